@@ -1,0 +1,44 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Conversations, and the one renderer of every stage: generation, SFT, reward model, PPO and inference.
+
+Input:  Conversation((Message(Role.USER, "Hi"), Message(Role.ASSISTANT, "Hello")))
+Output: "<extra_id_0>System\n\n<extra_id_1>User\nHi\n<extra_id_1>Assistant\nHello\n<extra_id_1>"
+
+Upstream renders the stages by different code, and its comparisons end unlike what its SFT teaches. Here a template
+knows how to render a whole conversation as SFT trains on it, how to stop right where the assistant speaks, and how to
+find the reply again in what a server returns; the first is always the second plus the reply plus a fixed ending.
+"""
+
+from nemo_aligner_cai.conversation.messages import Conversation, Message, Role, require_user_last
+from nemo_aligner_cai.conversation.nemo import NEMO_CHAT, ChatTokens, LabelType, NemoChatTemplate
+from nemo_aligner_cai.conversation.strings import MISTRAL_INSTRUCT, StringTemplate
+from nemo_aligner_cai.conversation.template import ChatTemplate, Segment, TokenPolicy, guard
+
+__all__ = [
+    "MISTRAL_INSTRUCT",
+    "NEMO_CHAT",
+    "ChatTemplate",
+    "ChatTokens",
+    "Conversation",
+    "LabelType",
+    "Message",
+    "NemoChatTemplate",
+    "Role",
+    "Segment",
+    "StringTemplate",
+    "TokenPolicy",
+    "guard",
+    "require_user_last",
+]

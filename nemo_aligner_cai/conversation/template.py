@@ -1,0 +1,164 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What every chat template can do, and how untrusted text is kept from forging turns."""
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+
+from nemo_aligner_cai.conversation.messages import Conversation
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import Balance
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of rendered text, and whether SFT computes its loss there."""
+
+    text: str
+    trained: bool
+
+
+class ChatTemplate(ABC):
+    """How a conversation becomes one text for a model, and how a reply is found again.
+
+    For every conversation `c` that ends with a user turn and every `reply`:
+    ``render(c + reply) == generation_prompt(c) + reply + end_of_turn + stop[0]``
+    (without ``stop[0]`` where `end_of_turn` already holds it).
+    """
+
+    @property
+    @abstractmethod
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end a reply while it is generated."""
+
+    @property
+    @abstractmethod
+    def end_of_turn(self) -> str:
+        """What the template puts between a reply's text and the stop string; models learn to write it."""
+
+    @property
+    @abstractmethod
+    def assistant_header(self) -> str:
+        """The text right before each assistant's reply."""
+
+    @property
+    @abstractmethod
+    def markers(self) -> tuple[str, ...]:
+        """The strings that have a meaning in the template and must not stand in a message."""
+
+    @abstractmethod
+    def segments(self, conversation: Conversation) -> list[Segment]:
+        """The rendered text in pieces, each trained or masked as a whole by SFT with the user's turns masked."""
+
+    @abstractmethod
+    def generation_prompt(self, conversation: Conversation) -> str:
+        """The text that ends where the assistant is to speak.
+
+        Raises:
+            UsageError: the conversation does not end with a user turn.
+        """
+
+    def render(self, conversation: Conversation) -> str:
+        """The whole conversation as SFT teaches it."""
+        return "".join(segment.text for segment in self.segments(conversation))
+
+    def extract_reply(self, text: str, conversation: Conversation) -> str:
+        """The assistant's reply out of a server's prompt + completion text.
+
+        NeMo's server decodes the prompt again from its tokens, so the text need not start with the prompt to the
+        letter. The reply starts after as many assistant headers as the prompt has; whatever the model invents after
+        its own reply is cut off, and an empty reply is "".
+
+        Args:
+            text: what the server returned, prompt included.
+            conversation: what `generation_prompt` was made of.
+
+        Raises:
+            CaiError: the text has fewer assistant headers than the prompt.
+        """
+        prompt = self.generation_prompt(conversation)
+        if text.startswith(prompt):
+            return self.trim_reply(text[len(prompt) :])
+        header = self.assistant_header
+        start = 0
+        for _ in range(prompt.count(header)):
+            found = text.find(header, start)
+            if found < 0:
+                raise CaiError(f"the server's text does not contain the prompt it was given: {text[:80]!r}")
+            start = found + len(header)
+        return self.trim_reply(text[start:])
+
+    def trim_reply(self, completion: str) -> str:
+        """A completion (without its prompt) up to the end of the assistant's turn."""
+        end = min((found for found in map(completion.find, self.stop) if found >= 0), default=len(completion))
+        return completion[:end].removesuffix(self.end_of_turn)
+
+    def contains_template_token(self, text: str) -> bool:
+        """Whether the text could forge a turn."""
+        return self._marker_pattern.search(text) is not None
+
+    def escape(self, text: str) -> str:
+        """The text with a space in each template token, which so loses its meaning and stays readable."""
+        while self.contains_template_token(text):
+            text = self._marker_pattern.sub(_break_marker, text)
+        return text
+
+    @cached_property
+    def _marker_pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(re.escape(marker) for marker in sorted(self.markers, key=len, reverse=True)))
+
+
+def _break_marker(match: re.Match[str]) -> str:
+    marker = match[0]
+    # A marker of one character cannot be split; the Unicode replacement character takes its place.
+    return f"{marker[0]} {marker[1:]}" if len(marker) > 1 else "\ufffd"
+
+
+class TokenPolicy(str, Enum):
+    """What to do with a text that contains the template's own tokens and could forge a turn."""
+
+    ESCAPE = "escape"
+    DROP = "drop"
+    ERROR = "error"
+
+
+def guard(
+    conversation: Conversation, template: ChatTemplate, *, policy: TokenPolicy, balance: Balance
+) -> Conversation | None:
+    """Keep untrusted text from forging turns; what happens is counted in `balance`.
+
+    Returns:
+        The conversation itself if no message contains template tokens; else an escaped copy, or None where the
+        policy is to drop it.
+
+    Raises:
+        UsageError: the policy is to refuse.
+    """
+    if not any(template.contains_template_token(message.content) for message in conversation.messages):
+        return conversation
+    if policy is TokenPolicy.ERROR:
+        raise UsageError(
+            "a text contains the chat template's own tokens "
+            f"({', '.join(map(repr, template.markers))}); give --on-template-tokens escape or drop"
+        )
+    if policy is TokenPolicy.DROP:
+        balance.leave_out("contains template tokens")
+        return None
+    balance.note("template tokens escaped")
+    return Conversation(
+        tuple(replace(message, content=template.escape(message.content)) for message in conversation.messages)
+    )

@@ -1,0 +1,39 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The few errors that the package raises on purpose.
+
+Each message is complete on one line: what is wrong, where (file and line, flag or key), and the mend.
+The command line prints it without a traceback and exits with the error's `exit_code`.
+"""
+
+
+class CaiError(Exception):
+    """Something failed while the work was under way."""
+
+    exit_code = 1
+
+
+class UsageError(CaiError):
+    """A bad flag, key, input or output path, found before any work starts."""
+
+    exit_code = 2
+
+
+class FormatError(UsageError):
+    """A row of a data file is not what its format asks for. The message starts with ``path:line: ``."""
+
+    @classmethod
+    def at(cls, path: object, line: int, message: str) -> "FormatError":
+        """The error for one row; `line` counts from 1."""
+        return cls(f"{path}:{line}: {message}")

@@ -1,0 +1,310 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Reading and writing data files without losing a row.
+
+Readers stream, and name the file and line of whatever they cannot read. Writers put a file in place in one step, so
+that a crash leaves either the old file or the new one. A `Balance` accounts for every row that a command has seen.
+"""
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import orjson
+
+from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
+
+PathLike = str | os.PathLike[str]
+Row = dict[str, Any]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass
+class Balance:
+    """Where every row went: ``rows_in == written + sum(left_out.values())``, or the command is wrong.
+
+    `left_out` counts rows by reason; a reason is a short phrase that a reader of the summary understands. `noted`
+    counts what happened to rows that are kept all the same ("template tokens escaped").
+    """
+
+    rows_in: int = 0
+    written: int = 0
+    left_out: Counter[str] = field(default_factory=Counter[str])
+    noted: Counter[str] = field(default_factory=Counter[str])
+
+    def leave_out(self, reason: str, rows: int = 1) -> None:
+        """Count `rows` rows that are not written, and why."""
+        self.left_out[reason] += rows
+
+    def note(self, what: str, rows: int = 1) -> None:
+        """Count `rows` rows that are kept, but not as they came."""
+        self.noted[what] += rows
+
+    def check(self) -> None:
+        """Raises CaiError when a row is neither written nor left out for a reason."""
+        if self.rows_in != self.written + sum(self.left_out.values()):
+            raise CaiError(f"rows are unaccounted for, which is a defect of this program; please report it: {self}")
+
+    def merge(self, other: "Balance") -> None:
+        """Add another file's balance to this one."""
+        self.rows_in += other.rows_in
+        self.written += other.written
+        self.left_out.update(other.left_out)
+        self.noted.update(other.noted)
+
+    def to_dict(self) -> Row:
+        """As it stands in a manifest; reasons in alphabetical order, so that equal balances give equal bytes."""
+        return {
+            "rows_in": self.rows_in,
+            "written": self.written,
+            "left_out": dict(sorted(self.left_out.items())),
+            "noted": dict(sorted(self.noted.items())),
+        }
+
+    def __str__(self) -> str:
+        reasons, notes = (
+            ", ".join(f"{count} {what}" for what, count in sorted(counter.items()))
+            for counter in (self.left_out, self.noted)
+        )
+        return (
+            f"{self.rows_in} rows in = {self.written} written + {sum(self.left_out.values())} left out"
+            + (f" ({reasons})" if reasons else "")
+            + (f"; of the written: {notes}" if notes else "")
+        )
+
+
+def require_file(path: PathLike) -> Path:
+    """The path of a file that can be opened for reading; raises UsageError otherwise."""
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, a file is needed")
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def open_binary(path: PathLike) -> Iterator[BinaryIO]:
+    """A file's bytes, unpacked where the file is gzip (told by its first bytes, not by its name)."""
+    path = require_file(path)
+    with path.open("rb") as raw:
+        packed = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0)
+        if not packed:
+            yield raw
+            return
+        with gzip.open(raw, "rb") as unpacked:
+            yield cast(BinaryIO, unpacked)
+
+
+def read_text(path: PathLike) -> str:
+    """A whole UTF-8 file (gzip or not), without its byte order mark; raises UsageError when it is not UTF-8."""
+    try:
+        with open_binary(path) as handle:
+            return handle.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UsageError(f"{path}: the gzip data is damaged ({error}); fetch the file again") from error
+
+
+def read_json(path: PathLike) -> Any:
+    """One JSON document; raises FormatError with the line where it stops being JSON."""
+    text = read_text(path)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise FormatError.at(path, error.lineno, f"not JSON: {error.msg} (column {error.colno})") from error
+
+
+def read_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
+    """(1-based line number, line without its line end) of a file, gzip or not; raises UsageError and FormatError."""
+    return _lines(require_file(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    try:
+        with open_binary(path) as handle:
+            for number, line in enumerate(handle, start=1):
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                yield number, line.rstrip(b"\r\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FormatError.at(
+            path, number + 1, f"the gzip data is damaged ({error}); fetch the file again, its tail is missing"
+        ) from error
+
+
+def read_jsonl(path: PathLike, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
+    """(1-based line number, row) of a .jsonl, .jsonl.gz or .json file, one row in memory at a time.
+
+    A file whose first character is ``[`` is read as one JSON list; its "line numbers" are positions in the list, and
+    it is held in memory whole.
+
+    Args:
+        path: the file.
+        allow_blank: False makes a blank line an error, as it is for NeMo's readers.
+
+    Raises:
+        UsageError: the file cannot be opened (at the call, not at the first row).
+        FormatError: a line is not a JSON object.
+    """
+    return _rows(require_file(path), allow_blank=allow_blank)
+
+
+def _rows(path: Path, *, allow_blank: bool) -> Iterator[tuple[int, Row]]:
+    lines = _lines(path)
+    for number, line in lines:
+        if not line.strip():
+            if not allow_blank:
+                raise FormatError.at(path, number, "a blank line; remove it, NeMo's readers stop there")
+            continue
+        if number == 1 and line.lstrip().startswith(b"["):
+            lines.close()
+            yield from _list_items(path)
+            return
+        try:
+            row: object = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise FormatError.at(path, number, f"not JSON: {error.msg} (column {error.colno})") from error
+        yield number, _as_row(path, number, row)
+
+
+def _list_items(path: Path) -> Iterator[tuple[int, Row]]:
+    items: object = read_json(path)
+    if not isinstance(items, list):
+        raise FormatError.at(path, 1, "a JSON list or one JSON object per line is needed")
+    for number, row in enumerate(cast(list[object], items), start=1):
+        yield number, _as_row(path, number, row)
+
+
+def _as_row(path: Path, number: int, row: object) -> Row:
+    if not isinstance(row, dict):
+        raise FormatError.at(path, number, f"a JSON object is needed, this is a {type(row).__name__}")
+    return cast(Row, row)
+
+
+def to_json(obj: object, *, indent: bool = False) -> bytes:
+    """JSON bytes; raises CaiError for what JSON cannot hold, such as a lone surrogate in a text."""
+    try:
+        return orjson.dumps(obj, option=orjson.OPT_INDENT_2 if indent else None)
+    except TypeError as error:
+        raise CaiError(f"cannot be written as JSON: {error}") from error
+
+
+@contextmanager
+def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A binary handle whose content takes the place of `path` when the block ends without an error.
+
+    Raises:
+        UsageError: the file exists and `overwrite` is False, or its folder cannot be written.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = temporary.open("wb")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    try:
+        with handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def refuse_existing(path: PathLike, *, overwrite: bool) -> None:
+    """Raises UsageError when `path` exists and must not be replaced. Call it before expensive work."""
+    if Path(path).is_dir():
+        raise UsageError(f"{path}: is a folder, a file name is needed")
+    if not overwrite and Path(path).exists():
+        raise UsageError(f"{path}: already exists; choose another name or give --overwrite")
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this the rename itself can be lost in a power cut.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_jsonl(path: PathLike, rows: Iterable[Mapping[str, Any]], *, overwrite: bool = False) -> int:
+    """Write one JSON object per line (packed where the name ends in .gz), in one step; returns the rows written.
+
+    Raises:
+        UsageError: the file exists and `overwrite` is False.
+        CaiError: a row holds what JSON cannot, with the row's number.
+    """
+    written = 0
+    with atomic_writer(path, overwrite=overwrite) as raw:
+        # mtime=0: equal rows give equal bytes.
+        packer = gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) if str(path).endswith(".gz") else None
+        target = packer or raw
+        for row in rows:
+            try:
+                target.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            except TypeError as error:
+                raise CaiError(f"{path}: row {written + 1} cannot be written as JSON: {error}") from error
+            written += 1
+        if packer is not None:
+            packer.close()
+    return written
+
+
+def write_json(path: PathLike, obj: object, *, overwrite: bool = False) -> None:
+    """Write one indented JSON document, in one step."""
+    content = to_json(obj, indent=True) + b"\n"
+    with atomic_writer(path, overwrite=overwrite) as handle:
+        handle.write(content)
+
+
+def sha256_file(path: PathLike) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with require_file(path).open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(obj: object, length: int = 16) -> str:
+    """The first `length` hexadecimal digits of the SHA-256 of `obj` as JSON with sorted keys.
+
+    The same content gives the same name on every machine, in every process and in any order of keys.
+    """
+    try:
+        canonical = orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise CaiError(f"has no content hash: {error}") from error
+    return hashlib.sha256(canonical).hexdigest()[:length]
