@@ -1,0 +1,121 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From a config name and `key=value` overrides to one resolved-on-demand configuration.
+
+The stage configs are composed with Hydra, as upstream's scripts do, but through its compose API: a mistake
+becomes a `UsageError` with one line instead of Hydra's own exit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.errors import UsageError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
+
+
+def config_dir() -> Path:
+    """The directory of the shipped configs: nemo_aligner_cai.conf where installed, else the checkout's."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent / "examples" / "nlp" / "gpt" / "conf"):
+        if (folder / "cai_sft.yaml").is_file() or (folder / "cai_pretrain.yaml").is_file():
+            return folder
+    import importlib.util
+
+    spec = importlib.util.find_spec("nemo_aligner_cai.conf")
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError("the package's configs (nemo_aligner_cai.conf) are missing: install the package again")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def register_resolvers() -> None:
+    """Define the arithmetic that the configs use; the names are upstream's."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
+    OmegaConf.register_new_resolver("int_div", lambda x, y: x // y, replace=True)
+    OmegaConf.register_new_resolver("subtract", lambda x, y: x - y, replace=True)
+
+
+def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path] = ()) -> DictConfig:
+    """Compose one configuration.
+
+    Args:
+        config_name: a file in the shipped configs or in `search`, with or without `.yaml`.
+        overrides: Hydra overrides: `key=value`, `+key=value`, `++key=value`, `~key`, `group=option`.
+        search: more directories to look for configs in.
+
+    Returns:
+        The configuration in struct mode: reading an unknown key raises, as under upstream's scripts.
+
+    Raises:
+        UsageError: unknown config, group option or key, or an override that does not parse.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    # Our own directory may be given by the search-path plugin too; looking twice does no harm.
+    extra = [f"hydra.searchpath=[{','.join('file://' + str(path.resolve()) for path in search)}]"] if search else []
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir()), version_base=None):
+            return hydra_compose(config_name.removesuffix(".yaml"), [*extra, *overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(f"{config_name}: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception on one line, with the causes that Hydra leaves out of its own."""
+    texts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        text = " ".join(str(cause).split())
+        if text and not any(text in seen for seen in texts):
+            texts.append(text)
+        cause = cause.__cause__
+    return ": ".join(texts) or type(error).__name__
+
+
+def missing_keys(cfg: DictConfig) -> list[str]:
+    """The keys that have no value yet (`???`), sorted."""
+    from omegaconf import OmegaConf
+
+    return sorted(OmegaConf.missing_keys(cfg))
+
+
+def choose_hardware(overrides: Sequence[str], *, cuda: bool) -> list[str]:
+    """Add `hardware=cpu` where there is no GPU and the user chose nothing, and say so."""
+    chosen = any(override.lstrip("+").startswith("hardware=") for override in overrides)
+    if chosen or cuda:
+        return list(overrides)
+    _log.warning("no CUDA device here: using hardware=cpu")
+    return ["hardware=cpu", *overrides]
+
+
+def select(cfg: DictConfig, key: str) -> Any:
+    """The value at a dotted key, None where it is absent or has no value."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.select(cfg, key, throw_on_missing=False)

@@ -1,0 +1,102 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""On a machine without CUDA: replace the settings that only a GPU can honour, and say so.
+
+The tutorial's commands carry GPU settings (`model.megatron_amp_O2=True`, `++model.optim.bucket_cap_mb=200`,
+`trainer.precision=bf16`). They must run on a CPU as printed, so each such value is replaced here and the change
+is logged in one line. The `hardware=cpu` configs already hold the CPU's values: what is changed here came from
+the user's overrides or from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
+
+#: key -> the CPU's value. Only keys that are present are touched.
+CPU_VALUES: dict[str, Any] = {
+    "trainer.accelerator": "cpu",
+    "trainer.precision": 32,
+    "trainer.num_nodes": 1,
+    "model.precision": 32,
+    "model.megatron_amp_O2": False,
+    "megatron_amp_O2": False,
+    "model.transformer_engine": False,
+    "model.sequence_parallel": False,
+    "model.use_flash_attention": False,
+    "model.persist_layer_norm": False,
+    "model.grad_div_ar_fusion": False,
+    "model.gradient_accumulation_fusion": False,
+    "model.bias_activation_fusion": False,
+    "model.bias_dropout_add_fusion": False,
+    "model.masked_softmax_fusion": False,
+    "model.apply_rope_fusion": False,
+    "model.gradient_as_bucket_view": False,
+    "model.optim.name": "adamw",
+    "model.force_head_dtype": "float32",
+    "model.offload_adam_states": False,
+    "model.ppo.offload_adam_states": False,
+    "model.ppo.trt_llm.enable": False,
+    "trainer.ppo.trt_llm.enable": False,
+}
+
+#: Arguments of Apex's distributed Adam: torch's AdamW takes none of them.
+GPU_ONLY_KEYS = (
+    "model.optim.bucket_cap_mb",
+    "model.optim.overlap_grad_sync",
+    "model.optim.overlap_param_sync",
+    "model.optim.contiguous_grad_buffer",
+    "model.optim.contiguous_param_buffer",
+    "model.optim.grad_sync_dtype",
+)
+
+#: fp16 and bf16 under all the names Lightning and NeMo know; 32 and "32-true" may stay as they are.
+_FULL_PRECISION = (32, "32", "32-true")
+
+
+def adapt_to_cpu(cfg: DictConfig) -> list[str]:
+    """Replace, in place, what needs a GPU.
+
+    Args:
+        cfg: a composed stage configuration.
+
+    Returns:
+        One line per changed key, as logged.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    changes: list[str] = []
+    with open_dict(cfg):
+        for key, value in CPU_VALUES.items():
+            old = OmegaConf.select(cfg, key)
+            if old is None or old == value or (key.endswith("precision") and old in _FULL_PRECISION):
+                continue
+            OmegaConf.update(cfg, key, value)
+            changes.append(f"no GPU here: {key}={old} replaced by {value}")
+        for key in GPU_ONLY_KEYS:
+            parent, _, name = key.rpartition(".")
+            section = OmegaConf.select(cfg, parent)
+            if section is not None and name in section:
+                changes.append(f"no GPU here: {key}={section.pop(name)} left out (it belongs to Apex's optimizer)")
+        if "model" in cfg:
+            # Without this the weights are created on "the current GPU".
+            OmegaConf.update(cfg, "model.use_cpu_initialization", True)
+    for line in changes:
+        _log.warning(line)
+    return changes

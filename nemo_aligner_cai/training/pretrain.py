@@ -1,0 +1,162 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pretrain a small Megatron GPT on JSONL documents and save it as a .nemo file.
+
+    python -m nemo_aligner_cai.training.pretrain corpus.file=... model.tokenizer.model=... output=...
+
+Input row:  {"text": "<extra_id_0>System\\n\\n<extra_id_1>User\\n..."}
+Output:     one .nemo file, as NeMo-Aligner's SFT, reward model and PPO take it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for a missing file, an existing output or sizes that do not fit together."""
+    for key, value in (("corpus.file", cfg.corpus.file), ("model.tokenizer.model", cfg.model.tokenizer.model)):
+        if not Path(value).is_file():
+            raise UsageError(f"{key}: there is no file {value}")
+    if Path(cfg.output).exists():
+        raise UsageError(f"output: {cfg.output} exists already; remove it or name another file")
+    if not 0 < cfg.corpus.validation <= 0.5:
+        raise UsageError(f"corpus.validation={cfg.corpus.validation}: a fraction in (0, 0.5] is needed")
+    if cfg.model.hidden_size % cfg.model.num_attention_heads:
+        raise UsageError(
+            f"model.hidden_size={cfg.model.hidden_size} is not a multiple of "
+            f"model.num_attention_heads={cfg.model.num_attention_heads}"
+        )
+
+
+def pretrain(cfg: DictConfig) -> None:
+    """Index the corpus, train for `trainer.max_steps` and write `output`."""
+    from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
+    from nemo.collections.nlp.parts.megatron_trainer_builder import MegatronTrainerBuilder
+    from nemo.utils.exp_manager import exp_manager
+    from omegaconf import OmegaConf, open_dict
+
+    from nemo_aligner_cai.training.metrics import JsonlLogger
+
+    output = Path(cfg.output).resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    log_dir = Path(cfg.exp_manager.explicit_log_dir).resolve()
+    log_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="index-", dir=log_dir) as index:
+        with open_dict(cfg):
+            cfg.model.data.data_prefix = index_corpus(cfg, Path(index))
+            cfg.model.data.index_mapping_dir = index
+            cfg.model.precision = cfg.trainer.precision
+        OmegaConf.resolve(cfg)
+        trainer = MegatronTrainerBuilder(cfg).create_trainer()
+        exp_manager(trainer, cfg.exp_manager)
+        trainer.loggers = [*trainer.loggers, JsonlLogger(log_dir)]
+        model = MegatronGPTModel(cfg.model, trainer)
+        trainer.fit(model)
+        with open_dict(model.cfg):
+            # Paths of this run mean nothing to whoever loads the model.
+            model.cfg.data.data_prefix = None
+            model.cfg.data.index_mapping_dir = None
+        save_nemo(model, output)
+
+
+def index_corpus(cfg: DictConfig, folder: Path) -> dict[str, list[str]]:
+    """Tokenize the corpus into Megatron's indexed datasets.
+
+    Args:
+        cfg: the stage's configuration.
+        folder: where to write; files are named train.* and validation.*.
+
+    Returns:
+        Megatron's `data_prefix`: the blend of each split, here one dataset per split.
+    """
+    from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
+
+    tokenizer: Any = SentencePieceTokenizer(model_path=str(cfg.model.tokenizer.model))
+    documents = [tokenizer.text_to_ids(row["text"]) for row in _documents(Path(cfg.corpus.file))]
+    if cfg.corpus.append_eos:
+        documents = [ids + [tokenizer.eos_id] for ids in documents]
+    random.Random(cfg.model.seed).shuffle(documents)
+    held_out = max(1, round(len(documents) * cfg.corpus.validation))
+    splits = {"train": documents[held_out:], "validation": documents[:held_out]}
+    for name, part in splits.items():
+        tokens = sum(map(len, part))
+        if tokens <= cfg.model.encoder_seq_length:
+            raise UsageError(
+                f"{cfg.corpus.file}: the {name} split has {tokens} tokens, not one sequence of "
+                f"model.encoder_seq_length={cfg.model.encoder_seq_length}; give more documents"
+            )
+        _log.info("%s: %d documents, %d tokens", name, len(part), tokens)
+        _write_index(part, folder / name)
+    prefix = {name: [str(folder / name)] for name in splits}
+    # Upstream asks for a test split too; it is never evaluated here.
+    return {**prefix, "test": prefix["validation"]}
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for line, row in read_jsonl(path):
+        if not isinstance(row.get("text"), str) or not row["text"]:
+            raise UsageError(f"{path}:{line}: 'text' must be a non-empty string")
+        rows.append(row)
+    if len(rows) < 2:
+        raise UsageError(f"{path}: {len(rows)} documents; one to train on and one to validate with are needed")
+    return rows
+
+
+def _write_index(documents: list[list[int]], prefix: Path) -> None:
+    import torch
+    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder, get_bin_path, get_idx_path
+
+    builder = IndexedDatasetBuilder(get_bin_path(str(prefix)))
+    for ids in documents:
+        builder.add_item(torch.tensor(ids, dtype=torch.int32))
+        builder.end_document()
+    builder.finalize(get_idx_path(str(prefix)))
+
+
+def save_nemo(model: Any, output: Path) -> None:
+    """Save a model as a .nemo file that is either whole or not there.
+
+    NeMo writes its weights into a folder beside the file and refuses to start when one is left from a failed
+    attempt, so each attempt gets a folder of its own.
+    """
+    attempt = Path(tempfile.mkdtemp(prefix=".nemo-", dir=output.parent))
+    try:
+        model.save_to(str(attempt / output.name))
+        if model.trainer.global_rank == 0:
+            os.replace(attempt / output.name, output)
+    finally:
+        shutil.rmtree(attempt, ignore_errors=True)
+
+
+STAGE = Stage(config="cai_pretrain", check=check, work=pretrain)
+
+if __name__ == "__main__":
+    start(STAGE)

@@ -1,0 +1,187 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The one `main` behind every training entry point: configure, check, prepare the machine, work, report.
+
+A stage module stays light at import (no torch, no NeMo), for two reasons: a mistake in the command is answered
+in a second, and Megatron's checkpoint writer starts children that import `__main__` again.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.training import config
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training entry point.
+
+    Attributes:
+        config: the name of its default configuration.
+        check: raises UsageError for anything wrong in the configuration or its input files; must be quick.
+        work: does the stage's work; imports upstream only when called.
+    """
+
+    config: str
+    check: Callable[[DictConfig], None]
+    work: Callable[[DictConfig], None]
+
+
+@dataclass
+class _Arguments:
+    config: str
+    search: list[Path]
+    overrides: list[str]
+    show: bool = False
+
+
+def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
+    """Run a stage from a command line of Hydra overrides.
+
+    Args:
+        stage: what to run.
+        argv: the arguments after the program's name; None takes the process's own.
+
+    Returns:
+        0 when done, 2 for a mistake in the command or its inputs, 1 for a failure after that. The reason is on
+        standard error, in one line where the package knows it.
+    """
+    _log_to_stderr()
+    try:
+        return _run(stage, list(sys.argv[1:] if argv is None else argv))
+    except CaiError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def start(stage: Stage) -> None:
+    """Run a stage and end the process with its exit code; the body of each module's `__main__`."""
+    leave(main(stage))
+
+
+def leave(code: int) -> None:
+    """End the process. A failed stage may leave threads that no exit handler can stop, so it does not wait.
+
+    PyTriton's clients and gloo's store keep non-daemon threads that block the interpreter's exit when the main
+    thread fails: the process would hang with the error already printed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)
+    sys.exit(0)
+
+
+def _run(stage: Stage, argv: list[str]) -> int:
+    arguments = _parse(argv, stage.config)
+    cuda = _cuda_available()
+    overrides = config.choose_hardware(arguments.overrides, cuda=cuda)
+    cfg = config.compose(arguments.config, overrides, search=arguments.search)
+    if not cuda:
+        from nemo_aligner_cai.training.hardware import adapt_to_cpu
+
+        adapt_to_cpu(cfg)
+    if arguments.show:
+        from omegaconf import OmegaConf
+
+        sys.stdout.write(OmegaConf.to_yaml(cfg))
+        return 0
+    if absent := config.missing_keys(cfg):
+        raise UsageError(f"{arguments.config}: no value for {', '.join(absent)}; give each as key=value")
+    stage.check(cfg)
+    prepare()
+    stage.work(cfg)
+    return 0
+
+
+def prepare() -> tuple[str, ...]:
+    """Make upstream importable here; returns the names of the patches that are active."""
+    from nemo_aligner_cai.training import cpu
+
+    active = cpu.install()
+    freeze()
+    return active
+
+
+def freeze() -> None:
+    """Keep the imported modules out of garbage collection.
+
+    PPO collects garbage several times a step; without this each time walks the 800,000 objects that the imports
+    made (2.85 against 1.76 s a step on two cores).
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _log_to_stderr() -> None:
+    """Show this package's own log lines; the root logger stays NeMo's and Lightning's."""
+    logger = logging.getLogger("nemo_aligner_cai")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("[cai] %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def _cuda_available() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _parse(argv: list[str], default: str) -> _Arguments:
+    """Split a command line into Hydra's own flags, as upstream's scripts take them, and overrides."""
+    arguments = _Arguments(config=default, search=[], overrides=[])
+    names = {"-cn": "--config-name", "-cp": "--config-path", "-cd": "--config-dir", "-c": "--cfg"}
+    waiting = list(argv)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("-"):
+            arguments.overrides.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        flag = names.get(flag, flag)
+        if flag not in names.values():
+            raise UsageError(f"unknown flag {word}; this takes key=value overrides, {', '.join(names.values())}")
+        if not equals:
+            if not waiting:
+                raise UsageError(f"{flag} needs a value")
+            value = waiting.pop(0)
+        if flag == "--config-name":
+            arguments.config = value
+        elif flag == "--cfg":
+            arguments.show = True
+        else:
+            arguments.search.append(Path(value))
+    return arguments
