@@ -22,7 +22,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +106,7 @@ def require_file(path: PathLike) -> Path:
 
 
 @contextmanager
-def open_binary(path: PathLike) -> Iterator[BinaryIO]:
+def open_binary(path: PathLike) -> Generator[BinaryIO, None, None]:
     """A file's bytes, unpacked where the file is gzip (told by its first bytes, not by its name)."""
     path = require_file(path)
     with path.open("rb") as raw:
@@ -139,12 +139,8 @@ def read_json(path: PathLike) -> Any:
         raise FormatError.at(path, error.lineno, f"not JSON: {error.msg} (column {error.colno})") from error
 
 
-def read_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
-    """(1-based line number, line without its line end) of a file, gzip or not; raises UsageError and FormatError."""
-    return _lines(require_file(path))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path) -> Generator[tuple[int, bytes], None, None]:
+    # (1-based line number, line without its line end)
     number = 0
     try:
         with open_binary(path) as handle:
@@ -216,7 +212,7 @@ def to_json(obj: object, *, indent: bool = False) -> bytes:
 
 
 @contextmanager
-def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[BinaryIO, None, None]:
     """A binary handle whose content takes the place of `path` when the block ends without an error.
 
     Raises:

@@ -1,0 +1,60 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Anthropic's transcripts: one text in which "\n\nHuman:" and "\n\nAssistant:" start the turns.
+
+Input:  "\n\nHuman: Hi\n\nAssistant: Hello"
+Output: Conversation((Message(Role.USER, "Hi"), Message(Role.ASSISTANT, "Hello")))
+"""
+
+import re
+
+from nemo_aligner_cai.conversation import Conversation, Message, Role
+
+_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+# A model that ran on into the next turn leaves the start of a marker behind.
+_TAIL = re.compile(r"\n\n(?:Human|Assistant)\s*\Z")
+_ROLES = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
+
+
+class TranscriptError(ValueError):
+    """A transcript that cannot be understood; the message is a reason to count it under."""
+
+
+def parse_transcript(text: str) -> Conversation:
+    """A transcript's turns, without the white space around them.
+
+    Unusual turns are understood where their meaning is plain: turns of one speaker in a row are joined by a blank
+    line, and a last human turn without words, a model's run-on, is removed. "Human:" inside a line is text.
+
+    Raises:
+        TranscriptError: no turns, words before the first, the assistant speaks first, a turn without words.
+    """
+    before, *parts = _TURN.split(_TAIL.sub("", text))
+    if not parts:
+        raise TranscriptError("transcript without a turn")
+    if before.strip():
+        raise TranscriptError("words before the first turn")
+    turns: list[Message] = []
+    for name, content in zip(parts[::2], parts[1::2], strict=True):
+        role, content = _ROLES[name], content.strip()
+        if turns and turns[-1].role is role:
+            content = "\n\n".join(filter(None, (turns.pop().content, content)))
+        turns.append(Message(role, content))
+    if turns[-1].role is Role.USER and not turns[-1].content and len(turns) > 1:
+        turns.pop()
+    if turns[0].role is Role.ASSISTANT:
+        raise TranscriptError("the assistant speaks first")
+    if not all(turn.content for turn in turns[:-1]) or not (turns[-1].content or turns[-1].role is Role.ASSISTANT):
+        raise TranscriptError("empty turn")
+    return Conversation(tuple(turns))
