@@ -39,7 +39,7 @@ from nemo_aligner_cai.conversation import (
 )
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_json, read_jsonl, read_text, require_file
-from nemo_aligner_cai.transcript import TranscriptError, parse_transcript
+from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, strip_run_on
 
 Turns = Literal["first", "all"]
 
@@ -214,9 +214,7 @@ def _prompt_of(conversation: Conversation, turns: Turns) -> Conversation:
     return Conversation(prompt)
 
 
-_SHOT = re.compile(
-    r"(?:\A\s*|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):", flags=re.MULTILINE
-)
+_SHOT = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):")
 _ASKS = ("Human", "CritiqueRequest", "RevisionRequest")
 # Upstream's example file holds these words in place of a conversation; models copy what they are shown.
 _PLACEHOLDERS = {
@@ -261,7 +259,7 @@ def _shot(path: PathLike, position: int, item: Any) -> Conversation:
 
 
 def _of_markers(text: str) -> Conversation:
-    _, *parts = _SHOT.split(text)
+    _, *parts = _SHOT.split(strip_run_on(text))
     return Conversation(
         tuple(
             Message(Role.USER if name in _ASKS else Role.ASSISTANT, content.strip())

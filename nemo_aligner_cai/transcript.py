@@ -22,13 +22,19 @@ import re
 from nemo_aligner_cai.conversation import Conversation, Message, Role
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-# A model that ran on into the next turn leaves the start of a marker behind.
-_TAIL = re.compile(r"\n\n(?:Human|Assistant)\s*\Z")
+# A model that ran on into the next turn leaves the start of a marker behind. "Assistant:" with its colon is no such
+# rest: it ends a prompt.
+_RUN_ON = re.compile(r"\n\n(?:Human:?|Assistant)\s*\Z")
 _ROLES = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
 
 
 class TranscriptError(ValueError):
     """A transcript that cannot be understood; the message is a reason to count it under."""
+
+
+def strip_run_on(text: str) -> str:
+    """The text without the start of a turn that nobody speaks."""
+    return _RUN_ON.sub("", text)
 
 
 def parse_transcript(text: str) -> Conversation:
@@ -40,7 +46,7 @@ def parse_transcript(text: str) -> Conversation:
     Raises:
         TranscriptError: no turns, words before the first, the assistant speaks first, a turn without words.
     """
-    before, *parts = _TURN.split(_TAIL.sub("", text))
+    before, *parts = _TURN.split(strip_run_on(text))
     if not parts:
         raise TranscriptError("transcript without a turn")
     if before.strip():
@@ -51,8 +57,6 @@ def parse_transcript(text: str) -> Conversation:
         if turns and turns[-1].role is role:
             content = "\n\n".join(filter(None, (turns.pop().content, content)))
         turns.append(Message(role, content))
-    if turns[-1].role is Role.USER and not turns[-1].content and len(turns) > 1:
-        turns.pop()
     if turns[0].role is Role.ASSISTANT:
         raise TranscriptError("the assistant speaks first")
     if not all(turn.content for turn in turns[:-1]) or not (turns[-1].content or turns[-1].role is Role.ASSISTANT):
