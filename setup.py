@@ -1,0 +1,135 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the package is and what it needs; tools are configured in pyproject.toml, tested versions are in constraints/."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """Return ``__version__`` as written in the package, without importing it (its dependencies may not be there)."""
+    source = (ROOT / "nemo_aligner_cai" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
+    if found is None:
+        raise RuntimeError('nemo_aligner_cai/__init__.py has no line __version__ = "…"')
+    return found[1]
+
+
+# The data half: a laptop installs it in seconds, and the ranges are wide enough for the NeMo container, whose pinned
+# packages must stay as they are.
+CORE = [
+    "aiohttp>=3.9,<4",
+    "aiolimiter>=1.1,<2",
+    "jinja2>=3.1,<4",
+    "orjson>=3.9,<4",
+    "pydantic>=2.6,<3",
+    "pyyaml>=6,<7",
+    "rich>=13",
+    "tenacity>=8.2",
+]
+
+# The training stack, for a machine without the NeMo container (inside it, leave this extra out). Exact versions are
+# those that our run-time patches and configs are written against. NeMo's own extra `nlp` is not named: it asks for
+# packages that need a C++ compiler and are never imported here; what NeMo does import on our way follows it.
+NEMO = [
+    "nemo_toolkit==2.2.1",
+    "nemo_aligner==0.7.0",
+    "megatron-core==0.11.0",
+    "torch>=2.6,<2.14",
+    "lightning==2.4.0",
+    "transformers>=4.48,<=4.48.3",
+    "hydra-core>1.3,<=1.3.2",
+    "omegaconf<=2.3",
+    "numpy<2",
+    "nvidia-pytriton>=0.5.14,<0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "sentencepiece<1",
+    "tiktoken==0.7.0",
+    # checkpoints in Megatron's zarr format
+    "tensorstore<0.1.72",
+    "zarr>=2.18.2,<3",
+    # imported by nemo.collections.nlp when it is imported at all
+    "braceexpand",
+    "datasets",
+    "h5py",
+    "ijson",
+    "jieba",
+    "matplotlib",
+    "opencc",
+    "pangu<5",  # NeMo imports pangu.spacing, which later versions do not have
+    "pyarrow<22",  # later versions want numpy 2
+    "rouge_score",
+    "sacrebleu",
+    "webdataset",
+]
+
+EXTRAS = {
+    "nemo": NEMO,
+    "hf": ["datasets>=3"],
+    "report": ["matplotlib>=3.8", "scipy>=1.11"],
+    "ray": ["ray[data]>=2.40"],
+    "launch": ["nemo-run>=0.4"],
+    "docs": ["nvidia-sphinx-theme", "sphinx>=7.4", "sphinx-copybutton"],
+    "dev": [
+        "hypothesis>=6.100",
+        "pyright[nodejs]>=1.1.414",  # brings its own node: nothing is fetched when it runs
+        "pytest>=8.2",
+        "pytest-timeout>=2.3",
+        "ruff>=0.17.6,<0.18",
+        "sentencepiece<1",
+    ],
+}
+
+setup(
+    name="nemo_aligner_cai",
+    version=version(),
+    description="Constitutional AI for NVIDIA NeMo-Aligner",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.13",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["cai = nemo_aligner_cai.cli:main"]},
+    # hydra_plugins is a namespace that other distributions share: only our part of it, and no __init__.py in it.
+    packages=[
+        *find_packages(include=["nemo_aligner_cai", "nemo_aligner_cai.*"]),
+        "nemo_aligner_cai.conf",
+        "hydra_plugins.nemo_aligner_cai",
+    ],
+    # One copy of the Hydra configs: where upstream keeps its own in the repository, pkg://nemo_aligner_cai.conf in
+    # the wheel.
+    package_dir={"nemo_aligner_cai.conf": "examples/nlp/gpt/conf"},
+    package_data={
+        "nemo_aligner_cai": ["py.typed", "**/*.json", "**/*.jsonl", "**/*.yaml"],
+        "nemo_aligner_cai.conf": ["**/*.yaml"],
+    },
+    # Hydra finds plug-ins by walking hydra_plugins/ on disk. A default editable install has no such folder, only an
+    # import hook; a strict one has a tree of links. Its price: a new file is seen after the next install only
+    # (`make` does that by itself).
+    options={"editable_wheel": {"mode": "strict"}},
+)
