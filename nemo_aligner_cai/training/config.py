@@ -20,7 +20,7 @@ becomes a `UsageError` with one line instead of Hydra's own exit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,16 @@ def missing_keys(cfg: DictConfig) -> list[str]:
     """The keys that have no value yet (`???`), sorted."""
     from omegaconf import OmegaConf
 
-    return sorted(OmegaConf.missing_keys(cfg))
+    # OmegaConf.missing_keys() resolves interpolations, of which some point into the checkpoint's configuration.
+    return sorted(_missing(OmegaConf.to_container(cfg, resolve=False), ""))
+
+
+def _missing(node: Any, path: str) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _missing(value, f"{path}.{key}" if path else str(key))
+    elif node == "???":
+        yield path
 
 
 def choose_hardware(overrides: Sequence[str], *, cuda: bool) -> list[str]:

@@ -284,7 +284,7 @@ def _local_layer_spec() -> None:
     def get_specs(
         spec_name: str, transformer_config: Any = None, use_te: bool = True, hyena_cfg: Any = None, fp8: bool = False
     ) -> Any:
-        if spec_name not in ("", "megatron_gpt"):
+        if spec_name:
             raise CaiError(f"model.name={spec_name} needs Transformer Engine, which is not installed")
         return get_gpt_layer_local_spec(transformer_config.num_moe_experts, transformer_config.moe_grouped_gemm)
 

@@ -1,0 +1,126 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What every NeMo-Aligner stage does around its own model and trainer, in the order upstream's scripts do it.
+
+configuration -> Lightning trainer and loggers -> model from a .nemo -> process groups -> data -> optimizer,
+scheduler and checkpoint callback. Everything here is upstream's; only the assembly is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.training.hardware import adapt_to_cpu
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A stage's Lightning trainer and its loggers.
+
+    Attributes:
+        trainer: builds processes, precision and checkpoints; upstream's own loops do the training.
+        logger: upstream's wrapper over the trainer's loggers, one of which writes metrics.jsonl.
+        resumed: step, samples and epoch of the checkpoint this run goes on from; None in a new run.
+    """
+
+    trainer: Any
+    logger: Any
+    resumed: dict[str, Any] | None
+
+    @property
+    def consumed_samples(self) -> int:
+        """Samples seen before this run; the data loader starts after them."""
+        return self.resumed["consumed_samples"] if self.resumed else 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an upstream trainer needs beside model and data."""
+
+    optimizer: Any
+    scheduler: Any
+    ckpt_callback: Any
+
+
+def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
+    """Merge the checkpoint's model configuration below ours and create the trainer.
+
+    Args:
+        cfg: the stage's configuration; changed in place.
+        restore_path: the .nemo file (or extracted folder) whose `model_config.yaml` is the base.
+        section: the part of `trainer` that is upstream's loop, not Lightning's: "sft", "rm" or "ppo".
+    """
+    import torch
+    from nemo.utils.exp_manager import exp_manager
+    from nemo_aligner.utils.train_script_utils import (
+        CustomLoggerWrapper,
+        resolve_and_create_trainer,
+        retrieve_custom_trainer_state_dict,
+    )
+    from nemo_aligner.utils.utils import load_and_override_model_config
+    from omegaconf import OmegaConf
+
+    from nemo_aligner_cai.training.metrics import JsonlLogger
+
+    cfg.model = load_and_override_model_config(restore_path, cfg.model)
+    if not torch.cuda.is_available():
+        adapt_to_cpu(cfg)
+    trainer = resolve_and_create_trainer(cfg, section)
+    log_dir = exp_manager(trainer, cfg.exp_manager)
+    OmegaConf.save(cfg, Path(log_dir) / "config.yaml") if trainer.global_rank == 0 else None
+    trainer.loggers = [*trainer.loggers, JsonlLogger(Path(log_dir))]
+    resumed = retrieve_custom_trainer_state_dict(trainer) if trainer.ckpt_path is not None else None
+    return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), resumed=resumed)
+
+
+def join_processes(cfg: DictConfig, setup: Setup, model: Any) -> None:
+    """Start the process groups; data may be built only after this."""
+    from nemo_aligner.utils.train_script_utils import init_distributed
+
+    init_distributed(setup.trainer, model, cfg.model.get("transformer_engine", False))
+
+
+def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any, dataset: Any) -> Training:
+    """Create optimizer, scheduler and checkpoint callback, and restore them from the checkpoint if there is one."""
+    from nemo_aligner.utils.train_script_utils import (
+        add_custom_checkpoint_callback,
+        extract_optimizer_scheduler_from_ptl_model,
+        init_using_ptl,
+    )
+    from omegaconf import OmegaConf
+
+    init_using_ptl(setup.trainer, model, dataloader, dataset)
+    optimizer, scheduler = extract_optimizer_scheduler_from_ptl_model(model)
+    callback = add_custom_checkpoint_callback(setup.trainer, model)
+    setup.logger.log_hyperparams(OmegaConf.to_container(cfg))
+    return Training(optimizer=optimizer, scheduler=scheduler, ckpt_callback=callback)
+
+
+def run_timer(cfg: DictConfig) -> Any:
+    """Upstream's clock that ends a run in time to save; it never rings where max_time_per_run is null."""
+    from nemo_aligner.utils.distributed import Timer
+
+    return Timer(cfg.exp_manager.get("max_time_per_run") if cfg.exp_manager else None)
+
+
+def spawn_workers() -> None:
+    """Start data and checkpoint workers as fresh processes, as upstream's scripts do: CUDA does not survive a fork."""
+    import torch.multiprocessing as multiprocessing
+
+    multiprocessing.set_start_method("spawn", force=True)

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Supervised fine-tuning: NeMo-Aligner's GPTSFTModel and SupervisedTrainer (tutorial, step 3).
+
+    python -m nemo_aligner_cai.training.sft model.restore_from_path=... model.data.train_ds.file_path=... ...
+
+Input row:  {"system": "", "conversations": [{"from": "User", "value": ..., "label": null}, ...], "mask": "User"}
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
+    window = inputs.model_window(cfg, "model.restore_from_path")
+    inputs.epochs(cfg, "trainer.sft.max_epochs")
+    for split in ("train_ds", "validation_ds"):
+        section = f"model.data.{split}"
+        inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
+        if cfg.model.data.chat:
+            inputs.data_file(cfg, f"{section}.file_path", "sft-chat", f"{section}.global_batch_size")
+
+
+def train(cfg: DictConfig) -> None:
+    """Fine-tune the model of `model.restore_from_path`."""
+    from nemo_aligner.algorithms.supervised import SupervisedTrainer
+    from nemo_aligner.models.nlp.gpt.gpt_sft_model import GPTSFTModel
+    from nemo_aligner.utils.train_script_utils import init_peft
+    from nemo_aligner.utils.utils import load_from_nemo
+    from omegaconf import open_dict
+
+    assembly.spawn_workers()
+    source = cfg.model.restore_from_path
+    setup = assembly.set_up(cfg, source, "sft")
+    with open_dict(cfg):
+        # Lightning keeps hyperparameters without their interpolations.
+        cfg.model.precision = cfg.trainer.precision
+    model = load_from_nemo(GPTSFTModel, cfg, setup.trainer, strict=True, restore_path=source)
+    init_peft(model, cfg.model)
+    with open_dict(cfg):
+        cfg.model.encoder_seq_length = model.cfg.encoder_seq_length
+    assembly.join_processes(cfg, setup, model)
+
+    train_ds = _dataset(cfg, "train_ds", model, cfg.trainer.sft.max_steps)
+    validation_ds = _dataset(cfg, "validation_ds", model, cfg.trainer.sft.limit_val_batches)
+    train_loader = _loader(cfg, "train_ds", train_ds, setup.consumed_samples, shuffle=True)
+    validation_loader = _loader(cfg, "validation_ds", validation_ds, 0, shuffle=False)
+    training = assembly.prepare_training(cfg, setup, model, train_loader, train_ds)
+
+    trainer = SupervisedTrainer(
+        cfg=cfg.trainer.sft,
+        model=model,
+        optimizer=training.optimizer,
+        scheduler=training.scheduler,
+        train_dataloader=train_loader,
+        val_dataloader=validation_loader,
+        test_dataloader=None,
+        logger=setup.logger,
+        ckpt_callback=training.ckpt_callback,
+        run_timer=assembly.run_timer(cfg),
+    )
+    if setup.resumed is not None:
+        trainer.load_state_dict(setup.resumed)
+    trainer.fit()
+
+
+def _dataset(cfg: DictConfig, split: str, model: Any, batches: int | float) -> Any:
+    from nemo_aligner.data.nlp.builders import build_sft_dataset
+
+    section = cfg.model.data[split]
+    # With data.sample the dataset is drawn to the length of the run instead of read once.
+    sampled = cfg.model.data.get("sample", False) and batches >= 0
+    return build_sft_dataset(
+        section,
+        model.tokenizer,
+        int(batches * section.global_batch_size) if sampled else None,
+        answer_only_loss=cfg.model.answer_only_loss,
+        is_chat=cfg.model.data.chat,
+        special_tokens=cfg.model.data.chat_prompt_tokens,
+        model_cfg=cfg.model,
+    )
+
+
+def _loader(cfg: DictConfig, split: str, dataset: Any, consumed: int, *, shuffle: bool) -> Any:
+    from nemo_aligner.data.nlp.builders import build_dataloader
+
+    section = cfg.model.data[split]
+    return build_dataloader(
+        cfg=cfg,
+        dataset=dataset,
+        consumed_samples=consumed,
+        mbs=section.micro_batch_size,
+        gbs=section.global_batch_size,
+        collate_fn=dataset.collate_fn,
+        drop_last=section.drop_last,
+        pad_samples_to_global_batch_size=not section.drop_last,
+        load_gbs=True,
+        use_random_sampler=shuffle,
+    )
+
+
+STAGE = Stage(config="cai_sft", check=check, work=train)
+
+if __name__ == "__main__":
+    start(STAGE)
