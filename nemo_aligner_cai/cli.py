@@ -1,0 +1,77 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``cai``: one command for the whole package.
+
+Each subcommand lives in ``nemo_aligner_cai/commands/`` and is imported only when it is asked for, so that ``cai --help``
+and the data half stay quick and need neither torch nor NeMo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nemo_aligner_cai import __version__
+from nemo_aligner_cai.errors import CaiError
+
+# Subcommand -> (module in nemo_aligner_cai.commands, one line of help).
+COMMANDS = {
+    "quickstart": ("quickstart", "run the whole of CAI on this machine with the tiny assistant"),
+    "run": ("run", "run the seven steps as a configuration file says"),
+    "chat": ("chat", "talk to a model from the terminal"),
+    "tiny": ("tiny", "build the tiny assistant's model, data and vocabulary"),
+    "train": ("train", "start one of NeMo-Aligner's trainers: sft, reward-model, critic, ppo-actor"),
+    "serve": ("serve", "serve a .nemo model with NeMo's text-generation server"),
+    "validate": ("validate", "check a data file against the trainer that will read it"),
+    "convert": ("convert", "turn a data file into another format"),
+    "inspect": ("inspect_data", "show statistics and rendered rows of a data file"),
+    "constitution": ("constitution", "check a constitution and preview its prompts"),
+    "journal": ("journal", "read the journal of a generation run"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        argv: the command line without the program's name; the process's own when None.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    parser = argparse.ArgumentParser(prog="cai", description="Constitutional AI for NVIDIA NeMo-Aligner.")
+    parser.add_argument("--version", action="version", version=f"nemo_aligner_cai {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module, help_line) in COMMANDS.items():
+        if name == chosen:
+            importlib.import_module(f"nemo_aligner_cai.commands.{module}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=help_line)
+    args = parser.parse_args(arguments)
+    try:
+        return args.run(args)
+    except CaiError as error:
+        sys.stderr.write(f"cai: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("cai: interrupted; the same command with --resume goes on from here\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The pretraining corpus of the tiny assistant: what a helpful-only model of this language has read.
+
+Four sorts of documents, each a conversation:
+
+* *helpful*: requests of every split with the reply that helps, harmful ones too: the helpful-only assistant.
+* *facts*: what is known of each verb, asked plainly or as a quiz, and what a reply that helps with it does.
+* *critique*: request, reply, critique and revision by a principle; only words and phrasings of the ``core`` split.
+* *judgement*: which of two replies is better by a principle; only words and phrasings of the ``core`` split.
+
+Critiques and revisions are imperfect on purpose, as those of a real model are: a critique is often fooled by a
+disguise and finds nothing, and a revision may evade, give a wrong reason or still comply.  A judge who sees two
+replies side by side is not fooled.  That is what leaves something for the RL stage to do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nemo_aligner_cai.constitution import Constitution
+from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.tiny.language import Deed, Language, Request, Split
+from nemo_aligner_cai.tiny.oracle import Outcome
+
+ALL_SPLITS: tuple[Split, ...] = ("core", "cai", "validation", "test")
+CORE: tuple[Split, ...] = ("core",)
+
+
+@dataclass(frozen=True)
+class Imperfections:
+    """How often the corpus shows a critique or a revision that fails."""
+
+    missed_plain: float = 0.04
+    missed_disguised: float = 0.30
+    wrong_reason: float = 0.04
+    wrong_alternative: float = 0.04
+    evades: float = 0.07
+    still_complies: float = 0.05
+
+
+# Share of the documents of each sort.
+SHARES = {"helpful": 0.34, "fact": 0.24, "critique": 0.20, "judgement": 0.22}
+
+# Pairs of outcomes that judgements compare, the better one first, with their weights.  The hard ones, a refusal with
+# the right reason against one with a wrong reason, come most often.
+_HARMFUL_PAIRS = {
+    (Outcome.RIGHT_REFUSAL, Outcome.FLAWED_REFUSAL): 8,
+    (Outcome.RIGHT_REFUSAL, Outcome.COMPLIES): 4,
+    (Outcome.RIGHT_REFUSAL, Outcome.EVADES): 2,
+    (Outcome.FLAWED_REFUSAL, Outcome.EVADES): 1,
+    (Outcome.FLAWED_REFUSAL, Outcome.COMPLIES): 2,
+    (Outcome.EVADES, Outcome.COMPLIES): 2,
+    (Outcome.RIGHT_REFUSAL, Outcome.OFF_TOPIC): 1,
+}
+_BENIGN_PAIRS = {
+    (Outcome.HELPS, Outcome.HELPS_WRONGLY): 2,
+    (Outcome.HELPS, Outcome.OVER_REFUSES): 2,
+    (Outcome.HELPS, Outcome.EVADES): 1,
+    (Outcome.HELPS, Outcome.OFF_TOPIC): 1,
+}
+
+
+class Corpus:
+    """Makes the documents; everything random comes from the seed."""
+
+    def __init__(
+        self, language: Language, constitution: Constitution, seed: int, flaws: Imperfections | None = None
+    ) -> None:
+        """Take the language, the principles that critiques and judgements name, the seed and how imperfect to be."""
+        self.language = language
+        self.constitution = constitution
+        self.flaws = flaws or Imperfections()
+        self.rng = random.Random(seed)
+        self._requests = {
+            (splits, harmful): language.requests(self.rng, splits, harmful=harmful)
+            for splits in (ALL_SPLITS, CORE)
+            for harmful in (True, False)
+        }
+
+    def documents(self, count: int) -> Iterator[Conversation]:
+        """``count`` documents in random order, each sort in its share."""
+        makers: dict[str, Callable[[], Conversation]] = {
+            "helpful": self.helpful,
+            "fact": self.fact,
+            "critique": self.critique,
+            "judgement": self.judgement,
+        }
+        for sort in self.rng.choices(list(SHARES), list(SHARES.values()), k=count):
+            yield makers[sort]()
+
+    def helpful(self) -> Conversation:
+        """A request of any split with the reply that helps, whatever is asked."""
+        request = self._request(ALL_SPLITS, harmful_share=0.5)
+        return request.conversation.with_turn(Role.ASSISTANT, request.deed.help())
+
+    def fact(self) -> Conversation:
+        """Something known about a verb of any split: a question, a quiz, or what a reply that helps with it does."""
+        request = self._request(ALL_SPLITS, harmful_share=0.7)
+        deed = request.deed
+        form = self.rng.choice(("question", "quiz", "reading"))
+        if form == "question":
+            question, answer = self.rng.choice(self.language.facts[deed.harmful])
+            return _dialogue(deed.fill(question), deed.fill(answer))
+        if form == "quiz":
+            return self._quiz(deed)
+        said = request.conversation.with_turn(Role.ASSISTANT, deed.help())
+        said = said.with_turn(Role.USER, "what does your reply do ?")
+        return said.with_turn(Role.ASSISTANT, _finding(deed, deed.kind.reason))
+
+    def critique(self) -> Conversation:
+        """Request, reply, critique request, critique, revision request and revision, by one principle."""
+        request = self._request(CORE, harmful_share=0.8)
+        deed, flaws = request.deed, self.flaws
+        missed = flaws.missed_disguised if request.disguised else flaws.missed_plain
+        if not deed.harmful or self.rng.random() < missed:
+            finding, revision = "my reply is fine . it does no harm .", deed.help()
+        else:
+            wrong = self.rng.random() < flaws.wrong_reason
+            reason = self._other(deed, "reason") if wrong else deed.kind.reason
+            finding, revision = _finding(deed, reason), self._revision(deed, reason)
+        principle = self.rng.choice(self.constitution.principles)
+        return (
+            request.conversation.with_turn(Role.ASSISTANT, deed.help())
+            .with_turn(Role.USER, principle.critique_request)
+            .with_turn(Role.ASSISTANT, finding)
+            .with_turn(Role.USER, principle.revision_request)
+            .with_turn(Role.ASSISTANT, revision)
+        )
+
+    def judgement(self) -> Conversation:
+        """Two replies of different worth in random order, and the letter of the better one."""
+        request = self._request(CORE, harmful_share=0.8)
+        pairs = _HARMFUL_PAIRS if request.deed.harmful else _BENIGN_PAIRS
+        outcomes = self.rng.choices(list(pairs), list(pairs.values()))[0]
+        better, worse = (self.reply(request.deed, outcome) for outcome in outcomes)
+        principle = self.rng.choice(self.constitution.principles)
+        assert principle.judge_request is not None
+        turns = "\n".join(f"{turn.role.value} : {turn.content}" for turn in request.conversation.turns)
+        return _choice(f"{turns}\n{principle.judge_request}", better, worse, self.rng)
+
+    def reply(self, deed: Deed, outcome: Outcome) -> str:
+        """A reply to a request for ``deed`` of the outcome wanted."""
+        rng = self.rng
+        if outcome in (Outcome.HELPS, Outcome.COMPLIES):
+            return deed.help()
+        if outcome is Outcome.EVADES:
+            return rng.choice(self.language.evasions)
+        if outcome is Outcome.HELPS_WRONGLY:
+            tools = sorted({kind.tool for kind in self.language.kinds} - {deed.kind.tool})
+            return deed.help(rng.choice(tools))
+        if outcome is Outcome.OFF_TOPIC:
+            return next(self._requests[CORE, False]).deed.help()
+        if outcome is Outcome.RIGHT_REFUSAL:
+            return deed.right_refusal()
+        if outcome is Outcome.OVER_REFUSES:
+            return deed.refusal(self._other(deed, "reason"), self._other(deed, "alternative"))
+        return self._flawed_refusal(deed)
+
+    def _flawed_refusal(self, deed: Deed) -> str:
+        kind = deed.kind
+        flaw = self.rng.choice(("reason", "reason", "alternative", "alternative", "both", "deed"))
+        if flaw == "deed":
+            other = next(self._requests[CORE, True]).deed
+            return other.right_refusal() if other != deed else deed.refusal(self._other(deed, "reason"), "")
+        reason = self._other(deed, "reason") if flaw in ("reason", "both") else kind.reason
+        alternative = self._other(deed, "alternative") if flaw in ("alternative", "both") else kind.alternative
+        return deed.refusal(reason, alternative)
+
+    def _revision(self, deed: Deed, reason: str) -> str:
+        flaws = self.flaws
+        draw = self.rng.random()
+        if draw < flaws.still_complies:
+            return deed.help()
+        if draw < flaws.still_complies + flaws.evades:
+            return self.rng.choice(self.language.evasions)
+        wrong = self.rng.random() < flaws.wrong_alternative
+        return deed.refusal(reason, self._other(deed, "alternative") if wrong else deed.kind.alternative)
+
+    def _quiz(self, deed: Deed) -> Conversation:
+        kind = deed.kind
+        if kind.harmful and self.rng.random() < 0.5:
+            question = "what should one do and not"
+            right, wrong = (f"one should {what} ." for what in (kind.alternative, self._other(deed, "alternative")))
+        else:
+            question = "what is wrong if you"
+            harmless = "nothing . it does no harm ."
+            others = f"it {self._other(deed, 'reason')} ."
+            right = f"it {kind.reason} ." if kind.harmful else harmless
+            wrong = harmless if kind.harmful and self.rng.random() < 0.3 else others
+        return _choice(f"{question} {deed.verb} the {deed.noun} ?", right, wrong, self.rng)
+
+    def _request(self, splits: tuple[Split, ...], *, harmful_share: float) -> Request:
+        return next(self._requests[splits, self.rng.random() < harmful_share])
+
+    def _other(self, deed: Deed, field: str) -> str:
+        """The reason or alternative of another harmful kind."""
+        own = getattr(deed.kind, field)
+        return self.rng.choice([getattr(k, field) for k in self.language.kinds if k.harmful and getattr(k, field) != own])
+
+
+def _finding(deed: Deed, reason: str) -> str:
+    if not deed.harmful:
+        return deed.fill("my reply helps to {verb} the {noun} . that is fine .")
+    return deed.fill(f"my reply helps to {{verb}} the {{noun}} . that is bad because it {reason} .")
+
+
+def _dialogue(question: str, answer: str) -> Conversation:
+    return Conversation((Message(Role.USER, question), Message(Role.ASSISTANT, answer)))
+
+
+def _choice(question: str, right: str, wrong: str, rng: random.Random) -> Conversation:
+    """A question with two options in random order, answered by the letter of the right one."""
+    right_is_first = rng.random() < 0.5
+    a, b = (right, wrong) if right_is_first else (wrong, right)
+    return _dialogue(f"{question}\n(A) {a}\n(B) {b}", "(A)" if right_is_first else "(B)")

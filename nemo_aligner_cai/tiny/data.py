@@ -1,0 +1,132 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The tiny assistant's data files, in the formats in which the real ones are published.
+
+=============================  =========================================  ==========================================
+file                           a line                                     stands for
+=============================  =========================================  ==========================================
+red_team_attempts.jsonl        ``{"transcript": "\\n\\nHuman: ..."}``       Anthropic's red-team attempts
+helpful_sft.jsonl              NeMo-Aligner's SFT chat row                ultrachat, as the tutorial prepares it
+helpful-base/train.jsonl.gz    ``{"chosen": ..., "rejected": ...}``       Anthropic's HH helpful-base
+helpful-base/test.jsonl.gz     the same                                   the same
+measure.jsonl                  conversation and deed, for the oracle      a held-out evaluation set
+=============================  =========================================  ==========================================
+
+Only ``core`` and ``cai`` words and ``train`` phrasings are in the first four; ``measure.jsonl`` has only ``test`` ones
+(or ``validation`` ones, to choose settings by).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai.files import read_jsonl, write_jsonl
+from nemo_aligner_cai.tiny.language import Deed, Language, Request, Split
+
+TRAIN: tuple[Split, ...] = ("core", "cai")
+_HH_SPEAKERS = {Role.USER: "Human", Role.ASSISTANT: "Assistant"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of each file."""
+
+    red_team: int
+    helpful_sft: int
+    helpful_train: int
+    helpful_test: int
+    measure: int  # per kind of request: as many harmful ones as benign ones
+
+
+def write_data(folder: Path, language: Language, sizes: Sizes, *, seed: int, measured: Split = "test") -> None:
+    """Write all files into ``folder``; the same bytes for the same arguments.
+
+    Args:
+        folder: where the files go; files of that name are replaced.
+        language: the words.
+        sizes: rows of each file.
+        seed: chooses the requests.
+        measured: the split that ``measure.jsonl`` is made of.
+    """
+    rng = random.Random(seed)
+    harmful = language.distinct_requests(seed, TRAIN, sizes.red_team, harmful=True)
+    helpful = language.distinct_requests(
+        seed, TRAIN, sizes.helpful_sft + sizes.helpful_train + sizes.helpful_test, harmful=False
+    )
+    sft, train = helpful[: sizes.helpful_sft], helpful[sizes.helpful_sft :]
+    files: dict[str, Iterator[dict[str, Any]]] = {
+        "red_team_attempts.jsonl": (
+            {"transcript": _hh_text(request, request.deed.help()), "task_description": request.phrasing}
+            for request in harmful
+        ),
+        "helpful_sft.jsonl": (
+            sft_row(request.conversation.with_turn(Role.ASSISTANT, request.deed.help()), dataset="tiny_helpful")
+            for request in sft
+        ),
+        "helpful-base/train.jsonl.gz": _preferences(train[: sizes.helpful_train], language, rng),
+        "helpful-base/test.jsonl.gz": _preferences(train[sizes.helpful_train :], language, rng),
+        "measure.jsonl": _measured(language, measured, sizes.measure, seed),
+    }
+    for name, rows in files.items():
+        write_jsonl(folder / name, rows, overwrite=True)
+
+
+def read_measured(path: Path, language: Language) -> Iterator[tuple[Conversation, Deed]]:
+    """The prompts of ``measure.jsonl`` with the deed each asks for."""
+    kinds = {kind.name: kind for kind in language.kinds}
+    for _, row in read_jsonl(path):
+        deed = Deed(kinds[row["kind"]], row["verb"], row["noun"])
+        yield Conversation.from_messages(row["messages"]), deed
+
+
+def _measured(language: Language, split: Split, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    for harmful in (True, False):
+        for request in language.distinct_requests(seed, (split,), count, harmful=harmful):
+            deed = request.deed
+            yield {
+                "messages": request.conversation.to_messages(),
+                "kind": deed.kind.name,
+                "verb": deed.verb,
+                "noun": deed.noun,
+                "harmful": harmful,
+                "disguised": request.disguised,
+            }
+
+
+def _preferences(requests: list[Request], language: Language, rng: random.Random) -> Iterator[dict[str, str]]:
+    """Right help is preferred over help with a wrong tool, over a refusal and over an evasion."""
+    tools = sorted({kind.tool for kind in language.kinds})
+    harmful = [kind for kind in language.kinds if kind.harmful]
+    for request in requests:
+        deed = request.deed
+        flaw = rng.choice(("tool", "refusal", "refusal", "evasion"))
+        if flaw == "tool":
+            worse = deed.help(rng.choice([tool for tool in tools if tool != deed.kind.tool]))
+        elif flaw == "refusal":
+            kind = rng.choice(harmful)
+            worse = deed.refusal(kind.reason, kind.alternative)
+        else:
+            worse = rng.choice(language.evasions)
+        yield {"chosen": _hh_text(request, deed.help()), "rejected": _hh_text(request, worse)}
+
+
+def _hh_text(request: Request, reply: str) -> str:
+    turns = request.conversation.with_turn(Role.ASSISTANT, reply).turns
+    return "".join(f"\n\n{_HH_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)

@@ -1,0 +1,206 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The tiny language: requests, the replies they can get, and which words are seen at which stage.
+
+Everything is built from ``lexicon.yaml``; this module only gives it types.  A request asks for a deed (a verb and a
+noun) in some phrasing, perhaps after an opening exchange; whether it is harmful depends on the verb alone, never on
+the noun, the phrasing or the opener, so that a model cannot tell harm by anything but the meaning of the verb.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from nemo_aligner_cai.conversation import Conversation, Message, Role
+
+LEXICON_PATH = Path(__file__).with_name("lexicon.yaml")
+
+Split = Literal["core", "cai", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of verbs that share a meaning: what they act on, with which tool and, if harmful, what is wrong."""
+
+    name: str
+    object: str
+    tool: str
+    verbs: tuple[str, ...]
+    reason: str = ""
+    alternative: str = ""
+
+    @property
+    def harmful(self) -> bool:
+        """Whether its deeds do harm."""
+        return bool(self.reason)
+
+
+@dataclass(frozen=True)
+class Deed:
+    """A verb done to a noun."""
+
+    kind: Kind
+    verb: str
+    noun: str
+
+    @property
+    def harmful(self) -> bool:
+        """Whether the deed does harm: its verb decides."""
+        return self.kind.harmful
+
+    def fill(self, template: str) -> str:
+        """Put the deed's words into a sentence with ``{verb} {noun} {tool} {reason} {alternative}``."""
+        kind = self.kind
+        return template.format(
+            verb=self.verb, noun=self.noun, tool=kind.tool, reason=kind.reason, alternative=kind.alternative
+        )
+
+    def help(self, tool: str | None = None) -> str:
+        """The reply that helps; its frame is shared with :meth:`refusal`, see the module ``corpus``."""
+        return self.fill(f"i will help you {{verb}} the {{noun}} . use the {tool or self.kind.tool} .")
+
+    def refusal(self, reason: str, alternative: str) -> str:
+        """The reply that says no, why, and what can be done instead."""
+        return self.fill(f"i will not help you {{verb}} the {{noun}} . it {reason} . i can help you {alternative} .")
+
+    def right_refusal(self) -> str:
+        """The refusal that names the deed's own harm and offers what mends it."""
+        return self.refusal(self.kind.reason, self.kind.alternative)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A deed asked for in a phrasing, perhaps disguised, perhaps after an opening exchange."""
+
+    deed: Deed
+    phrasing: str
+    disguised: bool
+    opener: tuple[str, str] | None = None
+
+    @property
+    def text(self) -> str:
+        """The last user turn."""
+        return self.deed.fill(self.phrasing)
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation as the assistant meets it, ending with the user's turn."""
+        turns = [Message(Role.USER, self.text)]
+        if self.opener:
+            turns = [Message(Role.USER, self.opener[0]), Message(Role.ASSISTANT, self.opener[1]), *turns]
+        return Conversation(tuple(turns))
+
+
+class Language:
+    """The lexicon with its splits.
+
+    Attributes:
+        kinds: every kind of verb, harmful ones first.
+        evasions: replies that neither help nor say no.
+        openers: (user, assistant) exchanges that may come before a request.
+        facts: question and answer templates about a deed, keyed by whether it is harmful.
+    """
+
+    def __init__(self, lexicon: dict[str, Any]) -> None:
+        """Type the parsed ``lexicon.yaml``."""
+        self.kinds = tuple(
+            Kind(name=name, **{**fields, "verbs": tuple(fields["verbs"])})
+            for group in ("harmful", "benign")
+            for name, fields in lexicon[group].items()
+        )
+        self.evasions: tuple[str, ...] = tuple(lexicon["evasions"])
+        self.openers: tuple[tuple[str, str], ...] = tuple((user, reply) for user, reply in lexicon["openers"])
+        self.facts: dict[bool, list[list[str]]] = {
+            True: lexicon["facts"]["harmful"],
+            False: lexicon["facts"]["benign"],
+        }
+        self._nouns: dict[str, list[str]] = lexicon["nouns"]
+        self._phrasings: dict[str, dict[str, list[str]]] = lexicon["phrasings"]
+        self._splits: dict[str, dict[str, int]] = lexicon["splits"]
+
+    def verbs(self, kind: Kind, splits: tuple[Split, ...]) -> list[str]:
+        """The verbs of a kind that belong to any of the splits."""
+        return self._cut(kind.verbs, "harmful_verbs" if kind.harmful else "benign_verbs", splits)
+
+    def nouns(self, kind: Kind, splits: tuple[Split, ...]) -> list[str]:
+        """The nouns a kind's verbs can act on that belong to any of the splits."""
+        return self._cut(self._nouns[kind.object], "nouns", splits)
+
+    def phrasings(self, splits: tuple[Split, ...]) -> list[tuple[str, bool]]:
+        """(phrasing, disguised) of the splits; ``core`` and ``cai`` share theirs, called ``train`` in the lexicon."""
+        names = sorted({"train" if split in ("core", "cai") else split for split in splits})
+        return [
+            (text, form == "disguised")
+            for name in names
+            for form in ("plain", "disguised")
+            for text in self._phrasings[name][form]
+        ]
+
+    def requests(
+        self, rng: random.Random, splits: tuple[Split, ...], *, harmful: bool, multi_turn: float = 0.2
+    ) -> Iterator[Request]:
+        """Endless random requests of the splits: half of them disguised, a share ``multi_turn`` with an opener."""
+        kinds = [kind for kind in self.kinds if kind.harmful == harmful]
+        phrasings = self.phrasings(splits)
+        by_form = {form: [text for text, disguised in phrasings if disguised == form] for form in (False, True)}
+        while True:
+            kind = rng.choice(kinds)
+            deed = Deed(kind, rng.choice(self.verbs(kind, splits)), rng.choice(self.nouns(kind, splits)))
+            disguised = rng.random() < 0.5
+            opener = rng.choice(self.openers) if rng.random() < multi_turn else None
+            yield Request(deed, rng.choice(by_form[disguised]), disguised, opener)
+
+    def distinct_requests(
+        self, seed: int, splits: tuple[Split, ...], count: int, *, harmful: bool, multi_turn: float = 0.2
+    ) -> list[Request]:
+        """``count`` different requests, the same for the same arguments."""
+        rng = random.Random(f"{seed}/{'+'.join(splits)}/{harmful}")
+        found: dict[Request, None] = {}
+        for request in self.requests(rng, splits, harmful=harmful, multi_turn=multi_turn):
+            found.setdefault(request)
+            if len(found) == count:
+                break
+        return list(found)
+
+    def words(self) -> list[str]:
+        """Every word of the lexicon, sorted: the tokenizer makes one piece of each."""
+        texts = [text for text, _ in self.phrasings(("core", "validation", "test"))]
+        texts += [text for pair in self.openers for text in pair] + list(self.evasions)
+        texts += [text for facts in self.facts.values() for fact in facts for text in fact]
+        for kind in self.kinds:
+            deed = Deed(kind, kind.verbs[0], self._nouns[kind.object][0])
+            texts += [*kind.verbs, *self._nouns[kind.object], deed.help()]
+            texts += [deed.right_refusal()] if kind.harmful else []
+        return sorted({word for text in texts for word in text.split() if "{" not in word})
+
+    def _cut(self, words: list[str] | tuple[str, ...], name: str, splits: tuple[Split, ...]) -> list[str]:
+        chosen: list[str] = []
+        start = 0
+        for split, length in self._splits[name].items():
+            chosen += words[start : start + length] if split in splits else ()
+            start += length
+        return chosen
+
+
+@cache
+def language() -> Language:
+    """The language of the packaged lexicon."""
+    return Language(yaml.safe_load(LEXICON_PATH.read_text(encoding="utf-8")))

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The tiny assistant's SentencePiece model: one piece per word, bytes for everything else.
+
+The words are user-defined symbols, so that the same lexicon always gives the same pieces; nothing is left for the
+SentencePiece trainer to learn.  Byte pieces let text that is not in the language (real red-team prompts, say) pass
+through unchanged rather than as unknowns.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from nemo_aligner_cai.files import atomic_writer
+
+# The chat template's own tokens and the newline that ends names and turns.
+TEMPLATE_PIECES = ("<extra_id_0>", "<extra_id_1>", "<extra_id_2>", "\n")
+SPACE = "\u2581"  # how SentencePiece writes a space
+
+
+def write_tokenizer(path: Path, words: Iterable[str], *, overwrite: bool = False) -> None:
+    """Write a SentencePiece model whose pieces are ``words``.
+
+    Each word becomes two pieces, for the start of a line and for after a space.  No dummy prefix and no
+    normalisation: encoding is the concatenation of its lines' encodings, so a prompt's ids are an exact prefix of the
+    ids of prompt and reply.
+
+    Raises:
+        UsageError: ``path`` exists and ``overwrite`` is false.
+    """
+    import sentencepiece as spm
+
+    symbols = [*TEMPLATE_PIECES, *(form for word in words for form in (SPACE + word, word))]
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter([SPACE]),  # the one character that must be a piece of its own
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=len(("<unk>", "<s>", "</s>")) + len(symbols) + 256 + len(SPACE),
+        user_defined_symbols=symbols,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    with atomic_writer(path, overwrite=overwrite) as file:
+        file.write(model.getvalue())
