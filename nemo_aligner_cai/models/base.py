@@ -1,0 +1,213 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the rest of the package knows of a language model: a request, a completion, and one small async protocol.
+
+Input:  Request(conversation, Sampling(temperature=1.0, max_tokens=256), choices=())
+Output: Completion(text="...", finish_reason="stop", usage=Usage(31, 12), choice_logprobs=None, raw=...)
+
+Everything that determines a completion stands in the request or in the client's `identity`; where a server is and how
+patiently it is asked does not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.errors import CaiError, UsageError
+
+
+class CallFailed(CaiError):
+    """One request could not be served, although others may be; its record is left out under `reason`."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        """`reason` is a short phrase that counts alike failures together; `detail` is what the server said."""
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+class ServerRefused(CaiError):
+    """Every request would fail in the same way (wrong key, no such model, wrong settings): the run has to stop."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a reply is drawn.
+
+    `temperature` 0 means greedy, as does `greedy`. `top_k` 0 and `top_p` 1 switch the filters off. `max_tokens` and
+    `min_tokens` bound the reply's length in tokens. `seed` is filled in by the engine. `stop` adds strings to those
+    that the chat template stops at.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 1024
+    min_tokens: int = 0
+    repetition_penalty: float = 1.0
+    greedy: bool = False
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value that no server accepts."""
+        limits = (
+            (0.0 <= self.temperature <= 100.0, "temperature", "between 0 and 100"),
+            (0.0 <= self.top_p <= 1.0, "top_p", "between 0 and 1"),
+            (self.top_k >= 0, "top_k", "0 (off) or more"),
+            (self.max_tokens >= 1, "max_tokens", "1 or more"),
+            (0 <= self.min_tokens <= self.max_tokens, "min_tokens", "between 0 and max_tokens"),
+            (self.repetition_penalty >= 1.0, "repetition_penalty", "1 (off) or more"),
+        )
+        for holds, name, wanted in limits:
+            if not holds:
+                raise UsageError(f"sampling: {name} must be {wanted}, it is {getattr(self, name)}")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is always taken, so that no seed is needed."""
+        return self.greedy or self.temperature == 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in journal keys. Greedy replies forget the knobs that cannot touch them."""
+        base: dict[str, Any] = {
+            "max_tokens": self.max_tokens,
+            "min_tokens": self.min_tokens,
+            "repetition_penalty": self.repetition_penalty,
+            "stop": list(self.stop),
+        }
+        if self.is_greedy:
+            return {"greedy": True, **base}
+        return {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "seed": self.seed,
+            **base,
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a model.
+
+    With `choices`, nothing is generated: each choice is scored as the beginning of the assistant's reply, and the
+    completion carries their log-probabilities. No choice may begin with another.
+
+    `shared` counts the leading messages that many requests have in common (few-shots); the journal writes them once.
+    `priority` orders waiting requests, lower first. Neither of the two has an influence on the completion.
+    """
+
+    conversation: Conversation
+    sampling: Sampling
+    choices: tuple[str, ...] = ()
+    shared: int = 0
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for choices that cannot be told apart."""
+        if len(self.choices) == 1:
+            raise UsageError(f"the choice {self.choices[0]!r} is the only one: at least two are needed")
+        for one in self.choices:
+            for other in self.choices:
+                if one is not other and other.startswith(one):
+                    raise UsageError(f"the choice {one!r} begins the choice {other!r}: they cannot be told apart")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the completion depends on a seed."""
+        return not self.choices and not self.sampling.is_greedy
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens read and written by one call, as the server counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model answered.
+
+    `finish_reason` is "stop" (the reply is complete), "length" (cut at max_tokens) or "choices" (scored only).
+    `choice_logprobs` maps each choice to the natural logarithm of its probability, after what all choices have in
+    common; None where none were asked for, or the server gives none. `raw` is what the server sent, as JSON holds it.
+    """
+
+    text: str
+    finish_reason: str
+    usage: Usage | None = None
+    choice_logprobs: Mapping[str, float] | None = None
+    raw: Any = None
+
+
+@dataclass
+class ClientStats:
+    """What a client has done so far, for the progress view and the manifest."""
+
+    calls: int = 0
+    retries: int = 0
+    in_flight: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def count(self, completion: Completion) -> None:
+        """Add one answered call."""
+        self.calls += 1
+        if completion.usage is not None:
+            self.prompt_tokens += completion.usage.prompt_tokens
+            self.completion_tokens += completion.usage.completion_tokens
+
+
+class ModelClient(Protocol):
+    """A language model behind some server. Safe to call concurrently; retries and limits are its own business.
+
+    `name` is for people. `identity` is all on the client's side that determines a completion (model name, template),
+    as JSON holds it: it is part of each journal key. `concurrency` is how many requests it serves at once.
+    """
+
+    name: str
+    concurrency: int
+    stats: ClientStats
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """See the class."""
+        ...
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request; raises CallFailed for it alone, ServerRefused for all."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections. The client is not used again."""
+        ...
+
+
+@runtime_checkable
+class BatchClient(Protocol):
+    """A client whose server answers whole batches with one seed each.
+
+    What such a server samples for a request depends on the batch around it, so a caller that wants the same bytes
+    again has to send the same batch again (`generate/engine.py` does).
+    """
+
+    batch_size: int
+    """Sentences in a full batch: a request counts once, or once for each of its choices."""
+
+    async def complete_batch(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
+        """Answer requests that differ only in conversation and choices, in order; raises ServerRefused."""
+        ...

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How many requests are on their way at once, and which goes next."""
+
+import asyncio
+import heapq
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import count
+
+_BACK_OFF_PAUSE = 1.0
+"""Seconds between two reductions: one overload answers many requests with 429 at once, and counts once."""
+
+
+class Gate:
+    """Lets at most `limit` holders in, the lowest priority number first, and in order of arrival among equals.
+
+    `overloaded` halves the limit and each success raises it a little (additive increase, multiplicative decrease), so
+    that a server with an unknown quota is used as fully as it allows.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is the most that are ever let in, at least 1."""
+        self.most = limit
+        self.limit = float(limit)
+        self.inside = 0
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = count()
+        self._reduced_at = float("-inf")
+
+    @asynccontextmanager
+    async def slot(self, priority: int = 0) -> AsyncGenerator[None, None]:
+        """Hold one of the places."""
+        await self._enter(priority)
+        try:
+            yield
+        finally:
+            self.inside -= 1
+            self._let_in()
+
+    async def _enter(self, priority: int) -> None:
+        if self.inside < int(self.limit) and not self._waiting:
+            self.inside += 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._arrivals), place))
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                # Let in and cancelled in the same moment: the place goes to the next.
+                self.inside -= 1
+                self._let_in()
+            raise
+
+    def _let_in(self) -> None:
+        while self._waiting and self.inside < int(self.limit):
+            _, _, place = heapq.heappop(self._waiting)
+            if not place.done():
+                self.inside += 1
+                place.set_result(None)
+
+    def overloaded(self) -> None:
+        """The server said that this is too much."""
+        now = time.monotonic()
+        if now - self._reduced_at >= _BACK_OFF_PAUSE:
+            self._reduced_at = now
+            self.limit = max(1.0, self.limit / 2)
+
+    def succeeded(self) -> None:
+        """The server answered."""
+        if self.limit < self.most:
+            self.limit = min(float(self.most), self.limit + 1 / self.limit)
+            self._let_in()

@@ -1,0 +1,87 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Log-probabilities of given continuations from NeMo's ``/generate``.
+
+NeMo's server has no echo mode, but with ``compute_logprob`` it returns the log-probability of every token of a
+sentence, the prompt's included: ``logprob[j - 1]`` belongs to ``token_ids[j]``. So each choice is sent as the end of
+the prompt, and its tokens are looked up. `all_probs` would send the whole vocabulary for each token instead.
+
+    prompt + "(A)" -> tokens [..., "▁(", "A", ")", <one generated token, padding>]
+    prompt + "(B)" -> tokens [..., "▁(", "B", ")", ...]
+                                         ^ first difference: from here to the choice's end, log-probabilities add up
+"""
+
+from collections.abc import Sequence
+
+from nemo_aligner_cai.models.transport import Retriable
+
+_SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
+"""Spaces, and the ways in which tokenizers spell a space or a line end within a token."""
+
+
+def score_choices(
+    choices: Sequence[str],
+    token_ids: Sequence[Sequence[int]],
+    tokens: Sequence[Sequence[str]],
+    logprobs: Sequence[Sequence[float]],
+) -> dict[str, float]:
+    """The log-probability of each choice, after the tokens that all of them have in common.
+
+    Args:
+        choices: n texts of which none begins another.
+        token_ids: n rows of ids: prompt, choice, and whatever follows.
+        tokens: the same as strings, as the tokenizer spells its pieces.
+        logprobs: n rows; entry j - 1 is the natural logarithm of the probability of token j.
+
+    Raises:
+        Retriable: the rows are not those of one prompt with these choices.
+    """
+    start = _first_difference(token_ids)
+    shared = len(_common_prefix(choices))
+    return {
+        choice: sum(logprobs[row][start - 1 : _end(choice[shared:], tokens[row], start) - 1])
+        for row, choice in enumerate(choices)
+    }
+
+
+def _first_difference(rows: Sequence[Sequence[int]]) -> int:
+    for position, column in enumerate(zip(*rows, strict=False)):
+        if len(set(column)) > 1:
+            if position == 0:
+                break
+            return position
+    raise Retriable("malformed answer", "the choices have the same tokens, or none in common with their prompt")
+
+
+def _common_prefix(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)
+    length = next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(map(len, (first, last)))
+    )
+    return first[:length]
+
+
+def _end(remainder: str, tokens: Sequence[str], start: int) -> int:
+    """The position after the token that completes `remainder`, counted from token `start`.
+
+    The server pads rows and adds a token after the choice, and does not say where the choice ends: its text does.
+    The first differing token may begin before the remainder ("(A" against "(B"), never after it.
+    """
+    wanted = remainder.translate(_SPACES)
+    written = ""
+    for position in range(start, len(tokens)):
+        written += tokens[position].translate(_SPACES)
+        if written.endswith(wanted):
+            return position + 1
+    raise Retriable("malformed answer", f"the choice's end {remainder!r} is not among the tokens that came back")

@@ -1,0 +1,237 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""NeMo's text-generation server (`MegatronServer`, ``PUT /generate``).
+
+Input:  requests that differ in their conversations
+        -> {"sentences": ["<extra_id_0>System\n...Assistant\n", ...], "tokens_to_generate": 256, "random_seed": 7}
+Output: {"sentences": [prompt + reply, ...], "tokens": [...], "token_ids": [...], "logprob": [...]} -> completions
+
+What NeMo 2.2.1 does, and this module answers to:
+
+* It decodes prompt and reply again from their tokens, so unknown characters of the prompt come back as "⁇" and the
+  prompt cannot be cut off by its length: the chat template finds the reply.
+* It serves one batch at a time under a lock, with one seed for the whole batch, and at most 128 sentences.
+* It refuses a wrong setting with HTTP 200 and a JSON string.
+* The seed travels to the other ranks as a 32-bit float: beyond 24 bits they would sample with another one than rank 0.
+* Without `compute_logprob`, and when greedy, `repetition_penalty` has no effect.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
+from nemo_aligner_cai.models.nemo_scores import score_choices
+from nemo_aligner_cai.models.transport import Patience, Retriable, Transport
+
+MOST_SENTENCES = 128
+"""The server's own limit for one request."""
+_SEED_BITS = 0xFFFFFF
+_LOWEST_TEMPERATURE = 1e-8
+"""The server wants a positive temperature even where it takes the likeliest token."""
+_END_PIECES = frozenset({"</s>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<eos>", "<EOS>"})
+"""How tokenizers spell the token that ends a text; it is missing from the decoded sentence."""
+_REFUSAL = "refused by the server"
+
+
+class NemoServerClient:
+    """A `ModelClient` and `BatchClient` for one NeMo text-generation server."""
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = 5656,
+        *,
+        model: str = "nemo",
+        template: ChatTemplate = NEMO_CHAT,
+        batch_size: int = 64,
+        add_bos: bool = False,
+        server_template: bool = False,
+        concurrency: int = 3,
+        patience: Patience | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            host: the server's name or address.
+            port: its port.
+            model: a name for what it serves. The server has none; journals tell models apart by it.
+            template: renders the conversations, and finds replies.
+            batch_size: sentences per request, at most 128.
+            add_bos: put the tokenizer's begin-of-text token first.
+            server_template: send messages and let the server's Hugging Face tokenizer render them; `template` then
+                only has to find replies.
+            concurrency: batches on their way at once. The server works on one; a few more keep its lock taken.
+            patience: time-outs and retries. The time-out includes waiting for the batches before.
+        """
+        if not 1 <= batch_size <= MOST_SENTENCES:
+            raise UsageError(f"NeMo's server takes 1 to {MOST_SENTENCES} sentences at a time, not {batch_size}")
+        self.name = model
+        self.template = template
+        self.batch_size = batch_size
+        self.concurrency = concurrency
+        self._add_bos = add_bos
+        self._server_template = server_template
+        self._transport = Transport(
+            (f"http://{host}:{port}/generate",),
+            method="PUT",
+            concurrency=concurrency,
+            patience=patience or Patience(),
+        )
+        self.stats: ClientStats = self._transport.stats
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Model, template and whatever else changes what the model reads."""
+        return {
+            "server": "nemo",
+            "model": self.name,
+            "template": content_hash(repr(self.template)),
+            "add_bos": self._add_bos,
+            "server_template": self._server_template,
+        }
+
+    async def complete(self, request: Request) -> Completion:
+        """See `ModelClient`: a batch of one."""
+        completion = (await self.complete_batch([request], request.sampling.seed))[0]
+        if isinstance(completion, CallFailed):
+            raise completion
+        return completion
+
+    async def close(self) -> None:
+        """See `ModelClient`."""
+        await self._transport.close()
+
+    async def complete_batch(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
+        """See `BatchClient`. A batch that the server cannot digest is halved until the culprit stands alone."""
+        try:
+            completions = await self._transport.send(
+                self._body(requests, seed),
+                lambda answer: self._read(answer, requests),
+                priority=min(request.priority for request in requests),
+            )
+        except CallFailed as failure:
+            if failure.reason == _REFUSAL:
+                raise ServerRefused(str(failure)) from None
+            if len(requests) == 1 or not failure.reason.startswith("HTTP"):
+                return [failure] * len(requests)
+            middle = len(requests) // 2
+            # One after the other: the same seeds for the same halves, whatever else is on its way.
+            first = await self.complete_batch(requests[:middle], _half_seed(seed, "first"))
+            return first + await self.complete_batch(requests[middle:], _half_seed(seed, "second"))
+        for completion in completions:
+            self.stats.count(completion)
+        return list(completions)
+
+    def _body(self, requests: Sequence[Request], seed: int | None) -> dict[str, Any]:
+        sampling = requests[0].sampling
+        scoring = bool(requests[0].choices)
+        body: dict[str, Any] = {
+            "sentences": self._sentences(requests),
+            "add_BOS": self._add_bos,
+            "all_probs": False,
+        }
+        if scoring:
+            # Greedy, because sampling would divide the logits by the temperature before their probabilities are kept.
+            return body | {"tokens_to_generate": 1, "greedy": True, "compute_logprob": True, "temperature": 1.0}
+        body |= {
+            "tokens_to_generate": sampling.max_tokens,
+            "min_tokens_to_generate": sampling.min_tokens,
+            "temperature": max(sampling.temperature, _LOWEST_TEMPERATURE),
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "greedy": sampling.is_greedy,
+            "repetition_penalty": sampling.repetition_penalty,
+            "end_strings": self._end_strings(sampling),
+        }
+        if seed is not None:
+            body["random_seed"] = seed & _SEED_BITS
+        return body
+
+    def _end_strings(self, sampling: Sampling) -> list[str]:
+        # "<|endoftext|>" is the server's name for the tokenizer's own end-of-text token.
+        return list(dict.fromkeys((*self.template.stop, *sampling.stop, "<|endoftext|>")))
+
+    def _sentences(self, requests: Sequence[Request]) -> list[Any]:
+        if not self._server_template:
+            return [text for request in requests for text in self._texts(request)]
+        conversations = [request.conversation for request in requests]
+        if any(request.choices for request in requests):
+            raise UsageError("choices cannot be scored with the server's chat template; give the template's strings")
+        if len({tuple(m.role for m in conversation.messages) for conversation in conversations}) != 1:
+            raise UsageError("conversations of one batch must have the same roles for the server's chat template")
+        return [
+            {"role": [m.role.speaker for m in column], "content": [m.content for m in column]}
+            for column in zip(*(conversation.messages for conversation in conversations), strict=True)
+        ]
+
+    def _texts(self, request: Request) -> Iterator[str]:
+        prompt = self.template.generation_prompt(request.conversation)
+        if request.choices:
+            yield from (prompt + choice for choice in request.choices)
+        else:
+            yield prompt
+
+    def _read(self, answer: Any, requests: Sequence[Request]) -> list[Completion]:
+        """Completions from the server's answer; raises Retriable when it is not one."""
+        if isinstance(answer, str):
+            raise Retriable(_REFUSAL, answer)
+        rows = sum(max(1, len(request.choices)) for request in requests)
+        try:
+            sentences: list[str] = list(answer["sentences"])
+            tokens: list[list[str]] = list(answer["tokens"])
+            ids: list[list[int]] = list(answer["token_ids"])
+            logprobs: list[Sequence[float]] = list(answer.get("logprob") or [()] * rows)
+        except (KeyError, TypeError, AttributeError):
+            raise Retriable("malformed answer", repr(answer)[:300]) from None
+        if {len(sentences), len(tokens), len(ids), len(logprobs)} != {rows}:
+            raise Retriable("malformed answer", f"{len(sentences)} sentences came back for {rows}")
+        completions: list[Completion] = []
+        start = 0
+        for request in requests:
+            end = start + max(1, len(request.choices))
+            if request.choices:
+                scores = score_choices(request.choices, ids[start:end], tokens[start:end], logprobs[start:end])
+                completions.append(Completion("", "choices", choice_logprobs=scores))
+            else:
+                completions.append(self._completion(request, sentences[start], tokens[start]))
+            start = end
+        return completions
+
+    def _completion(self, request: Request, sentence: str, tokens: Sequence[str]) -> Completion:
+        try:
+            text = self.template.extract_reply(sentence, request.conversation)
+        except CaiError as error:
+            raise Retriable("malformed answer", str(error)) from None
+        tail = self._tail(sentence, request.conversation)
+        stops = (*self.template.stop, *request.sampling.stop)
+        ended = any(stop in tail for stop in stops) or bool(tokens and tokens[-1] in _END_PIECES)
+        for stop in request.sampling.stop:
+            text = text.split(stop)[0]
+        return Completion(text, "stop" if ended else "length", raw=tail)
+
+    def _tail(self, sentence: str, conversation: Conversation) -> str:
+        """What the model wrote, not yet trimmed: the sentence after as many assistant headers as the prompt has."""
+        header = self.template.assistant_header
+        count = self.template.generation_prompt(conversation).count(header)
+        return sentence.split(header, count)[-1]
+
+
+def _half_seed(seed: int | None, half: str) -> int | None:
+    if seed is None:
+        return None
+    return int.from_bytes(hashlib.sha256(f"{seed} {half}".encode()).digest()[:4], "big")

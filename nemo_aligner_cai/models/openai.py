@@ -1,0 +1,210 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""OpenAI-compatible chat servers: NIM and NVIDIA's hosted API, vLLM, TensorRT-LLM, SGLang, NeMo's own /v1.
+
+Input:  Request -> {"model": ..., "messages": [{"role": "user", "content": ...}], "temperature": ..., "seed": ...}
+Output: {"choices": [{"message": {"content": ...}, "finish_reason": "stop"}], "usage": {...}} -> Completion
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.models.base import ClientStats, Completion, Request, Usage
+from nemo_aligner_cai.models.transport import Patience, Retriable, Transport
+
+_TOP_LOGPROBS = 20
+"""The most alternatives per token that these servers give."""
+_CHAT = "/chat/completions"
+
+
+def chat_url(url: str) -> str:
+    """The chat endpoint from whatever a user gives: the endpoint itself, its ``/v1``, or just the server.
+
+    Raises:
+        UsageError: not an http(s) address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(f"{url!r} is not the address of a server; write http://HOST:PORT/v1")
+    url = url.rstrip("/")
+    if url.endswith(_CHAT):
+        return url
+    return url + ("/v1" if parts.path in ("", "/") else "") + _CHAT
+
+
+def key_from_environment(*names: str) -> str | None:
+    """The first API key among these environment variables, None where none is set."""
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
+
+
+class OpenAIClient:
+    """A `ModelClient` for one model behind one or several equal OpenAI-compatible endpoints."""
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        model: str,
+        *,
+        key: str | None = None,
+        concurrency: int = 64,
+        patience: Patience | None = None,
+        requests_per_minute: float | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            urls: one or several addresses of servers of the same model; requests go to the least busy one.
+            model: the model's name on the server.
+            key: the API key, from the environment (`key_from_environment`).
+            concurrency: requests in flight at most, over all endpoints.
+            patience: time-outs and retries.
+            requests_per_minute: the service's quota, None where there is none.
+        """
+        addresses = (urls,) if isinstance(urls, str) else tuple(urls)
+        self.name = model
+        self.concurrency = concurrency
+        self._transport = Transport(
+            tuple(map(chat_url, addresses)),
+            method="POST",
+            concurrency=concurrency,
+            patience=patience or Patience(),
+            requests_per_minute=requests_per_minute,
+            key=key,
+        )
+        self.stats: ClientStats = self._transport.stats
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The model's name: the chat template is the server's."""
+        return {"server": "openai", "model": self.name}
+
+    async def complete(self, request: Request) -> Completion:
+        """See `ModelClient`."""
+        completion = await self._transport.send(
+            self._body(request), lambda answer: _read(answer, request), priority=request.priority
+        )
+        self.stats.count(completion)
+        return completion
+
+    async def close(self) -> None:
+        """See `ModelClient`."""
+        await self._transport.close()
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {"model": self.name, "messages": request.conversation.to_messages()}
+        if request.choices:
+            # Enough tokens to reach what tells the choices apart, even at one token per character.
+            longest = max(map(len, request.choices))
+            return body | {
+                "temperature": 0.0,
+                "max_tokens": longest,
+                "logprobs": True,
+                "top_logprobs": _TOP_LOGPROBS,
+            }
+        body |= {"max_tokens": sampling.max_tokens}
+        if sampling.is_greedy:
+            body |= {"temperature": 0.0}
+        else:
+            body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+            if sampling.seed is not None:
+                body["seed"] = sampling.seed
+            if sampling.top_k:
+                body["top_k"] = sampling.top_k
+        # Not in OpenAI's own protocol, and refused by some servers: sent only when they are wanted.
+        if sampling.min_tokens:
+            body["min_tokens"] = sampling.min_tokens
+        if sampling.repetition_penalty != 1.0:
+            body["repetition_penalty"] = sampling.repetition_penalty
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        return body
+
+
+def _read(answer: Any, request: Request) -> Completion:
+    """A completion from a server's answer; raises Retriable when it is not one."""
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"]["content"]
+        finish_reason = choice.get("finish_reason") or "stop"
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise Retriable("malformed answer", repr(answer)[:300]) from None
+    if text is None:
+        # A refusal field or a tool call instead of a text: upstream turns this into the word "None".
+        text = ""
+    if not isinstance(text, str):
+        raise Retriable("malformed answer", f"the content is a {type(text).__name__}")
+    if _has_lone_surrogate(text):
+        raise Retriable("malformed answer", "the text has lone surrogates")
+    logprobs = choice_logprobs(choice.get("logprobs"), request.choices) if request.choices else None
+    reason = "choices" if logprobs is not None else "length" if finish_reason == "length" else "stop"
+    return Completion(text, reason, _usage(answer.get("usage")), logprobs, raw=choice)
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _usage(usage: Any) -> Usage | None:
+    try:
+        return Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def choice_logprobs(logprobs: Any, choices: Sequence[str]) -> dict[str, float] | None:
+    """How likely each choice is, from the alternatives at the first token that tells the choices apart.
+
+    Args:
+        logprobs: the server's ``{"content": [{"token", "logprob", "top_logprobs": [...]}]}``.
+        choices: the texts to be told apart, such as "(A)" and "(B)".
+
+    Returns:
+        Log-probabilities by choice; a choice that is not among the alternatives gets the least likely one's, which is
+        the most it can have. None where the server gave no log-probabilities, or the reply left the choices before
+        they parted: then there is nothing to score.
+    """
+    try:
+        tokens = logprobs["content"]
+        steps = [(str(token["token"]), _alternatives(token)) for token in tokens]
+    except (KeyError, TypeError, ValueError):
+        return None
+    written = ""
+    for token, alternatives in steps:
+        mass = dict.fromkeys(choices, 0.0)
+        ambiguous = False
+        for alternative, logprob in alternatives:
+            text = (written + alternative).lstrip()
+            fitting = [choice for choice in choices if text and (choice.startswith(text) or text.startswith(choice))]
+            if len(fitting) == 1:
+                mass[fitting[0]] += math.exp(logprob)
+            elif len(fitting) > 1:
+                ambiguous = True
+        if any(mass.values()) and not ambiguous:
+            floor = min(logprob for _, logprob in alternatives)
+            return {choice: math.log(found) if found > 0 else floor for choice, found in mass.items()}
+        written = (written + token).lstrip()
+        if written and not any(choice.startswith(written) for choice in choices):
+            return None
+    return None
+
+
+def _alternatives(token: Mapping[str, Any]) -> list[tuple[str, float]]:
+    listed = {str(item["token"]): float(item["logprob"]) for item in token.get("top_logprobs") or ()}
+    listed.setdefault(str(token["token"]), float(token["logprob"]))
+    return list(listed.items())

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A model that is a function: for tests, documentation and ``--dry-run``. Nothing leaves the process."""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nemo_aligner_cai.models.base import BatchClient, CallFailed, ClientStats, Completion, ModelClient, Request
+
+Reply = Callable[[Request], str | Completion | CallFailed]
+"""What a scripted model answers: a text, a whole completion, or a failure."""
+
+
+def default_reply(request: Request) -> Completion:
+    """A harmless sentence, or scores for choices, that depend on nothing but the request and its seed."""
+    text = repr((request.conversation.to_messages(), request.sampling.to_dict(), request.choices))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    if not request.choices:
+        return Completion(f"This is a scripted reply ({digest.hex()[:12]}).", "stop")
+    weights = [1 + digest[position % len(digest)] for position in range(len(request.choices))]
+    scores = {choice: math.log(weight / sum(weights)) for choice, weight in zip(request.choices, weights, strict=True)}
+    return Completion("", "choices", choice_logprobs=scores)
+
+
+class ScriptedClient:
+    """A `ModelClient` that answers by a function. `requests` keeps what it was asked, in order of arrival."""
+
+    def __init__(self, reply: Reply = default_reply, *, name: str = "scripted", concurrency: int = 8) -> None:
+        """`reply` must be deterministic where the same bytes are wanted again."""
+        self.name = name
+        self.concurrency = concurrency
+        self.stats = ClientStats()
+        self.requests: list[Request] = []
+        self._reply = reply
+        self._slots = asyncio.Semaphore(concurrency)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The model's name."""
+        return {"server": "scripted", "model": self.name}
+
+    async def complete(self, request: Request) -> Completion:
+        """See `ModelClient`."""
+        async with self._slots:
+            await asyncio.sleep(0)
+            completion = self.answer(request)
+        if isinstance(completion, CallFailed):
+            raise completion
+        return completion
+
+    def answer(self, request: Request) -> Completion | CallFailed:
+        """What the script says, counted."""
+        self.requests.append(request)
+        said = self._reply(request)
+        if isinstance(said, CallFailed):
+            return said
+        completion = Completion(said, "stop") if isinstance(said, str) else said
+        self.stats.count(completion)
+        return completion
+
+    async def close(self) -> None:
+        """See `ModelClient`."""
+
+
+class ScriptedBatchClient(ScriptedClient):
+    """A `BatchClient` like NeMo's server: one seed for a batch, so that each sample depends on its neighbours.
+
+    The seed that a request's script sees is made of the batch's seed and size and of the request's place in it.
+    """
+
+    def __init__(
+        self, reply: Reply = default_reply, *, name: str = "scripted", concurrency: int = 2, batch_size: int = 4
+    ) -> None:
+        """`batch_size` as in `BatchClient`."""
+        super().__init__(reply, name=name, concurrency=concurrency)
+        self.batch_size = batch_size
+        self.batches: list[int] = []
+
+    async def complete_batch(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
+        """See `BatchClient`."""
+        self.batches.append(len(requests))
+        await asyncio.sleep(0)
+        mixed = [
+            hash((seed, len(requests), place)) & 0xFFFFFF if seed is not None else None
+            for place in range(len(requests))
+        ]
+        return [
+            self.answer(replace(request, sampling=replace(request.sampling, seed=place_seed)))
+            for request, place_seed in zip(requests, mixed, strict=True)
+        ]
+
+
+def _conforms() -> tuple[ModelClient, ModelClient, BatchClient]:  # pyright: ignore[reportUnusedFunction]
+    # Checked by the type checker: the scripts stand in for real clients everywhere.
+    return ScriptedClient(), ScriptedBatchClient(), ScriptedBatchClient()

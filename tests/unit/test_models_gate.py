@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import asyncio
+
+import pytest
+
+from nemo_aligner_cai.models import gate as gate_module
+from nemo_aligner_cai.models.gate import Gate
+
+
+def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
+    async def run() -> list[str]:
+        gate, entered = Gate(1), list[str]()
+
+        async def hold(name: str, priority: int) -> None:
+            async with gate.slot(priority):
+                entered.append(name)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(hold(name, int(name[0])) for name in ("9first", "2a", "1a", "2b", "1b")))
+        assert gate.inside == 0
+        return entered
+
+    assert asyncio.run(run()) == ["9first", "1a", "1b", "2a", "2b"]
+
+
+def test_overload_halves_once_and_success_raises_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(gate_module.time, "monotonic", lambda: clock[0])
+    gate = Gate(8)
+    for _ in range(5):
+        gate.overloaded()
+    assert gate.limit == 4
+    clock[0] = 2.0
+    gate.overloaded()
+    assert gate.limit == 2
+    for _ in range(100):
+        gate.succeeded()
+    assert gate.limit == 8
+
+
+def test_a_cancelled_holder_gives_its_place_on() -> None:
+    async def run() -> None:
+        gate = Gate(1)
+        order: list[str] = []
+
+        async def hold(name: str) -> None:
+            async with gate.slot():
+                order.append(name)
+                await asyncio.sleep(0.01)
+
+        first, second, third = (asyncio.ensure_future(hold(name)) for name in "abc")
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(first, third)
+        assert order == ["a", "c"] and gate.inside == 0
+        # Let in and cancelled in the same tick.
+        fourth = asyncio.ensure_future(hold("d"))
+        fifth = asyncio.ensure_future(hold("e"))
+        await asyncio.sleep(0)
+        fourth.cancel()
+        await asyncio.sleep(0)
+        fifth.cancel()
+        await asyncio.gather(fourth, fifth, return_exceptions=True)
+        assert gate.inside == 0
+
+    asyncio.run(run())
