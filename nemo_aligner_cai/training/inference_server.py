@@ -1,0 +1,174 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""NeMo's text-generation server on a .nemo model (tutorial, step 7; also behind steps 2 and 4).
+
+    python -m nemo_aligner_cai.training.inference_server gpt_model_file=model.nemo port=1427
+
+It prints one line when it is ready, `ready: http://127.0.0.1:1427`, and ends cleanly on SIGINT and SIGTERM.
+
+Deviation from NeMo's megatron_gpt_eval.py: that script refuses to start without a GPU, generates two sample
+answers first, listens on all interfaces and writes every request's text into its log. Server, generation and
+endpoints are the same classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import inputs
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for a model that is none, a taken port or settings that this server does not have."""
+    inputs.model_config(inputs.nemo_model(cfg, "gpt_model_file"))
+    if cfg.port:
+        inputs.free_port(cfg.host, cfg.port, "port")
+    if not cfg.server:
+        raise UsageError("server=False: this only serves; send it requests, or use NeMo's megatron_gpt_eval.py")
+    if cfg.web_server:
+        _log.warning("web_server=True: the web page is not started; the endpoints are")
+
+
+def serve(cfg: DictConfig) -> None:
+    """Load the model and serve until SIGINT or SIGTERM."""
+    import torch
+    from megatron.core import parallel_state
+
+    from nemo.collections.nlp.modules.common.text_generation_strategy import GPTModelTextGenerationStrategy
+
+    model = load_model(cfg)
+    strategy = GPTModelTextGenerationStrategy(model)
+    if parallel_state.is_pipeline_first_stage() and parallel_state.get_tensor_model_parallel_rank() == 0:
+        _listen(cfg, model, strategy)
+        if torch.distributed.get_world_size() == 1:
+            return
+    _follow(model, strategy)
+
+
+def load_model(cfg: DictConfig) -> Any:
+    """The model of `gpt_model_file`, ready to generate.
+
+    Args:
+        cfg: a `cai_inference` configuration.
+
+    Returns:
+        A MegatronGPTModel in evaluation mode whose process groups are up.
+    """
+    import torch
+    from lightning.pytorch.trainer.trainer import Trainer
+    from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
+    from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy, NLPSaveRestoreConnector
+    from omegaconf import OmegaConf
+
+    on_cpu = not torch.cuda.is_available()
+    sizes = {"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1}
+    if on_cpu:
+        _one_process(cfg)
+    sizes = {key: max(1, cfg[key]) for key in sizes}
+    trainer = Trainer(strategy=NLPDDPStrategy(), **cfg.trainer)
+    connector = NLPSaveRestoreConnector()
+    path = inputs.nemo_model(cfg, "gpt_model_file")
+    if path.is_dir():
+        connector.model_extracted_dir = str(path)
+    restore = {"restore_path": str(path), "trainer": trainer, "save_restore_connector": connector}
+    model_cfg = MegatronGPTModel.restore_from(**restore, return_config=True)
+    # Everything below belongs to training or to the machine on which the model was trained.
+    changes = {
+        **sizes,
+        "sequence_parallel": False,
+        "context_parallel_size": 1,
+        "micro_batch_size": 1,
+        "activations_checkpoint_granularity": None,
+        "activations_checkpoint_method": None,
+        "precision": cfg.trainer.precision,
+        "megatron_amp_O2": cfg.megatron_amp_O2,
+        "apply_rope_fusion": False,
+    }
+    if on_cpu:
+        changes |= {"use_cpu_initialization": True, "transformer_engine": False, "use_flash_attention": False}
+        changes |= {key: False for key in ("masked_softmax_fusion", "bias_activation_fusion", "persist_layer_norm")}
+        changes |= {key: False for key in ("bias_dropout_add_fusion", "gradient_accumulation_fusion")}
+    model_cfg = OmegaConf.merge(model_cfg, changes)
+    device = "cpu" if on_cpu else f"cuda:{trainer.local_rank}"
+    model = MegatronGPTModel.restore_from(**restore, override_config_path=model_cfg, map_location=device)
+    model.freeze()
+    return model.eval()
+
+
+def _one_process(cfg: DictConfig) -> None:
+    """Without a GPU the server is a single process: a tiny model gains nothing from being split."""
+    for key, section in (
+        ("tensor_model_parallel_size", cfg),
+        ("pipeline_model_parallel_size", cfg),
+        ("devices", cfg.trainer),
+        ("num_nodes", cfg.trainer),
+    ):
+        if section[key] > 1:
+            _log.warning("no GPU here: %s=%s replaced by 1", key, section[key])
+            section[key] = 1
+
+
+def _listen(cfg: DictConfig, model: Any, strategy: Any) -> None:
+    """Serve HTTP until a signal asks to stop."""
+    from nemo.collections.nlp.modules.common.text_generation_server import MegatronServer
+    from nemo.utils import logging as nemo_logging
+    from werkzeug.serving import make_server
+
+    app = MegatronServer(model.cuda(), inference_strategy=strategy).app
+    app.add_url_rule("/health", "health", lambda: {"status": "ok"})
+    if not cfg.log_requests:
+        # NeMo logs each request's body at INFO, werkzeug a line per request.
+        nemo_logging.setLevel(nemo_logging.WARNING)
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = make_server(cfg.host, cfg.port, app, threaded=True)
+    # A request under way holds its own thread; it must not keep the process alive.
+    server.daemon_threads = True
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout.write(f"ready: http://{cfg.host}:{server.server_port}\n")
+    sys.stdout.flush()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        _log.info("stopping")
+    finally:
+        server.server_close()
+
+
+def _follow(model: Any, strategy: Any) -> None:
+    """The other ranks of a split model: generate whenever rank 0 announces a request."""
+    import torch
+    from nemo.collections.nlp.modules.common.text_generation_server import GENERATE_NUM
+    from nemo.collections.nlp.modules.common.text_generation_utils import generate
+
+    while True:
+        choice = torch.cuda.LongTensor(1)
+        torch.distributed.broadcast(choice, 0)
+        if choice[0].item() == GENERATE_NUM:
+            generate(model.cuda(), strategy=strategy)
+
+
+STAGE = Stage(config="cai_inference", check=check, work=serve)
+
+if __name__ == "__main__":
+    start(STAGE)
