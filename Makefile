@@ -1,0 +1,73 @@
+# `make quickstart` and `make test` each work alone on a fresh clone that has Python 3.11 and make: they create .venv,
+# install the tested versions into it, and do their job. The second run finds .venv and starts at once.
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := nemo,report,dev
+PINS := constraints/cpu-py311.txt
+# What has no wheel is built with the pinned setuptools, not with the newest one.
+PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation
+
+# A stamp is written when its step is complete, so an interrupted installation starts over. Its name holds what the
+# step depends on: other pins, another Python or a moved folder make a new environment from nothing; a changed setup.py, or a file
+# more or less in the package (the links of a strict editable install are made once), installs the package again.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+STACK := $(VENV)/.stack-$(VERSION)-$(firstword $(shell { cat $(PINS); echo $(CURDIR); } | cksum))
+PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp/gpt/conf -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
+PACKAGE := $(VENV)/.package-$(firstword $(shell { cat setup.py pyproject.toml; echo $(PACKAGE_FILES); } | cksum))
+
+.PHONY: help quickstart test test-fast lint format venv clean
+
+help:
+	@echo "make quickstart   the seven steps of Constitutional AI with a tiny model on this machine (ARGS='--seed 2 ...')"
+	@echo "make test         ruff, pyright and every test (ARGS='-k name' and other arguments of pytest)"
+	@echo "make test-fast    the tests that need neither NeMo nor patience"
+	@echo "make lint         ruff and pyright alone"
+	@echo "make format       let ruff mend what it can"
+	@echo "make venv         only create and fill $(VENV)"
+	@echo "make clean        remove $(VENV), build outputs and caches; runs are kept"
+
+quickstart: $(PACKAGE)
+	$(BIN)/cai quickstart $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(PACKAGE)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(PACKAGE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(PACKAGE)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(PACKAGE)
+
+$(STACK): $(PINS)
+	@case "$(VERSION)" in \
+	3.11) ;; \
+	"") echo "error: no Python found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
+	*) echo "error: $(PINS) is for Python 3.11, and $(PYTHON) is $(VERSION). Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
+	esac
+	@echo "Installing the CPU training stack into $(VENV): about 3 GB on disk, a few minutes, once."
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -c $(PINS) setuptools
+	$(PIP_INSTALL) -r $(PINS)
+	@touch $@
+
+$(PACKAGE): $(STACK)
+	@rm -f $(VENV)/.package-*
+	$(PIP_INSTALL) -c $(PINS) -e ".[$(EXTRAS)]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
