@@ -1,0 +1,278 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The durable record of every finished call. Resuming, and reuse after a change, come from here.
+
+One JSON object per line, appended and never changed:
+
+    {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shots, written once
+    {"kind": "call", "key": "9a...", "step": "critique", "record": "07...", "sample": 0, "batch": null,
+     "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": []},
+     "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ..., "time": "..."}
+    {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for the reader; never reused
+
+The key is a hash of everything that determines the completion. A line is written in one piece right after its call, so
+a process that is killed loses only calls in flight; a torn last line is cut off when the journal is opened again. The
+calls of one batch stand together, and a batch that is not complete is dropped as a whole: its samples depend on each
+other (see `models.base.BatchClient`).
+"""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import PathLike, content_hash
+from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Usage
+
+_FSYNC_SECONDS = 1.0
+"""A power cut costs at most the calls of so many seconds; a killed process loses none that is written."""
+_START = b'{"kind":"'
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request of one record's step. `sample` counts the step's requests for the same record."""
+
+    step: str
+    record: str
+    sample: int
+    request: Request
+    model: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """128 bits in hexadecimal that name the completion."""
+        return content_hash(
+            {
+                "step": self.step,
+                "model": self.model,
+                "messages": self.request.conversation.to_messages(),
+                "sampling": self.request.sampling.to_dict(),
+                "choices": self.request.choices,
+                "sample": self.sample,
+            },
+            length=32,
+        )
+
+
+class Journal:
+    """An open journal. Use `Journal.open`."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        """For `open`."""
+        self.path = path
+        self._handle = handle
+        self._offsets: dict[int, int] = {}
+        self._prefixes: dict[str, int] = {}
+        self._synced_at = time.monotonic()
+        self._sync: asyncio.Task[None] | None = None
+        self.damaged_lines = 0
+
+    @classmethod
+    def open(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> "Journal":
+        """Open a journal for appending, and cut off what a crash left torn.
+
+        Args:
+            path: the file; its folder is made.
+            resume: go on with what is there.
+            overwrite: forget what is there.
+
+        Raises:
+            UsageError: the journal is there and neither is given, it is in use, or it is not a journal.
+        """
+        path = Path(path)
+        if path.exists() and path.stat().st_size and not (resume or overwrite):
+            raise UsageError(f"{path}: a journal of an earlier run; give --resume to go on, --overwrite to start anew")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        journal = cls(path, handle)
+        try:
+            journal._lock()
+            if overwrite and not resume:
+                os.ftruncate(handle, 0)
+            journal._load()
+        except BaseException:
+            os.close(handle)
+            raise
+        return journal
+
+    @property
+    def size(self) -> int:
+        """Calls that were there when the journal was opened."""
+        return len(self._offsets)
+
+    def lookup(self, key: str) -> Completion | None:
+        """The completion that was journaled under `key` before this run started, if any."""
+        offset = self._offsets.get(int(key[:16], 16))
+        if offset is None:
+            return None
+        entry = self._read(offset)
+        if entry["key"] != key:
+            return None
+        usage = entry["usage"]
+        return Completion(
+            entry["text"],
+            entry["finish_reason"],
+            Usage(*usage) if usage else None,
+            entry["choice_logprobs"],
+            entry["raw"],
+        )
+
+    def append(self, calls: Sequence[tuple[str, Call, Completion]], *, batch: str | None = None) -> None:
+        """Write finished calls, with their keys, in one piece; `batch` names the batch that they make up."""
+        lines: list[bytes] = []
+        for place, (key, call, completion) in enumerate(calls):
+            shared = call.request.shared
+            messages = call.request.conversation.to_messages()
+            prefix = self._prefix(messages[:shared], lines) if shared else None
+            usage = completion.usage
+            entry = {
+                "kind": "call",
+                "key": key,
+                "step": call.step,
+                "record": call.record,
+                "sample": call.sample,
+                "batch": {"id": batch, "size": len(calls), "place": place} if batch else None,
+                "model": call.model,
+                "request": {
+                    "prefix": prefix,
+                    "messages": messages[shared:],
+                    "sampling": call.request.sampling.to_dict(),
+                    "choices": call.request.choices,
+                },
+                "text": completion.text,
+                "finish_reason": completion.finish_reason,
+                "usage": [usage.prompt_tokens, usage.completion_tokens] if usage else None,
+                "choice_logprobs": completion.choice_logprobs,
+                "raw": completion.raw,
+                "time": _now(),
+            }
+            lines.append(_line(entry))
+        self._write(b"".join(lines))
+
+    def append_failure(self, call: Call, failure: CallFailed) -> None:
+        """Note a call that failed for good; it will be tried again by the next run."""
+        entry = {"kind": "failure", "step": call.step, "record": call.record, "sample": call.sample}
+        self._write(_line(entry | {"reason": failure.reason, "detail": str(failure), "time": _now()}))
+
+    async def close(self) -> None:
+        """Make everything durable and give the file back."""
+        if self._sync is not None:
+            await self._sync
+        os.fsync(self._handle)
+        os.close(self._handle)
+
+    def _prefix(self, messages: list[dict[str, str]], lines: list[bytes]) -> str:
+        name = content_hash(messages)
+        if name not in self._prefixes:
+            self._prefixes[name] = 0
+            # Before the batch's first line or within it: readers of batches step over prefixes.
+            lines.append(_line({"kind": "prefix", "id": name, "messages": messages}))
+        return name
+
+    def _write(self, content: bytes) -> None:
+        view = memoryview(content)
+        while view:
+            try:
+                view = view[os.write(self._handle, view) :]
+            except OSError as error:
+                raise CaiError(f"{self.path}: the journal cannot be written: {error.strerror or error}") from error
+        if time.monotonic() - self._synced_at >= _FSYNC_SECONDS and (self._sync is None or self._sync.done()):
+            self._synced_at = time.monotonic()
+            self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, self._handle))
+
+    def _read(self, offset: int) -> dict[str, Any]:
+        size = 1 << 14
+        while True:
+            line, end, _ = os.pread(self._handle, size, offset).partition(b"\n")
+            if end:
+                return orjson.loads(line)
+            size *= 4
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{self.path}: in use by another run") from None
+        except OSError:
+            # Some network disks have no locks; two runs on one journal then only waste calls.
+            pass
+
+    def _load(self) -> None:
+        """Index the whole lines, and cut off a torn line or an incomplete batch at the end."""
+        start = os.pread(self._handle, len(_START), 0)
+        if start != _START[: len(start)]:
+            raise UsageError(f"{self.path}: is not a journal of this program; choose another name")
+        batch: list[tuple[int, int]] = []
+        keep = 0
+        for offset, end, entry in read_entries(self.path):
+            kind = entry.get("kind") if entry else None
+            if entry is None:
+                self.damaged_lines += 1
+            elif kind == "prefix":
+                self._prefixes[entry["id"]] = offset
+            elif kind == "call":
+                batch = self._index(entry, offset, batch)
+            if not batch:
+                keep = end
+        if keep < os.fstat(self._handle).st_size:
+            os.ftruncate(self._handle, keep)
+            self._prefixes = {name: offset for name, offset in self._prefixes.items() if offset < keep}
+
+    def _index(self, entry: Mapping[str, Any], offset: int, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Note where a call stands; returns the calls of its batch so far, none once the batch is complete."""
+        place = (int(entry["key"][:16], 16), offset)
+        if entry["batch"] is None:
+            self._offsets.update([place])
+            return []
+        batch = [*batch, place] if entry["batch"]["place"] == len(batch) else [place]
+        if len(batch) < entry["batch"]["size"]:
+            return batch
+        self._offsets.update(batch)
+        return []
+
+
+def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
+    """(offset, offset of the next line, entry) of each whole line; the entry is None where the line is damaged."""
+    offset = 0
+    with Path(path).open("rb") as lines:
+        for line in lines:
+            end = offset + len(line)
+            if not line.endswith(b"\n"):
+                return
+            try:
+                entry: Any = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                entry = None
+            yield offset, end, entry if isinstance(entry, dict) else None
+            offset = end
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

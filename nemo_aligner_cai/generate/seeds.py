@@ -1,0 +1,31 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Seeds that depend on what is drawn, and on nothing else: not on order, concurrency or interruptions."""
+
+import hashlib
+import random
+
+_BITS = 0x7FFFFFFF
+"""31 bits: what every server takes as a positive integer."""
+
+
+def derive_seed(run_seed: int, *parts: str | int) -> int:
+    """A seed in [0, 2**31) for one draw, such as ``derive_seed(1234, record.id, "answer", 0)``."""
+    text = "\x00".join(map(str, (run_seed, *parts)))
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big") & _BITS
+
+
+def generator(run_seed: int, *parts: str | int) -> random.Random:
+    """A random generator for one draw."""
+    return random.Random(derive_seed(run_seed, *parts))

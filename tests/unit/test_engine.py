@@ -1,0 +1,282 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import asyncio
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.generate.engine import Engine, LeaveOut, Outcome, Step
+from nemo_aligner_cai.generate.journal import Journal
+from nemo_aligner_cai.models import (
+    CallFailed,
+    Completion,
+    ModelClient,
+    NemoServerClient,
+    Patience,
+    Request,
+    Sampling,
+    ScriptedBatchClient,
+    ScriptedClient,
+    ServerRefused,
+)
+from tests.unit.fake_servers import FakeNemo
+
+
+@dataclass(frozen=True)
+class Note:
+    id: str
+    texts: tuple[str, ...] = ()
+
+
+def step(name: str, client: ModelClient, *, samples: int = 1, greedy: bool = False) -> Step[Note]:
+    def requests(note: Note) -> list[Request]:
+        conversation = Conversation.of_user(note.id)
+        for text in note.texts:
+            conversation = conversation.with_turn(Role.ASSISTANT, text).with_turn(Role.USER, name)
+        return [Request(conversation, Sampling(greedy=greedy, max_tokens=32)) for _ in range(samples)]
+
+    def absorb(note: Note, completions: Sequence[Completion]) -> Note:
+        if any("leave" in completion.text for completion in completions):
+            raise LeaveOut("told to")
+        return replace(note, texts=(*note.texts, " | ".join(completion.text for completion in completions)))
+
+    return Step(name, client, requests, absorb)
+
+
+def run(
+    client: ModelClient,
+    *,
+    count: int = 10,
+    journal: Path | None = None,
+    resume: bool = False,
+    window: int | None = None,
+    steps: Callable[[ModelClient], list[Step[Note]]] | None = None,
+    records: Iterator[Note] | None = None,
+    seed: int = 1,
+) -> tuple[list[Outcome[Note]], Engine]:
+    async def go() -> tuple[list[Outcome[Note]], Engine]:
+        opened = Journal.open(journal, resume=resume) if journal else None
+        engine = Engine(seed=seed, journal=opened, window=window)
+        outcomes: list[Outcome[Note]] = []
+        chain = (
+            steps(client) if steps else [step("one", client), step("two", client, samples=3), step("three", client)]
+        )
+        try:
+            await engine.run(records or iter(Note(f"r{n}") for n in range(count)), chain, outcomes.append)
+        finally:
+            if opened:
+                await opened.close()
+            await client.close()
+        return outcomes, engine
+
+    return asyncio.run(go())
+
+
+def test_outcomes_come_in_input_order_whatever_takes_how_long() -> None:
+    class Slow(ScriptedClient):
+        async def complete(self, request: Request) -> Completion:
+            await asyncio.sleep(random.Random(repr(request)).random() * 0.01)
+            return await super().complete(request)
+
+    outcomes, engine = run(Slow(), count=50)
+    assert [outcome.record.id for outcome in outcomes] == [f"r{n}" for n in range(50)]
+    assert all(len(outcome.record.texts) == 3 and not outcome.left_out for outcome in outcomes)
+    assert engine.tally.calls == 250 and engine.tally.records == 50
+
+
+@pytest.mark.parametrize("make", [ScriptedClient, ScriptedBatchClient])
+def test_the_result_depends_on_seed_and_input_and_not_on_window_or_concurrency(
+    make: Callable[..., ScriptedClient],
+) -> None:
+    results = [
+        run(make(concurrency=concurrency), window=window)[0]
+        for concurrency, window in ((1, 4), (2, 8), (50, None), (3, 40))
+    ]
+    assert all(result == results[0] for result in results)
+    assert run(make(), seed=2)[0] != results[0]
+    texts = results[0][0].record.texts[1].split(" | ")
+    assert len(set(texts)) == 3, "three samples of one prompt have three seeds"
+
+
+def test_the_order_of_records_has_no_influence_on_a_record() -> None:
+    forward, _ = run(ScriptedClient())
+    backward, _ = run(ScriptedClient(), records=iter(Note(f"r{n}") for n in reversed(range(10))))
+    assert {o.record.id: o.record for o in forward} == {o.record.id: o.record for o in backward}
+
+
+def test_records_are_read_no_further_ahead_than_the_window() -> None:
+    read = 0
+    finished = 0
+
+    def records() -> Iterator[Note]:
+        nonlocal read
+        for n in range(100):
+            read += 1
+            assert read - finished <= 9
+            yield Note(f"r{n}")
+
+    async def go() -> None:
+        client = ScriptedClient()
+
+        def count(_: object) -> None:
+            nonlocal finished
+            finished += 1
+
+        await Engine(seed=1, window=8).run(records(), [step("one", client)], count)
+
+    asyncio.run(go())
+    assert read == finished == 100
+
+
+@pytest.mark.parametrize("make", [ScriptedClient, ScriptedBatchClient])
+def test_resuming_after_any_cut_repeats_no_finished_call_and_gives_the_same_result(
+    make: Callable[..., ScriptedClient], tmp_path: Path
+) -> None:
+    path = tmp_path / "journal"
+    whole, engine = run(make(), journal=path)
+    content = path.read_bytes()
+    made = engine.tally.calls
+    rng = random.Random(3)
+    for size in [0, len(content), *(rng.randrange(len(content)) for _ in range(25))]:
+        path.write_bytes(content[:size])
+        client = make()
+        again, engine = run(client, journal=path, resume=True)
+        assert again == whole
+        assert engine.tally.calls + engine.tally.reused == made
+        lines = content[:size].count(b"\n")
+        assert len(client.requests) <= made - lines + (4 if make is ScriptedBatchClient else 0)
+        client = make()
+        assert run(client, journal=path, resume=True)[0] == whole and client.requests == []
+
+
+def test_batches_are_full_and_made_of_the_input_order() -> None:
+    client = ScriptedBatchClient(batch_size=4)
+    run(client, count=10)
+    # Ten records in blocks of 4, 4 and 2: one call each, then three samples each, then one again.
+    assert sorted(client.batches) == sorted([4, 4, 2] * 2 + [4, 4, 4] * 2 + [4, 2])
+
+
+def test_a_record_left_out_leaves_the_chain_and_the_next_batch() -> None:
+    def reply(request: Request) -> str:
+        return "leave" if request.conversation.messages[0].content == "r2" else f"seed {request.sampling.seed}"
+
+    client = ScriptedBatchClient(reply, batch_size=4)
+    outcomes, engine = run(client, count=4)
+    assert [str(outcome.left_out) for outcome in outcomes] == ["None", "None", "told to", "None"]
+    assert engine.tally.left_out == 1
+    assert sorted(client.batches) == [1, 3, 4, 4, 4], "four, then nine samples of the three that stay, then three"
+
+
+def test_a_call_that_fails_leaves_its_record_out_as_a_fault() -> None:
+    def reply(request: Request) -> str | CallFailed:
+        return CallFailed("HTTP 500", "boom") if request.conversation.messages[-1].content == "r1" else "x"
+
+    outcomes, engine = run(ScriptedClient(reply), count=3)
+    left_out = outcomes[1].left_out
+    assert left_out is not None and left_out.fault and left_out.reason == "one call failed: HTTP 500"
+    assert engine.tally.failed == 1 and [o.left_out is None for o in outcomes] == [True, False, True]
+
+
+def test_a_refusal_ends_the_run_and_leaves_a_journal_to_resume(tmp_path: Path) -> None:
+    class Refusing(ScriptedClient):
+        async def complete(self, request: Request) -> Completion:
+            if len(self.requests) >= 7:
+                raise ServerRefused("HTTP 401")
+            return await super().complete(request)
+
+    path = tmp_path / "journal"
+    with pytest.raises(ServerRefused):
+        run(Refusing(), journal=path)
+    client = ScriptedClient()
+    outcomes, engine = run(client, journal=path, resume=True)
+    assert engine.tally.reused >= 7 and len(client.requests) == 50 - engine.tally.reused
+    assert outcomes == run(ScriptedClient())[0]
+
+
+def test_greedy_calls_are_reused_one_by_one_from_batches_that_have_changed(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    def greedy(client: ModelClient) -> list[Step[Note]]:
+        return [step("one", client, greedy=True)]
+
+    run(ScriptedBatchClient(), journal=path, steps=greedy, count=8)
+    client = ScriptedBatchClient()
+    records = iter(Note(name) for name in ("r0", "new1", "r2", "r3", "new2", "r5", "r6", "r7"))
+    run(client, journal=path, steps=greedy, records=records, resume=True)
+    assert sorted(r.conversation.messages[0].content for r in client.requests) == ["new1", "new2"]
+
+
+def test_sampled_batches_that_have_changed_are_repeated_whole(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    def sampled(client: ModelClient) -> list[Step[Note]]:
+        return [step("one", client)]
+
+    run(ScriptedBatchClient(), journal=path, steps=sampled, count=8)
+    client = ScriptedBatchClient()
+    records = [Note(name) for name in ("r0", "new1", "r2", "r3", "r4", "r5", "r6", "r7")]
+    again, engine = run(client, journal=path, steps=sampled, records=iter(records), resume=True)
+    assert len(client.requests) == 4 and engine.tally.reused == 4
+    assert again == run(ScriptedBatchClient(), steps=sampled, records=iter(records))[0]
+
+
+def test_different_samplings_do_not_share_a_batch() -> None:
+    client = ScriptedBatchClient(batch_size=8)
+
+    def requests(note: Note) -> list[Request]:
+        return [Request(Conversation.of_user(note.id), Sampling(temperature=t)) for t in (0.01, 1.0)]
+
+    run(client, count=4, steps=lambda c: [Step("s", c, requests, lambda note, _: note)])
+    assert client.batches == [4, 4]
+
+
+def test_choices_count_as_so_many_sentences() -> None:
+    client = ScriptedBatchClient(batch_size=4)
+
+    def requests(note: Note) -> list[Request]:
+        return [Request(Conversation.of_user(note.id), Sampling(), choices=("(A)", "(B)"))]
+
+    run(client, count=4, steps=lambda c: [Step("s", c, requests, lambda note, _: note)])
+    assert client.batches == [2, 2]
+
+
+def test_the_result_from_nemos_protocol_survives_faults_and_interruptions(tmp_path: Path) -> None:
+    patience = Patience(timeout=0.5, first_wait=0.01, longest_wait=0.05)
+
+    def client(server: FakeNemo) -> NemoServerClient:
+        return NemoServerClient("127.0.0.1", server.port, batch_size=4, patience=patience)
+
+    with FakeNemo() as server:
+        whole, _ = run(client(server), count=18)
+        assert {len(body["sentences"]) for body in server.bodies} <= {2, 4, 6}
+        server.faults = [None, 503, None, "reset", None, None, "garbage", 429, None, "truncated"]
+        path = tmp_path / "journal"
+        assert run(client(server), count=18, journal=path)[0] == whole
+        content = path.read_bytes()
+        for part in (3, 5, 7):
+            path.write_bytes(content[: len(content) * part // 10])
+            assert run(client(server), count=18, journal=path, resume=True)[0] == whole
+    assert all(re.fullmatch(r"reply [0-9a-f]{8} \d+", o.record.texts[0]) for o in whole)
+
+
+def test_the_servers_lock_is_never_idle() -> None:
+    with FakeNemo(delay=0.01) as server:
+        client = NemoServerClient("127.0.0.1", server.port, batch_size=4)
+        run(client, count=40)
+        assert server.most_busy >= 2, "the next batch waits at the lock while one is generated"

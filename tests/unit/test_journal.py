@@ -1,0 +1,184 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.generate.journal import Call, Journal
+from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
+
+MODEL = {"server": "scripted", "model": "m"}
+
+
+def call(record: str, *, step: str = "answer", shared: int = 0, sample: int = 0, **sampling: Any) -> Call:
+    shots = [Message(Role.USER, "shot"), Message(Role.ASSISTANT, "reply")] if shared else []
+    conversation = Conversation((*shots, Message(Role.USER, f"prompt {record}")))
+    return Call(step, record, sample, Request(conversation, Sampling(**sampling), shared=shared), MODEL)
+
+
+def done(one: Call, text: str = "x") -> tuple[str, Call, Completion]:
+    return one.key, one, Completion(text, "stop", Usage(3, 4), raw={"content": text})
+
+
+def write(path: Path, *groups: tuple[str | None, list[tuple[str, Call, Completion]]], **kwargs: bool) -> None:
+    async def run() -> None:
+        journal = Journal.open(path, **kwargs)
+        for batch, calls in groups:
+            journal.append(calls, batch=batch)
+        await journal.close()
+
+    asyncio.run(run())
+
+
+def found(path: Path, *calls: Call) -> list[str | None]:
+    journal = Journal.open(path, resume=True)
+    answers = [journal.lookup(one.key) for one in calls]
+    asyncio.run(journal.close())
+    return [answer.text if answer else None for answer in answers]
+
+
+def test_what_is_written_is_found_with_everything_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "journal.jsonl"
+    one = call("1", temperature=0.5, seed=4)
+    write(path, (None, [done(one, "Grüße \u2028 中文 😀")]))
+    journal = Journal.open(path, resume=True)
+    assert journal.lookup(one.key) == Completion(
+        "Grüße \u2028 中文 😀", "stop", Usage(3, 4), raw={"content": "Grüße \u2028 中文 😀"}
+    )
+    assert journal.size == 1
+    asyncio.run(journal.close())
+
+
+def test_a_key_names_all_that_determines_the_completion_and_nothing_else() -> None:
+    base = call("1", temperature=0.5, seed=4)
+    same = Call(
+        "answer", "another record", 0, Request(base.request.conversation, base.request.sampling, priority=9), MODEL
+    )
+    assert base.key == same.key
+    others = [
+        call("2", temperature=0.5, seed=4),
+        call("1", temperature=0.6, seed=4),
+        call("1", temperature=0.5, seed=5),
+        call("1", temperature=0.5, seed=4, step="critique"),
+        call("1", temperature=0.5, seed=4, sample=1),
+        call("1", temperature=0.5, seed=4, shared=2),
+        Call("answer", "1", 0, base.request, {"server": "scripted", "model": "other"}),
+    ]
+    assert len({base.key, *(other.key for other in others)}) == 1 + len(others)
+    assert call("1", greedy=True, seed=1).key == call("1", temperature=0.0, seed=2).key
+
+
+def test_few_shots_are_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, (None, [done(call("1", shared=2))]), (None, [done(call("2", shared=2))]))
+    write(path, (None, [done(call("3", shared=2))]), resume=True)
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [entry["kind"] for entry in entries] == ["prefix", "call", "call", "call"]
+    assert entries[1]["request"]["messages"] == [{"role": "user", "content": "prompt 1"}]
+    assert {entry["request"]["prefix"] for entry in entries[1:]} == {entries[0]["id"]}
+
+
+def test_cut_at_any_byte_it_opens_and_loses_only_what_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "whole"
+    calls = [call(str(number), shared=2) for number in range(3)]
+    write(path, *((None, [done(one)]) for one in calls))
+    content = path.read_bytes()
+    for size in {*range(0, len(content), 3), len(content)}:
+        cut = tmp_path / "cut"
+        cut.write_bytes(content[:size])
+        whole_lines = content[:size].count(b"\n")
+        texts = found(cut, *calls)
+        assert texts == ["x"] * max(0, whole_lines - 1) + [None] * (3 - max(0, whole_lines - 1)), size
+        if size % 50:
+            continue
+        # What was cut off can be written again, few-shots included.
+        write(cut, *((None, [done(one)]) for one, text in zip(calls, texts, strict=True) if text is None), resume=True)
+        assert found(cut, *calls) == ["x"] * 3
+        assert sum(json.loads(line)["kind"] == "prefix" for line in cut.read_text().splitlines()) == 1
+
+
+def test_an_incomplete_batch_is_dropped_whole_and_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    first, second = [[call(f"{b}{n}", shared=2) for n in range(3)] for b in "ab"]
+    write(path, ("one", [done(one) for one in first]), ("two", [done(one) for one in second]))
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    for kept in range(1, 4):
+        path.write_bytes(b"".join(lines[: len(lines) - kept]) + lines[-1][:7])
+        assert found(path, *first, *second) == ["x"] * 3 + [None] * 3
+        assert path.read_bytes() == b"".join(lines[:4])
+        write(path, ("two", [done(one, "y") for one in second]), resume=True)
+        assert found(path, *first, *second) == ["x"] * 3 + ["y"] * 3
+
+
+def test_a_damaged_line_costs_only_its_call(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    calls = [call(str(number)) for number in range(3)]
+    write(path, *((None, [done(one)]) for one in calls))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\x00" * 20 + b"\n" + lines[2])
+    assert found(path, *calls) == ["x", None, "x"]
+
+
+def test_an_existing_journal_is_neither_overwritten_nor_continued_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, (None, [done(call("1"))]))
+    with pytest.raises(UsageError, match="--resume to go on"):
+        Journal.open(path)
+    write(path, overwrite=True)
+    assert found(path, call("1")) == [None]
+
+
+def test_another_file_is_not_taken_for_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"text": "precious"}\n')
+    with pytest.raises(UsageError, match="not a journal"):
+        Journal.open(path, resume=True)
+    assert path.read_text() == '{"text": "precious"}\n'
+
+
+def test_two_runs_cannot_write_the_same_journal(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    journal = Journal.open(path)
+    with pytest.raises(UsageError, match="in use by another run"):
+        Journal.open(path, resume=True)
+    asyncio.run(journal.close())
+    asyncio.run(Journal.open(path, resume=True).close())
+
+
+def test_failures_are_noted_and_never_reused(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+
+    async def run() -> None:
+        journal = Journal.open(path)
+        journal.append_failure(call("1"), CallFailed("HTTP 500", "boom"))
+        await journal.close()
+
+    asyncio.run(run())
+    assert json.loads(path.read_text())["reason"] == "HTTP 500"
+    assert found(path, call("1")) == [None]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        Journal.open(blocker / "j")
+    assert os.listdir(tmp_path) == ["file"]
