@@ -1,0 +1,43 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Fixtures and rules for every test."""
+
+from pathlib import Path
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Each of them starts processes that import NeMo, ten seconds apiece: none belongs in the fast tier.
+    functional = REPO_ROOT / "tests" / "functional"
+    for item in items:
+        if item.path.is_relative_to(functional):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The repository's root."""
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with Anthropic's published files, which the repository does not hold: a skip where it is absent."""
+    folder = REPO_ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("Anthropic's published data sets are not beside this checkout (../shared/data)")
+    return folder
