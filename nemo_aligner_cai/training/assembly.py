@@ -124,3 +124,16 @@ def spawn_workers() -> None:
     import torch.multiprocessing as multiprocessing
 
     multiprocessing.set_start_method("spawn", force=True)
+
+
+def dataset_arguments(cfg: DictConfig, tokenizer: Any) -> dict[str, Any]:
+    """What upstream's builders of reward-model and PPO datasets read from the configuration."""
+    return {
+        "cfg": cfg.model,
+        "data_prefix": cfg.model.data.data_prefix,
+        "data_impl": cfg.model.data.data_impl,
+        "splits_string": cfg.model.data.splits_string,
+        "seq_length": cfg.model.data.seq_length,
+        "seed": cfg.model.seed,
+        "tokenizer": tokenizer,
+    }

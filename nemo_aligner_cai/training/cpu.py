@@ -359,7 +359,9 @@ class AdamWWithGroupStep(torch.optim.AdamW):
         groups = [dict(group) for group in saved["param_groups"]]
         state = {index: dict(entry) for index, entry in saved["state"].items()}
         for group in groups:
-            steps = [state[index].pop("step") for index in group["params"] if index in state]
+            # A parameter that has had no gradient has no entry, or one that NeMo made, without a step.
+            entries = [state[index] for index in group["params"] if index in state]
+            steps = [entry.pop("step") for entry in entries if "step" in entry]
             group["step"] = float(steps[0]) if steps else 0.0
         return {"state": state, "param_groups": groups}
 
@@ -370,7 +372,7 @@ class AdamWWithGroupStep(torch.optim.AdamW):
         for group in groups:
             step = group.pop("step", 0.0)
             for index in group["params"]:
-                if index in state:
+                if state.get(index):
                     state[index].setdefault("step", torch.tensor(float(step)))
         super().load_state_dict({"state": state, "param_groups": groups})
 

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The PPO critic: NeMo-Aligner's MegatronGPTCriticModel and CriticServerTrainer on a PyTriton server (step 6).
+
+    python -m nemo_aligner_cai.training.critic_server pretrained_checkpoint.restore_from_path=... trainer.ppo.port=5567
+
+Ready when http://HOST:PORT/v2/health/ready answers 200. It ends on SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sysconfig
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_ALL_INTERFACES = "0.0.0.0"  # where upstream's trainer binds: actors run on other nodes
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for a model that is none or a port that is taken."""
+    inputs.model_window(cfg, "pretrained_checkpoint.restore_from_path")
+    inputs.free_port(_ALL_INTERFACES, cfg.trainer.ppo.port, "trainer.ppo.port")
+
+
+def serve(cfg: DictConfig) -> None:
+    """Serve rewards and values, and train the critic, until SIGINT or SIGTERM."""
+    with tempfile.TemporaryDirectory(prefix="cai-critic-") as home:
+        # Before the imports below: PyTriton reads its folder's name while it is imported.
+        prepare_triton(Path(home))
+        _serve(cfg)
+
+
+def _serve(cfg: DictConfig) -> None:
+    from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
+    from nemo_aligner.models.nlp.gpt.megatron_gpt_critic import MegatronGPTCriticModel
+    from nemo_aligner.utils.text_generation_utils import tokenize_batch
+    from nemo_aligner.utils.utils import copy_model_states_to_cpu, load_from_nemo, set_autocast_gpu_dtype
+
+    source = cfg.pretrained_checkpoint.restore_from_path
+    setup = assembly.set_up(cfg, source, "ppo")
+    set_autocast_gpu_dtype(cfg.trainer.precision)
+    model = load_from_nemo(MegatronGPTCriticModel, cfg.model, setup.trainer, strict=True, restore_path=source)
+    if cfg.trainer.ppo.combine_rm_and_critic_server:
+        # The reward model's weights, kept aside: the critic's change, and one model object answers for both.
+        model.rm_state_dict_cpu = copy_model_states_to_cpu(
+            model, cpu_dict=None, megatron_amp_O2=cfg.model.get("megatron_amp_O2", False), sync=True
+        )
+    assembly.join_processes(cfg, setup, model)
+    training = assembly.prepare_training(cfg, setup, model, None, None)
+
+    server = CriticServerTrainer(
+        cfg=cfg.trainer.ppo,
+        model=model,
+        optimizer=training.optimizer,
+        scheduler=training.scheduler,
+        logger=setup.logger,
+        ckpt_callback=training.ckpt_callback,
+        tokenize_func=partial(
+            tokenize_batch,
+            tokenizer=model.tokenizer,
+            max_len=model.cfg.encoder_seq_length,
+            add_BOS=False,
+            add_EOS=False,
+        ),
+        gbs=cfg.model.global_batch_size,
+        model_forward_micro_batch_size=cfg.model.get("forward_micro_batch_size", cfg.model.micro_batch_size),
+    )
+    if setup.resumed is not None:
+        server.load_state_dict(setup.resumed)
+    # A shell that starts the server in the background has it ignore SIGINT, which would leave no way to stop it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server.run_server()
+
+
+def prepare_triton(home: Path) -> None:
+    """Give this server's Triton a folder of its own and the libpython it loads its Python stub with.
+
+    PyTriton unpacks its workspace into the user's cache, which two servers would share; and its stub is linked to
+    libpython by name, which a Python outside the system's library path (pyenv, uv, conda) does not provide.
+    """
+    os.environ["PYTRITON_HOME"] = str(home)
+    library = sysconfig.get_config_var("LIBDIR")
+    known = os.environ.get("LD_LIBRARY_PATH", "")
+    if library and library not in known.split(":"):
+        os.environ["LD_LIBRARY_PATH"] = f"{library}:{known}" if known else library
+
+
+STAGE = Stage(config="cai_ppo_critic", check=check, work=serve)
+
+if __name__ == "__main__":
+    start(STAGE)

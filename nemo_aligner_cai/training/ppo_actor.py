@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""PPO: NeMo-Aligner's MegatronGPTActorModel and PPOTrainer against a running critic server (tutorial, step 6).
+
+    python -m nemo_aligner_cai.training.ppo_actor pretrained_checkpoint.restore_from_path=... \\
+        remote_critic_rm.critic.port=5567 ...
+
+Input row:  {"text": prompt, ready for the assistant to speak}
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them, with
+            `train_rollouts/rewards` and `val_rollouts/rewards`.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training.config import select
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_HEALTH_TIMEOUT_S = 5.0
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for what would fail, or never end, after minutes of loading."""
+    window = inputs.model_window(cfg, "pretrained_checkpoint.restore_from_path")
+    inputs.epochs(cfg, "trainer.ppo.max_epochs")
+    inputs.sequence_length(cfg, "model.data.seq_length", window)
+    response = cfg.model.ppo.length_params.max_length
+    length = select(cfg, "model.data.seq_length")
+    if length is not None and response >= length:
+        raise UsageError(
+            f"model.ppo.length_params.max_length={response} leaves no room for a prompt in "
+            f"model.data.seq_length={length} tokens"
+        )
+    inputs.data_prefix(cfg, "ppo-prompts", "model.ppo.num_rollout_samples")
+    _critic_ready(cfg)
+
+
+def _critic_ready(cfg: DictConfig) -> None:
+    """Raise UsageError where no critic answers: upstream's client would wait for it for 100 minutes."""
+    critic = cfg.remote_critic_rm.critic
+    url = f"http://{critic.ip}:{critic.port}/v2/health/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=_HEALTH_TIMEOUT_S):
+            return
+    except (urllib.error.URLError, OSError) as error:
+        raise UsageError(
+            f"remote_critic_rm.critic: no critic server is ready at {critic.ip}:{critic.port} ({error}); "
+            "start it first: cai train critic"
+        ) from error
+
+
+def train(cfg: DictConfig) -> None:
+    """Train the policy of `pretrained_checkpoint.restore_from_path`."""
+    from nemo_aligner.algorithms.ppo import PPOTrainer
+    from nemo_aligner.models.nlp.gpt.megatron_gpt_ppo_actor import MegatronGPTActorModel
+    from nemo_aligner.models.nlp.gpt.reward_critic_clients import RemoteGPTRMCriticClient
+    from nemo_aligner.utils.batch_iterators import get_batch_iterator_cls
+    from nemo_aligner.utils.train_script_utils import init_peft
+    from nemo_aligner.utils.utils import load_from_nemo, retrieve_model_state_dict_in_cpu
+
+    assembly.spawn_workers()
+    source = cfg.pretrained_checkpoint.restore_from_path
+    setup = assembly.set_up(cfg, source, "ppo")
+    model = load_from_nemo(MegatronGPTActorModel, cfg.model, setup.trainer, strict=True, restore_path=source)
+    init_peft(model, cfg.model)
+    model.init_policy_state_dict = None
+    if cfg.trainer.ppo.initial_policy_kl_penalty > 0 and cfg.model.peft.peft_scheme == "none":
+        # The reference policy. With LoRA it is the model without its adapters.
+        model.init_policy_state_dict = retrieve_model_state_dict_in_cpu(
+            model, megatron_amp_O2=cfg.model.get("megatron_amp_O2", False)
+        )
+    assembly.join_processes(cfg, setup, model)
+
+    train_ds, validation_ds, collate = _datasets(cfg, model.tokenizer)
+    training = assembly.prepare_training(cfg, setup, model, _optimization_steps(cfg, train_ds), train_ds)
+    del model._train_dl  # it only told the scheduler how many steps there are
+
+    rm_critic = RemoteGPTRMCriticClient(cfg.remote_critic_rm)
+    try:
+        trainer = PPOTrainer(
+            cfg=cfg.trainer.ppo,
+            model=model,
+            optimizer=training.optimizer,
+            scheduler=training.scheduler,
+            train_dataloader_builder=_loader(cfg, train_ds, collate, validation=False),
+            val_dataloader_builder=_loader(cfg, validation_ds, collate, validation=True),
+            collate_fn=collate,
+            rm_critic=rm_critic,
+            batch_iterator_cls=get_batch_iterator_cls(cfg.trainer.ppo.get("batch_iterator", {})),
+            logger=setup.logger,
+            ckpt_callback=training.ckpt_callback,
+            run_timer=assembly.run_timer(cfg),
+        )
+        if setup.resumed is not None:
+            trainer.load_state_dict(setup.resumed)
+        trainer.fit()
+    finally:
+        # Its worker threads are no daemons: left open, they would keep a failed run from ever ending.
+        rm_critic.communicator.close()
+
+
+def _datasets(cfg: DictConfig, tokenizer: Any) -> tuple[Any, Any, Any]:
+    from nemo_aligner.data.nlp.builders import build_train_valid_test_rlhf_datasets, collate_with_pad_to_max_batch
+
+    train, validation, _ = build_train_valid_test_rlhf_datasets(
+        **assembly.dataset_arguments(cfg, tokenizer), train_valid_test_num_samples=[-1, -1, -1]
+    )
+    response = cfg.model.ppo.length_params.max_length
+    collate = collate_with_pad_to_max_batch(response, tokenizer.eos_id, cfg, generate_masks_and_position_ids=False)
+    return train, validation, collate
+
+
+def _loader(cfg: DictConfig, dataset: Any, collate: Any, *, validation: bool) -> Any:
+    """A function of `consumed_samples` that builds the prompt loader; PPO builds a new one for each rollout."""
+    from nemo_aligner.data.nlp.builders import build_dataloader
+
+    ppo = cfg.model.ppo
+    return partial(
+        build_dataloader,
+        cfg=cfg,
+        dataset=dataset,
+        mbs=ppo.val_rollout_micro_batch_size if validation else ppo.rollout_micro_batch_size,
+        gbs=ppo.num_val_samples if validation else ppo.num_rollout_samples,
+        collate_fn=collate,
+        load_gbs=False,
+        use_random_sampler=not validation,
+    )
+
+
+def _optimization_steps(cfg: DictConfig, dataset: Any) -> Any:
+    """A loader with one batch per optimization step: NeMo derives the schedule's length from a loader's length."""
+    import torch
+    from megatron.core.utils import divide
+    from nemo_aligner.utils import parallel_state
+
+    batch = divide(cfg.model.global_batch_size, parallel_state.get_data_parallel_world_size())
+    return torch.utils.data.DataLoader(dataset=dataset, batch_size=batch)
+
+
+STAGE = Stage(config="cai_ppo_actor", check=check, work=train)
+
+if __name__ == "__main__":
+    start(STAGE)

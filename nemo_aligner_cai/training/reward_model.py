@@ -1,0 +1,120 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Reward model training: NeMo-Aligner's MegatronGPTRewardModel and SupervisedTrainer (tutorial, step 5).
+
+    python -m nemo_aligner_cai.training.reward_model pretrained_checkpoint.restore_from_path=... ...
+
+Input rows: {"text": chosen}, {"text": rejected}, in turn.
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them, with
+            `val/acc`, the share of held-out pairs ranked right.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
+    window = inputs.model_window(cfg, "pretrained_checkpoint.restore_from_path")
+    inputs.epochs(cfg, "trainer.rm.max_epochs")
+    inputs.sequence_length(cfg, "model.data.seq_length", window)
+    if cfg.model.reward_model_type == "binary_ranking":
+        inputs.data_prefix(cfg, "rm-comparisons", "model.global_batch_size", rows_per_sample=2)
+
+
+def train(cfg: DictConfig) -> None:
+    """Train a reward model from the language model of `pretrained_checkpoint.restore_from_path`."""
+    from nemo_aligner.algorithms.supervised import SupervisedTrainer
+    from nemo_aligner.models.nlp.gpt.reward_model_classes import REWARD_MODEL_CLASS_DICT, RewardModelType
+    from nemo_aligner.utils.utils import load_from_nemo
+
+    assembly.spawn_workers()
+    source = cfg.pretrained_checkpoint.restore_from_path
+    kind = RewardModelType(cfg.model.reward_model_type)
+    setup = assembly.set_up(cfg, source, "rm")
+    model = load_from_nemo(
+        REWARD_MODEL_CLASS_DICT[kind],
+        cfg.model,
+        setup.trainer,
+        strict=True,
+        load_base_model_only=not cfg.model.regression.load_rm_head_weights,
+        restore_path=source,
+    )
+    assembly.join_processes(cfg, setup, model)
+
+    train_ds, validation_ds = _datasets(cfg, kind, model.tokenizer)
+    shuffle = cfg.trainer.rm.train_random_sampler, cfg.trainer.rm.val_random_sampler
+    train_loader = _loader(cfg, train_ds, setup.consumed_samples, shuffle=shuffle[0])
+    validation_loader = _loader(cfg, validation_ds, 0, shuffle=shuffle[1])
+    training = assembly.prepare_training(cfg, setup, model, train_loader, train_ds)
+
+    trainer = SupervisedTrainer(
+        cfg=cfg.trainer.rm,
+        model=model,
+        optimizer=training.optimizer,
+        scheduler=training.scheduler,
+        train_dataloader=train_loader,
+        val_dataloader=validation_loader,
+        test_dataloader=None,
+        logger=setup.logger,
+        ckpt_callback=training.ckpt_callback,
+        run_timer=assembly.run_timer(cfg),
+    )
+    if setup.resumed is not None:
+        trainer.load_state_dict(setup.resumed)
+    trainer.fit()
+
+
+def _datasets(cfg: DictConfig, kind: Any, tokenizer: Any) -> tuple[Any, Any]:
+    from nemo_aligner.data.nlp.builders import (
+        build_train_valid_test_regression_rm_datasets,
+        build_train_valid_test_rm_datasets,
+    )
+    from nemo_aligner.models.nlp.gpt.reward_model_classes import RewardModelType
+
+    regression = kind == RewardModelType.REGRESSION
+    build = build_train_valid_test_regression_rm_datasets if regression else build_train_valid_test_rm_datasets
+    train, validation, _ = build(
+        **assembly.dataset_arguments(cfg, tokenizer),
+        # Negative numbers stand for the whole dataset.
+        train_valid_test_num_samples=[-cfg.model.global_batch_size] * 3,
+    )
+    return train, validation
+
+
+def _loader(cfg: DictConfig, dataset: Any, consumed: int, *, shuffle: bool) -> Any:
+    from nemo_aligner.data.nlp.builders import build_dataloader
+
+    return build_dataloader(
+        cfg=cfg,
+        dataset=dataset,
+        consumed_samples=consumed,
+        mbs=cfg.model.micro_batch_size,
+        gbs=cfg.model.global_batch_size,
+        load_gbs=True,
+        use_random_sampler=shuffle,
+    )
+
+
+STAGE = Stage(config="cai_reward_model", check=check, work=train)
+
+if __name__ == "__main__":
+    start(STAGE)
