@@ -20,12 +20,14 @@ Output: Conversation((Message(Role.USER, "Hi"), Message(Role.ASSISTANT, "Hello")
 import re
 
 from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.errors import UsageError
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 # A model that ran on into the next turn leaves the start of a marker behind. "Assistant:" with its colon is no such
 # rest: it ends a prompt.
 _RUN_ON = re.compile(r"\n\n(?:Human:?|Assistant)\s*\Z")
 _ROLES = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
+_NAMES = {role: name for name, role in _ROLES.items()}
 
 
 class TranscriptError(ValueError):
@@ -62,3 +64,20 @@ def parse_transcript(text: str) -> Conversation:
     if not all(turn.content for turn in turns[:-1]) or not (turns[-1].content or turns[-1].role is Role.ASSISTANT):
         raise TranscriptError("empty turn")
     return Conversation(tuple(turns))
+
+
+def write_transcript(conversation: Conversation) -> str:
+    """The transcript of a conversation.
+
+    Raises:
+        UsageError: it would be read as another conversation: a system message, white space around a text, a text
+            with a turn marker in it.
+    """
+    text = "".join(f"\n\n{_NAMES.get(message.role)}: {message.content}" for message in conversation.messages)
+    try:
+        same = parse_transcript(text) == conversation
+    except TranscriptError:
+        same = False
+    if not same:
+        raise UsageError("a transcript cannot hold this conversation: it would be read as another")
+    return text

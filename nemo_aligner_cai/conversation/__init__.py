@@ -23,12 +23,19 @@ find the reply again in what a server returns; the first is always the second pl
 
 from nemo_aligner_cai.conversation.messages import Conversation, Message, Role, require_user_last
 from nemo_aligner_cai.conversation.nemo import NEMO_CHAT, ChatTokens, LabelType, NemoChatTemplate
-from nemo_aligner_cai.conversation.strings import MISTRAL_INSTRUCT, StringTemplate
+from nemo_aligner_cai.conversation.strings import (
+    MISTRAL_INSTRUCT,
+    TEMPLATE_FLAGS,
+    StringTemplate,
+    template_from_flags,
+    unescape,
+)
 from nemo_aligner_cai.conversation.template import ChatTemplate, Segment, TokenPolicy, guard
 
 __all__ = [
     "MISTRAL_INSTRUCT",
     "NEMO_CHAT",
+    "TEMPLATE_FLAGS",
     "ChatTemplate",
     "ChatTokens",
     "Conversation",
@@ -41,4 +48,6 @@ __all__ = [
     "TokenPolicy",
     "guard",
     "require_user_last",
+    "template_from_flags",
+    "unescape",
 ]

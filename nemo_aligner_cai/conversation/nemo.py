@@ -64,21 +64,31 @@ class NemoChatTemplate(ChatTemplate):
 
     @property
     def stop(self) -> tuple[str, ...]:
+        """The next turn's first token, which NeMo also trains as the end of the last reply."""
         return (self.tokens.turn_start,)
 
     @property
     def end_of_turn(self) -> str:
+        """As in the tokens."""
         return self.tokens.end_of_turn
 
     @property
+    def reply_end(self) -> str:
+        """The end of the turn and the start of a next one; with TEXT_TO_VALUE, of a reply without a label."""
+        return self.tokens.end_of_turn + self.tokens.turn_start
+
+    @property
     def assistant_header(self) -> str:
+        """The turn's first token, "Assistant" and the end of a name."""
         return self._header(Role.ASSISTANT)
 
     @property
     def markers(self) -> tuple[str, ...]:
+        """The three tokens that start a turn or a label."""
         return (self.tokens.system_turn_start, self.tokens.turn_start, self.tokens.label_start)
 
     def segments(self, conversation: Conversation) -> list[Segment]:
+        """The pieces as NeMo masks them where ``mask`` is "User"."""
         segments = [Segment(self._system(conversation), trained=False)]
         for position, turn in enumerate(conversation.turns):
             segments += self._turn_segments(position, turn)
@@ -101,12 +111,62 @@ class NemoChatTemplate(ChatTemplate):
         start = self._label(label) if self.label_type is LabelType.VALUE_TO_TEXT else ""
         return self._system(conversation) + turns + self.assistant_header + start
 
+    def parse(self, text: str) -> Conversation:
+        """The conversation of a rendered text, or of a generation prompt (it then ends with a user turn).
+
+        Raises:
+            UsageError: the text is not exactly what this template renders; says where.
+        """
+        tokens = self.tokens
+        start = f"{tokens.system_turn_start}System{tokens.end_of_name}"
+        if not text.startswith(start):
+            raise UsageError(f"must start with {start!r}, it starts with {text[: len(start)]!r}")
+        system, *turns = text.removeprefix(start).split(tokens.turn_start)
+        messages: list[Message] = []
+        system = self._without_end(system, "the system message")
+        if system:
+            messages.append(Message(Role.SYSTEM, system))
+        last = turns.pop() if turns and turns[-1] in ("", self._name(Role.ASSISTANT)) else None
+        messages += [self._parse_turn(position, turn) for position, turn in enumerate(turns)]
+        conversation = Conversation(tuple(messages))
+        role = messages[-1].role if turns else None
+        if last == "" and role is not Role.ASSISTANT:
+            raise UsageError(f"ends with {tokens.turn_start!r}, which only follows an assistant turn")
+        if last is None and role is Role.ASSISTANT:
+            raise UsageError(f"must end with {tokens.turn_start!r} after the assistant's last turn")
+        if last and role is not Role.USER:
+            raise UsageError("a prompt must have a user turn before the assistant is to speak")
+        return conversation
+
+    def _parse_turn(self, position: int, text: str) -> Message:
+        for role in (Role.USER, Role.ASSISTANT):
+            if text.startswith(name := self._name(role)):
+                return self._parse_body(position, role, text.removeprefix(name))
+        raise UsageError(f"turn {position}: must start with 'User' or 'Assistant', it starts with {text[:20]!r}")
+
+    def _parse_body(self, position: int, role: Role, body: str) -> Message:
+        tokens, label = self.tokens, None
+        if self.label_type is LabelType.VALUE_TO_TEXT and body.startswith(tokens.label_start):
+            label, _, body = body.removeprefix(tokens.label_start).partition(tokens.end_of_name)
+        elif self.label_type is LabelType.TEXT_TO_VALUE and tokens.label_start in body:
+            body, _, label = body.rpartition(tokens.label_start)
+            label = label.removesuffix(tokens.end_of_name)
+        return Message(role, self._without_end(body, f"turn {position}"), label)
+
+    def _without_end(self, text: str, where: str) -> str:
+        if not text.endswith(self.tokens.end_of_turn):
+            raise UsageError(f"{where}: must end with {self.tokens.end_of_turn!r}, it ends with {text[-20:]!r}")
+        return text.removesuffix(self.tokens.end_of_turn)
+
+    def _name(self, role: Role) -> str:
+        return role.speaker + self.tokens.end_of_name
+
     def _system(self, conversation: Conversation) -> str:
         tokens = self.tokens
         return f"{tokens.system_turn_start}System{tokens.end_of_name}{conversation.system}{tokens.end_of_turn}"
 
     def _header(self, role: Role) -> str:
-        return f"{self.tokens.turn_start}{role.speaker}{self.tokens.end_of_name}"
+        return self.tokens.turn_start + self._name(role)
 
     def _label(self, label: str | None) -> str:
         return "" if label is None else f"{self.tokens.label_start}{label}{self.tokens.end_of_name}"

@@ -14,6 +14,7 @@
 """Chat templates given by one string per role, as upstream's command-line flags give them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nemo_aligner_cai.conversation.messages import Conversation, Role, require_user_last
@@ -52,21 +53,31 @@ class StringTemplate(ChatTemplate):
 
     @property
     def stop(self) -> tuple[str, ...]:
+        """The end-of-sequence token, if there is one."""
         return (self.eos_token,) if self.eos_token else ()
 
     @property
     def end_of_turn(self) -> str:
+        """What follows a reply, up to the end-of-sequence token."""
         suffix = self.assistant_format.split(_PLACE)[1]
         return suffix.split(self.eos_token)[0] if self.eos_token else suffix
 
     @property
+    def reply_end(self) -> str:
+        """What follows ``{MESSAGE}``, and the end-of-sequence token unless it is in there already."""
+        ends_itself = not self.eos_token or self.eos_token in self.assistant_format
+        return self.assistant_format.split(_PLACE)[1] + ("" if ends_itself else str(self.eos_token))
+
+    @property
     def assistant_header(self) -> str:
+        """The given pattern; without one, what stands between a user's text and a reply."""
         if self.response_extract_pattern:
             return self.response_extract_pattern
         return self.assistant_format.split(_PLACE)[0] or self.user_format.split(_PLACE)[1]
 
     @property
     def markers(self) -> tuple[str, ...]:
+        """All that the strings hold beside the messages."""
         strings = (self.user_format, self.assistant_format, self.system_format or "")
         parts = {part.strip() for text in strings for part in re.split(r"\{MESSAGE\}|\n", text)}
         parts |= {(token or "").strip() for token in (self.bos_token, self.eos_token)}
@@ -75,24 +86,22 @@ class StringTemplate(ChatTemplate):
         return tuple(sorted(part for part in parts if part))
 
     def segments(self, conversation: Conversation) -> list[Segment]:
+        """The pieces; every reply is trained with what follows it, nothing else."""
         start = (self.bos_token or "") + self._system(conversation)
         segments = [Segment(start, trained=False)]
         for turn in conversation.turns:
-            before, after = self._format(turn.role).split(_PLACE)
-            if turn.role is Role.ASSISTANT:
-                segments += [Segment(before, trained=False), Segment(turn.content + after, trained=True)]
-            else:
-                segments.append(Segment(before + turn.content + after, trained=False))
-        if self.eos_token and self.eos_token not in self.assistant_format and _ends_with_reply(conversation):
-            segments.append(Segment(self.eos_token, trained=True))
+            if turn.role is Role.USER:
+                segments.append(Segment(self.user_format.replace(_PLACE, turn.content), trained=False))
+                continue
+            before, after = self.assistant_format.split(_PLACE)
+            end = self.reply_end if turn is conversation.turns[-1] else after
+            segments += [Segment(before, trained=False), Segment(turn.content + end, trained=True)]
         return segments
 
     def generation_prompt(self, conversation: Conversation) -> str:
+        """The text that ends where the assistant is to speak; raises UsageError unless a user turn is the last."""
         require_user_last(conversation)
         return self.render(conversation) + self.assistant_format.split(_PLACE)[0]
-
-    def _format(self, role: Role) -> str:
-        return self.user_format if role is Role.USER else self.assistant_format
 
     def _system(self, conversation: Conversation) -> str:
         text = conversation.system or self.system_default_message
@@ -103,8 +112,39 @@ class StringTemplate(ChatTemplate):
         return "" if text is None else self.system_format.replace(_PLACE, text)
 
 
-def _ends_with_reply(conversation: Conversation) -> bool:
-    return bool(conversation.turns) and conversation.turns[-1].role is Role.ASSISTANT
+TEMPLATE_FLAGS = (
+    "user_format",
+    "assistant_format",
+    "system_format",
+    "system_default_message",
+    "bos_token",
+    "eos_token",
+    "response_extract_pattern",
+)
+"""Upstream's command-line flags for a template, as they are in a parsed namespace."""
+
+
+def template_from_flags(flags: Mapping[str, str | None]) -> StringTemplate:
+    r"""The template of upstream's flags, in which shells leave ``\n`` as two characters.
+
+    Args:
+        flags: by name; others than `TEMPLATE_FLAGS` are ignored, and a missing or empty format is the bare message.
+
+    Raises:
+        UsageError: a format without exactly one ``{MESSAGE}``.
+    """
+    values = {name: unescape(text) for name in TEMPLATE_FLAGS if (text := flags.get(name)) is not None}
+    user, assistant = (values.pop(name, "") or _PLACE for name in ("user_format", "assistant_format"))
+    return StringTemplate(user, assistant, **values)
+
+
+def unescape(text: str) -> str:
+    r"""``\n``, ``\t``, ``\r``, ``\\``, ``\xHH`` and ``\uHHHH`` as the characters they mean, all else as it stands."""
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or chr(int(match[1][1:], 16)), text)
+
+
+_ESCAPE = re.compile(r"\\(n|t|r|\\|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4})")
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
 MISTRAL_INSTRUCT = StringTemplate(

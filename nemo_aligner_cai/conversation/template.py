@@ -36,8 +36,7 @@ class ChatTemplate(ABC):
     """How a conversation becomes one text for a model, and how a reply is found again.
 
     For every conversation `c` that ends with a user turn and every `reply`:
-    ``render(c + reply) == generation_prompt(c) + reply + end_of_turn + stop[0]``
-    (without ``stop[0]`` where `end_of_turn` already holds it).
+    ``render(c + reply) == generation_prompt(c) + reply + reply_end``.
     """
 
     @property
@@ -49,6 +48,11 @@ class ChatTemplate(ABC):
     @abstractmethod
     def end_of_turn(self) -> str:
         """What the template puts between a reply's text and the stop string; models learn to write it."""
+
+    @property
+    @abstractmethod
+    def reply_end(self) -> str:
+        """What follows the last reply in training text: the end of its turn, and what stops generation."""
 
     @property
     @abstractmethod
@@ -109,7 +113,8 @@ class ChatTemplate(ABC):
 
     def contains_template_token(self, text: str) -> bool:
         """Whether the text could forge a turn."""
-        return self._marker_pattern.search(text) is not None
+        # Plain searches: on a page of text they are many times faster than one regular expression.
+        return any(marker in text for marker in self.markers)
 
     def escape(self, text: str) -> str:
         """The text with a space in each template token, which so loses its meaning and stays readable."""

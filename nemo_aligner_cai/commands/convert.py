@@ -1,0 +1,58 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`cai convert IN OUT --to FORMAT`: a file's records in the format of another trainer."""
+
+import argparse
+import sys
+from typing import Any
+
+from nemo_aligner_cai.conversation import TokenPolicy
+from nemo_aligner_cai.data.formats import FORMATS, convert_file
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai convert`."""
+    listed = "\n".join(f"  {format.name:<26}{format.description}" for format in FORMATS.values())
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "convert",
+        help="write a data file in another trainer's format",
+        epilog=f"formats:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="IN", help=".jsonl, .jsonl.gz or .json")
+    parser.add_argument("target", metavar="OUT", help="the file to write; packed where its name ends in .gz")
+    parser.add_argument("--to", required=True, choices=FORMATS, metavar="FORMAT", help="the format to write")
+    parser.add_argument("--from", dest="source_format", choices=FORMATS, metavar="FORMAT", help="default: detected")
+    parser.add_argument(
+        "--on-template-tokens",
+        choices=[policy.value for policy in TokenPolicy],
+        default=TokenPolicy.ESCAPE.value,
+        help="texts that contain the chat template's tokens are escaped, left out or refused (default: escape)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert and say where the rows went."""
+    balance = convert_file(
+        args.source,
+        args.target,
+        to=args.to,
+        source_format=args.source_format,
+        policy=TokenPolicy(args.on_template_tokens),
+        overwrite=args.overwrite,
+    )
+    sys.stdout.write(f"{args.target}: {args.to}; {balance}\n")
+    return 0

@@ -1,0 +1,330 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""The formats that NeMo-Aligner 0.7.0's dataset classes read (nemo_aligner/data/nlp/datasets.py).
+
+Text rows are rendered by the chat template, so that the reward model and PPO meet exactly what SFT has taught:
+    sft-chat        {"system": "", "conversations": [{"from": "User", "value": "Q", "label": null}, ...], ...}
+    rm-comparisons  {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\nA\n<extra_id_1>"} x 2
+    ppo-prompts     {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"}
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from nemo_aligner_cai.conversation import Conversation, LabelType, Message, NemoChatTemplate, Role
+from nemo_aligner_cai.data import rows as take
+from nemo_aligner_cai.data.format import Format, with_dataset
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored
+from nemo_aligner_cai.data.rows import RowError
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Row
+
+ATTRIBUTES = 9
+"""How many scores a row of the regression reward model has."""
+MASKED_SCORE = -100
+"""A score that the regression loss leaves out."""
+
+
+def sft_text(record: Chat, template: NemoChatTemplate) -> str:
+    """The text that `GPTSFTChatDataset` makes of a row, with the row's own mask and kind of label."""
+    template = replace(template, label_type=record.label_type)
+    text = template.render(record.conversation)
+    turns, start = record.conversation.turns, template.tokens.turn_start
+    if turns and turns[-1].role is Role.ASSISTANT:
+        text = text.removesuffix(start)
+    # The start of a next turn is learnt as the end of the last one, where the last one is learnt.
+    return text + start if turns and turns[-1].role.speaker not in record.mask else text
+
+
+def _parse(template: NemoChatTemplate, text: str, key: str, *, position: int = 0) -> Conversation:
+    try:
+        return template.parse(text)
+    except UsageError as error:
+        raise RowError(
+            key, f"{error}; SFT teaches another text, write it with `cai convert`", position=position
+        ) from error
+
+
+def _parse_prompt(template: NemoChatTemplate, text: str, key: str) -> Conversation:
+    if not text.endswith(template.assistant_header):
+        raise RowError(key, f"must end with {template.assistant_header!r}, where the assistant is to speak")
+    conversation = _parse(template, text, key)
+    if not conversation.turns or conversation.turns[-1].role is not Role.USER:
+        raise RowError(key, "must have a user turn before the assistant is to speak")
+    return conversation
+
+
+def _split_reply(conversation: Conversation, key: str, *, position: int = 0) -> tuple[Conversation, str]:
+    turns = conversation.turns
+    if len(turns) < 2 or turns[-1].role is not Role.ASSISTANT or turns[-2].role is not Role.USER:
+        raise RowError(key, "must end with a user turn and the assistant's reply to it", position=position)
+    return conversation.without_last(), turns[-1].content
+
+
+class SftChat(Format):
+    """Conversations for SFT and SPIN (`GPTSFTChatDataset`), which renders them itself."""
+
+    name = "sft-chat"
+    description = "NeMo-Aligner SFT and SPIN, chat (GPTSFTChatDataset)"
+    kind = Chat
+
+    def matches(self, row: Row) -> bool:
+        """By the key ``conversations``."""
+        return "conversations" in row
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Chat:
+        """One row; a speaker other than User and Assistant, or one that leaves nothing to learn, is an error."""
+        row = rows[0]
+        mask = take.text(row, "mask") if "mask" in row else "User"
+        label_type = _label_type(row)
+        turns = tuple(_turn(item, labelled=label_type is not None) for item in take.objects(row, "conversations"))
+        system = take.text(row, "system")
+        start = (Message(Role.SYSTEM, system),) if system else ()
+        speakers = {turn.role.speaker for turn in turns}
+        for masked in mask.split(","):
+            if masked not in speakers:
+                raise RowError("mask", f"{masked!r} speaks nowhere in 'conversations'; NeMo stops at such a row")
+        # NeMo never trains the first turn, except for labels.
+        if not any(
+            turn.role.speaker not in mask for turn in turns[0 if label_type is LabelType.TEXT_TO_VALUE else 1 :]
+        ):
+            raise RowError("conversations", "no turn to learn from after the first; NeMo stops at an empty loss mask")
+        for turn in turns:
+            if template.contains_template_token(turn.content):
+                raise RowError("conversations", "a text contains the template's tokens and forges a turn; escape it")
+        return Chat(Conversation((*start, *turns)), take.optional_text(row, "dataset"), mask, label_type)
+
+    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """One row; ``type`` only where labels are used, as NeMo ignores labels without it."""
+        record = cast(Chat, record)
+        row: Row = {
+            "system": record.conversation.system,
+            "conversations": [
+                {"from": turn.role.speaker, "value": turn.content, "label": turn.label}
+                for turn in record.conversation.turns
+            ],
+            "mask": record.mask,
+        }
+        if record.label_type is not None:
+            row["type"] = record.label_type.value
+        return (with_dataset(row, record.dataset),)
+
+
+def _label_type(row: Row) -> LabelType | None:
+    name = take.optional_text(row, "type")
+    if name is None:
+        return None
+    try:
+        return LabelType(name)
+    except ValueError:
+        raise RowError("type", f"must be null, 'VALUE_TO_TEXT' or 'TEXT_TO_VALUE', it is {name!r}") from None
+
+
+def _turn(item: Row, *, labelled: bool) -> Message:
+    speaker = take.text(item, "from")
+    if speaker not in ("User", "Assistant"):
+        raise RowError("from", f"must be 'User' or 'Assistant', it is {speaker!r}")
+    label: Any = item.get("label")
+    if labelled and not (label is None or isinstance(label, str)):
+        raise RowError("label", f"must be null or a text such as 'quality:4', it is {type(label).__name__}")
+    return Message(Role.of(speaker), take.text(item, "value"), label if isinstance(label, str) else None)
+
+
+class RmComparisons(Format):
+    """Pairs of lines for the Bradley-Terry reward model: the even line is chosen, the odd one rejected."""
+
+    name = "rm-comparisons"
+    description = "NeMo-Aligner reward model, Bradley-Terry (RewardModelDataset): chosen and rejected on two lines"
+    kind = Comparison
+    group = 2
+
+    def matches(self, row: Row) -> bool:
+        """By the key ``text``, whatever it ends with: prompts and scored rows are tried before."""
+        return isinstance(row.get("text"), str)
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
+        """Two rows with one prompt. The class pairs lines by parity: one stray line swaps all labels after it."""
+        prompts: list[Conversation] = []
+        replies: list[str] = []
+        for position, row in enumerate(rows):
+            text = take.text(row, "text", position=position)
+            conversation = _parse(template, text, "text", position=position)
+            prompt, reply = _split_reply(conversation, "text", position=position)
+            prompts.append(prompt)
+            replies.append(reply)
+        if prompts[0] != prompts[1]:
+            raise RowError(
+                "text",
+                "has another prompt than the line before, though these two should be a chosen and a rejected answer to"
+                " one prompt; look for a line too many or too few before it",
+                position=1,
+            )
+        take.different(replies[0], replies[1], "text", position=1)
+        datasets = {take.optional_text(row, "dataset") for row in rows}
+        if len(datasets) > 1:
+            raise RowError("dataset", "differs between the two lines of one pair", position=1)
+        return Comparison(prompts[0], replies[0], replies[1], datasets.pop())
+
+    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """The chosen row, then the rejected one."""
+        record = cast(Comparison, record)
+        return tuple(
+            with_dataset({"text": template.render(record.prompt.with_turn(Role.ASSISTANT, reply))}, record.dataset)
+            for reply in (record.chosen, record.rejected)
+        )
+
+
+class RegressionRm(Format):
+    """Rows of the regression reward model, whose text ends with the token that starts a label."""
+
+    name = "rm-regression"
+    description = "NeMo-Aligner reward model, regression (RegressionRewardModelDataset): nine scores"
+    kind = Scored
+
+    def matches(self, row: Row) -> bool:
+        """By the keys ``text`` and ``label``."""
+        return isinstance(row.get("text"), str) and isinstance(row.get("label"), list)
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Scored:
+        """One row; another number of scores, or none that counts, is an error."""
+        text, end = take.text(rows[0], "text"), template.tokens.label_start
+        if not text.endswith(end):
+            raise RowError("text", f"must end with {end!r}, where the scores stand; it ends with {text[-20:]!r}")
+        conversation = _parse(template, text.removesuffix(end) + template.tokens.turn_start, "text")
+        _split_reply(conversation, "text")
+        label: object = rows[0].get("label")
+        if not isinstance(label, list) or len(cast(list[object], label)) != ATTRIBUTES:
+            raise RowError("label", f"must be a list of {ATTRIBUTES} numbers, {MASKED_SCORE} for an unknown one")
+        for score in cast(list[object], label):
+            if isinstance(score, bool) or not isinstance(score, (int, float)):
+                raise RowError("label", f"must hold numbers, it holds {score!r}")
+        scores = tuple(float(score) for score in cast(list[float], label))
+        if all(score == MASKED_SCORE for score in scores):
+            raise RowError("label", "all scores are masked; remove the row")
+        return Scored(conversation, scores, take.optional_text(rows[0], "dataset"))
+
+    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """One row."""
+        record = cast(Scored, record)
+        text = template.render(record.conversation).removesuffix(template.tokens.turn_start)
+        row: Row = {"text": text + template.tokens.label_start, "label": list(record.scores)}
+        return (with_dataset(row, record.dataset),)
+
+
+class PpoPrompts(Format):
+    """Prompts for PPO, REINFORCE and rejection sampling."""
+
+    name = "ppo-prompts"
+    description = "NeMo-Aligner PPO, REINFORCE and rejection sampling (RLHFDataset): prompts"
+    kind = PromptOnly
+
+    def matches(self, row: Row) -> bool:
+        """By a ``text`` that ends where the assistant is to speak."""
+        text = row.get("text")
+        return isinstance(text, str) and text.rstrip("\n").endswith("Assistant")
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> PromptOnly:
+        """One row."""
+        prompt = _parse_prompt(template, take.text(rows[0], "text"), "text")
+        return PromptOnly(prompt, take.optional_text(rows[0], "dataset"))
+
+    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """One row."""
+        record = cast(PromptOnly, record)
+        return (with_dataset({"text": template.generation_prompt(record.prompt)}, record.dataset),)
+
+
+class Dpo(Format):
+    """Pairs for DPO, IPO and RPO, in the form of strings.
+
+    The class also takes messages, but then trains the policy on the assistant's header too; the strings do not.
+    """
+
+    name = "dpo"
+    description = "NeMo-Aligner DPO, IPO and RPO (DPOModelDataset): a prompt and two responses"
+    kind = Comparison
+
+    def matches(self, row: Row) -> bool:
+        """By the key ``chosen_response``."""
+        return "chosen_response" in row
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
+        """One row, of strings or of messages."""
+        row = rows[0]
+        if isinstance(row.get("prompt"), str):
+            prompt = _parse_prompt(template, take.text(row, "prompt"), "prompt")
+            replies = [_response(template, row, key) for key in ("chosen_response", "rejected_response")]
+        else:
+            prompt = take.prompt(row, "prompt")
+            replies = [
+                take.single_reply({key: [row.get(key)]}, key) for key in ("chosen_response", "rejected_response")
+            ]
+        take.different(replies[0], replies[1], "rejected_response")
+        rewards = [take.optional_number(row, key) for key in ("chosen_reward", "rejected_reward")]
+        return Comparison(prompt, replies[0], replies[1], take.optional_text(row, "dataset"), rewards[0], rewards[1])
+
+    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """One row of strings; rewards only where they are known."""
+        record = cast(Comparison, record)
+        row: Row = {
+            "prompt": template.generation_prompt(record.prompt),
+            "chosen_response": record.chosen + template.reply_end,
+            "rejected_response": record.rejected + template.reply_end,
+        }
+        rewards = {"chosen_reward": record.chosen_reward, "rejected_reward": record.rejected_reward}
+        row |= {key: reward for key, reward in rewards.items() if reward is not None}
+        return (with_dataset(row, record.dataset),)
+
+
+def _response(template: NemoChatTemplate, row: Row, key: str) -> str:
+    text, end = take.text(row, key), template.reply_end
+    reply = text.removesuffix(end)
+    if reply == text:
+        raise RowError(key, f"must end with {end!r} as SFT teaches, it ends with {text[-20:]!r}")
+    if template.contains_template_token(reply):
+        raise RowError(key, "contains the template's tokens before its end; escape them")
+    return reply
+
+
+class Kto(Format):
+    """Single responses with a verdict, for KTO."""
+
+    name = "kto"
+    description = "NeMo-Aligner KTO (KTOModelDataset): a prompt, a response and whether it is preferred"
+    kind = Rated
+
+    def matches(self, row: Row) -> bool:
+        """By the keys ``response`` and ``preference``."""
+        return "response" in row and "preference" in row
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Rated:
+        """One row. The class takes anything but "chosen" for rejected; here only "rejected" is."""
+        row = rows[0]
+        prompt = _parse_prompt(template, take.text(row, "prompt"), "prompt")
+        preference = take.text(row, "preference")
+        if preference not in ("chosen", "rejected"):
+            raise RowError("preference", f"must be 'chosen' or 'rejected', it is {preference!r}")
+        reply = _response(template, row, "response")
+        return Rated(prompt, reply, preference == "chosen", take.optional_text(row, "dataset"))
+
+    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """One row."""
+        record = cast(Rated, record)
+        row: Row = {
+            "prompt": template.generation_prompt(record.prompt),
+            "response": record.reply + template.reply_end,
+            "preference": "chosen" if record.good else "rejected",
+        }
+        return (with_dataset(row, record.dataset),)

@@ -1,0 +1,162 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Which rows a trainer will use: exact token counts against each trainer's own limit.
+
+What is too long is never an error at training time: SFT cuts it (with the end of the reply, so that the model never
+learns to stop), the reward model skips it (and can run past the end of its data), PPO replaces it by another prompt
+with its loss masked, DPO and KTO cut it to a stub. So it is left out before, and counted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
+from nemo_aligner_cai.data.formats import format_named, read_records
+from nemo_aligner_cai.data.formats_nemo import sft_text
+from nemo_aligner_cai.data.records import Chat, Record
+from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Balance, PathLike
+
+__all__ = ["LIMITS", "Tokenizer", "Use", "drop_long", "load_tokenizer", "predict_use", "texts_of"]
+
+LIMITS: dict[str, Callable[[int], int]] = {
+    # Tokens and labels are the ids without the last and without the first.
+    "sft-chat": lambda seq_length: seq_length + 1,
+    "dpo": lambda seq_length: seq_length + 1,
+    "rm-comparisons": lambda seq_length: seq_length,
+    "rm-regression": lambda seq_length: seq_length,
+    "kto": lambda seq_length: seq_length,
+    # Looks for its limit in a place of the configuration where it never is, and falls back to half the length.
+    "ppo-prompts": lambda seq_length: seq_length // 2,
+}
+"""The most token ids that a text of the format may have, by the model's sequence length (NeMo-Aligner 0.7.0)."""
+
+_BATCH = 512
+
+
+@dataclass
+class Use:
+    """What a trainer will do with a file; a record is a row, or the two rows of a comparison."""
+
+    limit: int
+    """The most token ids that a text may have."""
+    records: int = 0
+    longest: int = 0
+    tokens: int = 0
+    """The ids of all texts together."""
+    too_long: list[int] = field(default_factory=list[int])
+    """The numbers of the records that are longer, from 1."""
+
+    @property
+    def used(self) -> int:
+        """The records that the trainer uses as they are."""
+        return self.records - len(self.too_long)
+
+    def __str__(self) -> str:
+        first = f", the first is record {self.too_long[0]}" if self.too_long else ""
+        return (
+            f"{self.used} of {self.records} records are used: {len(self.too_long)} are longer than {self.limit} tokens"
+            f"{first}; the longest has {self.longest}"
+        )
+
+
+def texts_of(record: Record, format_name: str, template: NemoChatTemplate = NEMO_CHAT) -> tuple[str, ...]:
+    """The texts that the trainer tokenizes for one record, of the format's kind."""
+    if isinstance(record, Chat):
+        return (sft_text(record, template),)
+    rows = format_named(format_name).write(record, template)
+    if format_name == "dpo":
+        return tuple(rows[0]["prompt"] + rows[0][key] for key in ("chosen_response", "rejected_response"))
+    if format_name == "kto":
+        return (rows[0]["prompt"] + rows[0]["response"],)
+    return tuple(row["text"] for row in rows)
+
+
+def _limit(format_name: str, seq_length: int) -> int:
+    if format_name not in LIMITS:
+        raise UsageError(f"token limits are known for {', '.join(LIMITS)}, not for {format_name}")
+    limit = LIMITS[format_name](seq_length)
+    if limit < 1:
+        raise UsageError(f"--seq-length must be at least 2, it is {seq_length}")
+    return limit
+
+
+def _measured(
+    records: Iterable[Record], format_name: str, tokenizer: Tokenizer, template: NemoChatTemplate
+) -> Iterator[tuple[Record, list[int]]]:
+    # (record, the token count of each of its texts), in batches that keep the tokenizer's threads busy.
+    stream = iter(records)
+    while batch := list(islice(stream, _BATCH)):
+        texts = [texts_of(record, format_name, template) for record in batch]
+        lengths = map(len, tokenizer.encode([text for group in texts for text in group]))
+        for record, group in zip(batch, texts, strict=True):
+            yield record, list(islice(lengths, len(group)))
+
+
+def drop_long(
+    records: Iterable[Record],
+    format_name: str,
+    *,
+    tokenizer: Tokenizer,
+    seq_length: int,
+    balance: Balance,
+    template: NemoChatTemplate = NEMO_CHAT,
+) -> Iterator[Record]:
+    """The records that the format's trainer uses whole; a comparison goes or stays as one.
+
+    Args:
+        records: of the format's kind.
+        format_name: one of `LIMITS`.
+        tokenizer: the model's.
+        seq_length: the model's.
+        balance: receives the records read, those yielded as written, and those left out.
+        template: the model's.
+
+    Raises:
+        UsageError: the format has no known limit, or the sequence length leaves no room.
+    """
+    limit = _limit(format_name, seq_length)
+    for record, lengths in _measured(records, format_name, tokenizer, template):
+        balance.rows_in += 1
+        if max(lengths) > limit:
+            balance.leave_out(f"longer than {limit} tokens")
+            continue
+        balance.written += 1
+        yield record
+
+
+def predict_use(
+    path: PathLike,
+    format_name: str,
+    *,
+    tokenizer: Tokenizer,
+    seq_length: int,
+    template: NemoChatTemplate = NEMO_CHAT,
+) -> Use:
+    """Which records of a file the format's trainer will use.
+
+    Raises:
+        UsageError, FormatError: as `read_records` and `drop_long`.
+    """
+    use = Use(limit=_limit(format_name, seq_length))
+    records = read_records(path, format_name, balance=Balance(), template=template)
+    for number, (_, lengths) in enumerate(_measured(records, format_name, tokenizer, template), start=1):
+        use.records += 1
+        use.tokens += sum(lengths)
+        use.longest = max(use.longest, *lengths)
+        if max(lengths) > use.limit:
+            use.too_long.append(number)
+    return use

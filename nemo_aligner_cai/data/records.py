@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a row of training data says, whatever its format: every format reads into and writes out of these five."""
+
+from dataclasses import dataclass
+
+from nemo_aligner_cai.conversation import Conversation, LabelType, Role
+from nemo_aligner_cai.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation to imitate. `mask` names the speaker whose words are not learnt."""
+
+    conversation: Conversation
+    dataset: str | None = None
+    mask: str = "User"
+    label_type: LabelType | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two replies to one prompt, of which `chosen` is the better. Rewards are on any one scale, None if unknown."""
+
+    prompt: Conversation
+    chosen: str
+    rejected: str
+    dataset: str | None = None
+    chosen_reward: float | None = None
+    rejected_reward: float | None = None
+
+
+@dataclass(frozen=True)
+class PromptOnly:
+    """A conversation that waits for the assistant."""
+
+    prompt: Conversation
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Rated:
+    """One reply to a prompt, and whether it is a good one."""
+
+    prompt: Conversation
+    reply: str
+    good: bool
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A conversation whose last reply has attribute scores, shape (9,); -100 marks an unknown one.
+
+    In the order quality, toxicity, humor, creativity, helpfulness, correctness, coherence, complexity, verbosity.
+    """
+
+    conversation: Conversation
+    scores: tuple[float, ...]
+    dataset: str | None = None
+
+
+Record = Chat | Comparison | PromptOnly | Rated | Scored
+Kind = type[Chat] | type[Comparison] | type[PromptOnly] | type[Rated] | type[Scored]
+
+
+def prompt_of(record: Record) -> Conversation:
+    """What the assistant was asked: the conversation up to the last user turn. Equal prompts belong together."""
+    if isinstance(record, (Comparison, PromptOnly, Rated)):
+        return record.prompt
+    messages = record.conversation.messages
+    users = [position for position, message in enumerate(messages) if message.role is Role.USER]
+    return Conversation(messages[: users[-1] + 1]) if users else record.conversation
+
+
+def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
+    """The record as another kind, which may say less (a comparison as a prompt) and may take more than one record.
+
+    Raises:
+        UsageError: the other kind says something that the record does not know.
+    """
+    if isinstance(record, kind):
+        return (record,)
+    if kind is PromptOnly:
+        return (PromptOnly(prompt_of(record), record.dataset),)
+    if isinstance(record, Comparison) and kind is Rated:
+        return (
+            Rated(record.prompt, record.chosen, True, record.dataset),
+            Rated(record.prompt, record.rejected, False, record.dataset),
+        )
+    if isinstance(record, Comparison) and kind is Chat:
+        return (Chat(record.prompt.with_turn(Role.ASSISTANT, record.chosen), record.dataset),)
+    if isinstance(record, Scored) and kind is Chat:
+        return (Chat(record.conversation, record.dataset),)
+    raise UsageError(f"a {type(record).__name__.lower()} cannot be made into a {kind.__name__.lower()}")

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Taking the values of a row's keys, with a message that names the key and the mend where one is not as it must be."""
+
+from typing import cast
+
+from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Row
+
+
+class RowError(UsageError):
+    """A key of a row is wrong. `position` tells which row, where a record takes several."""
+
+    def __init__(self, key: str, problem: str, *, position: int = 0) -> None:
+        super().__init__(f"key {key!r}: {problem}")
+        self.position = position
+
+
+def text(row: Row, key: str, *, position: int = 0) -> str:
+    """A text, as it stands."""
+    if key not in row:
+        raise RowError(key, f"is missing; the row has {', '.join(map(repr, row)) or 'no keys'}", position=position)
+    value: object = row[key]
+    if not isinstance(value, str):
+        raise RowError(key, f"must be a text, it is {type(value).__name__}", position=position)
+    return value
+
+
+def optional_text(row: Row, key: str) -> str | None:
+    """A text, or None where the key is missing or null."""
+    return None if row.get(key) is None else text(row, key)
+
+
+def optional_number(row: Row, key: str) -> float | None:
+    """A number, or None where the key is missing or null."""
+    value: object = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RowError(key, f"must be a number, it is {type(value).__name__}")
+    return float(value)
+
+
+def truth(row: Row, key: str) -> bool:
+    """A boolean."""
+    value: object = row.get(key)
+    if not isinstance(value, bool):
+        raise RowError(key, "must be true or false")
+    return value
+
+
+def objects(row: Row, key: str) -> list[Row]:
+    """A list of objects, not empty."""
+    if key not in row:
+        raise RowError(key, f"is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
+    value: object = row[key]
+    if not isinstance(value, list) or not value:
+        raise RowError(key, "must be a list that is not empty")
+    for item in cast(list[object], value):
+        if not isinstance(item, dict):
+            raise RowError(key, f"must hold objects, it holds {type(item).__name__}")
+    return cast(list[Row], value)
+
+
+def messages(row: Row, key: str) -> Conversation:
+    """A conversation from ``[{"role": ..., "content": ...}, ...]``; an empty system message is as none."""
+    try:
+        conversation = Conversation.from_messages(objects(row, key))
+    except RowError:
+        raise
+    except UsageError as error:
+        raise RowError(key, str(error)) from error
+    if conversation.messages[0] == Message(Role.SYSTEM, ""):
+        return Conversation(conversation.messages[1:])
+    return conversation
+
+
+def prompt(row: Row, key: str) -> Conversation:
+    """A conversation that ends with a user turn, from messages."""
+    conversation = messages(row, key)
+    if not conversation.turns or conversation.turns[-1].role is not Role.USER:
+        raise RowError(key, "must end with a user turn; move the assistant's last turn into the reply")
+    return conversation
+
+
+def single_reply(row: Row, key: str) -> str:
+    """The text of a list with one assistant message."""
+    conversation = messages(row, key)
+    if len(conversation.messages) != 1 or conversation.messages[0].role is not Role.ASSISTANT:
+        raise RowError(key, "must be one assistant message")
+    return conversation.messages[0].content
+
+
+def different(chosen: str, rejected: str, key: str, *, position: int = 0) -> None:
+    """Raises RowError for a comparison that compares nothing."""
+    if chosen == rejected:
+        raise RowError(key, "chosen and rejected are the same text; remove the pair", position=position)

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The model's own tokenizer without NeMo: exact token counts from a light install.
+
+NeMo's `SentencePieceTokenizer` and `AutoTokenizer` wrap the same two libraries that are loaded here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import PathLike, require_file
+
+
+class Tokenizer(Protocol):
+    """Texts to token ids, without BOS and EOS, as NeMo's data sets call it."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        ...
+
+
+def load_tokenizer(path: PathLike) -> Tokenizer:
+    """A tokenizer from a SentencePiece .model file, or from a Hugging Face folder or its tokenizer.json.
+
+    Raises:
+        UsageError: it cannot be read, or the library that reads it is not installed.
+    """
+    path = Path(path)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        file = path / "tokenizer.model"
+    require_file(file)
+    return _HuggingFace(file) if file.suffix == ".json" else _SentencePiece(file)
+
+
+class _SentencePiece:
+    def __init__(self, path: Path) -> None:
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ImportError as error:
+            raise UsageError(f"{path}: needs the package sentencepiece; pip install sentencepiece") from error
+        try:
+            self._processor = SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError) as error:
+            raise UsageError(f"{path}: is not a SentencePiece model: {error}") from error
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return cast(list[list[int]], self._processor.encode(list(texts)))  # pyright: ignore[reportUnknownMemberType]
+
+
+class _HuggingFace:
+    def __init__(self, path: Path) -> None:
+        try:
+            from tokenizers import Tokenizer as Fast
+        except ImportError as error:
+            raise UsageError(f"{path}: needs the package tokenizers; pip install tokenizers") from error
+        try:
+            # The library has no types.
+            self._tokenizer = cast(Any, Fast).from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for every kind of damage
+            raise UsageError(f"{path}: is not a Hugging Face tokenizer: {error}") from error
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [item.ids for item in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
