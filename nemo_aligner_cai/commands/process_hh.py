@@ -1,0 +1,104 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What examples/nlp/cai/process_anthropic_hh_using_chat_prompt.py does, with upstream's flags and file names."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
+from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import Row, write_json
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Upstream's flags and defaults, and --input, --on-template-tokens and --overwrite."""
+    parser = argparse.ArgumentParser(description="Anthropic HH-RLHF as prompts and comparisons in a chat template.")
+    parser.add_argument("--output-dir", required=True)
+    parser.add_argument(
+        "--dataset-dir-name", nargs="*", metavar="NAME", help=f"of {', '.join(SUBSETS)}; default: all of them"
+    )
+    parser.add_argument("--output-file-name-prefix", help="default: anthropic_hh where no --dataset-dir-name is given")
+    parser.add_argument(
+        "--add-eos", choices=["False", "True"], default="True", help="end comparisons with the end-of-sequence token"
+    )
+    parser.add_argument("--input", help="a local file or folder (hub layout) to read, in place of the hub")
+    parser.add_argument(
+        "--on-template-tokens",
+        choices=[policy.value for policy in TokenPolicy],
+        default=TokenPolicy.ESCAPE.value,
+        help="texts that contain the template's tokens are escaped, left out or refused (default: escape)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
+    group = parser.add_argument_group("chat template")
+    group.add_argument("--user_format", default=r"<extra_id_1>User\n{MESSAGE}\n<extra_id_1>Assistant\n")
+    group.add_argument("--assistant_format", default=r"{MESSAGE}\n")
+    group.add_argument("--system_format", default=r"<extra_id_0>System\n{MESSAGE}\n")
+    group.add_argument("--system_default_message", default="")
+    group.add_argument("--bos_token")
+    group.add_argument("--eos_token", default="<extra_id_1>")
+    group.add_argument("--response_extract_pattern", default=r"<extra_id_1>Assistant\n")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write each split's files, say where its rows went, and leave the same in a manifest beside them."""
+    prefix: str | None = args.output_file_name_prefix
+    if not args.dataset_dir_name:
+        prefix = prefix or "anthropic_hh"
+    subsets = list(dict.fromkeys(args.dataset_dir_name or SUBSETS))
+    if unknown := [name for name in subsets if name not in SUBSETS]:
+        raise UsageError(f"--dataset-dir-name {unknown[0]}: must be one of {', '.join(SUBSETS)}")
+    template = template_from_flags({name: getattr(args, name) for name in TEMPLATE_FLAGS})
+    add_eos = args.add_eos == "True"
+    if add_eos and not template.eos_token:
+        raise UsageError("--add-eos True needs --eos_token")
+
+    sources: dict[str, Iterator[tuple[str, Row]]]
+    if args.input:
+        sources = {split: rows_of(files) for split, files in local_files(args.input, subsets).items()}
+    else:
+        sources = {split: hub_rows(subsets, split) for split in SPLITS}
+    outputs = {split: Outputs.named(args.output_dir, split, prefix=prefix, add_eos=add_eos) for split in sources}
+    manifest = Path(args.output_dir) / f"{prefix + '_' if prefix else ''}with_chat_prompt.manifest.json"
+    for files in outputs.values():
+        files.refuse_existing(overwrite=args.overwrite)
+
+    balances: dict[str, Row] = {}
+    for split, rows in sources.items():
+        balance = write_split(
+            rows,
+            outputs[split],
+            template=template,
+            add_eos=add_eos,
+            policy=TokenPolicy(args.on_template_tokens),
+            overwrite=args.overwrite,
+        )
+        balances[split] = balance.to_dict()
+        sys.stdout.write(f"{outputs[split].comparisons}: {balance}\n")
+    flags = {name: value for name, value in sorted(vars(args).items()) if name != "run"}
+    write_json(manifest, {"flags": flags, "splits": balances}, overwrite=True)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; returns the exit code, and shows an error as one line."""
+    args = build_parser().parse_args(argv)
+    try:
+        return run(args)
+    except CaiError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code

@@ -1,0 +1,230 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Anthropic HH-RLHF -> prompts and comparisons in a chat template.
+
+Input:  {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"}
+Output: a line of the prompts file: {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"}
+        two of the comparisons file:    {"text": "...<extra_id_1>Assistant\nA\n<extra_id_1>"}
+                                        {"text": "...<extra_id_1>Assistant\nB\n<extra_id_1>"}
+
+Rows stream: memory does not grow with the file. A row that is not kept is counted under its reason. Rows with unusual
+turns, which upstream drops, are kept where they can be understood (see `nemo_aligner_cai.transcript`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import orjson
+
+from nemo_aligner_cai.conversation import ChatTemplate, Conversation, Role, TokenPolicy, guard
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, read_jsonl, refuse_existing, require_file
+from nemo_aligner_cai.transcript import TranscriptError, parse_transcript
+
+SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+"""The folders of comparisons on the hub; together they are the whole of HH."""
+SPLITS = ("train", "test")
+HUB_NAME = "Anthropic/hh-rlhf"
+
+_REPLY = "\n\nAssistant:"
+
+
+def parse_pair(chosen: str, rejected: str) -> tuple[Conversation, str, str]:
+    """The prompt, the chosen and the rejected reply of a row.
+
+    Raises:
+        TranscriptError: the row cannot be understood; the message is the reason to count it under.
+    """
+    parsed = _parse_common(chosen, rejected) or _parse_each(chosen, rejected)
+    prompt, good, bad = parsed
+    if not (good and bad):
+        raise TranscriptError("empty reply")
+    if good == bad:
+        raise TranscriptError("chosen and rejected are the same")
+    return prompt, good, bad
+
+
+def _parse_common(chosen: str, rejected: str) -> tuple[Conversation, str, str] | None:
+    # Nearly all rows are one prompt with two last replies: then the prompt is parsed once, for twice the speed.
+    start, marker, good = chosen.rpartition(_REPLY)
+    if not marker or not rejected.startswith(start + marker):
+        return None
+    bad = rejected[len(start) + len(marker) :]
+    if any("\n\nHuman" in reply or "\n\nAssistant" in reply for reply in (good, bad)):
+        return None
+    try:
+        prompt = parse_transcript(start)
+    except TranscriptError:
+        return None
+    return (prompt, good.strip(), bad.strip()) if prompt.messages[-1].role is Role.USER else None
+
+
+def _parse_each(chosen: str, rejected: str) -> tuple[Conversation, str, str]:
+    good, bad = parse_transcript(chosen), parse_transcript(rejected)
+    for conversation in (good, bad):
+        if conversation.messages[-1].role is not Role.ASSISTANT:
+            raise TranscriptError("the assistant does not speak last")
+    if good.without_last() != bad.without_last():
+        raise TranscriptError("chosen and rejected have different prompts")
+    return good.without_last(), good.messages[-1].content, bad.messages[-1].content
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The two files of a split."""
+
+    prompts: Path
+    comparisons: Path
+
+    @classmethod
+    def named(cls, folder: PathLike, split: str, *, prefix: str | None, add_eos: bool) -> "Outputs":
+        """Under the names that upstream gives them."""
+        start = f"{prefix}_{split}" if prefix else split
+        end = "with_chat_prompt" if add_eos else "with_chat_prompt_no_extra_id_eos"
+        return cls(*(Path(folder) / f"{start}_{what}_{end}.jsonl" for what in ("prompts", "comparisons")))
+
+    def refuse_existing(self, *, overwrite: bool) -> None:
+        """Raises UsageError when one exists and must not be replaced."""
+        for path in (self.prompts, self.comparisons):
+            refuse_existing(path, overwrite=overwrite)
+
+
+def write_split(
+    rows: Iterable[tuple[str, Row]],
+    outputs: Outputs,
+    *,
+    template: ChatTemplate,
+    add_eos: bool = True,
+    policy: TokenPolicy = TokenPolicy.ESCAPE,
+    overwrite: bool = False,
+) -> Balance:
+    """Write the prompts and comparisons of a split, both in one step.
+
+    Args:
+        rows: ("file:line", row) with the keys ``chosen`` and ``rejected``.
+        outputs: where to.
+        template: of the texts.
+        add_eos: whether a comparison ends as SFT ends it, or (upstream's --add-eos False) without the stop string.
+        policy: what to do with texts that contain the template's tokens.
+        overwrite: whether existing files may be replaced.
+
+    Returns:
+        Where the rows went; "written" counts comparisons.
+
+    Raises:
+        FormatError: a row lacks the two transcripts, or `policy` refuses it.
+    """
+    balance = Balance()
+    end = template.reply_end if add_eos else template.end_of_turn
+    with ExitStack() as stack:
+        prompts = stack.enter_context(atomic_writer(outputs.prompts, overwrite=overwrite))
+        comparisons = stack.enter_context(atomic_writer(outputs.comparisons, overwrite=overwrite))
+        for where, row in rows:
+            balance.rows_in += 1
+            chosen, rejected = row.get("chosen"), row.get("rejected")
+            if not isinstance(chosen, str) or not isinstance(rejected, str):
+                raise FormatError(f"{where}: needs the keys 'chosen' and 'rejected' with a transcript each")
+            try:
+                prompt, good, bad = parse_pair(chosen, rejected)
+            except TranscriptError as reason:
+                balance.leave_out(str(reason))
+                continue
+            if template.contains_template_token(chosen) or template.contains_template_token(rejected):
+                safe = _guard(where, prompt, good, bad, template=template, policy=policy, balance=balance)
+                if safe is None:
+                    continue
+                prompt, good, bad = safe
+            text = template.generation_prompt(prompt)
+            prompts.write(_line(text))
+            comparisons.write(_line(text + good + end) + _line(text + bad + end))
+            balance.written += 1
+    balance.check()
+    return balance
+
+
+def _line(text: str) -> bytes:
+    return orjson.dumps({"text": text}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _guard(
+    where: str,
+    prompt: Conversation,
+    good: str,
+    bad: str,
+    *,
+    template: ChatTemplate,
+    policy: TokenPolicy,
+    balance: Balance,
+) -> tuple[Conversation, str, str] | None:
+    # The two replies as further turns, so that the row counts once.
+    together = prompt.with_turn(Role.ASSISTANT, good).with_turn(Role.ASSISTANT, bad)
+    try:
+        safe = guard(together, template, policy=policy, balance=balance)
+    except UsageError as error:
+        raise FormatError(f"{where}: {error}") from error
+    if safe is None:
+        return None
+    return Conversation(safe.messages[:-2]), safe.messages[-2].content, safe.messages[-1].content
+
+
+def rows_of(files: Iterable[Path]) -> Iterator[tuple[str, Row]]:
+    """("file:line", row) of data files, one after the other."""
+    for path in files:
+        for line, row in read_jsonl(path):
+            yield f"{path}:{line}", row
+
+
+def local_files(source: PathLike, subsets: Iterable[str]) -> dict[str, list[Path]]:
+    """The data files of each split that `source` has.
+
+    Args:
+        source: a folder in the hub's layout (``<subset>/{train,test}.jsonl.gz``), the folder of one subset, or a
+            file, which belongs to the split that its name mentions ("train" where it mentions none).
+        subsets: those to read of a folder that has several.
+
+    Raises:
+        UsageError: nothing there, or a subset is missing.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return {"test" if "test" in source.name else "train": [require_file(source)]}
+    wanted = list(subsets)
+    there = [subset for subset in wanted if (source / subset).is_dir()]
+    if there and len(there) < len(wanted):
+        raise UsageError(f"{source}: has no folder {next(name for name in wanted if name not in there)!r}")
+    folders = [source / subset for subset in there] or [source]
+    found = {split: _split_files(folders, split) for split in SPLITS}
+    if not any(found.values()):
+        raise UsageError(f"{source}: has no train.jsonl.gz or test.jsonl.gz, in it or in {', '.join(wanted)}")
+    return {split: files for split, files in found.items() if files}
+
+
+def _split_files(folders: Iterable[Path], split: str) -> list[Path]:
+    candidates = (folder / f"{split}{end}" for folder in folders for end in (".jsonl.gz", ".jsonl"))
+    return [path for path in candidates if path.is_file()]
+
+
+def hub_rows(subsets: Iterable[str], split: str) -> Iterator[tuple[str, Row]]:
+    """("subset[number]", row) from the Hugging Face hub; needs the package datasets and the network."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError("reading from the hub needs: pip install nemo_aligner_cai[hf]; or give --input") from error
+    load = cast(Callable[..., Iterable[Row]], datasets.load_dataset)  # pyright: ignore[reportUnknownMemberType]
+    for subset in subsets:
+        for number, row in enumerate(load(HUB_NAME, data_dir=subset, split=split), start=1):
+            yield f"{HUB_NAME}/{subset}[{number}]", row
