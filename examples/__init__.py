@@ -11,4 +11,4 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Example scripts. A package, because the NeMo wheel installs a top-level `examples` that would otherwise shadow it."""
+"""Example scripts; a package, since the NeMo wheel installs a top-level `examples` that would shadow them."""

@@ -19,6 +19,7 @@ that a crash leaves either the old file or the new one. A `Balance` accounts for
 
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from collections import Counter
@@ -37,6 +38,8 @@ Row = dict[str, Any]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
+# Rows are short: with the default of 8 KiB, half of the time of a large file goes into system calls.
+_BUFFER = 1 << 20
 
 
 @dataclass
@@ -109,14 +112,15 @@ def require_file(path: PathLike) -> Path:
 def open_binary(path: PathLike) -> Generator[BinaryIO, None, None]:
     """A file's bytes, unpacked where the file is gzip (told by its first bytes, not by its name)."""
     path = require_file(path)
-    with path.open("rb") as raw:
+    with path.open("rb", buffering=_BUFFER) as raw:
         packed = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
         if not packed:
             yield raw
             return
         with gzip.open(raw, "rb") as unpacked:
-            yield cast(BinaryIO, unpacked)
+            # GzipFile.readline is Python code; a buffer in front of it makes lines cheap.
+            yield cast(BinaryIO, io.BufferedReader(cast(Any, unpacked), _BUFFER))
 
 
 def read_text(path: PathLike) -> str:
@@ -223,7 +227,7 @@ def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Binar
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = temporary.open("wb")
+        handle = temporary.open("wb", buffering=_BUFFER)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:

@@ -114,7 +114,7 @@ class ChatTemplate(ABC):
     def contains_template_token(self, text: str) -> bool:
         """Whether the text could forge a turn."""
         # Plain searches: on a page of text they are many times faster than one regular expression.
-        return any(marker in text for marker in self.markers)
+        return any(marker in text for marker in self._all_markers)
 
     def escape(self, text: str) -> str:
         """The text with a space in each template token, which so loses its meaning and stays readable."""
@@ -123,8 +123,12 @@ class ChatTemplate(ABC):
         return text
 
     @cached_property
+    def _all_markers(self) -> tuple[str, ...]:
+        return self.markers
+
+    @cached_property
     def _marker_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(re.escape(marker) for marker in sorted(self.markers, key=len, reverse=True)))
+        return re.compile("|".join(re.escape(marker) for marker in sorted(self._all_markers, key=len, reverse=True)))
 
 
 def _break_marker(match: re.Match[str]) -> str:
