@@ -15,11 +15,13 @@
 
     python -m nemo_aligner_cai.training.critic_server pretrained_checkpoint.restore_from_path=... trainer.ppo.port=5567
 
-Ready when http://HOST:PORT/v2/health/ready answers 200. It ends on SIGINT and SIGTERM.
+Ready when each of http://HOST:PORT/v2/models/{critic_infer,critic_train,critic_save}/ready answers 200 (the
+server's own /v2/health/ready does so earlier, and then not while the models load). It ends on SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sysconfig
@@ -34,6 +36,7 @@ from nemo_aligner_cai.training.run import Stage, start
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_log = logging.getLogger(__name__)
 _ALL_INTERFACES = "0.0.0.0"  # where upstream's trainer binds: actors run on other nodes
 
 
@@ -91,7 +94,10 @@ def _serve(cfg: DictConfig) -> None:
     # A shell that starts the server in the background has it ignore SIGINT, which would leave no way to stop it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server.run_server()
+    try:
+        server.run_server()
+    except KeyboardInterrupt:
+        _log.info("stopping")
 
 
 def prepare_triton(home: Path) -> None:

@@ -23,7 +23,6 @@ Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metr
 
 from __future__ import annotations
 
-import urllib.error
 import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -58,15 +57,16 @@ def check(cfg: DictConfig) -> None:
 def _critic_ready(cfg: DictConfig) -> None:
     """Raise UsageError where no critic answers: upstream's client would wait for it for 100 minutes."""
     critic = cfg.remote_critic_rm.critic
-    url = f"http://{critic.ip}:{critic.port}/v2/health/ready"
-    try:
-        with urllib.request.urlopen(url, timeout=_HEALTH_TIMEOUT_S):
-            return
-    except (urllib.error.URLError, OSError) as error:
-        raise UsageError(
-            f"remote_critic_rm.critic: no critic server is ready at {critic.ip}:{critic.port} ({error}); "
-            "start it first: cai train critic"
-        ) from error
+    for name in critic.name.values():
+        url = f"http://{critic.ip}:{critic.port}/v2/models/{name}/ready"
+        try:
+            with urllib.request.urlopen(url, timeout=_HEALTH_TIMEOUT_S):
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"remote_critic_rm.critic: no critic server is ready at {critic.ip}:{critic.port} ({error}); "
+                "start it first (cai train critic) and wait until it is ready"
+            ) from error
 
 
 def train(cfg: DictConfig) -> None:
