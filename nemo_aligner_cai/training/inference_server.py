@@ -30,7 +30,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import inputs
+from nemo_aligner_cai.training import assembly, inputs
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def load_model(cfg: DictConfig) -> Any:
     device = "cpu" if on_cpu else f"cuda:{trainer.local_rank}"
     model = MegatronGPTModel.restore_from(**restore, override_config_path=model_cfg, map_location=device)
     model.freeze()
+    assembly.freeze()
     return model.eval()
 
 

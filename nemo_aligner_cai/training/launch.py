@@ -1,0 +1,256 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Start training stages and servers as processes of this machine, wait for them, stop them.
+
+    job = launch.start("nemo_aligner_cai.training.sft", ["model.restore_from_path=base.nemo"], Path("sft.log"))
+    launch.finish(job)
+
+Each job is a process (group) of its own with its own log file. On a machine without CUDA jobs are forked from one
+process that has imported NeMo already (`preload`), because the imports take ten seconds of each job; with CUDA,
+which does not survive a fork, each job is a new interpreter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_aligner_cai.errors import CaiError
+
+_POLL_S = 0.2
+_PRELOAD = "nemo_aligner_cai.training.preload"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A started process.
+
+    Attributes:
+        name: the module that runs in it.
+        log: the file with its standard output and error.
+        pid: its process id, which is its process group's too.
+        poll: its exit code, None while it runs; negative for the signal that ended it.
+    """
+
+    name: str
+    log: Path
+    pid: int
+    poll: Callable[[], int | None]
+
+
+def start(
+    module: str,
+    overrides: Sequence[str],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    fork: bool | None = None,
+) -> Job:
+    """Start a stage module.
+
+    Args:
+        module: dotted name of a module with a `STAGE`, e.g. "nemo_aligner_cai.training.sft".
+        overrides: its command line: Hydra overrides and flags.
+        log: where its output goes; appended to.
+        env: variables to set in it besides this process's own.
+        fork: whether to fork it from the preloaded process; None: where there is no CUDA device.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if fork is None:
+        fork = sys.platform == "linux" and not _cuda()
+    return (_fork if fork else _spawn)(module, list(overrides), log, dict(env or {}))
+
+
+def warm_up() -> None:
+    """Begin the imports for later jobs in the background; `start` does so by itself when this was not called."""
+    if sys.platform == "linux" and not _cuda():
+        _context()
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
+def _cuda() -> bool:
+    """Whether the driver is there; asking torch would import it, in a process that needs it for nothing else."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+
+
+def _context() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_PRELOAD])
+    return context
+
+
+def _spawn(module: str, overrides: list[str], log: Path, env: dict[str, str]) -> Job:
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *overrides],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | env,
+            start_new_session=True,
+        )
+    return Job(module, log, process.pid, process.poll)
+
+
+def _fork(module: str, overrides: list[str], log: Path, env: dict[str, str]) -> Job:
+    arguments = (module, overrides, str(log.resolve()), dict(os.environ) | env, os.getcwd())
+    process = _context().Process(target=_child, args=arguments, name=module)
+    process.start()
+    assert process.pid is not None  # set by start()
+    return Job(module, log, process.pid, lambda: process.exitcode)
+
+
+def _child(module: str, overrides: list[str], log: str, env: dict[str, str], folder: str) -> None:
+    """The body of a forked job: look like `python -m module overrides > log 2>&1` and leave with its exit code."""
+    os.setsid()
+    _die_with_parent()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.chdir(folder)
+    # Not replaced: the preloaded process has set variables for what it imported (see cpu.py, E1).
+    os.environ.update(env)
+    sys.argv = [module, *overrides]
+    code = 1
+    try:
+        if threads := env.get("OMP_NUM_THREADS"):
+            import torch
+
+            # torch read the variable when it was imported, before this job had an environment.
+            torch.set_num_threads(int(threads))
+        from nemo_aligner_cai.training import run
+
+        code = run.main(importlib.import_module(module).STAGE)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # The interpreter's own exit would join threads that only a whole new process can get rid of.
+        os._exit(code)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this job when the preloaded process ends, as it does when the process that uses us dies."""
+    import ctypes
+
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def finish(job: Job, timeout_s: float | None = None) -> None:
+    """Wait for a job that ends by itself.
+
+    Raises:
+        CaiError: it failed, or was still running after `timeout_s` and has been stopped; with its log's last lines.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while (code := job.poll()) is None:
+        if deadline is not None and time.monotonic() > deadline:
+            stop(job)
+            raise CaiError(f"{job.name} took more than {timeout_s:.0f} s and was stopped\n{tail(job.log)}")
+        time.sleep(_POLL_S)
+    if code:
+        raise CaiError(f"{job.name} failed with exit code {code}\n{tail(job.log)}")
+
+
+def wait_ready(job: Job, urls: Sequence[str], timeout_s: float) -> None:
+    """Wait until a server answers 200 at each of `urls`.
+
+    Raises:
+        CaiError: it ended first, or was not ready in time; with its log's last lines.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not all(answers(url) for url in urls):
+        if (code := job.poll()) is not None:
+            raise CaiError(f"{job.name} ended with exit code {code} before it was ready\n{tail(job.log)}")
+        if time.monotonic() > deadline:
+            raise CaiError(f"{job.name} was not ready after {timeout_s:.0f} s\n{tail(job.log)}")
+        time.sleep(_POLL_S)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with success within two seconds."""
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def critic_urls(host: str, port: int) -> list[str]:
+    """What answers 200 once a critic server is ready for an actor."""
+    names = ("critic_infer", "critic_train", "critic_save")
+    return [f"http://{host}:{port}/v2/models/{name}/ready" for name in names]
+
+
+def stop(job: Job, grace_s: float = 30.0) -> None:
+    """End a job and all it has started: ask with SIGTERM, insist with SIGKILL after `grace_s`."""
+    for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + patience
+        if job.poll() is None:
+            _signal(os.kill if number == signal.SIGTERM else os.killpg, job.pid, number)
+        while job.poll() is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+    # What the job itself left behind, such as a Triton server whose parent was killed.
+    _signal(os.killpg, job.pid, signal.SIGKILL)
+
+
+def _signal(send: Callable[[int, int], None], target: int, number: int) -> None:
+    try:
+        send(target, number)
+    except ProcessLookupError:
+        return
+
+
+@contextmanager
+def server(
+    module: str,
+    overrides: Sequence[str],
+    log: Path,
+    urls: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 300.0,
+) -> Iterator[Job]:
+    """A server that is ready inside the `with` block and stopped after it, however the block ends."""
+    job = start(module, overrides, log, env)
+    try:
+        wait_ready(job, urls, timeout_s)
+        yield job
+    finally:
+        stop(job)
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The last lines of a log, without the progress bars' carriage returns; a note where there is none."""
+    if not log.is_file():
+        return f"(no log at {log})"
+    text = log.read_bytes()[-20_000:].decode("utf-8", errors="replace").replace("\r", "\n")
+    kept = [line for line in text.splitlines() if line.strip()][-lines:]
+    return "\n".join([f"--- end of {log} ---", *kept])

@@ -1,0 +1,47 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Imports what every stage imports, once, in the process that `launch` forks its jobs from.
+
+Importing this module takes about ten seconds and prints what upstream prints while it is imported; a forked job
+has it all at once. It must not create tensors or threads: those do not survive a fork.
+"""
+
+import gc
+import os
+import sys
+
+# The server's own standard streams are whoever started it; upstream's import messages are of no use there.
+_null = os.open(os.devnull, os.O_WRONLY)
+sys.stdout.flush()
+sys.stderr.flush()
+os.dup2(_null, 1)
+os.dup2(_null, 2)
+
+from nemo_aligner_cai.training import cpu  # noqa: E402
+
+cpu.install()
+
+import nemo.collections.nlp.modules.common.text_generation_server  # noqa: E402
+import nemo_aligner.algorithms.critic_server_trainer  # noqa: E402
+import nemo_aligner.algorithms.ppo  # noqa: E402
+import nemo_aligner.algorithms.supervised  # noqa: E402
+import nemo_aligner.data.nlp.builders  # noqa: E402
+import nemo_aligner.models.nlp.gpt.gpt_sft_model  # noqa: E402
+import nemo_aligner.models.nlp.gpt.megatron_gpt_critic  # noqa: E402
+import nemo_aligner.models.nlp.gpt.megatron_gpt_ppo_actor  # noqa: E402
+import nemo_aligner.models.nlp.gpt.reward_critic_clients  # noqa: E402
+import nemo_aligner.models.nlp.gpt.reward_model_classes  # noqa: F401, E402
+
+# Collection would write to every object's page, which the forked jobs otherwise share.
+gc.freeze()
