@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the package is and what it needs. Tools are configured in pyproject.toml; tested versions are in constraints/."""
+"""What the package is and what it needs; pyproject.toml configures tools, constraints/ holds the tested versions."""
 
 import re
 from pathlib import Path

@@ -1,0 +1,257 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The package as it is installed: what it imports, what it ships, what it is pinned to."""
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import nemo_aligner_cai
+from nemo_aligner_cai.cli import COMMANDS
+
+# What the core does not require: were any of it imported, the data half would not start on a laptop.
+NOT_CORE = [
+    "datasets",
+    "hydra",
+    "lightning",
+    "matplotlib",
+    "megatron",
+    "nemo",
+    "nemo_aligner",
+    "numpy",
+    "omegaconf",
+    "pandas",
+    "pytriton",
+    "ray",
+    "scipy",
+    "sentencepiece",
+    "torch",
+    "transformers",
+]
+
+# Imports every module but those of training/ and tiny/, and shows every command's help, with NOT_CORE out of reach.
+IMPORT_THE_DATA_HALF = f"""
+import contextlib, importlib, io, json, pkgutil, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {NOT_CORE!r}:
+            raise ImportError(f"the data half imports {{name}}")
+
+sys.meta_path.insert(0, Blocked())
+import nemo_aligner_cai
+from nemo_aligner_cai import cli
+
+imported = []
+def walk(package):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.name in ("nemo_aligner_cai.training", "nemo_aligner_cai.tiny", "nemo_aligner_cai.conf"):
+            continue
+        imported.append(module.name)
+        loaded = importlib.import_module(module.name)
+        if module.ispkg:
+            walk(loaded)
+walk(nemo_aligner_cai)
+
+for command in cli.COMMANDS:
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        try:
+            cli.main([command, "--help"])
+        except SystemExit as stopped:
+            assert stopped.code == 0, command
+    assert f"cai {{command}}" in shown.getvalue(), command
+json.dump(imported, sys.stdout)
+"""
+
+READ_SETUP_PY = """
+import json, setuptools, sys
+from distutils.core import run_setup
+read = run_setup("setup.py", stop_after="init")
+names = ("packages", "install_requires", "extras_require")
+json.dump({"version": read.get_version(), **{name: getattr(read, name) for name in names}}, sys.stdout)
+"""
+
+SHOW_HYDRA_PLUGINS = """
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+print([plugin.__module__ for plugin in Plugins.instance().discover(SearchPathPlugin)])
+"""
+
+
+def run_python(code: str, *, cwd: Path, **env: str) -> str:
+    """Run ``code`` in a new interpreter and return its standard output; it must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def definition(repo_root: Path) -> dict[str, Any]:
+    """What ``setup.py`` says, as setuptools reads it."""
+    pytest.importorskip("setuptools", reason="setuptools is needed to read setup.py")
+    return json.loads(run_python(READ_SETUP_PY, cwd=repo_root))
+
+
+@pytest.fixture(scope="session")
+def pins(repo_root: Path) -> dict[str, str]:
+    """The tested version of each distribution, by its canonical name."""
+    lines = (repo_root / "constraints" / "cpu-py311.txt").read_text(encoding="utf-8").splitlines()
+    found: dict[str, str] = {}
+    for line in lines:
+        if line.startswith("#"):
+            continue
+        name, version = line.split("==")
+        assert canonicalize_name(name) not in found, f"{name} is pinned twice"
+        found[canonicalize_name(name)] = version
+    return found
+
+
+def test_data_half_imports_neither_torch_nor_nemo(repo_root):
+    imported = json.loads(run_python(IMPORT_THE_DATA_HALF, cwd=repo_root, PYTHONPATH=str(repo_root)))
+    names = {name.removeprefix("nemo_aligner_cai.") for name in imported}
+    assert {"constitution", "conversation", "prompts", "models", "generate", "data", "evaluation", "cli"} <= names
+
+
+def test_every_command_is_registered(repo_root):
+    modules = {path.stem for path in (repo_root / "nemo_aligner_cai" / "commands").glob("*.py")} - {"__init__"}
+    assert {module for module, _ in COMMANDS.values()} == modules
+
+
+def test_version_is_the_top_of_the_changelog(repo_root, definition):
+    changelog = (repo_root / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == nemo_aligner_cai.__version__
+    assert definition["version"] == nemo_aligner_cai.__version__
+
+
+def test_every_package_is_shipped(repo_root, definition):
+    folders = {path.parent for path in (repo_root / "nemo_aligner_cai").rglob("*.py")}
+    assert {".".join(folder.relative_to(repo_root).parts) for folder in folders} <= set(definition["packages"])
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+    assert not (repo_root / "hydra_plugins" / "__init__.py").exists(), "would hide other distributions' plug-ins"
+
+
+def test_every_source_file_has_the_licence_header(repo_root):
+    header = (repo_root / "setup.py").read_text(encoding="utf-8").splitlines()[:13]
+    assert "Apache License, Version 2.0" in header[2]
+    folders = ("nemo_aligner_cai", "hydra_plugins", "examples", "tests")
+    files = [path for folder in folders for path in (repo_root / folder).rglob("*.py") if path.stat().st_size]
+    assert len(files) > 20
+    assert [path for path in files if path.read_text(encoding="utf-8").splitlines()[:13] != header] == []
+
+
+def test_what_make_installs_is_pinned(repo_root, definition, pins):
+    makefile = (repo_root / "Makefile").read_text(encoding="utf-8")
+    extras = re.search(r"^EXTRAS := (\S+)$", makefile, re.MULTILINE)[1].split(",")
+    wanted = [
+        *definition["install_requires"],
+        *(line for extra in extras for line in definition["extras_require"][extra]),
+    ]
+    assert len(wanted) > 30
+    for requirement in map(Requirement, wanted):
+        version = pins.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement} is not pinned"
+        assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
+
+
+def test_torch_is_pinned_without_a_local_version(pins):
+    # "2.13.0" accepts PyTorch's CPU build and the one with CUDA; "2.13.0+cpu" is on no default index.
+    assert pins["torch"] == "2.13.0"
+
+
+def test_installed_plugin_is_seen_by_hydra(tmp_path):
+    pytest.importorskip("hydra", reason="Hydra comes with the extra nemo")
+    try:
+        importlib.metadata.distribution("nemo_aligner_cai")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed in this environment")
+    seen = ast.literal_eval(run_python(SHOW_HYDRA_PLUGINS, cwd=tmp_path, PYTHONPATH=""))
+    assert any(module.startswith("hydra_plugins.nemo_aligner_cai") for module in seen), seen
+
+
+@pytest.fixture(scope="session")
+def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the sources (building writes into them)."""
+    sources = tmp_path_factory.mktemp("sources") / "repository"
+    ignored = shutil.ignore_patterns(".*", "build", "dist", "runs", "__pycache__", "*.egg-info")
+    shutil.copytree(repo_root, sources, ignore=ignored)
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
+    done = subprocess.run(command, cwd=sources, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_the_configs_and_the_plugin(wheel, repo_root):
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    package = {
+        path.relative_to(repo_root).as_posix()
+        for path in (repo_root / "nemo_aligner_cai").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    conf = repo_root / "examples" / "nlp" / "gpt" / "conf"
+    configs = {f"nemo_aligner_cai/conf/{path.relative_to(conf).as_posix()}" for path in conf.rglob("*.yaml")}
+    assert len(configs) >= 5
+    expected = package | configs | {"nemo_aligner_cai/conf/__init__.py", "hydra_plugins/nemo_aligner_cai/__init__.py"}
+    assert expected <= held
+    assert {name for name in held - expected if not name.startswith("hydra_plugins/nemo_aligner_cai/")} == set()
+
+
+@pytest.mark.slow
+def test_wheel_requires_only_the_core(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(metadata).decode().splitlines()
+
+    def values(field: str) -> list[str]:
+        return [line.partition(": ")[2] for line in lines if line.startswith(f"{field}: ")]
+
+    required = [Requirement(text) for text in values("Requires-Dist")]
+    core = {requirement.name for requirement in required if "extra" not in str(requirement.marker)}
+    assert core == {"aiohttp", "aiolimiter", "jinja2", "orjson", "pydantic", "pyyaml", "rich", "tenacity"}
+    assert SpecifierSet(">=3.10,<3.13") in [SpecifierSet(text) for text in values("Requires-Python")]
+    assert "nemo" in values("Provides-Extra")
+
+
+@pytest.mark.slow
+def test_plugin_of_the_wheel_finds_the_configs_of_the_wheel(wheel, tmp_path):
+    pytest.importorskip("hydra", reason="Hydra comes with the extra nemo")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = (
+        "from hydra import compose, initialize\n"
+        "initialize(config_path=None, version_base=None)\n"
+        "import nemo_aligner_cai; print(nemo_aligner_cai.__file__)\n"
+        "print(sorted(compose('cai_sft')))"
+    )
+    where, keys = run_python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
+    assert Path(where).is_relative_to(tmp_path)
+    assert {"model", "trainer"} <= set(ast.literal_eval(keys))
