@@ -87,24 +87,33 @@ class StringTemplate(ChatTemplate):
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The pieces; every reply is trained with what follows it, nothing else."""
-        start = (self.bos_token or "") + self._system(conversation)
-        segments = [Segment(start, trained=False)]
-        for turn in conversation.turns:
-            if turn.role is Role.USER:
-                segments.append(Segment(self.user_format.replace(_PLACE, turn.content), trained=False))
-                continue
-            before, after = self.assistant_format.split(_PLACE)
-            end = self.reply_end if turn is conversation.turns[-1] else after
-            segments += [Segment(before, trained=False), Segment(turn.content + end, trained=True)]
+        segments = self._segments(conversation)
+        if conversation.turns and conversation.turns[-1].role is Role.ASSISTANT:
+            segments[-1] = Segment(conversation.turns[-1].content + self.reply_end, trained=True)
         return segments
 
     def generation_prompt(self, conversation: Conversation) -> str:
         """The text that ends where the assistant is to speak; raises UsageError unless a user turn is the last."""
         require_user_last(conversation)
-        return self.render(conversation) + self.assistant_format.split(_PLACE)[0]
+        return self.without_eos(conversation) + self.assistant_format.split(_PLACE)[0]
+
+    def without_eos(self, conversation: Conversation) -> str:
+        """The roles' strings one after the other and nothing more, as upstream's ``format_messages`` gives them."""
+        return "".join(segment.text for segment in self._segments(conversation))
+
+    def _segments(self, conversation: Conversation) -> list[Segment]:
+        segments = [Segment((self.bos_token or "") + self._system(conversation), trained=False)]
+        before, after = self.assistant_format.split(_PLACE)
+        for turn in conversation.turns:
+            if turn.role is Role.USER:
+                segments.append(Segment(self.user_format.replace(_PLACE, turn.content), trained=False))
+            else:
+                segments += [Segment(before, trained=False), Segment(turn.content + after, trained=True)]
+        return segments
 
     def _system(self, conversation: Conversation) -> str:
-        text = conversation.system or self.system_default_message
+        given = bool(conversation.messages) and conversation.messages[0].role is Role.SYSTEM
+        text = conversation.system if given else self.system_default_message
         if self.system_format is None:
             if text:
                 raise UsageError("this chat template has no place for a system message; give --system_format")

@@ -24,7 +24,7 @@ from nemo_aligner_cai.data.format import Format
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored, to_kind
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, open_binary, read_jsonl, require_file, write_jsonl
+from nemo_aligner_cai.files import Balance, PathLike, Row, read_jsonl, require_file, write_jsonl
 
 # In the order in which detection tries them: the more telling keys first.
 FORMATS: dict[str, Format] = {
@@ -166,7 +166,7 @@ def validate_file(
     """
     name = format_name or detect_format(path)
     if name in _NEMO_FORMATS:
-        _require_plain_lines(require_file(path))
+        require_plain_lines(path)
     balance = Balance()
     for _ in read_records(path, name, balance=balance, template=template, strict=True):
         pass
@@ -174,16 +174,16 @@ def validate_file(
     return balance
 
 
-def _require_plain_lines(path: Path) -> None:
-    # NeMo opens the file as UTF-8 text and parses each of its lines.
-    start = path.open("rb").read(3) if path.stat().st_size else b""
+def require_plain_lines(path: PathLike) -> None:
+    """Raises UsageError unless the file is one JSON object per line in plain UTF-8, which is all that NeMo reads."""
+    with require_file(path).open("rb") as handle:
+        start = handle.readline()
     if start.startswith(b"\x1f\x8b"):
         raise UsageError(f"{path}: is packed with gzip, which NeMo does not read; unpack it with gunzip")
     if start.startswith(b"\xef\xbb\xbf"):
         raise FormatError.at(path, 1, "starts with a byte order mark, at which NeMo stops; save it as UTF-8 without")
-    with open_binary(path) as handle:
-        if handle.readline().lstrip().startswith(b"["):
-            raise FormatError.at(path, 1, "is one JSON list; NeMo needs one object per line, use `cai convert`")
+    if start.lstrip().startswith(b"["):
+        raise FormatError.at(path, 1, "is one JSON list; NeMo needs one object per line, use `cai convert`")
 
 
 def write_records(

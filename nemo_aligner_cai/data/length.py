@@ -18,6 +18,7 @@ learns to stop), the reward model skips it (and can run past the end of its data
 with its loss masked, DPO and KTO cut it to a stub. So it is left out before, and counted.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,9 +29,9 @@ from nemo_aligner_cai.data.formats_nemo import sft_text
 from nemo_aligner_cai.data.records import Chat, Record
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike
+from nemo_aligner_cai.files import Balance, PathLike, Row, read_jsonl, refuse_existing, write_jsonl
 
-__all__ = ["LIMITS", "Tokenizer", "Use", "drop_long", "load_tokenizer", "predict_use", "texts_of"]
+__all__ = ["LIMITS", "Tokenizer", "Use", "drop_long", "filter_file", "load_tokenizer", "predict_use", "texts_of"]
 
 LIMITS: dict[str, Callable[[int], int]] = {
     # Tokens and labels are the ids without the last and without the first.
@@ -54,11 +55,17 @@ class Use:
     limit: int
     """The most token ids that a text may have."""
     records: int = 0
-    longest: int = 0
     tokens: int = 0
     """The ids of all texts together."""
     too_long: list[int] = field(default_factory=list[int])
     """The numbers of the records that are longer, from 1."""
+    lengths: Counter[int] = field(default_factory=Counter[int])
+    """How many records have a longest text of so many ids."""
+
+    @property
+    def longest(self) -> int:
+        """The ids of the longest text; 0 where there are no records."""
+        return max(self.lengths, default=0)
 
     @property
     def used(self) -> int:
@@ -156,7 +163,38 @@ def predict_use(
     for number, (_, lengths) in enumerate(_measured(records, format_name, tokenizer, template), start=1):
         use.records += 1
         use.tokens += sum(lengths)
-        use.longest = max(use.longest, *lengths)
+        use.lengths[max(lengths)] += 1
         if max(lengths) > use.limit:
             use.too_long.append(number)
+    return use
+
+
+def filter_file(
+    source: PathLike,
+    target: PathLike,
+    format_name: str,
+    *,
+    tokenizer: Tokenizer,
+    seq_length: int,
+    template: NemoChatTemplate = NEMO_CHAT,
+    overwrite: bool = False,
+) -> Use:
+    """Copy the rows, as they are, of the records that the format's trainer uses whole.
+
+    Returns:
+        What was measured in `source`; `Use.too_long` are the records that `target` lacks.
+
+    Raises:
+        UsageError, FormatError: as `predict_use`, or the target exists.
+    """
+    refuse_existing(target, overwrite=overwrite)
+    use = predict_use(source, format_name, tokenizer=tokenizer, seq_length=seq_length, template=template)
+    group, left_out = format_named(format_name).group, set(use.too_long)
+
+    def kept() -> Iterator[Row]:
+        for position, (_, row) in enumerate(read_jsonl(source)):
+            if position // group + 1 not in left_out:
+                yield row
+
+    write_jsonl(target, kept(), overwrite=overwrite)
     return use

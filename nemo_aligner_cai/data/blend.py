@@ -1,0 +1,122 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Blending data files into one, shuffled: pairs stay pairs, every row says where it comes from, no row is lost.
+
+Input:  cai_train_comparisons.jsonl, anthropic_helpful_train_comparisons.jsonl
+Output: one file with the rows of both, each with a key "dataset", in an order that depends on the seed alone
+"""
+
+import random
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import orjson
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
+from nemo_aligner_cai.data.formats import detect_format, format_named, require_plain_lines, validate_file
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import PathLike, Row, refuse_existing, write_jsonl
+
+
+@dataclass
+class Blend:
+    """What went into a blended file: its format, and the rows of each origin."""
+
+    format: str
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{count} from {name}" for name, count in self.rows.items())
+        return f"{sum(self.rows.values())} rows of {self.format} ({parts})"
+
+
+def blend_files(
+    sources: Sequence[PathLike],
+    target: PathLike,
+    *,
+    seed: int,
+    format_name: str | None = None,
+    template: NemoChatTemplate = NEMO_CHAT,
+    overwrite: bool = False,
+) -> Blend:
+    """Write the rows of all sources in one random order.
+
+    Rows are copied as they are, and get the key ``dataset`` (the source's name without its ending) where they have
+    none. Only their places are held in memory.
+
+    Args:
+        sources: plain .jsonl files of one format; each is validated before anything is written.
+        target: the file to write; may not be one of the sources.
+        seed: of the order.
+        format_name: the format; None to detect it.
+        template: of the formats that hold rendered text.
+        overwrite: whether an existing target may be replaced.
+
+    Raises:
+        UsageError: no sources, sources of different formats, packed ones, or an existing target.
+        FormatError: a row of a source is wrong.
+    """
+    if not sources:
+        raise UsageError("nothing to blend: no files are given")
+    paths = [Path(source) for source in sources]
+    if Path(target).resolve() in [path.resolve() for path in paths]:
+        raise UsageError(f"{target}: is one of the files to blend; choose another name")
+    refuse_existing(target, overwrite=overwrite)
+    name = _one_format(paths, format_name)
+    for path in paths:
+        require_plain_lines(path)
+        validate_file(path, name, template=template)
+    blend = Blend(name)
+    group = format_named(name).group
+    with ExitStack() as stack:
+        handles = [stack.enter_context(path.open("rb")) for path in paths]
+        places = [(index, offset) for index, handle in enumerate(handles) for offset in _offsets(handle, group)]
+        random.Random(seed).shuffle(places)
+        write_jsonl(target, _copy(handles, paths, places, group, blend), overwrite=overwrite)
+    return blend
+
+
+def _one_format(paths: Sequence[Path], format_name: str | None) -> str:
+    names = {path: format_name or detect_format(path) for path in paths}
+    if len(set(names.values())) > 1:
+        listed = ", ".join(f"{path} is {name}" for path, name in names.items())
+        raise UsageError(f"files of different formats cannot be blended: {listed}")
+    return next(iter(names.values()))
+
+
+def _offsets(handle: BinaryIO, group: int) -> array[int]:
+    """The places of the first line of each record."""
+    offsets, offset = array("Q"), 0
+    for number, line in enumerate(handle):
+        if number % group == 0:
+            offsets.append(offset)
+        offset += len(line)
+    return offsets
+
+
+def _copy(
+    handles: Sequence[BinaryIO], paths: Sequence[Path], places: Sequence[tuple[int, int]], group: int, blend: Blend
+) -> Iterator[Row]:
+    for index, offset in places:
+        handles[index].seek(offset)
+        for _ in range(group):
+            row = cast(Row, orjson.loads(handles[index].readline()))
+            if row.get("dataset") is None:
+                row["dataset"] = paths[index].stem
+            blend.rows[row["dataset"]] = blend.rows.get(row["dataset"], 0) + 1
+            yield row

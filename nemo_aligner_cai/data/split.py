@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Splitting by prompt, in exact proportions: no prompt is in two splits, and the shares add up to one.
+
+Input:  {"train": 0.8, "test": 0.2} and the ids of the prompts
+Output: {"9f86d081884c7d65": "train", ...}
+
+Which split a prompt falls into depends on the seed and on the set of prompts, not on their order.
+"""
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import TypeVar, cast
+
+from nemo_aligner_cai.data.records import Record, prompt_of
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import content_hash
+
+Item = TypeVar("Item")
+Splits = dict[str, Decimal]
+
+
+def parse_splits(value: str | Mapping[str, float | str | Decimal]) -> Splits:
+    """The share of each split, from a mapping or from a Python literal such as ``{'train': 0.8, 'test': 0.2}``.
+
+    Shares are read as the decimals that they are written as: 0.7 + 0.2 + 0.1 is 1.
+
+    Raises:
+        UsageError: not a mapping of names to positive numbers, or the sum is not 1.
+    """
+    entries: object = value
+    if isinstance(value, str):
+        try:
+            entries = ast.literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            raise UsageError(f"--splits {value}: must look like {{'train': 0.8, 'test': 0.2}}") from error
+    if not isinstance(entries, Mapping) or not entries:
+        raise UsageError(f"--splits {value}: must look like {{'train': 0.8, 'test': 0.2}}")
+    splits: Splits = {}
+    for name, share in cast(Mapping[object, object], entries).items():
+        try:
+            splits[str(name)] = Decimal(str(share))
+        except InvalidOperation as error:
+            raise UsageError(f"--splits: the share of {name!r} must be a number, it is {share!r}") from error
+        if not splits[str(name)].is_finite() or splits[str(name)] <= 0:
+            raise UsageError(f"--splits: the share of {name!r} must be positive, it is {share}")
+    if (total := sum(splits.values())) != 1:
+        raise UsageError(f"--splits: the shares must add up to 1, they add up to {total}")
+    return splits
+
+
+def split_counts(total: int, splits: Splits) -> dict[str, int]:
+    """How many of `total` prompts each split gets: its share rounded, all of them together `total`, none empty.
+
+    Raises:
+        UsageError: there are fewer prompts than splits.
+    """
+    if total < len(splits):
+        raise UsageError(f"{total} prompts cannot be split into {', '.join(splits)}; every split needs one at least")
+    exact = {name: share * total for name, share in splits.items()}
+    counts = {name: max(1, int(share)) for name, share in exact.items()}
+    # What rounding down leaves over goes to the largest remainders; what `max` took comes from the largest split.
+    for name in sorted(splits, key=lambda name: counts[name] - exact[name])[: max(0, total - sum(counts.values()))]:
+        counts[name] += 1
+    while sum(counts.values()) > total:
+        counts[max(counts, key=lambda name: counts[name])] -= 1
+    return counts
+
+
+def assign_splits(prompt_ids: Iterable[str], splits: Splits, *, seed: int) -> dict[str, str]:
+    """The split of each prompt.
+
+    Raises:
+        UsageError: there are fewer different prompts than splits.
+    """
+    # A hash for each prompt, and not a shuffle, so that the order of the ids does not matter.
+    ordered = sorted(set(prompt_ids), key=lambda prompt_id: content_hash([seed, prompt_id], 64))
+    counts = split_counts(len(ordered), splits)
+    names = (name for name, count in counts.items() for _ in range(count))
+    return dict(zip(ordered, names, strict=True))
+
+
+def split_items(
+    items: Iterable[Item], splits: Splits, *, seed: int, prompt_id: Callable[[Item], str]
+) -> dict[str, list[Item]]:
+    """The items of each split, in their order; proportions hold for prompts, and all items of one stay together.
+
+    Raises:
+        UsageError: there are fewer different prompts than splits.
+    """
+    listed = [(item, prompt_id(item)) for item in items]
+    assigned = assign_splits((name for _, name in listed), splits, seed=seed)
+    parts: dict[str, list[Item]] = {name: [] for name in splits}
+    for item, name in listed:
+        parts[assigned[name]].append(item)
+    return parts
+
+
+def record_prompt_id(record: Record) -> str:
+    """A record's prompt, as a content hash: the same for a comparison, a prompt and a conversation that share it."""
+    return content_hash(prompt_of(record).to_messages())
