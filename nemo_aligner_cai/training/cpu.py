@@ -157,6 +157,8 @@ def _factories() -> None:
 
 
 def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    import torch.jit._builtins as builtins
+
     @functools.wraps(factory)
     def build(*args: Any, **kwargs: Any) -> torch.Tensor:
         if _is_cuda(kwargs.get("device")):
@@ -166,9 +168,9 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
     # Upstream decorates functions that call these factories with torch.jit.script, which accepts only
     # callables it knows as operators: the wrapper is made known under the operator of what it wraps.
-    operator = torch.jit._builtins._find_builtin(factory)
+    operator = builtins._find_builtin(factory)
     if operator is not None:
-        torch.jit._builtins._register_builtin(build, operator)
+        builtins._register_builtin(build, operator)
     return build
 
 
@@ -212,7 +214,7 @@ def _rng_state() -> None:
 
 @_patch("M3", when=_torch_writes_with_transforms)
 def _checkpoint_writer() -> None:
-    """torch 2.7 added arguments to a private helper that Megatron-Core 0.11 calls in the old way."""
+    """Torch 2.7 added arguments to a private helper that Megatron-Core 0.11 calls in the old way."""
     import megatron.core.dist_checkpointing.strategies.filesystem_async as filesystem_async
     import torch.distributed.checkpoint.filesystem as filesystem
 
@@ -341,40 +343,15 @@ def _gradient_clipping() -> None:
 def _adamw_for_sharded_checkpoints() -> None:
     """Megatron's sharded checkpoints want each optimiser state shaped like its parameter.
 
-    torch's AdamW keeps a scalar step per parameter; this one saves a step per group, as Apex's fused Adam does.
+    torch's AdamW keeps a scalar step per parameter instead.
     """
     import nemo.core.optim.optimizers as optimizers
+
+    from nemo_aligner_cai.training.adamw import AdamWWithGroupStep
 
     if "adamw" not in optimizers.AVAILABLE_OPTIMIZERS:
         raise CaiError("NeMo has no optimizer 'adamw' any more: update nemo_aligner_cai/training/cpu.py")
     optimizers.AVAILABLE_OPTIMIZERS["adamw"] = AdamWWithGroupStep
-
-
-class AdamWWithGroupStep(torch.optim.AdamW):
-    """torch's AdamW whose state_dict keeps `step` in the parameter group (see patch N8)."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return torch's state with the steps moved from the parameters to their group."""
-        saved = super().state_dict()
-        groups = [dict(group) for group in saved["param_groups"]]
-        state = {index: dict(entry) for index, entry in saved["state"].items()}
-        for group in groups:
-            # A parameter that has had no gradient has no entry, or one that NeMo made, without a step.
-            entries = [state[index] for index in group["params"] if index in state]
-            steps = [entry.pop("step") for entry in entries if "step" in entry]
-            group["step"] = float(steps[0]) if steps else 0.0
-        return {"state": state, "param_groups": groups}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, or what torch's own AdamW would have."""
-        groups = [dict(group) for group in state_dict["param_groups"]]
-        state = {index: dict(entry) for index, entry in state_dict["state"].items()}
-        for group in groups:
-            step = group.pop("step", 0.0)
-            for index in group["params"]:
-                if state.get(index):
-                    state[index].setdefault("step", torch.tensor(float(step)))
-        super().load_state_dict({"state": state, "param_groups": groups})
 
 
 @_patch("N9", when=no_cuda)

@@ -25,9 +25,7 @@ import logging
 import os
 import signal
 import sysconfig
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.training import assembly, inputs
@@ -48,13 +46,6 @@ def check(cfg: DictConfig) -> None:
 
 def serve(cfg: DictConfig) -> None:
     """Serve rewards and values, and train the critic, until SIGINT or SIGTERM."""
-    with tempfile.TemporaryDirectory(prefix="cai-critic-") as home:
-        # Before the imports below: PyTriton reads its folder's name while it is imported.
-        prepare_triton(Path(home))
-        _serve(cfg)
-
-
-def _serve(cfg: DictConfig) -> None:
     from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
     from nemo_aligner.models.nlp.gpt.megatron_gpt_critic import MegatronGPTCriticModel
     from nemo_aligner.utils.text_generation_utils import tokenize_batch
@@ -91,6 +82,7 @@ def _serve(cfg: DictConfig) -> None:
     )
     if setup.resumed is not None:
         server.load_state_dict(setup.resumed)
+    find_libpython()
     # A shell that starts the server in the background has it ignore SIGINT, which would leave no way to stop it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -100,13 +92,11 @@ def _serve(cfg: DictConfig) -> None:
         _log.info("stopping")
 
 
-def prepare_triton(home: Path) -> None:
-    """Give this server's Triton a folder of its own and the libpython it loads its Python stub with.
+def find_libpython() -> None:
+    """Let Triton's Python stub, which is linked to libpython by name, find this interpreter's.
 
-    PyTriton unpacks its workspace into the user's cache, which two servers would share; and its stub is linked to
-    libpython by name, which a Python outside the system's library path (pyenv, uv, conda) does not provide.
+    A Python outside the system's library path (pyenv, uv, conda) has it in a folder that only LD_LIBRARY_PATH names.
     """
-    os.environ["PYTRITON_HOME"] = str(home)
     library = sysconfig.get_config_var("LIBDIR")
     known = os.environ.get("LD_LIBRARY_PATH", "")
     if library and library not in known.split(":"):

@@ -54,7 +54,6 @@ def serve(cfg: DictConfig) -> None:
     """Load the model and serve until SIGINT or SIGTERM."""
     import torch
     from megatron.core import parallel_state
-
     from nemo.collections.nlp.modules.common.text_generation_strategy import GPTModelTextGenerationStrategy
 
     model = load_model(cfg)
@@ -143,8 +142,6 @@ def _listen(cfg: DictConfig, model: Any, strategy: Any) -> None:
         nemo_logging.setLevel(nemo_logging.WARNING)
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = make_server(cfg.host, cfg.port, app, threaded=True)
-    # A request under way holds its own thread; it must not keep the process alive.
-    server.daemon_threads = True
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.stdout.write(f"ready: http://{cfg.host}:{server.server_port}\n")
     sys.stdout.flush()
@@ -163,7 +160,7 @@ def _follow(model: Any, strategy: Any) -> None:
     from nemo.collections.nlp.modules.common.text_generation_utils import generate
 
     while True:
-        choice = torch.cuda.LongTensor(1)
+        choice = torch.empty(1, dtype=torch.long, device=torch.cuda.current_device())
         torch.distributed.broadcast(choice, 0)
         if choice[0].item() == GENERATE_NUM:
             generate(model.cuda(), strategy=strategy)

@@ -15,8 +15,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import tarfile
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +30,7 @@ from nemo_aligner_cai.training.config import select
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_log = logging.getLogger(__name__)
 MODEL_CONFIG = "model_config.yaml"
 
 
@@ -59,16 +64,11 @@ def model_config(path: Path) -> dict[str, Any]:
 
     if path.is_dir():
         return yaml.safe_load((path / MODEL_CONFIG).read_text(encoding="utf-8"))
-    try:
-        archive = tarfile.open(path, mode="r:")
-    except tarfile.ReadError:
+    text = _member(path, MODEL_CONFIG)
+    if text is not None:
+        return yaml.safe_load(text)
+    if _compressed(path):
         return {}
-    with archive:
-        for member in archive:
-            if Path(member.name).name == MODEL_CONFIG:
-                file = archive.extractfile(member)
-                if file is not None:
-                    return yaml.safe_load(file.read())
     raise UsageError(f"{path} is a tar archive without {MODEL_CONFIG}, so no .nemo model")
 
 
@@ -98,6 +98,11 @@ def sequence_length(cfg: DictConfig, key: str, window: int | None) -> None:
         )
 
 
+def plus(tokens: int | None, more: int) -> int | None:
+    """`tokens + more`, where the number of tokens is known."""
+    return None if tokens is None else tokens + more
+
+
 def epochs(cfg: DictConfig, key: str) -> None:
     """Raise UsageError for less than one epoch: upstream's loop would train nothing and succeed."""
     value = select(cfg, key)
@@ -105,45 +110,15 @@ def epochs(cfg: DictConfig, key: str) -> None:
         raise UsageError(f"{key}={value}: at least 1 is needed; limit the run with max_steps instead")
 
 
-def data_file(cfg: DictConfig, key: str, format_name: str, batch_key: str, *, rows_per_sample: int = 1) -> Path:
-    """A data file that its trainer will accept and that fills at least one batch.
-
-    Args:
-        cfg: the stage's configuration.
-        key: where the path is.
-        format_name: its format in `nemo_aligner_cai.data.formats`.
-        batch_key: where the global batch size is; incomplete batches are dropped by upstream's loaders.
-        rows_per_sample: 2 for comparisons, whose chosen and rejected texts are on a line each.
-
-    Raises:
-        UsageError: missing or empty file, or less than a batch.
-        FormatError: a row that the trainer would fail on, with path and line.
-    """
+def data_file(cfg: DictConfig, key: str, use: Use) -> None:
+    """Check the data file whose path is at `key`; see `checked_file`."""
     path = select(cfg, key)
-    if not isinstance(path, str) or not Path(path).is_file():
-        raise UsageError(f"{key}: there is no file {path}")
-    return checked_file(Path(path), key, format_name, select(cfg, batch_key), batch_key, rows_per_sample)
+    if not isinstance(path, str):
+        raise UsageError(f"{key}: {path!r} is no path of a file")
+    checked_file(cfg, Path(path), key, use)
 
 
-def checked_file(
-    path: Path, key: str, format_name: str, batch: int | None, batch_key: str, rows_per_sample: int = 1
-) -> Path:
-    """`data_file` for a path that is at hand already."""
-    try:
-        from nemo_aligner_cai.data.formats import validate_file
-    except ModuleNotFoundError:
-        rows = sum(1 for _ in path.open())
-    else:
-        rows = validate_file(path, format_name).rows_in
-    if rows == 0:
-        raise UsageError(f"{key}: {path} has no rows")
-    samples = rows // rows_per_sample
-    if batch is not None and samples < batch:
-        raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {batch_key}={batch}")
-    return path
-
-
-def data_prefix(cfg: DictConfig, format_name: str, batch_key: str, *, rows_per_sample: int = 1) -> None:
+def data_prefix(cfg: DictConfig, use: Use) -> None:
     """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it."""
     prefix = select(cfg, "model.data.data_prefix")
     splits = ("train", "validation", "test")
@@ -152,15 +127,117 @@ def data_prefix(cfg: DictConfig, format_name: str, batch_key: str, *, rows_per_s
             "model.data.data_prefix: give the three splits, "
             '"++model.data.data_prefix={train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"'
         )
+    seen: set[Path] = set()
     for name in splits:
-        key = f"model.data.data_prefix.{name}"
         paths = [prefix[name]] if isinstance(prefix[name], str) else [str(item) for item in prefix[name]]
         # A blend alternates weights and paths.
-        for path in paths[1::2] if len(paths) > 1 else paths:
-            if not Path(path).is_file():
-                raise UsageError(f"{key}: there is no file {path}")
-            batch = select(cfg, batch_key) if name != "test" else None
-            checked_file(Path(path), key, format_name, batch, batch_key, rows_per_sample)
+        for path in map(Path, paths[1::2] if len(paths) > 1 else paths):
+            if path not in seen:
+                # The test split is loaded and never used: it may be smaller than a batch.
+                wanted = use if name != "test" else replace(use, batch_key=None)
+                checked_file(cfg, path, f"model.data.data_prefix.{name}", wanted)
+            seen.add(path)
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a stage uses a data file.
+
+    Attributes:
+        format: its format in `nemo_aligner_cai.data.formats`.
+        model_key: where the model is whose tokenizer counts.
+        tokens: the most tokens that a text may have; None does not count them.
+        batch_key: where the batch size is that must be filled, incomplete batches being dropped by upstream's
+            loaders; None where any number will do.
+        rows_per_sample: 2 for comparisons, whose chosen and rejected texts are on a line each.
+        too_long_is_error: whether a longer text stops the trainer, rather than being cut or replaced.
+    """
+
+    format: str
+    model_key: str
+    tokens: int | None
+    batch_key: str | None
+    rows_per_sample: int = 1
+    too_long_is_error: bool = False
+
+
+def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
+    """Check that the trainer will read every row of a data file as it is meant.
+
+    Raises:
+        UsageError: missing or empty file, less than a batch, or texts on which the trainer would stop.
+        FormatError: a row that the trainer would fail on, with path and line.
+    """
+    from nemo_aligner_cai.data.formats import validate_file
+
+    if not path.is_file():
+        raise UsageError(f"{key}: there is no file {path}")
+    if not _first_rank():
+        return
+    samples = validate_file(path, use.format).rows_in // use.rows_per_sample
+    batch = select(cfg, use.batch_key) if use.batch_key else None
+    if batch is not None and samples < batch:
+        raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
+    _check_lengths(cfg, path, key, use)
+
+
+def _first_rank() -> bool:
+    """Whether this process is the first of its job, by the variables of torchrun, Slurm and Lightning."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+
+
+def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
+    """Count the tokens of every text, where the model's file has a tokenizer that can be loaded without NeMo."""
+    from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
+
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer_file = model_tokenizer(nemo_model(cfg, use.model_key), Path(folder))
+        if use.tokens is None or tokenizer_file is None:
+            return
+        tokenizer = load_tokenizer(tokenizer_file)
+        # LIMITS knows the limit at upstream's configurations; what is wanted here is the limit at this one.
+        length = next(n for n in range(use.tokens - 1, 2 * use.tokens + 2) if LIMITS[use.format](n) >= use.tokens)
+        found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length)
+    if not found.too_long:
+        return
+    line = (found.too_long[0] - 1) * use.rows_per_sample + 1
+    message = (
+        f"{path}:{line}: {key}: {len(found.too_long)} of {found.records} texts are longer than {use.tokens} tokens"
+    )
+    if use.too_long_is_error:
+        raise UsageError(f"{message} (the longest has {found.longest}); leave them out, or allow more tokens")
+    _log.warning("%s; they will be cut or replaced", message)
+
+
+def model_tokenizer(path: Path, folder: Path) -> Path | None:
+    """Copy the SentencePiece model out of a .nemo file; None where there is none or the archive is compressed."""
+    name = str((model_config(path).get("tokenizer") or {}).get("model") or "").removeprefix("nemo:")
+    if not name.endswith(".model"):
+        return None
+    if path.is_dir():
+        return path / name if (path / name).is_file() else None
+    content = _member(path, Path(name).name)
+    if content is None:
+        return None
+    target = folder / Path(name).name
+    target.write_bytes(content)
+    return target
+
+
+def _compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _member(path: Path, name: str) -> bytes | None:
+    """A file out of an uncompressed archive, whose weights are skipped, not read; None where it has none."""
+    if _compressed(path):
+        return None
+    with tarfile.open(path, mode="r:") as archive:
+        for member in archive:
+            if Path(member.name).name == name and (file := archive.extractfile(member)) is not None:
+                return file.read()
+    return None
 
 
 def free_port(host: str, port: int, key: str) -> None:

@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""PPO: NeMo-Aligner's MegatronGPTActorModel and PPOTrainer against a running critic server (tutorial, step 6).
+r"""PPO: NeMo-Aligner's MegatronGPTActorModel and PPOTrainer against a running critic server (tutorial, step 6).
 
-    python -m nemo_aligner_cai.training.ppo_actor pretrained_checkpoint.restore_from_path=... \\
+    python -m nemo_aligner_cai.training.ppo_actor pretrained_checkpoint.restore_from_path=... \
         remote_critic_rm.critic.port=5567 ...
 
 Input row:  {"text": prompt, ready for the assistant to speak}
@@ -40,7 +40,8 @@ _HEALTH_TIMEOUT_S = 5.0
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or never end, after minutes of loading."""
-    window = inputs.model_window(cfg, "pretrained_checkpoint.restore_from_path")
+    source = "pretrained_checkpoint.restore_from_path"
+    window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.ppo.max_epochs")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     response = cfg.model.ppo.length_params.max_length
@@ -50,7 +51,8 @@ def check(cfg: DictConfig) -> None:
             f"model.ppo.length_params.max_length={response} leaves no room for a prompt in "
             f"model.data.seq_length={length} tokens"
         )
-    inputs.data_prefix(cfg, "ppo-prompts", "model.ppo.num_rollout_samples")
+    use = inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
+    inputs.data_prefix(cfg, use)
     _critic_ready(cfg)
 
 

@@ -18,6 +18,7 @@ has it all at once. It must not create tensors or threads: those do not survive 
 """
 
 import gc
+import importlib
 import os
 import sys
 
@@ -32,16 +33,19 @@ from nemo_aligner_cai.training import cpu  # noqa: E402
 
 cpu.install()
 
-import nemo.collections.nlp.modules.common.text_generation_server  # noqa: E402
-import nemo_aligner.algorithms.critic_server_trainer  # noqa: E402
-import nemo_aligner.algorithms.ppo  # noqa: E402
-import nemo_aligner.algorithms.supervised  # noqa: E402
-import nemo_aligner.data.nlp.builders  # noqa: E402
-import nemo_aligner.models.nlp.gpt.gpt_sft_model  # noqa: E402
-import nemo_aligner.models.nlp.gpt.megatron_gpt_critic  # noqa: E402
-import nemo_aligner.models.nlp.gpt.megatron_gpt_ppo_actor  # noqa: E402
-import nemo_aligner.models.nlp.gpt.reward_critic_clients  # noqa: E402
-import nemo_aligner.models.nlp.gpt.reward_model_classes  # noqa: F401, E402
+for module in (
+    "nemo.collections.nlp.modules.common.text_generation_server",
+    "nemo_aligner.algorithms.critic_server_trainer",
+    "nemo_aligner.algorithms.ppo",
+    "nemo_aligner.algorithms.supervised",
+    "nemo_aligner.data.nlp.builders",
+    "nemo_aligner.models.nlp.gpt.gpt_sft_model",
+    "nemo_aligner.models.nlp.gpt.megatron_gpt_critic",
+    "nemo_aligner.models.nlp.gpt.megatron_gpt_ppo_actor",
+    "nemo_aligner.models.nlp.gpt.reward_critic_clients",
+    "nemo_aligner.models.nlp.gpt.reward_model_classes",
+):
+    importlib.import_module(module)
 
 # Collection would write to every object's page, which the forked jobs otherwise share.
 gc.freeze()

@@ -11,11 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Pretrain a small Megatron GPT on JSONL documents and save it as a .nemo file.
+r"""Pretrain a small Megatron GPT on JSONL documents and save it as a .nemo file.
 
     python -m nemo_aligner_cai.training.pretrain corpus.file=... model.tokenizer.model=... output=...
 
-Input row:  {"text": "<extra_id_0>System\\n\\n<extra_id_1>User\\n..."}
+Input row:  {"text": "<extra_id_0>System\n\n<extra_id_1>User\n..."}
 Output:     one .nemo file, as NeMo-Aligner's SFT, reward model and PPO take it.
 """
 
@@ -101,7 +101,7 @@ def index_corpus(cfg: DictConfig, folder: Path) -> dict[str, list[str]]:
     tokenizer: Any = SentencePieceTokenizer(model_path=str(cfg.model.tokenizer.model))
     documents = [tokenizer.text_to_ids(row["text"]) for row in _documents(Path(cfg.corpus.file))]
     if cfg.corpus.append_eos:
-        documents = [ids + [tokenizer.eos_id] for ids in documents]
+        documents = [[*ids, tokenizer.eos_id] for ids in documents]
     random.Random(cfg.model.seed).shuffle(documents)
     held_out = max(1, round(len(documents) * cfg.corpus.validation))
     splits = {"train": documents[held_out:], "validation": documents[:held_out]}

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training import assembly, config, inputs
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -33,11 +33,21 @@ if TYPE_CHECKING:
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    window = inputs.model_window(cfg, "pretrained_checkpoint.restore_from_path")
+    source = "pretrained_checkpoint.restore_from_path"
+    window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.rm.max_epochs")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     if cfg.model.reward_model_type == "binary_ranking":
-        inputs.data_prefix(cfg, "rm-comparisons", "model.global_batch_size", rows_per_sample=2)
+        use = inputs.Use(
+            "rm-comparisons",
+            source,
+            config.select(cfg, "model.data.seq_length"),
+            "model.global_batch_size",
+            rows_per_sample=2,
+            # Upstream skips to a later pair, and past the end of the data when there is none.
+            too_long_is_error=True,
+        )
+        inputs.data_prefix(cfg, use)
 
 
 def train(cfg: DictConfig) -> None:

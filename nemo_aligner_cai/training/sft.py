@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training import assembly, config, inputs
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def check(cfg: DictConfig) -> None:
     for split in ("train_ds", "validation_ds"):
         section = f"model.data.{split}"
         inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
+        tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
+        use = inputs.Use("sft-chat", "model.restore_from_path", tokens, f"{section}.global_batch_size")
         if cfg.model.data.chat:
-            inputs.data_file(cfg, f"{section}.file_path", "sft-chat", f"{section}.global_batch_size")
+            inputs.data_file(cfg, f"{section}.file_path", use)
 
 
 def train(cfg: DictConfig) -> None:

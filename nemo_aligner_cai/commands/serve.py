@@ -1,0 +1,49 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`cai serve MODEL.nemo`: NeMo's text-generation server."""
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai serve`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "serve",
+        help="serve a .nemo model with NeMo's text-generation server",
+        description="Serve a .nemo model: PUT /generate, POST /v1/completions, POST /v1/chat/completions.",
+    )
+    parser.add_argument("model", metavar="MODEL.nemo", help="a .nemo file or an extracted one's folder")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
+    parser.add_argument("--port", type=int, default=5656, help="default: 5656; 0 takes a free one")
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        metavar="key=value",
+        help="overrides of the config cai_inference, e.g. tensor_model_parallel_size=8 trainer.devices=8",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve in this process until SIGINT or SIGTERM."""
+    from nemo_aligner_cai.training import run as runner
+    from nemo_aligner_cai.training.inference_server import STAGE
+
+    # Quoted: a path may have characters that mean something to Hydra.
+    model = str(args.model).replace("\\", "\\\\").replace("'", "\\'")
+    code = runner.main(STAGE, [f"gpt_model_file='{model}'", f"host={args.host}", f"port={args.port}", *args.overrides])
+    if code:
+        runner.leave(code)
+    return code

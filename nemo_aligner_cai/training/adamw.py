@@ -1,0 +1,51 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""AdamW that Megatron's sharded checkpoints can save.
+
+They want every optimiser state shaped like its parameter, and torch's AdamW keeps a scalar step for each. This one
+saves the step once per parameter group, as Apex's fused Adam does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class AdamWWithGroupStep(torch.optim.AdamW):
+    """torch's AdamW whose `state_dict` keeps `step` in the parameter group."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's state with the steps moved from the parameters to their group."""
+        saved = super().state_dict()
+        groups = [dict(group) for group in saved["param_groups"]]
+        state = {index: dict(entry) for index, entry in saved["state"].items()}
+        for group in groups:
+            # A parameter that has had no gradient has no entry, or one that NeMo made, without a step.
+            entries = [state[index] for index in group["params"] if index in state]
+            steps = [entry.pop("step") for entry in entries if "step" in entry]
+            group["step"] = float(steps[0]) if steps else 0.0
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned, or what torch's own AdamW would have."""
+        groups = [dict(group) for group in state_dict["param_groups"]]
+        state = {index: dict(entry) for index, entry in state_dict["state"].items()}
+        for group in groups:
+            step = group.pop("step", 0.0)
+            for index in group["params"]:
+                if state.get(index):
+                    state[index].setdefault("step", torch.tensor(float(step)))
+        super().load_state_dict({"state": state, "param_groups": groups})

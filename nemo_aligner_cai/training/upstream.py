@@ -1,0 +1,60 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Run an unmodified NeMo-Aligner script on a machine without CUDA.
+
+    python -m nemo_aligner_cai.training.upstream train_gpt_sft.py --config-name=cai_sft hardware=cpu ...
+
+With CUDA, Apex and Transformer Engine this adds nothing to `python train_gpt_sft.py ...`. The script's own checks
+stay as they are: unlike ours, it takes GPU settings on a CPU at their word.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.training import run
+
+
+def main(argv: list[str]) -> int:
+    """Run the script `argv[0]` with the arguments that follow it; returns the exit code."""
+    try:
+        if not argv or not Path(argv[0]).is_file():
+            raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream SCRIPT key=value ...")
+        _execute(Path(argv[0]).resolve(), argv)
+    except CaiError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def _execute(script: Path, argv: list[str]) -> None:
+    from nemo_aligner_cai.training import config, cpu, critic_server
+
+    config.register_resolvers()
+    critic_server.find_libpython()
+    cpu.install()
+    sys.argv = [str(script), *argv[1:]]
+    sys.path.insert(0, str(script.parent))
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # The script runs as __main__, but sys.modules["__main__"] stays this small module: Megatron's checkpoint writer
+    # starts children that import __main__ again, and the script would import NeMo once more in each.
+    scope = {"__name__": "__main__", "__file__": str(script)}
+    exec(compile(script.read_bytes(), str(script), "exec"), scope)
+
+
+if __name__ == "__main__":
+    run.leave(main(sys.argv[1:]))
