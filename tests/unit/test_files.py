@@ -1,0 +1,169 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
+from nemo_aligner_cai.files import (
+    Balance,
+    atomic_writer,
+    content_hash,
+    read_jsonl,
+    sha256_file,
+    write_json,
+    write_jsonl,
+)
+
+ROWS = [{"text": "Système 中 🎈"}, {"text": "a\u2028b\tc\x00"}, {"n": [1, 2.5, None, True]}]
+
+
+def write(tmp_path: Path, content: bytes, name: str = "rows.jsonl") -> Path:
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_what_is_written_is_read(tmp_path: Path, name: str):
+    path = tmp_path / "new" / name
+    assert write_jsonl(path, ROWS) == 3
+    assert list(read_jsonl(path)) == list(enumerate(ROWS, start=1))
+
+
+def test_equal_rows_give_equal_packed_bytes(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl.gz", ROWS)
+    write_jsonl(tmp_path / "b.jsonl.gz", ROWS)
+    assert sha256_file(tmp_path / "a.jsonl.gz") == sha256_file(tmp_path / "b.jsonl.gz")
+
+
+def test_gzip_is_told_by_content_and_not_by_name(tmp_path: Path):
+    path = write(tmp_path, gzip.compress(b'{"a":1}\n'), "rows.jsonl")
+    assert [row for _, row in read_jsonl(path)] == [{"a": 1}]
+
+
+def test_byte_order_mark_line_ends_and_blank_lines_are_understood(tmp_path: Path):
+    path = write(tmp_path, b'\xef\xbb\xbf{"a":1}\r\n\r\n{"a":2}\n{"a":3}')
+    assert list(read_jsonl(path)) == [(1, {"a": 1}), (3, {"a": 2}), (4, {"a": 3})]
+
+
+def test_a_json_list_is_read_by_position(tmp_path: Path):
+    path = write(tmp_path, json.dumps(ROWS, indent=1).encode(), "rows.json")
+    assert list(read_jsonl(path)) == list(enumerate(ROWS, start=1))
+
+
+def test_a_blank_line_can_be_an_error(tmp_path: Path):
+    path = write(tmp_path, b'{"a":1}\n\n{"a":2}\n')
+    with pytest.raises(FormatError, match=r"rows.jsonl:2: a blank line"):
+        list(read_jsonl(path, allow_blank=False))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a":1}\n{"a":\n', ":2: not JSON"),
+        (b'{"a":1}\n7\n', ":2: a JSON object is needed, this is a int"),
+        (b'{"a":1}\n\xff\xfe\n', ":2: not JSON"),
+        (b'{"a": "\\ud800"}\n', ":1: not JSON"),
+        (b'{"a": NaN}\n', ":1: not JSON"),
+        (b'[{"a":1}, 2]', ":2: a JSON object is needed"),
+        (b'[{"a":1}', ":1: not JSON"),
+        (gzip.compress(b'{"a":1}\n' * 1000)[:-9], "the gzip data is damaged"),
+        (gzip.compress(b'{"a":1}\n')[:-12] + b"\0" * 12, "the gzip data is damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path: Path, content: bytes, message: str):
+    path = write(tmp_path, content)
+    with pytest.raises(FormatError, match=message) as raised:
+        list(read_jsonl(path))
+    assert str(raised.value).startswith(f"{path}:")
+    assert raised.value.exit_code == 2
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_random_bytes_never_give_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes, pack: bool):
+    path = write(tmp_path_factory.mktemp("fuzz"), gzip.compress(content)[: len(content)] if pack else content)
+    try:
+        rows = list(read_jsonl(path))
+    except FormatError:
+        return
+    assert all(isinstance(row, dict) for _, row in rows)
+
+
+def test_a_missing_file_is_an_error_before_the_first_row(tmp_path: Path):
+    for path in (tmp_path / "nowhere.jsonl", tmp_path):
+        with pytest.raises(UsageError, match=str(path)):
+            read_jsonl(path)
+
+
+def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = write(tmp_path, b"old")
+
+    def rows():
+        yield {"a": 1}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_jsonl(path, rows(), overwrite=True)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_existing_file_is_replaced_only_when_told_to(tmp_path: Path):
+    path = write(tmp_path, b"old")
+    with pytest.raises(UsageError, match=r"already exists.*--overwrite"):
+        write_jsonl(path, ROWS)
+    with pytest.raises(UsageError, match="already exists"), atomic_writer(path):
+        pass
+    assert path.read_bytes() == b"old"
+    write_json(path, {"a": 1}, overwrite=True)
+    assert json.loads(path.read_bytes()) == {"a": 1}
+
+
+def test_a_row_that_json_cannot_hold_is_named(tmp_path: Path):
+    with pytest.raises(CaiError, match="row 2 cannot be written as JSON"):
+        write_jsonl(tmp_path / "rows.jsonl", [{"a": 1}, {"a": "\ud800"}])
+    assert not list(tmp_path.iterdir())
+
+
+def test_content_hash_depends_on_content_alone():
+    assert content_hash({"a": 1, "b": "中"}) == content_hash({"b": "中", "a": 1})
+    assert content_hash({"a": 1}) != content_hash({"a": 2})
+    assert len(content_hash({}, length=40)) == 40
+
+
+def test_a_balance_accounts_for_every_row():
+    balance = Balance(rows_in=5, written=3)
+    balance.leave_out("empty reply")
+    with pytest.raises(CaiError, match="unaccounted"):
+        balance.check()
+    balance.leave_out("duplicate")
+    balance.check()
+    other = Balance(rows_in=2, written=1)
+    other.leave_out("duplicate")
+    other.note("escaped")
+    balance.merge(other)
+    assert balance.to_dict() == {
+        "rows_in": 7,
+        "written": 4,
+        "left_out": {"duplicate": 2, "empty reply": 1},
+        "noted": {"escaped": 1},
+    }
+    assert str(balance) == (
+        "7 rows in = 4 written + 3 left out (2 duplicate, 1 empty reply); of the written: 1 escaped"
+    )
