@@ -43,7 +43,8 @@ def parse_transcript(text: str) -> Conversation:
     """A transcript's turns, without the white space around them.
 
     Unusual turns are understood where their meaning is plain: turns of one speaker in a row are joined by a blank
-    line, and a last human turn without words, a model's run-on, is removed. "Human:" inside a line is text.
+    line, and the start of a next turn, a model's run-on, is removed. "Human:" inside a line is text. The last reply
+    may be empty.
 
     Raises:
         TranscriptError: no turns, words before the first, the assistant speaks first, a turn without words.

@@ -99,7 +99,7 @@ def _one_format(paths: Sequence[Path], format_name: str | None) -> str:
     return next(iter(names.values()))
 
 
-def _offsets(handle: BinaryIO, group: int) -> array[int]:
+def _offsets(handle: BinaryIO, group: int) -> "array[int]":
     """The places of the first line of each record."""
     offsets, offset = array("Q"), 0
     for number, line in enumerate(handle):

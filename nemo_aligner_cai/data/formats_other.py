@@ -353,6 +353,8 @@ class AnthropicHh(Format):
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row; raises UsageError for what a transcript cannot hold, such as a system message."""
         record = cast(Comparison, record)
+        if not (record.chosen and record.rejected):
+            raise UsageError("a transcript cannot hold an empty reply")
         row: Row = {
             key: write_transcript(record.prompt.with_turn(Role.ASSISTANT, reply))
             for key, reply in (("chosen", record.chosen), ("rejected", record.rejected))
@@ -380,8 +382,8 @@ class RedTeam(Format):
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row; raises UsageError for more than one user turn, which would not be read back."""
         record = cast(PromptOnly, record)
-        question = _one_user_turn(record.prompt, self.name)
-        return (with_dataset({"transcript": f"\n\nHuman: {question}\n\nAssistant:"}, record.dataset),)
+        _one_user_turn(record.prompt, self.name)
+        return (with_dataset({"transcript": f"{write_transcript(record.prompt)}\n\nAssistant:"}, record.dataset),)
 
 
 def _transcript(row: Row, key: str) -> Conversation:
