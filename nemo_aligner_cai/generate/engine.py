@@ -58,12 +58,13 @@ class LeaveOut(Exception):
     """Raised by a step's `absorb`: the record ends here.
 
     `reason` is a short phrase that is counted. `fault` says that something went wrong that another run might mend (it
-    counts against ``--max-dropped``); a tie or a duplicate is no fault.
+    counts against ``--max-dropped``); a tie or a duplicate is no fault. `record` is the record as far as it came,
+    where the step has something to add to it.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, fault: bool = False) -> None:
+    def __init__(self, reason: str, detail: str = "", *, fault: bool = False, record: Any = None) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail, self.fault = reason, detail, fault
+        self.reason, self.detail, self.fault, self.record = reason, detail, fault, record
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ def _absorbed(step: Step[R], record: R, answers: Sequence[Completion | CallFaile
     try:
         return Outcome(step.absorb(record, completions))
     except LeaveOut as left_out:
-        return Outcome(record, left_out)
+        return Outcome(record if left_out.record is None else left_out.record, left_out)
 
 
 def _alike(request: Request) -> tuple[Any, ...]:

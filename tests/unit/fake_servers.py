@@ -23,6 +23,7 @@ import json
 import math
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -107,7 +108,8 @@ class FakeServer:
             http.close_connection = True
             return
         if fault == "reset":
-            http.connection.close()
+            http.connection.shutdown(socket.SHUT_RDWR)
+            http.close_connection = True
             return
         if isinstance(fault, int):
             status, payload = fault, b'{"error": "told to"}'

@@ -1,0 +1,161 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What both generation stages have in common: prompts in, steps, rows out in input order, a balance that adds up."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import orjson
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import Balance, PathLike, atomic_writer, refuse_existing
+from nemo_aligner_cai.generate.engine import Engine, HasId, Outcome, Step
+from nemo_aligner_cai.generate.journal import Journal
+from nemo_aligner_cai.generate.progress import show_progress
+from nemo_aligner_cai.generate.summary import Summary
+
+R = TypeVar("R", bound=HasId)
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage is run; only `seed` has an influence on what it writes.
+
+    Attributes:
+        seed: all that is drawn depends on it.
+        resume: go on with the journal that is there, and replace outputs that are there.
+        overwrite: start anew, and replace what is there.
+        max_dropped: the share of records that may be left out by faults without failing the run.
+        window: records under way at once; None derives it from the clients.
+        progress: show a bar or log lines.
+    """
+
+    seed: int = 1234
+    resume: bool = False
+    overwrite: bool = False
+    max_dropped: float = 0.01
+    window: int | None = None
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file of JSON lines: `rows` makes any number of them of a finished record."""
+
+    path: Path
+    rows: Callable[[Any], Iterable[Row]]
+
+
+def left_out_path(path: PathLike) -> Path:
+    """Where the prompts that did not make it into `path` are listed, with the reason."""
+    path = Path(path)
+    return path.with_name(f"{path.name.split('.')[0]}.left_out.jsonl")
+
+
+async def run_stage(
+    title: str,
+    records: Iterable[R],
+    steps: Sequence[Step[R]],
+    outputs: Sequence[Output],
+    *,
+    journal_path: PathLike,
+    options: RunOptions,
+    read: Balance | None,
+    prompt_of: Callable[[R], Any],
+    facts_of: Callable[[R], Counter[str]] = lambda record: Counter(),
+) -> Summary:
+    """Run steps over records and write what comes out.
+
+    Args:
+        title: for the progress view.
+        records: read lazily.
+        steps: the chain.
+        outputs: files to write; the first one's name is also that of the list of left-out prompts.
+        journal_path: the journal.
+        options: see there.
+        read: the balance of reading the prompts, complete once all are read; its left-out rows join the summary's.
+        prompt_of: a record's prompt as JSON holds it, for the list of left-out prompts.
+        facts_of: a record's contribution to the summary's facts; asked of left-out records too.
+
+    Raises:
+        UsageError: an output or the journal is there already and may not be replaced; nothing was asked then.
+        ServerRefused: a server refuses every request.
+        CaiError: too much was left out (after everything else is saved), or writing failed.
+    """
+    replace = options.overwrite or options.resume
+    for output in outputs:
+        refuse_existing(output.path, overwrite=replace)
+    journal = Journal.open(journal_path, resume=options.resume, overwrite=options.overwrite)
+    progress = show_progress(title) if options.progress else None
+    engine = Engine(seed=options.seed, journal=journal, window=options.window, progress=progress)
+    summary = Summary()
+    started = time.monotonic()
+    clients = {id(step.client): step.client for step in steps}.values()
+    before = [(client.stats.retries, client.stats.prompt_tokens, client.stats.completion_tokens) for client in clients]
+    try:
+        with ExitStack() as files:
+            writers = [files.enter_context(atomic_writer(output.path, overwrite=replace)) for output in outputs]
+            rejects = files.enter_context(atomic_writer(left_out_path(outputs[0].path), overwrite=True))
+
+            def finished(outcome: Outcome[R]) -> None:
+                summary.balance.rows_in += 1
+                summary.facts.update(facts_of(outcome.record))
+                if outcome.left_out is not None:
+                    why = outcome.left_out
+                    summary.balance.leave_out(why.reason)
+                    summary.faults += why.fault
+                    prompt = prompt_of(outcome.record)
+                    row = {"id": outcome.record.id, "prompt": prompt, "reason": why.reason, "detail": why.detail}
+                    _write(rejects, [row])
+                    return
+                summary.balance.written += 1
+                for output, writer in zip(outputs, writers, strict=True):
+                    _write(writer, output.rows(outcome.record))
+
+            await engine.run(records, steps, finished)
+    finally:
+        if progress is not None:
+            progress.close()
+        await journal.close()
+    summary.seconds = time.monotonic() - started
+    summary.calls, summary.reused, summary.failed = engine.tally.calls, engine.tally.reused, engine.tally.failed
+    for client, (retries, prompt_tokens, completion_tokens) in zip(clients, before, strict=True):
+        summary.retries += client.stats.retries - retries
+        summary.prompt_tokens += client.stats.prompt_tokens - prompt_tokens
+        summary.completion_tokens += client.stats.completion_tokens - completion_tokens
+    if read is not None:
+        _join(summary.balance, read)
+    summary.check(options.max_dropped)
+    return summary
+
+
+def _join(balance: Balance, read: Balance) -> None:
+    """Put the rows that reading left out in front: rows of the file in, records out."""
+    balance.rows_in = read.rows_in
+    balance.left_out.update(read.left_out)
+    balance.noted.update(read.noted)
+
+
+def _write(handle: BinaryIO, rows: Iterable[Row]) -> None:
+    for row in rows:
+        try:
+            handle.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        except TypeError as error:
+            raise CaiError(f"a record cannot be written as JSON: {error}") from error

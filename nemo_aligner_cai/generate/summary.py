@@ -1,0 +1,96 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a generation run did, for the manifest and for people."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import Balance
+
+
+@dataclass
+class Summary:
+    """Counts of one run.
+
+    Attributes:
+        balance: prompts in, records written, records left out by reason.
+        calls: calls answered by a server in this run.
+        reused: calls found in the journal.
+        failed: calls that failed for good.
+        faults: records left out because something went wrong, not because of what was said.
+        retries: attempts after the first.
+        prompt_tokens: tokens read by the servers, where they say so.
+        completion_tokens: tokens written.
+        seconds: duration.
+        facts: what else the stage counts.
+    """
+
+    balance: Balance = field(default_factory=Balance)
+    calls: int = 0
+    reused: int = 0
+    failed: int = 0
+    faults: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    facts: Counter[str] = field(default_factory=Counter[str])
+
+    def rate(self, part: str, whole: str) -> float | None:
+        """One count of `facts` as a share of another; None where the other is 0."""
+        return self.facts[part] / self.facts[whole] if self.facts[whole] else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a manifest."""
+        return {
+            "balance": self.balance.to_dict(),
+            "calls": self.calls,
+            "reused": self.reused,
+            "failed": self.failed,
+            "faults": self.faults,
+            "retries": self.retries,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "seconds": round(self.seconds, 3),
+            "facts": dict(sorted(self.facts.items())),
+        }
+
+    def check(self, max_dropped: float) -> None:
+        """Call it when everything is saved.
+
+        Raises:
+            CaiError: nothing was written, or more than `max_dropped` (a share of the prompts) was left out by faults.
+        """
+        self.balance.check()
+        if self.balance.written == 0:
+            raise CaiError(f"no record was written: {self.balance}")
+        if self.faults > max_dropped * self.balance.rows_in:
+            raise CaiError(
+                f"{self.faults} of {self.balance.rows_in} records were left out because of faults, more than "
+                f"--max-dropped {max_dropped:g} allows: {self.balance}. All others are saved; the same command with "
+                "--resume tries these again"
+            )
+
+    def lines(self) -> list[str]:
+        """For people, one fact a line."""
+        lines = [
+            str(self.balance),
+            f"{self.calls} calls, {self.reused} reused from the journal, {self.failed} failed, {self.retries} retries",
+            f"{self.prompt_tokens} tokens read, {self.completion_tokens} written, {self.seconds:.1f} s",
+        ]
+        if self.facts:
+            lines.append(", ".join(f"{count} {name}" for name, count in sorted(self.facts.items())))
+        return lines

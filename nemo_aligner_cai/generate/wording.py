@@ -1,0 +1,173 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""The words around principles, answers and candidates, as data: another language needs another file.
+
+Input, the optional section `wording` of a constitution's YAML; what is not there keeps its default:
+
+    wording:
+      critique_turn: "{critique}"
+      turn: "{role} : {text}"
+      judge_question: "{conversation}\n{principle}\n(A) {a}\n(B) {b}"
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from nemo_aligner_cai.constitution import Constitution, Principle
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import PathLike, read_text
+
+_PLACE = re.compile(r"\{(\w+)\}")
+_PLACES = {
+    "critique_turn": {"critique"},
+    "revision_turn": {"revision"},
+    "turn": {"speaker", "role", "text"},
+    "judge_question": {"conversation", "principle", "a", "b"},
+    "best_worst_system": {"principles"},
+    "best_worst_option": {"number", "text"},
+    "best_worst_question": {"conversation", "options"},
+}
+"""The places that each text may have; `{text}`, `{a}`, `{b}`, `{conversation}` hold what models and users wrote."""
+
+
+@dataclass(frozen=True)
+class PromptWording:
+    """Texts with places in braces.
+
+    Raises:
+        UsageError: a place that does not exist, or choices that a judge's question does not explain.
+    """
+
+    critique_turn: str = "{critique}"
+    """What the user says to get a critique; `{critique}` is the principle's request."""
+    revision_turn: str = "{revision}"
+    """What the user says to get a revision."""
+    turn: str = "{speaker}: {text}"
+    """One turn of a conversation that a judge is shown; `{speaker}` is "User", `{role}` is "user"."""
+    turn_separator: str = "\n\n"
+    """What stands between two turns."""
+    judge_question: str = (
+        "Consider the following conversation between a user and an assistant.\n\n{conversation}\n\n"
+        "{principle}\n\nOptions:\n(A) {a}\n(B) {b}\n\nAnswer with (A) or (B), and nothing else."
+    )
+    """What a multiple-choice judge is asked; `{principle}` is the principle's judge request."""
+    choices: tuple[str, str] = ("(A)", "(B)")
+    """How the judge's answer begins: the first stands for `{a}`."""
+    best_worst_system: str = (
+        "You compare an assistant's answers by these principles:\n\n{principles}\n\n"
+        'Answer with a JSON object on the first line, {"chosen": <number of the best answer>, '
+        '"rejected": <number of the worst answer>}, and explain your choice below it.'
+    )
+    """The system message of a best-and-worst judge."""
+    best_worst_option: str = "#{number}:\n{text}"
+    """One candidate, as a best-and-worst judge is shown it."""
+    best_worst_question: str = "{conversation}\n\n{options}\n\nName the best and the worst answer as instructed."
+    """What a best-and-worst judge is asked."""
+
+    def __post_init__(self) -> None:
+        for name, places in _PLACES.items():
+            found = set(_PLACE.findall(getattr(self, name)))
+            if not found <= places:
+                known = ", ".join(f"{{{place}}}" for place in sorted(places))
+                raise UsageError(f"wording: {name}: unknown place {{{min(found - places)}}}; there are {known}")
+        if len(set(self.choices)) != 2:
+            raise UsageError(f"wording: choices: two different texts are needed, not {list(self.choices)}")
+        for place in ("a", "b"):
+            if f"{{{place}}}" not in self.judge_question:
+                raise UsageError(f"wording: judge_question: the place {{{place}}} is missing")
+
+    def critique(self, principle: Principle) -> str:
+        """The user's turn that asks for a critique."""
+        return _fill(self.critique_turn, critique=principle.critique_request)
+
+    def revision(self, principle: Principle) -> str:
+        """The user's turn that asks for a revision."""
+        return _fill(self.revision_turn, revision=principle.revision_request)
+
+    def conversation(self, conversation: Conversation) -> str:
+        """A conversation as a judge is shown it."""
+        return self.turn_separator.join(
+            _fill(self.turn, speaker=turn.role.speaker, role=turn.role.value, text=turn.content)
+            for turn in conversation.turns
+        )
+
+    def question(self, conversation: Conversation, principle: Principle, a: str, b: str) -> str:
+        """A multiple-choice judge's question."""
+        return _fill(
+            self.judge_question,
+            conversation=self.conversation(conversation),
+            principle=principle.judge_request or "",
+            a=_inset(a),
+            b=_inset(b),
+        )
+
+    def constitution(self, constitution: Constitution) -> str:
+        """A best-and-worst judge's system message."""
+        requests = (f"- {principle.judge_request}" for principle in constitution.for_judging)
+        return _fill(self.best_worst_system, principles="\n".join(requests))
+
+    def options(self, conversation: Conversation, candidates: Sequence[str]) -> str:
+        """A best-and-worst judge's question."""
+        options = "\n\n".join(
+            _fill(self.best_worst_option, number=str(number), text=_inset(text))
+            for number, text in enumerate(candidates, start=1)
+        )
+        return _fill(self.best_worst_question, conversation=self.conversation(conversation), options=options)
+
+
+def load_wording(path: PathLike) -> PromptWording:
+    """The section `wording` of a constitution's YAML, the defaults where there is none (as in Anthropic's JSON).
+
+    Raises:
+        UsageError: an unknown key, a value that is not a text, or an unknown place.
+    """
+    if Path(path).suffix not in (".yaml", ".yml"):
+        return PromptWording()
+    try:
+        document: Any = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML: {error}") from error
+    section: Any = cast(dict[str, Any], document).get("wording") if isinstance(document, dict) else None
+    if section is None:
+        return PromptWording()
+    known = {field.name for field in fields(PromptWording)}
+    if not isinstance(section, dict) or not set(cast(dict[str, Any], section)) <= known:
+        raise UsageError(f"{path}: wording: the keys may be {', '.join(sorted(known))}")
+    values = cast(dict[str, Any], section)
+    for key, value in values.items():
+        parts = cast(list[Any], value) if key == "choices" and isinstance(value, list) else [value]
+        if not all(isinstance(part, str) for part in parts) or (key == "choices" and len(parts) != 2):
+            raise UsageError(f"{path}: wording: {key}: {'two texts are' if key == 'choices' else 'a text is'} needed")
+    if "choices" in values:
+        values["choices"] = tuple(values["choices"])
+    try:
+        return PromptWording(**values)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _fill(template: str, **values: str) -> str:
+    # In one pass: a text that is filled in and contains "{b}" stays as it is.
+    return _PLACE.sub(lambda place: values[place[1]], template)
+
+
+def _inset(text: str) -> str:
+    """A candidate whose further lines are indented: a line "(B) ..." of its own cannot pass for the next option."""
+    return "\n    ".join(text.strip().splitlines())
