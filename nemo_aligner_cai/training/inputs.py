@@ -118,25 +118,21 @@ def data_file(cfg: DictConfig, key: str, use: Use) -> None:
     checked_file(cfg, Path(path), key, use)
 
 
-def data_prefix(cfg: DictConfig, use: Use) -> None:
+def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
     """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it."""
+    # The test split is loaded and never used: it may be smaller than a batch.
+    batches = {"train": use.batch_key, "validation": validation_batch_key, "test": None}
     prefix = select(cfg, "model.data.data_prefix")
-    splits = ("train", "validation", "test")
-    if prefix is None or isinstance(prefix, str) or any(name not in prefix for name in splits):
+    if prefix is None or isinstance(prefix, str) or any(name not in prefix for name in batches):
         raise UsageError(
             "model.data.data_prefix: give the three splits, "
             '"++model.data.data_prefix={train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"'
         )
-    seen: set[Path] = set()
-    for name in splits:
+    for name, batch_key in batches.items():
         paths = [prefix[name]] if isinstance(prefix[name], str) else [str(item) for item in prefix[name]]
         # A blend alternates weights and paths.
         for path in map(Path, paths[1::2] if len(paths) > 1 else paths):
-            if path not in seen:
-                # The test split is loaded and never used: it may be smaller than a batch.
-                wanted = use if name != "test" else replace(use, batch_key=None)
-                checked_file(cfg, path, f"model.data.data_prefix.{name}", wanted)
-            seen.add(path)
+            checked_file(cfg, path, f"model.data.data_prefix.{name}", replace(use, batch_key=batch_key))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-METRICS_FILE = "metrics.jsonl"
+from nemo_aligner_cai.training.metrics_file import METRICS_FILE
 
 
 class JsonlLogger(Logger):
@@ -77,13 +76,3 @@ def _number(value: Any) -> float | int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if math.isfinite(value) else None
-
-
-def read_metrics(directory: Path) -> Iterator[dict[str, Any]]:
-    """The rows written so far under a log directory, oldest first; none where the file is not there yet."""
-    path = directory / METRICS_FILE
-    if path.is_file():
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)

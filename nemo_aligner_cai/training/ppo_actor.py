@@ -52,7 +52,7 @@ def check(cfg: DictConfig) -> None:
             f"model.data.seq_length={length} tokens"
         )
     use = inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
-    inputs.data_prefix(cfg, use)
+    inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
     _critic_ready(cfg)
 
 

@@ -47,7 +47,7 @@ def check(cfg: DictConfig) -> None:
             # Upstream skips to a later pair, and past the end of the data when there is none.
             too_long_is_error=True,
         )
-        inputs.data_prefix(cfg, use)
+        inputs.data_prefix(cfg, use, "model.global_batch_size")
 
 
 def train(cfg: DictConfig) -> None:
