@@ -152,7 +152,7 @@ def _read_yaml(path: Path) -> Constitution:
         raise FormatError.at(path, mark.line + 1 if mark else 1, f"not YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise FormatError.at(path, 1, f"not YAML: {error}") from error
-    top = _mapping(path, root, ("name", "description", "principles"))
+    top = _mapping(path, root, ("name", "description", "principles", "wording"))
     listed = top.get("principles")
     if not isinstance(listed, yaml.SequenceNode):
         raise FormatError.at(path, 1, "needs the key 'principles' with a list of principles")

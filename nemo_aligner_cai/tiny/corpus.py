@@ -53,7 +53,7 @@ class Imperfections:
 
 
 # Share of the documents of each sort.
-SHARES = {"helpful": 0.34, "fact": 0.24, "critique": 0.20, "judgement": 0.22}
+SHARES = {"helpful": 0.30, "fact": 0.30, "critique": 0.20, "judgement": 0.20}
 
 # Pairs of outcomes that judgements compare, the better one first, with their weights.  The hard ones, a refusal with
 # the right reason against one with a wrong reason, come most often.
@@ -72,6 +72,27 @@ _BENIGN_PAIRS = {
     (Outcome.HELPS, Outcome.EVADES): 1,
     (Outcome.HELPS, Outcome.OFF_TOPIC): 1,
 }
+
+
+# Sentences of the corpus that are not in the lexicon; the tokenizer makes pieces of their words.
+ECHO_QUESTION = "what did i ask for ?"
+ECHO = "you asked how to {verb} the {noun} ."
+NEGATION_REQUEST = "say that you will not {verb} the {noun} ."
+NEGATION = "i will not {verb} the {noun} ."
+READING_QUESTION = "what does your reply do ?"
+FINDS_NOTHING = "my reply is fine . it does no harm ."
+FINDS_HELP = "my reply helps to {verb} the {noun} ."
+IS_FINE = "that is fine ."
+IS_BAD = "that is bad because it {reason} ."
+HARMLESS = "nothing . it does no harm ."
+QUIZ_REASON = "what is wrong if you {verb} the {noun} ?"
+QUIZ_ALTERNATIVE = "what should one do and not {verb} the {noun} ?"
+ALTERNATIVE = "one should {alternative} ."
+CORPUS_WORDS = (
+    *(ECHO_QUESTION, ECHO, NEGATION_REQUEST, NEGATION, READING_QUESTION),
+    *(FINDS_NOTHING, FINDS_HELP, IS_FINE, IS_BAD, HARMLESS),
+    *("System User Assistant", "user : assistant :", "(A) (B)"),
+)
 
 
 class Corpus:
@@ -111,15 +132,21 @@ class Corpus:
         """Something known about a verb of any split: a question, a quiz, or what a reply that helps with it does."""
         request = self._request(ALL_SPLITS, harmful_share=0.7)
         deed = request.deed
-        form = self.rng.choice(("question", "quiz", "reading"))
+        form = self.rng.choice(("question", "quiz", "negation", "echo", "reading"))
         if form == "question":
             question, answer = self.rng.choice(self.language.facts[deed.harmful])
             return _dialogue(deed.fill(question), deed.fill(answer))
         if form == "quiz":
             return self._quiz(deed)
+        if form == "negation":
+            return _dialogue(deed.fill(NEGATION_REQUEST), deed.fill(NEGATION))
+        question, answer = (
+            (ECHO_QUESTION, deed.fill(ECHO))
+            if form == "echo"
+            else (READING_QUESTION, _finding(deed, deed.kind.reason))
+        )
         said = request.conversation.with_turn(Role.ASSISTANT, deed.help())
-        said = said.with_turn(Role.USER, "what does your reply do ?")
-        return said.with_turn(Role.ASSISTANT, _finding(deed, deed.kind.reason))
+        return said.with_turn(Role.USER, question).with_turn(Role.ASSISTANT, answer)
 
     def critique(self) -> Conversation:
         """Request, reply, critique request, critique, revision request and revision, by one principle."""
@@ -127,7 +154,7 @@ class Corpus:
         deed, flaws = request.deed, self.flaws
         missed = flaws.missed_disguised if request.disguised else flaws.missed_plain
         if not deed.harmful or self.rng.random() < missed:
-            finding, revision = "my reply is fine . it does no harm .", deed.help()
+            finding, revision = FINDS_NOTHING, deed.help()
         else:
             wrong = self.rng.random() < flaws.wrong_reason
             reason = self._other(deed, "reason") if wrong else deed.kind.reason
@@ -191,17 +218,16 @@ class Corpus:
         return deed.refusal(reason, self._other(deed, "alternative") if wrong else deed.kind.alternative)
 
     def _quiz(self, deed: Deed) -> Conversation:
-        kind = deed.kind
-        if kind.harmful and self.rng.random() < 0.5:
-            question = "what should one do and not"
-            right, wrong = (f"one should {what} ." for what in (kind.alternative, self._other(deed, "alternative")))
+        if deed.harmful and self.rng.random() < 0.5:
+            alternatives = (deed.kind.alternative, self._other(deed, "alternative"))
+            right, wrong = (ALTERNATIVE.format(alternative=alternative) for alternative in alternatives)
+            return _choice(deed.fill(QUIZ_ALTERNATIVE), right, wrong, self.rng)
+        other = f"it {self._other(deed, 'reason')} ."
+        if deed.harmful:
+            right, wrong = f"it {deed.kind.reason} .", HARMLESS if self.rng.random() < 0.3 else other
         else:
-            question = "what is wrong if you"
-            harmless = "nothing . it does no harm ."
-            others = f"it {self._other(deed, 'reason')} ."
-            right = f"it {kind.reason} ." if kind.harmful else harmless
-            wrong = harmless if kind.harmful and self.rng.random() < 0.3 else others
-        return _choice(f"{question} {deed.verb} the {deed.noun} ?", right, wrong, self.rng)
+            right, wrong = HARMLESS, other
+        return _choice(deed.fill(QUIZ_REASON), right, wrong, self.rng)
 
     def _request(self, splits: tuple[Split, ...], *, harmful_share: float) -> Request:
         return next(self._requests[splits, self.rng.random() < harmful_share])
@@ -213,9 +239,7 @@ class Corpus:
 
 
 def _finding(deed: Deed, reason: str) -> str:
-    if not deed.harmful:
-        return deed.fill("my reply helps to {verb} the {noun} . that is fine .")
-    return deed.fill(f"my reply helps to {{verb}} the {{noun}} . that is bad because it {reason} .")
+    return f"{deed.fill(FINDS_HELP)} {IS_BAD.format(reason=reason) if deed.harmful else IS_FINE}"
 
 
 def _dialogue(question: str, answer: str) -> Conversation:

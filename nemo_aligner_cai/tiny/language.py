@@ -21,15 +21,18 @@ the noun, the phrasing or the opener, so that a model cannot tell harm by anythi
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.errors import UsageError
 
 LEXICON_PATH = Path(__file__).with_name("lexicon.yaml")
 
@@ -142,14 +145,13 @@ class Language:
 
     def nouns(self, kind: Kind, splits: tuple[Split, ...]) -> list[str]:
         """The nouns a kind's verbs can act on that belong to any of the splits."""
-        return self._cut(self._nouns[kind.object], "nouns", splits)
+        return self._cut(self._nouns[kind.object], "nouns", _shared(splits))
 
     def phrasings(self, splits: tuple[Split, ...]) -> list[tuple[str, bool]]:
-        """(phrasing, disguised) of the splits; ``core`` and ``cai`` share theirs, called ``train`` in the lexicon."""
-        names = sorted({"train" if split in ("core", "cai") else split for split in splits})
+        """(phrasing, disguised) of the splits."""
         return [
             (text, form == "disguised")
-            for name in names
+            for name in _shared(splits)
             for form in ("plain", "disguised")
             for text in self._phrasings[name][form]
         ]
@@ -171,14 +173,28 @@ class Language:
     def distinct_requests(
         self, seed: int, splits: tuple[Split, ...], count: int, *, harmful: bool, multi_turn: float = 0.2
     ) -> list[Request]:
-        """``count`` different requests, the same for the same arguments."""
+        """``count`` different requests, the same for the same arguments.
+
+        Raises:
+            UsageError: the splits hardly have that many.
+        """
         rng = random.Random(f"{seed}/{'+'.join(splits)}/{harmful}")
         found: dict[Request, None] = {}
-        for request in self.requests(rng, splits, harmful=harmful, multi_turn=multi_turn):
-            found.setdefault(request)
+        for request in islice(self.requests(rng, splits, harmful=harmful, multi_turn=multi_turn), 50 * count):
             if len(found) == count:
                 break
+            found.setdefault(request)
+        if len(found) < count:
+            raise UsageError(f"the tiny language has no {count} different requests of {' and '.join(splits)} words")
         return list(found)
+
+    def deed_in(self, text: str) -> Deed | None:
+        """The deed that a request asks for; None for a text that names none."""
+        for match in re.finditer(r"(\w+) the (\w+)", text):
+            for kind in self.kinds:
+                if match[1] in kind.verbs and match[2] in self._nouns[kind.object]:
+                    return Deed(kind, match[1], match[2])
+        return None
 
     def words(self) -> list[str]:
         """Every word of the lexicon, sorted: the tokenizer makes one piece of each."""
@@ -191,13 +207,18 @@ class Language:
             texts += [deed.right_refusal()] if kind.harmful else []
         return sorted({word for text in texts for word in text.split() if "{" not in word})
 
-    def _cut(self, words: list[str] | tuple[str, ...], name: str, splits: tuple[Split, ...]) -> list[str]:
+    def _cut(self, words: list[str] | tuple[str, ...], name: str, splits: Sequence[str]) -> list[str]:
         chosen: list[str] = []
         start = 0
         for split, length in self._splits[name].items():
             chosen += words[start : start + length] if split in splits else ()
             start += length
         return chosen
+
+
+def _shared(splits: Sequence[Split]) -> list[str]:
+    """The names under which nouns and phrasings of the splits stand in the lexicon."""
+    return sorted({"train" if split in ("core", "cai") else split for split in splits})
 
 
 @cache

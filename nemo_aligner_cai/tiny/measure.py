@@ -84,8 +84,11 @@ async def ask(
         requests=lambda record: [Request(record.conversation, sampling)],
         absorb=_with_reply,
     )
-    with Journal.open(journal) as kept:
+    kept = Journal.open(journal, resume=True)
+    try:
         await Engine(seed=seed, journal=kept).run(_read(prompts), [step], keep)
+    finally:
+        await kept.close()
     if missing:
         raise CaiError(f"{prompts}: {len(missing)} prompts got no reply, the first because of: {missing[0]}")
     write_jsonl(replies, map(_row, asked), overwrite=True)

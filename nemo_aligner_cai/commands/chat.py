@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``cai chat``: talk to a model from the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
+from nemo_aligner_cai.pipeline.serving import ask, served
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    """Add ``cai chat``."""
+    parser = subparsers.add_parser(
+        "chat", help="talk to a model from the terminal", description="One line is one turn; an empty line starts anew."
+    )
+    parser.add_argument("model", type=Path, help="a .nemo file; it is served for as long as you talk")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest words")
+    parser.add_argument("--max-tokens", type=int, default=64, help="longest reply, in tokens")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        sys.stderr.write(f"loading {args.model} ...\n")
+        with served(args.model, Path(folder) / "server.log", batch_size=1) as client:
+            ask(_talk(client, sampling), client)
+    return 0
+
+
+async def _talk(client: ModelClient, sampling: Sampling) -> None:
+    """Read lines from standard input and write replies to standard output until it ends."""
+    conversation = Conversation(())
+    while True:
+        if sys.stdin.isatty():
+            sys.stderr.write("you: ")
+            sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if not line.strip():
+            conversation = Conversation(())
+            continue
+        conversation = conversation.with_turn(Role.USER, NEMO_CHAT.escape(line.strip()))
+        reply = (await client.complete(Request(conversation, sampling))).text.strip()
+        sys.stdout.write(f"{reply}\n")
+        sys.stdout.flush()
+        conversation = conversation.with_turn(Role.ASSISTANT, NEMO_CHAT.escape(reply))

@@ -1,0 +1,85 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""``cai run CONFIG`` and what ``cai quickstart`` has in common with it: the seven steps in one folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.pipeline.config import load_run_config
+from nemo_aligner_cai.pipeline.measure import table
+from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS, Pipeline
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    """Add ``cai run``."""
+    parser = subparsers.add_parser("run", help="run the seven steps as a configuration file says")
+    parser.add_argument("config", type=Path, help="a YAML file like nemo_aligner_cai/tiny/quickstart.yaml")
+    add_run_arguments(parser, output=None)
+    parser.set_defaults(run=lambda args: run(args, args.config))
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, *, output: Path | None) -> None:
+    """The arguments that both commands take."""
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
+    parser.add_argument("--output", type=Path, default=output, required=output is None, help="the run's folder")
+    parser.add_argument("--seed", type=int, help="of everything random; short for seed=N")
+    parser.add_argument("--from", dest="first", choices=STEPS, help="repeat this step and all after it")
+
+
+def run(args: argparse.Namespace, config_path: Path) -> int:
+    """Run or resume a pipeline and say what came of it."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
+    config = load_run_config(config_path, overrides)
+    pipeline = Pipeline(config, args.output)
+    if args.first:
+        for name in STEPS[STEPS.index(args.first) :]:
+            shutil.rmtree(args.output / name, ignore_errors=True)
+    try:
+        metrics = pipeline.run()
+    except CaiError as error:
+        raise type(error)(f"{error}\nthe same command goes on from the failed step; {args.output} keeps the others") from error
+    _show(args.output, metrics)
+    return 0
+
+
+def _show(folder: Path, metrics: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table(metrics["stages"]))
+    judge = metrics["judge"]["accuracy"]
+    if judge:
+        console.print(f"judge: {Rate(**judge)} % of the pairs it kept are as the oracle ranks them, n = {judge['n']}")
+    console.print(f"reward model: {100 * metrics['reward_model']['accuracy']:.1f} % of held-out pairs ranked right")
+    console.print(f"{metrics['seconds']:.0f} s, at most {metrics['peak_rss_mb']:.0f} MB of memory")
+    files = {
+        "SL-CAI data": folder / SL_CAI / "train.jsonl",
+        "AI preferences": folder / RL_CAI / "rm_train.jsonl",
+        "SL-CAI model": folder / SFT / MODEL,
+        "reward model": folder / REWARD_MODEL / MODEL,
+        "RL-CAI model": folder / PPO / MODEL,
+        "metrics": folder / "metrics.json",
+    }
+    for name, path in files.items():
+        console.print(f"{name + ':':16}{path}", soft_wrap=True, highlight=False)
+    console.print(f"talk to it:     cai chat {folder / PPO / MODEL}", soft_wrap=True, highlight=False)

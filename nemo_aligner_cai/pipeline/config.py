@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The configuration of a whole run: one YAML file, every key checked before anything starts.
+
+A key that is not here is an error, and so is a value of the wrong type.  Trainer settings are Hydra overrides, passed
+on as they are, so that a line that works with ``cai train`` works here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import read_text
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TinyData(_Section):
+    """Rows of each file that the tiny world makes, see ``tiny/data.py``."""
+
+    red_team: int = Field(gt=0)
+    helpful_sft: int = Field(gt=0)
+    helpful_train: int = Field(gt=0)
+    helpful_test: int = Field(gt=0)
+    measure: int = Field(gt=0)
+    measured_split: Literal["test", "validation"]
+
+
+class Data(_Section):
+    """Where the inputs come from.  ``tiny`` makes them all; a path given here takes the place of a made one."""
+
+    tiny: TinyData
+    red_team: Path | None  # Anthropic's red-team attempts or HH, or a plain list of prompts
+    red_team_turns: Literal["first", "all"]
+    red_team_limit: int | None = Field(gt=0)
+    max_prompt_tokens: int = Field(gt=0)  # longer red-team prompts are left out, counted
+    sl_share: float = Field(gt=0, lt=1)  # of the red-team prompts for SL-CAI, the others are for RL-CAI
+
+
+class Models(_Section):
+    """The model that the run starts from; ``tiny`` is the one that comes with the package."""
+
+    helpful_only: Literal["tiny"] | Path
+    constitution: Literal["tiny"] | Path
+
+
+class Decoding(_Section):
+    """How replies are drawn from a served model."""
+
+    temperature: float = Field(ge=0)
+    max_tokens: int = Field(gt=0)
+
+
+class SlCai(_Section):
+    """Critique and revision."""
+
+    decoding: Decoding
+    batch_size: int = Field(gt=0)
+    keep_unrevised: bool  # keep answers that the critique found nothing wrong with
+    validation_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate SFT
+
+
+class RlCai(_Section):
+    """Candidate responses and the judge."""
+
+    decoding: Decoding
+    batch_size: int = Field(gt=0)
+    num_responses: int = Field(gt=1)
+    margin: float = Field(ge=0, lt=1)  # least distance of the judge's probability from one half, doubled
+    test_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate the reward model
+
+
+class Training(_Section):
+    """One trainer: its sequence length in tokens, to which its data are filtered, and Hydra overrides."""
+
+    seq_length: int = Field(gt=1)
+    overrides: tuple[str, ...]
+
+
+class Ppo(_Section):
+    """The two processes of PPO."""
+
+    seq_length: int = Field(gt=1)
+    critic: tuple[str, ...]
+    actor: tuple[str, ...]
+
+
+class Measure(_Section):
+    """What is asked of the three models at the end."""
+
+    max_tokens: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+
+
+class RunConfig(_Section):
+    """All of a run; see ``tiny/quickstart.yaml`` for the meaning of each value."""
+
+    seed: int = Field(ge=0)
+    data: Data
+    models: Models
+    sl_cai: SlCai
+    sft: Training
+    rl_cai: RlCai
+    reward_model: Training
+    ppo: Ppo
+    measure: Measure
+
+
+def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration file and put ``key.key=value`` overrides on top; values are YAML.
+
+    Raises:
+        UsageError: the file is not YAML, or a key or value does not fit; the message names the key.
+    """
+    try:
+        tree: Any = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: needs keys such as 'seed' and 'data'")
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{path}: {key}: {first['msg']}") from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"{override}: an override is KEY=VALUE")
+    *parents, last = key.split(".")
+    section: Any = tree
+    for name in parents:
+        section = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or last not in section:
+        raise UsageError(f"{override}: there is no key {key!r} in the configuration")
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{override}: the value is not YAML: {error}") from error

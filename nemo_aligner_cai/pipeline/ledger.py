@@ -1,0 +1,126 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Steps of a run that remember what they were made of, so that a rerun repeats only what has to be repeated.
+
+A step is done when its record, written last, names the same inputs as now and its outputs are there unchanged.
+Everything a step makes lies in its own folder ``<run>/<step>/``; its record is ``<run>/<step>/step.json``.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
+from nemo_aligner_cai.pipeline.memory import PeakMemory
+
+_RECORD = "step.json"
+_STARTED = "started"
+# A journal's entries are found by what they were made of, so one of an earlier configuration saves calls, never lies.
+JOURNAL_SUFFIX = ".journal.jsonl"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run.
+
+    Attributes:
+        name: of the step and of its folder.
+        title: what it does, for the screen.
+        reads: files that it reads; other steps' outputs or files from outside.
+        makes: names of the files in its folder that later steps read.
+        settings: what else determines its result, as JSON holds it.
+        work: does it; called with the step's folder and returns facts for the record.
+    """
+
+    name: str
+    title: str
+    reads: tuple[Path, ...]
+    makes: tuple[str, ...]
+    settings: Mapping[str, Any]
+    work: Callable[[Path], Mapping[str, Any]]
+
+
+class Ledger:
+    """Runs steps in a run folder, skipping what is done."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the run's folder."""
+        self.folder = folder
+
+    def run(self, step: Step) -> Mapping[str, Any]:
+        """Do the step unless it is done.
+
+        Returns:
+            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds``, ``peak_rss_mb``, ``facts``.
+
+        Raises:
+            CaiError: the step failed, or did not make what it promised.
+        """
+        folder = self.folder / step.name
+        inputs = content_hash(
+            {"settings": step.settings, "reads": [sha256_file(path) for path in step.reads]}, length=64
+        )
+        record = self._record(folder, step, inputs)
+        if record is not None:
+            _log.info("%s: done before, %s s", step.title, record["seconds"])
+            return record
+        _log.info("%s", step.title)
+        self._begin(folder, inputs)
+        started = time.monotonic()
+        with PeakMemory() as memory:
+            facts = step.work(folder)
+        missing = [name for name in step.makes if not (folder / name).is_file()]
+        if missing:
+            raise CaiError(f"step {step.name}: did not make {', '.join(missing)} in {folder}")
+        record = {
+            "step": step.name,
+            "inputs": inputs,
+            "outputs": {name: sha256_file(folder / name) for name in step.makes},
+            "seconds": round(time.monotonic() - started, 1),
+            "peak_rss_mb": round(memory.megabytes, 1),
+            "facts": dict(facts),
+        }
+        write_json(folder / _RECORD, record, overwrite=True)
+        return record
+
+    def _begin(self, folder: Path, inputs: str) -> None:
+        """Make the folder ready: what an interrupted attempt with the same inputs left is kept, all else goes."""
+        started = folder / _STARTED
+        if not started.is_file() or started.read_text(encoding="utf-8") != inputs:
+            for path in folder.glob("*"):
+                if not path.name.endswith(JOURNAL_SUFFIX):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _RECORD).unlink(missing_ok=True)
+        started.write_text(inputs, encoding="utf-8")
+
+    def _record(self, folder: Path, step: Step, inputs: str) -> dict[str, Any] | None:
+        try:
+            record = read_json(folder / _RECORD)
+        except CaiError:
+            return None
+        same = record["inputs"] == inputs and set(record["outputs"]) == set(step.makes)
+        unchanged = same and all(
+            (folder / name).is_file() and sha256_file(folder / name) == digest
+            for name, digest in record["outputs"].items()
+        )
+        return record if unchanged else None

@@ -1,0 +1,139 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the three models do, measured side by side, and the run's metrics for programs and for people."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.models.base import ModelClient, Sampling
+from nemo_aligner_cai.pipeline import serving
+from nemo_aligner_cai.pipeline.config import Measure
+from nemo_aligner_cai.tiny.language import language
+from nemo_aligner_cai.tiny.measure import ask, rates
+from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, judge_reply
+
+DECODINGS = {"sampled": 1.0, "greedy": 0.0}
+STAGES = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
+_COLUMNS = {
+    "harmful_compliance": "complies with harm",
+    "right_refusal": "refuses, right reason",
+    "flawed_refusal": "refuses, flawed",
+    "evasion": "evades",
+    "helpfulness": "helps",
+    "over_refusal": "over-refuses",
+}
+_PACKAGES = ("nemo_aligner_cai", "nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
+
+
+def figures(
+    models: Mapping[str, Path], prompts: Path, folder: Path, *, config: Measure, seed: int
+) -> dict[str, Any]:
+    """Serve each model in turn, ask it the prompts with each decoding, and count what its replies do.
+
+    Args:
+        models: .nemo files by stage.
+        prompts: a ``measure.jsonl``.
+        folder: gets each stage's replies, journal and server log.
+        config: how long replies may be.
+        seed: of the sampling.
+    """
+    stages: dict[str, Any] = {}
+    for stage, model in models.items():
+        with serving.served(model, folder / f"{stage}.log", batch_size=config.batch_size) as client:
+            stages[stage] = serving.ask(_both(client, prompts, folder / stage, config, seed), client)
+    return {"stages": stages}
+
+
+async def _both(client: ModelClient, prompts: Path, stem: Path, config: Measure, seed: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, temperature in DECODINGS.items():
+        asked = await ask(
+            prompts,
+            client,
+            Sampling(temperature=temperature, max_tokens=config.max_tokens),
+            seed=seed,
+            journal=stem.with_name(f"{stem.name}_{name}.journal.jsonl"),
+            replies=stem.with_name(f"{stem.name}_{name}.jsonl"),
+        )
+        found[name] = {figure: asdict(rate) for figure, rate in rates(asked).items()}
+    return found
+
+
+def judge_accuracy(comparisons: Path) -> dict[str, Any]:
+    """How often the judge preferred the reply that the oracle ranks higher, over the pairs that were kept.
+
+    Pairs between which the oracle sees no difference are counted as ``same`` and not in the accuracy; prompts that
+    are not of the tiny language cannot be judged by it and are counted as ``unknown``.
+    """
+    right: list[bool] = []
+    same = unknown = 0
+    for _, row in read_jsonl(comparisons):
+        deed = language().deed_in(row["prompt"][-1]["content"])
+        for pair in row["pairs"]:
+            if deed is None:
+                unknown += 1
+                continue
+            chosen, rejected = (HARMLESSNESS_RANK.get(judge_reply(deed, pair[key])) for key in ("chosen", "rejected"))
+            if chosen is None or rejected is None or chosen == rejected:
+                same += 1
+            else:
+                right.append(chosen > rejected)
+    accuracy = asdict(Rate.of(right)) if right else None
+    return {"accuracy": accuracy, "same": same, "unknown": unknown}
+
+
+def last_metrics(log_dir: Path) -> dict[str, Any]:
+    """The last value of each metric in a trainer's ``metrics.jsonl``."""
+    merged: dict[str, Any] = {}
+    for _, row in read_jsonl(log_dir / "metrics.jsonl"):
+        merged.update({name: value for name, value in row.items() if value is not None})
+    return merged
+
+
+def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
+    """The run's ``metrics.json`` out of the steps' records."""
+    figures = records[-1]["facts"]
+    return {
+        "stages": figures["stages"],
+        "judge": figures["judge"],
+        "reward_model": {"accuracy": figures["reward_model"]["val/acc"], "metrics": figures["reward_model"]},
+        "steps": {record["step"]: record["seconds"] for record in records},
+        "seconds": round(sum(record["seconds"] for record in records), 1),
+        "peak_rss_mb": max(record["peak_rss_mb"] for record in records),
+        "seed": seed,
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def table(stages: Mapping[str, Any]) -> Table:
+    """The figures for people: percent with 95 % Wilson intervals."""
+    shown = Table(title="percent of held-out prompts [95 % interval]")
+    for heading in ("decoding", "model", *_COLUMNS.values()):
+        shown.add_column(heading)
+    for decoding in DECODINGS:
+        for stage, name in STAGES.items():
+            rates_of = stages[stage][decoding]
+            shown.add_row(decoding, name, *(str(Rate(**rates_of[column])) for column in _COLUMNS))
+        shown.add_section()
+    return shown

@@ -1,0 +1,335 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The seven steps, in the order of the tutorial; read it from top to bottom.
+
+Each step reads files that earlier steps wrote and writes its own into its folder of the run; ``ledger.py`` decides
+what is repeated when a run is started again.  Models speak only through real servers; the trainers are NeMo-Aligner's.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemo_aligner_cai.constitution import load_constitution
+from nemo_aligner_cai.data.tokenizer import load_tokenizer
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import Balance, require_file, write_json
+from nemo_aligner_cai.generate.comparisons import generate_comparisons
+from nemo_aligner_cai.generate.judge import MultipleChoice
+from nemo_aligner_cai.generate.revisions import generate_revisions
+from nemo_aligner_cai.generate.stage import RunOptions
+from nemo_aligner_cai.generate.wording import load_wording
+from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.pipeline import files, measure
+from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
+from nemo_aligner_cai.pipeline.ledger import Ledger, Step
+from nemo_aligner_cai.pipeline.serving import HOST, ask, free_port, quoted, served
+from nemo_aligner_cai.prompts import read_prompts
+from nemo_aligner_cai.tiny import assistant
+from nemo_aligner_cai.tiny.data import Sizes, write_data
+from nemo_aligner_cai.tiny.language import language
+from nemo_aligner_cai.training import launch
+
+DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = STEPS = (
+    "1_data",
+    "2_sl_cai",
+    "3_sft",
+    "4_rl_cai",
+    "5_reward_model",
+    "6_ppo",
+    "7_measure",
+)
+MODEL = "model.nemo"
+_DATA_FILES = ("sl_prompts.jsonl", "rl_prompts.jsonl", "helpful_sft.jsonl", "measure.jsonl")
+
+
+class Pipeline:
+    """One run of CAI in one folder."""
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        """Take the configuration and the run's folder.
+
+        Raises:
+            UsageError: a file that the configuration names is not there.
+        """
+        self.config = config
+        self.folder = folder
+        tiny = config.models.helpful_only == "tiny"
+        self.helpful_only = assistant.MODEL if tiny else Path(config.models.helpful_only)
+        self.tokenizer_path = assistant.TOKENIZER if tiny else self.helpful_only.with_name("tokenizer.model")
+        own = config.models.constitution == "tiny"
+        self.constitution_path = assistant.CONSTITUTION if own else Path(config.models.constitution)
+        for path in (self.helpful_only, self.tokenizer_path, self.constitution_path, config.data.red_team):
+            if path is not None:
+                require_file(path)
+        self.constitution = load_constitution(self.constitution_path)
+        self.wording = load_wording(self.constitution_path)
+        self.tokenizer = load_tokenizer(self.tokenizer_path)
+
+    def run(self) -> dict[str, Any]:
+        """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too."""
+        launch.warm_up()
+        ledger = Ledger(self.folder)
+        records = [ledger.run(step) for step in self.steps()]
+        metrics = measure.metrics(records, seed=self.config.seed)
+        write_json(self.folder / "metrics.json", metrics, overwrite=True)
+        return metrics
+
+    def steps(self) -> tuple[Step, ...]:
+        """The seven steps with what each reads, makes and depends on."""
+        config, file = self.config, self._file
+        seed = {"seed": config.seed}
+        sl_cai_model, reward_model, rl_cai_model = (file(step, MODEL) for step in (SFT, REWARD_MODEL, PPO))
+        sl_prompts, rl_prompts, helpful_sft, measured = (file(DATA, name) for name in _DATA_FILES)
+        return (
+            Step(
+                DATA,
+                "Step 1: prompts and helpfulness data",
+                reads=(self.tokenizer_path, *([config.data.red_team] if config.data.red_team else [])),
+                makes=_DATA_FILES,
+                settings=seed | config.data.model_dump(mode="json"),
+                work=self._data,
+            ),
+            Step(
+                SL_CAI,
+                "Step 2: critiques and revisions (SL-CAI)",
+                reads=(self.helpful_only, self.constitution_path, sl_prompts, helpful_sft),
+                makes=("revisions.jsonl", "train.jsonl", "validation.jsonl"),
+                settings=seed | config.sl_cai.model_dump() | {"sft": config.sft.seq_length},
+                work=self._sl_cai,
+            ),
+            Step(
+                SFT,
+                "Step 3: fine-tuning on the revisions (SFT)",
+                reads=(self.helpful_only, file(SL_CAI, "train.jsonl"), file(SL_CAI, "validation.jsonl")),
+                makes=(MODEL,),
+                settings=seed | config.sft.model_dump(),
+                work=self._sft,
+            ),
+            Step(
+                RL_CAI,
+                "Step 4: candidate responses and AI preferences (RL-CAI)",
+                reads=(sl_cai_model, self.helpful_only, self.constitution_path, rl_prompts),
+                makes=("comparisons.jsonl", "rm_train.jsonl", "rm_test.jsonl", "ppo_train.jsonl", "ppo_test.jsonl"),
+                settings=seed
+                | config.rl_cai.model_dump()
+                | {"reward_model": config.reward_model.seq_length, "ppo": config.ppo.seq_length},
+                work=self._rl_cai,
+            ),
+            Step(
+                REWARD_MODEL,
+                "Step 5: reward model",
+                reads=(sl_cai_model, file(RL_CAI, "rm_train.jsonl"), file(RL_CAI, "rm_test.jsonl")),
+                makes=(MODEL,),
+                settings=seed | config.reward_model.model_dump(),
+                work=self._reward_model,
+            ),
+            Step(
+                PPO,
+                "Step 6: PPO against the reward model",
+                reads=(sl_cai_model, reward_model, file(RL_CAI, "ppo_train.jsonl"), file(RL_CAI, "ppo_test.jsonl")),
+                makes=(MODEL,),
+                settings=seed | config.ppo.model_dump(),
+                work=self._ppo,
+            ),
+            Step(
+                MEASURE,
+                "Step 7: inference and measurement",
+                reads=(self.helpful_only, sl_cai_model, rl_cai_model, measured, file(RL_CAI, "comparisons.jsonl")),
+                makes=("figures.json",),
+                settings=seed | config.measure.model_dump(),
+                work=self._measure,
+            ),
+        )
+
+    def _data(self, folder: Path) -> Mapping[str, Any]:
+        """Make the tiny world's files, and read prompts and preferences as those of the real world are read."""
+        config = self.config.data
+        sizes = Sizes(**config.tiny.model_dump(exclude={"measured_split"}))
+        write_data(folder, language(), sizes, seed=self.config.seed, measured=config.tiny.measured_split)
+        balances = files.red_team_prompts(
+            config.red_team or folder / "red_team_attempts.jsonl",
+            (folder / "sl_prompts.jsonl", folder / "rl_prompts.jsonl"),
+            share=config.sl_share,
+            turns=config.red_team_turns,
+            limit=config.red_team_limit,
+            max_tokens=config.max_prompt_tokens,
+            tokenizer=self.tokenizer,
+            seed=self.config.seed,
+        )
+        return {"balances": balances | files.helpful_preferences(folder / "helpful-base", folder)}
+
+    def _sl_cai(self, folder: Path) -> Mapping[str, Any]:
+        """The helpful-only model answers, critiques and revises."""
+        config, balance = self.config.sl_cai, Balance()
+        with served(self.helpful_only, folder / "server.log", batch_size=config.batch_size) as client:
+            summary = ask(
+                generate_revisions(
+                    read_prompts(self._file(DATA, "sl_prompts.jsonl"), balance=balance, turns="all"),
+                    client,
+                    self.constitution,
+                    wording=self.wording,
+                    sampling=_sampling(config.decoding),
+                    out_path=folder / "revisions.jsonl",
+                    sft_path=folder / "sl_cai.jsonl",
+                    journal_path=folder / "revisions.journal.jsonl",
+                    keep_unrevised=config.keep_unrevised,
+                    options=RunOptions(seed=self.config.seed, resume=True),
+                    read=balance,
+                ),
+                client,
+            )
+        balances = files.sft_files(
+            folder / "sl_cai.jsonl",
+            self._file(DATA, "helpful_sft.jsonl"),
+            folder,
+            seq_length=self.config.sft.seq_length,
+            validation=config.validation_share,
+            tokenizer=self.tokenizer,
+            seed=self.config.seed,
+        )
+        return {"balances": balances, "generation": summary.to_dict()}
+
+    def _sft(self, folder: Path) -> Mapping[str, Any]:
+        """NeMo-Aligner's SFT of the helpful-only model on the revisions."""
+        overrides = (
+            f"model.restore_from_path={quoted(self.helpful_only)}",
+            f"model.data.train_ds.file_path={quoted(self._file(SL_CAI, 'train.jsonl'))}",
+            f"model.data.validation_ds.file_path={quoted(self._file(SL_CAI, 'validation.jsonl'))}",
+            f"model.data.train_ds.max_seq_length={self.config.sft.seq_length}",
+            *self._common(folder),
+            *self.config.sft.overrides,
+        )
+        launch.finish(launch.start("nemo_aligner_cai.training.sft", overrides, folder / "train.log"))
+        return self._take_model(folder, folder / "train")
+
+    def _rl_cai(self, folder: Path) -> Mapping[str, Any]:
+        """The SL-CAI model gives candidates, the helpful-only model judges them by the constitution."""
+        config, balance = self.config.rl_cai, Balance()
+        judge = MultipleChoice(
+            self.constitution, self.wording, seed=self.config.seed, pairs="all", margin=config.margin
+        )
+        with (
+            served(self._file(SFT, MODEL), folder / "policy.log", batch_size=config.batch_size) as policy,
+            served(self.helpful_only, folder / "judge.log", batch_size=config.batch_size) as judge_model,
+        ):
+            summary = ask(
+                generate_comparisons(
+                    read_prompts(self._file(DATA, "rl_prompts.jsonl"), balance=balance, turns="all"),
+                    policy,
+                    judge_model,
+                    judge,
+                    sampling=_sampling(config.decoding),
+                    temperatures=[config.decoding.temperature] * config.num_responses,
+                    out_path=folder / "comparisons.jsonl",
+                    journal_path=folder / "comparisons.journal.jsonl",
+                    options=RunOptions(seed=self.config.seed, resume=True),
+                    read=balance,
+                ),
+                policy,
+                judge_model,
+            )
+        balances = files.preference_files(
+            folder / "comparisons.jsonl",
+            self._file(DATA, "rl_prompts.jsonl"),
+            self.folder / DATA,
+            folder,
+            rm_seq_length=self.config.reward_model.seq_length,
+            ppo_seq_length=self.config.ppo.seq_length,
+            test_share=config.test_share,
+            tokenizer=self.tokenizer,
+            seed=self.config.seed,
+        )
+        return {"balances": balances, "generation": summary.to_dict()}
+
+    def _reward_model(self, folder: Path) -> Mapping[str, Any]:
+        """NeMo-Aligner's Bradley-Terry reward model on the blended comparisons."""
+        overrides = (
+            f"pretrained_checkpoint.restore_from_path={quoted(self._file(SFT, MODEL))}",
+            f"model.data.data_prefix={self._data_prefix('rm')}",
+            f"model.data.seq_length={self.config.reward_model.seq_length}",
+            f"++model.encoder_seq_length={self.config.reward_model.seq_length}",
+            *self._common(folder),
+            *self.config.reward_model.overrides,
+        )
+        launch.finish(launch.start("nemo_aligner_cai.training.reward_model", overrides, folder / "train.log"))
+        return self._take_model(folder, folder / "train")
+
+    def _ppo(self, folder: Path) -> Mapping[str, Any]:
+        """NeMo-Aligner's PPO: a critic server that is the reward model too, and the actor."""
+        port = free_port()
+        critic = (
+            f"pretrained_checkpoint.restore_from_path={quoted(self._file(REWARD_MODEL, MODEL))}",
+            f"trainer.ppo.port={port}",
+            f"++model.encoder_seq_length={self.config.ppo.seq_length}",
+            f"++model.seed={self.config.seed}",
+            f"exp_manager.explicit_log_dir={quoted(folder / 'critic')}",
+            *self.config.ppo.critic,
+        )
+        actor = (
+            f"pretrained_checkpoint.restore_from_path={quoted(self._file(SFT, MODEL))}",
+            f"model.data.data_prefix={self._data_prefix('ppo')}",
+            f"model.data.seq_length={self.config.ppo.seq_length}",
+            f"++model.encoder_seq_length={self.config.ppo.seq_length}",
+            f"remote_critic_rm.critic.ip={HOST}",
+            f"remote_critic_rm.critic.port={port}",
+            *self._common(folder),
+            *self.config.ppo.actor,
+        )
+        with launch.server(
+            "nemo_aligner_cai.training.critic_server", critic, folder / "critic.log", launch.critic_urls(HOST, port)
+        ):
+            launch.finish(launch.start("nemo_aligner_cai.training.ppo_actor", actor, folder / "train.log"))
+        return self._take_model(folder, folder / "train")
+
+    def _measure(self, folder: Path) -> Mapping[str, Any]:
+        """Ask the three models held-out prompts, and the oracle what their replies do."""
+        models = {
+            "helpful_only": self.helpful_only,
+            "sl_cai": self._file(SFT, MODEL),
+            "rl_cai": self._file(PPO, MODEL),
+        }
+        figures = measure.figures(
+            models, self._file(DATA, "measure.jsonl"), folder, config=self.config.measure, seed=self.config.seed
+        )
+        figures["judge"] = measure.judge_accuracy(self._file(RL_CAI, "comparisons.jsonl"))
+        figures["reward_model"] = measure.last_metrics(self.folder / REWARD_MODEL / "train")
+        write_json(folder / "figures.json", figures, overwrite=True)
+        return figures
+
+    def _file(self, step: str, name: str) -> Path:
+        return self.folder / step / name
+
+    def _common(self, folder: Path) -> tuple[str, ...]:
+        return (f"exp_manager.explicit_log_dir={quoted(folder / 'train')}", f"model.seed={self.config.seed}")
+
+    def _data_prefix(self, name: str) -> str:
+        train, test = (quoted(self._file(RL_CAI, f"{name}_{split}.jsonl")) for split in ("train", "test"))
+        return f"{{train: [{train}], validation: [{test}], test: [{test}]}}"
+
+    def _take_model(self, folder: Path, log_dir: Path) -> Mapping[str, Any]:
+        """Move the trainer's .nemo to the step's folder; its checkpoints have served their purpose."""
+        found = list((log_dir / "checkpoints").glob("*.nemo"))
+        if len(found) != 1:
+            raise CaiError(f"{log_dir}: one .nemo file was to be there after training, found {len(found)}")
+        found[0].replace(folder / MODEL)
+        shutil.rmtree(log_dir / "checkpoints")
+        return {"metrics": measure.last_metrics(log_dir)}
+
+
+def _sampling(decoding: Decoding) -> Sampling:
+    return Sampling(temperature=decoding.temperature, max_tokens=decoding.max_tokens)

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Make the tiny assistant: vocabulary, corpus and a Megatron GPT pretrained on it by the real NeMo stack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nemo_aligner_cai.constitution import Constitution, load_constitution
+from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import write_jsonl
+from nemo_aligner_cai.tiny import assistant
+from nemo_aligner_cai.tiny.corpus import CORPUS_WORDS, Corpus
+from nemo_aligner_cai.tiny.language import language
+from nemo_aligner_cai.tiny.tokenizer import write_tokenizer
+
+PRETRAINING = (
+    "model.num_layers=4",
+    "model.hidden_size=128",
+    "model.num_attention_heads=4",
+    "model.encoder_seq_length=256",
+    "model.micro_batch_size=8",
+    "model.global_batch_size=8",
+    "model.optim.lr=3e-3",
+    "model.optim.sched.min_lr=1e-4",
+    "trainer.max_steps=2500",
+)
+
+
+def vocabulary(constitution: Constitution) -> list[str]:
+    """Every word of the language, the constitution and the chat template, sorted."""
+    requests = [
+        text
+        for principle in constitution.principles
+        for text in (principle.critique_request, principle.revision_request, principle.judge_request or "")
+    ]
+    words = {word for text in (*requests, *CORPUS_WORDS) for word in text.split()}
+    return sorted(words | set(language().words()))
+
+
+def write_corpus(folder: Path, *, seed: int, documents: int) -> tuple[Path, Path]:
+    """Write ``tokenizer.model`` and ``corpus.jsonl``; returns their paths."""
+    constitution = load_constitution(assistant.CONSTITUTION)
+    tokenizer, corpus = folder / "tokenizer.model", folder / "corpus.jsonl"
+    write_tokenizer(tokenizer, vocabulary(constitution), overwrite=True)
+    conversations = Corpus(language(), constitution, seed).documents(documents)
+    write_jsonl(corpus, ({"text": NEMO_CHAT.render(c)} for c in conversations), overwrite=True)
+    return tokenizer, corpus
+
+
+def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Sequence[str] = ()) -> Path:
+    """Pretrain the assistant.
+
+    Args:
+        folder: gets ``assistant.nemo``, ``tokenizer.model``, ``corpus.jsonl`` and the training's log.
+        seed: of the corpus and of the weights.
+        documents: in the corpus, about 63 tokens each.
+        overrides: Hydra overrides put after :data:`PRETRAINING`.
+
+    Returns:
+        The path of ``assistant.nemo``.
+
+    Raises:
+        CaiError: the training failed; its log is beside the model.
+    """
+    from nemo_aligner_cai.training import pretrain, run
+
+    tokenizer, corpus = write_corpus(folder, seed=seed, documents=documents)
+    model = folder / "assistant.nemo"
+    model.unlink(missing_ok=True)
+    code = run.main(
+        pretrain.STAGE,
+        [
+            f"corpus.file={corpus}",
+            f"model.tokenizer.model={tokenizer}",
+            f"output={model}",
+            f"exp_manager.explicit_log_dir={folder / 'log'}",
+            f"model.seed={seed}",
+            *PRETRAINING,
+            *overrides,
+        ],
+    )
+    if code:
+        raise CaiError(f"pretraining the tiny assistant failed with exit code {code}; see {folder / 'log'}")
+    return model
