@@ -89,12 +89,15 @@ class NemoChatTemplate(ChatTemplate):
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The pieces as NeMo masks them where ``mask`` is "User"."""
-        segments = [Segment(self._system(conversation), trained=False)]
-        for position, turn in enumerate(conversation.turns):
-            segments += self._turn_segments(position, turn)
+        return [segment for group in self.segment_groups(conversation) for segment in group]
+
+    def segment_groups(self, conversation: Conversation) -> list[tuple[Segment, ...]]:
+        """The pieces of the header, of each turn, and of the end. NeMo counts the tokens of each group by itself."""
+        groups = [(Segment(self._system(conversation), trained=False),)]
+        groups += [self._turn_segments(position, turn) for position, turn in enumerate(conversation.turns)]
         if conversation.turns and conversation.turns[-1].role is Role.ASSISTANT:
-            segments.append(Segment(self.tokens.turn_start, trained=True))
-        return segments
+            groups.append((Segment(self.tokens.turn_start, trained=True),))
+        return groups
 
     def generation_prompt(self, conversation: Conversation, label: str | None = None) -> str:
         """The text that ends where the assistant is to speak.
@@ -179,22 +182,22 @@ class NemoChatTemplate(ChatTemplate):
             return text + self._label(turn.label)
         return text
 
-    def _turn_segments(self, position: int, turn: Message) -> list[Segment]:
+    def _turn_segments(self, position: int, turn: Message) -> tuple[Segment, ...]:
         # NeMo's rules: the first turn is context; a later user turn teaches only its first token, the end of the
         # reply before it; an assistant turn teaches its text, or its label alone where labels are predicted.
         header, body = self._header(turn.role), self._body(turn)
         predicts_label = self.label_type is LabelType.TEXT_TO_VALUE
         if turn.role is Role.USER:
             learnt = self.tokens.turn_start if position > 1 or (position == 1 and predicts_label) else ""
-            return [Segment(learnt, trained=True), Segment((header + body).removeprefix(learnt), trained=False)]
+            return Segment(learnt, trained=True), Segment((header + body).removeprefix(learnt), trained=False)
         if position == 0 and not predicts_label:
-            return [Segment(header + body, trained=False)]
+            return (Segment(header + body, trained=False),)
         context = ""
         if turn.label is not None and predicts_label:
             context = body[: -len(turn.label + self.tokens.end_of_name)]
         elif turn.label is not None and self.label_type is LabelType.VALUE_TO_TEXT:
             context = self._label(turn.label)
-        return [Segment(header + context, trained=False), Segment(body.removeprefix(context), trained=True)]
+        return Segment(header + context, trained=False), Segment(body.removeprefix(context), trained=True)
 
 
 NEMO_CHAT = NemoChatTemplate()

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`cai inspect FILE`: what is in a data file, in figures and in a few rows as the model will see them."""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, Role
+from nemo_aligner_cai.data.formats import FORMATS, detect_format, read_records
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored
+from nemo_aligner_cai.data.split import record_prompt_id
+from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.files import Balance, content_hash
+
+_BATCH = 512
+_BAR = 40
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai inspect`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("inspect", help="show what is in a data file")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--as", dest="format", choices=FORMATS, metavar="FORMAT", help="default: detected")
+    parser.add_argument("--tokenizer", help="count tokens with it; without, lengths are in characters")
+    parser.add_argument("--rows", type=int, default=2, help="how many records to show rendered (default: 2)")
+    parser.set_defaults(run=run)
+
+
+@dataclass
+class Statistics:
+    """What is counted over the records of a file."""
+
+    records: int = 0
+    turns: Counter[int] = field(default_factory=Counter[int])
+    datasets: Counter[str] = field(default_factory=Counter[str])
+    verdicts: Counter[str] = field(default_factory=Counter[str])
+    lengths: Counter[int] = field(default_factory=Counter[int])
+    """Records by the length of their longest text, in tokens or characters."""
+    prompts: set[str] = field(default_factory=set[str])
+    distinct: set[str] = field(default_factory=set[str])
+
+    def add(self, record: Record) -> None:
+        """Count a record, but for its length."""
+        self.records += 1
+        self.turns[len(conversations_of(record)[0].turns)] += 1
+        self.datasets[record.dataset or "(no origin)"] += 1
+        self.prompts.add(record_prompt_id(record))
+        self.distinct.add(content_hash([conversation.to_messages() for conversation in conversations_of(record)]))
+        if isinstance(record, Rated):
+            self.verdicts["good" if record.good else "bad"] += 1
+
+
+def conversations_of(record: Record) -> list[Conversation]:
+    """The whole conversations of a record: two for a comparison, the chosen one first."""
+    match record:
+        case Chat() | Scored():
+            return [record.conversation]
+        case PromptOnly():
+            return [record.prompt]
+        case Rated():
+            return [record.prompt.with_turn(Role.ASSISTANT, record.reply)]
+        case Comparison():
+            return [record.prompt.with_turn(Role.ASSISTANT, reply) for reply in (record.chosen, record.rejected)]
+
+
+def collect(
+    records: Iterable[Record], *, tokenizer: Tokenizer | None = None, template: NemoChatTemplate = NEMO_CHAT
+) -> Statistics:
+    """Count over all records; lengths are those of the rendered texts."""
+    statistics = Statistics()
+    stream = iter(records)
+    while batch := list(islice(stream, _BATCH)):
+        texts = [
+            [render(conversation, _template_of(record, template)) for conversation in conversations_of(record)]
+            for record in batch
+        ]
+        flat = [text for group in texts for text in group]
+        lengths = iter([len(ids) for ids in tokenizer.encode(flat)] if tokenizer else [len(text) for text in flat])
+        for record, group in zip(batch, texts, strict=True):
+            statistics.add(record)
+            statistics.lengths[max(islice(lengths, len(group)))] += 1
+    return statistics
+
+
+def _template_of(record: Record, template: NemoChatTemplate) -> NemoChatTemplate:
+    return replace(template, label_type=record.label_type) if isinstance(record, Chat) else template
+
+
+def render(conversation: Conversation, template: NemoChatTemplate) -> str:
+    """As SFT sees it, or as PPO does where the assistant is to speak."""
+    if conversation.turns and conversation.turns[-1].role is Role.USER:
+        return template.generation_prompt(conversation)
+    return template.render(conversation)
+
+
+def coloured(conversation: Conversation, template: NemoChatTemplate) -> Text:
+    """The rendered text, with what SFT learns in green and the rest dim; line ends are shown."""
+    if conversation.turns and conversation.turns[-1].role is Role.USER:
+        return Text(_visible(template.generation_prompt(conversation)), style="dim")
+    pieces = [
+        (_visible(segment.text), "green" if segment.trained else "dim") for segment in template.segments(conversation)
+    ]
+    return Text.assemble(*pieces)
+
+
+def _visible(text: str) -> str:
+    # Data is untrusted: an escape sequence in it must not reach the terminal.
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text).replace("\n", "⏎\n")
+
+
+def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]:
+    """("from-to", records) in up to `buckets` equal steps from the shortest to the longest."""
+    if not lengths:
+        return []
+    low, high = min(lengths), max(lengths)
+    step = max(1, -(-(high - low + 1) // buckets))
+    counts = Counter((length - low) // step for length in lengths.elements())
+    return [
+        (f"{low + index * step}-{low + (index + 1) * step - 1}", counts[index])
+        for index in range((high - low) // step + 1)
+    ]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the statistics and the first records; raises UsageError and FormatError as `read_records` does."""
+    console = Console(highlight=False)
+    name = args.format or detect_format(args.file)
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
+    balance = Balance()
+    statistics = collect(read_records(args.file, name, balance=balance), tokenizer=tokenizer)
+    console.print(_summary(args.file, name, balance, statistics))
+    _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")
+    for number, record in enumerate(islice(read_records(args.file, name, balance=Balance()), args.rows), start=1):
+        for title, conversation in zip(("", " (rejected)"), conversations_of(record), strict=False):
+            console.rule(f"record {number}{title}", align="left", style="dim")
+            console.print(coloured(conversation, _template_of(record, NEMO_CHAT)), soft_wrap=True)
+    return 0
+
+
+def _summary(file: str, name: str, balance: Balance, statistics: Statistics) -> Table:
+    table = Table(box=None, show_header=False, title=f"{file}: {name}", title_justify="left")
+    table.add_row("rows", str(balance))
+    table.add_row("records", str(statistics.records))
+    table.add_row("different prompts", str(len(statistics.prompts)))
+    table.add_row("repeated records", str(statistics.records - len(statistics.distinct)))
+    table.add_row("turns", _counts(statistics.turns))
+    table.add_row("origins", _counts(statistics.datasets))
+    if statistics.verdicts:
+        table.add_row("verdicts", _counts(statistics.verdicts))
+    return table
+
+
+def _counts(counter: Counter[Any]) -> str:
+    return ", ".join(f"{key}: {count}" for key, count in sorted(counter.items()))
+
+
+def _print_histogram(console: Console, lengths: Counter[int], unit: str) -> None:
+    rows = histogram(lengths)
+    most = max((count for _, count in rows), default=1)
+    width = max((len(label) for label, _ in rows), default=0)
+    for label, count in rows:
+        bar = "█" * round(_BAR * count / most)
+        console.print(f"{label:>{width}} {unit}  {bar} {count}", markup=False)

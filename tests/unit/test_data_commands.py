@@ -1,0 +1,118 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.commands import convert, inspect_data, validate
+from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.data.formats import comparison_rows, sft_row
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.files import write_jsonl
+
+
+def call(*args: object) -> int:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    for command in (validate, convert, inspect_data):
+        command.add_parser(subparsers)
+    parsed = parser.parse_args([str(arg) for arg in args])
+    return parsed.run(parsed)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        row
+        for question in ("Q", "Q", "R\x1b[31m")
+        for row in comparison_rows(Conversation.of_user(question), chosen="A" * 50, rejected="B", dataset="hh")
+    ]
+    write_jsonl(path, rows)
+    return path
+
+
+def test_validate_names_format_and_rows(pairs: Path, capsys: pytest.CaptureFixture[str]):
+    assert call("validate", pairs) == 0
+    assert capsys.readouterr().out == f"{pairs}: rm-comparisons, 6 rows, all of them valid\n"
+
+
+def test_validate_stops_at_the_first_wrong_row(tmp_path: Path, pairs: Path):
+    pairs.write_bytes(b"".join(pairs.read_bytes().splitlines(keepends=True)[1:]))
+    with pytest.raises(FormatError, match=f"{pairs}:"):
+        call("validate", pairs)
+    with pytest.raises(UsageError, match="belong together"):
+        call("validate", pairs, "--seq-length", 10)
+
+
+def test_validate_predicts_what_the_trainer_will_use(
+    pairs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    class Letters:
+        def encode(self, texts: list[str]) -> list[list[int]]:
+            return [[0] * len(text) for text in texts]
+
+    monkeypatch.setattr(validate, "load_tokenizer", lambda path: Letters())
+    assert call("validate", pairs, "--tokenizer", "x", "--seq-length", 1000) == 0
+    assert "3 of 3 records are used" in capsys.readouterr().out
+    assert call("validate", pairs, "--tokenizer", "x", "--seq-length", 125) == 1
+    captured = capsys.readouterr()
+    assert "2 of 3 records are used: 1 are longer than 125 tokens, the first is record 3" in captured.out
+    assert "leave them out" in captured.err
+
+
+def test_convert_says_where_the_rows_went(tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]):
+    target = tmp_path / "out.jsonl"
+    assert call("convert", pairs, target, "--to", "messages") == 0
+    assert capsys.readouterr().out == f"{target}: messages; 6 rows in = 6 written + 0 left out\n"
+    assert json.loads(target.read_text().splitlines()[0])["messages"][0] == {"role": "user", "content": "Q"}
+    with pytest.raises(UsageError, match="already exists"):
+        call("convert", pairs, target, "--to", "messages")
+
+
+def test_inspect_shows_figures_and_rows(pairs: Path, capsys: pytest.CaptureFixture[str]):
+    assert call("inspect", pairs, "--rows", 3) == 0
+    out = capsys.readouterr().out
+    assert "rm-comparisons" in out
+    for name, value in (("records", "3"), ("different prompts", "2"), ("repeated records", "1"), ("origins", "hh: 3")):
+        assert any(line.split(name, 1)[1].strip() == value for line in out.splitlines() if name in line), name
+    assert "record 3 (rejected)" in out
+    assert "<extra_id_1>User⏎" in out
+    # What a row says to a terminal is shown, not sent.
+    assert "\x1b" not in out and "R\\x1b[31m" in out
+
+
+def test_inspect_colours_what_is_learnt():
+    conversation = Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A")
+    text = inspect_data.coloured(conversation, inspect_data.NEMO_CHAT)
+    learnt = [text.plain[span.start : span.end] for span in text.spans if span.style == "green"]
+    assert "".join(learnt) == "A⏎\n<extra_id_1>"
+
+
+def test_histogram_counts_every_record():
+    rows = inspect_data.histogram(Counter({3: 2, 10: 1, 100: 4}))
+    assert sum(count for _, count in rows) == 7
+    assert rows[0] == ("3-12", 3) and rows[-1] == ("93-102", 4)
+    assert inspect_data.histogram(Counter({5: 2})) == [("5-5", 2)]
+    assert inspect_data.histogram(Counter()) == []
+
+
+def test_inspect_reads_sft_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "sft.jsonl"
+    write_jsonl(path, [sft_row(Conversation.of_user("Q", system="S").with_turn(Role.ASSISTANT, "A"))])
+    assert call("inspect", path) == 0
+    assert "<extra_id_0>System⏎\nS⏎" in capsys.readouterr().out

@@ -1,0 +1,148 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, LabelType, NemoChatTemplate, Role
+from nemo_aligner_cai.data.formats import read_records, write_records
+from nemo_aligner_cai.data.formats_nemo import sft_text
+from nemo_aligner_cai.data.length import LIMITS, drop_long, filter_file, predict_use, texts_of
+from nemo_aligner_cai.data.mask import loss_mask
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly
+from nemo_aligner_cai.data.tokenizer import load_tokenizer
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Balance, read_jsonl
+
+
+class Letters:
+    """One token a letter."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[ord(letter) for letter in text] for text in texts]
+
+
+def chat(reply: str, dataset: str | None = None) -> Chat:
+    return Chat(Conversation.of_user("Q").with_turn(Role.ASSISTANT, reply), dataset)
+
+
+FRAME = len(NEMO_CHAT.render(chat("").conversation))
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_trainer_has_its_limit(name: str):
+    limits = {"sft-chat": 101, "dpo": 101, "rm-comparisons": 100, "rm-regression": 100, "kto": 100, "ppo-prompts": 50}
+    assert LIMITS[name](100) == limits[name]
+
+
+def test_predicts_what_is_cut_and_leaves_it_out(tmp_path: Path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    fits, cut = chat("x" * (101 - FRAME), "a"), chat("x" * (102 - FRAME), "b")
+    write_records(source, [fits, cut, fits, cut], "sft-chat")
+    use = filter_file(source, target, "sft-chat", tokenizer=Letters(), seq_length=100)
+    assert (use.records, use.used, use.too_long, use.longest) == (4, 2, [2, 4], 102)
+    assert use.lengths == {101: 2, 102: 2}
+    assert "2 of 4 records are used: 2 are longer than 101 tokens, the first is record 2" in str(use)
+    kept = [row for _, row in read_jsonl(target)]
+    assert kept == [row for _, row in read_jsonl(source) if row["dataset"] == "a"]
+    again = predict_use(target, "sft-chat", tokenizer=Letters(), seq_length=100)
+    assert (again.used, again.too_long) == (2, [])
+
+
+def test_a_comparison_goes_as_one_when_either_reply_is_too_long(tmp_path: Path):
+    path, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    prompt = Conversation.of_user("Q")
+    pairs = [Comparison(prompt, "a", "b"), Comparison(prompt, "a", "b" * 100), Comparison(prompt, "a" * 100, "b")]
+    write_records(path, pairs, "rm-comparisons")
+    balance = Balance()
+    options = {"tokenizer": Letters(), "seq_length": 100}
+    records = read_records(path, "rm-comparisons", balance=Balance())
+    assert list(drop_long(records, "rm-comparisons", balance=balance, **options)) == pairs[:1]
+    assert balance.left_out == {"longer than 100 tokens": 2}
+    balance.check()
+    assert filter_file(path, target, "rm-comparisons", **options).too_long == [2, 3]
+    assert [record for record in read_records(target, balance=Balance())] == pairs[:1]
+
+
+def test_the_texts_are_those_that_the_trainers_tokenize():
+    prompt = Conversation.of_user("Q")
+    whole = NEMO_CHAT.render(prompt.with_turn(Role.ASSISTANT, "A"))
+    assert texts_of(Comparison(prompt, "A", "B"), "dpo")[0] == whole
+    assert texts_of(Comparison(prompt, "A", "B"), "rm-comparisons")[0] == whole
+    assert texts_of(PromptOnly(prompt), "ppo-prompts") == (NEMO_CHAT.generation_prompt(prompt),)
+    assert texts_of(chat("A"), "sft-chat") == (whole,)
+    masked = Chat(chat("A").conversation, mask="Assistant")
+    assert sft_text(masked, NEMO_CHAT) == whole.removesuffix("<extra_id_1>")
+
+
+def test_limits_that_make_no_sense_are_refused(tmp_path: Path):
+    path = tmp_path / "in.jsonl"
+    write_records(path, [chat("A")], "sft-chat")
+    with pytest.raises(UsageError, match="token limits are known for sft-chat"):
+        predict_use(path, "messages", tokenizer=Letters(), seq_length=10)
+    with pytest.raises(UsageError, match="--seq-length must be at least 2"):
+        predict_use(path, "ppo-prompts", tokenizer=Letters(), seq_length=1)
+
+
+def test_the_mask_covers_replies_and_the_token_that_ends_them():
+    conversation = chat("A1").conversation.with_turn(Role.USER, "Q2").with_turn(Role.ASSISTANT, "A2")
+    trained = loss_mask(conversation, NEMO_CHAT, Letters())
+    learnt = "".join(chr(token) if kept else "·" for token, kept in zip(trained.ids, trained.mask, strict=True))
+    assert [part for part in learnt.split("·") if part] == ["A1\n<extra_id_1>", "A2\n<extra_id_1>"]
+
+
+def test_the_mask_follows_labels():
+    conversation = Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A", label="quality:4")
+    for label_type, learnt in ((LabelType.VALUE_TO_TEXT, "A\n<extra_id_1>"), (LabelType.TEXT_TO_VALUE, "quality:4\n")):
+        template = NemoChatTemplate(label_type=label_type)
+        trained = loss_mask(conversation, template, Letters())
+        text = "".join(chr(token) for token, kept in zip(trained.ids, trained.mask, strict=True) if kept)
+        assert text.removesuffix("<extra_id_1>") == learnt.removesuffix("<extra_id_1>")
+
+
+def test_loads_sentencepiece_and_hugging_face_tokenizers(tmp_path: Path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    tokenizers = pytest.importorskip("tokenizers")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the door is open", "a house"] * 20),
+        model_writer=model,
+        vocab_size=300,
+        model_type="bpe",
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
+    (ids,) = load_tokenizer(tmp_path / "tokenizer.model").encode(["the door"])
+    assert load_tokenizer(tmp_path).encode(["the door", "a"])[0] == ids
+    fast = tokenizers.Tokenizer(tokenizers.models.BPE())
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.train_from_iterator(["the door is open"], tokenizers.trainers.BpeTrainer(vocab_size=300))
+    (tmp_path / "hf").mkdir()
+    fast.save(str(tmp_path / "hf" / "tokenizer.json"))
+    assert load_tokenizer(tmp_path / "hf").encode(["the door"]) == [fast.encode("the door").ids]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, name: str):
+    pytest.importorskip("sentencepiece")
+    pytest.importorskip("tokenizers")
+    (tmp_path / name).write_bytes(json.dumps({"a": 1}).encode())
+    with pytest.raises(UsageError, match="is not a"):
+        load_tokenizer(tmp_path / name)
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_tokenizer(tmp_path / "nowhere")
