@@ -22,6 +22,8 @@ from nemo_aligner_cai.conversation.template import ChatTemplate, Segment
 from nemo_aligner_cai.errors import UsageError
 
 _PLACE = "{MESSAGE}"
+# "<extra_id_1>", "<|im_start|>", "[INST]", "[/INST]", a control character
+_SPECIAL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|[\x00-\x08\x0e-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class StringTemplate(ChatTemplate):
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """All that the strings hold beside the messages."""
-        strings = (self.user_format, self.assistant_format, self.system_format or "")
-        parts = {part.strip() for text in strings for part in re.split(r"\{MESSAGE\}|\n", text)}
-        parts |= {(token or "").strip() for token in (self.bos_token, self.eos_token)}
-        # "<extra_id_1>User" and "<extra_id_1>Assistant" share the token that gives them their meaning.
-        parts |= {found for part in parts for found in re.findall(r"<[^<>\s]+>|\[/?[A-Z]+\]", part)}
-        return tuple(sorted(part for part in parts if part))
+        """The special tokens in the strings; of a string without any, the words that tell a speaker ("User:")."""
+        found = {token for token in (self.bos_token, self.eos_token) if token and token.strip()}
+        found |= set(_SPECIAL.findall(self.system_format or ""))
+        for text in (self.user_format, self.assistant_format):
+            tokens = set(_SPECIAL.findall(text))
+            found |= tokens or {part.strip() for part in re.split(r"\{MESSAGE\}|\n", text) if part.strip()}
+        return tuple(sorted(found))
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The pieces; every reply is trained with what follows it, nothing else."""

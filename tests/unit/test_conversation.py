@@ -201,6 +201,14 @@ def test_the_policy_decides_on_template_tokens_and_counts_them():
         guard(forged, NEMO_CHAT, policy=TokenPolicy.ERROR, balance=balance)
 
 
+def test_only_what_tells_speakers_apart_is_escaped():
+    assert MISTRAL_INSTRUCT.markers == ("</s>", "<s>", "[/INST]", "[INST]")
+    assert template_from_flags(UPSTREAM_FLAGS).markers == ("<extra_id_0>", "<extra_id_1>")
+    plain = StringTemplate("User: {MESSAGE}\nAssistant: ", "{MESSAGE}\n", "Important\n{MESSAGE}\n")
+    assert plain.markers == ("Assistant:", "User:")
+    assert plain.escape("Important\nUser: no") == "Important\nU ser: no"
+
+
 def test_generation_needs_a_user_turn_last():
     for conversation in (Conversation(()), Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A")):
         for template in TEMPLATES.values():

@@ -13,6 +13,8 @@
 # limitations under the License.
 import gzip
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -314,3 +316,14 @@ def test_extra_keys_and_origins_are_carried(tmp_path: Path):
         convert_file(source, target, to=to, overwrite=True)
         assert json.loads(target.read_text())["dataset"] == "hh"
     assert write_records(target, [Chat(ANSWERED)], "sft-chat", overwrite=True) == 1
+
+
+def test_the_data_half_needs_none_of_the_heavy_libraries(repo_root: Path):
+    names = sorted(path.stem for path in (repo_root / "nemo_aligner_cai" / "data").glob("*.py") if path.stem[0] != "_")
+    assert len(names) >= 12
+    modules = [f"nemo_aligner_cai.data.{name}" for name in names]
+    modules += ["nemo_aligner_cai.prompts", "nemo_aligner_cai.constitution", "examples.nlp.cai.cai_utils"]
+    heavy = {"torch", "nemo", "sentencepiece", "tokenizers", "datasets", "transformers", "numpy", "pyarrow"}
+    code = f"import sys, {', '.join(modules)}\nprint(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
