@@ -112,7 +112,10 @@ class Judgement:
 class Judge(Protocol):
     """A strategy: pure functions of a case and of the judge model's completions."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As it is chosen on the command line."""
+        ...
 
     def questions(self, case: Case) -> list[Question]:
         """What to ask about a case."""

@@ -45,6 +45,7 @@ class RunOptions:
         max_dropped: the share of records that may be left out by faults without failing the run.
         window: records under way at once; None derives it from the clients.
         progress: show a bar or log lines.
+        total: the number of prompts, for the bar, where it is known.
     """
 
     seed: int = 1234
@@ -53,6 +54,7 @@ class RunOptions:
     max_dropped: float = 0.01
     window: int | None = None
     progress: bool = True
+    total: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ async def run_stage(
     for output in outputs:
         refuse_existing(output.path, overwrite=replace)
     journal = Journal.open(journal_path, resume=options.resume, overwrite=options.overwrite)
-    progress = show_progress(title) if options.progress else None
+    progress = show_progress(title, options.total) if options.progress else None
     engine = Engine(seed=options.seed, journal=journal, window=options.window, progress=progress)
     summary = Summary()
     started = time.monotonic()

@@ -31,7 +31,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation
+from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
@@ -118,6 +118,23 @@ class NemoServerClient:
 
     async def complete_batch(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
         """See `BatchClient`. A batch that the server cannot digest is halved until the culprit stands alone."""
+        if self._server_template:
+            return await self._by_roles(requests, seed)
+        return await self._send(requests, seed)
+
+    async def _by_roles(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
+        """The server renders only conversations of the same roles together; the others get batches of their own."""
+        groups: dict[tuple[Role, ...], list[int]] = {}
+        for place, request in enumerate(requests):
+            groups.setdefault(tuple(message.role for message in request.conversation.messages), []).append(place)
+        answers: dict[int, Completion | CallFailed] = {}
+        for number, places in enumerate(groups.values()):
+            group_seed = _part_seed(seed, f"roles {number}") if number else seed
+            completions = await self._send([requests[place] for place in places], group_seed)
+            answers.update(zip(places, completions, strict=True))
+        return [answers[place] for place in range(len(requests))]
+
+    async def _send(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
         try:
             completions = await self._transport.send(
                 self._body(requests, seed),
@@ -131,8 +148,8 @@ class NemoServerClient:
                 return [failure] * len(requests)
             middle = len(requests) // 2
             # One after the other: the same seeds for the same halves, whatever else is on its way.
-            first = await self.complete_batch(requests[:middle], _half_seed(seed, "first"))
-            return first + await self.complete_batch(requests[middle:], _half_seed(seed, "second"))
+            first = await self._send(requests[:middle], _part_seed(seed, "first"))
+            return first + await self._send(requests[middle:], _part_seed(seed, "second"))
         for completion in completions:
             self.stats.count(completion)
         return list(completions)
@@ -172,8 +189,6 @@ class NemoServerClient:
         conversations = [request.conversation for request in requests]
         if any(request.choices for request in requests):
             raise UsageError("choices cannot be scored with the server's chat template; give the template's strings")
-        if len({tuple(m.role for m in conversation.messages) for conversation in conversations}) != 1:
-            raise UsageError("conversations of one batch must have the same roles for the server's chat template")
         return [
             {"role": [m.role.speaker for m in column], "content": [m.content for m in column]}
             for column in zip(*(conversation.messages for conversation in conversations), strict=True)
@@ -231,7 +246,8 @@ class NemoServerClient:
         return sentence.split(header, count)[-1]
 
 
-def _half_seed(seed: int | None, half: str) -> int | None:
+def _part_seed(seed: int | None, part: str) -> int | None:
+    """The seed of a part of a batch."""
     if seed is None:
         return None
-    return int.from_bytes(hashlib.sha256(f"{seed} {half}".encode()).digest()[:4], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed} {part}".encode()).digest()[:4], "big")

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the two generation scripts have in common: upstream's inference and template flags, and how a run is driven."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from nemo_aligner_cai.conversation import ChatTemplate
+from nemo_aligner_cai.conversation.strings import unescape
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.generate.engine import Engine, HasId, Step
+from nemo_aligner_cai.generate.stage import RunOptions
+from nemo_aligner_cai.models import (
+    ModelClient,
+    NemoServerClient,
+    OpenAIClient,
+    Patience,
+    Sampling,
+    ScriptedClient,
+    key_from_environment,
+)
+from nemo_aligner_cai.models.nemo_server import MOST_SENTENCES
+from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
+
+_log = logging.getLogger(__name__)
+_TRUTH = ("True", "False")
+R = TypeVar("R", bound=HasId)
+
+
+def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    """Upstream's flags for NeMo's server, with the script's own defaults."""
+    group = parser.add_argument_group("inference", "NeMo's text-generation server and how it samples")
+    group.add_argument("--add_bos", choices=_TRUTH, default="False")
+    group.add_argument("--top_k", type=int, default=defaults["top_k"])
+    group.add_argument("--top_p", type=float, default=defaults["top_p"])
+    group.add_argument(
+        "--all_probs", choices=_TRUTH, default="False", help="accepted as upstream has it; nothing here needs them"
+    )
+    group.add_argument("--repetition_penalty", type=float, default=defaults["repetition_penalty"])
+    group.add_argument("--min_tokens_to_generate", type=int, default=1)
+    group.add_argument("--temperature", type=float, default=1.0)
+    group.add_argument("--greedy", choices=_TRUTH, default=defaults["greedy"])
+    group.add_argument("--tokens_to_generate", type=int, default=1024)
+    group.add_argument("--end_strings", nargs="*", default=defaults["end_strings"])
+    group.add_argument("--port", type=int, default=5656)
+    group.add_argument("--host", default="localhost")
+
+
+def add_template_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, str | None]) -> Any:
+    """Upstream's seven flags for the chat template; returns their group."""
+    group = parser.add_argument_group("prompt_template", "the chat template; {MESSAGE} stands for a message")
+    for name, default in defaults.items():
+        group.add_argument(f"--{name}", default=default)
+    return group
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """What upstream does not have: other servers, resuming, limits, and looking before paying."""
+    group = parser.add_argument_group("server", "an OpenAI-compatible server in place of --host and --port")
+    group.add_argument(
+        "--model-url", action="append", metavar="URL", help="its address; give several for equal servers of one model"
+    )
+    group.add_argument("--model", help="the model's name there; for NeMo's server, a name that tells models apart")
+    group.add_argument("--api-key-env", metavar="NAME", help="environment variable with the API key of --model-url")
+    group.add_argument("--concurrency", type=int, default=64, help="requests in flight at once (default: 64)")
+    group = parser.add_argument_group("run")
+    group.add_argument("--resume", action="store_true", help="go on from the journal; no finished call is repeated")
+    group.add_argument("--overwrite", action="store_true", help="start anew and replace existing outputs")
+    group.add_argument("--request-timeout", type=float, default=600.0, metavar="SECONDS", help="default: 600")
+    group.add_argument(
+        "--max-dropped",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="share of the prompts that may be left out by faults (default: 0.01); more ends with exit code 1",
+    )
+    group.add_argument("--turns", choices=["first", "all"], default="first", help="of multi-turn red-team dialogues")
+    group.add_argument(
+        "--dry-run", action="store_true", help="go through everything with a scripted model, keep nothing"
+    )
+    group.add_argument(
+        "--preview", type=int, metavar="N", help="show what the first N prompts' calls look like, and stop"
+    )
+
+
+def sampling_of(args: argparse.Namespace) -> Sampling:
+    """The sampling that the inference flags describe; raises UsageError for values that no server takes."""
+    return Sampling(
+        temperature=args.temperature,
+        top_p=args.top_p,
+        top_k=args.top_k,
+        max_tokens=args.tokens_to_generate,
+        min_tokens=min(args.min_tokens_to_generate, args.tokens_to_generate),
+        repetition_penalty=args.repetition_penalty,
+        greedy=args.greedy == "True",
+        stop=tuple(unescape(text) for text in args.end_strings or ()),
+    )
+
+
+def options_of(args: argparse.Namespace, total: int) -> RunOptions:
+    """The run's options; raises UsageError where they contradict each other."""
+    if args.resume and args.overwrite:
+        raise UsageError("--resume goes on and --overwrite starts anew: give one of them")
+    if not 0.0 <= args.max_dropped <= 1.0:
+        raise UsageError(f"--max-dropped must be a share between 0 and 1, it is {args.max_dropped}")
+    return RunOptions(
+        seed=args.seed, resume=args.resume, overwrite=args.overwrite, max_dropped=args.max_dropped, total=total
+    )
+
+
+def model_client(
+    args: argparse.Namespace, template: ChatTemplate, *, batch_size: int, server_template: bool = False
+) -> ModelClient:
+    """The client of the model that is sampled from."""
+    if args.dry_run:
+        return ScriptedClient()
+    patience = Patience(timeout=_positive("--request-timeout", args.request_timeout))
+    if args.model_url:
+        if not args.model:
+            raise UsageError("--model-url needs --model, the model's name on that server")
+        return OpenAIClient(
+            args.model_url,
+            args.model,
+            key=named_key(args.api_key_env),
+            concurrency=int(_positive("--concurrency", args.concurrency)),
+            patience=patience,
+        )
+    if batch_size > MOST_SENTENCES:
+        _log.warning("NeMo's server takes at most %d sentences at a time, not %d", MOST_SENTENCES, batch_size)
+    return NemoServerClient(
+        args.host,
+        args.port,
+        model=args.model or "nemo",
+        template=template,
+        batch_size=min(batch_size, MOST_SENTENCES),
+        add_bos=args.add_bos == "True",
+        server_template=server_template,
+        patience=patience,
+    )
+
+
+def _positive(flag: str, value: float) -> float:
+    if value <= 0:
+        raise UsageError(f"{flag} must be positive, it is {value}")
+    return value
+
+
+def named_key(variable: str | None) -> str | None:
+    """The API key in an environment variable, None where none is named; raises UsageError where it is not set."""
+    if variable is None:
+        return None
+    key = key_from_environment(variable)
+    if key is None:
+        raise UsageError(f"the environment variable {variable} with the API key is not set")
+    return key
+
+
+def count_prompts(path: str, turns: Turns, limit: int | None) -> int:
+    """How many prompts a file has; raises for what is wrong in it, before anything is paid for."""
+    balance = Balance()
+    count = sum(1 for _ in read_prompts(path, balance=balance, turns=turns, limit=limit))
+    if not count:
+        raise UsageError(f"{path}: no usable prompt: {balance}")
+    return count
+
+
+async def preview(
+    records: Sequence[R], steps_for: Callable[[ModelClient], Sequence[Step[R]]], template: ChatTemplate
+) -> str:
+    """What is sent for some records, as text, with a scripted model's replies."""
+    client = ScriptedClient()
+    shown: list[str] = []
+    for record in records:
+        client.requests.clear()
+        await Engine(seed=0).run([record], steps_for(client), lambda outcome: None)
+        for number, request in enumerate(client.requests, start=1):
+            shown.append(f"===== prompt {record.id}, call {number} of {len(client.requests)}")
+            shown.append(template.generation_prompt(request.conversation) + " | ".join(request.choices))
+    return "\n".join(shown) + "\n"
+
+
+def first_prompts(path: str, turns: Turns, count: int) -> list[Prompt]:
+    """The first prompts of a file; raises UsageError unless `count` is positive."""
+    return list(read_prompts(path, balance=Balance(), turns=turns, limit=count))
+
+
+def flags_for_manifest(args: argparse.Namespace) -> dict[str, Any]:
+    """All flags but the secret ones."""
+    return {name: value for name, value in sorted(vars(args).items()) if name != "ngc_api_key"}
+
+
+def run_script(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a script's work; returns the exit code, and shows an error as one line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return run(args)
+    except CaiError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command with --resume goes on from here\n")
+        return 130

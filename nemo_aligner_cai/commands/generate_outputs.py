@@ -1,0 +1,201 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""The files that PPO and the reward model train on, out of RL-CAI comparisons: split by prompt, rendered, blended.
+
+Input:  rows of `generate.comparisons` (a prompt and its pairs)
+Output: {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"} per prompt, and per pair a
+        line of the chosen and a line of the rejected answer, each ending as SFT taught it
+"""
+
+import ast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role, StringTemplate
+from nemo_aligner_cai.data.blend import blend_files
+from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.data.split import Splits, assign_splits, split_counts
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import PathLike, read_jsonl, refuse_existing, require_file, write_jsonl
+from nemo_aligner_cai.generate.comparisons import prompt_of_row
+from nemo_aligner_cai.generate.seeds import generator
+
+KINDS = {"prompts": "ppo-prompts", "comparisons": "rm-comparisons"}
+"""Upstream's words for the two kinds of file, and our names of their formats."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Blending:
+    """What --blend-with says: a name, and files by split and kind."""
+
+    name: str
+    files: Mapping[str, Mapping[str, Sequence[Path]]]
+
+    @classmethod
+    def parse(cls, text: str, splits: Splits) -> "Blending":
+        """Read the flag and check its files.
+
+        Raises:
+            UsageError: it is not as the message says, a file cannot be read, or a row in it is wrong.
+        """
+        form = "{'name': NAME, SPLIT: {'prompts': [FILES], 'comparisons': [FILES]}, ...}"
+        try:
+            value: Any = ast.literal_eval(text)
+        except (ValueError, SyntaxError) as error:
+            raise UsageError(f"--blend-with must look like {form}") from error
+        if not isinstance(value, dict):
+            raise UsageError(f"--blend-with must look like {form}")
+        entries = cast(dict[str, Any], value)
+        name = entries.pop("name", None)
+        if not isinstance(name, str) or not name or "/" in name:
+            raise UsageError("--blend-with needs a 'name', which becomes part of the file names")
+        if set(entries) != set(splits):
+            raise UsageError(
+                f"--blend-with needs the splits {', '.join(splits)}; it has {', '.join(entries) or 'none'}"
+            )
+        files = {split: {kind: _files(entry, split, kind) for kind in KINDS} for split, entry in entries.items()}
+        return cls(name, files)
+
+
+def _files(entry: Any, split: str, kind: str) -> list[Path]:
+    listed: Any = cast(dict[str, Any], entry).get(kind) if isinstance(entry, dict) else None
+    if isinstance(listed, str):
+        listed = [listed]
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in cast(list[Any], listed)):
+        raise UsageError(f"--blend-with: {split!r} needs the key {kind!r} with a list of files")
+    paths = [require_file(item) for item in cast(list[str], listed)]
+    for path in paths:
+        validate_file(path, KINDS[kind])
+    return paths
+
+
+@dataclass(frozen=True)
+class PreferenceFiles:
+    """Every file of an RL-CAI run, under upstream's names where upstream has them."""
+
+    folder: Path
+    prefix: str
+    splits: Splits
+    blending: Blending | None
+    template: StringTemplate
+    legacy_eot: bool
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where rendered text would not fit to what it is blended with."""
+        example = Conversation.of_user("a").with_turn(Role.ASSISTANT, "b")
+        if self.blending and (self.legacy_eot or self._render(example) != NEMO_CHAT.render(example)):
+            raise UsageError("--blend-with needs NeMo's chat template, and no --legacy-eot: one file, one template")
+
+    @property
+    def comparisons(self) -> Path:
+        """The raw rows."""
+        return self.folder / "cai_comparisons.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        """The journal."""
+        return self.folder / "cai_comparisons.journal.jsonl"
+
+    @property
+    def candidate_dataset(self) -> Path:
+        """All candidates, in upstream's form."""
+        return self.folder / "cai_candidate_dataset.json"
+
+    @property
+    def preference_dataset(self) -> Path:
+        """All preferences, in upstream's form."""
+        return self.folder / "cai_preference_dataset.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Flags and counts."""
+        return self.folder / "cai_manifest.json"
+
+    def of(self, split: str, kind: str) -> Path:
+        """A split's file of a kind."""
+        start = f"{self.prefix}_" if self.prefix else ""
+        return self.folder / f"{start}{split}_{kind}_with_chat_prompt.jsonl"
+
+    def blended(self, split: str, kind: str) -> Path:
+        """A split's blended file of a kind."""
+        assert self.blending is not None, "asked for only where something is blended"
+        return self.folder / f"blend_{self.blending.name}_with_{self.of(split, kind).name}"
+
+    def refuse_existing(self, *, overwrite: bool) -> None:
+        """Raises UsageError for the first file that exists and may not be replaced."""
+        paths = [self.candidate_dataset, self.preference_dataset]
+        for split in self.splits:
+            for kind in KINDS:
+                paths += [self.of(split, kind), *([self.blended(split, kind)] if self.blending else [])]
+        for path in paths:
+            refuse_existing(path, overwrite=overwrite)
+
+    def write(self, *, shuffle: bool, seed: int) -> list[str]:
+        """Split, render and blend; returns lines for people.
+
+        Raises:
+            UsageError: there are fewer prompts than splits.
+        """
+        split_of = self._assign(shuffle=shuffle, seed=seed)
+        lines: list[str] = []
+        for split in self.splits:
+            ids = [name for name, assigned in split_of.items() if assigned == split]
+            if shuffle:
+                generator(seed, "shuffle", split).shuffle(ids)
+            for kind, rows in (("prompts", self._prompt_rows), ("comparisons", self._comparison_rows)):
+                path = self.of(split, kind)
+                written = write_jsonl(path, _in_order(self.comparisons, ids, rows), overwrite=True)
+                lines.append(f"{path}: {written} rows")
+                if self.blending:
+                    sources: list[PathLike] = [*self.blending.files[split][kind], path]
+                    target = self.blended(split, kind)
+                    blend = blend_files(sources, target, seed=seed, format_name=KINDS[kind], overwrite=True)
+                    lines.append(f"{target}: {blend}")
+        return lines
+
+    def _assign(self, *, shuffle: bool, seed: int) -> dict[str, str]:
+        ids = [str(row["id"]) for _, row in read_jsonl(self.comparisons)]
+        if shuffle:
+            assigned = assign_splits(ids, self.splits, seed=seed)
+            return {name: assigned[name] for name in ids}
+        names = (name for name, count in split_counts(len(ids), self.splits).items() for _ in range(count))
+        return dict(zip(ids, names, strict=True))
+
+    def _prompt_rows(self, row: Row) -> Iterator[Row]:
+        yield {"text": self.template.generation_prompt(prompt_of_row(dict(row)))}
+
+    def _comparison_rows(self, row: Row) -> Iterator[Row]:
+        prompt = prompt_of_row(dict(row))
+        for pair in row["pairs"]:
+            yield {"text": self._render(prompt.with_turn(Role.ASSISTANT, pair["chosen"]))}
+            yield {"text": self._render(prompt.with_turn(Role.ASSISTANT, pair["rejected"]))}
+
+    def _render(self, conversation: Conversation) -> str:
+        if self.legacy_eot:
+            # Upstream strips the text, and with it the line end that SFT teaches before the end-of-turn token.
+            text = self.template.without_eos(conversation).strip()
+            return text if text.endswith(self.template.eos_token or "") else text + (self.template.eos_token or "")
+        return self.template.render(conversation)
+
+
+def _in_order(comparisons: Path, ids: Sequence[str], rows: Callable[[Row], Iterator[Row]]) -> Iterator[Row]:
+    """Rows of the records with these ids, in the order of the ids."""
+    among = set(ids)
+    wanted = {str(row["id"]): row for _, row in read_jsonl(comparisons) if row["id"] in among}
+    for name in ids:
+        yield from rows(wanted[name])

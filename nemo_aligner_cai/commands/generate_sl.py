@@ -1,0 +1,274 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What examples/nlp/cai/generate_sl_cai_dataset.py does: SL-CAI data, blended with helpfulness data and filtered.
+
+Input:  red-team prompts, few-shots, critique and revision instructions, helpfulness SFT data
+Output: OUT.jsonl                                      what SFT trains on: blended, shuffled, nothing over-long
+        OUT.summary.jsonl                              what went into it
+        cai_output/cai_samples.jsonl                   the SL-CAI rows alone
+        cai_output/cai_critique_revision_samples.json  each prompt's answer, critique and revision
+        cai_output/cai_revisions.jsonl, .journal.jsonl, .left_out.jsonl, cai_manifest.json
+        removed_long_dialogs/...                       with --max-seq-length: the same rows under upstream's name
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_aligner_cai.commands import generate_flags as flags
+from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
+from nemo_aligner_cai.data.blend import blend_files
+from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import Balance, read_jsonl, refuse_existing, require_file, write_json, write_jsonl
+from nemo_aligner_cai.generate.json_list import write_json_list
+from nemo_aligner_cai.generate.revisions import Revising, fresh_records, generate_revisions
+from nemo_aligner_cai.generate.wording import load_wording
+from nemo_aligner_cai.models import ModelClient
+from nemo_aligner_cai.prompts import read_few_shots, read_prompts
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Upstream's flags and defaults, and what only this package has."""
+    parser = argparse.ArgumentParser(
+        description="Let a helpful-only model answer red-team prompts, critique its answers and revise them (SL-CAI)."
+    )
+    parser.add_argument("--max-seq-length", type=int, help="leave out dialogues with more tokens (needs a tokenizer)")
+    parser.add_argument("--batch_size", type=int, default=32, help="prompts per request to NeMo's server")
+    parser.add_argument("--tokenizer-model", help="a SentencePiece .model file, or a Hugging Face tokenizer's folder")
+    parser.add_argument("--tokenizer-library", help="accepted as upstream has it; the file tells")
+    parser.add_argument("--num-examples", type=int, default=-1, help="prompts to use; -1 (default) uses all")
+    parser.add_argument(
+        "--save-to-file-interval", type=int, default=1, help="accepted as upstream has it; every call is saved at once"
+    )
+    parser.add_argument("--red-teaming-prompts-dataset-path", required=True)
+    parser.add_argument("--few-shot-prompts-dataset-path", default=str(packaged("few_shots.json")))
+    parser.add_argument("--critique-revision-instructions-path", default=str(packaged()))
+    parser.add_argument("--output-filepath", default="cai_revisions_aligner_chat_template.jsonl")
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--helpfulness-dataset-path", required=True)
+    parser.add_argument("--num-revisions", type=int, default=1, help="rounds of critique and revision (default: 1)")
+    parser.add_argument(
+        "--keep-unrevised", action="store_true", help="keep answers that the revision leaves as they are"
+    )
+    flags.add_inference_flags(
+        parser,
+        {"top_k": 1, "top_p": 0.9, "repetition_penalty": 1.2, "greedy": "True", "end_strings": None},
+    )
+    group = flags.add_template_flags(
+        parser, {name: None for name in TEMPLATE_FLAGS} | {"response_extract_pattern": "[/INST]"}
+    )
+    group.add_argument(
+        "--apply_chat_template",
+        choices=["True", "False"],
+        default="False",
+        help="False: the server's tokenizer renders the messages; True: the flags of this group do",
+    )
+    flags.add_run_flags(parser)
+    return parser
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where everything goes."""
+
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.out.parent / "cai_output"
+
+    @property
+    def revisions(self) -> Path:
+        return self.folder / "cai_revisions.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "cai_revisions.journal.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "cai_samples.jsonl"
+
+    @property
+    def steps(self) -> Path:
+        return self.folder / "cai_critique_revision_samples.json"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "cai_manifest.json"
+
+    @property
+    def summary(self) -> Path:
+        # Only the name's own ending changes, whatever the folders are called.
+        known = self.out.suffix in (".json", ".jsonl")
+        return self.out.with_suffix(f".summary{self.out.suffix}") if known else Path(f"{self.out}.summary.json")
+
+    @property
+    def long_folder(self) -> Path:
+        return self.out.parent / "removed_long_dialogs"
+
+    def without_long(self, seq_length: int) -> Path:
+        return self.long_folder / f"{self.out.stem}_remove_long_dialogs_max_seq_{seq_length}{self.out.suffix}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything that can be wrong, then generate, blend and filter."""
+    if args.num_examples == 0 or args.num_examples < -1:
+        raise UsageError(f"--num-examples must be positive, or -1 for all, it is {args.num_examples}")
+    if args.batch_size < 1 or args.save_to_file_interval < 1:
+        raise UsageError("--batch_size and --save-to-file-interval must be positive")
+    limit = None if args.num_examples == -1 else args.num_examples
+    tokenizer = _tokenizer(args)
+    template, server_template = _template(args)
+    instructions = require_file(args.critique_revision_instructions_path)
+    constitution, wording = load_constitution(instructions), load_wording(instructions)
+    shots = read_few_shots(args.few_shot_prompts_dataset_path)
+    sampling = flags.sampling_of(args)
+    source = args.red_teaming_prompts_dataset_path
+
+    def revising(client: ModelClient) -> Revising:
+        return Revising(
+            client, constitution, shots, wording, sampling, args.seed, args.num_revisions, args.keep_unrevised
+        )
+
+    if args.preview is not None:
+        records = list(fresh_records(flags.first_prompts(source, args.turns, args.preview)))
+        shown = flags.preview(records, lambda client: revising(client).steps(), template)
+        sys.stdout.write(asyncio.run(shown))
+        return 0
+    validate_file(args.helpfulness_dataset_path, "sft-chat")
+    options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
+    with tempfile.TemporaryDirectory() as scratch:
+        files = _Files(Path(scratch) / "out.jsonl" if args.dry_run else Path(args.output_filepath))
+        replace = args.resume or args.overwrite
+        for path in (files.out, files.summary, files.steps):
+            refuse_existing(path, overwrite=replace)
+        client = flags.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
+        revising(client)
+        read = Balance()
+
+        async def generate() -> Any:
+            try:
+                return await generate_revisions(
+                    read_prompts(source, balance=read, turns=args.turns, limit=limit),
+                    client,
+                    constitution,
+                    few_shots=shots,
+                    wording=wording,
+                    sampling=sampling,
+                    out_path=files.revisions,
+                    journal_path=files.journal,
+                    sft_path=files.samples,
+                    num_revisions=args.num_revisions,
+                    keep_unrevised=args.keep_unrevised,
+                    options=options,
+                    read=read,
+                )
+            finally:
+                await client.close()
+
+        summary = asyncio.run(generate())
+        write_json_list(files.steps, _steps(files.revisions), overwrite=True)
+        lines = [*summary.lines(), *_finish(args, files, tokenizer)]
+        write_json(
+            files.manifest, {"flags": flags.flags_for_manifest(args), "summary": summary.to_dict()}, overwrite=True
+        )
+    sys.stdout.write(
+        "\n".join([*lines, "dry run: nothing was kept" if args.dry_run else f"written: {files.out}"]) + "\n"
+    )
+    return 0
+
+
+def _tokenizer(args: argparse.Namespace) -> Tokenizer | None:
+    if args.max_seq_length is None:
+        return None
+    if args.max_seq_length < 1:
+        raise UsageError(f"--max-seq-length must be positive, it is {args.max_seq_length}")
+    if not args.tokenizer_model:
+        raise UsageError("--max-seq-length needs --tokenizer-model, the model's own tokenizer")
+    return load_tokenizer(args.tokenizer_model)
+
+
+def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
+    """The template, and whether the server renders: then it only has to find replies."""
+    given = {name: getattr(args, name) for name in TEMPLATE_FLAGS}
+    if args.apply_chat_template == "True":
+        return template_from_flags(given), False
+    pattern = template_from_flags({"response_extract_pattern": args.response_extract_pattern}).response_extract_pattern
+    # One header per user turn, wherever the server puts it.
+    return StringTemplate(
+        "{MESSAGE}" + (pattern or ""), "{MESSAGE}", system_format="{MESSAGE}", response_extract_pattern=pattern
+    ), not args.model_url
+
+
+def _finish(args: argparse.Namespace, files: _Files, tokenizer: Tokenizer | None) -> list[str]:
+    """Blend, filter and say what went in; returns lines for people."""
+    helpful = args.helpfulness_dataset_path
+    blended = files.folder / "cai_blended.jsonl" if tokenizer else files.out
+    blend = blend_files([helpful, files.samples], blended, seed=args.seed, format_name="sft-chat", overwrite=True)
+    lines = [f"blended: {blend}"]
+    summary: dict[str, Any] = {
+        "input_files": [helpful, str(files.samples)],
+        "output_file": str(files.out),
+        "prompt_template": "chat",
+        "rows": blend.rows,
+    }
+    if tokenizer is not None:
+        kept = files.without_long(args.max_seq_length)
+        length = args.max_seq_length
+        use = filter_file(blended, kept, "sft-chat", tokenizer=tokenizer, seq_length=length, overwrite=True)
+        if not use.used:
+            raise CaiError(f"--max-seq-length {length} leaves nothing to train on: {use}")
+        # What the filter leaves is what training gets: the file that the user named.
+        write_jsonl(files.out, (row for _, row in read_jsonl(kept)), overwrite=True)
+        blended.unlink()
+        statistics = {
+            "output_file": str(kept),
+            "num_removed_ids": len(use.too_long),
+            "removed_ids": [number - 1 for number in use.too_long],
+            "length_statistics": {str(tokens): count for tokens, count in sorted(use.lengths.items())},
+        }
+        write_json(files.long_folder / "remove_long_dialogs_statistics.json", statistics, overwrite=True)
+        summary["removed_long_dialogs"] = len(use.too_long)
+        lines.append(f"length: {use}")
+    write_json(files.summary, summary, overwrite=True)
+    return lines
+
+
+def _steps(revisions: Path) -> Iterator[dict[str, str]]:
+    """Upstream's rows; of several rounds the last one, whose revision is trained on."""
+    for _, row in read_jsonl(revisions):
+        last = row["rounds"][-1]
+        yield {
+            "initial_prompt": row["prompt"][-1]["content"],
+            "initial_response": row["response"] if len(row["rounds"]) == 1 else row["rounds"][-2]["revision"],
+            "critique_prompt": last["critique_request"],
+            "critique_response": row["critique"],
+            "revision_prompt": last["revision_request"],
+            "revision_response": row["revision"],
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; returns the exit code."""
+    return flags.run_script(run, build_parser().parse_args(argv))
