@@ -20,6 +20,10 @@ the prompt, and its tokens are looked up. `all_probs` would send the whole vocab
     prompt + "(A)" -> tokens [..., "▁(", "A", ")", <one generated token, padding>]
     prompt + "(B)" -> tokens [..., "▁(", "B", ")", ...]
                                          ^ first difference: from here to the choice's end, log-probabilities add up
+
+What choices are worth against each other is exact. Their sum is not: up to the shortest sentence of its batch, NeMo
+2.2.1 spreads the probability over the padding of the vocabulary too, and after it does not (seen on a small model: a
+third of the mass). At one position this is the same for all choices.
 """
 
 from collections.abc import Sequence
