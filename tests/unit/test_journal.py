@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+import argparse
 import asyncio
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.commands import journal as journal_command
 from nemo_aligner_cai.conversation import Conversation, Message, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.generate.journal import Call, Journal
@@ -182,3 +184,25 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         Journal.open(blocker / "j")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def cai_journal(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    journal_command.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["journal", *arguments])
+    return args.run(args)
+
+
+def test_the_command_shows_counts_and_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "j"
+    write(path, (None, [done(call("1", shared=2), "one\nline")]), (None, [done(call("2", step="critique"))]))
+    assert cai_journal("show", str(path)) == 0
+    assert capsys.readouterr().out.splitlines() == ["1       answer one line", "2     critique x"]
+    assert cai_journal("stats", str(path)) == 0
+    assert "answer        1 calls        0 cut at the limit          4 tokens" in capsys.readouterr().out
+    assert cai_journal("export", str(path), str(tmp_path / "out.jsonl"), "--record", "1") == 0
+    (exported,) = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [message["content"] for message in exported["request"]["messages"]] == ["shot", "reply", "prompt 1"]
+    (tmp_path / "other").write_text('{"a": 1}\n')
+    with pytest.raises(UsageError, match="is not a journal"):
+        cai_journal("stats", str(tmp_path / "other"))

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`cai journal show|stats|export FILE`: read the journal of a generation run."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import require_file, write_jsonl
+from nemo_aligner_cai.generate.journal import read_entries
+
+_WIDTH = 100
+"""Characters of a text that a listing shows."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai journal`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("journal", help="read the journal of a generation run")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = actions.add_parser("show", help="list calls: step, record and the beginning of the reply")
+    stats = actions.add_parser("stats", help="count calls, tokens and failures by step")
+    export = actions.add_parser("export", help="write the calls as JSON lines with whole conversations")
+    for action, work in ((show, run_show), (stats, run_stats), (export, run_export)):
+        action.add_argument("file", help="a ....journal.jsonl")
+        action.set_defaults(run=work)
+    for action in (show, export):
+        action.add_argument("--step", help="only this step's calls")
+        action.add_argument("--record", help="only this record's calls (the id of a row)")
+    export.add_argument("output", help="the file to write")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """List calls."""
+    for call in _calls(args.file, args.step, args.record):
+        scores: dict[str, float] = call["choice_logprobs"] or {}
+        said = call["text"] or ", ".join(f"{choice}: {score:.3f}" for choice, score in scores.items())
+        sys.stdout.write(f"{call['record']} {call['step']:>12} {' '.join(said.split())[:_WIDTH]}\n")
+    return 0
+
+
+def run_stats(args: argparse.Namespace) -> int:
+    """Count calls by step."""
+    calls, cut, tokens, failures = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for entry in _entries(args.file):
+        if entry["kind"] == "call":
+            calls[entry["step"]] += 1
+            cut[entry["step"]] += entry["finish_reason"] == "length"
+            tokens[entry["step"]] += entry["usage"][1] if entry["usage"] else 0
+        elif entry["kind"] == "failure":
+            failures[f"{entry['step']}: {entry['reason']}"] += 1
+    for step, count in calls.items():
+        sys.stdout.write(f"{step:>12} {count:>8} calls {cut[step]:>8} cut at the limit {tokens[step]:>10} tokens\n")
+    for reason, count in failures.items():
+        sys.stdout.write(f"failed for good, {reason}: {count}\n")
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write calls with whole conversations."""
+    written = write_jsonl(args.output, _calls(args.file, args.step, args.record), overwrite=args.overwrite)
+    sys.stdout.write(f"{args.output}: {written} calls\n")
+    return 0
+
+
+def _entries(path: str) -> Iterator[dict[str, Any]]:
+    for offset, _, entry in read_entries(require_file(path)):
+        if entry is None:
+            continue
+        if entry.get("kind") not in ("call", "prefix", "failure"):
+            raise UsageError(f"{Path(path)}: is not a journal (byte {offset})")
+        yield entry
+
+
+def _calls(path: str, step: str | None, record: str | None) -> Iterator[dict[str, Any]]:
+    prefixes: dict[str, list[Any]] = {}
+    for entry in _entries(path):
+        if entry["kind"] == "prefix":
+            prefixes[entry["id"]] = entry["messages"]
+        elif entry["kind"] == "call" and step in (None, entry["step"]) and record in (None, entry["record"]):
+            request = entry["request"]
+            request["messages"] = prefixes.get(request.pop("prefix"), []) + request["messages"]
+            yield entry
