@@ -103,6 +103,13 @@ def plus(tokens: int | None, more: int) -> int | None:
     return None if tokens is None else tokens + more
 
 
+def divides(cfg: DictConfig, part: str, whole: str) -> None:
+    """Raise UsageError where the number at `whole` is not a multiple of the number at `part`."""
+    small, large = select(cfg, part), select(cfg, whole)
+    if small is not None and large is not None and large % small:
+        raise UsageError(f"{whole}={large} must be a multiple of {part}={small}")
+
+
 def epochs(cfg: DictConfig, key: str) -> None:
     """Raise UsageError for less than one epoch: upstream's loop would train nothing and succeed."""
     value = select(cfg, key)

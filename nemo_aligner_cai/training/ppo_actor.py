@@ -51,6 +51,15 @@ def check(cfg: DictConfig) -> None:
             f"model.ppo.length_params.max_length={response} leaves no room for a prompt in "
             f"model.data.seq_length={length} tokens"
         )
+    for part, whole in (
+        ("model.global_batch_size", "model.ppo.num_rollout_samples"),
+        ("model.micro_batch_size", "model.global_batch_size"),
+        ("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples"),
+        ("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"),
+        ("model.ppo.forward_micro_batch_size", "model.ppo.rollout_micro_batch_size"),
+        ("model.ppo.forward_micro_batch_size", "model.ppo.val_rollout_micro_batch_size"),
+    ):
+        inputs.divides(cfg, part, whole)
     use = inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
     inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
     _critic_ready(cfg)

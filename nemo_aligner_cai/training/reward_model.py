@@ -37,6 +37,7 @@ def check(cfg: DictConfig) -> None:
     window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.rm.max_epochs")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
+    inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
     if cfg.model.reward_model_type == "binary_ranking":
         use = inputs.Use(
             "rm-comparisons",

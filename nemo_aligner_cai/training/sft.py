@@ -37,6 +37,7 @@ def check(cfg: DictConfig) -> None:
     for split in ("train_ds", "validation_ds"):
         section = f"model.data.{split}"
         inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
+        inputs.divides(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")
         tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
         use = inputs.Use("sft-chat", "model.restore_from_path", tokens, f"{section}.global_batch_size")
         if cfg.model.data.chat:

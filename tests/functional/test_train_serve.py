@@ -1,0 +1,86 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""NeMo's text-generation server on a model of ours."""
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.training import launch
+from tests.functional import world
+from tests.functional.conftest import ENV, PACKAGE, Lab, Run
+
+
+def ask(method: str, url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_the_server_answers_on_all_endpoints_and_stops_on_sigterm(lab: Lab, sft: Run, free_port: int) -> None:
+    url = f"http://127.0.0.1:{free_port}"
+    # The tutorial's command, whose GPU settings a machine without one replaces.
+    overrides = [
+        f"gpt_model_file={sft.nemo('cai_sft')}",
+        "pipeline_model_parallel_split_rank=0",
+        "server=True",
+        "tensor_model_parallel_size=8",
+        "pipeline_model_parallel_size=1",
+        "trainer.precision=bf16",
+        "trainer.devices=8",
+        "trainer.num_nodes=1",
+        "web_server=False",
+        f"port={free_port}",
+        "hardware=cpu",
+    ]
+    log = lab.folder / "server.log"
+    with launch.server(f"{PACKAGE}.inference_server", overrides, log, [f"{url}/health"], env=ENV) as server:
+        prompts = [world.prompt("fix", "lamp"), world.prompt("burn", "boat")]
+        body = {"sentences": prompts, "tokens_to_generate": 20, "greedy": True, "end_strings": ["<extra_id_1>"]}
+        sentences = ask("PUT", f"{url}/generate", body)["sentences"]
+        for text, words in zip(sentences, prompts, strict=True):
+            assert text.startswith(words)
+            assert text.endswith("<extra_id_1>")
+            assert text[len(words) :].startswith("i will ")
+
+        chat = {"messages": [{"role": "user", "content": "can you fix the lamp for me ?"}]}
+        answer = ask("POST", f"{url}/v1/chat/completions", chat | {"temperature": 0.0, "max_tokens": 20})
+        assert answer["choices"][0]["message"]["content"] == sentences[0][len(prompts[0]) :]
+
+        scored = ask("PUT", f"{url}/generate", body | {"tokens_to_generate": 1, "compute_logprob": True})
+        assert max(map(max, scored["logprob"])) <= 0.0
+    assert server.poll() == 0
+    text = log.read_text(encoding="utf-8")
+    assert f"ready: {url}" in text
+    assert "tensor_model_parallel_size=8 replaced by 1" in text
+    assert "fix the lamp" not in text, "what users write does not belong in the log"
+
+
+def test_a_taken_port_is_said_before_the_model_is_loaded(
+    sft: Run, capsys: pytest.CaptureFixture[str], free_port: int
+) -> None:
+    import socket
+
+    from nemo_aligner_cai.training import inference_server, run
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", free_port))
+        other.listen()
+        arguments = [f"gpt_model_file={sft.nemo('cai_sft')}", f"port={free_port}", "hardware=cpu"]
+        assert run.main(inference_server.STAGE, arguments) == 2
+    assert f"port {free_port} on 127.0.0.1 is taken" in capsys.readouterr().err

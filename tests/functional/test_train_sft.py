@@ -1,0 +1,71 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pretraining, SFT, resume, the .nemo file, tensor parallelism and the launcher."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.training.metrics_file import read_metrics
+from tests.functional.conftest import ENV, TIMEOUT_S, Lab, Run
+
+
+def test_pretraining_learns_the_language(pretrained: Run, base: Path) -> None:
+    losses = pretrained.series("reduced_train_loss")
+    assert losses[0] > 2.5
+    assert pretrained.series("val_loss")[-1] < 0.8
+    assert base.is_file()
+    assert not list(base.parent.glob(".nemo-*")), "the folder of the save is left behind"
+
+
+def test_sft_loss_falls_and_the_model_is_saved(sft: Run) -> None:
+    losses = sft.series("train/loss")
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert sft.nemo("cai_sft").is_file()
+
+
+def test_a_reloaded_model_has_the_loss_it_was_saved_with(lab: Lab, sft: Run) -> None:
+    # One step at rate 0 changes no weight, so what is validated is what the file holds.
+    frozen = ["model.optim.lr=0", "model.optim.sched.min_lr=0", "trainer.sft.val_check_interval=1"]
+    again = lab.run("sft", "reloaded", *lab.sft_overrides(sft.nemo("cai_sft"), 1), *frozen)
+    assert again.series("val/loss")[-1] == pytest.approx(sft.series("val/loss")[-1], abs=1e-6)
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(lab: Lab, base: Path, sft: Run) -> None:
+    first = lab.run("sft", "resumed", *lab.sft_overrides(base, 10))
+    assert len(first.series("train/loss")) == 10
+    both = lab.run("sft", "resumed", *lab.sft_overrides(base, 20))
+    assert [row["step"] for row in both.metrics if "train/loss" in row] == list(range(20))
+    assert both.series("train/loss") == pytest.approx(sft.series("train/loss"), abs=1e-5)
+
+
+def test_two_tensor_parallel_processes_have_the_losses_of_one(lab: Lab, base: Path, sft: Run) -> None:
+    log_dir = lab.folder / "tp2"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "nemo_aligner_cai.training.sft", *lab.sft_overrides(base, 5)]
+    # Megatron pads the vocabulary to a multiple of this times the processes: 64 pieces either way.
+    command += ["++model.make_vocab_size_divisible_by=32"]
+    command += ["trainer.devices=2", "model.tensor_model_parallel_size=2", f"exp_manager.explicit_log_dir={log_dir}"]
+    command += ["trainer.sft.val_check_interval=5", "exp_manager.create_checkpoint_callback=false"]
+    # The checkout's root: a test may run where the package is not installed.
+    root = str(Path(__file__).resolve().parents[2])
+    env = os.environ | ENV | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    losses = [row["train/loss"] for row in read_metrics(log_dir) if "train/loss" in row]
+    assert losses == pytest.approx(sft.series("train/loss")[:5], abs=1e-3)
