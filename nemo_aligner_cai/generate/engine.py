@@ -110,6 +110,7 @@ class Engine:
         self._journal = journal
         self._window = window
         self._progress = progress
+        self._batch_clients: dict[int, BatchClient] = {}
         self.tally = Tally()
 
     async def run(
@@ -126,7 +127,8 @@ class Engine:
             ServerRefused: a server would refuse every request; what is finished is in the journal.
             CaiError: reading a record or writing an outcome failed.
         """
-        size = max((step.client.batch_size for step in steps if isinstance(step.client, BatchClient)), default=1)
+        self._batch_clients = {id(step.client): step.client for step in steps if isinstance(step.client, BatchClient)}
+        size = max((client.batch_size for client in self._batch_clients.values()), default=1)
         window = self._window or max(
             _BLOCKS_AHEAD * size if size > 1 else 0, _RECORDS_AHEAD * max(step.client.concurrency for step in steps)
         )
@@ -183,9 +185,9 @@ class Engine:
         return calls
 
     async def _answers(self, step: Step[R], calls: Sequence[Call]) -> list[Completion | CallFailed]:
-        client = step.client
-        if not isinstance(client, BatchClient):
-            return await _all([self._single(client, call) for call in calls])
+        client = self._batch_clients.get(id(step.client))
+        if client is None:
+            return await _all([self._single(step.client, call) for call in calls])
         groups: dict[Request | tuple[Any, ...], list[int]] = {}
         for index, call in enumerate(calls):
             groups.setdefault(_alike(call.request), []).append(index)

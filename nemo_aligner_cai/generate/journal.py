@@ -65,7 +65,7 @@ class Call:
             {
                 "step": self.step,
                 "model": self.model,
-                "messages": self.request.conversation.to_messages(),
+                "messages": self.request.messages,
                 "sampling": self.request.sampling.to_dict(),
                 "choices": self.request.choices,
                 "sample": self.sample,
@@ -145,7 +145,7 @@ class Journal:
         lines: list[bytes] = []
         for place, (key, call, completion) in enumerate(calls):
             shared = call.request.shared
-            messages = call.request.conversation.to_messages()
+            messages = call.request.messages
             prefix = self._prefix(messages[:shared], lines) if shared else None
             usage = completion.usage
             entry = {

@@ -66,10 +66,14 @@ class Round:
 
 @dataclass(frozen=True)
 class Revised:
-    """A prompt on its way; `answer` is the first answer, the rounds' revisions come after it."""
+    """A prompt on its way; `answer` is the first answer, the rounds' revisions come after it.
+
+    `principles` are those that the rounds use, in their order.
+    """
 
     prompt: Prompt
     answer: str = ""
+    principles: tuple[Principle, ...] = ()
     rounds: tuple[Round, ...] = ()
 
     @property
@@ -125,14 +129,14 @@ class Revising:
             steps.append(Step(f"revision{suffix}", self.client, self._ask_revision, self._revised))
         return steps
 
-    def principles_for(self, prompt: Prompt) -> list[Principle]:
+    def principles_for(self, prompt: Prompt) -> tuple[Principle, ...]:
         """The principles in the order in which the prompt's rounds use them."""
         ranked = sorted(
             self.constitution.for_revision,
             key=lambda principle: derive_seed(self.seed, prompt.id, "principle", principle.id),
             reverse=True,
         )
-        return [ranked[number % len(ranked)] for number in range(self.num_revisions)]
+        return tuple(ranked[number % len(ranked)] for number in range(self.num_revisions))
 
     def _request(self, prompt: Prompt, *turns: tuple[Role, str]) -> list[Request]:
         system = prompt.conversation.messages[: len(prompt.conversation.messages) - len(prompt.conversation.turns)]
@@ -146,16 +150,17 @@ class Revising:
         return self._request(record.prompt)
 
     def _answered(self, record: Revised, completions: Sequence[Completion]) -> Revised:
-        return replace(record, answer=_said(completions, "answer"))
+        principles = self.principles_for(record.prompt)
+        return replace(record, answer=_said(completions, "answer"), principles=principles)
 
     def _ask_critique(self, record: Revised) -> list[Request]:
-        principle = self.principles_for(record.prompt)[len(record.rounds)]
+        principle = record.principles[len(record.rounds)]
         return self._request(
             record.prompt, (Role.ASSISTANT, record.latest), (Role.USER, self.wording.critique(principle))
         )
 
     def _critiqued(self, record: Revised, completions: Sequence[Completion]) -> Revised:
-        principle = self.principles_for(record.prompt)[len(record.rounds)]
+        principle = record.principles[len(record.rounds)]
         started = Round(principle, critique=_said(completions, "critique"))
         return replace(record, rounds=(*record.rounds, started))
 

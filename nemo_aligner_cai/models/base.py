@@ -22,6 +22,7 @@ patiently it is asked does not.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from nemo_aligner_cai.conversation import Conversation
@@ -123,6 +124,11 @@ class Request:
             for other in self.choices:
                 if one is not other and other.startswith(one):
                     raise UsageError(f"the choice {one!r} begins the choice {other!r}: they cannot be told apart")
+
+    @cached_property
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation as servers and the journal take it; made once, since few-shots make it long."""
+        return self.conversation.to_messages()
 
     @property
     def is_random(self) -> bool:

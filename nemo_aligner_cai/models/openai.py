@@ -107,7 +107,7 @@ class OpenAIClient:
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
-        body: dict[str, Any] = {"model": self.name, "messages": request.conversation.to_messages()}
+        body: dict[str, Any] = {"model": self.name, "messages": request.messages}
         if request.choices:
             # Enough tokens to reach what tells the choices apart, even at one token per character.
             longest = max(map(len, request.choices))
@@ -149,15 +149,9 @@ def _read(answer: Any, request: Request) -> Completion:
         text = ""
     if not isinstance(text, str):
         raise Retriable("malformed answer", f"the content is a {type(text).__name__}")
-    if _has_lone_surrogate(text):
-        raise Retriable("malformed answer", "the text has lone surrogates")
     logprobs = choice_logprobs(choice.get("logprobs"), request.choices) if request.choices else None
     reason = "choices" if logprobs is not None else "length" if finish_reason == "length" else "stop"
     return Completion(text, reason, _usage(answer.get("usage")), logprobs, raw=choice)
-
-
-def _has_lone_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _usage(usage: Any) -> Usage | None:
