@@ -13,6 +13,7 @@
 # limitations under the License.
 import json
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -240,6 +241,29 @@ def test_killed_and_resumed_it_repeats_no_call_and_writes_the_same_bytes(
         done = len(server.bodies)
         assert run(killed, *flags, "--resume", port=server.port) == 0
         assert len(server.bodies) == done
+
+
+def test_ctrl_c_leaves_a_journal_to_resume(inputs: dict[str, str], tmp_path: Path) -> None:
+    with FakeNemo(reply, ending="</s>", delay=0.1) as server:
+        script = ROOT / "examples" / "nlp" / "cai" / "generate_sl_cai_dataset.py"
+        flags = ["--port", str(server.port), "--host", "127.0.0.1", "--batch_size", "2"]
+        process = subprocess.Popen(
+            [sys.executable, str(script), *(part for pair in inputs.items() for part in pair), *flags],
+            env={"PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+        )
+        journal = tmp_path / "out" / "cai_output" / "cai_revisions.journal.jsonl"
+        while not (journal.exists() and journal.read_bytes().count(b"\n") > 4):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert stderr.decode().splitlines()[-1] == "interrupted; the same command with --resume goes on from here"
+        assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == [journal.name]
+        server.delay = 0.0
+        done = len(server.bodies)
+        assert run(inputs, *flags, "--resume", port=server.port) == 0
+        assert len(server.bodies) - done < 15
 
 
 @pytest.mark.parametrize(
