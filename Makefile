@@ -11,9 +11,10 @@ PINS := constraints/cpu-py311.txt
 # What has no wheel is built with the pinned setuptools, not with the newest one.
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation
 
-# A stamp is written when its step is complete, so an interrupted installation starts over. Its name holds what the
-# step depends on: other pins, another Python or a moved folder make a new environment from nothing; a changed setup.py, or a file
-# more or less in the package (the links of a strict editable install are made once), installs the package again.
+# A stamp is written when its step is complete, so an interrupted installation starts over. Its name holds a checksum
+# of what the step depends on (contents, not times: a checkout changes times): other pins, another Python or a moved
+# folder make a new environment from nothing; a changed setup.py, or a file more or less in the package (the links of a
+# strict editable install are made once), installs the package again.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STACK := $(VENV)/.stack-$(VERSION)-$(firstword $(shell { cat $(PINS); echo $(CURDIR); } | cksum))
 PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp/gpt/conf -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
@@ -50,7 +51,7 @@ format: $(PACKAGE)
 
 venv: $(PACKAGE)
 
-$(STACK): $(PINS)
+$(STACK):
 	@case "$(VERSION)" in \
 	3.11) ;; \
 	"") echo "error: no Python found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
