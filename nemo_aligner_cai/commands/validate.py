@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.tokenizer is None) != (args.seq_length is None):
         raise UsageError("--tokenizer and --seq-length belong together")
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
-    too_long = 0
+    unused = 0
     for file in args.files:
         name = args.format or detect_format(file)
         balance = validate_file(file, name)
@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
             if name not in LIMITS:
                 raise UsageError(f"{file}: token lengths are known for {', '.join(LIMITS)}, not for {name}")
             use = predict_use(file, name, tokenizer=tokenizer, seq_length=args.seq_length)
-            too_long += len(use.too_long)
+            unused += len(use.left_out)
             line += f"; {use}"
         sys.stdout.write(line + "\n")
-    if too_long:
-        sys.stderr.write("the trainers skip, cut or replace the rows that are too long; leave them out before\n")
-    return 1 if too_long else 0
+    if unused:
+        sys.stderr.write("trainers skip, cut, replace or stop at rows that they cannot use; leave them out before\n")
+    return 1 if unused else 0

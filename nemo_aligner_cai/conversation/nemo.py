@@ -80,7 +80,7 @@ class NemoChatTemplate(ChatTemplate):
     @property
     def assistant_header(self) -> str:
         """The turn's first token, "Assistant" and the end of a name."""
-        return self._header(Role.ASSISTANT)
+        return self.turn_header(Role.ASSISTANT)
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class NemoChatTemplate(ChatTemplate):
             UsageError: the conversation does not end with a user turn.
         """
         require_user_last(conversation)
-        turns = "".join(self._header(turn.role) + self._body(turn) for turn in conversation.turns)
+        turns = "".join(self.turn_header(turn.role) + self._body(turn) for turn in conversation.turns)
         start = self._label(label) if self.label_type is LabelType.VALUE_TO_TEXT else ""
         return self._system(conversation) + turns + self.assistant_header + start
 
@@ -168,7 +168,8 @@ class NemoChatTemplate(ChatTemplate):
         tokens = self.tokens
         return f"{tokens.system_turn_start}System{tokens.end_of_name}{conversation.system}{tokens.end_of_turn}"
 
-    def _header(self, role: Role) -> str:
+    def turn_header(self, role: Role) -> str:
+        """What stands before a turn's text: the token, the speaker's name and its end."""
         return self.tokens.turn_start + self._name(role)
 
     def _label(self, label: str | None) -> str:
@@ -185,7 +186,7 @@ class NemoChatTemplate(ChatTemplate):
     def _turn_segments(self, position: int, turn: Message) -> tuple[Segment, ...]:
         # NeMo's rules: the first turn is context; a later user turn teaches only its first token, the end of the
         # reply before it; an assistant turn teaches its text, or its label alone where labels are predicted.
-        header, body = self._header(turn.role), self._body(turn)
+        header, body = self.turn_header(turn.role), self._body(turn)
         predicts_label = self.label_type is LabelType.TEXT_TO_VALUE
         if turn.role is Role.USER:
             learnt = self.tokens.turn_start if position > 1 or (position == 1 and predicts_label) else ""

@@ -16,6 +16,9 @@
 What is too long is never an error at training time: SFT cuts it (with the end of the reply, so that the model never
 learns to stop), the reward model skips it (and can run past the end of its data), PPO replaces it by another prompt
 with its loss masked, DPO and KTO cut it to a stub. So it is left out before, and counted.
+
+So is what ends the run: SFT, DPO and KTO stop at a row where the tokenizer merges the last letters of the header or
+prompt with the first of what follows, as some Hugging Face tokenizers do with line ends.
 """
 
 from collections import Counter
@@ -26,7 +29,7 @@ from itertools import islice
 from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
 from nemo_aligner_cai.data.formats import format_named, read_records
 from nemo_aligner_cai.data.formats_nemo import sft_text
-from nemo_aligner_cai.data.records import Chat, Record
+from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, read_jsonl, refuse_existing, write_jsonl
@@ -46,6 +49,7 @@ LIMITS: dict[str, Callable[[int], int]] = {
 """The most token ids that a text of the format may have, by the model's sequence length (NeMo-Aligner 0.7.0)."""
 
 _BATCH = 512
+_MERGED = "the tokenizer merges letters over the end of the prompt"
 
 
 @dataclass
@@ -59,6 +63,8 @@ class Use:
     """The ids of all texts together."""
     too_long: list[int] = field(default_factory=list[int])
     """The numbers of the records that are longer, from 1."""
+    merged: list[int] = field(default_factory=list[int])
+    """The numbers of the records at which the trainer stops, since the tokenizer merges over the end of the prompt."""
     lengths: Counter[int] = field(default_factory=Counter[int])
     """How many records have a longest text of so many ids."""
 
@@ -70,14 +76,19 @@ class Use:
     @property
     def used(self) -> int:
         """The records that the trainer uses as they are."""
-        return self.records - len(self.too_long)
+        return self.records - len(self.left_out)
+
+    @property
+    def left_out(self) -> set[int]:
+        """The numbers of the records that must not be in the file."""
+        return {*self.too_long, *self.merged}
 
     def __str__(self) -> str:
         first = f", the first is record {self.too_long[0]}" if self.too_long else ""
         return (
             f"{self.used} of {self.records} records are used: {len(self.too_long)} are longer than {self.limit} tokens"
             f"{first}; the longest has {self.longest}"
-        )
+        ) + (f"; the trainer stops at record {self.merged[0]}: {_MERGED}" if self.merged else "")
 
 
 def texts_of(record: Record, format_name: str, template: NemoChatTemplate = NEMO_CHAT) -> tuple[str, ...]:
@@ -101,16 +112,41 @@ def _limit(format_name: str, seq_length: int) -> int:
     return limit
 
 
-def _measured(
+@dataclass(frozen=True)
+class _Measured:
+    record: Record
+    length: int
+    """The ids of its longest text."""
+    total: int
+    merged: bool
+
+
+def _measure(
     records: Iterable[Record], format_name: str, tokenizer: Tokenizer, template: NemoChatTemplate
-) -> Iterator[tuple[Record, list[int]]]:
-    # (record, the token count of each of its texts), in batches that keep the tokenizer's threads busy.
+) -> Iterator[_Measured]:
+    # In batches that keep the tokenizer's threads busy.
     stream = iter(records)
     while batch := list(islice(stream, _BATCH)):
         texts = [texts_of(record, format_name, template) for record in batch]
-        lengths = map(len, tokenizer.encode([text for group in texts for text in group]))
-        for record, group in zip(batch, texts, strict=True):
-            yield record, list(islice(lengths, len(group)))
+        starts = [_start_of(record, format_name, template) for record in batch]
+        encoded = iter(tokenizer.encode([text for group in texts for text in group]))
+        started = tokenizer.encode(starts)
+        for record, group, start in zip(batch, texts, started, strict=True):
+            ids = list(islice(encoded, len(group)))
+            lengths = [len(one) for one in ids]
+            merged = any(one[: len(start)] != start for one in ids)
+            yield _Measured(record, max(lengths), sum(lengths), merged)
+
+
+def _start_of(record: Record, format_name: str, template: NemoChatTemplate) -> str:
+    """The text whose ids the trainer wants to find at the start of the whole text's; "" where it does not look."""
+    match record:
+        case Chat():
+            return template.segment_groups(record.conversation)[0][0].text
+        case Comparison() | Rated() if format_name in ("dpo", "kto"):
+            return template.generation_prompt(record.prompt)
+        case _:
+            return ""
 
 
 def drop_long(
@@ -136,13 +172,15 @@ def drop_long(
         UsageError: the format has no known limit, or the sequence length leaves no room.
     """
     limit = _limit(format_name, seq_length)
-    for record, lengths in _measured(records, format_name, tokenizer, template):
+    for measured in _measure(records, format_name, tokenizer, template):
         balance.rows_in += 1
-        if max(lengths) > limit:
+        if measured.length > limit:
             balance.leave_out(f"longer than {limit} tokens")
-            continue
-        balance.written += 1
-        yield record
+        elif measured.merged:
+            balance.leave_out(_MERGED)
+        else:
+            balance.written += 1
+            yield measured.record
 
 
 def predict_use(
@@ -160,12 +198,14 @@ def predict_use(
     """
     use = Use(limit=_limit(format_name, seq_length))
     records = read_records(path, format_name, balance=Balance(), template=template)
-    for number, (_, lengths) in enumerate(_measured(records, format_name, tokenizer, template), start=1):
+    for number, measured in enumerate(_measure(records, format_name, tokenizer, template), start=1):
         use.records += 1
-        use.tokens += sum(lengths)
-        use.lengths[max(lengths)] += 1
-        if max(lengths) > use.limit:
+        use.tokens += measured.total
+        use.lengths[measured.length] += 1
+        if measured.length > use.limit:
             use.too_long.append(number)
+        if measured.merged:
+            use.merged.append(number)
     return use
 
 
@@ -182,14 +222,14 @@ def filter_file(
     """Copy the rows, as they are, of the records that the format's trainer uses whole.
 
     Returns:
-        What was measured in `source`; `Use.too_long` are the records that `target` lacks.
+        What was measured in `source`; `Use.left_out` are the records that `target` lacks.
 
     Raises:
         UsageError, FormatError: as `predict_use`, or the target exists.
     """
     refuse_existing(target, overwrite=overwrite)
     use = predict_use(source, format_name, tokenizer=tokenizer, seq_length=seq_length, template=template)
-    group, left_out = format_named(format_name).group, set(use.too_long)
+    group, left_out = format_named(format_name).group, use.left_out
 
     def kept() -> Iterator[Row]:
         for position, (_, row) in enumerate(read_jsonl(source)):

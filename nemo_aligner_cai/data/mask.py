@@ -15,7 +15,7 @@
 
 from dataclasses import dataclass
 
-from nemo_aligner_cai.conversation import Conversation, NemoChatTemplate
+from nemo_aligner_cai.conversation import Conversation, LabelType, NemoChatTemplate, Segment
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 
 # NeMo counts the tokens of a piece of text behind this character, since some tokenizers put a token of their own
@@ -35,20 +35,51 @@ class Trained:
 def loss_mask(conversation: Conversation, template: NemoChatTemplate, tokenizer: Tokenizer) -> Trained:
     """The ids and the mask of `GPTSFTChatDataset` for a row whose ``mask`` is "User".
 
-    It counts as that class does, so that the mask is the same even where a tokenizer merges letters over the edges
-    of the pieces.
+    It counts and searches tokens as that class does, so that the mask is the same even where a tokenizer merges
+    letters over the edges of the pieces.
     """
     header, *groups = template.segment_groups(conversation)
-    turns = groups[: len(conversation.turns)]
-    # Each turn's first segment by itself, and the whole turn: what the first leaves over is the second's.
-    pieces = [_BEFORE + text for turn in turns for text in (turn[0].text, "".join(segment.text for segment in turn))]
-    ids, header_ids, nothing, *counted = tokenizer.encode(
-        [template.render(conversation), header[0].text, _BEFORE, *pieces]
+    turns = list(zip(conversation.turns, groups, strict=False))
+    tokens = template.tokens
+    fixed = ("", tokens.turn_start, tokens.label_start, tokens.end_of_name)
+    pieces = [text for turn, group in turns for text in (template.turn_header(turn.role), _text(group))]
+    ids, header_ids, before, *encoded = tokenizer.encode(
+        [template.render(conversation), header[0].text, *(_BEFORE + text for text in (*fixed, *pieces))]
     )
-    mask = [False] * len(header_ids)
-    for position, turn in enumerate(turns):
-        first, whole = (len(counted[2 * position + offset]) - len(nothing) for offset in (0, 1))
-        mask += [turn[0].trained] * first + [turn[-1].trained] * (whole - first)
-    # Whatever the turns' counts do not cover is learnt; that is the token which opens the next turn.
-    mask = mask[: len(ids)] + [True] * (len(ids) - len(mask))
+    turn_start, label_start, end_of_name, *counted = (piece[len(before) :] for piece in encoded)
+    mask = [True] * len(ids)
+    _hide(mask, 0, len(header_ids))
+    at = len(header_ids)
+    for position, (_, group) in enumerate(turns):
+        name, whole = counted[2 * position : 2 * position + 2]
+        skipped, end = len(name), at + len(whole)
+        label = _find(label_start, whole) if template.label_type else -1
+        if label >= 0 and template.label_type is LabelType.TEXT_TO_VALUE:
+            skipped = label + len(label_start)
+        elif label >= 0:
+            line_end = _find(end_of_name, whole[skipped:])
+            if line_end < 0:
+                # Where the label's line end is merged into another token, the class hides the turn, and the next one
+                # in the same place.
+                _hide(mask, at, end)
+                continue
+            skipped += line_end + len(end_of_name)
+        learns_text = not group[0].trained and len(group) == 2
+        learns_end = group[0].trained and group[0].text
+        _hide(mask, at + len(turn_start) if learns_end else at, at + skipped if learns_text else end)
+        at = end
     return Trained(ids, mask)
+
+
+def _text(group: tuple[Segment, ...]) -> str:
+    return "".join(segment.text for segment in group)
+
+
+def _hide(mask: list[bool], start: int, stop: int) -> None:
+    for position in range(start, min(stop, len(mask))):
+        mask[position] = False
+
+
+def _find(part: list[int], ids: list[int]) -> int:
+    """Where `part` first stands in `ids`; -1 where it does not."""
+    return next((at for at in range(len(ids) - len(part) + 1) if ids[at : at + len(part)] == part), -1)

@@ -78,6 +78,30 @@ def test_a_comparison_goes_as_one_when_either_reply_is_too_long(tmp_path: Path):
     assert [record for record in read_records(target, balance=Balance())] == pairs[:1]
 
 
+class Merging(Letters):
+    """Line ends in a row are one token, as in GPT-2's vocabulary."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return super().encode([text.replace("\n\n", "¶") for text in texts])
+
+
+def test_rows_at_which_a_trainer_would_stop_are_found_and_left_out(tmp_path: Path):
+    path, target = tmp_path / "dpo.jsonl", tmp_path / "out.jsonl"
+    prompt = Conversation.of_user("Q")
+    pairs = [Comparison(prompt, "a", "b"), Comparison(prompt, "a", "\nb")]
+    write_records(path, pairs, "dpo")
+    use = filter_file(path, target, "dpo", tokenizer=Merging(), seq_length=1000)
+    assert (use.used, use.too_long, use.merged) == (1, [], [2])
+    assert "the trainer stops at record 2" in str(use)
+    assert list(read_records(target, balance=Balance())) == pairs[:1]
+    balance = Balance()
+    kept = drop_long(pairs, "dpo", tokenizer=Merging(), seq_length=1000, balance=balance)
+    assert list(kept) == pairs[:1]
+    assert balance.left_out == {"the tokenizer merges letters over the end of the prompt": 1}
+    # The reward model reads whole texts and does not mind.
+    assert list(drop_long(pairs, "rm-comparisons", tokenizer=Merging(), seq_length=1000, balance=Balance())) == pairs
+
+
 def test_the_texts_are_those_that_the_trainers_tokenize():
     prompt = Conversation.of_user("Q")
     whole = NEMO_CHAT.render(prompt.with_turn(Role.ASSISTANT, "A"))

@@ -234,7 +234,7 @@ def remove_long_dialogs(
     )
     return {
         "output_file": str(target),
-        "num_removed_ids": len(use.too_long),
-        "removed_ids": [number - 1 for number in use.too_long],
+        "num_removed_ids": len(use.left_out),
+        "removed_ids": [number - 1 for number in sorted(use.left_out)],
         "length_statistics": dict(sorted(use.lengths.items())),
     }
