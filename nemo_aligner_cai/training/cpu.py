@@ -71,7 +71,11 @@ def no_cuda() -> bool:
 
 def missing(package: str) -> Callable[[], bool]:
     """A condition that holds where `package` cannot be imported."""
-    return lambda: importlib.util.find_spec(package) is None
+    return lambda: not _installed(package)
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _torch_writes_with_transforms() -> bool:
@@ -369,7 +373,7 @@ def _model_cuda() -> None:
 def _no_tensorrt_llm() -> None:
     """The PPO actor imports the TensorRT-LLM generator also with trt_llm.enable=False."""
     name = "nemo_aligner.utils.trt_llm"
-    if importlib.util.find_spec(name) is None:
+    if not _installed(name):
         raise CaiError(f"{name} is not there any more: update nemo_aligner_cai/training/cpu.py")
 
     class GPTGenerateTRTLLM:

@@ -1,0 +1,236 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The shipped Hydra configs: every one composes on every hardware, and takes the tutorial's overrides."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("hydra", reason="the training extra is not installed")
+
+from omegaconf import OmegaConf
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import config, hardware
+
+CONFIGS = ("cai_inference", "cai_ppo_actor", "cai_ppo_critic", "cai_pretrain", "cai_reward_model", "cai_sft")
+HARDWARE = ("8xh100", "cpu")
+
+COMPARISONS = "{train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"
+
+# The tutorial's overrides as its shell passes them on, step by step.
+TUTORIAL: dict[str, list[str]] = {
+    "cai_sft": [
+        "model.megatron_amp_O2=True",
+        "model.restore_from_path=mistral-7b.nemo",
+        "model.data.num_workers=0",
+        "model.data.train_ds.micro_batch_size=1",
+        "model.data.train_ds.global_batch_size=128",
+        "model.data.train_ds.file_path=cai_revisions_aligner_chat_template.jsonl",
+        "model.data.train_ds.max_seq_length=4096",
+        "model.data.validation_ds.micro_batch_size=1",
+        "model.data.validation_ds.global_batch_size=128",
+        "model.data.validation_ds.file_path=cai_revisions_aligner_chat_template.jsonl",
+        "model.data.chat=True",
+        "model.data.chat_prompt_tokens.system_turn_start='<extra_id_0>'",
+        "model.data.chat_prompt_tokens.turn_start='<extra_id_1>'",
+        "model.data.chat_prompt_tokens.label_start='<extra_id_2>'",
+        "exp_manager.explicit_log_dir=out",
+        "model.optim.lr=1e-6",
+        "model.answer_only_loss=True",
+        "trainer.sft.limit_val_batches=40",
+        "trainer.sft.val_check_interval=50",
+        "trainer.sft.save_interval=50",
+    ],
+    "cai_reward_model": [
+        "pretrained_checkpoint.restore_from_path=/lustre/mistral_7b_sl_cai_model.nemo",
+        f"++model.data.data_prefix={COMPARISONS}",
+        "++model.micro_batch_size=1",
+        "++model.global_batch_size=512",
+        "++model.activations_checkpoint_granularity=full",
+        "++model.activations_checkpoint_method=uniform",
+        "++model.activations_checkpoint_num_layers=1",
+        "++model.optim.bucket_cap_mb=200",
+        "++model.data.seq_length=4096",
+        "++model.data.data_impl=json",
+        "exp_manager.explicit_log_dir=out",
+        "exp_manager.checkpoint_callback_params.save_top_k=1",
+        "exp_manager.checkpoint_callback_params.save_nemo_on_train_end=True",
+        "trainer.rm.save_interval=25",
+        "trainer.rm.val_check_interval=25",
+        "trainer.rm.limit_val_batches=100000",
+    ],
+    "cai_ppo_critic": [
+        "pretrained_checkpoint.restore_from_path=mistral_7b_sl_cai_rm_model.nemo",
+        "trainer.ppo.inference_micro_batch_size=4",
+        "trainer.ppo.port=5567",
+        "++model.offload_adam_states=True",
+        "++model.micro_batch_size=1",
+        "++model.global_batch_size=64",
+        "++model.seed=1234",
+        "exp_manager.explicit_log_dir=out",
+    ],
+    "cai_ppo_actor": [
+        "pretrained_checkpoint.restore_from_path=mistral_7b_sl_cai_model.nemo",
+        "++model.data.data_impl=json",
+        f"++model.data.data_prefix={COMPARISONS}",
+        "exp_manager.explicit_log_dir=out",
+        "++model.micro_batch_size=1",
+        "++model.global_batch_size=64",
+        "++model.activations_checkpoint_granularity=selective",
+        "++model.activations_checkpoint_method=uniform",
+        "++model.optim.lr=9e-8",
+        "++model.optim.sched.min_lr=9e-9",
+        "++model.ppo.num_rollout_samples=512",
+        "++model.ppo.rollout_micro_batch_size=8",
+        "++model.ppo.length_params.max_length=1024",
+        "trainer.ppo.initial_policy_kl_penalty=0.02",
+        "remote_critic_rm.critic.ip=10.0.0.1",
+        "remote_critic_rm.critic.port=5567",
+    ],
+    "cai_inference": [
+        "gpt_model_file=/results/mistral-7b-rl-cai-aligned.nemo",
+        "pipeline_model_parallel_split_rank=0",
+        "server=True",
+        "tensor_model_parallel_size=8",
+        "pipeline_model_parallel_size=1",
+        "trainer.precision=bf16",
+        "trainer.devices=8",
+        "trainer.num_nodes=1",
+        "web_server=False",
+        "port=1427",
+    ],
+}
+
+
+def overridden(cfg: Any) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, path: str) -> None:
+        for key, value in node.items():
+            name = f"{path}.{key}" if path else str(key)
+            walk(value, name) if isinstance(value, dict) else flat.update({name: value})
+
+    walk(OmegaConf.to_container(cfg, resolve=False), "")
+    return flat
+
+
+def test_these_are_all_configs(repo_root: Path) -> None:
+    conf = repo_root / "examples" / "nlp" / "gpt" / "conf"
+    assert sorted(path.stem for path in conf.glob("*.yaml")) == sorted(CONFIGS)
+    assert sorted(path.stem for path in (conf / "hardware").glob("*.yaml")) == sorted(HARDWARE)
+    assert config.config_dir() == conf
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("machine", HARDWARE)
+def test_every_config_composes_on_every_hardware(name: str, machine: str) -> None:
+    cfg = config.compose(name, [f"hardware={machine}"])
+    assert cfg.trainer.accelerator == ("cpu" if machine == "cpu" else "gpu")
+    assert cfg.trainer.precision == (32 if machine == "cpu" else "bf16")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_cpu_configs_leave_nothing_to_replace(name: str) -> None:
+    assert hardware.adapt_to_cpu(config.compose(name, ["hardware=cpu"])) == []
+
+
+@pytest.mark.parametrize("name", TUTORIAL)
+@pytest.mark.parametrize("machine", HARDWARE)
+def test_the_tutorials_overrides_are_accepted(name: str, machine: str) -> None:
+    cfg = config.compose(name, [f"hardware={machine}", *TUTORIAL[name]])
+    assert config.missing_keys(cfg) == []
+    values = overridden(cfg)
+    for override in TUTORIAL[name]:
+        key = override.partition("=")[0].lstrip("+")
+        assert key in values or f"{key}.train" in values, override
+
+
+@pytest.mark.parametrize("name", [name for name in TUTORIAL if name != "cai_inference"])
+def test_the_tutorials_values_are_the_defaults_on_gpus(name: str) -> None:
+    """Except for paths, addresses and what upstream's optimizer alone knows."""
+    window = "++model.encoder_seq_length=4096"  # otherwise it is the checkpoint's
+    plain, given = config.compose(name, [window]), config.compose(name, [window, *TUTORIAL[name]])
+    differing = {key for key in overridden(given) if config.select(plain, key) != config.select(given, key)}
+    allowed = ("path", "data_prefix", "explicit_log_dir", "critic.ip", "bucket_cap_mb", "data_impl", "seq_length")
+    assert {key for key in differing if not any(part in key for part in allowed)} == set()
+
+
+def test_on_a_cpu_gpu_settings_are_replaced_one_line_each() -> None:
+    given = [*TUTORIAL["cai_reward_model"], "model.megatron_amp_O2=True", "trainer.precision=bf16"]
+    cfg = config.compose("cai_reward_model", ["hardware=cpu", *given])
+    lines = hardware.adapt_to_cpu(cfg)
+    assert len(lines) == 3
+    assert all("\n" not in line and line.startswith("no GPU here: ") for line in lines)
+    assert "bucket_cap_mb" not in cfg.model.optim
+    assert cfg.model.megatron_amp_O2 is False
+    assert cfg.trainer.precision == 32
+
+
+def test_the_chat_tokens_survive_the_shells_quotes() -> None:
+    cfg = config.compose("cai_sft", TUTORIAL["cai_sft"])
+    tokens = OmegaConf.to_container(cfg.model.data.chat_prompt_tokens)
+    assert tokens == {
+        "system_turn_start": "<extra_id_0>",
+        "turn_start": "<extra_id_1>",
+        "label_start": "<extra_id_2>",
+        "end_of_turn": "\n",
+        "end_of_name": "\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model.optim.learning_rate=1", "learning_rate"),
+        ("hardware=abacus", "abacus"),
+        ("++model.data.data_prefix{train: [a]}", "data_prefix"),
+        ("model.optim.lr", "model.optim.lr"),
+    ],
+)
+def test_a_wrong_override_is_a_usage_error_on_one_line(override: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as error:
+        config.compose("cai_sft", [override])
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_config_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="cai_nothing"):
+        config.compose("cai_nothing", [])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cuda", "expected"),
+    [
+        ([], False, ["hardware=cpu"]),
+        (["a=1"], False, ["hardware=cpu", "a=1"]),
+        (["hardware=8xh100"], False, ["hardware=8xh100"]),
+        ([], True, []),
+    ],
+)
+def test_the_cpu_is_chosen_only_where_the_user_did_not_and_there_is_no_gpu(
+    overrides: list[str], cuda: bool, expected: list[str]
+) -> None:
+    assert config.choose_hardware(overrides, cuda=cuda) == expected
+
+
+def test_hydra_finds_the_configs_through_the_plugin() -> None:
+    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+
+    from hydra_plugins.nemo_aligner_cai import CONFIG_PACKAGE, CaiSearchPath
+
+    search_path = ConfigSearchPathImpl()
+    CaiSearchPath().manipulate_search_path(search_path)
+    assert [element.path for element in search_path.get_path()] == [CONFIG_PACKAGE]
