@@ -100,7 +100,8 @@ def test_random_bytes_never_give_a_traceback(tmp_path_factory: pytest.TempPathFa
     path = write(tmp_path_factory.mktemp("fuzz"), gzip.compress(content)[: len(content)] if pack else content)
     try:
         rows = list(read_jsonl(path))
-    except FormatError:
+    except UsageError as error:
+        assert str(error).startswith(f"{path}:")
         return
     assert all(isinstance(row, dict) for _, row in rows)
 
