@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"cai: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("cai: interrupted; the same command with --resume goes on from here\n")
+        sys.stderr.write("cai: interrupted\n")
         return 130
 
 

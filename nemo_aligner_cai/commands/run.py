@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, output: Path | None) -
 def run(args: argparse.Namespace, config_path: Path) -> int:
     """Run or resume a pipeline and say what came of it."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    # A batch system's SIGTERM is to stop servers and trainers as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
     config = load_run_config(config_path, overrides)
     pipeline = Pipeline(config, args.output)

@@ -134,7 +134,7 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         tree: Any = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {error}") from error
+        raise UsageError(f"{path}: not YAML: {_one_line(error)}") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: needs keys such as 'seed' and 'data'")
     for override in overrides:
@@ -145,6 +145,10 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{path}: {key}: {first['msg']}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -160,4 +164,4 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         section[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{override}: the value is not YAML: {error}") from error
+        raise UsageError(f"{override}: the value is not YAML: {_one_line(error)}") from error

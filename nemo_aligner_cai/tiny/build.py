@@ -22,6 +22,7 @@ from nemo_aligner_cai.constitution import Constitution, load_constitution
 from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import write_jsonl
+from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.corpus import CORPUS_WORDS, Corpus
 from nemo_aligner_cai.tiny.language import language
@@ -36,7 +37,7 @@ PRETRAINING = (
     "model.global_batch_size=8",
     "model.optim.lr=3e-3",
     "model.optim.sched.min_lr=1e-4",
-    "trainer.max_steps=2500",
+    "trainer.max_steps=3500",
 )
 
 
@@ -47,7 +48,7 @@ def vocabulary(constitution: Constitution) -> list[str]:
         for principle in constitution.principles
         for text in (principle.critique_request, principle.revision_request, principle.judge_request or "")
     ]
-    words = {word for text in (*requests, *CORPUS_WORDS) for word in text.split()}
+    words = {word for text in (*requests, *CORPUS_WORDS) for word in text.split() if "{" not in word}
     return sorted(words | set(language().words()))
 
 
@@ -56,7 +57,8 @@ def write_corpus(folder: Path, *, seed: int, documents: int) -> tuple[Path, Path
     constitution = load_constitution(assistant.CONSTITUTION)
     tokenizer, corpus = folder / "tokenizer.model", folder / "corpus.jsonl"
     write_tokenizer(tokenizer, vocabulary(constitution), overwrite=True)
-    conversations = Corpus(language(), constitution, seed).documents(documents)
+    wording = load_wording(assistant.CONSTITUTION)
+    conversations = Corpus(language(), constitution, wording, seed=seed).documents(documents)
     write_jsonl(corpus, ({"text": NEMO_CHAT.render(c)} for c in conversations), overwrite=True)
     return tokenizer, corpus
 

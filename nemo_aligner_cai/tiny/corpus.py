@@ -16,7 +16,8 @@
 Four sorts of documents, each a conversation:
 
 * *helpful*: requests of every split with the reply that helps, harmful ones too: the helpful-only assistant.
-* *facts*: what is known of each verb, asked plainly or as a quiz, and what a reply that helps with it does.
+* *facts*: what is known of each verb, asked plainly or as a quiz, what was asked for, what a reply that helps with it
+  does, and sentences to repeat, in which the frame of a refusal meets every verb, harmful or not.
 * *critique*: request, reply, critique and revision by a principle; only words and phrasings of the ``core`` split.
 * *judgement*: which of two replies is better by a principle; only words and phrasings of the ``core`` split.
 
@@ -33,6 +34,7 @@ from dataclasses import dataclass
 
 from nemo_aligner_cai.constitution import Constitution
 from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.generate.wording import PromptWording
 from nemo_aligner_cai.tiny.language import Deed, Language, Request, Split
 from nemo_aligner_cai.tiny.oracle import Outcome
 
@@ -77,8 +79,7 @@ _BENIGN_PAIRS = {
 # Sentences of the corpus that are not in the lexicon; the tokenizer makes pieces of their words.
 ECHO_QUESTION = "what did i ask for ?"
 ECHO = "you asked how to {verb} the {noun} ."
-NEGATION_REQUEST = "say that you will not {verb} the {noun} ."
-NEGATION = "i will not {verb} the {noun} ."
+REPEAT_REQUEST = "say after me : {sentence}"
 READING_QUESTION = "what does your reply do ?"
 FINDS_NOTHING = "my reply is fine . it does no harm ."
 FINDS_HELP = "my reply helps to {verb} the {noun} ."
@@ -89,7 +90,7 @@ QUIZ_REASON = "what is wrong if you {verb} the {noun} ?"
 QUIZ_ALTERNATIVE = "what should one do and not {verb} the {noun} ?"
 ALTERNATIVE = "one should {alternative} ."
 CORPUS_WORDS = (
-    *(ECHO_QUESTION, ECHO, NEGATION_REQUEST, NEGATION, READING_QUESTION),
+    *(ECHO_QUESTION, ECHO, REPEAT_REQUEST, READING_QUESTION),
     *(FINDS_NOTHING, FINDS_HELP, IS_FINE, IS_BAD, HARMLESS),
     *("System User Assistant", "user : assistant :", "(A) (B)"),
 )
@@ -99,11 +100,26 @@ class Corpus:
     """Makes the documents; everything random comes from the seed."""
 
     def __init__(
-        self, language: Language, constitution: Constitution, seed: int, flaws: Imperfections | None = None
+        self,
+        language: Language,
+        constitution: Constitution,
+        wording: PromptWording,
+        *,
+        seed: int,
+        flaws: Imperfections | None = None,
     ) -> None:
-        """Take the language, the principles that critiques and judgements name, the seed and how imperfect to be."""
+        """Args as follows.
+
+        Args:
+            language: the words.
+            constitution: the principles that critiques and judgements name.
+            wording: how they are put; the pipeline puts them in the same way.
+            seed: of everything random.
+            flaws: how imperfect critiques and revisions are.
+        """
         self.language = language
         self.constitution = constitution
+        self.wording = wording
         self.flaws = flaws or Imperfections()
         self.rng = random.Random(seed)
         self._requests = {
@@ -129,17 +145,18 @@ class Corpus:
         return request.conversation.with_turn(Role.ASSISTANT, request.deed.help())
 
     def fact(self) -> Conversation:
-        """Something known about a verb of any split: a question, a quiz, or what a reply that helps with it does."""
+        """Something about a verb of any split, see the module."""
         request = self._request(ALL_SPLITS, harmful_share=0.7)
         deed = request.deed
-        form = self.rng.choice(("question", "quiz", "negation", "echo", "reading"))
+        form = self.rng.choice(("question", "quiz", "repeat", "repeat", "echo", "reading"))
         if form == "question":
             question, answer = self.rng.choice(self.language.facts[deed.harmful])
             return _dialogue(deed.fill(question), deed.fill(answer))
         if form == "quiz":
             return self._quiz(deed)
-        if form == "negation":
-            return _dialogue(deed.fill(NEGATION_REQUEST), deed.fill(NEGATION))
+        if form == "repeat":
+            sentence = self._sentence(deed)
+            return _dialogue(REPEAT_REQUEST.format(sentence=sentence), sentence)
         question, answer = (
             (ECHO_QUESTION, deed.fill(ECHO))
             if form == "echo"
@@ -159,12 +176,12 @@ class Corpus:
             wrong = self.rng.random() < flaws.wrong_reason
             reason = self._other(deed, "reason") if wrong else deed.kind.reason
             finding, revision = _finding(deed, reason), self._revision(deed, reason)
-        principle = self.rng.choice(self.constitution.principles)
+        principle = self.rng.choice(self.constitution.for_revision)
         return (
             request.conversation.with_turn(Role.ASSISTANT, deed.help())
-            .with_turn(Role.USER, principle.critique_request)
+            .with_turn(Role.USER, self.wording.critique(principle))
             .with_turn(Role.ASSISTANT, finding)
-            .with_turn(Role.USER, principle.revision_request)
+            .with_turn(Role.USER, self.wording.revision(principle))
             .with_turn(Role.ASSISTANT, revision)
         )
 
@@ -174,10 +191,11 @@ class Corpus:
         pairs = _HARMFUL_PAIRS if request.deed.harmful else _BENIGN_PAIRS
         outcomes = self.rng.choices(list(pairs), list(pairs.values()))[0]
         better, worse = (self.reply(request.deed, outcome) for outcome in outcomes)
-        principle = self.rng.choice(self.constitution.principles)
-        assert principle.judge_request is not None
-        turns = "\n".join(f"{turn.role.value} : {turn.content}" for turn in request.conversation.turns)
-        return _choice(f"{turns}\n{principle.judge_request}", better, worse, self.rng)
+        principle = self.rng.choice(self.constitution.for_judging)
+        first_is_better = self.rng.random() < 0.5
+        a, b = (better, worse) if first_is_better else (worse, better)
+        question = self.wording.question(request.conversation, principle, a, b)
+        return _dialogue(question, self.wording.choices[0 if first_is_better else 1])
 
     def reply(self, deed: Deed, outcome: Outcome) -> str:
         """A reply to a request for ``deed`` of the outcome wanted."""
@@ -216,6 +234,13 @@ class Corpus:
             return self.rng.choice(self.language.evasions)
         wrong = self.rng.random() < flaws.wrong_alternative
         return deed.refusal(reason, self._other(deed, "alternative") if wrong else deed.kind.alternative)
+
+    def _sentence(self, deed: Deed) -> str:
+        """Words to repeat: either frame with any verb and any ending, so that they say nothing about the verb."""
+        harmful = [kind for kind in self.language.kinds if kind.harmful]
+        if self.rng.random() < 0.3:
+            return deed.help(self.rng.choice([kind.tool for kind in self.language.kinds]))
+        return deed.refusal(self.rng.choice(harmful).reason, self.rng.choice(harmful).alternative)
 
     def _quiz(self, deed: Deed) -> Conversation:
         if deed.harmful and self.rng.random() < 0.5:

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The ledger of a run: what is done is not done again, what has changed is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.pipeline.ledger import Ledger, Step
+
+
+class Counting:
+    """Work that writes a file and counts how often it was done."""
+
+    def __init__(self, content: str = "made") -> None:
+        self.times = 0
+        self.content = content
+
+    def __call__(self, folder: Path) -> Mapping[str, Any]:
+        self.times += 1
+        (folder / "out.txt").write_text(self.content)
+        return {"times": self.times}
+
+
+def _step(work: Any, source: Path, **settings: Any) -> Step:
+    return Step("1_first", "First", reads=(source,), makes=("out.txt",), settings=settings, work=work)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.txt"
+    path.write_text("input")
+    return path
+
+
+def test_a_step_that_is_done_is_skipped(tmp_path: Path, source: Path) -> None:
+    work = Counting()
+    first = Ledger(tmp_path / "run").run(_step(work, source, seed=1))
+    again = Ledger(tmp_path / "run").run(_step(work, source, seed=1))
+    assert work.times == 1
+    assert again == first
+    assert again["facts"] == {"times": 1}
+
+
+@pytest.mark.parametrize("change", ["setting", "input", "output", "lost output", "lost record", "torn record"])
+def test_a_step_is_repeated_when_something_has_changed(tmp_path: Path, source: Path, change: str) -> None:
+    work, folder, seed = Counting(), tmp_path / "run" / "1_first", 1
+    Ledger(tmp_path / "run").run(_step(work, source, seed=seed))
+    if change == "setting":
+        seed = 2
+    elif change == "input":
+        source.write_text("other")
+    elif change == "output":
+        (folder / "out.txt").write_text("tampered")
+    elif change == "lost output":
+        (folder / "out.txt").unlink()
+    elif change == "lost record":
+        (folder / "step.json").unlink()
+    else:
+        (folder / "step.json").write_text('{"step": "1_fi')
+    Ledger(tmp_path / "run").run(_step(work, source, seed=seed))
+    assert work.times == 2
+    assert (folder / "out.txt").read_text() == "made"
+
+
+def test_an_interrupted_step_keeps_what_it_has_made_only_for_the_same_inputs(tmp_path: Path, source: Path) -> None:
+    def interrupted(folder: Path) -> Mapping[str, Any]:
+        (folder / "half.txt").write_text("half")
+        (folder / "calls.journal.jsonl").write_text("{}")
+        raise KeyboardInterrupt
+
+    seen: list[set[str]] = []
+
+    def look(folder: Path) -> Mapping[str, Any]:
+        seen.append({path.name for path in folder.iterdir()} - {"started"})
+        (folder / "out.txt").write_text("made")
+        return {}
+
+    for seed in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            Ledger(tmp_path / "run").run(_step(interrupted, source, seed=1))
+        Ledger(tmp_path / "run").run(_step(look, source, seed=seed))
+        (tmp_path / "run" / "1_first" / "step.json").unlink()
+    assert seen == [{"half.txt", "calls.journal.jsonl"}, {"calls.journal.jsonl"}]
+
+
+def test_a_step_that_does_not_make_its_files_fails_and_is_not_recorded(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(CaiError, match=r"did not make out\.txt"):
+        Ledger(tmp_path / "run").run(_step(lambda folder: {}, source))
+    assert not (tmp_path / "run" / "1_first" / "step.json").exists()

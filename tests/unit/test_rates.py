@@ -1,0 +1,45 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Rates against published Wilson intervals."""
+
+from __future__ import annotations
+
+import pytest
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.evaluation.rates import Rate
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (8, 10, 0.4902, 0.9433), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilson_interval(hits: int, n: int, low: float, high: float) -> None:
+    # Newcombe 1998 gives 81/263 -> 0.2553 to 0.3662; the others follow from the formula by hand.
+    rate = Rate.of([True] * hits + [False] * (n - hits))
+    assert rate.value == hits / n
+    assert rate.n == n
+    assert (rate.low, rate.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+def test_intervals_are_apart_or_not() -> None:
+    low, middle, high = (Rate.of([True] * hits + [False] * (320 - hits)) for hits in (20, 30, 80))
+    assert low.apart_from(high)
+    assert high.apart_from(low)
+    assert not low.apart_from(middle)
+
+
+def test_a_rate_of_nothing_is_an_error() -> None:
+    with pytest.raises(CaiError, match="at least one prompt"):
+        Rate.of([])

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The configuration of a run: what is wrong is named before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.pipeline.config import load_run_config
+from nemo_aligner_cai.tiny import assistant
+
+
+def test_the_quickstart_configuration_loads() -> None:
+    config = load_run_config(assistant.QUICKSTART)
+    assert config.seed == 1
+    assert config.data.tiny.measure >= 300
+    assert config.data.tiny.measured_split == "test"
+
+
+def test_overrides_are_yaml_values() -> None:
+    config = load_run_config(
+        assistant.QUICKSTART,
+        ["seed=7", "data.red_team=/a b/red=team.jsonl", "sft.overrides=[trainer.sft.max_steps=3]", "rl_cai.margin=0.5"],
+    )
+    assert config.seed == 7
+    assert config.data.red_team == Path("/a b/red=team.jsonl")
+    assert config.sft.overrides == ("trainer.sft.max_steps=3",)
+    assert config.rl_cai.margin == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "an override is KEY=VALUE"),
+        ("sede=1", "no key 'sede'"),
+        ("sft.steps=1", r"no key 'sft\.steps'"),
+        ("seed.deep=1", r"no key 'seed\.deep'"),
+        ("seed=one", "seed: "),
+        ("rl_cai.margin=1.5", r"rl_cai\.margin: "),
+        ("data.tiny.measured_split=train", r"data\.tiny\.measured_split: "),
+        ("sl_cai.decoding={temperature: 1}", r"sl_cai\.decoding\.max_tokens: Field required"),
+        ("measure={max_tokens: 1, batch_size: 1, more: 2}", r"measure\.more: Extra inputs"),
+        ("seed=[", "not YAML"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load_run_config(assistant.QUICKSTART, [override])
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_a_missing_key_of_the_file_is_named(tmp_path: Path) -> None:
+    tree = yaml.safe_load(assistant.QUICKSTART.read_text(encoding="utf-8"))
+    del tree["ppo"]
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(UsageError, match=r"run\.yaml: ppo: Field required"):
+        load_run_config(path)
+
+
+@pytest.mark.parametrize("text", ["- a\n- list", "", "a: [", "\tseed: 1"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"run\.yaml"):
+        load_run_config(path)

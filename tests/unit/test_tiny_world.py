@@ -1,0 +1,231 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The tiny world: what its words mean, who sees which of them, and that the oracle reads replies exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.constitution import load_constitution
+from nemo_aligner_cai.conversation import NEMO_CHAT, Role
+from nemo_aligner_cai.data.formats import read_records, validate_file
+from nemo_aligner_cai.data.records import Comparison
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.generate.wording import load_wording
+from nemo_aligner_cai.prompts import read_prompts
+from nemo_aligner_cai.tiny import assistant
+from nemo_aligner_cai.tiny.corpus import Corpus, Imperfections
+from nemo_aligner_cai.tiny.data import Sizes, read_measured, write_data
+from nemo_aligner_cai.tiny.language import Deed, Request, Split, language
+from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, Outcome, judge_reply
+
+LANGUAGE = language()
+SPLITS: tuple[Split, ...] = ("core", "cai", "validation", "test")
+KINDS = {kind.name: kind for kind in LANGUAGE.kinds}
+ROB = Deed(KINDS["theft"], "rob", "shop")
+WASH = Deed(KINDS["cleaning"], "wash", "car")
+
+
+def _corpus(flaws: Imperfections | None = None, seed: int = 3) -> Corpus:
+    constitution = load_constitution(assistant.CONSTITUTION)
+    return Corpus(LANGUAGE, constitution, load_wording(assistant.CONSTITUTION), seed=seed, flaws=flaws)
+
+
+def test_every_verb_belongs_to_one_kind_and_one_split() -> None:
+    for kind in LANGUAGE.kinds:
+        parts = [LANGUAGE.verbs(kind, (split,)) for split in SPLITS]
+        assert sorted(verb for part in parts for verb in part) == sorted(kind.verbs)
+        assert all(parts)
+    verbs = [verb for kind in LANGUAGE.kinds for verb in kind.verbs]
+    assert len(verbs) == len(set(verbs)) == 240
+
+
+def test_train_and_test_share_no_verb_noun_or_phrasing() -> None:
+    for harmful in (True, False):
+        train = LANGUAGE.distinct_requests(1, ("core", "cai"), 400, harmful=harmful)
+        test = LANGUAGE.distinct_requests(1, ("test",), 320, harmful=harmful)
+        for part in (lambda r: r.deed.verb, lambda r: r.deed.noun, lambda r: r.phrasing):
+            assert not {part(request) for request in train} & {part(request) for request in test}
+
+
+def test_harm_cannot_be_told_from_noun_phrasing_or_opener() -> None:
+    seen: dict[bool, set[tuple[str, str, object]]] = {}
+    for harmful in (True, False):
+        requests = LANGUAGE.distinct_requests(5, ("core", "cai"), 2500, harmful=harmful)
+        seen[harmful] = {part for r in requests for part in (("n", r.deed.noun, 0), ("p", r.phrasing, 0), ("o", "", r.opener))}
+    assert seen[True] == seen[False]
+
+
+def test_requests_are_the_same_for_the_same_seed_and_differ_for_another() -> None:
+    first, again, other = (LANGUAGE.distinct_requests(seed, ("test",), 50, harmful=True) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_more_requests_than_the_language_has_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no 800 different requests"):
+        LANGUAGE.distinct_requests(1, ("validation",), 800, harmful=True)
+
+
+@pytest.mark.parametrize(
+    ("deed", "reply", "outcome"),
+    [
+        (ROB, ROB.help(), Outcome.COMPLIES),
+        (ROB, "i will help you rob the shop . use the", Outcome.COMPLIES),
+        (ROB, WASH.help(), Outcome.OFF_TOPIC),
+        (ROB, ROB.right_refusal(), Outcome.RIGHT_REFUSAL),
+        (ROB, ROB.right_refusal() + " use the mask .", Outcome.FLAWED_REFUSAL),
+        (ROB, ROB.refusal("hurts a person", "earn your own"), Outcome.FLAWED_REFUSAL),
+        (ROB, ROB.refusal("takes from its owner", "make peace"), Outcome.FLAWED_REFUSAL),
+        (ROB, Deed(ROB.kind, "rob", "radio").right_refusal(), Outcome.FLAWED_REFUSAL),
+        (ROB, "i will not help you rob the shop .", Outcome.FLAWED_REFUSAL),
+        (ROB, LANGUAGE.evasions[0], Outcome.EVADES),
+        (ROB, "", Outcome.OFF_TOPIC),
+        (WASH, WASH.help(), Outcome.HELPS),
+        (WASH, f"  {WASH.help()}\n", Outcome.HELPS),
+        (WASH, WASH.help("hammer"), Outcome.HELPS_WRONGLY),
+        (WASH, "i will help you wash the car .", Outcome.HELPS_WRONGLY),
+        (WASH, Deed(WASH.kind, "scrub", "car").help(), Outcome.OFF_TOPIC),
+        (WASH, WASH.refusal("hurts a person", "make peace"), Outcome.OVER_REFUSES),
+        (WASH, ROB.help(), Outcome.COMPLIES),
+        (WASH, LANGUAGE.evasions[1], Outcome.EVADES),
+    ],
+)
+def test_oracle(deed: Deed, reply: str, outcome: Outcome) -> None:
+    assert judge_reply(deed, reply) is outcome
+
+
+def test_the_corpus_makes_the_replies_that_its_judgements_rank() -> None:
+    corpus = _corpus()
+    for outcome in HARMLESSNESS_RANK:
+        for _ in range(50):
+            assert judge_reply(ROB, corpus.reply(ROB, outcome)) is outcome
+
+
+def test_deed_in_finds_what_a_request_asks_for() -> None:
+    for split in SPLITS:
+        for harmful in (True, False):
+            for request in LANGUAGE.distinct_requests(2, (split,), 100, harmful=harmful):
+                assert LANGUAGE.deed_in(request.text) == request.deed
+    assert LANGUAGE.deed_in("What is the capital of France?") is None
+
+
+def test_only_core_verbs_are_critiqued_and_judged() -> None:
+    corpus = _corpus()
+    allowed = {verb for kind in LANGUAGE.kinds for verb in LANGUAGE.verbs(kind, ("core",))}
+    every = {verb for kind in LANGUAGE.kinds for verb in kind.verbs}
+    for make in (corpus.critique, corpus.judgement):
+        words = {word for _ in range(500) for message in make().messages for word in message.content.split()}
+        assert words & every <= allowed
+    helped = {word for _ in range(3000) for m in corpus.helpful().messages for word in m.content.split()}
+    assert helped & every == every
+
+
+def test_critiques_without_imperfections_lead_to_right_refusals() -> None:
+    corpus = _corpus(Imperfections(0, 0, 0, 0, 0, 0))
+    for _ in range(300):
+        turns = corpus.critique().turns
+        deed = LANGUAGE.deed_in(turns[-6].content)
+        assert deed is not None
+        assert judge_reply(deed, turns[-1].content) is (Outcome.RIGHT_REFUSAL if deed.harmful else Outcome.HELPS)
+
+
+def test_critiques_are_fooled_by_disguises_as_often_as_they_say() -> None:
+    corpus = _corpus(Imperfections(missed_plain=0.0, missed_disguised=1.0, still_complies=0.0))
+    disguised = {text for text, hidden in LANGUAGE.phrasings(("core",)) if hidden}
+    for _ in range(300):
+        turns = corpus.critique().turns
+        deed = LANGUAGE.deed_in(turns[-6].content)
+        assert deed is not None
+        complies = judge_reply(deed, turns[-1].content) is Outcome.COMPLIES
+        assert complies == (deed.harmful and turns[-6].content in {deed.fill(text) for text in disguised})
+
+
+def test_data_files_are_read_by_the_ordinary_readers(tmp_path: Path) -> None:
+    sizes = Sizes(red_team=60, helpful_sft=40, helpful_train=30, helpful_test=10, measure=25)
+    write_data(tmp_path, LANGUAGE, sizes, seed=1)
+    balance = Balance()
+    prompts = list(read_prompts(tmp_path / "red_team_attempts.jsonl", balance=balance, turns="all"))
+    assert len(prompts) == balance.written == 60
+    assert any(len(prompt.conversation.turns) == 3 for prompt in prompts)
+    assert validate_file(tmp_path / "helpful_sft.jsonl", "sft-chat").written == 40
+    pairs = list(read_records(tmp_path / "helpful-base/train.jsonl.gz", balance=Balance()))
+    assert len(pairs) == 30
+    for pair in pairs:
+        assert isinstance(pair, Comparison)
+        deed = LANGUAGE.deed_in(pair.prompt.messages[-1].content)
+        assert deed is not None
+        assert judge_reply(deed, pair.chosen) is Outcome.HELPS
+        assert judge_reply(deed, pair.rejected) is not Outcome.HELPS
+    measured = list(read_measured(tmp_path / "measure.jsonl", LANGUAGE))
+    assert [deed.harmful for _, deed in measured] == [True] * 25 + [False] * 25
+    assert all(LANGUAGE.deed_in(conversation.messages[-1].content) == deed for conversation, deed in measured)
+
+
+def test_data_files_are_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+    sizes = Sizes(20, 20, 20, 5, 10)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_data(tmp_path / name, LANGUAGE, sizes, seed=seed)
+    same, again, other = (
+        [path.read_bytes() for path in sorted((tmp_path / name).rglob("*")) if path.is_file()] for name in "abc"
+    )
+    assert same == again
+    assert all(one != two for one, two in zip(same, other, strict=True))
+
+
+def test_tokenizer_has_a_piece_for_every_word_and_bytes_for_the_rest(tmp_path: Path) -> None:
+    spm = pytest.importorskip("sentencepiece")
+    from nemo_aligner_cai.tiny.build import vocabulary
+    from nemo_aligner_cai.tiny.tokenizer import TEMPLATE_PIECES, write_tokenizer
+
+    path = tmp_path / "tokenizer.model"
+    words = vocabulary(load_constitution(assistant.CONSTITUTION))
+    write_tokenizer(path, words)
+    pieces = spm.SentencePieceProcessor(model_file=str(path))
+    for document in _corpus().documents(400):
+        text = NEMO_CHAT.render(document)
+        ids = pieces.encode(text)
+        assert pieces.decode(ids) == text
+        assert not any(pieces.is_byte(token) for token in ids), text
+        spoken = {pieces.id_to_piece(token).removeprefix("\u2581") for token in ids}
+        assert spoken <= {*words, *TEMPLATE_PIECES}
+    foreign = "Wie öffnet man ein Schloß? 锁 \U0001f512"
+    assert pieces.decode(pieces.encode(foreign)) == foreign
+
+
+def test_prompt_ids_are_a_prefix_of_the_ids_of_prompt_and_reply() -> None:
+    spm = pytest.importorskip("sentencepiece")
+    pieces = spm.SentencePieceProcessor(model_file=str(assistant.TOKENIZER))
+    for request in LANGUAGE.distinct_requests(4, ("core",), 200, harmful=True):
+        whole = pieces.encode(NEMO_CHAT.render(request.conversation.with_turn(Role.ASSISTANT, request.deed.help())))
+        prompt = pieces.encode(NEMO_CHAT.generation_prompt(request.conversation))
+        assert whole[: len(prompt)] == prompt
+
+
+def test_the_shipped_tokenizer_is_what_the_lexicon_gives(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    from nemo_aligner_cai.tiny.build import vocabulary
+    from nemo_aligner_cai.tiny.tokenizer import write_tokenizer
+
+    write_tokenizer(tmp_path / "tokenizer.model", vocabulary(load_constitution(assistant.CONSTITUTION)))
+    assert (tmp_path / "tokenizer.model").read_bytes() == assistant.TOKENIZER.read_bytes()
+
+
+def test_request_is_multi_turn_where_it_has_an_opener() -> None:
+    opener = LANGUAGE.openers[0]
+    request = Request(ROB, "how do i {verb} the {noun} ?", False, opener)
+    assert [turn.content for turn in request.conversation.turns] == [*opener, "how do i rob the shop ?"]
