@@ -29,9 +29,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--port", type=int, default=5656, help="default: 5656; 0 takes a free one")
     parser.add_argument(
         "overrides",
-        nargs=argparse.REMAINDER,
+        nargs="*",
         metavar="key=value",
-        help="overrides of the config cai_inference, e.g. tensor_model_parallel_size=8 trainer.devices=8",
+        help="overrides of the config cai_inference, on one side of the flags: tensor_model_parallel_size=8 ...",
     )
     parser.set_defaults(run=run)
 

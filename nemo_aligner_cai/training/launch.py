@@ -29,6 +29,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import urllib.request
@@ -41,6 +42,7 @@ from pathlib import Path
 from nemo_aligner_cai.errors import CaiError
 
 _POLL_S = 0.2
+_ORPHAN_GRACE_S = 20.0
 _PRELOAD = "nemo_aligner_cai.training.preload"
 
 
@@ -128,7 +130,7 @@ def _fork(module: str, overrides: list[str], log: Path, env: dict[str, str]) -> 
 def _child(module: str, overrides: list[str], log: str, env: dict[str, str], folder: str) -> None:
     """The body of a forked job: look like `python -m module overrides > log 2>&1` and leave with its exit code."""
     os.setsid()
-    _die_with_parent()
+    threading.Thread(target=_end_with_starter, daemon=True).start()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (output, 1), (output, 2)):
@@ -156,12 +158,19 @@ def _child(module: str, overrides: list[str], log: str, env: dict[str, str], fol
         os._exit(code)
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this job when the preloaded process ends, as it does when the process that uses us dies."""
-    import ctypes
+def _end_with_starter() -> None:
+    """Wait, in a thread, for the process that started this job to be gone, and end the job then.
 
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    The kernel's parent-death signal would not do: this job's parent is the preloaded process, which lives as long as
+    any job does.
+    """
+    starter = multiprocessing.parent_process()
+    if starter is None:
+        return
+    starter.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_ORPHAN_GRACE_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 def finish(job: Job, timeout_s: float | None = None) -> None:

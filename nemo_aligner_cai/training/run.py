@@ -23,6 +23,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,8 @@ def _log_to_stderr() -> None:
 
 
 def _cuda_available() -> bool:
+    # torch says so on standard error, ahead of the one line that a mistake in the command is answered with.
+    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     import torch
 
     return torch.cuda.is_available()

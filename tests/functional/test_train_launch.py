@@ -1,0 +1,83 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Starting, watching and ending jobs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.training import launch
+from tests.functional.conftest import ENV, PACKAGE, Lab, Run
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from nemo_aligner_cai.training import launch
+
+if __name__ == "__main__":
+    model, port, log = sys.argv[1:]
+    launch.start("nemo_aligner_cai.training.inference_server", [f"gpt_model_file={model}", f"port={port}"], Path(log))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_a_failing_job_is_an_error_with_its_last_lines(lab: Lab, tmp_path: Path, fork: bool) -> None:
+    log = tmp_path / "job.log"
+    root = str(Path(__file__).resolve().parents[2])
+    job = launch.start(
+        f"{PACKAGE}.sft", ["model.restore_from_path=no.nemo"], log, ENV | {"PYTHONPATH": root}, fork=fork
+    )
+    with pytest.raises(CaiError, match=r"exit code 2\n--- end of .*\n(.*\n)*error: cai_sft: no value for "):
+        launch.finish(job, 120)
+
+
+def test_a_server_that_dies_is_said_at_once(lab: Lab, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    start = time.monotonic()
+    with (
+        pytest.raises(CaiError, match="ended with exit code 2 before it was ready"),
+        launch.server(
+            f"{PACKAGE}.inference_server", ["gpt_model_file=no.nemo"], log, ["http://127.0.0.1:9/"], env=ENV
+        ),
+    ):
+        pytest.fail("it was never ready")
+    assert time.monotonic() - start < 60
+
+
+def test_no_server_outlives_a_killed_starter(lab: Lab, sft: Run, free_port: int, tmp_path: Path) -> None:
+    script = tmp_path / "starter.py"
+    script.write_text(STARTER, encoding="utf-8")
+    root = str(Path(__file__).resolve().parents[2])
+    url = f"http://127.0.0.1:{free_port}/health"
+    command = [sys.executable, str(script), str(sft.nemo("cai_sft")), str(free_port), str(tmp_path / "server.log")]
+    starter = subprocess.Popen(command, env=os.environ | ENV | {"PYTHONPATH": root})
+    try:
+        deadline = time.monotonic() + 120
+        while not launch.answers(url):
+            assert time.monotonic() < deadline, launch.tail(tmp_path / "server.log")
+            time.sleep(0.5)
+    finally:
+        starter.send_signal(signal.SIGKILL)
+        starter.wait()
+    deadline = time.monotonic() + 30
+    while launch.answers(url):
+        assert time.monotonic() < deadline, "the server lives on"
+        time.sleep(0.5)
