@@ -13,8 +13,8 @@
 # limitations under the License.
 """``cai``: one command for the whole package.
 
-Each subcommand lives in ``nemo_aligner_cai/commands/`` and is imported only when it is asked for, so that ``cai --help``
-and the data half stay quick and need neither torch nor NeMo.
+Each subcommand lives in ``nemo_aligner_cai/commands/`` and is imported only when it is asked for, so that
+``cai --help`` and the data half stay quick and need neither torch nor NeMo.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ from nemo_aligner_cai.pipeline.serving import ask, served
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
     """Add ``cai chat``."""
     parser = subparsers.add_parser(
-        "chat", help="talk to a model from the terminal", description="One line is one turn; an empty line starts anew."
+        "chat",
+        help="talk to a model from the terminal",
+        description="One line is one turn; an empty line starts anew.",
     )
     parser.add_argument("model", type=Path, help="a .nemo file; it is served for as long as you talk")
     parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest words")
@@ -40,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         sys.stderr.write(f"loading {args.model} ...\n")
-        with served(args.model, Path(folder) / "server.log", batch_size=1) as client:
+        with served(args.model, Path(folder) / "server.log", identity="chat", batch_size=1) as client:
             ask(_talk(client, sampling), client)
     return 0
 

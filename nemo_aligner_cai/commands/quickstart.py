@@ -26,4 +26,4 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add ``cai quickstart``."""
     parser = subparsers.add_parser("quickstart", help="run the whole of CAI on this machine with the tiny assistant")
     add_run_arguments(parser, output=Path("runs/quickstart"))
-    parser.set_defaults(run=lambda args: run(args, assistant.QUICKSTART))
+    parser.set_defaults(run=run, config=assistant.QUICKSTART)

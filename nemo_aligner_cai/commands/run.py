@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("run", help="run the seven steps as a configuration file says")
     parser.add_argument("config", type=Path, help="a YAML file like nemo_aligner_cai/tiny/quickstart.yaml")
     add_run_arguments(parser, output=None)
-    parser.set_defaults(run=lambda args: run(args, args.config))
+    parser.set_defaults(run=run)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, output: Path | None) -> None:
@@ -48,13 +48,13 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, output: Path | None) -
     parser.add_argument("--from", dest="first", choices=STEPS, help="repeat this step and all after it")
 
 
-def run(args: argparse.Namespace, config_path: Path) -> int:
-    """Run or resume a pipeline and say what came of it."""
+def run(args: argparse.Namespace) -> int:
+    """Run or resume a pipeline, as ``args.config`` says, and say what came of it."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     # A batch system's SIGTERM is to stop servers and trainers as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
-    config = load_run_config(config_path, overrides)
+    config = load_run_config(args.config, overrides)
     pipeline = Pipeline(config, args.output)
     if args.first:
         for name in STEPS[STEPS.index(args.first) :]:
@@ -62,7 +62,9 @@ def run(args: argparse.Namespace, config_path: Path) -> int:
     try:
         metrics = pipeline.run()
     except CaiError as error:
-        raise type(error)(f"{error}\nthe same command goes on from the failed step; {args.output} keeps the others") from error
+        raise type(error)(
+            f"{error}\nthe same command goes on from the failed step; {args.output} keeps the others"
+        ) from error
     _show(args.output, metrics)
     return 0
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -138,7 +138,7 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: needs keys such as 'seed' and 'data'")
     for override in overrides:
-        _apply(tree, override)
+        _apply(cast(dict[str, Any], tree), override)
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -156,10 +156,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals:
         raise UsageError(f"{override}: an override is KEY=VALUE")
     *parents, last = key.split(".")
-    section: Any = tree
+    section: dict[str, Any] | None = tree
     for name in parents:
-        section = section.get(name) if isinstance(section, dict) else None
-    if not isinstance(section, dict) or last not in section:
+        inner: Any = section.get(name) if section else None
+        section = cast(dict[str, Any], inner) if isinstance(inner, dict) else None
+    if section is None or last not in section:
         raise UsageError(f"{override}: there is no key {key!r} in the configuration")
     try:
         section[last] = yaml.safe_load(text)

@@ -63,7 +63,9 @@ def red_team_prompts(
         seed: of the division.
     """
     balance = Balance()
-    kept = list(_short(read_prompts(source, balance=balance, turns=turns, limit=limit), max_tokens, tokenizer, balance))
+    kept = list(
+        _short(read_prompts(source, balance=balance, turns=turns, limit=limit), max_tokens, tokenizer, balance)
+    )
     if len(kept) < len(targets):
         raise UsageError(f"{source}: {len(kept)} usable prompts, SL-CAI and RL-CAI need one each ({balance})")
     names = [str(number) for number in range(len(targets))]
@@ -86,7 +88,7 @@ def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, bal
 
 
 def helpful_preferences(folder: Path, target: Path) -> Balances:
-    """Turn a folder of HH (``train.jsonl.gz``, ``test.jsonl.gz``) into ``helpful_<split>_{prompts,comparisons}...``."""
+    """Turn HH's ``train.jsonl.gz`` and ``test.jsonl.gz`` into prompts and comparisons, under upstream's names."""
     balances: Balances = {}
     for split in anthropic_hh.SPLITS:
         source = folder / f"{split}.jsonl.gz"
@@ -150,7 +152,9 @@ def preference_files(
         tokenizer: the model's.
         seed: of split and order.
     """
-    asked = [PromptOnly(prompt.conversation, DATASET) for prompt in read_prompts(prompts, balance=Balance(), turns="all")]
+    asked = [
+        PromptOnly(prompt.conversation, DATASET) for prompt in read_prompts(prompts, balance=Balance(), turns="all")
+    ]
     shares = parse_splits({"train": str(round(1 - test_share, 6)), "test": str(test_share)})
     assigned = assign_splits((record_prompt_id(record) for record in asked), shares, seed=seed)
     preferred = [pair for _, row in read_jsonl(comparisons) for pair in _comparisons_of(row)]
@@ -159,9 +163,7 @@ def preference_files(
     for split in shares:
         for kind, stem, records in (("rm-comparisons", "comparisons", preferred), ("ppo-prompts", "prompts", asked)):
             own = [record for record in records if assigned[record_prompt_id(record)] == split]
-            human = read_records(
-                helpful / f"helpful_{split}_{stem}_with_chat_prompt.jsonl", kind, balance=Balance()
-            )
+            human = read_records(helpful / f"helpful_{split}_{stem}_with_chat_prompt.jsonl", kind, balance=Balance())
             parts = [folder / f"cai_{split}_{stem}.jsonl", folder / f"helpful_{split}_{stem}.jsonl"]
             for part, source in zip(parts, (own, human), strict=True):
                 balance = Balance()

@@ -65,20 +65,23 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         """Take the run's folder."""
         self.folder = folder
+        self._made: dict[Path, str] = {}
 
     def run(self, step: Step) -> Mapping[str, Any]:
         """Do the step unless it is done.
 
         Returns:
-            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds``, ``peak_rss_mb``, ``facts``.
+            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds``, ``peak_rss_mb`` and what
+            the work returned as ``facts``.
 
         Raises:
             CaiError: the step failed, or did not make what it promised.
         """
         folder = self.folder / step.name
         inputs = content_hash(
-            {"settings": step.settings, "reads": [sha256_file(path) for path in step.reads]}, length=64
+            {"settings": step.settings, "reads": [self.identity(path) for path in step.reads]}, length=64
         )
+        self._made |= {folder / name: content_hash([inputs, name], length=64) for name in step.makes}
         record = self._record(folder, step, inputs)
         if record is not None:
             _log.info("%s: done before, %s s", step.title, record["seconds"])
@@ -101,6 +104,14 @@ class Ledger:
         }
         write_json(folder / _RECORD, record, overwrite=True)
         return record
+
+    def identity(self, path: Path) -> str:
+        """What a file is, as a hash: of what it was made from if a step of this run makes it, else of its bytes.
+
+        A model's file holds the time at which it was packed.  By its bytes, a step repeated after an interruption
+        would give another model, and everything after it would be drawn anew.
+        """
+        return self._made.get(path) or sha256_file(path)
 
     def _begin(self, folder: Path, inputs: str) -> None:
         """Make the folder ready: what an interrupted attempt with the same inputs left is kept, all else goes."""

@@ -27,8 +27,6 @@ from rich.table import Table
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.models.base import ModelClient, Sampling
-from nemo_aligner_cai.pipeline import serving
-from nemo_aligner_cai.pipeline.config import Measure
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.measure import ask, rates
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, judge_reply
@@ -46,37 +44,32 @@ _COLUMNS = {
 _PACKAGES = ("nemo_aligner_cai", "nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
 
 
-def figures(
-    models: Mapping[str, Path], prompts: Path, folder: Path, *, config: Measure, seed: int
-) -> dict[str, Any]:
-    """Serve each model in turn, ask it the prompts with each decoding, and count what its replies do.
+async def stage_figures(
+    client: ModelClient, prompts: Path, stem: Path, max_tokens: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Ask a model the prompts with each decoding, and count what its replies do.
 
     Args:
-        models: .nemo files by stage.
+        client: the model.
         prompts: a ``measure.jsonl``.
-        folder: gets each stage's replies, journal and server log.
-        config: how long replies may be.
+        stem: replies go to ``<stem>_<decoding>.jsonl``.
+        max_tokens: longest reply, in tokens.
         seed: of the sampling.
+
+    Returns:
+        decoding -> figure -> ``{value, low, high, n}``.
     """
-    stages: dict[str, Any] = {}
-    for stage, model in models.items():
-        with serving.served(model, folder / f"{stage}.log", batch_size=config.batch_size) as client:
-            stages[stage] = serving.ask(_both(client, prompts, folder / stage, config, seed), client)
-    return {"stages": stages}
-
-
-async def _both(client: ModelClient, prompts: Path, stem: Path, config: Measure, seed: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, temperature in DECODINGS.items():
+    found: dict[str, dict[str, Any]] = {}
+    for decoding, temperature in DECODINGS.items():
         asked = await ask(
             prompts,
             client,
-            Sampling(temperature=temperature, max_tokens=config.max_tokens),
+            Sampling(temperature=temperature, max_tokens=max_tokens),
             seed=seed,
-            journal=stem.with_name(f"{stem.name}_{name}.journal.jsonl"),
-            replies=stem.with_name(f"{stem.name}_{name}.jsonl"),
+            journal=stem.with_name(f"{stem.name}_{decoding}.journal.jsonl"),
+            replies=stem.with_name(f"{stem.name}_{decoding}.jsonl"),
         )
-        found[name] = {figure: asdict(rate) for figure, rate in rates(asked).items()}
+        found[decoding] = {figure: asdict(rate) for figure, rate in rates(asked).items()}
     return found
 
 

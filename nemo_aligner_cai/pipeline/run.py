@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from nemo_aligner_cai.generate.revisions import generate_revisions
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.pipeline import files, measure
 from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
 from nemo_aligner_cai.pipeline.ledger import Ledger, Step
@@ -68,6 +70,7 @@ class Pipeline:
         """
         self.config = config
         self.folder = folder
+        self.ledger = Ledger(folder)
         tiny = config.models.helpful_only == "tiny"
         self.helpful_only = assistant.MODEL if tiny else Path(config.models.helpful_only)
         self.tokenizer_path = assistant.TOKENIZER if tiny else self.helpful_only.with_name("tokenizer.model")
@@ -83,8 +86,7 @@ class Pipeline:
     def run(self) -> dict[str, Any]:
         """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too."""
         launch.warm_up()
-        ledger = Ledger(self.folder)
-        records = [ledger.run(step) for step in self.steps()]
+        records = [self.ledger.run(step) for step in self.steps()]
         metrics = measure.metrics(records, seed=self.config.seed)
         write_json(self.folder / "metrics.json", metrics, overwrite=True)
         return metrics
@@ -176,7 +178,7 @@ class Pipeline:
     def _sl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The helpful-only model answers, critiques and revises."""
         config, balance = self.config.sl_cai, Balance()
-        with served(self.helpful_only, folder / "server.log", batch_size=config.batch_size) as client:
+        with self._served(self.helpful_only, folder / "server.log", config.batch_size) as client:
             summary = ask(
                 generate_revisions(
                     read_prompts(self._file(DATA, "sl_prompts.jsonl"), balance=balance, turns="all"),
@@ -224,8 +226,8 @@ class Pipeline:
             self.constitution, self.wording, seed=self.config.seed, pairs="all", margin=config.margin
         )
         with (
-            served(self._file(SFT, MODEL), folder / "policy.log", batch_size=config.batch_size) as policy,
-            served(self.helpful_only, folder / "judge.log", batch_size=config.batch_size) as judge_model,
+            self._served(self._file(SFT, MODEL), folder / "policy.log", config.batch_size) as policy,
+            self._served(self.helpful_only, folder / "judge.log", config.batch_size) as judge_model,
         ):
             summary = ask(
                 generate_comparisons(
@@ -303,13 +305,22 @@ class Pipeline:
             "sl_cai": self._file(SFT, MODEL),
             "rl_cai": self._file(PPO, MODEL),
         }
-        figures = measure.figures(
-            models, self._file(DATA, "measure.jsonl"), folder, config=self.config.measure, seed=self.config.seed
-        )
-        figures["judge"] = measure.judge_accuracy(self._file(RL_CAI, "comparisons.jsonl"))
-        figures["reward_model"] = measure.last_metrics(self.folder / REWARD_MODEL / "train")
+        prompts, config = self._file(DATA, "measure.jsonl"), self.config.measure
+        stages: dict[str, Any] = {}
+        for stage, model in models.items():
+            with self._served(model, folder / f"{stage}.log", config.batch_size) as client:
+                asked = measure.stage_figures(client, prompts, folder / stage, config.max_tokens, self.config.seed)
+                stages[stage] = ask(asked, client)
+        figures = {
+            "stages": stages,
+            "judge": measure.judge_accuracy(self._file(RL_CAI, "comparisons.jsonl")),
+            "reward_model": measure.last_metrics(self.folder / REWARD_MODEL / "train"),
+        }
         write_json(folder / "figures.json", figures, overwrite=True)
         return figures
+
+    def _served(self, model: Path, log: Path, batch_size: int) -> AbstractContextManager[NemoServerClient]:
+        return served(model, log, identity=self.ledger.identity(model), batch_size=batch_size)
 
     def _file(self, step: str, name: str) -> Path:
         return self.folder / step / name

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nemo_aligner_cai.files import sha256_file
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.training import launch
@@ -40,15 +39,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(model: Path, log: Path, *, batch_size: int) -> Iterator[NemoServerClient]:
+def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generator[NemoServerClient, None, None]:
     """A client of a text-generation server for ``model``, which is stopped when the block ends, however it ends.
 
-    The client is used in one :func:`ask`.  It goes by a hash of the model's bytes, so that a journal never takes an answer of another model for one
-    of this.
+    The client is used in one :func:`ask`.
 
     Args:
         model: a .nemo file.
         log: where the server writes.
+        identity: tells this model from every other one; journals find answers by it.
         batch_size: sentences per request.
 
     Raises:
@@ -58,7 +57,7 @@ def served(model: Path, log: Path, *, batch_size: int) -> Iterator[NemoServerCli
     overrides = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}"]
     urls = [f"http://{HOST}:{port}/health"]
     with launch.server("nemo_aligner_cai.training.inference_server", overrides, log, urls):
-        yield NemoServerClient(HOST, port, model=sha256_file(model)[:16], batch_size=batch_size)
+        yield NemoServerClient(HOST, port, model=identity[:16], batch_size=batch_size)
 
 
 def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:

@@ -37,7 +37,7 @@ PRETRAINING = (
     "model.global_batch_size=8",
     "model.optim.lr=3e-3",
     "model.optim.sched.min_lr=1e-4",
-    "trainer.max_steps=3500",
+    "trainer.max_steps=2800",
 )
 
 

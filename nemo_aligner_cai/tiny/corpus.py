@@ -16,8 +16,7 @@
 Four sorts of documents, each a conversation:
 
 * *helpful*: requests of every split with the reply that helps, harmful ones too: the helpful-only assistant.
-* *facts*: what is known of each verb, asked plainly or as a quiz, what was asked for, what a reply that helps with it
-  does, and sentences to repeat, in which the frame of a refusal meets every verb, harmful or not.
+* *facts*: what is known of each verb, asked plainly or as a quiz, what was asked for, and what a helping reply does.
 * *critique*: request, reply, critique and revision by a principle; only words and phrasings of the ``core`` split.
 * *judgement*: which of two replies is better by a principle; only words and phrasings of the ``core`` split.
 
@@ -66,7 +65,7 @@ _HARMFUL_PAIRS = {
     (Outcome.FLAWED_REFUSAL, Outcome.EVADES): 1,
     (Outcome.FLAWED_REFUSAL, Outcome.COMPLIES): 2,
     (Outcome.EVADES, Outcome.COMPLIES): 2,
-    (Outcome.RIGHT_REFUSAL, Outcome.OFF_TOPIC): 1,
+    (Outcome.RIGHT_REFUSAL, Outcome.OFF_TOPIC): 2,
 }
 _BENIGN_PAIRS = {
     (Outcome.HELPS, Outcome.HELPS_WRONGLY): 2,
@@ -79,7 +78,6 @@ _BENIGN_PAIRS = {
 # Sentences of the corpus that are not in the lexicon; the tokenizer makes pieces of their words.
 ECHO_QUESTION = "what did i ask for ?"
 ECHO = "you asked how to {verb} the {noun} ."
-REPEAT_REQUEST = "say after me : {sentence}"
 READING_QUESTION = "what does your reply do ?"
 FINDS_NOTHING = "my reply is fine . it does no harm ."
 FINDS_HELP = "my reply helps to {verb} the {noun} ."
@@ -90,7 +88,7 @@ QUIZ_REASON = "what is wrong if you {verb} the {noun} ?"
 QUIZ_ALTERNATIVE = "what should one do and not {verb} the {noun} ?"
 ALTERNATIVE = "one should {alternative} ."
 CORPUS_WORDS = (
-    *(ECHO_QUESTION, ECHO, REPEAT_REQUEST, READING_QUESTION),
+    *(ECHO_QUESTION, ECHO, READING_QUESTION),
     *(FINDS_NOTHING, FINDS_HELP, IS_FINE, IS_BAD, HARMLESS),
     *("System User Assistant", "user : assistant :", "(A) (B)"),
 )
@@ -148,15 +146,12 @@ class Corpus:
         """Something about a verb of any split, see the module."""
         request = self._request(ALL_SPLITS, harmful_share=0.7)
         deed = request.deed
-        form = self.rng.choice(("question", "quiz", "repeat", "repeat", "echo", "reading"))
+        form = self.rng.choice(("question", "quiz", "quiz", "echo", "reading", "reading"))
         if form == "question":
             question, answer = self.rng.choice(self.language.facts[deed.harmful])
             return _dialogue(deed.fill(question), deed.fill(answer))
         if form == "quiz":
             return self._quiz(deed)
-        if form == "repeat":
-            sentence = self._sentence(deed)
-            return _dialogue(REPEAT_REQUEST.format(sentence=sentence), sentence)
         question, answer = (
             (ECHO_QUESTION, deed.fill(ECHO))
             if form == "echo"
@@ -216,13 +211,9 @@ class Corpus:
         return self._flawed_refusal(deed)
 
     def _flawed_refusal(self, deed: Deed) -> str:
-        kind = deed.kind
-        flaw = self.rng.choice(("reason", "reason", "alternative", "alternative", "both", "deed"))
-        if flaw == "deed":
-            other = next(self._requests[CORE, True]).deed
-            return other.right_refusal() if other != deed else deed.refusal(self._other(deed, "reason"), "")
-        reason = self._other(deed, "reason") if flaw in ("reason", "both") else kind.reason
-        alternative = self._other(deed, "alternative") if flaw in ("alternative", "both") else kind.alternative
+        flaw = self.rng.choice(("reason", "alternative", "both"))
+        reason = deed.kind.reason if flaw == "alternative" else self._other(deed, "reason")
+        alternative = deed.kind.alternative if flaw == "reason" else self._other(deed, "alternative")
         return deed.refusal(reason, alternative)
 
     def _revision(self, deed: Deed, reason: str) -> str:
@@ -234,13 +225,6 @@ class Corpus:
             return self.rng.choice(self.language.evasions)
         wrong = self.rng.random() < flaws.wrong_alternative
         return deed.refusal(reason, self._other(deed, "alternative") if wrong else deed.kind.alternative)
-
-    def _sentence(self, deed: Deed) -> str:
-        """Words to repeat: either frame with any verb and any ending, so that they say nothing about the verb."""
-        harmful = [kind for kind in self.language.kinds if kind.harmful]
-        if self.rng.random() < 0.3:
-            return deed.help(self.rng.choice([kind.tool for kind in self.language.kinds]))
-        return deed.refusal(self.rng.choice(harmful).reason, self.rng.choice(harmful).alternative)
 
     def _quiz(self, deed: Deed) -> Conversation:
         if deed.harmful and self.rng.random() < 0.5:
@@ -260,7 +244,9 @@ class Corpus:
     def _other(self, deed: Deed, field: str) -> str:
         """The reason or alternative of another harmful kind."""
         own = getattr(deed.kind, field)
-        return self.rng.choice([getattr(k, field) for k in self.language.kinds if k.harmful and getattr(k, field) != own])
+        return self.rng.choice(
+            [getattr(k, field) for k in self.language.kinds if k.harmful and getattr(k, field) != own]
+        )
 
 
 def _finding(deed: Deed, reason: str) -> str:

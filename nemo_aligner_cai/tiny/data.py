@@ -11,12 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The tiny assistant's data files, in the formats in which the real ones are published.
+r"""The tiny assistant's data files, in the formats in which the real ones are published.
 
 =============================  =========================================  ==========================================
 file                           a line                                     stands for
 =============================  =========================================  ==========================================
-red_team_attempts.jsonl        ``{"transcript": "\\n\\nHuman: ..."}``       Anthropic's red-team attempts
+red_team_attempts.jsonl        ``{"transcript": "\n\nHuman: ..."}``         Anthropic's red-team attempts
 helpful_sft.jsonl              NeMo-Aligner's SFT chat row                ultrachat, as the tutorial prepares it
 helpful-base/train.jsonl.gz    ``{"chosen": ..., "rejected": ...}``       Anthropic's HH helpful-base
 helpful-base/test.jsonl.gz     the same                                   the same

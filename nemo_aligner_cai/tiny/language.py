@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 
@@ -80,9 +80,10 @@ class Deed:
         """The reply that helps; its frame is shared with :meth:`refusal`, see the module ``corpus``."""
         return self.fill(f"i will help you {{verb}} the {{noun}} . use the {tool or self.kind.tool} .")
 
-    def refusal(self, reason: str, alternative: str) -> str:
+    @staticmethod
+    def refusal(reason: str, alternative: str) -> str:
         """The reply that says no, why, and what can be done instead."""
-        return self.fill(f"i will not help you {{verb}} the {{noun}} . it {reason} . i can help you {alternative} .")
+        return f"i will not help you with this . it {reason} . i can help you {alternative} ."
 
     def right_refusal(self) -> str:
         """The refusal that names the deed's own harm and offers what mends it."""
@@ -125,9 +126,9 @@ class Language:
     def __init__(self, lexicon: dict[str, Any]) -> None:
         """Type the parsed ``lexicon.yaml``."""
         self.kinds = tuple(
-            Kind(name=name, **{**fields, "verbs": tuple(fields["verbs"])})
+            Kind(name, **cast(dict[str, Any], fields | {"verbs": tuple(fields["verbs"])}))
             for group in ("harmful", "benign")
-            for name, fields in lexicon[group].items()
+            for name, fields in cast(dict[str, dict[str, Any]], lexicon[group]).items()
         )
         self.evasions: tuple[str, ...] = tuple(lexicon["evasions"])
         self.openers: tuple[tuple[str, str], ...] = tuple((user, reply) for user, reply in lexicon["openers"])

@@ -14,8 +14,8 @@
 """Stand-ins for model servers, on real sockets: the answers' shapes are NeMo 2.2.1's and OpenAI's, the model is not.
 
 `FakeNemo` serves ``PUT /generate`` as `MegatronServer` does: one batch at a time under a lock, one seed for the whole
-batch, prompts decoded again from tokens (characters the tokenizer does not know come back as " ⁇ "), rows padded to one
-length, errors about settings as HTTP 200 with a JSON string.
+batch, prompts decoded again from tokens (characters the tokenizer does not know come back as " ⁇ "), rows padded to
+one length, errors about settings as HTTP 200 with a JSON string.
 """
 
 import hashlib

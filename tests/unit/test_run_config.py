@@ -35,7 +35,12 @@ def test_the_quickstart_configuration_loads() -> None:
 def test_overrides_are_yaml_values() -> None:
     config = load_run_config(
         assistant.QUICKSTART,
-        ["seed=7", "data.red_team=/a b/red=team.jsonl", "sft.overrides=[trainer.sft.max_steps=3]", "rl_cai.margin=0.5"],
+        [
+            "seed=7",
+            "data.red_team=/a b/red=team.jsonl",
+            "sft.overrides=[trainer.sft.max_steps=3]",
+            "rl_cai.margin=0.5",
+        ],
     )
     assert config.seed == 7
     assert config.data.red_team == Path("/a b/red=team.jsonl")
