@@ -24,6 +24,7 @@ from typing import Any
 
 from rich.table import Table
 
+from nemo_aligner_cai import __version__
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.models.base import ModelClient, Sampling
@@ -41,7 +42,7 @@ _COLUMNS = {
     "helpfulness": "helps",
     "over_refusal": "over-refuses",
 }
-_PACKAGES = ("nemo_aligner_cai", "nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
+_PACKAGES = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
 
 
 async def stage_figures(
@@ -115,7 +116,8 @@ def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any
         "seconds": round(sum(record["seconds"] for record in records), 1),
         "peak_rss_mb": max(record["peak_rss_mb"] for record in records),
         "seed": seed,
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
+        "versions": {"nemo_aligner_cai": __version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in _PACKAGES},
     }
 
 

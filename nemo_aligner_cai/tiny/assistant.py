@@ -19,6 +19,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 MODEL = _FOLDER / "assistant.nemo"
+PROVENANCE = _FOLDER / "assistant.json"
 TOKENIZER = _FOLDER / "tokenizer.model"
 CONSTITUTION = _FOLDER / "constitution.yaml"
 QUICKSTART = _FOLDER / "quickstart.yaml"

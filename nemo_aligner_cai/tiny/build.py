@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nemo_aligner_cai.constitution import Constitution, load_constitution
 from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import write_jsonl
+from nemo_aligner_cai.files import sha256_file, write_json, write_jsonl
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.corpus import CORPUS_WORDS, Corpus
@@ -67,7 +68,8 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
     """Pretrain the assistant.
 
     Args:
-        folder: gets ``assistant.nemo``, ``tokenizer.model``, ``corpus.jsonl`` and the training's log.
+        folder: gets ``assistant.nemo``, ``tokenizer.model``, ``corpus.jsonl``, the training's log, and
+            ``assistant.json``, which says what the model was made of.
         seed: of the corpus and of the weights.
         documents: in the corpus, about 63 tokens each.
         overrides: Hydra overrides put after :data:`PRETRAINING`.
@@ -83,6 +85,7 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
     tokenizer, corpus = write_corpus(folder, seed=seed, documents=documents)
     model = folder / "assistant.nemo"
     model.unlink(missing_ok=True)
+    settings = (*PRETRAINING, *overrides)
     code = run.main(
         pretrain.STAGE,
         [
@@ -91,10 +94,21 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
             f"output={model}",
             f"exp_manager.explicit_log_dir={folder / 'log'}",
             f"model.seed={seed}",
-            *PRETRAINING,
-            *overrides,
+            *settings,
         ],
     )
     if code:
         raise CaiError(f"pretraining the tiny assistant failed with exit code {code}; see {folder / 'log'}")
+    write_json(folder / "assistant.json", provenance(corpus, tokenizer, seed, documents, settings), overwrite=True)
     return model
+
+
+def provenance(corpus: Path, tokenizer: Path, seed: int, documents: int, settings: Sequence[str]) -> dict[str, Any]:
+    """What a model was made of: hashes of corpus and tokenizer, and everything that training was told."""
+    return {
+        "corpus_sha256": sha256_file(corpus),
+        "tokenizer_sha256": sha256_file(tokenizer),
+        "seed": seed,
+        "documents": documents,
+        "pretraining": list(settings),
+    }

@@ -24,7 +24,7 @@ from nemo_aligner_cai.conversation import NEMO_CHAT, Role
 from nemo_aligner_cai.data.formats import read_records, validate_file
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import Balance, read_json, sha256_file
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.prompts import read_prompts
 from nemo_aligner_cai.tiny import assistant
@@ -230,3 +230,20 @@ def test_request_is_multi_turn_where_it_has_an_opener() -> None:
     opener = LANGUAGE.openers[0]
     request = Request(ROB, "how do i {verb} the {noun} ?", False, opener)
     assert [turn.content for turn in request.conversation.turns] == [*opener, "how do i rob the shop ?"]
+
+
+def test_a_small_corpus_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    from nemo_aligner_cai.tiny.build import write_corpus
+
+    hashes = [sha256_file(write_corpus(tmp_path / str(number), seed=4, documents=300)[1]) for number in range(2)]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.slow
+def test_the_shipped_assistant_was_trained_on_what_the_code_makes_now(tmp_path: Path) -> None:
+    from nemo_aligner_cai.tiny.build import PRETRAINING, provenance, write_corpus
+
+    shipped = read_json(assistant.PROVENANCE)
+    tokenizer, corpus = write_corpus(tmp_path, seed=shipped["seed"], documents=shipped["documents"])
+    assert provenance(corpus, tokenizer, shipped["seed"], shipped["documents"], PRETRAINING) == shipped

@@ -1,0 +1,297 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The seven steps as a user runs them, small: real servers, the real trainers, killed in every step and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.pipeline.run import STEPS
+from nemo_aligner_cai.tiny import assistant
+
+_STEP_TIMEOUT_S = 300
+_SIZES = {"red_team": 128, "helpful_sft": 64, "helpful_train": 64, "helpful_test": 32, "measure": 24}
+# Bytes of these depend on the seed alone: on prompts, on models trained from them, and on what those models said.
+_COMPARED = (
+    "1_data/sl_prompts.jsonl",
+    "2_sl_cai/revisions.jsonl",
+    "2_sl_cai/train.jsonl",
+    "4_rl_cai/comparisons.jsonl",
+    "4_rl_cai/rm_train.jsonl",
+    "4_rl_cai/ppo_train.jsonl",
+    "7_measure/helpful_only_sampled.jsonl",
+    "7_measure/sl_cai_sampled.jsonl",
+)
+
+
+def _config(folder: Path, **changes: Any) -> Path:
+    """The quickstart's configuration with few rows and steps, as a file."""
+    tree = yaml.safe_load(assistant.QUICKSTART.read_text(encoding="utf-8"))
+    tree["data"]["tiny"].update(_SIZES)
+    tree["sl_cai"]["validation_share"] = 0.25
+    tree["rl_cai"]["test_share"] = 0.5
+    steps = {"sft": ("trainer.sft", 20), "reward_model": ("trainer.rm", 12)}
+    for name, (trainer, count) in steps.items():
+        own = [
+            line for line in tree[name]["overrides"] if not line.startswith((f"{trainer}.max_steps", f"{trainer}.v"))
+        ]
+        tree[name]["overrides"] = [*own, f"{trainer}.max_steps={count}", f"{trainer}.val_check_interval={count}"]
+    tree["reward_model"]["overrides"] += ["++model.micro_batch_size=8", "++model.global_batch_size=8"]
+    tree["ppo"]["actor"] = [
+        line for line in tree["ppo"]["actor"] if not line.startswith(("trainer.ppo.max_steps", "trainer.ppo.val"))
+    ] + ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2"]
+    for key, value in changes.items():
+        section = tree
+        *parents, last = key.split("__")
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+class Runs:
+    """Starts `cai run` and accounts for every process that it has started."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+
+    def start(self, config: Path, output: Path) -> subprocess.Popen[str]:
+        """Begin a run in a session of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "nemo_aligner_cai.cli", "run", str(config), "--output", str(output)],
+            env=os.environ | {"CAI_TEST_MARK": self.mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self, config: Path, output: Path) -> str:
+        """A run to its end; returns what it printed."""
+        process = self.start(config, output)
+        printed, _ = process.communicate(timeout=_STEP_TIMEOUT_S * 3)
+        assert process.returncode == 0, printed
+        return printed
+
+    def alive(self) -> list[psutil.Process]:
+        """Processes that carry this object's mark in their environment."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("CAI_TEST_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def assert_none_left(self, patience_s: float = 45.0) -> None:
+        """All are gone, or go within the time that orphans are given."""
+        deadline = time.monotonic() + patience_s
+        while (left := self.alive()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not left, [process.cmdline() for process in left]
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    """Runs of this module; whatever is left at the end is ended."""
+    made = Runs()
+    yield made
+    for process in made.alive():
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> tuple[Path, Path, str]:
+    """(configuration, output, what was printed) of one uninterrupted run."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    config = _config(folder)
+    printed = runs.finish(config, folder / "run")
+    return config, folder / "run", printed
+
+
+def _records(output: Path) -> dict[str, dict[str, Any]]:
+    return {step: json.loads((output / step / "step.json").read_text()) for step in STEPS}
+
+
+def test_it_ends_with_the_table_the_models_and_how_to_talk_to_the_last_one(
+    finished: tuple[Path, Path, str], runs: Runs
+) -> None:
+    _, output, printed = finished
+    for words in ("complies with harm", "helpful-only", "SL-CAI", "RL-CAI", "sampled", "greedy", "cai chat"):
+        assert words in printed
+    for step in ("3_sft", "5_reward_model", "6_ppo"):
+        assert str(output / step / "model.nemo") in printed
+        assert (output / step / "model.nemo").stat().st_size > 1_000_000
+    runs.assert_none_left()
+
+
+def test_metrics_for_programs(finished: tuple[Path, Path, str]) -> None:
+    metrics = json.loads((finished[1] / "metrics.json").read_text())
+    for stage in ("helpful_only", "sl_cai", "rl_cai"):
+        for decoding in ("sampled", "greedy"):
+            figures = metrics["stages"][stage][decoding]
+            assert set(figures) == {
+                *("harmful_compliance", "right_refusal", "flawed_refusal"),
+                *("evasion", "helpfulness", "over_refusal"),
+            }
+            for figure in figures.values():
+                assert figure["n"] == _SIZES["measure"]
+                assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    assert metrics["stages"]["helpful_only"]["greedy"]["harmful_compliance"]["value"] >= 0.9
+    assert metrics["stages"]["helpful_only"]["greedy"]["helpfulness"]["value"] >= 0.9
+    assert (
+        metrics["stages"]["sl_cai"]["greedy"]["harmful_compliance"]["value"]
+        < metrics["stages"]["helpful_only"]["greedy"]["harmful_compliance"]["value"]
+    )
+    assert metrics["judge"]["accuracy"]["value"] >= 0.85
+    assert 0 < metrics["reward_model"]["accuracy"] <= 1
+    assert metrics["seconds"] > 0
+    assert 500 < metrics["peak_rss_mb"] < 12_288
+    assert metrics["versions"]["nemo_aligner"] == "0.7.0"
+
+
+def test_every_file_passes_its_validator_and_every_row_is_accounted_for(finished: tuple[Path, Path, str]) -> None:
+    output = finished[1]
+    formats = {
+        "sft-chat": ("1_data/helpful_sft.jsonl", "2_sl_cai/train.jsonl", "2_sl_cai/validation.jsonl"),
+        "rm-comparisons": ("4_rl_cai/rm_train.jsonl", "4_rl_cai/rm_test.jsonl"),
+        "ppo-prompts": ("4_rl_cai/ppo_train.jsonl", "4_rl_cai/ppo_test.jsonl"),
+    }
+    for name, files in formats.items():
+        for file in files:
+            assert validate_file(output / file, name).written > 0
+    balances = [
+        balance
+        for record in _records(output).values()
+        for balance in [
+            *record["facts"].get("balances", {}).values(),
+            *([record["facts"]["generation"]["balance"]] if "generation" in record["facts"] else []),
+        ]
+    ]
+    assert len(balances) >= 10
+    for balance in balances:
+        assert balance["rows_in"] == balance["written"] + sum(balance["left_out"].values())
+    train, test = (
+        {row["text"] for _, row in read_jsonl(output / f"4_rl_cai/ppo_{split}.jsonl")} for split in ("train", "test")
+    )
+    assert not train & test
+
+
+def test_a_second_run_repeats_nothing(finished: tuple[Path, Path, str], runs: Runs) -> None:
+    config, output, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.nemo")}
+    metrics = (output / "metrics.json").read_bytes()
+    printed = runs.finish(config, output)
+    assert printed.count("done before") == len(STEPS)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.nemo")} == before
+    assert (output / "metrics.json").read_bytes() == metrics
+
+
+def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
+    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
+) -> None:
+    config, uninterrupted, _ = finished
+    output = tmp_path / "run"
+    for number, step in enumerate(STEPS):
+        process = runs.start(config, output)
+        _wait_for(output / step / "started", process)
+        time.sleep(0.1 if number == 0 else 3.0)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        runs.assert_none_left()
+        done = [name for name in STEPS if (output / name / "step.json").is_file()]
+        assert done in (list(STEPS[:number]), list(STEPS[: number + 1]))
+        stamps = {name: (output / name / "step.json").stat().st_mtime_ns for name in done}
+    runs.finish(config, output)
+    assert {name: (output / name / "step.json").stat().st_mtime_ns for name in stamps} == stamps
+    for file in _COMPARED:
+        assert (output / file).read_bytes() == (uninterrupted / file).read_bytes(), file
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + _STEP_TIMEOUT_S
+    while not path.is_file():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_ctrl_c_stops_servers_and_says_how_to_go_on(
+    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
+) -> None:
+    output = tmp_path / "run"
+    process = runs.start(finished[0], output)
+    _wait_for(output / "2_sl_cai" / "server.log", process)
+    os.kill(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in printed
+    assert "Traceback" not in printed
+    runs.assert_none_left()
+
+
+def test_a_failing_trainer_ends_the_run_with_its_log(
+    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
+) -> None:
+    config = _config(tmp_path, sft__overrides=["trainer.sft.max_stepz=1"])
+    process = runs.start(config, tmp_path / "run")
+    printed, _ = process.communicate(timeout=_STEP_TIMEOUT_S)
+    assert process.returncode == 1
+    assert "max_stepz" in printed
+    assert str(tmp_path / "run" / "3_sft" / "train.log") in printed
+    assert "the same command goes on from the failed step" in printed
+    assert not (tmp_path / "run" / "3_sft" / "step.json").exists()
+    runs.assert_none_left()
+
+
+def test_real_red_team_prompts(shared_data: Path, tmp_path: Path, runs: Runs) -> None:
+    config = _config(
+        tmp_path,
+        data__red_team=str(shared_data / "hh" / "harmless_base_test.jsonl.gz"),
+        data__red_team_turns="first",
+        data__red_team_limit=200,
+        data__max_prompt_tokens=100,
+        sft__seq_length=192,
+        reward_model__seq_length=192,
+        ppo__seq_length=256,
+        rl_cai__margin=0.0,
+    )
+    output = tmp_path / "run"
+    runs.finish(config, output)
+    test_every_file_passes_its_validator_and_every_row_is_accounted_for((config, output, ""))
+    records = _records(output)
+    balance = records["1_data"]["facts"]["balances"]["harmless_base_test.jsonl.gz"]
+    assert balance["written"] + sum(balance["left_out"].values()) == balance["rows_in"]
+    assert balance["left_out"]["longer than 100 tokens"] > 0
+    generated = sum(records[step]["facts"]["generation"]["balance"]["rows_in"] for step in ("2_sl_cai", "4_rl_cai"))
+    assert generated == balance["written"]
+    assert json.loads((output / "metrics.json").read_text())["judge"]["unknown"] > 0
