@@ -19,15 +19,17 @@ Everything a step makes lies in its own folder ``<run>/<step>/``; its record is 
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
 from nemo_aligner_cai.pipeline.memory import PeakMemory
 
@@ -63,9 +65,31 @@ class Ledger:
     """Runs steps in a run folder, skipping what is done."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the run's folder."""
+        """Take the run's folder.
+
+        Raises:
+            UsageError: it cannot be made.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be the run's folder: {error.strerror or error}") from error
         self.folder = folder
         self._made: dict[Path, str] = {}
+
+    @contextmanager
+    def locked(self) -> Generator[None, None, None]:
+        """Keep other processes from running steps in the same folder while the block runs.
+
+        Raises:
+            UsageError: another one is at it.
+        """
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(f"{self.folder}: another run is at work in this folder; wait for it") from error
+            yield
 
     def run(self, step: Step) -> Mapping[str, Any]:
         """Do the step unless it is done.

@@ -85,8 +85,9 @@ class Pipeline:
 
     def run(self) -> dict[str, Any]:
         """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too."""
-        launch.warm_up()
-        records = [self.ledger.run(step) for step in self.steps()]
+        with self.ledger.locked():
+            launch.warm_up()
+            records = [self.ledger.run(step) for step in self.steps()]
         metrics = measure.metrics(records, seed=self.config.seed)
         write_json(self.folder / "metrics.json", metrics, overwrite=True)
         return metrics

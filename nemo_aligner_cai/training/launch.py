@@ -168,24 +168,27 @@ def _end_with_starter() -> None:
     if starter is None:
         return
     starter.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_ORPHAN_GRACE_S)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        # A server, which has something to put in order; its handler may end this process at once.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_ORPHAN_GRACE_S)
     os.killpg(0, signal.SIGKILL)
 
 
 def finish(job: Job, timeout_s: float | None = None) -> None:
-    """Wait for a job that ends by itself.
+    """Wait for a job that ends by itself, and end what it has left behind.
 
     Raises:
         CaiError: it failed, or was still running after `timeout_s` and has been stopped; with its log's last lines.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    while (code := job.poll()) is None:
+    while job.poll() is None:
         if deadline is not None and time.monotonic() > deadline:
             stop(job)
             raise CaiError(f"{job.name} took more than {timeout_s:.0f} s and was stopped\n{tail(job.log)}")
         time.sleep(_POLL_S)
-    if code:
+    _end_group(job)
+    if code := job.poll():
         raise CaiError(f"{job.name} failed with exit code {code}\n{tail(job.log)}")
 
 
@@ -227,7 +230,11 @@ def stop(job: Job, grace_s: float = 30.0) -> None:
             _signal(os.kill if number == signal.SIGTERM else os.killpg, job.pid, number)
         while job.poll() is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-    # What the job itself left behind, such as a Triton server whose parent was killed.
+    _end_group(job)
+
+
+def _end_group(job: Job) -> None:
+    """End what a finished job left behind: Megatron's checkpoint writer, a Triton server whose parent was killed."""
     _signal(os.killpg, job.pid, signal.SIGKILL)
 
 

@@ -83,10 +83,10 @@ class Runs:
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
 
-    def start(self, config: Path, output: Path) -> subprocess.Popen[str]:
+    def start(self, config: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
         """Begin a run in a session of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "nemo_aligner_cai.cli", "run", str(config), "--output", str(output)],
+            [sys.executable, "-m", "nemo_aligner_cai.cli", "run", str(config), "--output", str(output), *arguments],
             env=os.environ | {"CAI_TEST_MARK": self.mark},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -94,9 +94,9 @@ class Runs:
             start_new_session=True,
         )
 
-    def finish(self, config: Path, output: Path) -> str:
+    def finish(self, config: Path, output: Path, *arguments: str) -> str:
         """A run to its end; returns what it printed."""
-        process = self.start(config, output)
+        process = self.start(config, output, *arguments)
         printed, _ = process.communicate(timeout=_STEP_TIMEOUT_S * 3)
         assert process.returncode == 0, printed
         return printed
@@ -214,6 +214,17 @@ def test_a_second_run_repeats_nothing(finished: tuple[Path, Path, str], runs: Ru
     assert printed.count("done before") == len(STEPS)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.nemo")} == before
     assert (output / "metrics.json").read_bytes() == metrics
+
+
+def test_from_repeats_a_step_and_all_after_it(finished: tuple[Path, Path, str], runs: Runs) -> None:
+    config, output, _ = finished
+    figures = (output / "7_measure" / "figures.json").read_bytes()
+    stamps = {step: (output / step / "step.json").stat().st_mtime_ns for step in STEPS}
+    printed = runs.finish(config, output, "--from", STEPS[-1])
+    assert printed.count("done before") == len(STEPS) - 1
+    after = {step: (output / step / "step.json").stat().st_mtime_ns for step in STEPS}
+    assert [step for step in STEPS if after[step] != stamps[step]] == [STEPS[-1]]
+    assert (output / "7_measure" / "figures.json").read_bytes() == figures
 
 
 def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(

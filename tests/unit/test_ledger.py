@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.ledger import Ledger, Step
 
 
@@ -104,3 +104,18 @@ def test_a_step_that_does_not_make_its_files_fails_and_is_not_recorded(tmp_path:
     with pytest.raises(CaiError, match=r"did not make out\.txt"):
         Ledger(tmp_path / "run").run(_step(lambda folder: {}, source))
     assert not (tmp_path / "run" / "1_first" / "step.json").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="cannot be the run's folder"):
+            Ledger(path)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    held = Ledger(tmp_path).locked()
+    with held, pytest.raises(UsageError, match="another run is at work"), Ledger(tmp_path).locked():
+        pass
+    with Ledger(tmp_path).locked():
+        assert (tmp_path / ".lock").exists()
