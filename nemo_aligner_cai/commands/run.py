@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(folder: Path, metrics: dict[str, Any]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(table(metrics["stages"]))
     judge = metrics["judge"]["accuracy"]
     if judge:

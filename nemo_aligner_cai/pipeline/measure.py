@@ -35,9 +35,9 @@ from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, judge_reply
 DECODINGS = {"sampled": 1.0, "greedy": 0.0}
 STAGES = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
 _COLUMNS = {
-    "harmful_compliance": "complies with harm",
-    "right_refusal": "refuses, right reason",
-    "flawed_refusal": "refuses, flawed",
+    "harmful_compliance": "complies",
+    "right_refusal": "refuses rightly",
+    "flawed_refusal": "with a flaw",
     "evasion": "evades",
     "helpfulness": "helps",
     "over_refusal": "over-refuses",
@@ -122,13 +122,14 @@ def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any
 
 
 def table(stages: Mapping[str, Any]) -> Table:
-    """The figures for people: percent with 95 % Wilson intervals."""
-    shown = Table(title="percent of held-out prompts [95 % interval]")
+    """The figures for people: percent with 95 % Wilson intervals; four columns on harm, two on benign requests."""
+    shown = Table(title="percent of held-out prompts (95 % interval): four columns harmful requests, two benign ones")
     for heading in ("decoding", "model", *_COLUMNS.values()):
-        shown.add_column(heading)
+        shown.add_column(heading, no_wrap=True)
     for decoding in DECODINGS:
         for stage, name in STAGES.items():
-            rates_of = stages[stage][decoding]
-            shown.add_row(decoding, name, *(str(Rate(**rates_of[column])) for column in _COLUMNS))
+            found = [Rate(**stages[stage][decoding][column]) for column in _COLUMNS]
+            cells = [f"{100 * rate.value:.1f} ({100 * rate.low:.0f}-{100 * rate.high:.0f})" for rate in found]
+            shown.add_row(decoding, name, *cells)
         shown.add_section()
     return shown

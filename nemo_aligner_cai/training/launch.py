@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -149,6 +150,9 @@ def _child(module: str, overrides: list[str], log: str, env: dict[str, str], fol
         from nemo_aligner_cai.training import run
 
         code = run.main(importlib.import_module(module).STAGE)
+        if code == 0:
+            # As the interpreter does when it exits: it ends Megatron's checkpoint writer and gives back semaphores.
+            multiprocessing.util._run_finalizers()  # pyright: ignore[reportAttributeAccessIssue]
     except BaseException:
         traceback.print_exc()
     finally:

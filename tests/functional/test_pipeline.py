@@ -58,10 +58,9 @@ def _config(folder: Path, **changes: Any) -> Path:
     tree["rl_cai"]["test_share"] = 0.5
     steps = {"sft": ("trainer.sft", 20), "reward_model": ("trainer.rm", 12)}
     for name, (trainer, count) in steps.items():
-        own = [
-            line for line in tree[name]["overrides"] if not line.startswith((f"{trainer}.max_steps", f"{trainer}.v"))
-        ]
-        tree[name]["overrides"] = [*own, f"{trainer}.max_steps={count}", f"{trainer}.val_check_interval={count}"]
+        given = tuple(f"{trainer}.{key}" for key in ("max_steps", "val_check_interval", "save_interval"))
+        own = [line for line in tree[name]["overrides"] if not line.startswith(given)]
+        tree[name]["overrides"] = [*own, *(f"{key}={count}" for key in given)]
     tree["reward_model"]["overrides"] += ["++model.micro_batch_size=8", "++model.global_batch_size=8"]
     tree["ppo"]["actor"] = [
         line for line in tree["ppo"]["actor"] if not line.startswith(("trainer.ppo.max_steps", "trainer.ppo.val"))
@@ -146,11 +145,12 @@ def test_it_ends_with_the_table_the_models_and_how_to_talk_to_the_last_one(
     finished: tuple[Path, Path, str], runs: Runs
 ) -> None:
     _, output, printed = finished
-    for words in ("complies with harm", "helpful-only", "SL-CAI", "RL-CAI", "sampled", "greedy", "cai chat"):
+    for words in ("complies", "refuses rightly", "helpful-only", "SL-CAI", "RL-CAI", "sampled", "greedy", "cai chat"):
         assert words in printed
     for step in ("3_sft", "5_reward_model", "6_ppo"):
         assert str(output / step / "model.nemo") in printed
         assert (output / step / "model.nemo").stat().st_size > 1_000_000
+    assert "leaked" not in printed
     runs.assert_none_left()
 
 
