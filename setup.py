@@ -56,6 +56,7 @@ NEMO = [
     "hydra-core>1.3,<=1.3.2",
     "omegaconf<=2.3",
     "numpy<2",
+    "psutil>=5.9",
     "nvidia-pytriton>=0.5.14,<0.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "sentencepiece<1",
     "tiktoken==0.7.0",

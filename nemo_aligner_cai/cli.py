@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -62,12 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module(f"nemo_aligner_cai.commands.{module}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=help_line)
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    # argparse gives up on positional arguments that stand after a flag; overrides may stand anywhere.
+    if rest and (not hasattr(args, "overrides") or any(word.startswith("-") or "=" not in word for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
     try:
         return args.run(args)
     except CaiError as error:
         sys.stderr.write(f"cai: {error}\n")
         return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"cai: {error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("cai: interrupted\n")
         return 130

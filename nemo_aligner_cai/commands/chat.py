@@ -16,11 +16,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
 from nemo_aligner_cai.pipeline.serving import ask, served
 
@@ -39,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(args: argparse.Namespace) -> int:
+    require_file(args.model)
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         sys.stderr.write(f"loading {args.model} ...\n")
@@ -49,6 +52,8 @@ def _run(args: argparse.Namespace) -> int:
 
 async def _talk(client: ModelClient, sampling: Sampling) -> None:
     """Read lines from standard input and write replies to standard output until it ends."""
+    # asyncio's own handler would wait for the line that is being read.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     conversation = Conversation(())
     while True:
         if sys.stdin.isatty():

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -25,8 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.measure import table
 from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS, Pipeline
@@ -56,15 +54,16 @@ def run(args: argparse.Namespace) -> int:
     overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
     config = load_run_config(args.config, overrides)
     pipeline = Pipeline(config, args.output)
-    if args.first:
-        for name in STEPS[STEPS.index(args.first) :]:
-            shutil.rmtree(args.output / name, ignore_errors=True)
+    again = f"the same command, without --from, goes on from the unfinished step; {args.output} keeps the others"
     try:
-        metrics = pipeline.run()
+        metrics = pipeline.run(args.first)
+    except UsageError:
+        raise  # nothing was done that one could go on from
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{again}\n")
+        raise
     except CaiError as error:
-        raise type(error)(
-            f"{error}\nthe same command goes on from the failed step; {args.output} keeps the others"
-        ) from error
+        raise CaiError(f"{error}\n{again}") from error
     _show(args.output, metrics)
     return 0
 
@@ -72,10 +71,12 @@ def run(args: argparse.Namespace) -> int:
 def _show(folder: Path, metrics: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(table(metrics["stages"]))
-    judge = metrics["judge"]["accuracy"]
-    if judge:
-        console.print(f"judge: {Rate(**judge)} % of the pairs it kept are as the oracle ranks them, n = {judge['n']}")
-    console.print(f"reward model: {100 * metrics['reward_model']['accuracy']:.1f} % of held-out pairs ranked right")
+    judge, reward_model = metrics["judge"], metrics["reward_model"]["accuracy"]
+    if judge["accuracy"] is not None:
+        share = f"{100 * judge['accuracy']:.1f} % of {judge['n']} kept pairs"
+        console.print(f"judge:        {share} are as the oracle ranks them", highlight=False)
+    if reward_model is not None:
+        console.print(f"reward model: {100 * reward_model:.1f} % of held-out pairs ranked right", highlight=False)
     console.print(f"{metrics['seconds']:.0f} s, at most {metrics['peak_rss_mb']:.0f} MB of memory")
     files = {
         "SL-CAI data": folder / SL_CAI / "train.jsonl",

@@ -39,11 +39,11 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve in this process until SIGINT or SIGTERM."""
     from nemo_aligner_cai.training import run as runner
+    from nemo_aligner_cai.training.config import quoted
     from nemo_aligner_cai.training.inference_server import STAGE
 
-    # Quoted: a path may have characters that mean something to Hydra.
-    model = str(args.model).replace("\\", "\\\\").replace("'", "\\'")
-    code = runner.main(STAGE, [f"gpt_model_file='{model}'", f"host={args.host}", f"port={args.port}", *args.overrides])
+    settings = [f"gpt_model_file={quoted(args.model)}", f"host={args.host}", f"port={args.port}"]
+    code = runner.main(STAGE, [*settings, *args.overrides])
     if code:
         runner.leave(code)
     return code

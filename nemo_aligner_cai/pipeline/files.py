@@ -111,8 +111,13 @@ def sft_files(
     records = read_records(blend, "sft-chat", balance=read)
     kept = list(drop_long(records, "sft-chat", tokenizer=tokenizer, seq_length=seq_length, balance=balance))
     _write_splits(kept, {"train": 1 - validation, "validation": validation}, "sft-chat", folder, seed=seed)
-    balance.check()
-    return {blend.name: balance.to_dict()}
+    return _checked({f"{blend.name} (reading)": read, blend.name: balance})
+
+
+def _checked(balances: dict[str, Balance]) -> Balances:
+    for balance in balances.values():
+        balance.check()
+    return {name: balance.to_dict() for name, balance in balances.items()}
 
 
 def _write_splits(
@@ -152,28 +157,29 @@ def preference_files(
         tokenizer: the model's.
         seed: of split and order.
     """
-    asked = [
-        PromptOnly(prompt.conversation, DATASET) for prompt in read_prompts(prompts, balance=Balance(), turns="all")
-    ]
+    read = Balance()
+    asked = [PromptOnly(prompt.conversation, DATASET) for prompt in read_prompts(prompts, balance=read, turns="all")]
     shares = parse_splits({"train": str(round(1 - test_share, 6)), "test": str(test_share)})
     assigned = assign_splits((record_prompt_id(record) for record in asked), shares, seed=seed)
     preferred = [pair for _, row in read_jsonl(comparisons) for pair in _comparisons_of(row)]
     limits = {"rm-comparisons": rm_seq_length, "ppo-prompts": ppo_seq_length}
-    balances: Balances = {}
+    balances = {prompts.name: read}
     for split in shares:
         for kind, stem, records in (("rm-comparisons", "comparisons", preferred), ("ppo-prompts", "prompts", asked)):
             own = [record for record in records if assigned[record_prompt_id(record)] == split]
-            human = read_records(helpful / f"helpful_{split}_{stem}_with_chat_prompt.jsonl", kind, balance=Balance())
+            source = helpful / f"helpful_{split}_{stem}_with_chat_prompt.jsonl"
+            balances[source.name] = Balance()
+            human = read_records(source, kind, balance=balances[source.name])
             parts = [folder / f"cai_{split}_{stem}.jsonl", folder / f"helpful_{split}_{stem}.jsonl"]
-            for part, source in zip(parts, (own, human), strict=True):
-                balance = Balance()
-                kept = drop_long(source, kind, tokenizer=tokenizer, seq_length=limits[kind], balance=balance)
+            for part, candidates in zip(parts, (own, human), strict=True):
+                balances[part.name] = Balance()
+                kept = drop_long(
+                    candidates, kind, tokenizer=tokenizer, seq_length=limits[kind], balance=balances[part.name]
+                )
                 write_records(part, kept, kind, overwrite=True)
-                balance.check()
-                balances[part.name] = balance.to_dict()
             name = "rm" if kind == "rm-comparisons" else "ppo"
             blend_files(parts, folder / f"{name}_{split}.jsonl", seed=seed, format_name=kind, overwrite=True)
-    return balances
+    return _checked(balances)
 
 
 def _comparisons_of(row: Row) -> Iterator[Comparison]:

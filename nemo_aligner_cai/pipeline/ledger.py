@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
 from nemo_aligner_cai.pipeline.memory import PeakMemory
@@ -75,7 +76,7 @@ class Ledger:
         except OSError as error:
             raise UsageError(f"{folder}: cannot be the run's folder: {error.strerror or error}") from error
         self.folder = folder
-        self._made: dict[Path, str] = {}
+        self._models: dict[Path, str] = {}
 
     @contextmanager
     def locked(self) -> Generator[None, None, None]:
@@ -102,10 +103,10 @@ class Ledger:
             CaiError: the step failed, or did not make what it promised.
         """
         folder = self.folder / step.name
-        inputs = content_hash(
-            {"settings": step.settings, "reads": [self.identity(path) for path in step.reads]}, length=64
-        )
-        self._made |= {folder / name: content_hash([inputs, name], length=64) for name in step.makes}
+        reads = [self.identity(path) for path in step.reads]
+        inputs = content_hash({"version": __version__, "settings": step.settings, "reads": reads}, length=64)
+        models = [folder / name for name in step.makes if name.endswith(".nemo")]
+        self._models |= {path: content_hash([inputs, path.name], length=64) for path in models}
         record = self._record(folder, step, inputs)
         if record is not None:
             _log.info("%s: done before, %s s", step.title, record["seconds"])
@@ -130,16 +131,24 @@ class Ledger:
         return record
 
     def identity(self, path: Path) -> str:
-        """What a file is, as a hash: of what it was made from if a step of this run makes it, else of its bytes.
+        """What a file is, as a hash: of its bytes or, for a model that a step of this run makes, of what it came from.
 
         A model's file holds the time at which it was packed.  By its bytes, a step repeated after an interruption
         would give another model, and everything after it would be drawn anew.
         """
-        return self._made.get(path) or sha256_file(path)
+        return self._models.get(path) or sha256_file(path)
 
     def _begin(self, folder: Path, inputs: str) -> None:
-        """Make the folder ready: what an interrupted attempt with the same inputs left is kept, all else goes."""
+        """Make the folder ready: what an interrupted attempt with the same inputs left is kept, all else goes.
+
+        Raises:
+            UsageError: there is something in the folder that no step has put there.
+        """
         started = folder / _STARTED
+        if (folder / _RECORD).is_file():
+            _log.info("its inputs, settings or outputs have changed since it was done: doing it again")
+        elif folder.exists() and not started.is_file() and any(folder.iterdir()):
+            raise UsageError(f"{folder}: holds files that are not this run's; give another --output")
         if not started.is_file() or started.read_text(encoding="utf-8") != inputs:
             for path in folder.glob("*"):
                 if not path.name.endswith(JOURNAL_SUFFIX):
@@ -151,9 +160,9 @@ class Ledger:
     def _record(self, folder: Path, step: Step, inputs: str) -> dict[str, Any] | None:
         try:
             record = read_json(folder / _RECORD)
-        except CaiError:
-            return None
-        same = record["inputs"] == inputs and set(record["outputs"]) == set(step.makes)
+            same = record["inputs"] == inputs and set(record["outputs"]) == set(step.makes)
+        except (CaiError, KeyError, TypeError):
+            return None  # missing, torn or not a record
         unchanged = same and all(
             (folder / name).is_file() and sha256_file(folder / name) == digest
             for name, digest in record["outputs"].items()

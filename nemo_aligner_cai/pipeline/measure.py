@@ -93,8 +93,11 @@ def judge_accuracy(comparisons: Path) -> dict[str, Any]:
                 same += 1
             else:
                 right.append(chosen > rejected)
-    accuracy = asdict(Rate.of(right)) if right else None
-    return {"accuracy": accuracy, "same": same, "unknown": unknown}
+    counted = {"same": same, "unknown": unknown}
+    if not right:
+        return {"accuracy": None, **counted}
+    rate = Rate.of(right)
+    return {"accuracy": rate.value, "low": rate.low, "high": rate.high, "n": rate.n, **counted}
 
 
 def last_metrics(log_dir: Path) -> dict[str, Any]:
@@ -111,7 +114,8 @@ def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any
     return {
         "stages": figures["stages"],
         "judge": figures["judge"],
-        "reward_model": {"accuracy": figures["reward_model"]["val/acc"], "metrics": figures["reward_model"]},
+        # None where validation was switched off.
+        "reward_model": {"accuracy": figures["reward_model"].get("val/acc"), "metrics": figures["reward_model"]},
         "steps": {record["step"]: record["seconds"] for record in records},
         "seconds": round(sum(record["seconds"] for record in records), 1),
         "peak_rss_mb": max(record["peak_rss_mb"] for record in records),

@@ -20,7 +20,7 @@ what is repeated when a run is started again.  Models speak only through real se
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.pipeline import files, measure
+from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
 from nemo_aligner_cai.pipeline.ledger import Ledger, Step
 from nemo_aligner_cai.pipeline.serving import HOST, ask, free_port, quoted, served
@@ -57,6 +58,11 @@ DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = STEPS = (
 )
 MODEL = "model.nemo"
 _DATA_FILES = ("sl_prompts.jsonl", "rl_prompts.jsonl", "helpful_sft.jsonl", "measure.jsonl")
+_HELPFUL_FILES = tuple(
+    f"helpful_{split}_{what}_with_chat_prompt.jsonl"
+    for split in ("train", "test")
+    for what in ("prompts", "comparisons")
+)
 
 
 class Pipeline:
@@ -66,7 +72,7 @@ class Pipeline:
         """Take the configuration and the run's folder.
 
         Raises:
-            UsageError: a file that the configuration names is not there.
+            UsageError: a file that the configuration names is not there, or it cannot work, see ``check.py``.
         """
         self.config = config
         self.folder = folder
@@ -79,13 +85,25 @@ class Pipeline:
         for path in (self.helpful_only, self.tokenizer_path, self.constitution_path, config.data.red_team):
             if path is not None:
                 require_file(path)
+        check(config, self.helpful_only)
         self.constitution = load_constitution(self.constitution_path)
         self.wording = load_wording(self.constitution_path)
         self.tokenizer = load_tokenizer(self.tokenizer_path)
 
-    def run(self) -> dict[str, Any]:
-        """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too."""
+    def run(self, first: str | None = None) -> dict[str, Any]:
+        """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too.
+
+        Args:
+            first: forget this step and all after it, so that they are done again.
+
+        Raises:
+            UsageError: another run is at work in the folder.
+            CaiError: a step failed.
+        """
         with self.ledger.locked():
+            for name in STEPS[STEPS.index(first) :] if first else ():
+                if (self.folder / name).exists():
+                    shutil.rmtree(self.folder / name)
             launch.warm_up()
             records = [self.ledger.run(step) for step in self.steps()]
         metrics = measure.metrics(records, seed=self.config.seed)
@@ -103,7 +121,7 @@ class Pipeline:
                 DATA,
                 "Step 1: prompts and helpfulness data",
                 reads=(self.tokenizer_path, *([config.data.red_team] if config.data.red_team else [])),
-                makes=_DATA_FILES,
+                makes=(*_DATA_FILES, *_HELPFUL_FILES),
                 settings=seed | config.data.model_dump(mode="json"),
                 work=self._data,
             ),
@@ -126,7 +144,10 @@ class Pipeline:
             Step(
                 RL_CAI,
                 "Step 4: candidate responses and AI preferences (RL-CAI)",
-                reads=(sl_cai_model, self.helpful_only, self.constitution_path, rl_prompts),
+                reads=(
+                    *(sl_cai_model, self.helpful_only, self.constitution_path, rl_prompts),
+                    *(file(DATA, name) for name in _HELPFUL_FILES),
+                ),
                 makes=("comparisons.jsonl", "rm_train.jsonl", "rm_test.jsonl", "ppo_train.jsonl", "ppo_test.jsonl"),
                 settings=seed
                 | config.rl_cai.model_dump()
@@ -217,8 +238,7 @@ class Pipeline:
             *self._common(folder),
             *self.config.sft.overrides,
         )
-        launch.finish(launch.start("nemo_aligner_cai.training.sft", overrides, folder / "train.log"))
-        return self._take_model(folder, folder / "train")
+        return self._trained(folder, lambda: _train("sft", overrides, folder))
 
     def _rl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The SL-CAI model gives candidates, the helpful-only model judges them by the constitution."""
@@ -269,8 +289,7 @@ class Pipeline:
             *self._common(folder),
             *self.config.reward_model.overrides,
         )
-        launch.finish(launch.start("nemo_aligner_cai.training.reward_model", overrides, folder / "train.log"))
-        return self._take_model(folder, folder / "train")
+        return self._trained(folder, lambda: _train("reward_model", overrides, folder))
 
     def _ppo(self, folder: Path) -> Mapping[str, Any]:
         """NeMo-Aligner's PPO: a critic server that is the reward model too, and the actor."""
@@ -293,11 +312,16 @@ class Pipeline:
             *self._common(folder),
             *self.config.ppo.actor,
         )
-        with launch.server(
-            "nemo_aligner_cai.training.critic_server", critic, folder / "critic.log", launch.critic_urls(HOST, port)
-        ):
-            launch.finish(launch.start("nemo_aligner_cai.training.ppo_actor", actor, folder / "train.log"))
-        return self._take_model(folder, folder / "train")
+        server = "nemo_aligner_cai.training.critic_server"
+
+        def train() -> None:
+            if not _checkpoints(folder / "train"):
+                # Without the actor's, the critic's would be ahead of it.
+                shutil.rmtree(folder / "critic", ignore_errors=True)
+            with launch.server(server, critic, folder / "critic.log", launch.critic_urls(HOST, port)):
+                _train("ppo_actor", actor, folder)
+
+        return self._trained(folder, train)
 
     def _measure(self, folder: Path) -> Mapping[str, Any]:
         """Ask the three models held-out prompts, and the oracle what their replies do."""
@@ -333,14 +357,37 @@ class Pipeline:
         train, test = (quoted(self._file(RL_CAI, f"{name}_{split}.jsonl")) for split in ("train", "test"))
         return f"{{train: [{train}], validation: [{test}], test: [{test}]}}"
 
-    def _take_model(self, folder: Path, log_dir: Path) -> Mapping[str, Any]:
-        """Move the trainer's .nemo to the step's folder; its checkpoints have served their purpose."""
-        found = list((log_dir / "checkpoints").glob("*.nemo"))
-        if len(found) != 1:
-            raise CaiError(f"{log_dir}: one .nemo file was to be there after training, found {len(found)}")
+    @staticmethod
+    def _trained(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
+        """Train, move the .nemo to the step's folder and remove the checkpoints, which have served their purpose.
+
+        An interrupted attempt goes on from its checkpoint, if there is one.  One that was interrupted after its last
+        step has nothing more to train, and upstream then saves nothing: it starts over.
+        """
+        log_dir = folder / "train"
+        for attempt in ("resumed", "anew"):
+            for half in (log_dir / "checkpoints").glob("*.nemo"):
+                half.unlink()
+            if attempt == "anew":
+                shutil.rmtree(log_dir)
+            train()
+            found = list((log_dir / "checkpoints").glob("*.nemo"))
+            if found:
+                break
+        else:
+            raise CaiError(f"{log_dir}: no .nemo file is there after training; see {folder / 'train.log'}")
         found[0].replace(folder / MODEL)
-        shutil.rmtree(log_dir / "checkpoints")
+        for part in ("train", "critic"):
+            shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
         return {"metrics": measure.last_metrics(log_dir)}
+
+
+def _train(module: str, overrides: Sequence[str], folder: Path) -> None:
+    launch.finish(launch.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"))
+
+
+def _checkpoints(log_dir: Path) -> list[Path]:
+    return [path for path in (log_dir / "checkpoints").glob("*") if path.is_dir()]
 
 
 def _sampling(decoding: Decoding) -> Sampling:

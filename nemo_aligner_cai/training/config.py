@@ -20,6 +20,7 @@ becomes a `UsageError` with one line instead of Hydra's own exit.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,18 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
             return hydra_compose(config_name.removesuffix(".yaml"), [*extra, *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(f"{config_name}: {one_line(error)}") from error
+
+
+def quoted(path: str | Path) -> str:
+    """A path, made absolute, as the value of a Hydra override, whatever characters it has.
+
+    In Hydra's quotes a backslash stands for itself, except before a quote or an interpolation: it escapes these, and
+    is itself escaped there.
+    """
+    text = str(Path(path).absolute())
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
 
 
 def one_line(error: BaseException) -> str:

@@ -15,17 +15,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import tarfile
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training.config import select
+from nemo_aligner_cai.training.config import one_line, select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,42 +36,76 @@ _log = logging.getLogger(__name__)
 MODEL_CONFIG = "model_config.yaml"
 
 
+def whole(value: object, key: str, least: int = 1) -> int:
+    """The value at `key`, which must be a whole number.
+
+    Raises:
+        UsageError: it is something else, or less than `least`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{key}={value}: a whole number is needed, at least {least}")
+    return value
+
+
+def _number(cfg: DictConfig, key: str) -> int | None:
+    """The positive whole number at `key`; None where it has no value."""
+    value = select(cfg, key)
+    return None if value is None else whole(value, key)
+
+
 def nemo_model(cfg: DictConfig, key: str) -> Path:
     """The .nemo file (a tar) or extracted folder at `key`.
 
     Raises:
-        UsageError: it is not there, or neither of the two.
+        UsageError: it is not there, cannot be read, is cut short, or is neither of the two.
     """
     value = select(cfg, key)
     if value is None:
         raise UsageError(f"{key}: no model given; name a .nemo file")
-    path = Path(value)
-    if path.is_dir():
-        if not (path / MODEL_CONFIG).is_file():
-            raise UsageError(f"{key}: {path} is a folder without {MODEL_CONFIG}, so no extracted .nemo model")
-    elif not path.is_file():
-        raise UsageError(f"{key}: there is no file {path}")
-    elif not tarfile.is_tarfile(path):
-        raise UsageError(f"{key}: {path} is not a .nemo model (a tar archive)")
+    path = _path(value, key)
+    try:
+        if path.is_dir():
+            if not (path / MODEL_CONFIG).is_file():
+                raise UsageError(f"{key}: {path} is a folder without {MODEL_CONFIG}, so no extracted .nemo model")
+        elif not path.is_file():
+            raise UsageError(f"{key}: there is no file {path}")
+        elif not tarfile.is_tarfile(path):
+            raise UsageError(f"{key}: {path} is not a .nemo model (a tar archive)")
+        elif not _complete(path):
+            raise UsageError(f"{key}: {path} ends before its last file does: copy or download it again")
+    except OSError as error:
+        raise UsageError(f"{key}: {path} cannot be read: {error.strerror}") from error
     return path
+
+
+def _path(value: object, key: str) -> Path:
+    if not isinstance(value, str):
+        raise UsageError(f"{key}: {value!r} is no path of a file")
+    return Path(value)
 
 
 def model_config(path: Path) -> dict[str, Any]:
     """The configuration inside a .nemo model; empty for a compressed archive, which would have to be unpacked whole.
 
     Raises:
-        UsageError: the archive has no configuration.
+        UsageError: the archive has no configuration, or one that is no YAML mapping.
     """
     import yaml
 
-    if path.is_dir():
-        return yaml.safe_load((path / MODEL_CONFIG).read_text(encoding="utf-8"))
-    text = _member(path, MODEL_CONFIG)
-    if text is not None:
-        return yaml.safe_load(text)
-    if _compressed(path):
-        return {}
-    raise UsageError(f"{path} is a tar archive without {MODEL_CONFIG}, so no .nemo model")
+    try:
+        text = (path / MODEL_CONFIG).read_bytes() if path.is_dir() else _member(path, MODEL_CONFIG)
+        if text is None:
+            if _compressed(path):
+                return {}
+            raise UsageError(f"{path} is a tar archive without {MODEL_CONFIG}, so no .nemo model")
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: its {MODEL_CONFIG} is no YAML: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: its {MODEL_CONFIG} holds no settings, so it is no .nemo model")
+    return content
 
 
 def model_window(cfg: DictConfig, key: str) -> int | None:
@@ -85,12 +121,12 @@ def model_window(cfg: DictConfig, key: str) -> int | None:
     if configured is None and stored is not None:
         with open_dict(cfg):
             cfg.model.encoder_seq_length = stored
-    return configured or stored
+    return _number(cfg, "model.encoder_seq_length")
 
 
 def sequence_length(cfg: DictConfig, key: str, window: int | None) -> None:
-    """Raise UsageError where the sequences asked for at `key` are longer than the model's window."""
-    length = select(cfg, key)
+    """Raise UsageError where the sequences asked for at `key` are none or longer than the model's window."""
+    length = _number(cfg, key)
     if window is not None and length is not None and length > window:
         raise UsageError(
             f"{key}={length} is longer than the model, which takes {window} tokens (model.encoder_seq_length); "
@@ -103,26 +139,24 @@ def plus(tokens: int | None, more: int) -> int | None:
     return None if tokens is None else tokens + more
 
 
-def divides(cfg: DictConfig, part: str, whole: str) -> None:
-    """Raise UsageError where the number at `whole` is not a multiple of the number at `part`."""
-    small, large = select(cfg, part), select(cfg, whole)
+def divides(cfg: DictConfig, part: str, total: str) -> None:
+    """Raise UsageError where the number at `total` is not a multiple of the number at `part`."""
+    small, large = _number(cfg, part), _number(cfg, total)
     if small is not None and large is not None and large % small:
-        raise UsageError(f"{whole}={large} must be a multiple of {part}={small}")
+        raise UsageError(f"{total}={large} must be a multiple of {part}={small}")
 
 
 def epochs(cfg: DictConfig, key: str) -> None:
     """Raise UsageError for less than one epoch: upstream's loop would train nothing and succeed."""
     value = select(cfg, key)
-    if value is None or value < 1:
+    if value is None or (isinstance(value, int) and value < 1):
         raise UsageError(f"{key}={value}: at least 1 is needed; limit the run with max_steps instead")
+    whole(value, key)
 
 
 def data_file(cfg: DictConfig, key: str, use: Use) -> None:
     """Check the data file whose path is at `key`; see `checked_file`."""
-    path = select(cfg, key)
-    if not isinstance(path, str):
-        raise UsageError(f"{key}: {path!r} is no path of a file")
-    checked_file(cfg, Path(path), key, use)
+    checked_file(cfg, _path(select(cfg, key), key), key, use)
 
 
 def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
@@ -130,16 +164,25 @@ def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
     # The test split is loaded and never used: it may be smaller than a batch.
     batches = {"train": use.batch_key, "validation": validation_batch_key, "test": None}
     prefix = select(cfg, "model.data.data_prefix")
-    if prefix is None or isinstance(prefix, str) or any(name not in prefix for name in batches):
+    if not isinstance(prefix, Mapping) or any(name not in prefix for name in batches):
         raise UsageError(
             "model.data.data_prefix: give the three splits, "
             '"++model.data.data_prefix={train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"'
         )
     for name, batch_key in batches.items():
-        paths = [prefix[name]] if isinstance(prefix[name], str) else [str(item) for item in prefix[name]]
-        # A blend alternates weights and paths.
-        for path in map(Path, paths[1::2] if len(paths) > 1 else paths):
-            checked_file(cfg, path, f"model.data.data_prefix.{name}", replace(use, batch_key=batch_key))
+        key = f"model.data.data_prefix.{name}"
+        for path in _split_paths(select(cfg, key), key):
+            checked_file(cfg, path, key, replace(use, batch_key=batch_key))
+
+
+def _split_paths(value: object, key: str) -> list[Path]:
+    """The files of one split: a path, a list of one path, or a blend, which alternates weights and paths."""
+    if isinstance(value, str):
+        return [Path(value)]
+    if not isinstance(value, Sequence) or not value or (len(value) > 1 and len(value) % 2):
+        raise UsageError(f"{key}={value}: give [file], or a blend of weights and files, [0.3, a, 0.7, b]")
+    items = list(value)
+    return [_path(item, key) for item in (items[1::2] if len(items) > 1 else items)]
 
 
 @dataclass(frozen=True)
@@ -178,7 +221,7 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
     if not _first_rank():
         return
     samples = validate_file(path, use.format).rows_in // use.rows_per_sample
-    batch = select(cfg, use.batch_key) if use.batch_key else None
+    batch = _number(cfg, use.batch_key) if use.batch_key else None
     if batch is not None and samples < batch:
         raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
     _check_lengths(cfg, path, key, use)
@@ -214,7 +257,8 @@ def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
 
 def model_tokenizer(path: Path, folder: Path) -> Path | None:
     """Copy the SentencePiece model out of a .nemo file; None where there is none or the archive is compressed."""
-    name = str((model_config(path).get("tokenizer") or {}).get("model") or "").removeprefix("nemo:")
+    settings = model_config(path).get("tokenizer")
+    name = str(settings.get("model") or "").removeprefix("nemo:") if isinstance(settings, dict) else ""
     if not name.endswith(".model"):
         return None
     if path.is_dir():
@@ -232,6 +276,18 @@ def _compressed(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
+def _complete(path: Path) -> bool:
+    """Whether an archive has all of its last file, as a copy that broke off has not; a compressed one is not read."""
+    if _compressed(path):
+        return True
+    with tarfile.open(path, mode="r:") as archive:
+        try:
+            last = max(archive, key=lambda member: member.offset_data, default=None)
+        except tarfile.ReadError:
+            return False
+    return last is None or last.offset_data + last.size <= path.stat().st_size
+
+
 def _member(path: Path, name: str) -> bytes | None:
     """A file out of an uncompressed archive, whose weights are skipped, not read; None where it has none."""
     if _compressed(path):
@@ -243,14 +299,20 @@ def _member(path: Path, name: str) -> bytes | None:
     return None
 
 
-def free_port(host: str, port: int, key: str) -> None:
+def free_port(host: str, port: object, key: str) -> None:
     """Raise UsageError where nothing can listen on the port."""
-    if not 0 < port < 65536:
+    number = whole(port, key)
+    if number > 65535:
         raise UsageError(f"{key}={port}: a port is between 1 and 65535")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # A port that a server left a minute ago may be taken again at once.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UsageError(f"{key}: port {port} on {host} is taken ({error.strerror}); choose another") from error
+            probe.bind((host, number))
+        except (OSError, UnicodeError, TypeError) as error:
+            # UnicodeError: a name with an empty part; TypeError: a host that is no text.
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                raise UsageError(f"{key}: port {port} on {host} is taken; choose another") from error
+            raise UsageError(
+                f"{key}: nothing can listen on port {port} of host {host!r}: {one_line(error)}"
+            ) from error

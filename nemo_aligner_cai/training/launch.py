@@ -23,6 +23,7 @@ which does not survive a fork, each job is a new interpreter.
 
 from __future__ import annotations
 
+import http.client
 import importlib
 import multiprocessing
 import multiprocessing.util
@@ -186,11 +187,15 @@ def finish(job: Job, timeout_s: float | None = None) -> None:
         CaiError: it failed, or was still running after `timeout_s` and has been stopped; with its log's last lines.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    while job.poll() is None:
-        if deadline is not None and time.monotonic() > deadline:
-            stop(job)
-            raise CaiError(f"{job.name} took more than {timeout_s:.0f} s and was stopped\n{tail(job.log)}")
-        time.sleep(_POLL_S)
+    try:
+        while job.poll() is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise CaiError(f"{job.name} took more than {timeout_s:.0f} s and was stopped\n{tail(job.log)}")
+            time.sleep(_POLL_S)
+    except BaseException:
+        # Ctrl-C above all: the job is in a session of its own and has not heard of it.
+        stop(job, grace_s=5.0)
+        raise
     _end_group(job)
     if code := job.poll():
         raise CaiError(f"{job.name} failed with exit code {code}\n{tail(job.log)}")
@@ -200,12 +205,16 @@ def wait_ready(job: Job, urls: Sequence[str], timeout_s: float) -> None:
     """Wait until a server answers 200 at each of `urls`.
 
     Raises:
-        CaiError: it ended first, or was not ready in time; with its log's last lines.
+        CaiError: it ended, whoever answers then, or was not ready in time; with its log's last lines.
     """
     deadline = time.monotonic() + timeout_s
-    while not all(answers(url) for url in urls):
+    while True:
+        ready = all(answers(url) for url in urls)
         if (code := job.poll()) is not None:
-            raise CaiError(f"{job.name} ended with exit code {code} before it was ready\n{tail(job.log)}")
+            other = "; another process's server answers at its address" if ready else ""
+            raise CaiError(f"{job.name} ended with exit code {code} before it was ready{other}\n{tail(job.log)}")
+        if ready:
+            return
         if time.monotonic() > deadline:
             raise CaiError(f"{job.name} was not ready after {timeout_s:.0f} s\n{tail(job.log)}")
         time.sleep(_POLL_S)
@@ -213,11 +222,18 @@ def wait_ready(job: Job, urls: Sequence[str], timeout_s: float) -> None:
 
 def answers(url: str) -> bool:
     """Whether a GET of `url` is answered with success within two seconds."""
+    return unready(url, 2) is None
+
+
+def unready(url: str, timeout_s: float) -> Exception | None:
+    """Why a GET of `url` is not answered with success within `timeout_s`; None where it is."""
+    # Not through http_proxy: the servers are our own, and a proxy would answer in their place.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False
+        with opener.open(url, timeout=timeout_s):
+            return None
+    except (OSError, http.client.HTTPException) as error:
+        return error
 
 
 def critic_urls(host: str, port: int) -> list[str]:

@@ -23,12 +23,11 @@ Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metr
 
 from __future__ import annotations
 
-import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training import assembly, inputs, launch
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -44,12 +43,12 @@ def check(cfg: DictConfig) -> None:
     window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.ppo.max_epochs")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
-    response = cfg.model.ppo.length_params.max_length
+    response_key = "model.ppo.length_params.max_length"
+    response = inputs.whole(select(cfg, response_key), response_key)
     length = select(cfg, "model.data.seq_length")
     if length is not None and response >= length:
         raise UsageError(
-            f"model.ppo.length_params.max_length={response} leaves no room for a prompt in "
-            f"model.data.seq_length={length} tokens"
+            f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
     for part, whole in (
         ("model.global_batch_size", "model.ppo.num_rollout_samples"),
@@ -68,16 +67,14 @@ def check(cfg: DictConfig) -> None:
 def _critic_ready(cfg: DictConfig) -> None:
     """Raise UsageError where no critic answers: upstream's client would wait for it for 100 minutes."""
     critic = cfg.remote_critic_rm.critic
+    inputs.whole(critic.port, "remote_critic_rm.critic.port")
     for name in critic.name.values():
         url = f"http://{critic.ip}:{critic.port}/v2/models/{name}/ready"
-        try:
-            with urllib.request.urlopen(url, timeout=_HEALTH_TIMEOUT_S):
-                pass
-        except OSError as error:
+        if (reason := launch.unready(url, _HEALTH_TIMEOUT_S)) is not None:
             raise UsageError(
-                f"remote_critic_rm.critic: no critic server is ready at {critic.ip}:{critic.port} ({error}); "
+                f"remote_critic_rm.critic: no critic server is ready at {critic.ip}:{critic.port} ({reason}); "
                 "start it first (cai train critic) and wait until it is ready"
-            ) from error
+            )
 
 
 def train(cfg: DictConfig) -> None:

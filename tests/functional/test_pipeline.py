@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def test_metrics_for_programs(finished: tuple[Path, Path, str]) -> None:
         metrics["stages"]["sl_cai"]["greedy"]["harmful_compliance"]["value"]
         < metrics["stages"]["helpful_only"]["greedy"]["harmful_compliance"]["value"]
     )
-    assert metrics["judge"]["accuracy"]["value"] >= 0.85
+    assert metrics["judge"]["accuracy"] >= 0.85
     assert 0 < metrics["reward_model"]["accuracy"] <= 1
     assert metrics["seconds"] > 0
     assert 500 < metrics["peak_rss_mb"] < 12_288
@@ -227,15 +228,21 @@ def test_from_repeats_a_step_and_all_after_it(finished: tuple[Path, Path, str], 
     assert (output / "7_measure" / "figures.json").read_bytes() == figures
 
 
+# What a step leaves when it is well under way: answers in its journal, or steps of its trainer.
+_UNDER_WAY = (
+    *("sl_prompts.jsonl", "*.journal.jsonl", "train/metrics.jsonl", "*.journal.jsonl"),
+    *("train/metrics.jsonl", "train/metrics.jsonl", "*.journal.jsonl"),
+)
+
+
 def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
     finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
 ) -> None:
     config, uninterrupted, _ = finished
     output = tmp_path / "run"
-    for number, step in enumerate(STEPS):
+    for number, (step, sign) in enumerate(zip(STEPS, _UNDER_WAY, strict=True)):
         process = runs.start(config, output)
-        _wait_for(output / step / "started", process)
-        time.sleep(0.1 if number == 0 else 3.0)
+        _wait_for(output / step, process, sign)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         runs.assert_none_left()
@@ -248,24 +255,26 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
         assert (output / file).read_bytes() == (uninterrupted / file).read_bytes(), file
 
 
-def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def _wait_for(folder: Path, process: subprocess.Popen[str], sign: str) -> None:
+    """Wait until the folder has a file with content that matches ``sign``."""
     deadline = time.monotonic() + _STEP_TIMEOUT_S
-    while not path.is_file():
+    while not any(path.stat().st_size for path in folder.glob(sign)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_ctrl_c_stops_servers_and_says_how_to_go_on(
-    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
+@pytest.mark.parametrize(("step", "sign"), [("2_sl_cai", "*.journal.jsonl"), ("3_sft", "train/metrics.jsonl")])
+def test_ctrl_c_stops_servers_and_trainers_and_says_how_to_go_on(
+    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs, step: str, sign: str
 ) -> None:
-    output = tmp_path / "run"
-    process = runs.start(finished[0], output)
-    _wait_for(output / "2_sl_cai" / "server.log", process)
+    process = runs.start(finished[0], tmp_path / "run")
+    _wait_for(tmp_path / "run" / step, process, sign)
     os.kill(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in printed
+    assert "goes on from the unfinished step" in printed
     assert "Traceback" not in printed
     runs.assert_none_left()
 
@@ -273,15 +282,36 @@ def test_ctrl_c_stops_servers_and_says_how_to_go_on(
 def test_a_failing_trainer_ends_the_run_with_its_log(
     finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
 ) -> None:
-    config = _config(tmp_path, sft__overrides=["trainer.sft.max_stepz=1"])
+    # Composes, and is refused by the trainer itself: more rows in a batch than there are.
+    config = _config(tmp_path, sft__overrides=["model.data.train_ds.global_batch_size=100000"])
     process = runs.start(config, tmp_path / "run")
     printed, _ = process.communicate(timeout=_STEP_TIMEOUT_S)
     assert process.returncode == 1
-    assert "max_stepz" in printed
+    assert "global_batch_size" in printed
     assert str(tmp_path / "run" / "3_sft" / "train.log") in printed
-    assert "the same command goes on from the failed step" in printed
+    assert "goes on from the unfinished step" in printed
     assert not (tmp_path / "run" / "3_sft" / "step.json").exists()
     runs.assert_none_left()
+
+
+def test_a_step_killed_after_its_last_checkpoint_is_trained_anew(
+    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
+) -> None:
+    config, uninterrupted, _ = finished
+    output = tmp_path / "run"
+    for step in STEPS[:2]:
+        shutil.copytree(uninterrupted / step, output / step)
+    # Upstream, resumed at its last step, trains nothing and saves no model.
+    process = runs.start(config, output)
+    _wait_for(output / "3_sft" / "train" / "checkpoints", process, "*-last/metadata.json")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    runs.assert_none_left()
+    runs.finish(config, output)
+    assert (output / "metrics.json").is_file()
+    assert (output / "4_rl_cai" / "comparisons.jsonl").read_bytes() == (
+        uninterrupted / "4_rl_cai" / "comparisons.jsonl"
+    ).read_bytes()
 
 
 def test_real_red_team_prompts(shared_data: Path, tmp_path: Path, runs: Runs) -> None:

@@ -77,8 +77,8 @@ def test_help_stays_and_refusals_give_the_right_reason_when_greedy(figures: dict
 
 
 def test_judge_and_reward_model_are_right(figures: dict[str, Any]) -> None:
-    assert figures["judge"]["accuracy"]["value"] >= 0.95
-    assert figures["judge"]["accuracy"]["n"] >= 300
+    assert figures["judge"]["accuracy"] >= 0.95
+    assert figures["judge"]["n"] >= 300
     assert figures["reward_model"]["accuracy"] >= 0.85
 
 

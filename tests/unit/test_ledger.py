@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,32 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
     with Ledger(tmp_path).locked():
         assert (tmp_path / ".lock").exists()
+
+
+def test_files_of_somebody_else_are_not_touched(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "run" / "1_first").mkdir(parents=True)
+    (tmp_path / "run" / "1_first" / "precious.csv").write_text("a,b")
+    with pytest.raises(UsageError, match="holds files that are not this run's"):
+        Ledger(tmp_path / "run").run(_step(Counting(), source))
+    assert (tmp_path / "run" / "1_first" / "precious.csv").read_text() == "a,b"
+
+
+def test_a_model_is_known_by_what_it_was_made_of_and_data_by_their_bytes(tmp_path: Path, source: Path) -> None:
+    def work(folder: Path) -> Mapping[str, Any]:
+        (folder / "model.nemo").write_text(str(time.monotonic_ns()))
+        (folder / "rows.jsonl").write_text("{}")
+        return {}
+
+    def identities(seed: int) -> list[str]:
+        ledger = Ledger(tmp_path / "run")
+        step = Step("1_first", "First", (source,), ("model.nemo", "rows.jsonl"), {"seed": seed}, work)
+        ledger.run(step)
+        folder = tmp_path / "run" / "1_first"
+        found = [ledger.identity(folder / name) for name in step.makes]
+        (folder / "step.json").unlink()  # as if it had been interrupted just before its end
+        return found
+
+    first, again, other = identities(1), identities(1), identities(2)
+    assert first == again
+    assert first[0] != other[0]
+    assert first[1] == other[1]

@@ -84,3 +84,28 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
     path.write_text(text)
     with pytest.raises(UsageError, match=r"run\.yaml"):
         load_run_config(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sft.seq_length=100000"], r"sft\.seq_length=100000 is longer than .* which is 256 tokens"),
+        (["data.max_prompt_tokens=257"], r"data\.max_prompt_tokens=257 is longer"),
+        (["sft.overrides=[trainer.sft.max_stepz=1]"], "max_stepz"),
+        (["ppo.critic=[model.nothing=1]"], "nothing"),
+        (["models.helpful_only=HERE/none.nemo"], r"none\.nemo"),
+        (["models.helpful_only=HERE/text.nemo"], r"text\.nemo is not a \.nemo model"),
+        (["models.constitution=HERE/text.nemo"], r"text\.nemo"),
+        (["data.red_team=HERE/none.jsonl"], r"none\.jsonl"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path, overrides: list[str], message: str) -> None:
+    pytest.importorskip("hydra")
+    pytest.importorskip("sentencepiece")
+    from nemo_aligner_cai.pipeline.run import Pipeline
+
+    (tmp_path / "text.nemo").write_text("not: [a model")
+    (tmp_path / "tokenizer.model").write_bytes(assistant.TOKENIZER.read_bytes())
+    config = load_run_config(assistant.QUICKSTART, [text.replace("HERE", str(tmp_path)) for text in overrides])
+    with pytest.raises(UsageError, match=message):
+        Pipeline(config, tmp_path / "run")

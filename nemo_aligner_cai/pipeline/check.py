@@ -1,0 +1,52 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What can be known to be wrong with a run before its first step, which may be hours before the step that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.training import inputs
+from nemo_aligner_cai.training.config import compose
+
+
+def check(config: RunConfig, helpful_only: Path) -> None:
+    """Check the model, the lengths and the trainers' overrides.
+
+    Raises:
+        UsageError: the model is none, a sequence length is more than it takes, or a trainer has no such setting.
+    """
+    from omegaconf import OmegaConf
+
+    named = OmegaConf.create({"models": {"helpful_only": str(helpful_only)}})
+    window = inputs.model_config(inputs.nemo_model(named, "models.helpful_only")).get("encoder_seq_length")
+    lengths = {
+        "data.max_prompt_tokens": config.data.max_prompt_tokens,
+        "sft.seq_length": config.sft.seq_length,
+        "reward_model.seq_length": config.reward_model.seq_length,
+        "ppo.seq_length": config.ppo.seq_length,
+    }
+    for key, length in lengths.items():
+        if window is not None and length > window:
+            raise UsageError(f"{key}={length} is longer than {helpful_only} takes, which is {window} tokens")
+    overrides = {
+        "cai_sft": config.sft.overrides,
+        "cai_reward_model": config.reward_model.overrides,
+        "cai_ppo_critic": config.ppo.critic,
+        "cai_ppo_actor": config.ppo.actor,
+    }
+    for name, given in overrides.items():
+        compose(name, given)

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The command line as a whole: order of arguments, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai import __version__, cli
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == f"nemo_aligner_cai {__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["quickstart", "sede=1", "--output", "RUN"],
+        ["quickstart", "--output", "RUN", "sede=1"],
+        ["quickstart", "seed=1", "--output", "RUN", "sede=1"],
+    ],
+)
+def test_overrides_may_stand_anywhere(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([str(tmp_path) if word == "RUN" else word for word in arguments]) == 2
+    assert "no key 'sede'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["quickstart", "--nothing"],
+        ["quickstart", "--output", "RUN", "word"],
+        ["quickstart", "--from", "8_more"],
+        ["validate"],
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        raise SystemExit(cli.main(arguments))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", str(tmp_path / "none.yaml"), "--output", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err
+    assert "none.yaml" in message
+    assert message.count("\n") == 1
