@@ -13,9 +13,13 @@
 # limitations under the License.
 """Fixtures and rules for every test."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell that starts pytest in the background has it ignore Ctrl-C, and what pytest starts would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 

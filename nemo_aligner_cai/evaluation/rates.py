@@ -49,7 +49,8 @@ class Rate:
         n, value = len(counted), sum(counted) / len(counted)
         centre = (value + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
         half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(value * (1 - value) / n + Z_95**2 / (4 * n**2))
-        return cls(value, max(0.0, centre - half), min(1.0, centre + half), n)
+        # At 0 and 1 one end is the value itself; rounding must not put it on the other side.
+        return cls(value, max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half)), n)
 
     def apart_from(self, other: Rate) -> bool:
         """Whether the two intervals have no point in common."""

@@ -33,6 +33,13 @@ def test_wilson_interval(hits: int, n: int, low: float, high: float) -> None:
     assert (rate.low, rate.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
+@pytest.mark.parametrize("n", [1, 7, 24, 320])
+def test_the_value_lies_in_its_interval(n: int) -> None:
+    for hits in range(n + 1):
+        rate = Rate.of([True] * hits + [False] * (n - hits))
+        assert 0 <= rate.low <= rate.value <= rate.high <= 1
+
+
 def test_intervals_are_apart_or_not() -> None:
     low, middle, high = (Rate.of([True] * hits + [False] * (320 - hits)) for hits in (20, 30, 80))
     assert low.apart_from(high)
