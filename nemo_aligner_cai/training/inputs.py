@@ -72,9 +72,9 @@ def nemo_model(cfg: DictConfig, key: str) -> Path:
         elif not tarfile.is_tarfile(path):
             raise UsageError(f"{key}: {path} is not a .nemo model (a tar archive)")
         elif not _complete(path):
-            raise UsageError(f"{key}: {path} ends before its last file does: copy or download it again")
-    except OSError as error:
-        raise UsageError(f"{key}: {path} cannot be read: {error.strerror}") from error
+            raise UsageError(f"{key}: {path} cannot be read to its end: copy or download it again")
+    except (OSError, EOFError) as error:
+        raise UsageError(f"{key}: {path} cannot be read: {one_line(error)}") from error
     return path
 
 
@@ -179,10 +179,12 @@ def _split_paths(value: object, key: str) -> list[Path]:
     """The files of one split: a path, a list of one path, or a blend, which alternates weights and paths."""
     if isinstance(value, str):
         return [Path(value)]
-    if not isinstance(value, Sequence) or not value or (len(value) > 1 and len(value) % 2):
+    items: list[object] = list(value) if isinstance(value, Sequence) else []
+    weights, paths = (items[::2], items[1::2]) if len(items) > 1 else ([], items)
+    numbers = all(isinstance(weight, int | float) for weight in weights)
+    if not paths or not numbers or (weights and len(weights) != len(paths)):
         raise UsageError(f"{key}={value}: give [file], or a blend of weights and files, [0.3, a, 0.7, b]")
-    items = list(value)
-    return [_path(item, key) for item in (items[1::2] if len(items) > 1 else items)]
+    return [_path(item, key) for item in paths]
 
 
 @dataclass(frozen=True)
@@ -218,10 +220,10 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
 
     if not path.is_file():
         raise UsageError(f"{key}: there is no file {path}")
+    batch = _number(cfg, use.batch_key) if use.batch_key else None
     if not _first_rank():
         return
     samples = validate_file(path, use.format).rows_in // use.rows_per_sample
-    batch = _number(cfg, use.batch_key) if use.batch_key else None
     if batch is not None and samples < batch:
         raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
     _check_lengths(cfg, path, key, use)
@@ -280,12 +282,13 @@ def _complete(path: Path) -> bool:
     """Whether an archive has all of its last file, as a copy that broke off has not; a compressed one is not read."""
     if _compressed(path):
         return True
-    with tarfile.open(path, mode="r:") as archive:
-        try:
-            last = max(archive, key=lambda member: member.offset_data, default=None)
-        except tarfile.ReadError:
-            return False
-    return last is None or last.offset_data + last.size <= path.stat().st_size
+    try:
+        with tarfile.open(path, mode="r:") as archive:
+            # tarfile looks for the end of each file's data on its way to the next header.
+            archive.getmembers()
+    except tarfile.ReadError:
+        return False
+    return True
 
 
 def _member(path: Path, name: str) -> bytes | None:

@@ -234,3 +234,11 @@ def test_hydra_finds_the_configs_through_the_plugin() -> None:
     search_path = ConfigSearchPathImpl()
     CaiSearchPath().manipulate_search_path(search_path)
     assert [element.path for element in search_path.get_path()] == [CONFIG_PACKAGE]
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a'b", "a\\b", "a\\'b", "a\\", "a\\\\", "a${x}b", "a\\${x}", 'a"b', "a,b=[c]{d}:e", "$x", "${"]
+)
+def test_a_quoted_path_is_the_same_path_to_hydra(tmp_path: Path, name: str) -> None:
+    cfg = config.compose("cai_inference", [f"gpt_model_file={config.quoted(tmp_path / name)}"])
+    assert cfg.gpt_model_file == str(tmp_path / name)

@@ -1,0 +1,189 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the stages' checks say of ordinary mistakes: a UsageError that names the key, never a traceback."""
+
+import io
+import socket
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("hydra", reason="the training extra is not installed")
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import critic_server, inputs, ppo_actor
+
+MODEL = "gpt_model_file"
+
+
+def archive(path: Path, config: bytes = b"encoder_seq_length: 64\n", weights: bytes = b"w" * 5000) -> Path:
+    """A .nemo file with this configuration and these weights."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in ((inputs.MODEL_CONFIG, config), ("weights.ckpt", weights)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def config(dotted: dict[str, Any]) -> DictConfig:
+    cfg = OmegaConf.create({})
+    for key, value in dotted.items():
+        OmegaConf.update(cfg, key, value)
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+@pytest.mark.parametrize("value", ["x", 0, -1, 1.5, True, [1]])
+def test_a_number_that_is_none(value: object) -> None:
+    with pytest.raises(UsageError, match=r"^model\.data\.seq_length=.*a whole number is needed, at least 1"):
+        inputs.sequence_length(config({"model.data.seq_length": value}), "model.data.seq_length", None)
+    with pytest.raises(UsageError, match=r"^t\.max_epochs="):
+        inputs.epochs(config({"t.max_epochs": value}), "t.max_epochs")
+
+
+@pytest.mark.parametrize("value", ["x", 0])
+def test_a_batch_size_that_is_none(value: object) -> None:
+    with pytest.raises(UsageError, match=r"^micro="):
+        inputs.divides(config({"micro": value, "batch": 8}), "micro", "batch")
+    with pytest.raises(UsageError, match=r"^batch="):
+        inputs.divides(config({"micro": 1, "batch": value}), "micro", "batch")
+
+
+def test_numbers_that_are_right() -> None:
+    cfg = config({"epochs": 1, "length": 64, "micro": 2, "batch": 8})
+    inputs.epochs(cfg, "epochs")
+    inputs.sequence_length(cfg, "length", 64)
+    inputs.sequence_length(cfg, "absent", 64)
+    inputs.divides(cfg, "micro", "batch")
+
+
+def test_a_window_that_is_no_number(tmp_path: Path) -> None:
+    model = str(archive(tmp_path / "m.nemo"))
+    with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=x: "):
+        inputs.model_window(config({MODEL: model, "model.encoder_seq_length": "x"}), MODEL)
+    assert inputs.model_window(config({MODEL: model, "model.micro_batch_size": 1}), MODEL) == 64
+
+
+def test_a_model_path_that_is_none() -> None:
+    with pytest.raises(UsageError, match=r"^gpt_model_file: 5 is no path"):
+        inputs.nemo_model(config({MODEL: 5}), MODEL)
+
+
+@pytest.mark.parametrize("kept", [2000, 1024 + 512 + 4999])
+def test_a_model_that_is_cut_short(tmp_path: Path, kept: int) -> None:
+    path = archive(tmp_path / "m.nemo")
+    cfg = config({MODEL: str(path)})
+    assert inputs.nemo_model(cfg, MODEL) == path
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UsageError, match=r"^gpt_model_file: .*m\.nemo cannot be read to its end"):
+        inputs.nemo_model(cfg, MODEL)
+
+
+def test_a_model_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive(tmp_path / "m.nemo")
+
+    def refuse(*_: object, **__: object) -> bool:
+        # Permissions do not stop the superuser, as whom tests may run.
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tarfile, "is_tarfile", refuse)
+    with pytest.raises(UsageError, match=r"^gpt_model_file: .*m\.nemo cannot be read: .*Permission denied"):
+        inputs.nemo_model(config({MODEL: str(path)}), MODEL)
+    with pytest.raises(UsageError, match="cannot be read"):
+        inputs.nemo_model(config({MODEL: "x" * 300}), MODEL)
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n", b"text", b"a: [", b"\xff\xfe\x00"])
+def test_a_model_whose_configuration_is_none(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(UsageError, match=r"m\.nemo: its model_config\.yaml "):
+        inputs.model_config(archive(tmp_path / "m.nemo", content))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / inputs.MODEL_CONFIG).write_bytes(content)
+    with pytest.raises(UsageError, match=r"folder: its model_config\.yaml "):
+        inputs.model_config(folder)
+
+
+def test_a_tokenizer_setting_that_is_no_mapping(tmp_path: Path) -> None:
+    assert inputs.model_tokenizer(archive(tmp_path / "m.nemo", b"tokenizer: a.model\n"), tmp_path) is None
+
+
+@pytest.mark.parametrize("train", [None, [], 5, [5], [0.5, "a", 0.5], ["a", "b"], {"a": 1}])
+def test_a_split_without_files(train: object) -> None:
+    cfg = config({"model.data.data_prefix": {"train": train, "validation": ["b"], "test": ["b"]}})
+    use = inputs.Use("ppo-prompts", MODEL, None, None)
+    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train"):
+        inputs.data_prefix(cfg, use, "batch")
+
+
+def test_every_file_of_a_blend_is_checked() -> None:
+    cfg = config({"model.data.data_prefix": {"train": [0.3, "a", 0.7, "b"], "validation": ["b"], "test": "b"}})
+    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: there is no file a$"):
+        inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+
+
+@pytest.mark.parametrize("prefix", [5, None, "a.jsonl", ["a.jsonl"], {"train": ["a"]}])
+def test_data_without_three_splits(prefix: object) -> None:
+    cfg = config({"model.data.data_prefix": prefix})
+    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix: give the three splits"):
+        inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+
+
+def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
+    data = tmp_path / "p.jsonl"
+    data.write_text('{"text": "<extra_id_1>User\\nHello\\n<extra_id_1>Assistant\\n"}\n', encoding="utf-8")
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo")), "batch": "x"})
+    with pytest.raises(UsageError, match=r"^batch=x: a whole number"):
+        inputs.checked_file(cfg, data, "file", inputs.Use("ppo-prompts", MODEL, None, "batch"))
+
+
+@pytest.mark.parametrize("port", ["abc", None, 0, 65536])
+def test_a_port_that_is_none(tmp_path: Path, port: object) -> None:
+    source = {"pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo"))}
+    cfg = config(source | {"model.micro_batch_size": 1, "model.global_batch_size": 1, "trainer.ppo.port": port})
+    with pytest.raises(UsageError, match=r"^trainer\.ppo\.port="):
+        critic_server.check(cfg)
+
+
+@pytest.mark.parametrize("host", ["a..b", "no such host", 5])
+def test_a_host_that_is_none_is_not_a_taken_port(host: Any) -> None:
+    with pytest.raises(UsageError, match=r"^port: nothing can listen on port 5000 of host "):
+        inputs.free_port(host, 5000, "port")
+
+
+def test_a_port_that_is_taken() -> None:
+    taken = pytest.raises(UsageError, match="is taken; choose another")
+    with socket.create_server(("127.0.0.1", 0)) as other, taken:
+        inputs.free_port("127.0.0.1", other.getsockname()[1], "port")
+
+
+def test_an_actor_whose_lengths_or_critic_are_no_numbers(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo")),
+        "trainer.ppo.max_epochs": 1,
+        "model.data.seq_length": 64,
+        "model.ppo.length_params.max_length": "x",
+    }
+    with pytest.raises(UsageError, match=r"^model\.ppo\.length_params\.max_length=x: "):
+        ppo_actor.check(config(settings))
+    critic = {"ip": "127.0.0.1", "name": {"infer": "critic_infer"}}
+    with pytest.raises(UsageError, match=r"^remote_critic_rm\.critic\.port=x: "):
+        ppo_actor._critic_ready(config({"remote_critic_rm.critic": critic | {"port": "x"}}))
+    with pytest.raises(UsageError, match="no critic server is ready at a b:5567"):
+        ppo_actor._critic_ready(config({"remote_critic_rm.critic": critic | {"ip": "a b", "port": 5567}}))

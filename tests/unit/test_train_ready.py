@@ -1,0 +1,73 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Whether a server is ready, and whether it is ours."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.training import launch
+
+
+class Answer(BaseHTTPRequestHandler):
+    """200 for /ready, something that is not HTTP for the rest."""
+
+    def do_GET(self) -> None:
+        if self.path == "/ready":
+            self.send_response(200)
+            self.end_headers()
+        else:
+            self.wfile.write(b"no HTTP\r\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def job(code: int | None) -> launch.Job:
+    return launch.Job("a.server", Path("no.log"), 1, lambda: code)
+
+
+def test_readiness_is_not_asked_of_a_proxy(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert launch.answers(f"{address}/ready")
+
+
+def test_what_is_no_http_is_not_ready(address: str) -> None:
+    assert not launch.answers(f"{address}/other")
+    assert "no HTTP" in str(launch.unready(f"{address}/other", 2))
+    assert not launch.answers("http://127.0.0.1:port/ready")
+
+
+def test_a_server_that_runs_and_answers_is_ready(address: str) -> None:
+    launch.wait_ready(job(None), [f"{address}/ready"], 5)
+
+
+def test_somebody_elses_server_is_not_the_jobs(address: str) -> None:
+    with pytest.raises(CaiError, match="exit code 2 before it was ready; another process's server answers"):
+        launch.wait_ready(job(2), [f"{address}/ready"], 5)
