@@ -40,12 +40,13 @@ from nemo_aligner_cai.pipeline import files, measure
 from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
 from nemo_aligner_cai.pipeline.ledger import Ledger, Step
-from nemo_aligner_cai.pipeline.serving import HOST, ask, free_port, quoted, served
+from nemo_aligner_cai.pipeline.serving import HOST, ask, free_port, served
 from nemo_aligner_cai.prompts import read_prompts
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.config import quoted
 
 DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = STEPS = (
     "1_data",

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.config import quoted
 
 T = TypeVar("T")
 
@@ -71,9 +72,3 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
                 await client.close()
 
     return asyncio.run(and_close())
-
-
-def quoted(path: Path) -> str:
-    """A path as the value of a Hydra override, whatever characters it has."""
-    escaped = str(path.resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -81,6 +81,7 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
         CaiError: the training failed; its log is beside the model.
     """
     from nemo_aligner_cai.training import pretrain, run
+    from nemo_aligner_cai.training.config import quoted
 
     tokenizer, corpus = write_corpus(folder, seed=seed, documents=documents)
     model = folder / "assistant.nemo"
@@ -89,10 +90,10 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
     code = run.main(
         pretrain.STAGE,
         [
-            f"corpus.file={corpus}",
-            f"model.tokenizer.model={tokenizer}",
-            f"output={model}",
-            f"exp_manager.explicit_log_dir={folder / 'log'}",
+            f"corpus.file={quoted(corpus)}",
+            f"model.tokenizer.model={quoted(tokenizer)}",
+            f"output={quoted(model)}",
+            f"exp_manager.explicit_log_dir={quoted(folder / 'log')}",
             f"model.seed={seed}",
             *settings,
         ],
