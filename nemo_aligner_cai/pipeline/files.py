@@ -28,7 +28,7 @@ from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import read_records, write_records
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.records import Comparison, PromptOnly, Record
-from nemo_aligner_cai.data.split import assign_splits, parse_splits, record_prompt_id
+from nemo_aligner_cai.data.split import assign_splits, parse_splits, record_prompt_id, split_items
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, Row, read_jsonl, write_jsonl
@@ -124,9 +124,7 @@ def _write_splits(
     records: Sequence[Record], shares: dict[str, float], format_name: str, folder: Path, *, seed: int
 ) -> None:
     splits = parse_splits({name: str(round(share, 6)) for name, share in shares.items()})
-    assigned = assign_splits((record_prompt_id(record) for record in records), splits, seed=seed)
-    for name in splits:
-        part = (record for record in records if assigned[record_prompt_id(record)] == name)
+    for name, part in split_items(records, splits, seed=seed, prompt_id=record_prompt_id).items():
         write_records(folder / f"{name}.jsonl", part, format_name, overwrite=True)
 
 

@@ -31,6 +31,7 @@ from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.measure import ask, rates
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, judge_reply
+from nemo_aligner_cai.training.metrics_file import read_metrics
 
 DECODINGS = {"sampled": 1.0, "greedy": 0.0}
 STAGES = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
@@ -101,9 +102,9 @@ def judge_accuracy(comparisons: Path) -> dict[str, Any]:
 
 
 def last_metrics(log_dir: Path) -> dict[str, Any]:
-    """The last value of each metric in a trainer's ``metrics.jsonl``."""
+    """The last value of each metric that a trainer has logged."""
     merged: dict[str, Any] = {}
-    for _, row in read_jsonl(log_dir / "metrics.jsonl"):
+    for row in read_metrics(log_dir):
         merged.update({name: value for name, value in row.items() if value is not None})
     return merged
 

@@ -115,6 +115,40 @@ def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any,
     return Training(optimizer=optimizer, scheduler=scheduler, ckpt_callback=callback)
 
 
+def fit_supervised(
+    cfg: DictConfig, section: str, setup: Setup, model: Any, dataset: Any, train_loader: Any, validation_loader: Any
+) -> None:
+    """Train with upstream's loop for labelled data, on from the checkpoint if there is one.
+
+    Args:
+        cfg: the stage's configuration.
+        section: the loop's part of `trainer`: "sft" or "rm".
+        setup: from `set_up`.
+        model: an upstream model with a training step.
+        dataset: what `train_loader` draws from.
+        train_loader: yields global batches.
+        validation_loader: the same, for validation.
+    """
+    from nemo_aligner.algorithms.supervised import SupervisedTrainer
+
+    training = prepare_training(cfg, setup, model, train_loader, dataset)
+    trainer = SupervisedTrainer(
+        cfg=cfg.trainer[section],
+        model=model,
+        optimizer=training.optimizer,
+        scheduler=training.scheduler,
+        train_dataloader=train_loader,
+        val_dataloader=validation_loader,
+        test_dataloader=None,
+        logger=setup.logger,
+        ckpt_callback=training.ckpt_callback,
+        run_timer=run_timer(cfg),
+    )
+    if setup.resumed is not None:
+        trainer.load_state_dict(setup.resumed)
+    trainer.fit()
+
+
 def run_timer(cfg: DictConfig) -> Any:
     """Upstream's clock that ends a run in time to save; it never rings where max_time_per_run is null."""
     from nemo_aligner.utils.distributed import Timer

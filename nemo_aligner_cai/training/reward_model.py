@@ -53,7 +53,6 @@ def check(cfg: DictConfig) -> None:
 
 def train(cfg: DictConfig) -> None:
     """Train a reward model from the language model of `pretrained_checkpoint.restore_from_path`."""
-    from nemo_aligner.algorithms.supervised import SupervisedTrainer
     from nemo_aligner.models.nlp.gpt.reward_model_classes import REWARD_MODEL_CLASS_DICT, RewardModelType
     from nemo_aligner.utils.utils import load_from_nemo
 
@@ -75,23 +74,7 @@ def train(cfg: DictConfig) -> None:
     shuffle = cfg.trainer.rm.train_random_sampler, cfg.trainer.rm.val_random_sampler
     train_loader = _loader(cfg, train_ds, setup.consumed_samples, shuffle=shuffle[0])
     validation_loader = _loader(cfg, validation_ds, 0, shuffle=shuffle[1])
-    training = assembly.prepare_training(cfg, setup, model, train_loader, train_ds)
-
-    trainer = SupervisedTrainer(
-        cfg=cfg.trainer.rm,
-        model=model,
-        optimizer=training.optimizer,
-        scheduler=training.scheduler,
-        train_dataloader=train_loader,
-        val_dataloader=validation_loader,
-        test_dataloader=None,
-        logger=setup.logger,
-        ckpt_callback=training.ckpt_callback,
-        run_timer=assembly.run_timer(cfg),
-    )
-    if setup.resumed is not None:
-        trainer.load_state_dict(setup.resumed)
-    trainer.fit()
+    assembly.fit_supervised(cfg, "rm", setup, model, train_ds, train_loader, validation_loader)
 
 
 def _datasets(cfg: DictConfig, kind: Any, tokenizer: Any) -> tuple[Any, Any]:

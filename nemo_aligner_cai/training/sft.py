@@ -46,7 +46,6 @@ def check(cfg: DictConfig) -> None:
 
 def train(cfg: DictConfig) -> None:
     """Fine-tune the model of `model.restore_from_path`."""
-    from nemo_aligner.algorithms.supervised import SupervisedTrainer
     from nemo_aligner.models.nlp.gpt.gpt_sft_model import GPTSFTModel
     from nemo_aligner.utils.train_script_utils import init_peft
     from nemo_aligner.utils.utils import load_from_nemo
@@ -68,23 +67,7 @@ def train(cfg: DictConfig) -> None:
     validation_ds = _dataset(cfg, "validation_ds", model, cfg.trainer.sft.limit_val_batches)
     train_loader = _loader(cfg, "train_ds", train_ds, setup.consumed_samples, shuffle=True)
     validation_loader = _loader(cfg, "validation_ds", validation_ds, 0, shuffle=False)
-    training = assembly.prepare_training(cfg, setup, model, train_loader, train_ds)
-
-    trainer = SupervisedTrainer(
-        cfg=cfg.trainer.sft,
-        model=model,
-        optimizer=training.optimizer,
-        scheduler=training.scheduler,
-        train_dataloader=train_loader,
-        val_dataloader=validation_loader,
-        test_dataloader=None,
-        logger=setup.logger,
-        ckpt_callback=training.ckpt_callback,
-        run_timer=assembly.run_timer(cfg),
-    )
-    if setup.resumed is not None:
-        trainer.load_state_dict(setup.resumed)
-    trainer.fit()
+    assembly.fit_supervised(cfg, "sft", setup, model, train_ds, train_loader, validation_loader)
 
 
 def _dataset(cfg: DictConfig, split: str, model: Any, batches: int | float) -> Any:

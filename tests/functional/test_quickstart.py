@@ -141,11 +141,11 @@ def test_every_documented_make_command_starts_what_it_says(repo_root: Path) -> N
         if words[0] != "make":
             continue
         shown = subprocess.run(
-            [shutil.which("make") or "make", "-n", *words[1:]],
+            [shutil.which("make") or "make", "--no-print-directory", "-n", *words[1:]],
             cwd=repo_root,
             capture_output=True,
             text=True,
-            env=os.environ | {"MAKEFLAGS": ""},
+            env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
         )
         assert shown.returncode == 0, shown.stderr
         started = shlex.split(shown.stdout.splitlines()[-1])
