@@ -1,0 +1,81 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A stand-in for a model server, in a process of its own: OpenAI's protocol, continuous batching, faults on demand.
+
+with standin("--slots", "64", "--fault", "500=0.01") as server:
+    OpenAIClient(server.url, "standin")
+    server.stats()["repeated"]
+"""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_LEAVE_S = 5.0
+"""Seconds that the process has to end by itself."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stand-in that serves. `url` is what a client is given."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def stats(self) -> dict[str, Any]:
+        """What it has counted, see `server.StandIn.stats`."""
+        return self._call("/stats")
+
+    def reset(self) -> None:
+        """Count anew; the prefix cache stays as it is."""
+        self._call("/reset", {})
+
+    def go_away(self, seconds: float, how: str = "closed") -> None:
+        """Be away from now on: "closed" neither listens nor keeps a connection, "503" answers with that status."""
+        self._call("/away", {"seconds": seconds, "how": how})
+
+    def _call(self, path: str, body: Any = None) -> Any:
+        # Not through http_proxy: the server is on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        data = None if body is None else json.dumps(body).encode()
+        with opener.open(self.url.removesuffix("/v1") + path, data, timeout=30) as response:
+            return json.load(response)
+
+
+@contextmanager
+def standin(*options: str) -> Generator[Running, None, None]:
+    """A stand-in with these options of ``python -m benchmarks.standin``; it ends with the block, or with the caller."""
+    command = [sys.executable, "-m", "benchmarks.standin", "--until-input-ends", *options]
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            if not url:
+                raise RuntimeError(f"the stand-in did not start: {' '.join(command)}")
+            yield Running(url, process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_LEAVE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()

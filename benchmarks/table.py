@@ -1,0 +1,68 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a benchmark says at its end: each figure beside its bar, and the conditions that it was measured under."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+_LIBRARIES = ("aiohttp", "orjson", "nemo_aligner_cai")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. `bar` is what issue and README promise, `holds` whether it was reached.
+
+    Without a bar, the figure is there to be looked at, and holds.
+    """
+
+    what: str
+    measured: str
+    bar: str = ""
+    holds: bool = True
+
+
+def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) -> int:
+    """Print the table; returns the exit code, 1 where a bar is missed."""
+    table = Table(title=title, title_justify="left", caption=_caption(notes), caption_justify="left")
+    for column in ("figure", "measured", "bar", ""):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for figure in figures:
+        verdict = "" if not figure.bar else "[green]holds[/]" if figure.holds else "[red]missed[/]"
+        table.add_row(figure.what, figure.measured, figure.bar, verdict)
+    # Off a terminal rich assumes 80 columns and breaks figures apart.
+    console = Console()
+    Console(width=console.width if console.is_terminal else 119).print(table)
+    return int(any(not figure.holds for figure in figures))
+
+
+def cpu_model() -> str:
+    """The processor as Linux names it."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def _caption(notes: Sequence[str]) -> str:
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    load = os.getloadavg()[0]
+    machine = (
+        f"{cpu_model()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, {libraries}"
+    )
+    return "\n".join([*notes, machine])

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Prompts, examples and settings that the benchmarks share, and one run of SL-CAI as a user's code would do it."""
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.generate.revisions import generate_revisions
+from nemo_aligner_cai.generate.stage import RunOptions
+from nemo_aligner_cai.generate.summary import Summary
+from nemo_aligner_cai.models import ModelClient, Sampling
+from nemo_aligner_cai.prompts import Prompt, read_few_shots
+
+CALLS = 3
+"""Calls of one prompt: answer, critique, revision."""
+SEED = 1234
+SAMPLING = Sampling(temperature=1.0, top_p=0.9, max_tokens=1024)
+_WORDS = (
+    "how",
+    "do",
+    "I",
+    "get",
+    "into",
+    "a",
+    "house",
+    "car",
+    "phone",
+    "without",
+    "the",
+    "owner",
+    "and",
+    "not",
+    "be",
+    "seen",
+)
+
+
+def prompt_text(number: int) -> str:
+    """The text of one of any number of different prompts, about as long as a red-team prompt."""
+    return f"Question {number}: " + " ".join(random.Random(number).choices(_WORDS, k=16)) + "?"
+
+
+def prompts(count: int) -> Iterable[Prompt]:
+    """Different prompts, made as they are asked for."""
+    return (Prompt.of(Conversation.of_user(prompt_text(number))) for number in range(count))
+
+
+def few_shots(messages: int | None = None) -> tuple[Conversation, ...]:
+    """The package's examples; as many of them as hold at least so many messages, or all."""
+    shots = read_few_shots(packaged("few_shots.json"))
+    chosen: list[Conversation] = []
+    while len(chosen) < len(shots) and (messages is None or sum(len(shot.turns) for shot in chosen) < messages):
+        chosen.append(shots[len(chosen)])
+    return tuple(chosen)
+
+
+def constitution() -> Constitution:
+    """The package's."""
+    return load_constitution(packaged())
+
+
+async def revise(
+    asked: Iterable[Prompt],
+    client: ModelClient,
+    folder: Path,
+    *,
+    shots: Sequence[Conversation] = (),
+    sampling: Sampling = SAMPLING,
+    principles: Constitution | None = None,
+) -> Summary:
+    """Answer, critique and revise, with journal and both output files in `folder`; closes the client."""
+    try:
+        return await generate_revisions(
+            asked,
+            client,
+            principles or constitution(),
+            few_shots=shots,
+            sampling=sampling,
+            out_path=folder / "revisions.jsonl",
+            journal_path=folder / "revisions.journal.jsonl",
+            sft_path=folder / "sft.jsonl",
+            options=RunOptions(seed=SEED, progress=False),
+        )
+    finally:
+        await client.close()
