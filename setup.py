@@ -40,7 +40,6 @@ CORE = [
     "pydantic>=2.6,<3",
     "pyyaml>=6,<7",
     "rich>=13",
-    "tenacity>=8.2",
 ]
 
 # The training stack, for a machine without the NeMo container (inside it, leave this extra out). Exact versions are

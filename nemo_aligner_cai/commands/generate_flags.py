@@ -16,14 +16,14 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from nemo_aligner_cai.conversation import ChatTemplate
 from nemo_aligner_cai.conversation.strings import unescape
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance
-from nemo_aligner_cai.generate.engine import Engine, HasId, Step
+from nemo_aligner_cai.generate.progress import Prices
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.models import (
     ModelClient,
@@ -39,7 +39,6 @@ from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
 
 _log = logging.getLogger(__name__)
 _TRUTH = ("True", "False")
-R = TypeVar("R", bound=HasId)
 
 
 def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
@@ -78,6 +77,8 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", help="the model's name there; for NeMo's server, a name that tells models apart")
     group.add_argument("--api-key-env", metavar="NAME", help="environment variable with the API key of --model-url")
     group.add_argument("--concurrency", type=int, default=64, help="requests in flight at once (default: 64)")
+    group.add_argument("--requests-per-minute", type=float, metavar="N", help="the quota of --model-url")
+    group.add_argument("--tokens-per-minute", type=float, metavar="N", help="likewise, read and written together")
     group = parser.add_argument_group("run")
     group.add_argument("--resume", action="store_true", help="go on from the journal; no finished call is repeated")
     group.add_argument("--overwrite", action="store_true", help="start anew and replace existing outputs")
@@ -94,8 +95,15 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="go through everything with a scripted model, keep nothing"
     )
     group.add_argument(
-        "--preview", type=int, metavar="N", help="show what the first N prompts' calls look like, and stop"
+        "--plan",
+        action="store_true",
+        help="say how many calls are to be made and how many are in the journal, and stop",
     )
+    group.add_argument(
+        "--preview", type=int, metavar="N", help="show the first N prompts' chains with scripted replies, and stop"
+    )
+    group.add_argument("--price-read", type=float, metavar="PRICE", help="of a million prompt tokens, for the cost")
+    group.add_argument("--price-written", type=float, metavar="PRICE", help="of a million completion tokens")
 
 
 def sampling_of(args: argparse.Namespace) -> Sampling:
@@ -118,8 +126,14 @@ def options_of(args: argparse.Namespace, total: int) -> RunOptions:
         raise UsageError("--resume goes on and --overwrite starts anew: give one of them")
     if not 0.0 <= args.max_dropped <= 1.0:
         raise UsageError(f"--max-dropped must be a share between 0 and 1, it is {args.max_dropped}")
+    prices = Prices(args.price_read or 0.0, args.price_written or 0.0)
     return RunOptions(
-        seed=args.seed, resume=args.resume, overwrite=args.overwrite, max_dropped=args.max_dropped, total=total
+        seed=args.seed,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        max_dropped=args.max_dropped,
+        total=total,
+        prices=prices if prices != Prices() else None,
     )
 
 
@@ -128,7 +142,7 @@ def model_client(
 ) -> ModelClient:
     """The client of the model that is sampled from."""
     if args.dry_run:
-        return ScriptedClient()
+        return ScriptedClient(remember=False)
     patience = Patience(timeout=_positive("--request-timeout", args.request_timeout))
     if args.model_url:
         if not args.model:
@@ -139,6 +153,9 @@ def model_client(
             key=named_key(args.api_key_env),
             concurrency=int(_positive("--concurrency", args.concurrency)),
             patience=patience,
+            requests_per_minute=args.requests_per_minute
+            and _positive("--requests-per-minute", args.requests_per_minute),
+            tokens_per_minute=args.tokens_per_minute and _positive("--tokens-per-minute", args.tokens_per_minute),
         )
     if batch_size > MOST_SENTENCES:
         _log.warning("NeMo's server takes at most %d sentences at a time, not %d", MOST_SENTENCES, batch_size)
@@ -160,6 +177,11 @@ def _positive(flag: str, value: float) -> float:
     return value
 
 
+def positive_or_none(flag: str, value: float | None) -> float | None:
+    """The value of a flag that may be left out; raises UsageError where it is 0 or less."""
+    return None if value is None else _positive(flag, value)
+
+
 def named_key(variable: str | None) -> str | None:
     """The API key in an environment variable, None where none is named; raises UsageError where it is not set."""
     if variable is None:
@@ -179,29 +201,9 @@ def count_prompts(path: str, turns: Turns, limit: int | None) -> int:
     return count
 
 
-async def preview(
-    records: Sequence[R], steps_for: Callable[[ModelClient], Sequence[Step[R]]], template: ChatTemplate
-) -> str:
-    """What is sent for some records, as text, with a scripted model's replies."""
-    client = ScriptedClient()
-    shown: list[str] = []
-    for record in records:
-        client.requests.clear()
-        await Engine(seed=0).run([record], steps_for(client), lambda outcome: None)
-        for number, request in enumerate(client.requests, start=1):
-            shown.append(f"===== prompt {record.id}, call {number} of {len(client.requests)}")
-            shown.append(template.generation_prompt(request.conversation) + " | ".join(request.choices))
-    return "\n".join(shown) + "\n"
-
-
 def first_prompts(path: str, turns: Turns, count: int) -> list[Prompt]:
     """The first prompts of a file; raises UsageError unless `count` is positive."""
     return list(read_prompts(path, balance=Balance(), turns=turns, limit=count))
-
-
-def flags_for_manifest(args: argparse.Namespace) -> dict[str, Any]:
-    """All flags but the secret ones."""
-    return {name: value for name, value in sorted(vars(args).items()) if name != "ngc_api_key"}
 
 
 def run_script(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:

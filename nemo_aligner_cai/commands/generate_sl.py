@@ -24,7 +24,6 @@ Output: OUT.jsonl                                      what SFT trains on: blend
 
 import argparse
 import asyncio
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
+from nemo_aligner_cai.commands import generate_run
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.data.blend import blend_files
@@ -42,6 +42,7 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, refuse_existing, require_file, write_json, write_jsonl
 from nemo_aligner_cai.generate.json_list import write_json_list
 from nemo_aligner_cai.generate.revisions import Revising, fresh_records, generate_revisions
+from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models import ModelClient
 from nemo_aligner_cai.prompts import read_few_shots, read_prompts
@@ -152,25 +153,29 @@ def run(args: argparse.Namespace) -> int:
         )
 
     if args.preview is not None:
-        records = list(fresh_records(flags.first_prompts(source, args.turns, args.preview)))
-        shown = flags.preview(records, lambda client: revising(client).steps(), template)
-        sys.stdout.write(asyncio.run(shown))
+        records = fresh_records(flags.first_prompts(source, args.turns, args.preview))
+        generate_run.show_preview(records, lambda client: revising(client).steps(), template)
         return 0
     validate_file(args.helpfulness_dataset_path, "sft-chat")
     options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
     with tempfile.TemporaryDirectory() as scratch:
         files = _Files(Path(scratch) / "out.jsonl" if args.dry_run else Path(args.output_filepath))
-        replace = args.resume or args.overwrite
-        for path in (files.out, files.summary, files.steps):
-            refuse_existing(path, overwrite=replace)
         client = flags.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
-        revising(client)
         read = Balance()
+        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit)
+        if args.plan:
+            journal = None if args.overwrite else files.journal
+            steps = revising(client).steps()
+            generate_run.show_plan(fresh_records(prompts), steps, seed=args.seed, journal_path=journal)
+            return 0
+        for path in (files.out, files.summary, files.steps):
+            refuse_existing(path, overwrite=args.resume or args.overwrite)
+        revising(client)
 
-        async def generate() -> Any:
+        async def generate() -> Summary:
             try:
                 return await generate_revisions(
-                    read_prompts(source, balance=read, turns=args.turns, limit=limit),
+                    prompts,
                     client,
                     constitution,
                     few_shots=shots,
@@ -189,13 +194,18 @@ def run(args: argparse.Namespace) -> int:
 
         summary = asyncio.run(generate())
         write_json_list(files.steps, _steps(files.revisions), overwrite=True)
-        lines = [*summary.lines(), *_finish(args, files, tokenizer)]
-        write_json(
-            files.manifest, {"flags": flags.flags_for_manifest(args), "summary": summary.to_dict()}, overwrite=True
+        lines = _finish(args, files, tokenizer) if summary.balance.written else []
+        generate_run.write_manifest(
+            files.manifest,
+            args,
+            summary,
+            models={"helpful-only": client},
+            inputs=[source, args.few_shot_prompts_dataset_path, instructions, args.helpfulness_dataset_path],
+            outputs=[files.out, files.summary, files.samples, files.revisions, files.steps],
         )
-    sys.stdout.write(
-        "\n".join([*lines, "dry run: nothing was kept" if args.dry_run else f"written: {files.out}"]) + "\n"
-    )
+    lines.append("dry run: nothing was kept" if args.dry_run else f"written: {files.out}")
+    generate_run.show_summary("SL-CAI", summary, lines)
+    summary.check(options.max_dropped)
     return 0
 
 

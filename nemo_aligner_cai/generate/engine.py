@@ -16,30 +16,32 @@
 A step is two pure functions, ``requests(record)`` and ``absorb(record, completions)``; the engine knows nothing of
 what they are about. Each block of records flows through its own chain of steps without waiting for the others. A
 block is one record, unless a step's server answers whole batches with one seed (`models.base.BatchClient`): then it is
-as many records as fill a batch, and what is sent together depends on the input's order alone. Either way the result
-depends on the records, the steps and the run's seed, not on order, concurrency or interruptions.
+as many records as fill a few batches, and what is sent together depends on the input's order alone. Either way the
+result depends on the records, the steps and the run's seed, not on order, concurrency or interruptions.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.generate.answers import Answer, Answers
 from nemo_aligner_cai.generate.journal import Call, Journal
 from nemo_aligner_cai.generate.progress import Progress, Tally
 from nemo_aligner_cai.generate.seeds import derive_seed
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
 
-T = TypeVar("T")
-
-_BLOCKS_AHEAD = 4
-"""Batches that are under way at once: one that the server works on, and the next ones ready at its lock."""
+_BATCHES = 4
+"""Batches in a block: out of so many, batches of prompts of like length can be made."""
+_BLOCKS_AHEAD = 3
+"""Blocks under way at once: while one waits for its last batch, the others have batches for the server."""
 _RECORDS_AHEAD = 4
 """Records under way per concurrent request: enough that the last calls of a run are many and short chains."""
+_SHOWN_EVERY = 0.25
+"""Seconds between two looks at the progress."""
 
 
 class HasId(Protocol):
@@ -104,13 +106,13 @@ class Engine:
             seed: the run's seed.
             journal: where finished calls are kept and found again; None keeps nothing.
             window: records under way at once; None derives it from the clients. Memory grows with it.
-            progress: told what happens.
+            progress: shown what has happened, a few times a second.
         """
         self._seed = seed
         self._journal = journal
         self._window = window
         self._progress = progress
-        self._batch_clients: dict[int, BatchClient] = {}
+        self._all_read = False
         self.tally = Tally()
 
     async def run(
@@ -127,19 +129,18 @@ class Engine:
             ServerRefused: a server would refuse every request; what is finished is in the journal.
             CaiError: reading a record or writing an outcome failed.
         """
-        self._batch_clients = {id(step.client): step.client for step in steps if isinstance(step.client, BatchClient)}
-        size = max((client.batch_size for client in self._batch_clients.values()), default=1)
-        window = self._window or max(
-            _BLOCKS_AHEAD * size if size > 1 else 0, _RECORDS_AHEAD * max(step.client.concurrency for step in steps)
-        )
-        blocks = max(1, window // size)
+        clients = [step.client for step in steps]
+        answers = Answers(clients, seed=self._seed, journal=self._journal, tally=self.tally)
+        size, blocks = self._extent(clients)
         source = iter(records)
         ahead: deque[asyncio.Task[list[Outcome[R]]]] = deque()
         self.tally.started = time.monotonic()
+        showing = asyncio.ensure_future(self._show())
         try:
             while True:
                 while len(ahead) < blocks and (block := list(islice(source, size))):
-                    ahead.append(asyncio.ensure_future(self._chain(block, steps)))
+                    ahead.append(asyncio.ensure_future(self._chain(block, steps, answers)))
+                self._all_read = len(ahead) < blocks
                 if not ahead:
                     return
                 for outcome in await ahead[0]:
@@ -147,131 +148,52 @@ class Engine:
                     self.tally.left_out += outcome.left_out is not None
                     finished(outcome)
                 ahead.popleft()
-                self._report(steps)
         finally:
-            for task in ahead:
+            for task in (showing, *ahead):
                 task.cancel()
-            await asyncio.gather(*ahead, return_exceptions=True)
+            await asyncio.gather(showing, *ahead, return_exceptions=True)
 
-    async def _chain(self, block: Sequence[R], steps: Sequence[Step[R]]) -> list[Outcome[R]]:
+    def _extent(self, clients: Sequence[ModelClient]) -> tuple[int, int]:
+        """The records of a block, and how many blocks are under way at once."""
+        batch = max((client.batch_size for client in clients if isinstance(client, BatchClient)), default=0)
+        size = _BATCHES * batch or 1
+        window = self._window or max(
+            _BLOCKS_AHEAD * _BATCHES * batch, _RECORDS_AHEAD * max(client.concurrency for client in clients)
+        )
+        return size, max(1, window // size)
+
+    async def _show(self) -> None:
+        while self._progress is not None:
+            self._progress.update(self.tally)
+            await asyncio.sleep(_SHOWN_EVERY)
+
+    async def _chain(self, block: Sequence[R], steps: Sequence[Step[R]], answers: Answers) -> list[Outcome[R]]:
         """Take a block of records through all steps; the outcomes stand in the records' order."""
         outcomes = [Outcome(record) for record in block]
         for position, step in enumerate(steps):
-            calls: list[Call] = []
-            owners: list[int] = []
-            for index, outcome in enumerate(outcomes):
-                if outcome.left_out is None:
-                    asked = self._calls(step, outcome.record, priority=position)
-                    calls += asked
-                    owners += [index] * len(asked)
-            answers = await self._answers(step, calls)
-            by_owner: dict[int, list[Completion | CallFailed]] = {}
-            for owner, answer in zip(owners, answers, strict=True):
-                by_owner.setdefault(owner, []).append(answer)
-            outcomes = [
-                outcome if outcome.left_out else _absorbed(step, outcome.record, by_owner.get(index, []))
+            # What has begun is finished first, while servers still have it in their prefix caches; but once all
+            # records are under way, early steps go first, so that no long chain is left to the end.
+            priority = position if self._all_read else -position
+            asked = {
+                index: self._calls(step, outcome.record, priority)
                 for index, outcome in enumerate(outcomes)
-            ]
+                if outcome.left_out is None
+            }
+            given = iter(await answers.to(step.client, [call for calls in asked.values() for call in calls]))
+            for index, calls in asked.items():
+                outcomes[index] = _absorbed(step, outcomes[index].record, list(islice(given, len(calls))))
         return outcomes
 
-    def _calls(self, step: Step[R], record: R, *, priority: int) -> list[Call]:
-        """A record's calls. Early steps go first: so the longest chains are not left to the end of the run."""
+    def _calls(self, step: Step[R], record: R, priority: int) -> list[Call]:
         model = step.client.identity
         calls: list[Call] = []
         for sample, request in enumerate(step.requests(record)):
             seed = derive_seed(self._seed, record.id, step.name, sample) if request.is_random else None
-            request = replace(request, priority=priority, sampling=replace(request.sampling, seed=seed))
-            calls.append(Call(step.name, record.id, sample, request, model))
+            calls.append(Call(step.name, record.id, sample, request.at(seed=seed, priority=priority), model))
         return calls
 
-    async def _answers(self, step: Step[R], calls: Sequence[Call]) -> list[Completion | CallFailed]:
-        client = self._batch_clients.get(id(step.client))
-        if client is None:
-            return await _all([self._single(step.client, call) for call in calls])
-        groups: dict[Request | tuple[Any, ...], list[int]] = {}
-        for index, call in enumerate(calls):
-            groups.setdefault(_alike(call.request), []).append(index)
-        answers: dict[int, Completion | CallFailed] = {}
-        tasks: list[Coroutine[Any, Any, None]] = []
-        for indices in groups.values():
-            if calls[indices[0]].request.is_random:
-                waiting = indices
-            else:
-                # Nothing random is in these: each may be reused alone, whatever it was sent with.
-                waiting = [index for index in indices if not self._reuse(calls[index].key, index, answers)]
-            for chunk in _chunks(waiting, calls, client.batch_size):
-                tasks.append(self._batch(client, calls, chunk, answers))
-        await _all(tasks)
-        return [answers[index] for index in range(len(calls))]
 
-    async def _single(self, client: ModelClient, call: Call) -> Completion | CallFailed:
-        key = call.key
-        answers: dict[int, Completion | CallFailed] = {}
-        if self._reuse(key, 0, answers):
-            return answers[0]
-        try:
-            completion = await client.complete(call.request)
-        except CallFailed as failure:
-            self._note_failure(call, failure)
-            return failure
-        self._note([(key, call, completion)])
-        return completion
-
-    async def _batch(
-        self,
-        client: BatchClient,
-        calls: Sequence[Call],
-        chunk: Sequence[int],
-        answers: dict[int, Completion | CallFailed],
-    ) -> None:
-        """Answer calls that are sent together, all from the journal or all from the server."""
-        keys = [calls[index].key for index in chunk]
-        name = content_hash(keys, length=32)
-        seed = None
-        if calls[chunk[0]].request.is_random:
-            # What is sampled depends on the whole batch, so its name belongs to each key, and its seed to its name.
-            keys = [content_hash([key, name], length=32) for key in keys]
-            seed = derive_seed(self._seed, name)
-            found: dict[int, Completion | CallFailed] = {}
-            if all([self._reuse(key, index, found) for key, index in zip(keys, chunk, strict=True)]):
-                answers.update(found)
-                return
-            self.tally.reused -= len(found)
-        completions = await client.complete_batch([calls[index].request for index in chunk], seed)
-        done: list[tuple[str, Call, Completion]] = []
-        for key, index, completion in zip(keys, chunk, completions, strict=True):
-            answers[index] = completion
-            if isinstance(completion, CallFailed):
-                self._note_failure(calls[index], completion)
-            else:
-                done.append((key, calls[index], completion))
-        self._note(done, batch=name)
-
-    def _reuse(self, key: str, index: int, answers: dict[int, Completion | CallFailed]) -> bool:
-        completion = self._journal.lookup(key) if self._journal is not None else None
-        if completion is None:
-            return False
-        self.tally.reused += 1
-        answers[index] = completion
-        return True
-
-    def _note(self, done: Sequence[tuple[str, Call, Completion]], *, batch: str | None = None) -> None:
-        self.tally.calls += len(done)
-        if self._journal is not None and done:
-            self._journal.append(done, batch=batch)
-
-    def _note_failure(self, call: Call, failure: CallFailed) -> None:
-        self.tally.failed += 1
-        if self._journal is not None:
-            self._journal.append_failure(call, failure)
-
-    def _report(self, steps: Sequence[Step[R]]) -> None:
-        if self._progress is not None:
-            clients: Mapping[int, ModelClient] = {id(step.client): step.client for step in steps}
-            self._progress.update(self.tally, [client.stats for client in clients.values()])
-
-
-def _absorbed(step: Step[R], record: R, answers: Sequence[Completion | CallFailed]) -> Outcome[R]:
+def _absorbed(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:
     completions: list[Completion] = []
     for answer in answers:
         if isinstance(answer, CallFailed):
@@ -281,34 +203,3 @@ def _absorbed(step: Step[R], record: R, answers: Sequence[Completion | CallFaile
         return Outcome(step.absorb(record, completions))
     except LeaveOut as left_out:
         return Outcome(record if left_out.record is None else left_out.record, left_out)
-
-
-def _alike(request: Request) -> tuple[Any, ...]:
-    """Requests with equal values here may stand in one batch."""
-    return (bool(request.choices), replace(request.sampling, seed=None))
-
-
-def _chunks(indices: Sequence[int], calls: Sequence[Call], size: int) -> Iterable[list[int]]:
-    """Cut into batches of at most `size` sentences, in order; a request has one, or one for each choice."""
-    chunk: list[int] = []
-    weight = 0
-    for index in indices:
-        sentences = max(1, len(calls[index].request.choices))
-        if chunk and weight + sentences > size:
-            yield chunk
-            chunk, weight = [], 0
-        chunk.append(index)
-        weight += sentences
-    if chunk:
-        yield chunk
-
-
-async def _all(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Like gather, but nothing is left running when one of them fails."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

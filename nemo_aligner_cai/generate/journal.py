@@ -40,7 +40,7 @@ from typing import Any
 import orjson
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import PathLike, content_hash
+from nemo_aligner_cai.files import PathLike, content_hash, require_file
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Usage
 
 _FSYNC_SECONDS = 1.0
@@ -77,10 +77,11 @@ class Call:
 class Journal:
     """An open journal. Use `Journal.open`."""
 
-    def __init__(self, path: Path, handle: int) -> None:
+    def __init__(self, path: Path, handle: int, *, read_only: bool = False) -> None:
         """For `open`."""
         self.path = path
         self._handle = handle
+        self._read_only = read_only
         self._offsets: dict[int, int] = {}
         self._prefixes: dict[str, int] = {}
         self._synced_at = time.monotonic()
@@ -115,6 +116,22 @@ class Journal:
             journal._load()
         except BaseException:
             os.close(handle)
+            raise
+        return journal
+
+    @classmethod
+    def open_to_read(cls, path: PathLike) -> "Journal":
+        """Open a journal to look calls up in: nothing is written, and what is appended is forgotten.
+
+        Raises:
+            UsageError: it cannot be read, or is not a journal.
+        """
+        path = require_file(path)
+        journal = cls(path, os.open(path, os.O_RDONLY), read_only=True)
+        try:
+            journal._load()
+        except BaseException:
+            os.close(journal._handle)
             raise
         return journal
 
@@ -181,7 +198,8 @@ class Journal:
         """Make everything durable and give the file back."""
         if self._sync is not None:
             await self._sync
-        os.fsync(self._handle)
+        if not self._read_only:
+            os.fsync(self._handle)
         os.close(self._handle)
 
     def _prefix(self, messages: list[dict[str, str]], lines: list[bytes]) -> str:
@@ -193,6 +211,8 @@ class Journal:
         return name
 
     def _write(self, content: bytes) -> None:
+        if self._read_only:
+            return
         view = memoryview(content)
         while view:
             try:
@@ -237,7 +257,7 @@ class Journal:
                 batch = self._index(entry, offset, batch)
             if not batch:
                 keep = end
-        if keep < os.fstat(self._handle).st_size:
+        if keep < os.fstat(self._handle).st_size and not self._read_only:
             os.ftruncate(self._handle, keep)
             self._prefixes = {name: offset for name, offset in self._prefixes.items() if offset < keep}
 

@@ -32,11 +32,12 @@ when principles are added or removed: a new one takes over about 1/n of the prom
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Message, Role
 from nemo_aligner_cai.data.formats import sft_row
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike
@@ -138,13 +139,16 @@ class Revising:
         )
         return tuple(ranked[number % len(ranked)] for number in range(self.num_revisions))
 
+    @cached_property
+    def _shots(self) -> tuple[Message, ...]:
+        return tuple(message for shot in self.few_shots for message in shot.turns)
+
     def _request(self, prompt: Prompt, *turns: tuple[Role, str]) -> list[Request]:
-        system = prompt.conversation.messages[: len(prompt.conversation.messages) - len(prompt.conversation.turns)]
-        shots = tuple(message for shot in self.few_shots for message in shot.turns)
-        conversation = Conversation((*system, *shots, *prompt.conversation.turns))
-        for role, text in turns:
-            conversation = conversation.with_turn(role, text)
-        return [Request(conversation, self.sampling, shared=len(system) + len(shots) if shots else 0)]
+        own = prompt.conversation
+        system = own.messages[: len(own.messages) - len(own.turns)]
+        added = (Message(role, text) for role, text in turns)
+        conversation = Conversation((*system, *self._shots, *own.turns, *added))
+        return [Request(conversation, self.sampling, shared=len(system) + len(self._shots) if self._shots else 0)]
 
     def _ask(self, record: Revised) -> list[Request]:
         return self._request(record.prompt)

@@ -27,7 +27,7 @@ from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, PathLike, atomic_writer, refuse_existing
 from nemo_aligner_cai.generate.engine import Engine, HasId, Outcome, Step
 from nemo_aligner_cai.generate.journal import Journal
-from nemo_aligner_cai.generate.progress import show_progress
+from nemo_aligner_cai.generate.progress import Meter, Prices, show_progress
 from nemo_aligner_cai.generate.summary import Summary
 
 R = TypeVar("R", bound=HasId)
@@ -42,10 +42,11 @@ class RunOptions:
         seed: all that is drawn depends on it.
         resume: go on with the journal that is there, and replace outputs that are there.
         overwrite: start anew, and replace what is there.
-        max_dropped: the share of records that may be left out by faults without failing the run.
+        max_dropped: the share of records that may be left out by faults, for `Summary.check`.
         window: records under way at once; None derives it from the clients.
         progress: show a bar or log lines.
         total: the number of prompts, for the bar, where it is known.
+        prices: what tokens cost, for the bar and the summary, where it is known.
     """
 
     seed: int = 1234
@@ -55,6 +56,7 @@ class RunOptions:
     window: int | None = None
     progress: bool = True
     total: int | None = None
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True)
@@ -96,20 +98,24 @@ async def run_stage(
         prompt_of: a record's prompt as JSON holds it, for the list of left-out prompts.
         facts_of: a record's contribution to the summary's facts; asked of left-out records too.
 
+    Returns:
+        What was done; `Summary.check` says whether it is enough, once all that depends on it is saved too.
+
     Raises:
         UsageError: an output or the journal is there already and may not be replaced; nothing was asked then.
         ServerRefused: a server refuses every request.
-        CaiError: too much was left out (after everything else is saved), or writing failed.
+        CaiError: writing failed.
     """
     replace = options.overwrite or options.resume
     for output in outputs:
         refuse_existing(output.path, overwrite=replace)
     journal = Journal.open(journal_path, resume=options.resume, overwrite=options.overwrite)
-    progress = show_progress(title, options.total) if options.progress else None
+    clients = {id(step.client): step.client for step in steps}.values()
+    meter = Meter([client.stats for client in clients], options.total, options.prices)
+    progress = show_progress(title, meter) if options.progress else None
     engine = Engine(seed=options.seed, journal=journal, window=options.window, progress=progress)
     summary = Summary()
     started = time.monotonic()
-    clients = {id(step.client): step.client for step in steps}.values()
     before = [(client.stats.retries, client.stats.prompt_tokens, client.stats.completion_tokens) for client in clients]
     try:
         with ExitStack() as files:
@@ -134,17 +140,20 @@ async def run_stage(
             await engine.run(records, steps, finished)
     finally:
         if progress is not None:
-            progress.close()
+            progress.close(engine.tally)
         await journal.close()
     summary.seconds = time.monotonic() - started
-    summary.calls, summary.reused, summary.failed = engine.tally.calls, engine.tally.reused, engine.tally.failed
+    tally = engine.tally
+    summary.calls, summary.reused, summary.failed = tally.calls.total(), tally.reused.total(), tally.failed
     for client, (retries, prompt_tokens, completion_tokens) in zip(clients, before, strict=True):
         summary.retries += client.stats.retries - retries
         summary.prompt_tokens += client.stats.prompt_tokens - prompt_tokens
         summary.completion_tokens += client.stats.completion_tokens - completion_tokens
     if read is not None:
         _join(summary.balance, read)
-    summary.check(options.max_dropped)
+    summary.balance.check()
+    if options.prices is not None:
+        summary.cost = options.prices.cost(summary.prompt_tokens, summary.completion_tokens)
     return summary
 
 

@@ -14,6 +14,7 @@
 """What a generation run did, for the manifest and for people."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,7 @@ class Summary:
         retries: attempts after the first.
         prompt_tokens: tokens read by the servers, where they say so.
         completion_tokens: tokens written.
+        cost: of these tokens, None where no prices are known.
         seconds: duration.
         facts: what else the stage counts.
     """
@@ -46,6 +48,7 @@ class Summary:
     retries: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: float | None = None
     seconds: float = 0.0
     facts: Counter[str] = field(default_factory=Counter[str])
 
@@ -64,6 +67,7 @@ class Summary:
             "retries": self.retries,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
+            "cost": self.cost,
             "seconds": round(self.seconds, 3),
             "facts": dict(sorted(self.facts.items())),
         }
@@ -74,7 +78,6 @@ class Summary:
         Raises:
             CaiError: nothing was written, or more than `max_dropped` (a share of the prompts) was left out by faults.
         """
-        self.balance.check()
         if self.balance.written == 0:
             raise CaiError(f"no record was written: {self.balance}")
         if self.faults > max_dropped * self.balance.rows_in:
@@ -84,13 +87,17 @@ class Summary:
                 "--resume tries these again"
             )
 
-    def lines(self) -> list[str]:
-        """For people, one fact a line."""
-        lines = [
-            str(self.balance),
-            f"{self.calls} calls, {self.reused} reused from the journal, {self.failed} failed, {self.retries} retries",
-            f"{self.prompt_tokens} tokens read, {self.completion_tokens} written, {self.seconds:.1f} s",
-        ]
-        if self.facts:
-            lines.append(", ".join(f"{count} {name}" for name, count in sorted(self.facts.items())))
-        return lines
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """For people: names and what they come to."""
+        yield "rows", str(self.balance)
+        yield "calls", f"{self.calls}, {self.reused} reused from the journal, {self.failed} failed"
+        yield "retries", str(self.retries)
+        if self.prompt_tokens or self.completion_tokens:
+            rate = self.completion_tokens / max(1e-6, self.seconds)
+            yield "tokens", f"{self.prompt_tokens} read, {self.completion_tokens} written, {rate:.0f}/s"
+        if self.cost is not None:
+            yield "cost", f"{self.cost:.2f}"
+        yield "seconds", f"{self.seconds:.1f}"
+        for name, count in sorted(self.facts.items()):
+            yield name, str(count)
+

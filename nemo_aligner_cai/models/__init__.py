@@ -26,8 +26,8 @@ from nemo_aligner_cai.models.base import (
 )
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.models.openai import OpenAIClient, key_from_environment
+from nemo_aligner_cai.models.patience import Patience
 from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
-from nemo_aligner_cai.models.transport import Patience
 
 __all__ = [
     "BatchClient",

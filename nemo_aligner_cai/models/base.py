@@ -21,7 +21,7 @@ patiently it is asked does not.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -124,6 +124,11 @@ class Request:
             for other in self.choices:
                 if one is not other and other.startswith(one):
                     raise UsageError(f"the choice {one!r} begins the choice {other!r}: they cannot be told apart")
+
+    def at(self, *, seed: int | None, priority: int) -> "Request":
+        """This request with its place in a run: the seed of its draw (None where nothing is drawn), the priority."""
+        sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
+        return replace(self, sampling=sampling, priority=priority)
 
     @cached_property
     def messages(self) -> list[dict[str, str]]:

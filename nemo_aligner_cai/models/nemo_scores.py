@@ -28,7 +28,7 @@ third of the mass). At one position this is the same for all choices.
 
 from collections.abc import Sequence
 
-from nemo_aligner_cai.models.transport import Retriable
+from nemo_aligner_cai.models.patience import Retriable
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
 """Spaces, and the ways in which tokenizers spell a space or a line end within a token."""

@@ -36,7 +36,8 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
 from nemo_aligner_cai.models.nemo_scores import score_choices
-from nemo_aligner_cai.models.transport import Patience, Retriable, Transport
+from nemo_aligner_cai.models.patience import Patience, Retriable
+from nemo_aligner_cai.models.transport import Transport
 
 MOST_SENTENCES = 128
 """The server's own limit for one request."""
@@ -93,17 +94,18 @@ class NemoServerClient:
             patience=patience or Patience(),
         )
         self.stats: ClientStats = self._transport.stats
+        self._identity = {
+            "server": "nemo",
+            "model": model,
+            "template": content_hash(repr(template)),
+            "add_bos": add_bos,
+            "server_template": server_template,
+        }
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Model, template and whatever else changes what the model reads."""
-        return {
-            "server": "nemo",
-            "model": self.name,
-            "template": content_hash(repr(self.template)),
-            "add_bos": self._add_bos,
-            "server_template": self._server_template,
-        }
+        return self._identity
 
     async def complete(self, request: Request) -> Completion:
         """See `ModelClient`: a batch of one."""

@@ -25,11 +25,17 @@ from urllib.parse import urlsplit
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models.base import ClientStats, Completion, Request, Usage
-from nemo_aligner_cai.models.transport import Patience, Retriable, Transport
+from nemo_aligner_cai.models.patience import Patience, Retriable
+from nemo_aligner_cai.models.quota import Quota
+from nemo_aligner_cai.models.transport import Transport
 
 _TOP_LOGPROBS = 20
 """The most alternatives per token that these servers give."""
 _CHAT = "/chat/completions"
+_ASK_AGAIN = 2
+"""Times that an empty reply is asked for again: overloaded servers send some, and a model may mean it."""
+_BEGINNING = 256
+"""Characters of a prompt that tell chains apart which a server's prefix cache knows."""
 
 
 def chat_url(url: str) -> str:
@@ -64,6 +70,7 @@ class OpenAIClient:
         concurrency: int = 64,
         patience: Patience | None = None,
         requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -74,16 +81,18 @@ class OpenAIClient:
             concurrency: requests in flight at most, over all endpoints.
             patience: time-outs and retries.
             requests_per_minute: the service's quota, None where there is none.
+            tokens_per_minute: likewise, tokens read and written together.
         """
         addresses = (urls,) if isinstance(urls, str) else tuple(urls)
         self.name = model
         self.concurrency = concurrency
+        self._quota = Quota(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
         self._transport = Transport(
             tuple(map(chat_url, addresses)),
             method="POST",
             concurrency=concurrency,
             patience=patience or Patience(),
-            requests_per_minute=requests_per_minute,
+            quota=self._quota,
             key=key,
         )
         self.stats: ClientStats = self._transport.stats
@@ -95,10 +104,24 @@ class OpenAIClient:
 
     async def complete(self, request: Request) -> Completion:
         """See `ModelClient`."""
+        completion = await self._once(request)
+        for _ in range(_ASK_AGAIN):
+            if request.choices or completion.text.strip():
+                break
+            self.stats.retries += 1
+            completion = await self._once(request)
+        return completion
+
+    async def _once(self, request: Request) -> Completion:
         completion = await self._transport.send(
-            self._body(request), lambda answer: _read(answer, request), priority=request.priority
+            self._body(request),
+            lambda answer: _read(answer, request),
+            priority=request.priority,
+            affinity=_affinity(request),
         )
         self.stats.count(completion)
+        if completion.usage is not None:
+            self._quota.wrote(completion.usage.completion_tokens)
         return completion
 
     async def close(self) -> None:
@@ -134,6 +157,12 @@ class OpenAIClient:
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         return body
+
+
+def _affinity(request: Request) -> int:
+    """Equal for the calls of one record's chain: they begin with the shared messages and the same prompt."""
+    own = request.conversation.messages[request.shared]
+    return hash(own.content[:_BEGINNING])
 
 
 def _read(answer: Any, request: Request) -> Completion:

@@ -38,10 +38,28 @@ def default_reply(request: Request) -> Completion:
 
 
 class ScriptedClient:
-    """A `ModelClient` that answers by a function. `requests` keeps what it was asked, in order of arrival."""
+    """A `ModelClient` that answers by a function."""
 
-    def __init__(self, reply: Reply = default_reply, *, name: str = "scripted", concurrency: int = 8) -> None:
-        """`reply` must be deterministic where the same bytes are wanted again."""
+    def __init__(
+        self,
+        reply: Reply = default_reply,
+        *,
+        name: str = "scripted",
+        concurrency: int = 8,
+        identity: Mapping[str, Any] | None = None,
+        remember: bool = True,
+    ) -> None:
+        """Args as follows.
+
+        Args:
+            reply: must be deterministic where the same bytes are wanted again.
+            name: as in `ModelClient`.
+            concurrency: likewise.
+            identity: another client's, where the journal's keys are to be that client's; None makes one of the name.
+            remember: keep what was asked in `requests`, in order of arrival; a long run has no room for it.
+        """
+        self._identity = identity or {"server": "scripted", "model": name}
+        self._remember = remember
         self.name = name
         self.concurrency = concurrency
         self.stats = ClientStats()
@@ -51,8 +69,8 @@ class ScriptedClient:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The model's name."""
-        return {"server": "scripted", "model": self.name}
+        """The model's name, or what was given."""
+        return self._identity
 
     async def complete(self, request: Request) -> Completion:
         """See `ModelClient`."""
@@ -65,7 +83,8 @@ class ScriptedClient:
 
     def answer(self, request: Request) -> Completion | CallFailed:
         """What the script says, counted."""
-        self.requests.append(request)
+        if self._remember:
+            self.requests.append(request)
         said = self._reply(request)
         if isinstance(said, CallFailed):
             return said
@@ -84,10 +103,17 @@ class ScriptedBatchClient(ScriptedClient):
     """
 
     def __init__(
-        self, reply: Reply = default_reply, *, name: str = "scripted", concurrency: int = 2, batch_size: int = 4
+        self,
+        reply: Reply = default_reply,
+        *,
+        name: str = "scripted",
+        concurrency: int = 2,
+        batch_size: int = 4,
+        identity: Mapping[str, Any] | None = None,
+        remember: bool = True,
     ) -> None:
         """`batch_size` as in `BatchClient`."""
-        super().__init__(reply, name=name, concurrency=concurrency)
+        super().__init__(reply, name=name, concurrency=concurrency, identity=identity, remember=remember)
         self.batch_size = batch_size
         self.batches: list[int] = []
 

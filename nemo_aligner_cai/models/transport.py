@@ -14,11 +14,10 @@
 """HTTP to model servers: endpoints, limits, time-outs and the one layer of retries.
 
 aiohttp and orjson because half of a fast client's cost is HTTP and JSON: the openai SDK spends 7 ms of CPU on a
-few-shot chat call, this stays under 0.5 ms.
+few-shot chat call, a whole run stays under 0.5 ms (``benchmarks/client_cpu.py``).
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,12 +26,12 @@ from typing import Any, TypeVar
 
 import aiohttp
 import orjson
-from aiolimiter import AsyncLimiter
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.stop import stop_base
+from yarl import URL
 
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
 from nemo_aligner_cai.models.gate import Gate
+from nemo_aligner_cai.models.patience import Patience, Retriable, Tries
+from nemo_aligner_cai.models.quota import Quota
 
 T = TypeVar("T")
 
@@ -40,39 +39,14 @@ _RETRIABLE = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({401, 402, 403, 404, 405})
 _AWAY = frozenset({429, 502, 503, 504})
 """Answers of a server that is there but cannot serve now: waited out like one that cannot be reached."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a request is tried.
-
-    Attributes:
-        timeout: seconds for one attempt.
-        attempts: attempts when the server answers wrongly (5xx, 429, malformed, cut off) or not in time.
-        outage: seconds for which a server that cannot be reached, or is overloaded, is waited for.
-        first_wait: seconds before the second attempt; doubled each time, with full jitter.
-        longest_wait: seconds at most between two attempts, unless the server's Retry-After asks for more.
-    """
-
-    timeout: float = 600.0
-    attempts: int = 6
-    outage: float = 600.0
-    first_wait: float = 0.5
-    longest_wait: float = 30.0
-
-
-class Retriable(Exception):
-    """An attempt failed in a way that another attempt may mend."""
-
-    def __init__(self, reason: str, detail: str = "", *, retry_after: float | None = None, away: bool = False) -> None:
-        """`away`: the server cannot serve at the moment, whatever it is asked."""
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail, self.retry_after, self.away = reason, detail, retry_after, away
+_UNEVEN = 8
+"""An endpoint may have this share (one in so many) of all requests in flight more than the least busy one, where it
+has the beginning of a prompt in its cache."""
 
 
 @dataclass
 class _Endpoint:
-    url: str
+    url: URL
     outstanding: int = 0
     failures: int = 0
     back_at: float = field(default=0.0)
@@ -86,28 +60,6 @@ class _Endpoint:
         self.failures, self.back_at = 0, 0.0
 
 
-class _PatienceEnds(stop_base):
-    """Tells tenacity to stop: after so many wrong answers, or when the server has been away for too long.
-
-    The two are counted apart, so that an outage does not use up the attempts for what comes after it.
-    """
-
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-        self._wrong = 0
-        self._away_since: float | None = None
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        fault = retry_state.outcome.exception() if retry_state.outcome else None
-        now = time.monotonic()
-        if isinstance(fault, Retriable) and fault.away:
-            self._away_since = now if self._away_since is None else self._away_since
-            return now - self._away_since > self._patience.outage
-        self._away_since = None
-        self._wrong += 1
-        return self._wrong >= self._patience.attempts
-
-
 class Transport:
     """Sends JSON to one of several equal endpoints until an answer is good."""
 
@@ -118,48 +70,48 @@ class Transport:
         method: str,
         concurrency: int,
         patience: Patience,
-        requests_per_minute: float | None = None,
+        quota: Quota | None = None,
         key: str | None = None,
     ) -> None:
         """Args as their names say; `key` is sent as a bearer token and appears nowhere else."""
-        self._endpoints = [_Endpoint(url) for url in urls]
+        self._endpoints = [_Endpoint(URL(url)) for url in urls]
         self._method = method
         self._patience = patience
+        self._quota = quota
         self._key = key
         self._session: aiohttp.ClientSession | None = None
-        # Evenly spaced: a burst of a minute's quota would be answered with 429 by most hosted services.
-        self._rate = AsyncLimiter(1, 60.0 / requests_per_minute) if requests_per_minute else None
         self.gate = Gate(concurrency)
         self.stats = ClientStats()
 
-    async def send(self, body: Mapping[str, Any], read: Callable[[Any], T], *, priority: int = 0) -> T:
+    async def send(
+        self, body: Mapping[str, Any], read: Callable[[Any], T], *, priority: int = 0, affinity: int = 0
+    ) -> T:
         """Send `body` and return ``read(answer)``.
 
         Args:
             body: the JSON object to send.
             read: makes something of the decoded answer; raises Retriable when it is not what was asked for.
             priority: lower goes first among those that wait.
+            affinity: requests with equal numbers begin alike: they go to the same endpoint where it is not busier
+                than others, so that its prefix cache serves them.
 
         Raises:
             CallFailed: the patience is at its end.
             ServerRefused: the server would refuse every request.
         """
         content = self._encode(body)
-        attempts = AsyncRetrying(
-            retry=retry_if_exception_type(Retriable),
-            wait=self._wait,
-            stop=_PatienceEnds(self._patience),
-            reraise=True,
-        )
+        tries: Tries | None = None
         async with self.gate.slot(priority):
-            try:
-                async for attempt in attempts:
-                    with attempt:
-                        self.stats.retries += attempt.retry_state.attempt_number > 1
-                        return await self._attempt(content, read)
-            except Retriable as fault:
-                raise CallFailed(fault.reason, self._redact(fault.detail)) from None
-        raise AssertionError("tenacity ended without a result")  # pragma: no cover
+            while True:
+                try:
+                    return await self._attempt(content, read, affinity)
+                except Retriable as fault:
+                    tries = tries or Tries(self._patience)
+                    wait = tries.wait_after(fault)
+                    if wait is None:
+                        raise CallFailed(fault.reason, self._redact(fault.detail)) from None
+                self.stats.retries += 1
+                await asyncio.sleep(wait)
 
     def _encode(self, body: Mapping[str, Any]) -> bytes:
         try:
@@ -167,10 +119,10 @@ class Transport:
         except TypeError as error:
             raise CallFailed("the text cannot be sent (lone surrogate?)", str(error)) from None
 
-    async def _attempt(self, content: bytes, read: Callable[[Any], T]) -> T:
-        if self._rate is not None:
-            await self._rate.acquire()
-        endpoint = self._choose()
+    async def _attempt(self, content: bytes, read: Callable[[Any], T], affinity: int) -> T:
+        if self._quota is not None:
+            await self._quota.take(content)
+        endpoint = self._choose(affinity)
         endpoint.outstanding += 1
         self.stats.in_flight += 1
         try:
@@ -195,14 +147,14 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             endpoint.failed()
             raise Retriable("connection lost", f"{endpoint.url}: {error!r}") from None
+        self._check_status(endpoint, response, payload)
         endpoint.answered()
-        self._check_status(response, payload)
         try:
             return orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             raise Retriable("malformed answer", f"{endpoint.url}: {error}") from None
 
-    def _check_status(self, response: aiohttp.ClientResponse, payload: bytes) -> None:
+    def _check_status(self, endpoint: _Endpoint, response: aiohttp.ClientResponse, payload: bytes) -> None:
         status = response.status
         if status < 400:
             return
@@ -211,17 +163,25 @@ class Transport:
             raise ServerRefused(self._redact(said))
         if status == 429:
             self.gate.overloaded()
+        elif status in _AWAY:
+            # It answers at once, so it would look like the least busy one of several.
+            endpoint.failed()
         if status in _RETRIABLE or status >= 500:
             wait = _retry_after(response.headers.get("Retry-After"))
             raise Retriable(f"HTTP {status}", said, retry_after=wait, away=status in _AWAY)
         raise CallFailed(f"HTTP {status}", self._redact(said))
 
-    def _choose(self) -> _Endpoint:
+    def _choose(self, affinity: int) -> _Endpoint:
+        if len(self._endpoints) == 1:
+            return self._endpoints[0]
         now = time.monotonic()
         alive = [endpoint for endpoint in self._endpoints if endpoint.back_at <= now]
-        if alive:
-            return min(alive, key=lambda endpoint: endpoint.outstanding)
-        return min(self._endpoints, key=lambda endpoint: endpoint.back_at)
+        if not alive:
+            return min(self._endpoints, key=lambda endpoint: endpoint.back_at)
+        least = min(alive, key=lambda endpoint: endpoint.outstanding)
+        home = self._endpoints[affinity % len(self._endpoints)]
+        room = least.outstanding + self.gate.most // _UNEVEN
+        return home if home.back_at <= now and home.outstanding <= room else least
 
     def _open_session(self) -> aiohttp.ClientSession:
         # Made at the first request: a session belongs to the event loop that is running then.
@@ -231,19 +191,11 @@ class Transport:
                 headers["Authorization"] = f"Bearer {self._key}"
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=self._patience.timeout),
                 headers=headers,
             )
         return self._session
-
-    def _wait(self, state: RetryCallState) -> float:
-        fault = state.outcome.exception() if state.outcome else None
-        bound = min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** (state.attempt_number - 1))
-        # Jitter keeps clients apart; it has no influence on any result, so it needs no seed.
-        wait = random.uniform(bound / 2, bound)
-        if isinstance(fault, Retriable) and fault.retry_after is not None:
-            return max(wait, fault.retry_after)
-        return wait
 
     def _redact(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

@@ -218,6 +218,7 @@ class Pipeline:
                 ),
                 client,
             )
+        summary.check(RunOptions.max_dropped)
         balances = files.sft_files(
             folder / "sl_cai.jsonl",
             self._file(DATA, "helpful_sft.jsonl"),
@@ -267,6 +268,7 @@ class Pipeline:
                 policy,
                 judge_model,
             )
+        summary.check(RunOptions.max_dropped)
         balances = files.preference_files(
             folder / "comparisons.jsonl",
             self._file(DATA, "rl_prompts.jsonl"),

@@ -11,10 +11,65 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Settings of the property tests."""
+"""Settings of the property tests, and the input files of a small SL-CAI run."""
 
+import json
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from tests.unit.sl_run import write
 
 # What is tested is what is true, not how fast this machine happens to be while others use it.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, str]:
+    """Files of a small run; `transcript` rows as Anthropic publishes them."""
+    transcripts = [
+        {"transcript": f"\n\nHuman: Wie geht böses Ding {n} 中文?\n\nAssistant: So.\n\nHuman: more\n\nAssistant: no"}
+        for n in range(10)
+    ]
+    shots = {
+        "samples": [
+            [
+                {"role": "User", "content": "shot question"},
+                {"role": "Assistant", "content": "shot answer"},
+                {"role": "User", "content": "shot critique request"},
+                {"role": "Assistant", "content": "shot critique"},
+                {"role": "User", "content": "shot revision request"},
+                {"role": "Assistant", "content": "shot revision"},
+            ]
+        ]
+    }
+    instructions = {
+        f"harmful{n}": {
+            "prompt": [f"\n\nCritiqueRequest: find flaw {n}\n\nCritique:"],
+            "edit_request": f"\n\nRevisionRequest: mend flaw {n}\n\nRevision:",
+        }
+        for n in range(4)
+    }
+    helpful = [
+        {
+            "system": "",
+            "conversations": [
+                {"from": "User", "value": f"help {n}", "label": None},
+                {"from": "Assistant", "value": f"gladly {n}", "label": None},
+            ],
+            "mask": "User",
+            "dataset": "helpful",
+        }
+        for n in range(5)
+    ]
+    (tmp_path / "shots.json").write_text(json.dumps(shots))
+    (tmp_path / "instructions.json").write_text(json.dumps(instructions))
+    return {
+        "--red-teaming-prompts-dataset-path": write(tmp_path / "red.jsonl", transcripts),
+        "--few-shot-prompts-dataset-path": str(tmp_path / "shots.json"),
+        "--critique-revision-instructions-path": str(tmp_path / "instructions.json"),
+        "--helpfulness-dataset-path": write(tmp_path / "helpful.jsonl", helpful),
+        "--output-filepath": str(tmp_path / "out" / "sl.jsonl"),
+    }

@@ -97,7 +97,7 @@ def test_outcomes_come_in_input_order_whatever_takes_how_long() -> None:
     outcomes, engine = run(Slow(), count=50)
     assert [outcome.record.id for outcome in outcomes] == [f"r{n}" for n in range(50)]
     assert all(len(outcome.record.texts) == 3 and not outcome.left_out for outcome in outcomes)
-    assert engine.tally.calls == 250 and engine.tally.records == 50
+    assert engine.tally.calls.total() == 250 and engine.tally.records == 50
 
 
 @pytest.mark.parametrize("make", [ScriptedClient, ScriptedBatchClient])
@@ -151,14 +151,14 @@ def test_resuming_after_any_cut_repeats_no_finished_call_and_gives_the_same_resu
     path = tmp_path / "journal"
     whole, engine = run(make(), journal=path)
     content = path.read_bytes()
-    made = engine.tally.calls
+    made = engine.tally.calls.total()
     rng = random.Random(3)
     for size in [0, len(content), *(rng.randrange(len(content)) for _ in range(25))]:
         path.write_bytes(content[:size])
         client = make()
         again, engine = run(client, journal=path, resume=True)
         assert again == whole
-        assert engine.tally.calls + engine.tally.reused == made
+        assert engine.tally.calls.total() + engine.tally.reused.total() == made
         lines = content[:size].count(b"\n")
         assert len(client.requests) <= made - lines + (4 if make is ScriptedBatchClient else 0)
         client = make()
@@ -167,9 +167,32 @@ def test_resuming_after_any_cut_repeats_no_finished_call_and_gives_the_same_resu
 
 def test_batches_are_full_and_made_of_the_input_order() -> None:
     client = ScriptedBatchClient(batch_size=4)
-    run(client, count=10)
-    # Ten records in blocks of 4, 4 and 2: one call each, then three samples each, then one again.
-    assert sorted(client.batches) == sorted([4, 4, 2] * 2 + [4, 4, 4] * 2 + [4, 2])
+    run(client, count=20)
+    # Twenty records in blocks of 16 and 4: one call each, then three samples each, then one again.
+    assert sorted(client.batches) == [4] * (5 + 15 + 5)
+
+
+def test_a_batch_is_made_of_prompts_of_like_length() -> None:
+    client = ScriptedBatchClient(batch_size=2)
+    lengths = [9, 1, 8, 2, 7, 3, 6, 4, 14, 11, 16, 13, 10, 15, 5, 12]
+    records = [Note("x" * length) for length in lengths]
+    outcomes, _ = run(client, records=iter(records), steps=lambda c: [step("one", c)])
+    asked = [len(request.conversation.messages[-1].content) for request in client.requests]
+    assert sorted(zip(asked[::2], asked[1::2], strict=True)) == sorted(
+        (first, second)
+        for block in (sorted(lengths[:8]), sorted(lengths[8:]))
+        for first, second in zip(block[::2], block[1::2], strict=True)
+    )
+    assert [outcome.record.id for outcome in outcomes] == [record.id for record in records]
+
+
+def test_chains_are_finished_first_and_once_all_have_begun_kept_short() -> None:
+    client = ScriptedClient()
+    run(client, count=60, window=10)
+    priorities = [(r.conversation.messages[0].content, r.priority) for r in client.requests]
+    begun = [priority for name, priority in priorities if int(name[1:]) < 40]
+    assert set(begun) == {0, -1, -2}, "what has begun goes first while its prefix is in the servers' caches"
+    assert {priority for name, priority in priorities if int(name[1:]) >= 55} >= {1, 2}, "the last ones go last"
 
 
 def test_a_record_left_out_leaves_the_chain_and_the_next_batch() -> None:
@@ -205,7 +228,7 @@ def test_a_refusal_ends_the_run_and_leaves_a_journal_to_resume(tmp_path: Path) -
         run(Refusing(), journal=path)
     client = ScriptedClient()
     outcomes, engine = run(client, journal=path, resume=True)
-    assert engine.tally.reused >= 7 and len(client.requests) == 50 - engine.tally.reused
+    assert engine.tally.reused.total() >= 7 and len(client.requests) == 50 - engine.tally.reused.total()
     assert outcomes == run(ScriptedClient())[0]
 
 
@@ -228,11 +251,11 @@ def test_sampled_batches_that_have_changed_are_repeated_whole(tmp_path: Path) ->
     def sampled(client: ModelClient) -> list[Step[Note]]:
         return [step("one", client)]
 
-    run(ScriptedBatchClient(), journal=path, steps=sampled, count=8)
+    run(ScriptedBatchClient(), journal=path, steps=sampled, count=32)
     client = ScriptedBatchClient()
-    records = [Note(name) for name in ("r0", "new1", "r2", "r3", "r4", "r5", "r6", "r7")]
+    records = [Note("new" if number == 1 else f"r{number}") for number in range(32)]
     again, engine = run(client, journal=path, steps=sampled, records=iter(records), resume=True)
-    assert len(client.requests) == 4 and engine.tally.reused == 4
+    assert len(client.requests) == 12 and engine.tally.reused.total() == 20, "of two blocks of four batches three"
     assert again == run(ScriptedBatchClient(), steps=sampled, records=iter(records))[0]
 
 

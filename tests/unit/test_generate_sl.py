@@ -13,84 +13,22 @@
 # limitations under the License.
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands.generate_sl import build_parser, main
+from nemo_aligner_cai.commands.generate_sl import build_parser
 from nemo_aligner_cai.data.formats import validate_file
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
+from tests.unit.sl_run import rows, run
 
 ROOT = Path(__file__).parents[2]
 HH = ROOT.parent / "shared" / "data" / "hh" / "harmless_base_test.jsonl.gz"
 PAPER = ROOT.parent / "shared" / "data" / "cai_paper" / "prompts"
-
-
-def write(path: Path, rows: list[Any]) -> str:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, str]:
-    """Files of a small run; `transcript` rows as Anthropic publishes them."""
-    transcripts = [
-        {"transcript": f"\n\nHuman: Wie geht böses Ding {n} 中文?\n\nAssistant: So.\n\nHuman: more\n\nAssistant: no"}
-        for n in range(10)
-    ]
-    shots = {
-        "samples": [
-            [
-                {"role": "User", "content": "shot question"},
-                {"role": "Assistant", "content": "shot answer"},
-                {"role": "User", "content": "shot critique request"},
-                {"role": "Assistant", "content": "shot critique"},
-                {"role": "User", "content": "shot revision request"},
-                {"role": "Assistant", "content": "shot revision"},
-            ]
-        ]
-    }
-    instructions = {
-        f"harmful{n}": {
-            "prompt": [f"\n\nCritiqueRequest: find flaw {n}\n\nCritique:"],
-            "edit_request": f"\n\nRevisionRequest: mend flaw {n}\n\nRevision:",
-        }
-        for n in range(4)
-    }
-    helpful = [
-        {
-            "system": "",
-            "conversations": [
-                {"from": "User", "value": f"help {n}", "label": None},
-                {"from": "Assistant", "value": f"gladly {n}", "label": None},
-            ],
-            "mask": "User",
-            "dataset": "helpful",
-        }
-        for n in range(5)
-    ]
-    (tmp_path / "shots.json").write_text(json.dumps(shots))
-    (tmp_path / "instructions.json").write_text(json.dumps(instructions))
-    return {
-        "--red-teaming-prompts-dataset-path": write(tmp_path / "red.jsonl", transcripts),
-        "--few-shot-prompts-dataset-path": str(tmp_path / "shots.json"),
-        "--critique-revision-instructions-path": str(tmp_path / "instructions.json"),
-        "--helpfulness-dataset-path": write(tmp_path / "helpful.jsonl", helpful),
-        "--output-filepath": str(tmp_path / "out" / "sl.jsonl"),
-    }
-
-
-def run(inputs: dict[str, str], *more: str, port: int = 1) -> int:
-    flags = [part for pair in inputs.items() for part in pair]
-    return main([*flags, "--port", str(port), "--host", "127.0.0.1", *more])
 
 
 def reply(prompt: str, rng: random.Random | None) -> str:
@@ -140,6 +78,14 @@ def test_flags_are_upstreams() -> None:
     assert required == {"--red-teaming-prompts-dataset-path", "--helpfulness-dataset-path"}
     assert {"--few-shot-prompts-dataset-path", "--critique-revision-instructions-path"} <= set(known)
     assert parser.allow_abbrev
+    ours = {
+        *("--api-key-env", "--concurrency", "--dry-run", "--keep-unrevised", "--max-dropped", "--model"),
+        *("--model-url", "--num-revisions", "--overwrite", "--plan", "--preview", "--price-read", "--price-written"),
+        *("--request-timeout", "--requests-per-minute", "--resume", "--tokens-per-minute", "--turns"),
+    }
+    assert set(known) - set(upstream) - set(truths) == required | ours | {
+        *("--few-shot-prompts-dataset-path", "--critique-revision-instructions-path", "--help", "-h"),
+    }
 
 
 def test_a_whole_run_under_the_servers_template(inputs: dict[str, str], tmp_path: Path) -> None:
@@ -384,6 +330,9 @@ def test_dry_run_and_preview_ask_nobody_and_keep_nothing(
     assert run(inputs, "--preview", "2") == 0
     shown = capsys.readouterr().out
     assert shown.count("call 3 of 3") == 2 and "mend flaw" in shown and "Wie geht böses Ding 1 中文?" in shown
+    assert "call 1 of 3" not in shown, "the last call of a chain shows all of it"
+    assert run(inputs, "--plan") == 0
+    assert re.search(r"answer +10 +0\n *critique +10 +0\n *revision +10 +0\n *all +30 +0", capsys.readouterr().out)
     assert not (tmp_path / "out").exists()
 
 

@@ -287,8 +287,9 @@ def test_too_many_faults_fail_the_run_after_everything_else_is_saved(tmp_path: P
             return CallFailed("HTTP 500")
         return play(request)
 
+    summary = generate(tmp_path, ScriptedClient(reply))
     with pytest.raises(CaiError, match="1 of 40 records were left out because of faults") as caught:
-        generate(tmp_path, ScriptedClient(reply))
+        summary.check(0.01)
     assert caught.value.exit_code == 1
     assert len(rows(tmp_path / "raw.jsonl")) == 39
     summary = generate(tmp_path, ScriptedClient(play), options=RunOptions(resume=True, progress=False))
@@ -296,8 +297,9 @@ def test_too_many_faults_fail_the_run_after_everything_else_is_saved(tmp_path: P
 
 
 def test_nothing_written_is_a_failure(tmp_path: Path) -> None:
+    summary = generate(tmp_path, ScriptedClient(lambda request: ""))
     with pytest.raises(CaiError, match="no record was written: 40 rows in = 0 written"):
-        generate(tmp_path, ScriptedClient(lambda request: ""))
+        summary.check(1.0)
 
 
 def test_existing_outputs_are_refused_before_anything_is_asked(tmp_path: Path) -> None:

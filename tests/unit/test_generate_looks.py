@@ -1,0 +1,62 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.fake_servers import FakeOpenAI
+from tests.unit.sl_run import rows, run
+
+
+def answer(body: dict[str, Any]) -> str:
+    return f"{len(body['messages'])}: {body['messages'][-1]['content']}"
+
+
+def test_a_plan_counts_what_a_changed_principle_repeats(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeOpenAI(answer) as server:
+        url = ["--model-url", f"http://127.0.0.1:{server.port}", "--model", "m"]
+        assert run(inputs, *url) == 0
+        instructions = Path(inputs["--critique-revision-instructions-path"])
+        instructions.write_text(instructions.read_text().replace("flaw 1", "fault 1"))
+        capsys.readouterr()
+        assert run(inputs, *url, "--plan") == 0
+        shown = capsys.readouterr().out
+        planned = {name: (int(new), int(old)) for name, new, old in re.findall(r"(\w+) +(\d+) +(\d+)\n", shown)}
+        asked = len(server.bodies)
+        assert run(inputs, *url, "--resume") == 0
+        assert planned["all"] == (len(server.bodies) - asked, 30 - (len(server.bodies) - asked))
+        assert planned["answer"] == (0, 10) and planned["critique"] == planned["revision"]
+        assert run(inputs, *url, "--plan", "--overwrite") == 0
+        assert re.search(r"all +30 +0", capsys.readouterr().out)
+
+
+def test_faults_beyond_the_share_end_with_1_after_everything_is_saved(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse_one(body: dict[str, Any]) -> int | None:
+        return 400 if "Ding 3" in body["messages"][-1]["content"] else None
+
+    with FakeOpenAI(answer) as server:
+        server.fault_of = refuse_one
+        url = ["--model-url", f"http://127.0.0.1:{server.port}", "--model", "m"]
+        assert run(inputs, *url, "--price-read", "1e6", "--price-written", "2e6") == 1
+        captured = capsys.readouterr()
+        assert "1 of 10 records were left out because of faults" in captured.err
+        assert re.search(r"cost +\d+\.00", captured.out)
+        assert len(rows(tmp_path / "out" / "sl.jsonl")) == 14 and (tmp_path / "out" / "sl.summary.jsonl").exists()
+        assert run(inputs, *url, "--resume", "--max-dropped", "0.1") == 0
