@@ -17,7 +17,7 @@ One JSON object per line, appended and never changed:
 
     {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shots, written once
     {"kind": "call", "key": "9a...", "step": "critique", "record": "07...", "sample": 0, "batch": null,
-     "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": []},
+     "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": [], "schema": null},
      "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ..., "time": "..."}
     {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for the reader; never reused
 
@@ -69,7 +69,9 @@ class Call:
                 "sampling": self.request.sampling.to_dict(),
                 "choices": self.request.choices,
                 "sample": self.sample,
-            },
+            }
+            # Only where there is one, so that the other keys stay what they were.
+            | ({"schema": self.request.schema} if self.request.schema is not None else {}),
             length=32,
         )
 
@@ -178,6 +180,7 @@ class Journal:
                     "messages": messages[shared:],
                     "sampling": call.request.sampling.to_dict(),
                     "choices": call.request.choices,
+                    "schema": call.request.schema,
                 },
                 "text": completion.text,
                 "finish_reason": completion.finish_reason,

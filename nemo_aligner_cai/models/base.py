@@ -106,6 +106,8 @@ class Request:
     With `choices`, nothing is generated: each choice is scored as the beginning of the assistant's reply, and the
     completion carries their log-probabilities. No choice may begin with another.
 
+    `schema` is the JSON schema that a server with structured output holds the reply to; None where it is free.
+
     `shared` counts the leading messages that many requests have in common (few-shots); the journal writes them once.
     `priority` orders waiting requests, lower first. Neither of the two has an influence on the completion.
     """
@@ -113,6 +115,7 @@ class Request:
     conversation: Conversation
     sampling: Sampling
     choices: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
     shared: int = 0
     priority: int = 0
 

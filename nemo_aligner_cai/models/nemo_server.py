@@ -158,6 +158,8 @@ class NemoServerClient:
 
     def _body(self, requests: Sequence[Request], seed: int | None) -> dict[str, Any]:
         sampling = requests[0].sampling
+        if any(request.schema is not None for request in requests):
+            raise UsageError("NeMo's server has no structured output: it cannot hold a reply to a JSON schema")
         scoring = bool(requests[0].choices)
         body: dict[str, Any] = {
             "sentences": self._sentences(requests),

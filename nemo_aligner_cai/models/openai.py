@@ -156,6 +156,9 @@ class OpenAIClient:
             body["repetition_penalty"] = sampling.repetition_penalty
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if request.schema is not None:
+            form = {"name": request.schema.get("title", "answer"), "schema": request.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body
 
 
