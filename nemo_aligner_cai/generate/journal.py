@@ -17,8 +17,9 @@ One JSON object per line, appended and never changed:
 
     {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shots, written once
     {"kind": "call", "key": "9a...", "step": "critique", "record": "07...", "sample": 0, "batch": null,
-     "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": [], "schema": null},
-     "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ..., "time": "..."}
+     "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": [],
+     "schema": null}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ...,
+     "time": "..."}
     {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for the reader; never reused
 
 The key is a hash of everything that determines the completion. A line is written in one piece right after its call, so
