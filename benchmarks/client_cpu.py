@@ -27,7 +27,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.profile import Samples, sampled
+from benchmarks.profiler import sampled
 from benchmarks.standin import standin
 from benchmarks.table import Figure, show
 from benchmarks.workload import CALLS, few_shots, prompts, revise
@@ -91,7 +91,6 @@ def main() -> int:
             for number in range(args.repeats)
         ]
         if args.profile:
-            samples: Samples
             with sampled() as samples:
                 cost = measure(server.url, args.rows, args.concurrency, 200 + args.rows * args.repeats)
             samples.show(cost.calls, cost.cpu)

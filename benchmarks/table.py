@@ -41,7 +41,7 @@ class Figure:
 
 def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) -> int:
     """Print the table; returns the exit code, 1 where a bar is missed."""
-    table = Table(title=title, title_justify="left", caption=_caption(notes), caption_justify="left")
+    table = Table(title=title, title_justify="left")
     for column in ("figure", "measured", "bar", ""):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for figure in figures:
@@ -49,7 +49,8 @@ def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) ->
         table.add_row(figure.what, figure.measured, figure.bar, verdict)
     # Off a terminal rich assumes 80 columns and breaks figures apart.
     console = Console()
-    Console(width=console.width if console.is_terminal else 119).print(table)
+    console = console if console.is_terminal else Console(width=119)
+    console.print(table, *_conditions(notes), sep="\n", highlight=False)
     return int(any(not figure.holds for figure in figures))
 
 
@@ -59,10 +60,10 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
-def _caption(notes: Sequence[str]) -> str:
+def _conditions(notes: Sequence[str]) -> list[str]:
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     load = os.getloadavg()[0]
     machine = (
         f"{cpu_model()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, {libraries}"
     )
-    return "\n".join([*notes, machine])
+    return [*notes, machine]

@@ -62,7 +62,7 @@ class Running:
 
 @contextmanager
 def standin(*options: str) -> Generator[Running, None, None]:
-    """A stand-in with these options of ``python -m benchmarks.standin``; it ends with the block, or with the caller."""
+    """A stand-in with these options of ``python -m benchmarks.standin``, which ends with the block or the caller."""
     command = [sys.executable, "-m", "benchmarks.standin", "--until-input-ends", *options]
     with subprocess.Popen(
         command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -96,10 +96,9 @@ def reply_to(body: Mapping[str, Any], digest: bytes, lengths: Lengths) -> Reply:
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or 1 << 30
     if body.get("logprobs") and limit <= _MOST_SCORED:
         return _letter(body, digest, limit)
-    response_format = body.get("response_format") or {}
-    if response_format.get("type") == "json_schema":
-        schema = response_format["json_schema"].get("schema", {})
-        text = json.dumps(_of_schema(schema, digest, b"json"))
+    response_format: Mapping[str, Any] = body.get("response_format") or {"type": "text"}
+    if response_format["type"] == "json_schema":
+        text = json.dumps(_of_schema(response_format["json_schema"]["schema"], digest, b"json"))
         return Reply(text, -(-len(text) // BYTES_PER_TOKEN))
     tokens = lengths.tokens(digest)
     written = min(tokens, limit)

@@ -27,8 +27,8 @@ from typing import Any
 
 import orjson
 
+from benchmarks.standin.connection import Connection
 from benchmarks.standin.faults import STATUSES, Faults
-from benchmarks.standin.http import Connection
 from benchmarks.standin.replies import BYTES_PER_TOKEN, Lengths, Reply, content_digest, reply_to
 from benchmarks.standin.slots import Job, Pace, Slots
 
