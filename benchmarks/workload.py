@@ -22,6 +22,7 @@ from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.generate.revisions import generate_revisions
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.generate.summary import Summary
+from nemo_aligner_cai.generate.wording import PromptWording
 from nemo_aligner_cai.models import ModelClient, Sampling
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
 
@@ -81,6 +82,7 @@ async def revise(
     shots: Sequence[Conversation] = (),
     sampling: Sampling = SAMPLING,
     principles: Constitution | None = None,
+    wording: PromptWording | None = None,
 ) -> Summary:
     """Answer, critique and revise, with journal and both output files in `folder`; closes the client."""
     try:
@@ -89,6 +91,7 @@ async def revise(
             client,
             principles or constitution(),
             few_shots=shots,
+            wording=wording,
             sampling=sampling,
             out_path=folder / "revisions.jsonl",
             journal_path=folder / "revisions.journal.jsonl",
