@@ -62,13 +62,15 @@ class Call:
     @property
     def key(self) -> str:
         """128 bits in hexadecimal that name the completion."""
+        request = self.request
         return content_hash(
             {
                 "step": self.step,
                 "model": self.model,
-                "messages": self.request.messages,
-                "sampling": self.request.sampling.to_dict(),
-                "choices": self.request.choices,
+                "prefix": request.prefix,
+                "messages": request.messages[request.shared :],
+                "sampling": request.sampling.to_dict(),
+                "choices": request.choices,
                 "sample": self.sample,
             }
             # Only where there is one, so that the other keys stay what they were.
@@ -164,9 +166,8 @@ class Journal:
         """Write finished calls, with their keys, in one piece; `batch` names the batch that they make up."""
         lines: list[bytes] = []
         for place, (key, call, completion) in enumerate(calls):
-            shared = call.request.shared
-            messages = call.request.messages
-            prefix = self._prefix(messages[:shared], lines) if shared else None
+            request = call.request
+            self._write_prefix_once(request, lines)
             usage = completion.usage
             entry = {
                 "kind": "call",
@@ -177,10 +178,10 @@ class Journal:
                 "batch": {"id": batch, "size": len(calls), "place": place} if batch else None,
                 "model": call.model,
                 "request": {
-                    "prefix": prefix,
-                    "messages": messages[shared:],
-                    "sampling": call.request.sampling.to_dict(),
-                    "choices": call.request.choices,
+                    "prefix": request.prefix,
+                    "messages": request.messages[request.shared :],
+                    "sampling": request.sampling.to_dict(),
+                    "choices": request.choices,
                     "schema": call.request.schema,
                 },
                 "text": completion.text,
@@ -206,13 +207,12 @@ class Journal:
             os.fsync(self._handle)
         os.close(self._handle)
 
-    def _prefix(self, messages: list[dict[str, str]], lines: list[bytes]) -> str:
-        name = content_hash(messages)
-        if name not in self._prefixes:
-            self._prefixes[name] = 0
+    def _write_prefix_once(self, request: Request, lines: list[bytes]) -> None:
+        if request.prefix is not None and request.prefix not in self._prefixes:
+            self._prefixes[request.prefix] = 0
             # Before the batch's first line or within it: readers of batches step over prefixes.
-            lines.append(_line({"kind": "prefix", "id": name, "messages": messages}))
-        return name
+            entry = {"kind": "prefix", "id": request.prefix, "messages": request.messages[: request.shared]}
+            lines.append(_line(entry))
 
     def _write(self, content: bytes) -> None:
         if self._read_only:

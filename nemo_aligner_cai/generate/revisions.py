@@ -42,7 +42,7 @@ from nemo_aligner_cai.data.formats import sft_row
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike
 from nemo_aligner_cai.generate.engine import LeaveOut, Step
-from nemo_aligner_cai.generate.seeds import derive_seed
+from nemo_aligner_cai.generate.seeds import rendezvous
 from nemo_aligner_cai.generate.stage import Output, Row, RunOptions, run_stage
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.generate.wording import PromptWording
@@ -132,12 +132,9 @@ class Revising:
 
     def principles_for(self, prompt: Prompt) -> tuple[Principle, ...]:
         """The principles in the order in which the prompt's rounds use them."""
-        ranked = sorted(
-            self.constitution.for_revision,
-            key=lambda principle: derive_seed(self.seed, prompt.id, "principle", principle.id),
-            reverse=True,
-        )
-        return tuple(ranked[number % len(ranked)] for number in range(self.num_revisions))
+        principles = self.constitution.for_revision
+        order = rendezvous(self.seed, prompt.id, "principle", names=[principle.id for principle in principles])
+        return tuple(principles[order[number % len(order)]] for number in range(self.num_revisions))
 
     @cached_property
     def _shots(self) -> tuple[Message, ...]:

@@ -22,11 +22,12 @@ patiently it is asked does not.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
 
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.conversation import Conversation, Message
 from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import content_hash
 
 
 class CallFailed(CaiError):
@@ -138,10 +139,21 @@ class Request:
         """The conversation as servers and the journal take it; made once, since few-shots make it long."""
         return self.conversation.to_messages()
 
+    @cached_property
+    def prefix(self) -> str | None:
+        """A name for the content of the shared messages, None where there are none."""
+        return _name_of(self.conversation.messages[: self.shared]) if self.shared else None
+
     @property
     def is_random(self) -> bool:
         """Whether the completion depends on a seed."""
         return not self.choices and not self.sampling.is_greedy
+
+
+@lru_cache(maxsize=64)
+def _name_of(messages: tuple[Message, ...]) -> str:
+    # Looked up for each call: to hash few-shots anew costs as much as all the rest of a journal's key.
+    return content_hash([message.plain for message in messages])
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,6 @@
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from itertools import count
 
 _BACK_OFF_PAUSE = 1.0
@@ -40,17 +38,8 @@ class Gate:
         self._arrivals = count()
         self._reduced_at = float("-inf")
 
-    @asynccontextmanager
-    async def slot(self, priority: int = 0) -> AsyncGenerator[None, None]:
-        """Hold one of the places."""
-        await self._enter(priority)
-        try:
-            yield
-        finally:
-            self.inside -= 1
-            self._let_in()
-
-    async def _enter(self, priority: int) -> None:
+    async def enter(self, priority: int = 0) -> None:
+        """Take one of the places, which `leave` gives back; cancelled, it takes none."""
         if self.inside < int(self.limit) and not self._waiting:
             self.inside += 1
             return
@@ -61,9 +50,13 @@ class Gate:
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 # Let in and cancelled in the same moment: the place goes to the next.
-                self.inside -= 1
-                self._let_in()
+                self.leave()
             raise
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.inside -= 1
+        self._let_in()
 
     def _let_in(self) -> None:
         while self._waiting and self.inside < int(self.limit):

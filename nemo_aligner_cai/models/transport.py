@@ -101,7 +101,8 @@ class Transport:
         """
         content = self._encode(body)
         tries: Tries | None = None
-        async with self.gate.slot(priority):
+        await self.gate.enter(priority)
+        try:
             while True:
                 try:
                     return await self._attempt(content, read, affinity)
@@ -112,6 +113,8 @@ class Transport:
                         raise CallFailed(fault.reason, self._redact(fault.detail)) from None
                 self.stats.retries += 1
                 await asyncio.sleep(wait)
+        finally:
+            self.gate.leave()
 
     def _encode(self, body: Mapping[str, Any]) -> bytes:
         try:

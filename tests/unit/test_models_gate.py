@@ -24,9 +24,10 @@ def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
         gate, entered = Gate(1), list[str]()
 
         async def hold(name: str, priority: int) -> None:
-            async with gate.slot(priority):
-                entered.append(name)
-                await asyncio.sleep(0)
+            await gate.enter(priority)
+            entered.append(name)
+            await asyncio.sleep(0)
+            gate.leave()
 
         await asyncio.gather(*(hold(name, int(name[0])) for name in ("9first", "2a", "1a", "2b", "1b")))
         assert gate.inside == 0
@@ -56,9 +57,12 @@ def test_a_cancelled_holder_gives_its_place_on() -> None:
         order: list[str] = []
 
         async def hold(name: str) -> None:
-            async with gate.slot():
+            await gate.enter()
+            try:
                 order.append(name)
                 await asyncio.sleep(0.01)
+            finally:
+                gate.leave()
 
         first, second, third = (asyncio.ensure_future(hold(name)) for name in "abc")
         await asyncio.sleep(0)
