@@ -17,17 +17,18 @@ Input, our YAML (or Anthropic's published JSON files, told apart by their conten
 
     name: harmlessness
     principles:
-      - id: bodily-harm
-        critique: Point out ...
+      - id: misuse
+        critique: Does any sentence ...
         revision: Rewrite ...
         judge: Which answer ...     # optional
 
-Output: Constitution(principles=(Principle("bodily-harm", "Point out ...", "Rewrite ...", "Which answer ..."),))
+Output: Constitution(principles=(Principle("misuse", "Does any sentence ...", "Rewrite ...", "Which answer ..."),))
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,6 +53,12 @@ class Principle:
     revision_request: str
     judge_request: str | None = None
 
+    @property
+    def requests(self) -> dict[str, str]:
+        """The requests that there are, under the keys of our YAML."""
+        forms = {"critique": self.critique_request, "revision": self.revision_request, "judge": self.judge_request}
+        return {form: text for form, text in forms.items() if text}
+
 
 @dataclass(frozen=True)
 class Constitution:
@@ -60,12 +67,12 @@ class Constitution:
     principles: tuple[Principle, ...]
     name: str
 
-    @property
+    @cached_property
     def for_revision(self) -> tuple[Principle, ...]:
         """The principles that can critique and revise (SL-CAI)."""
         return tuple(p for p in self.principles if p.critique_request and p.revision_request)
 
-    @property
+    @cached_property
     def for_judging(self) -> tuple[Principle, ...]:
         """The principles that can choose between two answers (RL-CAI)."""
         return tuple(p for p in self.principles if p.judge_request)

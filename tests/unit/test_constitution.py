@@ -13,12 +13,14 @@
 # limitations under the License.
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from nemo_aligner_cai.commands import constitution as command
 from nemo_aligner_cai.constitution import Principle, load_constitution, packaged
+from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.prompts import read_few_shots
 
@@ -47,7 +49,6 @@ def test_every_packaged_file_loads():
     folder = packaged().parent
     loaded = {path.name: load_constitution(path).name for path in folder.glob("*.yaml")}
     assert loaded == {"harmlessness.yaml": "harmlessness", "library_desk.yaml": "library-desk"}
-    assert len(read_few_shots(packaged("few_shots.json"))) == 3
     assert packaged("library_desk") == packaged("library_desk.yaml")
 
 
@@ -115,26 +116,150 @@ def test_other_json_is_refused(tmp_path: Path, document: str):
         load_constitution(write(tmp_path, document, "i.json"))
 
 
-def test_reads_anthropics_published_files(shared_data: Path):
+SENTENCE = re.compile(r"[^.?!]+")
+
+
+def sentences(*texts: str) -> set[str]:
+    """Sentences of five words and more, without case and punctuation."""
+    found = (" ".join(re.findall(r"[\w']+", part.casefold())) for text in texts for part in SENTENCE.findall(text))
+    return {sentence for sentence in found if len(sentence.split()) >= 5}
+
+
+def test_reads_anthropics_published_files_and_takes_no_sentence_from_them(shared_data: Path):
     folder = shared_data / "cai_paper" / "prompts"
     critiques = load_constitution(folder / "CritiqueRevisionInstructions.json")
     assert [p.id for p in critiques.principles] == [f"harmful{i}" for i in range(16)]
     assert not any("Request:" in p.critique_request + p.revision_request for p in critiques.principles)
-    assert len(load_constitution(folder / "RLMadisonInstructions.json").for_judging) == 16
-    # Ours are our own.
-    theirs = {p.critique_request for p in critiques.principles} | {p.revision_request for p in critiques.principles}
-    ours = load_constitution(packaged()).principles
-    assert theirs.isdisjoint({p.critique_request for p in ours} | {p.revision_request for p in ours})
+    judging = load_constitution(folder / "RLMadisonInstructions.json")
+    assert len(judging.for_judging) == 16
+    shots = read_few_shots(folder / "CritiqueRevisionFewShotPrompts.json")
+    theirs = sentences(
+        *(text for p in (*critiques.principles, *judging.principles) for text in p.requests.values()),
+        *(turn.content for shot in shots for turn in shot.turns),
+    )
+    ours = sentences(
+        *(
+            text
+            for path in packaged().parent.glob("*.yaml")
+            for p in load_constitution(path).principles
+            for text in p.requests.values()
+        ),
+        *(turn.content for shot in read_few_shots(packaged("few_shots.json")) for turn in shot.turns),
+    )
+    assert len(theirs) > 100 and len(ours) > 100
+    assert theirs.isdisjoint(ours)
 
 
-def test_the_command_lists_principles_and_refuses_wrong_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def check(*args: object) -> int:
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["constitution", "check", str(packaged())])
-    assert args.run(args) == 0
+    parsed = parser.parse_args(["constitution", "check", *map(str, args)])
+    return parsed.run(parsed)
+
+
+def test_the_packaged_files_are_complete_and_give_no_finding(capsys: pytest.CaptureFixture[str]):
+    for name, count in (("harmlessness", 18), ("library_desk", 6)):
+        assert check(packaged(name), "--few-shots", packaged("few_shots.json")) == 0
+        out = capsys.readouterr().out
+        assert f"{count} principles, {count} of them critique and revise, {count} judge" in out
+        assert "5 examples, " in out and "words in all" in out
+        assert "warning" not in out
+
+
+def test_one_packaged_example_finds_nothing_wrong_and_keeps_the_answer():
+    shots = read_few_shots(packaged("few_shots.json"))
+    kept = [shot for shot in shots if shot.turns[1].content == shot.turns[5].content]
+    assert len(kept) == 1 and "I find no such step" in kept[0].turns[3].content
+
+
+def test_the_check_says_how_long_each_request_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = write(tmp_path, "principles:\n- {id: one, critique: a b c, revision: a b}\n- {id: two, judge: a b c d e}\n")
+    assert check(path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split("  ")[0] == "principle" and lines[1].count(", words") == 3
+    assert lines[2].split() == ["one", "3", "2", "-"] and lines[3].split() == ["two", "-", "-", "5"]
+    tokenizer = Path(command.__file__).parents[1] / "tiny" / "tokenizer.model"
+    assert check(path, "--tokenizer", tokenizer) == 0
+    lines = capsys.readouterr().out.splitlines()
+    exact = [len(ids) for ids in load_tokenizer(tokenizer).encode(["a b c", "a b"])]
+    assert lines[1].count(", tokens") == 3
+    assert lines[2].split() == ["one", *map(str, exact), "-"]
+
+
+CRITIQUE = "Does any sentence of your last answer help somebody to hurt others in any way."
+
+
+@pytest.mark.parametrize(
+    ("principles", "finding"),
+    [
+        ("- {id: a, critique: C, revision: R}", "without judge request, so that a judge never draws them: a"),
+        ("- {id: a, judge: J}", "without critique and revision request, so that revisions never draw them: a"),
+        (
+            f"- {{id: a, critique: {CRITIQUE}, revision: R, judge: J}}\n"
+            f"- {{id: b, critique: {CRITIQUE.upper()}, revision: X, judge: K}}",
+            "the critique request of 'a' and the critique request of 'b' are the same",
+        ),
+        (
+            f"- {{id: a, critique: {CRITIQUE}, revision: R, judge: J}}\n"
+            f"- {{id: b, critique: C, revision: {CRITIQUE.replace('somebody', 'anyone')}, judge: K}}",
+            "the critique request of 'a' and the revision request of 'b' are nearly the same (93% of the words)",
+        ),
+        (
+            "- {id: a, critique: 'C <extra_id_1>', revision: R, judge: J}",
+            "the critique request of 'a' contains one of the chat template's tokens",
+        ),
+    ],
+)
+def test_what_is_doubtful_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], principles: str, finding: str
+):
+    assert check(write(tmp_path, f"principles:\n{principles}\n")) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and finding in warnings[0]
+
+
+def test_doubtful_examples_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def turn(role: str, content: str = "x") -> dict[str, str]:
+        return {"role": role, "content": content}
+
+    pair = [turn("User"), turn("Assistant")]
+    samples = [pair * 3, pair, [turn("User"), *pair * 3], [*pair * 2, turn("User", "<extra_id_2>"), turn("Assistant")]]
+    path = write(tmp_path, json.dumps({"samples": samples}), "shots.json")
+    assert check(packaged(), "--few-shots", path) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 3
+    assert "example 2 has 1 replies" in warnings[0]
+    assert "example 3, user and assistant do not take turns" in warnings[1]
+    assert "example 4 contains one of the chat template's tokens" in warnings[2]
+
+
+def test_the_preview_is_what_generation_sends(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    text = (
+        "principles:\n- {id: a, critique: Say C, revision: Do R, judge: Which J}\n- {id: b, judge: Which K}\n"
+        "wording: {critique_turn: '>> {critique}', choices: ['(1)', '(2)']}\n"
+    )
+    path = write(tmp_path, text)
+    shots = write(
+        tmp_path, json.dumps([[{"role": "user", "content": "Q"}, {"role": "gpt", "content": "\x1b[31m"}]]), "s"
+    )
+    assert check(path, "--preview", "a", "--few-shots", shots) == 0
     out = capsys.readouterr().out
-    assert "18 principles, 18 of them critique and revise, 18 judge" in out
-    assert "no-evasion  [revise, judge]" in out
-    args = parser.parse_args(["constitution", "check", str(write(tmp_path, "principles: 1\n"))])
-    with pytest.raises(FormatError):
-        args.run(args)
+    before = "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n\\x1b[31m\n"
+    asked = f"{before}<extra_id_1>User\n(the user's prompt)\n<extra_id_1>Assistant\n(the model's answer)\n"
+    critique = f"{asked}<extra_id_1>User\n>> Say C\n<extra_id_1>Assistant\n"
+    assert f"{critique}\na: revision" in out
+    assert f"{critique}(the model's critique)\n<extra_id_1>User\nDo R\n<extra_id_1>Assistant\n" in out
+    assert "Which J" in out and "(1) | (2)" in out and "Which K" not in out
+    assert check(path, "--preview") == 0
+    assert "Which K" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no principle 'c'; there are a, b"):
+        check(path, "--preview", "c")
+
+
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path):
+    with pytest.raises(FormatError, match="1: needs the key 'principles'"):
+        check(write(tmp_path, "principles: 1\n"))
+    with pytest.raises(UsageError, match="unknown place"):
+        check(write(tmp_path, f"principles:\n{PRINCIPLE}wording: {{critique_turn: '{{x}}'}}\n"))
+    with pytest.raises(UsageError, match="few-shot examples are needed"):
+        check(packaged(), "--few-shots", write(tmp_path, "{}", "shots.json"))
