@@ -101,6 +101,7 @@ class StandIn:
             "answered": self._answered,
             "by_messages": {str(length): count for length, count in sorted(self._by_messages.items())},
             "faults": dict(sorted(self._injected.items())),
+            "in_flight": len(self._jobs),
             "most_in_flight": self._most_in_flight,
             "makespan": makespan,
             "slot_seconds": slots.busy,
