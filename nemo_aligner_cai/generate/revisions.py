@@ -30,6 +30,7 @@ Which principle a prompt gets depends on the run's seed, the prompt's id and the
 when principles are added or removed: a new one takes over about 1/n of the prompts.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -69,13 +70,14 @@ class Round:
 class Revised:
     """A prompt on its way; `answer` is the first answer, the rounds' revisions come after it.
 
-    `principles` are those that the rounds use, in their order.
+    `principles` are those that the rounds use, in their order. `notes` say what a summary should count.
     """
 
     prompt: Prompt
     answer: str = ""
     principles: tuple[Principle, ...] = ()
     rounds: tuple[Round, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -151,8 +153,9 @@ class Revising:
         return self._request(record.prompt)
 
     def _answered(self, record: Revised, completions: Sequence[Completion]) -> Revised:
+        answer, notes = _said(completions, "answer")
         principles = self.principles_for(record.prompt)
-        return replace(record, answer=_said(completions, "answer"), principles=principles)
+        return replace(record, answer=answer, principles=principles, notes=notes)
 
     def _ask_critique(self, record: Revised) -> list[Request]:
         principle = record.principles[len(record.rounds)]
@@ -162,8 +165,8 @@ class Revising:
 
     def _critiqued(self, record: Revised, completions: Sequence[Completion]) -> Revised:
         principle = record.principles[len(record.rounds)]
-        started = Round(principle, critique=_said(completions, "critique"))
-        return replace(record, rounds=(*record.rounds, started))
+        critique, notes = _said(completions, "critique")
+        return replace(record, rounds=(*record.rounds, Round(principle, critique)), notes=(*record.notes, *notes))
 
     def _ask_revision(self, record: Revised) -> list[Request]:
         current = record.rounds[-1]
@@ -176,15 +179,14 @@ class Revising:
         )
 
     def _revised(self, record: Revised, completions: Sequence[Completion]) -> Revised:
-        revision = _said(completions, "revision")
+        # It would be trained on: cut off, or with a template token in it, it must not be.
+        revision, notes = completions[0].text.strip(), _cut(completions, "revision")
         current = record.rounds[-1]
-        reason = unusable(revision, critique=current.critique)
-        if reason is None and completions[0].finish_reason == "length":
-            reason = "revision cut at the token limit"
+        reason = unusable(revision, critique=current.critique) or next(iter(notes), None)
         if reason is None and not self.keep_unrevised and _plain(revision) == _plain(record.latest):
             reason = "revision is the answer unchanged"
         if reason is not None:
-            raise LeaveOut(reason, revision[:200])
+            raise LeaveOut(reason, revision[:200], fault=not revision)
         return replace(record, rounds=(*record.rounds[:-1], replace(current, revision=revision)))
 
 
@@ -194,6 +196,8 @@ def unusable(revision: str, *, critique: str) -> str | None:
     Models that lose the thread repeat the critique, go on with it, or start the next one.
     """
     plain, criticism = _plain(revision), _plain(critique)
+    if not plain:
+        return "empty revision"
     if plain == criticism:
         return "revision repeats the critique"
     if criticism[:_QUOTE] and len(criticism) >= _QUOTE and plain.startswith(criticism[:_QUOTE]):
@@ -205,13 +209,19 @@ def unusable(revision: str, *, critique: str) -> str | None:
     return None
 
 
-def _said(completions: Sequence[Completion], what: str) -> str:
+def _said(completions: Sequence[Completion], what: str) -> tuple[str, tuple[str, ...]]:
+    """What the model said, for the next step to read, and what is to be noted of it.
+
+    A template token in it loses its meaning.
+    """
     text = completions[0].text.strip()
     if not text:
-        raise LeaveOut(f"empty {what}")
-    # Answers and critiques only serve the next step: a template token in them loses its meaning. A revision would be
-    # trained on, and is left out.
-    return text if what == "revision" else NEMO_CHAT.escape(text)
+        raise LeaveOut(f"empty {what}", fault=True)
+    return NEMO_CHAT.escape(text), _cut(completions, what)
+
+
+def _cut(completions: Sequence[Completion], what: str) -> tuple[str, ...]:
+    return (f"{what} cut at the token limit",) if completions[0].finish_reason == "length" else ()
 
 
 def _plain(text: str) -> str:
@@ -305,4 +315,5 @@ async def generate_revisions(
         options=options,
         read=read,
         prompt_of=lambda record: record.prompt.conversation.to_messages(),
+        facts_of=lambda record: Counter(record.notes),
     )

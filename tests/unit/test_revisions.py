@@ -273,6 +273,17 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
     assert "None" not in (tmp_path / "sft.jsonl").read_text()
 
 
+def test_a_cut_answer_serves_its_critique_and_is_counted(tmp_path: Path) -> None:
+    def reply(request: Request) -> str | Completion | CallFailed:
+        if len(request.conversation.messages) == 1 and request.conversation.messages[0].content.endswith("7"):
+            return Completion("Take a", "length")
+        return play(request)
+
+    summary = generate(tmp_path, ScriptedClient(reply))
+    cut = sum(prompt.conversation.messages[0].content.endswith("7") for prompt in PROMPTS)
+    assert summary.balance.written == 40 and summary.facts == {"answer cut at the token limit": cut} and cut > 0
+
+
 def test_an_answer_that_needs_no_revision_may_be_kept(tmp_path: Path) -> None:
     def reply(request: Request) -> str:
         return "fine" if len(request.conversation.messages) != 3 else "nothing to find"
