@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import (
     NEMO_CHAT,
     ChatTemplate,
@@ -117,10 +118,10 @@ def _read(
     template: ChatTemplate,
     policy: TokenPolicy,
 ) -> Iterator[Prompt]:
-    seen: set[str] = set()
+    seen, prompts = CompactSet(), 0
     for path in files:
         for line, row in _rows(path):
-            if limit is not None and len(seen) >= limit:
+            if prompts == limit:
                 return
             balance.rows_in += 1
             try:
@@ -137,10 +138,10 @@ def _read(
             if safe is None:
                 continue
             prompt = Prompt.of(safe)
-            if prompt.id in seen:
+            if not seen.add(int(prompt.id, 16)):
                 balance.leave_out("duplicate prompt")
                 continue
-            seen.add(prompt.id)
+            prompts += 1
             balance.written += 1
             yield prompt
 

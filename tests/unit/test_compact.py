@@ -1,0 +1,80 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`CompactSet` and `CompactMap` are a set and a dict of 64-bit integers, in a few bytes an entry."""
+
+import random
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemo_aligner_cai.compact import CompactMap, CompactSet
+
+KEYS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**52 - 1, 2**52, 2**64 - 1])
+
+
+@given(st.lists(KEYS))
+def test_a_set_is_a_set(keys: list[int]):
+    ours, theirs = CompactSet(), set[int]()
+    for key in [*keys, *keys[::-1]]:
+        assert ours.add(key) == (key not in theirs)
+        theirs.add(key)
+    assert list(ours) == sorted(theirs)
+    assert len(ours) == len(theirs)
+
+
+@given(st.lists(st.tuples(KEYS, KEYS)), KEYS)
+def test_a_map_is_a_dict(items: list[tuple[int, int]], other: int):
+    ours, theirs = CompactMap(), dict[int, int]()
+    for key, value in items:
+        ours[key] = theirs[key] = value
+    assert len(ours) == len(theirs)
+    assert all(ours.get(key) == theirs.get(key) for key in (other, *theirs))
+
+
+@pytest.mark.parametrize("key", [-1, 2**64])
+def test_other_integers_are_refused_and_not_folded(key: int):
+    with pytest.raises((IndexError, OverflowError)):
+        CompactSet().add(key)
+    with pytest.raises((IndexError, OverflowError)):
+        CompactMap()[key] = 1
+
+
+def test_a_value_that_does_not_fit_leaves_the_map_as_it_was():
+    entries = CompactMap()
+    with pytest.raises(OverflowError):
+        entries[7] = 2**64
+    assert (entries.get(7), len(entries)) == (None, 0)
+
+
+@pytest.mark.slow
+def test_entries_take_few_bytes_and_growing_takes_no_more():
+    entries = 300_000
+    random_ = random.Random(1)
+    tracemalloc.start()
+    try:
+        keys, places = CompactSet(), CompactMap()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(entries):
+            keys.add(random_.getrandbits(64))
+        one = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.reset_peak()
+        for number in range(entries):
+            places[random_.getrandbits(64)] = number
+        two = tracemalloc.get_traced_memory()[1] - before - one
+    finally:
+        tracemalloc.stop()
+    assert one / entries < 12
+    assert two / entries < 24
