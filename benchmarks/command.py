@@ -1,0 +1,98 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The command that makes SL-CAI data, run as users run it: in a process of its own, against a server at an address."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.workload import prompt_text
+from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai.files import write_jsonl
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SCRIPT = _ROOT / "examples" / "nlp" / "cai" / "generate_sl_cai_dataset.py"
+_PROMPTS, _HELPFUL, OUT = "prompts.jsonl", "helpful.jsonl", "out/sft.jsonl"
+REVISIONS = "out/cai_output/cai_revisions.jsonl"
+LEFT_OUT = "out/cai_output/cai_revisions.left_out.jsonl"
+_HOLDS_TIMES = ("journal", "manifest")
+"""What a file's name contains that differs from run to run."""
+
+
+@dataclass(frozen=True)
+class SlCai:
+    """Runs of the command in one folder. All paths are relative to it, so that equal runs write equal bytes."""
+
+    folder: Path
+    url: str
+    concurrency: int = 64
+
+    def prepare(self, prompts: int) -> "SlCai":
+        """Write what the command reads: so many different prompts, some in other scripts, and helpfulness data."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        texts = (prompt_text(number) + (" 怎么办 😀 é" if number % 10 == 0 else "") for number in range(prompts))
+        write_jsonl(self.folder / _PROMPTS, ({"prompt": text} for text in texts))
+        helpful = (
+            Conversation.of_user(f"How far is {number}?").with_turn(Role.ASSISTANT, "Far.") for number in range(9)
+        )
+        write_jsonl(self.folder / _HELPFUL, (sft_row(conversation, dataset="helpful") for conversation in helpful))
+        return self
+
+    def command(self, *options: str) -> list[str]:
+        """The command line."""
+        flags = {
+            "--model-url": self.url,
+            "--model": "standin",
+            "--concurrency": str(self.concurrency),
+            "--greedy": "False",
+            "--red-teaming-prompts-dataset-path": _PROMPTS,
+            "--helpfulness-dataset-path": _HELPFUL,
+            "--output-filepath": OUT,
+        }
+        return [sys.executable, str(_SCRIPT), *(part for flag in flags.items() for part in flag), *options]
+
+    def start(self, *options: str) -> "subprocess.Popen[str]":
+        """Start the command; what it says goes into the folder's ``said.txt``."""
+        with (self.folder / "said.txt").open("a", encoding="utf-8") as said:
+            return subprocess.Popen(
+                self.command(*options),
+                cwd=self.folder,
+                stdout=said,
+                stderr=said,
+                text=True,
+                env={"PYTHONPATH": str(_ROOT)},
+            )
+
+    def run(self, *options: str) -> int:
+        """Run the command to its end; returns the exit code."""
+        process = self.start(*options)
+        try:
+            return process.wait()
+        finally:
+            process.kill()
+
+    def said(self) -> str:
+        """What the runs have said so far."""
+        return (self.folder / "said.txt").read_text(encoding="utf-8")
+
+    def outputs(self) -> dict[str, bytes]:
+        """Every file that the command has left behind, by its path, but for those that hold times."""
+        files = sorted(file for file in (self.folder / OUT).parent.rglob("*") if file.is_file())
+        return {
+            str(file.relative_to(self.folder)): file.read_bytes()
+            for file in files
+            if not any(part in file.name for part in _HOLDS_TIMES)
+        }
