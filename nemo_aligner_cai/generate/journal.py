@@ -40,6 +40,7 @@ from typing import Any
 
 import orjson
 
+from nemo_aligner_cai.compact import CompactMap
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike, content_hash, require_file
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Usage
@@ -87,7 +88,7 @@ class Journal:
         self.path = path
         self._handle = handle
         self._read_only = read_only
-        self._offsets: dict[int, int] = {}
+        self._offsets = CompactMap()
         self._prefixes: dict[str, int] = {}
         self._synced_at = time.monotonic()
         self._sync: asyncio.Task[None] | None = None
@@ -269,12 +270,13 @@ class Journal:
         """Note where a call stands; returns the calls of its batch so far, none once the batch is complete."""
         place = (int(entry["key"][:16], 16), offset)
         if entry["batch"] is None:
-            self._offsets.update([place])
+            self._offsets[place[0]] = offset
             return []
         batch = [*batch, place] if entry["batch"]["place"] == len(batch) else [place]
         if len(batch) < entry["batch"]["size"]:
             return batch
-        self._offsets.update(batch)
+        for key, start in batch:
+            self._offsets[key] = start
         return []
 
 
