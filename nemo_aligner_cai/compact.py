@@ -13,8 +13,9 @@
 # limitations under the License.
 """A set and a map of 64-bit integers, for as many rows as a data set has.
 
-Python's own take some 100 bytes an entry; these take 11 and 21. Keys are spread over sorted arrays by their first bits,
-which content hashes fill evenly. An array grows by a sixteenth at a time: there is no moment at which all is held twice.
+Python's own take some 100 bytes an entry; these take 11 and 21. Keys are spread over sorted arrays by their first
+bits, which content hashes fill evenly. An array grows by a sixteenth at a time, and there is no moment at which
+everything is in memory twice.
 """
 
 from array import array
