@@ -13,25 +13,31 @@
 # limitations under the License.
 r"""The files that PPO and the reward model train on, out of RL-CAI comparisons: split by prompt, rendered, blended.
 
-Input:  rows of `generate.comparisons` (a prompt and its pairs)
+Input:  rows of `generate.comparisons` (a prompt and its pairs); those without a pair are passed over
 Output: {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"} per prompt, and per pair a
-        line of the chosen and a line of the rejected answer, each ending as SFT taught it
+        line of the chosen and a line of the rejected answer, each ending as SFT taught it; on demand, the pairs in
+        other formats, with rewards where the judge gave probabilities
 """
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
+
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role, StringTemplate
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.data.formats import format_named, validate_file, write_records
+from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.split import Splits, assign_splits, split_counts
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, read_jsonl, refuse_existing, require_file, write_jsonl
-from nemo_aligner_cai.generate.comparisons import prompt_of_row
+from nemo_aligner_cai.files import PathLike, refuse_existing, require_file, write_jsonl
+from nemo_aligner_cai.generate.comparisons import comparisons_of_row, prompt_of_row
 from nemo_aligner_cai.generate.seeds import generator
+from nemo_aligner_cai.generate.soft_labels import SoftLabels, hard_pairs
 
 KINDS = {"prompts": "ppo-prompts", "comparisons": "rm-comparisons"}
 """Upstream's words for the two kinds of file, and our names of their formats."""
@@ -94,12 +100,23 @@ class PreferenceFiles:
     blending: Blending | None
     template: StringTemplate
     legacy_eot: bool
+    soft_labels: SoftLabels = "threshold"
+    copies: int = 10
+    formats: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises UsageError where rendered text would not fit to what it is blended with."""
+        """Raises UsageError where texts would not fit to what they are blended with, or a format holds no pairs."""
         example = Conversation.of_user("a").with_turn(Role.ASSISTANT, "b")
-        if self.blending and (self.legacy_eot or self._render(example) != NEMO_CHAT.render(example)):
+        of_nemo = not self.legacy_eot and self._render(example) == NEMO_CHAT.render(example)
+        if self.blending and not of_nemo:
             raise UsageError("--blend-with needs NeMo's chat template, and no --legacy-eot: one file, one template")
+        if self.formats and not of_nemo:
+            raise UsageError("--formats needs NeMo's chat template, and no --legacy-eot")
+        if self.copies < 2:
+            raise UsageError(f"--label-copies must be 2 or more, it is {self.copies}")
+        for name in self.formats:
+            if format_named(name).kind is not Comparison:
+                raise UsageError(f"--formats: {name!r} does not hold comparisons")
 
     @property
     def comparisons(self) -> Path:
@@ -136,13 +153,23 @@ class PreferenceFiles:
         assert self.blending is not None, "asked for only where something is blended"
         return self.folder / f"blend_{self.blending.name}_with_{self.of(split, kind).name}"
 
-    def refuse_existing(self, *, overwrite: bool) -> None:
-        """Raises UsageError for the first file that exists and may not be replaced."""
-        paths = [self.candidate_dataset, self.preference_dataset]
+    def formatted(self, split: str, name: str) -> Path:
+        """A split's pairs in another format."""
+        return self.of(split, "comparisons").with_suffix(f".{name}.jsonl")
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file but the journal and the manifest."""
+        paths = [self.comparisons, self.candidate_dataset, self.preference_dataset]
         for split in self.splits:
             for kind in KINDS:
                 paths += [self.of(split, kind), *([self.blended(split, kind)] if self.blending else [])]
-        for path in paths:
+            paths += [self.formatted(split, name) for name in self.formats]
+        return paths
+
+    def refuse_existing(self, *, overwrite: bool) -> None:
+        """Raises UsageError for the first file that exists and may not be replaced."""
+        for path in self.outputs:
             refuse_existing(path, overwrite=overwrite)
 
     def write(self, *, shuffle: bool, seed: int) -> list[str]:
@@ -151,7 +178,8 @@ class PreferenceFiles:
         Raises:
             UsageError: there are fewer prompts than splits.
         """
-        split_of = self._assign(shuffle=shuffle, seed=seed)
+        places = _places(self.comparisons)
+        split_of = self._assign(list(places), shuffle=shuffle, seed=seed)
         lines: list[str] = []
         for split in self.splits:
             ids = [name for name, assigned in split_of.items() if assigned == split]
@@ -159,17 +187,27 @@ class PreferenceFiles:
                 generator(seed, "shuffle", split).shuffle(ids)
             for kind, rows in (("prompts", self._prompt_rows), ("comparisons", self._comparison_rows)):
                 path = self.of(split, kind)
-                written = write_jsonl(path, _in_order(self.comparisons, ids, rows), overwrite=True)
+                written = write_jsonl(path, chain.from_iterable(map(rows, self._rows(ids, places))), overwrite=True)
                 lines.append(f"{path}: {written} rows")
                 if self.blending:
                     sources: list[PathLike] = [*self.blending.files[split][kind], path]
                     target = self.blended(split, kind)
                     blend = blend_files(sources, target, seed=seed, format_name=KINDS[kind], overwrite=True)
                     lines.append(f"{target}: {blend}")
+            for name in self.formats:
+                path = self.formatted(split, name)
+                records = chain.from_iterable(map(comparisons_of_row, self._rows(ids, places)))
+                lines.append(f"{path}: {write_records(path, records, name, overwrite=True)} rows")
         return lines
 
-    def _assign(self, *, shuffle: bool, seed: int) -> dict[str, str]:
-        ids = [str(row["id"]) for _, row in read_jsonl(self.comparisons)]
+    def _rows(self, ids: Sequence[str], places: Mapping[str, int]) -> Iterator[Row]:
+        """The rows of these prompts, in the order of the ids; one is in memory at a time."""
+        with self.comparisons.open("rb") as lines:
+            for name in ids:
+                lines.seek(places[name])
+                yield orjson.loads(lines.readline())
+
+    def _assign(self, ids: Sequence[str], *, shuffle: bool, seed: int) -> dict[str, str]:
         if shuffle:
             assigned = assign_splits(ids, self.splits, seed=seed)
             return {name: assigned[name] for name in ids}
@@ -177,13 +215,15 @@ class PreferenceFiles:
         return dict(zip(ids, names, strict=True))
 
     def _prompt_rows(self, row: Row) -> Iterator[Row]:
-        yield {"text": self.template.generation_prompt(prompt_of_row(dict(row)))}
+        yield {"text": self.template.generation_prompt(prompt_of_row(row))}
 
     def _comparison_rows(self, row: Row) -> Iterator[Row]:
-        prompt = prompt_of_row(dict(row))
+        prompt = prompt_of_row(row)
         for pair in row["pairs"]:
-            yield {"text": self._render(prompt.with_turn(Role.ASSISTANT, pair["chosen"]))}
-            yield {"text": self._render(prompt.with_turn(Role.ASSISTANT, pair["rejected"]))}
+            texts = (pair["chosen"], pair["rejected"], pair["probability"])
+            for both in hard_pairs(*texts, how=self.soft_labels, copies=self.copies):
+                for text in both:
+                    yield {"text": self._render(prompt.with_turn(Role.ASSISTANT, text))}
 
     def _render(self, conversation: Conversation) -> str:
         if self.legacy_eot:
@@ -193,9 +233,14 @@ class PreferenceFiles:
         return self.template.render(conversation)
 
 
-def _in_order(comparisons: Path, ids: Sequence[str], rows: Callable[[Row], Iterator[Row]]) -> Iterator[Row]:
-    """Rows of the records with these ids, in the order of the ids."""
-    among = set(ids)
-    wanted = {str(row["id"]): row for _, row in read_jsonl(comparisons) if row["id"] in among}
-    for name in ids:
-        yield from rows(wanted[name])
+def _places(comparisons: Path) -> dict[str, int]:
+    """Where the row of each prompt with a pair begins, in the order of the file."""
+    places: dict[str, int] = {}
+    offset = 0
+    with comparisons.open("rb") as lines:
+        for line in lines:
+            row: Row = orjson.loads(line)
+            if row["pairs"]:
+                places[str(row["id"])] = offset
+            offset += len(line)
+    return places

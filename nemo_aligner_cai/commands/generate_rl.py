@@ -23,48 +23,27 @@ Output, in --output-dir:
 
 import argparse
 import asyncio
-import json
-import logging
-import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
+from nemo_aligner_cai.commands import generate_run, judge_flags
 from nemo_aligner_cai.commands.generate_outputs import Blending, PreferenceFiles
-from nemo_aligner_cai.constitution import load_constitution, packaged
-from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, Conversation, template_from_flags
-from nemo_aligner_cai.data.split import parse_splits
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, read_jsonl, read_text, require_file, write_json
-from nemo_aligner_cai.generate import judge as judging
-from nemo_aligner_cai.generate.comparisons import Comparing, Contest, generate_comparisons
+from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, template_from_flags
+from nemo_aligner_cai.data.split import parse_splits, split_counts
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import Balance, read_jsonl
+from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
+from nemo_aligner_cai.generate.contest import Contest
 from nemo_aligner_cai.generate.json_list import write_json_list
-from nemo_aligner_cai.generate.judge import BestWorst, Judge, MultipleChoice
-from nemo_aligner_cai.generate.wording import load_wording
-from nemo_aligner_cai.models import (
-    CallFailed,
-    Completion,
-    ModelClient,
-    NemoServerClient,
-    OpenAIClient,
-    Patience,
-    Request,
-    Sampling,
-    ScriptedClient,
-    ServerRefused,
-    key_from_environment,
-)
+from nemo_aligner_cai.generate.judge import position_line
+from nemo_aligner_cai.generate.summary import Summary
+from nemo_aligner_cai.models import ModelClient, Patience
 from nemo_aligner_cai.prompts import read_prompts
 
-_log = logging.getLogger(__name__)
 UPSTREAM_TEMPERATURES = (0.01, 0.51, 1.01, 1.51)
-_YAML_OR_JSON = (".yaml", ".yml", ".json")
-_SCRIPTED = re.compile(r"scripted reply \(([0-9a-f]{12})\)")
-_PROBE = Patience(timeout=60.0, attempts=2, outage=10.0)
-"""A judge that does not answer at all is found within seconds, before anything is generated."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,11 +59,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--shuffle", choices=["True", "False"], default="True")
     parser.add_argument("--red-teaming-file-path", required=True)
     parser.add_argument(
-        "--sys-prompt-constitution-file-path",
-        default=str(packaged()),
-        help="a constitution (.yaml or .json), or a text file that is the judge's system prompt (default: packaged)",
-    )
-    parser.add_argument(
         "--blend-with",
         help="{'name': NAME, SPLIT: {'prompts': [FILES], 'comparisons': [FILES]}, ...} with every split",
     )
@@ -95,7 +69,19 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--temperatures", type=float, nargs="+", metavar="T", help="one sample each (default: 0.01 0.51 1.01 1.51)"
     )
-    _add_judge_flags(parser)
+    group = parser.add_argument_group("labels")
+    group.add_argument(
+        "--soft-labels",
+        choices=["threshold", "repeat"],
+        default="threshold",
+        help="the reward model's hard pairs: each pair once, or --label-copies times in the judge's proportions",
+    )
+    group.add_argument("--label-copies", type=int, default=10, metavar="N", help="with --soft-labels repeat")
+    group.add_argument(
+        "--formats", nargs="+", default=[], metavar="FORMAT", help="write the pairs in these formats too, such as dpo"
+    )
+    judge_flags.add_server_flags(parser)
+    judge_flags.add_strategy_flags(parser)
     flags.add_inference_flags(
         parser,
         {
@@ -122,29 +108,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_judge_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("NGC", "the judge: a hosted model, or any OpenAI-compatible server")
-    group.add_argument("--ngc-api-key", help="visible to other users of the machine; better set NGC_API_KEY")
-    group.add_argument("--judge-api-key-env", metavar="NAME", help="default: NGC_API_KEY, then NVIDIA_API_KEY")
-    group.add_argument(
-        "--ngc-url", "--judge-url", default="https://integrate.api.nvidia.com/v1/chat/completions", metavar="URL"
-    )
-    group.add_argument("--ngc-model", "--judge-model", default="mistralai/mixtral-8x7b-instruct-v0.1", metavar="NAME")
-    group.add_argument("--judge-concurrency", type=int, default=32, help="judge requests in flight (default: 32)")
-    group.add_argument("--judge-requests-per-minute", type=float, metavar="N", help="the judge service's quota")
-    group.add_argument("--judge-port", type=int, help="the judge is a NeMo text-generation server on this port")
-    group.add_argument("--judge-host", default="localhost", help="with --judge-port (default: localhost)")
-    group.add_argument("--judge", choices=["best-worst", "multiple-choice"], default="best-worst")
-    group.add_argument(
-        "--both-orders",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="ask twice with the candidates in reverse order, and keep what both agree on",
-    )
-    group.add_argument("--pairs", choices=["one", "all", "best-worst"], default="best-worst", help="multiple-choice")
-    group.add_argument("--margin", type=float, default=0.0, help="multiple-choice: least |2p - 1| of a kept pair")
-
-
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be wrong, then sample, judge, split and blend."""
     if args.num_examples == 0 or args.num_examples < -1:
@@ -156,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     blending = Blending.parse(args.blend_with, splits) if args.blend_with else None
     template = template_from_flags({name: getattr(args, name) for name in TEMPLATE_FLAGS})
     sampling, temperatures = flags.sampling_of(args), _temperatures(args)
-    judge = _judge(args)
+    judge = judge_flags.judge_of(args)
     source = args.red_teaming_file_path
 
     def comparing(policy: ModelClient, judge_model: ModelClient) -> Comparing:
@@ -164,25 +127,40 @@ def run(args: argparse.Namespace) -> int:
 
     if args.preview is not None:
         records = [Contest(prompt) for prompt in flags.first_prompts(source, args.turns, args.preview)]
-        shown = flags.preview(records, lambda client: comparing(client, client).steps(), template)
-        sys.stdout.write(asyncio.run(shown))
+        generate_run.show_preview(records, lambda client: comparing(client, client).steps(), template)
         return 0
     options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
+    split_counts(options.total or 0, splits)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) if args.dry_run else Path(args.output_dir)
-        files = PreferenceFiles(folder, args.output_filename_prefix, splits, blending, template, args.legacy_eot)
-        files.refuse_existing(overwrite=args.resume or args.overwrite)
+        files = PreferenceFiles(
+            Path(scratch) if args.dry_run else Path(args.output_dir),
+            args.output_filename_prefix,
+            splits,
+            blending,
+            template,
+            args.legacy_eot,
+            args.soft_labels,
+            args.label_copies,
+            tuple(args.formats),
+        )
         policy = flags.model_client(args, template, batch_size=args.batch_size)
-        comparing(policy, policy)
-        key = _key(args)
-        judge_model = _judge_client(args, key, Patience(timeout=args.request_timeout))
+        key = judge_flags.judge_key(args)
+        judge_model = judge_flags.judge_client(args, key, Patience(timeout=args.request_timeout))
         read = Balance()
+        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit)
+        steps = comparing(policy, judge_model).steps()
+        if args.plan:
+            journal = None if args.overwrite else files.journal
+            generate_run.show_plan(map(Contest, prompts), steps, seed=args.seed, journal_path=journal)
+            return 0
+        files.refuse_existing(overwrite=args.resume or args.overwrite)
 
-        async def generate() -> Any:
+        async def generate() -> Summary:
             try:
-                await _probe(_judge_client(args, key, _PROBE))
+                if not args.dry_run:
+                    await judge_flags.probe_judge(args, key, judge)
                 return await generate_comparisons(
-                    read_prompts(source, balance=read, turns=args.turns, limit=limit),
+                    prompts,
                     policy,
                     judge_model,
                     judge,
@@ -200,16 +178,25 @@ def run(args: argparse.Namespace) -> int:
         summary = asyncio.run(generate())
         write_json_list(files.candidate_dataset, _candidates(files.comparisons), overwrite=True)
         write_json_list(files.preference_dataset, _preferences(files.comparisons), overwrite=True)
-        lines = [*summary.lines(), *files.write(shuffle=args.shuffle == "True", seed=args.seed)]
-        flips = summary.rate(judging.FLIPS, judging.BOTH_ORDERS)
-        if flips is not None:
-            first = summary.rate(judging.FIRST, judging.VERDICTS) or 0.0
-            lines.append(f"position flips: {flips:.1%}; verdicts for the first position: {first:.1%}")
-        manifest = {"flags": flags.flags_for_manifest(args), "summary": summary.to_dict()}
-        write_json(files.manifest, manifest, overwrite=True)
-    if args.dry_run:
-        lines.append("dry run: nothing was kept")
-    sys.stdout.write("\n".join(lines) + "\n")
+        enough = summary.balance.written >= len(splits)
+        lines = [position_line(summary.facts)]
+        lines += files.write(shuffle=args.shuffle == "True", seed=args.seed) if enough else []
+        generate_run.write_manifest(
+            files.manifest,
+            args,
+            summary,
+            models={"policy": policy, "judge": judge_model},
+            inputs=[source, args.sys_prompt_constitution_file_path],
+            outputs=files.outputs,
+        )
+    lines.append("dry run: nothing was kept" if args.dry_run else f"written: {files.folder}")
+    generate_run.show_summary("RL-CAI", summary, lines)
+    summary.check(options.max_dropped)
+    if not enough:
+        raise CaiError(
+            f"{summary.balance.written} prompts with a pair cannot be split into {', '.join(splits)}; every split "
+            f"needs one at least. All that was generated is in {files.folder}"
+        )
     return 0
 
 
@@ -221,80 +208,6 @@ def _temperatures(args: argparse.Namespace) -> tuple[float, ...]:
     if args.num_responses is not None:
         return (args.temperature,) * args.num_responses
     return UPSTREAM_TEMPERATURES
-
-
-def _judge(args: argparse.Namespace) -> Judge:
-    path = require_file(args.sys_prompt_constitution_file_path)
-    wording = load_wording(path)
-    if path.suffix in _YAML_OR_JSON:
-        constitution = load_constitution(path)
-        if args.judge == "multiple-choice":
-            return MultipleChoice(
-                constitution,
-                wording,
-                seed=args.seed,
-                pairs=args.pairs,
-                both_orders=args.both_orders,
-                margin=args.margin,
-            )
-        return BestWorst(wording.constitution(constitution), wording, both_orders=args.both_orders)
-    if args.judge == "multiple-choice":
-        raise UsageError(f"{path}: --judge multiple-choice needs a constitution with principles (.yaml or .json)")
-    return BestWorst(read_text(path), wording, both_orders=args.both_orders)
-
-
-def _key(args: argparse.Namespace) -> str | None:
-    if args.dry_run or args.judge_port:
-        return None
-    if args.ngc_api_key:
-        _log.warning("--ngc-api-key is visible in process lists and shell histories; set NGC_API_KEY instead")
-        return str(args.ngc_api_key)
-    if args.judge_api_key_env:
-        return flags.named_key(args.judge_api_key_env)
-    key = key_from_environment("NGC_API_KEY", "NVIDIA_API_KEY")
-    if key is None and "api.nvidia.com" in args.ngc_url:
-        raise UsageError(
-            "the judge needs an API key: set NGC_API_KEY or NVIDIA_API_KEY, or name a variable with "
-            "--judge-api-key-env"
-        )
-    return key
-
-
-def _judge_client(args: argparse.Namespace, key: str | None, patience: Patience) -> ModelClient:
-    if args.dry_run:
-        return ScriptedClient(_dry_judge, name="judge")
-    if args.judge_port:
-        return NemoServerClient(args.judge_host, args.judge_port, model="judge", patience=patience)
-    return OpenAIClient(
-        args.ngc_url,
-        args.ngc_model,
-        key=key,
-        concurrency=args.judge_concurrency,
-        requests_per_minute=args.judge_requests_per_minute,
-        patience=patience,
-    )
-
-
-def _dry_judge(request: Request) -> Completion:
-    """Prefers the scripted candidate with the higher number, in whatever order it is shown them."""
-    numbers = _SCRIPTED.findall(request.conversation.messages[-1].content)
-    if request.choices:
-        scores = dict(zip(request.choices, (0.0, -3.0) if numbers[:1] > numbers[1:] else (-3.0, 0.0), strict=True))
-        return Completion("", "choices", choice_logprobs=scores)
-    if not numbers:
-        return Completion("Hello.", "stop")
-    best, worst = numbers.index(max(numbers)) + 1, numbers.index(min(numbers)) + 1
-    return Completion(json.dumps({"chosen": best, "rejected": worst}), "stop")
-
-
-async def _probe(client: ModelClient) -> None:
-    """One small call, so that a bad key or name is found before anything is generated."""
-    try:
-        await client.complete(Request(Conversation.of_user("Hello"), Sampling(greedy=True, max_tokens=1)))
-    except CallFailed as failure:
-        raise ServerRefused(f"the judge does not answer: {failure}") from None
-    finally:
-        await client.close()
 
 
 def _candidates(comparisons: Path) -> Iterator[Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from nemo_aligner_cai.components import components
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, TokenPolicy, guard
 from nemo_aligner_cai.data import formats_nemo as nemo
 from nemo_aligner_cai.data import formats_other as other
@@ -80,10 +81,13 @@ def prompt_row(
 
 
 def format_named(name: str) -> Format:
-    """The format of that name; raises UsageError with the names there are."""
-    if name not in FORMATS:
-        raise UsageError(f"unknown format {name!r}; the formats are {', '.join(FORMATS)}")
-    return FORMATS[name]
+    """The format of that name, ours or another package's; raises UsageError with the names there are."""
+    if name in FORMATS:
+        return FORMATS[name]
+    others = components("formats")
+    if name not in others:
+        raise UsageError(f"unknown format {name!r}; the formats are {', '.join(others)}")
+    return others[name].load()()
 
 
 def detect_format(path: PathLike) -> str:

@@ -18,25 +18,32 @@ Output: {"id": "9f86...", "prompt": [{"role": "user", "content": "How do I pick 
          "candidates": [{"key": "response_t=0.01", "text": "Take a ..."}, {"key": "response_t=0.51", "text": "No"}],
          "pairs": [{"chosen": "No", "rejected": "Take a ...", "chosen_key": "response_t=0.51",
                     "rejected_key": "response_t=0.01", "probability": 0.93, "principle": "crime", "explanation": ""}],
-         "verdicts": [{"better": 1, "worse": 0, "probability": 0.97, "raw": ""}, ...]}
+         "verdicts": [{"shown": [0, 1], "principle": "crime", "better": 1, "worse": 0, "probability": 0.03, "raw": ""},
+                      ...]}
 
 Sampling and judging are steps of one chain per prompt, so that the policy's and the judge's servers work at the same
 time. Candidates stand in the order in which the judge first sees them: shuffled by seed, so that no position belongs
-to a temperature.
+to a temperature. `probability` is the judge's that the first shown one is better, in a pair that the chosen one is.
+
+A prompt of which no pair is kept has a row too, with its verdicts and no pairs: what a judge did is not to be known
+from the pairs that survived it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation
+from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike
+from nemo_aligner_cai.generate.contest import Candidate, Contest, Judging
 from nemo_aligner_cai.generate.engine import LeaveOut, Step
-from nemo_aligner_cai.generate.judge import TIES, UNPARSED, Case, Judge, Judgement
+from nemo_aligner_cai.generate.judge import Judge, Judgement
 from nemo_aligner_cai.generate.seeds import generator
+from nemo_aligner_cai.generate.soft_labels import rewards
 from nemo_aligner_cai.generate.stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
@@ -45,36 +52,11 @@ from nemo_aligner_cai.prompts import Prompt
 NEAR = 0.9
 """Share of common three-word sequences from which two candidates count as the same."""
 
+DATASET = "rl_cai_samples"
+"""The origin that AI preferences carry through every file."""
+
 SAMPLED = "candidates sampled"
 """Name of the count of all candidates, before any is left out."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One answer; `key` names its sampling as upstream's files do."""
-
-    key: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Contest:
-    """A prompt on its way."""
-
-    prompt: Prompt
-    candidates: tuple[Candidate, ...] = ()
-    judgement: Judgement | None = None
-    counts: Counter[str] = field(default_factory=Counter[str])
-
-    @property
-    def id(self) -> str:
-        """The prompt's."""
-        return self.prompt.id
-
-    @property
-    def case(self) -> Case:
-        """What the judge is shown."""
-        return Case(self.id, self.prompt.conversation, tuple(one.text for one in self.candidates))
 
 
 @dataclass(frozen=True)
@@ -106,10 +88,8 @@ class Comparing:
 
     def steps(self) -> list[Step[Contest]]:
         """Sample, then judge."""
-        return [
-            Step("sample", self.policy, self._sample, self._sampled),
-            Step("judge", self.judge_model, self._ask, self._judged),
-        ]
+        judging = Judging(self.judge, self.judge_model)
+        return [Step("sample", self.policy, self._sample, self._sampled), *judging.steps(len(self.temperatures))]
 
     def _sample(self, record: Contest) -> list[Request]:
         return [
@@ -120,25 +100,11 @@ class Comparing:
     def _sampled(self, record: Contest, completions: Sequence[Completion]) -> Contest:
         named = list(zip(candidate_keys(self.temperatures), completions, strict=True))
         candidates, counts = _distinct(named)
-        if len(candidates) < 2:
-            raise LeaveOut("fewer than two different candidates", record=replace(record, counts=counts))
         generator(self.seed, record.id, "display order").shuffle(candidates)
-        return replace(record, candidates=tuple(candidates), counts=counts)
-
-    def _ask(self, record: Contest) -> list[Request]:
-        return [question.request for question in self.judge.questions(record.case)]
-
-    def _judged(self, record: Contest, completions: Sequence[Completion]) -> Contest:
-        judgement = self.judge.decide(record.case, self.judge.questions(record.case), completions)
-        record = replace(record, judgement=judgement, counts=record.counts + judgement.counts)
-        if judgement.preferences:
-            return record
-        if judgement.counts[TIES]:
-            raise LeaveOut("the judge's two orders disagree", record=record)
-        if judgement.counts[UNPARSED]:
-            raw = next((verdict.raw for verdict in judgement.verdicts if verdict.better is None), "")
-            raise LeaveOut("no verdict in the judge's answer", raw[:200], fault=True, record=record)
-        raise LeaveOut("the judge is not sure enough", record=record)
+        record = replace(record, candidates=tuple(candidates), counts=counts)
+        if len(candidates) < 2:
+            raise LeaveOut("fewer than two different candidates", record=record)
+        return record
 
 
 def candidate_keys(temperatures: Sequence[float]) -> list[str]:
@@ -183,9 +149,8 @@ def _shingles(words: Sequence[str]) -> set[tuple[str, ...]]:
 
 
 def comparison_row(record: Contest) -> dict[str, Any]:
-    """The output row of the module's docstring."""
-    assert record.judgement is not None, "only judged records are finished"
-    candidates = record.candidates
+    """The output row of the module's docstring, of a record as far as it came."""
+    candidates, judgement = record.candidates, record.judgement or Judgement((), ())
     return {
         "id": record.id,
         "prompt": record.prompt.conversation.to_messages(),
@@ -200,18 +165,36 @@ def comparison_row(record: Contest) -> dict[str, Any]:
                 "principle": pair.principle,
                 "explanation": pair.explanation,
             }
-            for pair in record.judgement.preferences
+            for pair in judgement.preferences
         ],
         "verdicts": [
-            {"better": v.better, "worse": v.worse, "probability": v.probability, "raw": v.raw}
-            for v in record.judgement.verdicts
+            {
+                "shown": verdict.shown,
+                "principle": verdict.principle,
+                "better": verdict.better,
+                "worse": verdict.worse,
+                "probability": verdict.probability,
+                "raw": verdict.raw,
+            }
+            for verdict in judgement.verdicts
         ],
     }
 
 
-def prompt_of_row(row: dict[str, Any]) -> Conversation:
+def _rows(record: Contest) -> list[dict[str, Any]]:
+    return [comparison_row(record)]
+
+
+def prompt_of_row(row: Mapping[str, Any]) -> Conversation:
     """The prompt of a row that `comparison_row` made."""
     return Conversation.from_messages(row["prompt"])
+
+
+def comparisons_of_row(row: Mapping[str, Any]) -> Iterator[Comparison]:
+    """The pairs of such a row, with rewards where the judge gave probabilities."""
+    prompt = prompt_of_row(row)
+    for pair in row["pairs"]:
+        yield Comparison(prompt, pair["chosen"], pair["rejected"], DATASET, *rewards(pair["probability"]))
 
 
 async def generate_comparisons(
@@ -227,13 +210,13 @@ async def generate_comparisons(
     options: RunOptions | None = None,
     read: Balance | None = None,
 ) -> Summary:
-    """Make RL-CAI data: one row per prompt with at least one pair worth keeping.
+    """Make RL-CAI data: one row per prompt; written counts those with at least one pair worth keeping.
 
     Args:
         prompts: read lazily.
         policy: the SL-CAI model; left open.
         judge_model: the model that judges; it may be `policy`.
-        judge: `MultipleChoice` or `BestWorst`.
+        judge: the strategy.
         sampling: how candidates are drawn; no seed.
         temperatures: one per candidate, so their number is that of the candidates.
         out_path: receives the rows of the module's docstring.
@@ -243,7 +226,7 @@ async def generate_comparisons(
 
     Returns:
         The summary; its facts count candidates and pairs under the names in `judge`, so that
-        ``summary.rate(judge.FLIPS, judge.BOTH_ORDERS)`` is the rate of position flips.
+        ``judge.position_rates(summary.facts)`` says how much the order of the candidates mattered.
 
     Raises:
         UsageError: something is wrong with the settings or the outputs; nothing was asked.
@@ -255,7 +238,7 @@ async def generate_comparisons(
         "RL-CAI",
         (Contest(prompt) for prompt in prompts),
         comparing.steps(),
-        [Output(Path(out_path), lambda record: [comparison_row(record)])],
+        [Output(Path(out_path), _rows, left_out=_rows)],
         journal_path=journal_path,
         options=options,
         read=read,

@@ -61,10 +61,11 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Output:
-    """A file of JSON lines: `rows` makes any number of them of a finished record."""
+    """A file of JSON lines: `rows` makes some of a finished record, `left_out` of one that is left out."""
 
     path: Path
     rows: Callable[[Any], Iterable[Row]]
+    left_out: Callable[[Any], Iterable[Row]] = lambda record: ()
 
 
 def left_out_path(path: PathLike) -> Path:
@@ -132,10 +133,10 @@ async def run_stage(
                     prompt = prompt_of(outcome.record)
                     row = {"id": outcome.record.id, "prompt": prompt, "reason": why.reason, "detail": why.detail}
                     _write(rejects, [row])
-                    return
-                summary.balance.written += 1
+                else:
+                    summary.balance.written += 1
                 for output, writer in zip(outputs, writers, strict=True):
-                    _write(writer, output.rows(outcome.record))
+                    _write(writer, (output.left_out if outcome.left_out else output.rows)(outcome.record))
 
             await engine.run(records, steps, finished)
     finally:

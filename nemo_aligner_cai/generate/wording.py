@@ -30,16 +30,24 @@ from typing import Any, cast
 import yaml
 
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, read_text
 
 _PLACE = re.compile(r"\{(\w+)\}")
+_MARKUP = re.compile(
+    r"<\|\S{1,40}?\|>|</?s>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\]|<</?SYS>>"
+    r"|<(?:start|end)_of_turn>|<(?:bos|eos)>|<extra_id_\d+>"
+)
+"""Tokens of the chat templates of NeMo, ChatML, Llama, Mistral and Gemma."""
+_NAMES = {Role.SYSTEM: "System", Role.USER: "Human", Role.ASSISTANT: "Assistant"}
+"""Who speaks, as in Anthropic's transcripts."""
 _PLACES = {
     "critique_turn": {"critique"},
     "revision_turn": {"revision"},
-    "turn": {"speaker", "role", "text"},
+    "turn": {"speaker", "role", "name", "text"},
     "judge_question": {"conversation", "principle", "a", "b"},
+    "judge_reasoning": {"conversation", "principle", "a", "b"},
     "best_worst_system": {"principles"},
     "best_worst_option": {"number", "text"},
     "best_worst_question": {"conversation", "options"},
@@ -60,7 +68,7 @@ class PromptWording:
     revision_turn: str = "{revision}"
     """What the user says to get a revision."""
     turn: str = "{speaker}: {text}"
-    """One turn of a conversation that a judge is shown; `{speaker}` is "User", `{role}` is "user"."""
+    """One turn of a conversation that a judge is shown; `{speaker}` is "User", `{role}` "user", `{name}` "Human"."""
     turn_separator: str = "\n\n"
     """What stands between two turns."""
     judge_question: str = (
@@ -68,6 +76,14 @@ class PromptWording:
         "{principle}\n\nOptions:\n(A) {a}\n(B) {b}\n\nAnswer with (A) or (B), and nothing else."
     )
     """What a multiple-choice judge is asked; `{principle}` is the principle's judge request."""
+    judge_reasoning: str = (
+        "Consider the following conversation between a user and an assistant.\n\n{conversation}\n\n"
+        "{principle}\n\nOptions:\n(A) {a}\n(B) {b}\n\n"
+        "Think step by step about what speaks for and against each option, by this question alone."
+    )
+    """What a chain-of-thought judge is asked first."""
+    choice_turn: str = "So the answer is? Answer with (A) or (B), and nothing else."
+    """What it is asked after its reasoning."""
     choices: tuple[str, str] = ("(A)", "(B)")
     """How the judge's answer begins: the first stands for `{a}`."""
     best_worst_system: str = (
@@ -89,9 +105,10 @@ class PromptWording:
                 raise UsageError(f"wording: {name}: unknown place {{{min(found - places)}}}; there are {known}")
         if len(set(self.choices)) != 2:
             raise UsageError(f"wording: choices: two different texts are needed, not {list(self.choices)}")
-        for place in ("a", "b"):
-            if f"{{{place}}}" not in self.judge_question:
-                raise UsageError(f"wording: judge_question: the place {{{place}}} is missing")
+        for name in ("judge_question", "judge_reasoning"):
+            for place in ("a", "b"):
+                if f"{{{place}}}" not in getattr(self, name):
+                    raise UsageError(f"wording: {name}: the place {{{place}}} is missing")
 
     def critique(self, principle: Principle) -> str:
         """The user's turn that asks for a critique."""
@@ -104,14 +121,27 @@ class PromptWording:
     def conversation(self, conversation: Conversation) -> str:
         """A conversation as a judge is shown it."""
         return self.turn_separator.join(
-            _fill(self.turn, speaker=turn.role.speaker, role=turn.role.value, text=turn.content)
+            _fill(
+                self.turn,
+                speaker=turn.role.speaker,
+                role=turn.role.value,
+                name=_NAMES[turn.role],
+                text=_inset(turn.content),
+            )
             for turn in conversation.turns
         )
 
     def question(self, conversation: Conversation, principle: Principle, a: str, b: str) -> str:
         """A multiple-choice judge's question."""
+        return self._compare(self.judge_question, conversation, principle, a, b)
+
+    def reasoning_question(self, conversation: Conversation, principle: Principle, a: str, b: str) -> str:
+        """A chain-of-thought judge's first question."""
+        return self._compare(self.judge_reasoning, conversation, principle, a, b)
+
+    def _compare(self, text: str, conversation: Conversation, principle: Principle, a: str, b: str) -> str:
         return _fill(
-            self.judge_question,
+            text,
             conversation=self.conversation(conversation),
             principle=principle.judge_request or "",
             a=_inset(a),
@@ -169,5 +199,15 @@ def _fill(template: str, **values: str) -> str:
 
 
 def _inset(text: str) -> str:
-    """A candidate whose further lines are indented: a line "(B) ..." of its own cannot pass for the next option."""
-    return "\n    ".join(text.strip().splitlines())
+    """A text whose further lines are indented: its own line "(B) ..." or "Assistant: ..." cannot pass for ours."""
+    return "\n    ".join(without_markup(text).strip().splitlines())
+
+
+def without_markup(text: str) -> str:
+    """A text with a space in whatever a judge's server might take for its template's tokens, wherever it stands.
+
+    The judge's chat template is its server's own business, and many servers understand such tokens within a message.
+    """
+    while _MARKUP.search(text):
+        text = _MARKUP.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    return text

@@ -27,15 +27,14 @@ from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import read_records, write_records
 from nemo_aligner_cai.data.length import drop_long
-from nemo_aligner_cai.data.records import Comparison, PromptOnly, Record
+from nemo_aligner_cai.data.records import PromptOnly, Record
 from nemo_aligner_cai.data.split import assign_splits, parse_splits, record_prompt_id, split_items
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, Row, read_jsonl, write_jsonl
-from nemo_aligner_cai.generate.comparisons import prompt_of_row
+from nemo_aligner_cai.files import Balance, read_jsonl, write_jsonl
+from nemo_aligner_cai.generate.comparisons import DATASET, comparisons_of_row
 from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
 
-DATASET = "rl_cai_samples"  # the origin that AI preferences carry through every file
 Balances = dict[str, dict[str, Any]]
 
 
@@ -159,7 +158,7 @@ def preference_files(
     asked = [PromptOnly(prompt.conversation, DATASET) for prompt in read_prompts(prompts, balance=read, turns="all")]
     shares = parse_splits({"train": str(round(1 - test_share, 6)), "test": str(test_share)})
     assigned = assign_splits((record_prompt_id(record) for record in asked), shares, seed=seed)
-    preferred = [pair for _, row in read_jsonl(comparisons) for pair in _comparisons_of(row)]
+    preferred = [pair for _, row in read_jsonl(comparisons) for pair in comparisons_of_row(row)]
     limits = {"rm-comparisons": rm_seq_length, "ppo-prompts": ppo_seq_length}
     balances = {prompts.name: read}
     for split in shares:
@@ -178,9 +177,3 @@ def preference_files(
             name = "rm" if kind == "rm-comparisons" else "ppo"
             blend_files(parts, folder / f"{name}_{split}.jsonl", seed=seed, format_name=kind, overwrite=True)
     return _checked(balances)
-
-
-def _comparisons_of(row: Row) -> Iterator[Comparison]:
-    prompt = prompt_of_row(row)
-    for pair in row["pairs"]:
-        yield Comparison(prompt, pair["chosen"], pair["rejected"], DATASET)

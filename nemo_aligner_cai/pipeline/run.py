@@ -30,7 +30,8 @@ from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, require_file, write_json
 from nemo_aligner_cai.generate.comparisons import generate_comparisons
-from nemo_aligner_cai.generate.judge import MultipleChoice
+from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.revisions import generate_revisions
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.generate.wording import load_wording
@@ -245,7 +246,7 @@ class Pipeline:
     def _rl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The SL-CAI model gives candidates, the helpful-only model judges them by the constitution."""
         config, balance = self.config.rl_cai, Balance()
-        judge = MultipleChoice(
+        settings = JudgeSettings(
             self.constitution, self.wording, seed=self.config.seed, pairs="all", margin=config.margin
         )
         with (
@@ -257,7 +258,7 @@ class Pipeline:
                     read_prompts(self._file(DATA, "rl_prompts.jsonl"), balance=balance, turns="all"),
                     policy,
                     judge_model,
-                    judge,
+                    multiple_choice(settings),
                     sampling=_sampling(config.decoding),
                     temperatures=[config.decoding.temperature] * config.num_responses,
                     out_path=folder / "comparisons.jsonl",

@@ -23,7 +23,8 @@ import pytest
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.generate.comparisons import generate_comparisons
-from nemo_aligner_cai.generate.judge import MultipleChoice
+from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.generate.wording import PromptWording
 from nemo_aligner_cai.models import (
@@ -141,7 +142,7 @@ def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_pa
     prompts = [Prompt.of(question(verb, noun)) for verb in world.VERBS for noun in world.NOUNS[:3]]
     constitution = Constitution((Principle("p", "", "", "can you find the table ?"),), "one")
     wording = PromptWording(judge_question="{principle} {a} ? {b}", choices=CHOICES)
-    judge = MultipleChoice(constitution, wording, seed=3, both_orders=False)
+    judge = multiple_choice(JudgeSettings(constitution, wording, seed=3, pairs="one", both_orders=False))
 
     def run(folder: Path, *, resume: bool) -> bytes:
         async def generate() -> None:

@@ -26,10 +26,11 @@ from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.generate import judge as j
 from nemo_aligner_cai.generate.comparisons import generate_comparisons, near_identical
-from nemo_aligner_cai.generate.judge import MultipleChoice
+from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
+from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.generate.wording import PromptWording
 from nemo_aligner_cai.models import (
     Completion,
     ModelClient,
@@ -66,7 +67,7 @@ def generate(
 ) -> Summary:
     kwargs = {
         "prompts": PROMPTS,
-        "judge": MultipleChoice(RULES, PromptWording(), seed=5, pairs="best-worst"),
+        "judge": multiple_choice(JudgeSettings(RULES, seed=5)),
         "sampling": Sampling(max_tokens=64, top_k=50),
         "temperatures": UPSTREAM,
         "out_path": folder / "raw.jsonl",
@@ -76,9 +77,11 @@ def generate(
 
     async def run() -> Summary:
         try:
-            return await generate_comparisons(policy=policy, judge_model=judge_model or policy, **kwargs)
+            summary = await generate_comparisons(policy=policy, judge_model=judge_model or policy, **kwargs)
         finally:
             await policy.close()
+        summary.check(kwargs["options"].max_dropped)
+        return summary
 
     return asyncio.run(run())
 
@@ -103,7 +106,7 @@ def test_candidates_are_drawn_at_their_temperatures_and_the_judge_chooses(tmp_pa
         assert pair["probability"] == pytest.approx(0.9) and pair["principle"] in {"p0", "p1", "p2", "p3"}
         assert {c["key"] for c in row["candidates"]} <= {f"response_t={t}" for t in UPSTREAM}
     assert summary.facts[j.JUDGED] == 180 and summary.facts[j.KEPT] == 30
-    assert summary.rate(j.FLIPS, j.BOTH_ORDERS) == 0.0
+    assert j.position_rates(summary.facts) == {"position_flip_rate": 0.0, "first_position_rate": 0.5}
 
 
 def test_no_position_belongs_to_a_temperature(tmp_path: Path) -> None:
@@ -197,9 +200,12 @@ def test_a_biased_judge_gives_no_pairs_and_the_summary_says_so(tmp_path: Path) -
             return Completion("", "choices", choice_logprobs={"(A)": -0.01, "(B)": -5.0})
         return play(request)
 
-    with pytest.raises(CaiError, match="30 the judge's two orders disagree"):
+    with pytest.raises(CaiError, match="30 a tie: the judge's two orders disagree"):
         generate(tmp_path, ScriptedClient(reply))
-    assert rows(tmp_path / "raw.jsonl") == [] and len(rows(tmp_path / "raw.left_out.jsonl")) == 30
+    raw = rows(tmp_path / "raw.jsonl")
+    assert len(rows(tmp_path / "raw.left_out.jsonl")) == len(raw) == 30
+    assert all(row["pairs"] == [] and len(row["candidates"]) == 4 for row in raw), "what it said is kept"
+    assert all(v["better"] == v["shown"][0] for row in raw for v in row["verdicts"])
 
 
 def test_a_judge_without_verdicts_is_a_fault(tmp_path: Path) -> None:
@@ -208,6 +214,53 @@ def test_a_judge_without_verdicts_is_a_fault(tmp_path: Path) -> None:
 
     with pytest.raises(CaiError, match="no verdict in the judge's answer"):
         generate(tmp_path, ScriptedClient(reply))
+
+
+def test_a_judge_without_log_probabilities_is_asked_for_votes_and_resumed_to_the_same_bytes(tmp_path: Path) -> None:
+    def reply(request: Request) -> Completion:
+        if "(A)" not in request.conversation.messages[-1].content:
+            return play(request)
+        if request.choices:
+            return Completion("(A)", "stop")
+        sure = letter(request.conversation.messages[-1].content, p=0.8).choice_logprobs
+        assert sure is not None and request.sampling.temperature == 1.0
+        drawn = random.Random(request.sampling.seed).random()
+        return Completion("(A)" if drawn < math.exp(sure["(A)"]) else "(B)", "stop")
+
+    summary = generate(tmp_path, ScriptedClient(reply))
+    assert summary.facts[j.VOTES] == 30 * 6 * 2 * 5 and summary.facts[j.FLIPS] > 0
+    raw = rows(tmp_path / "raw.jsonl")
+    shares = {verdict["probability"] for row in raw for verdict in row["verdicts"]}
+    assert shares == {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}, "five votes each, with seeds of their own"
+    journal, written = (tmp_path / "raw.journal.jsonl").read_bytes(), (tmp_path / "raw.jsonl").read_bytes()
+    for share in (0.3, 0.7, 1.0):
+        (tmp_path / "raw.journal.jsonl").write_bytes(journal[: int(len(journal) * share)])
+        resumed = generate(tmp_path, ScriptedClient(reply), resume=True)
+        assert (tmp_path / "raw.jsonl").read_bytes() == written
+    assert resumed.calls == 0, "the second round is found in the journal like the first"
+
+
+@pytest.mark.parametrize("make", [ScriptedClient, ScriptedBatchClient])
+def test_rounds_of_reasoning_and_tournaments_are_steps_of_the_engine(
+    make: Callable[..., ScriptedClient], tmp_path: Path
+) -> None:
+    def reply(request: Request) -> Completion:
+        messages = request.conversation.messages
+        if request.choices:
+            return letter(messages[0].content)
+        return Completion("Let me see.", "stop") if "(A)" in messages[0].content else play(request)
+
+    judge = chain_of_thought(JudgeSettings(RULES, seed=5, pairs="tournament"))
+    summary = generate(tmp_path, make(reply), judge=judge)
+    assert summary.facts[j.JUDGED] == summary.facts[j.KEPT] == 30 * 3
+    row = rows(tmp_path / "raw.jsonl")[0]
+    assert {pair["probability"] for pair in row["pairs"]} == {0.6}
+    assert {pair["explanation"] for pair in row["pairs"]} == {"Let me see."}
+    steps = {json.loads(line).get("step") for line in (tmp_path / "raw.journal.jsonl").read_text().splitlines()}
+    assert steps >= {"sample", "judge", "judge 2", "judge 4", "judge 5"} and "judge 3" not in steps
+    before = (tmp_path / "raw.jsonl").read_bytes()
+    again = generate(tmp_path, make(reply), judge=judge, resume=True)
+    assert again.calls == 0 and (tmp_path / "raw.jsonl").read_bytes() == before
 
 
 def test_greedy_candidates_and_a_single_one_are_refused(tmp_path: Path) -> None:

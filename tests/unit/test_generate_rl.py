@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.commands.generate_rl import build_parser, main
-from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation
 from nemo_aligner_cai.data.formats import comparison_rows, prompt_row, validate_file
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
@@ -114,7 +114,8 @@ def test_a_whole_run_with_upstreams_judge(flags: list[str], tmp_path: Path) -> N
         assert sum(len(body["sentences"]) for body in sampled) == 80
         asked = judge_server.bodies[1:]
         assert len(asked) == 40, "both orders of 20 prompts, after one probe"
-        assert "less use to someone who means to injure" in asked[0]["messages"][0]["content"]
+        system = asked[0]["messages"][0]["content"]
+        assert all(principle.judge_request in system for principle in load_constitution(packaged()).for_judging)
         assert asked[0]["temperature"] == 0.0 and asked[0]["max_tokens"] == 1024
     out = tmp_path / "out"
     preferences = json.loads((out / "cai_preference_dataset.json").read_text(encoding="utf-8"))
@@ -273,7 +274,7 @@ def test_multiple_choice_on_nemos_own_server(
 ) -> None:
     def first_letter(prompt: str) -> float:
         numbers = [int(line.split("number ")[1].split()[0]) for line in prompt.splitlines() if "number" in line]
-        return 0.9 if numbers[0] > numbers[1] else 0.1
+        return 0.9 if numbers and numbers[0] > numbers[1] else 0.1
 
     with FakeNemo(policy, first_letter=first_letter) as server:
         more = ["--judge", "multiple-choice", "--judge-port", str(server.port), "--judge-host", "127.0.0.1"]
@@ -282,7 +283,7 @@ def test_multiple_choice_on_nemos_own_server(
         assert {b["temperature"] for b in server.bodies if not b.get("compute_logprob") and "random_seed" in b} == {
             0.7
         }
-    assert "position flips: 0.0%; verdicts for the first position: 50.0%" in capsys.readouterr().out
+    assert "position bias: flips 0.0%; first position 50.0%" in capsys.readouterr().out
     raw = rows(tmp_path / "out" / "cai_comparisons.jsonl")
     assert all(row["pairs"][0]["probability"] == pytest.approx(0.9) for row in raw) and len(raw) == 20
 
@@ -314,5 +315,5 @@ def test_dry_run_and_preview_ask_nobody_and_keep_nothing(
     assert main([*flags, "--dry-run", "--judge", "multiple-choice"]) == 0
     assert main([*flags, "--preview", "1"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("call") >= 6 and "bad thing 0 中文" in shown
+    assert "call 4 of 6" in shown and "call 6 of 6" in shown and "bad thing 0 中文" in shown
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,240 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The flags that describe a judge and its server, and what is made of them."""
+
+import argparse
+import json
+import logging
+import re
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from nemo_aligner_cai import components
+from nemo_aligner_cai.commands import generate_flags as flags
+from nemo_aligner_cai.commands.process_list import hide_argument
+from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import read_text, require_file
+from nemo_aligner_cai.generate.judge import Case, Judge
+from nemo_aligner_cai.generate.judges.ensemble import BALLOTS
+from nemo_aligner_cai.generate.judges.few_shots import FewShots, read_judge_shots
+from nemo_aligner_cai.generate.judges.pairs import PAIRS
+from nemo_aligner_cai.generate.judges.prompts import with_judge_prompt
+from nemo_aligner_cai.generate.judges.settings import JudgeSettings
+from nemo_aligner_cai.generate.wording import load_wording
+from nemo_aligner_cai.models import (
+    CallFailed,
+    Completion,
+    ModelClient,
+    NemoServerClient,
+    OpenAIClient,
+    Patience,
+    Request,
+    ScriptedClient,
+    ServerRefused,
+    key_from_environment,
+)
+
+_log = logging.getLogger(__name__)
+_YAML_OR_JSON = (".yaml", ".yml", ".json")
+_HOSTED = "api.nvidia.com"
+_HOSTED_REQUESTS_PER_MINUTE = 40.0
+"""What NVIDIA's hosted API grants a key, unless it is told to grant more."""
+_SCRIPTED = re.compile(r"scripted reply \(([0-9a-f]{12})\)")
+_PROBE = Patience(timeout=60.0, attempts=2, outage=10.0)
+"""A judge that does not answer at all is found within seconds, before anything is generated."""
+_EXAMPLE = Case("probe", Conversation.of_user("Hello"), ("Hello.", "Good day."))
+
+
+def add_server_flags(parser: argparse.ArgumentParser) -> None:
+    """Upstream's flags for the judge's server, and ours."""
+    group = parser.add_argument_group("NGC", "the judge: a hosted model, or any OpenAI-compatible server")
+    group.add_argument("--ngc-api-key", help="visible to other users of the machine; better set NGC_API_KEY")
+    group.add_argument("--judge-api-key-env", metavar="NAME", help="default: NGC_API_KEY, then NVIDIA_API_KEY")
+    group.add_argument(
+        "--ngc-url", "--judge-url", default="https://integrate.api.nvidia.com/v1/chat/completions", metavar="URL"
+    )
+    group.add_argument("--ngc-model", "--judge-model", default="mistralai/mixtral-8x7b-instruct-v0.1", metavar="NAME")
+    group.add_argument("--judge-concurrency", type=int, default=32, help="judge requests in flight (default: 32)")
+    group.add_argument(
+        "--judge-requests-per-minute",
+        type=float,
+        metavar="N",
+        help=f"the judge's quota (default: {_HOSTED_REQUESTS_PER_MINUTE:g} for NVIDIA's hosted API, else none)",
+    )
+    group.add_argument(
+        "--judge-tokens-per-minute", type=float, metavar="N", help="likewise, read and written together"
+    )
+    group.add_argument("--judge-port", type=int, help="the judge is a NeMo text-generation server on this port")
+    group.add_argument("--judge-host", default="localhost", help="with --judge-port (default: localhost)")
+
+
+def add_strategy_flags(parser: argparse.ArgumentParser) -> None:
+    """How the judge is asked."""
+    group = parser.add_argument_group("judging")
+    group.add_argument(
+        "--sys-prompt-constitution-file-path",
+        default=str(packaged()),
+        help="a constitution (.yaml or .json), or a text file that is the judge's system prompt (default: packaged)",
+    )
+    group.add_argument(
+        "--judge", default="best-worst", metavar="STRATEGY", help=f"{', '.join(components.OURS['judges'])}, or another"
+    )
+    group.add_argument(
+        "--judge-prompt",
+        metavar="NAME",
+        help="how it is asked: plain, paper, or another; default: by the constitution",
+    )
+    group.add_argument(
+        "--both-orders",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="ask twice with the candidates in reverse order, and keep what both agree on",
+    )
+    group.add_argument("--pairs", choices=PAIRS, default="best-worst", help="which candidates a pair judge compares")
+    group.add_argument("--margin", type=float, default=0.0, help="least |2p - 1| of a kept pair (default: 0)")
+    group.add_argument(
+        "--judge-logprobs",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="--no-judge-logprobs asks for votes at once, on a server that has no log-probabilities",
+    )
+    group.add_argument("--judge-votes", type=int, default=5, metavar="V", help="in place of log-probabilities")
+    group.add_argument(
+        "--judge-structured",
+        action="store_true",
+        help="hold answers to a JSON schema (response_format). Off by default: servers differ, and some ignore it",
+    )
+    group.add_argument("--judge-few-shot-path", metavar="FILE", help="examples for the judge (default: none)")
+    group.add_argument("--judge-max-tokens", type=int, default=1024, help="of a reasoning or an explanation")
+    group.add_argument(
+        "--judge-clamp",
+        type=float,
+        nargs=2,
+        default=(0.4, 0.6),
+        metavar=("LOW", "HIGH"),
+        help="chain-of-thought: the interval for its probabilities (default: 0.4 0.6)",
+    )
+    group.add_argument("--ensemble", type=int, default=4, metavar="K", help="ensemble: principles for each pair")
+    group.add_argument("--ensemble-of", choices=list(BALLOTS), default="multiple-choice", help="ensemble: asked how")
+
+
+def judge_of(args: argparse.Namespace) -> Judge:
+    """The judge that the flags describe; raises UsageError where they do not fit together."""
+    path = require_file(args.sys_prompt_constitution_file_path)
+    wording = load_wording(path)
+    if args.judge_prompt is not None:
+        prompt = components.load("judge_prompts", args.judge_prompt)
+        wording = with_judge_prompt(wording, prompt, args.judge_prompt)
+    has_principles = path.suffix in _YAML_OR_JSON
+    settings = JudgeSettings(
+        load_constitution(path) if has_principles else None,
+        wording,
+        seed=args.seed,
+        system=None if has_principles else read_text(path),
+        pairs=args.pairs,
+        both_orders=args.both_orders,
+        margin=args.margin,
+        logprobs=args.judge_logprobs,
+        votes=args.judge_votes,
+        structured=args.judge_structured,
+        shots=read_judge_shots(args.judge_few_shot_path) if args.judge_few_shot_path else FewShots(),
+        clamp=(args.judge_clamp[0], args.judge_clamp[1]),
+        max_tokens=args.judge_max_tokens,
+        ensemble=args.ensemble,
+        ensemble_of=args.ensemble_of,
+    )
+    return components.load("judges", args.judge)(settings)
+
+
+def judge_key(args: argparse.Namespace) -> str | None:
+    """The judge's API key; None where its server needs none. Raises UsageError where it is missing."""
+    if args.dry_run or args.judge_port:
+        return None
+    if args.ngc_api_key:
+        hidden = hide_argument(args.ngc_api_key)
+        _log.warning(
+            "--ngc-api-key stands in shell histories%s; set NGC_API_KEY instead",
+            ", and stood in process lists until now" if hidden else " and in process lists",
+        )
+        return str(args.ngc_api_key)
+    if args.judge_api_key_env:
+        return flags.named_key(args.judge_api_key_env)
+    key = key_from_environment("NGC_API_KEY", "NVIDIA_API_KEY")
+    if key is None and _is_hosted(args.ngc_url):
+        raise UsageError(
+            "the judge needs an API key: set NGC_API_KEY or NVIDIA_API_KEY, or name a variable with "
+            "--judge-api-key-env"
+        )
+    return key
+
+
+def judge_client(args: argparse.Namespace, key: str | None, patience: Patience) -> ModelClient:
+    """The client of the judge model."""
+    if args.dry_run:
+        return ScriptedClient(_dry_judge, name="judge", remember=False)
+    if args.judge_port:
+        if args.judge_structured:
+            raise UsageError("--judge-structured: NeMo's server, which --judge-port names, cannot do that")
+        return NemoServerClient(args.judge_host, args.judge_port, model="judge", patience=patience)
+    quota = flags.positive_or_none("--judge-requests-per-minute", args.judge_requests_per_minute)
+    return OpenAIClient(
+        args.ngc_url,
+        args.ngc_model,
+        key=key,
+        concurrency=args.judge_concurrency,
+        requests_per_minute=quota or (_HOSTED_REQUESTS_PER_MINUTE if _is_hosted(args.ngc_url) else None),
+        tokens_per_minute=flags.positive_or_none("--judge-tokens-per-minute", args.judge_tokens_per_minute),
+        patience=patience,
+    )
+
+
+def _is_hosted(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == _HOSTED or host.endswith(f".{_HOSTED}")
+
+
+def _dry_judge(request: Request) -> Completion:
+    """Prefers the scripted candidate with the higher number, in whatever order it is shown them."""
+    numbers = _SCRIPTED.findall(request.conversation.messages[-1].content)
+    if request.choices:
+        scores = dict(zip(request.choices, (0.0, -3.0) if numbers[:1] > numbers[1:] else (-3.0, 0.0), strict=True))
+        return Completion("", "choices", choice_logprobs=scores)
+    if not numbers:
+        return Completion("Hello.", "stop")
+    best, worst = numbers.index(max(numbers)) + 1, numbers.index(min(numbers)) + 1
+    return Completion(json.dumps({"chosen": best, "rejected": worst}), "stop")
+
+
+async def probe_judge(args: argparse.Namespace, key: str | None, judge: Judge) -> None:
+    """Ask the judge's first question about two greetings: a bad key or name is found before anything is paid for.
+
+    So is a server that refuses log-probabilities or JSON schemas.
+
+    Raises:
+        ServerRefused: it does not answer as it must.
+    """
+    client = judge_client(args, key, _PROBE)
+    request = judge.questions(_EXAMPLE)[0].request
+    try:
+        await client.complete(replace(request, sampling=replace(request.sampling, max_tokens=1)))
+    except CallFailed as failure:
+        mend = ""
+        if failure.reason.startswith("HTTP 4") and (request.choices or request.schema):
+            flag = "--no-judge-logprobs" if request.choices else "no --judge-structured"
+            mend = f"; if it cannot do what it was asked, give {flag}"
+        raise ServerRefused(f"the judge does not answer: {failure}{mend}") from None
+    finally:
+        await client.close()

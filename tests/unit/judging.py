@@ -1,0 +1,47 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What tests of judges have in common: a constitution, a case, and judge models that are functions."""
+
+import math
+from collections.abc import Callable
+
+from nemo_aligner_cai.constitution import Constitution, Principle
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.generate.judge import Answered, Case, Judge, Judgement
+from nemo_aligner_cai.models import Completion, Request
+
+PRINCIPLES = Constitution(tuple(Principle(f"p{n}", "", "", f"Which is better by rule {n}?") for n in range(4)), "four")
+CASE = Case("id1", Conversation.of_user("a question"), ("good answer", "bad answer", "middling answer"))
+_WORTH = {"good": 3, "midd": 2, "bad ": 1}
+
+
+def scored(p_first: float) -> Completion:
+    """The judge's probability for "(A)", together with some mass for other answers."""
+    scores = {"(A)": math.log(p_first * 0.8), "(B)": math.log((1 - p_first) * 0.8)}
+    return Completion("", "choices", choice_logprobs=scores)
+
+
+def by_worth(request: Request, *, p: float = 0.9) -> Completion:
+    """A judge that reads which option is the better one."""
+    text = request.conversation.messages[-1].content
+    a, b = text.index("(A) "), text.index("(B) ")
+    return scored(p if _WORTH[text[a + 4 : a + 8]] > _WORTH[text[b + 4 : b + 8]] else 1 - p)
+
+
+def decide(judge: Judge, answer: Callable[[Request], Completion], case: Case = CASE) -> Judgement:
+    """Put all rounds of a judge's questions to a function."""
+    rounds: list[list[Answered]] = []
+    for _ in range(judge.rounds(len(case.candidates))):
+        rounds.append([Answered(q, answer(q.request)) for q in judge.questions(case, rounds)])
+    return judge.decide(case, rounds)
