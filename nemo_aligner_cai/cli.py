@@ -36,10 +36,12 @@ COMMANDS = {
     "tiny": ("tiny", "build the tiny assistant's model, data and vocabulary"),
     "train": ("train", "start one of NeMo-Aligner's trainers: sft, reward-model, critic, ppo-actor"),
     "serve": ("serve", "serve a .nemo model with NeMo's text-generation server"),
+    "data": ("data", "make data with a generator or a processor: sl-cai, rl-cai, anthropic-hh, or another package's"),
     "validate": ("validate", "check a data file against the trainer that will read it"),
     "convert": ("convert", "turn a data file into another format"),
     "inspect": ("inspect_data", "show statistics and rendered rows of a data file"),
     "constitution": ("constitution", "check a constitution and preview its prompts"),
+    "components": ("components", "list judges, prompts, generators, processors and formats, and where they come from"),
     "journal": ("journal", "read the journal of a generation run"),
 }
 
