@@ -65,8 +65,9 @@ def show_plan(records: Iterable[R], steps: Sequence[Step[R]], *, seed: int, jour
     tally = asyncio.run(plan(records, steps, seed=seed, journal_path=journal_path))
     rows = [(step.name, tally.calls[step.name], tally.reused[step.name]) for step in steps]
     rows.append(("all", tally.calls.total(), tally.reused.total()))
-    title = f"{tally.records} prompts; what depends on a call that is to be made counts as to be made"
-    open_console().print(table_of(("step", "to be made", "in the journal"), rows, title=title))
+    console = open_console()
+    console.print(f"{tally.records} prompts; what depends on a call that is to be made counts as to be made")
+    console.print(table_of(("step", "to be made", "in the journal"), rows))
 
 
 def show_summary(title: str, summary: Summary, lines: Sequence[str]) -> None:

@@ -134,7 +134,7 @@ class Engine:
         size, blocks = self._extent(clients)
         source = iter(records)
         ahead: deque[asyncio.Task[list[Outcome[R]]]] = deque()
-        self.tally.started = time.monotonic()
+        self.tally.started, self.tally.steps = time.monotonic(), len(steps)
         showing = asyncio.ensure_future(self._show())
         try:
             while True:
@@ -182,6 +182,7 @@ class Engine:
             given = iter(await answers.to(step.client, [call for calls in asked.values() for call in calls]))
             for index, calls in asked.items():
                 outcomes[index] = _absorbed(step, outcomes[index].record, list(islice(given, len(calls))))
+            self.tally.passed += len(block)
         return outcomes
 
     def _calls(self, step: Step[R], record: R, priority: int) -> list[Call]:

@@ -46,7 +46,7 @@ class Prices:
 class Tally:
     """Counts of one run: records finished (of which left out); calls answered, reused from the journal, failed.
 
-    `calls` and `reused` count by step.
+    `calls` and `reused` count by step. `passed` counts the steps that records have passed, of `steps` each.
     """
 
     records: int = 0
@@ -54,6 +54,8 @@ class Tally:
     calls: Counter[str] = field(default_factory=Counter[str])
     reused: Counter[str] = field(default_factory=Counter[str])
     failed: int = 0
+    passed: int = 0
+    steps: int = 1
     started: float = field(default_factory=time.monotonic)
 
 
@@ -85,8 +87,8 @@ class Meter:
             parts.append(f"{written / seconds:.0f} tokens/s")
         if self.prices is not None:
             parts.append(f"cost {self.prices.cost(self._sum('prompt_tokens'), written):.2f}")
-        if self.total and tally.records:
-            rest = seconds / tally.records * (self.total - tally.records)
+        if self.total and tally.passed:
+            rest = seconds / tally.passed * (self.total * tally.steps - tally.passed)
             parts.append(f"{int(rest) // 60}:{int(rest) % 60:02d} left")
         return ", ".join(parts)
 

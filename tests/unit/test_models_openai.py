@@ -13,11 +13,12 @@
 # limitations under the License.
 import asyncio
 import math
+import time
 from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import (
     CallFailed,
@@ -29,7 +30,9 @@ from nemo_aligner_cai.models import (
     ServerRefused,
     key_from_environment,
 )
+from nemo_aligner_cai.models import quota as quota_module
 from nemo_aligner_cai.models.openai import chat_url, choice_logprobs
+from nemo_aligner_cai.models.quota import Quota
 from tests.unit.fake_servers import FakeOpenAI
 
 QUICK = Patience(timeout=0.5, attempts=3, outage=2.0, first_wait=0.01, longest_wait=0.05)
@@ -134,13 +137,47 @@ def test_a_dead_endpoint_is_left_alone_and_the_other_serves() -> None:
         assert len(server.bodies) == 20
 
 
+def test_an_endpoint_that_refuses_at_once_does_not_look_like_the_least_busy_one() -> None:
+    async def run(ports: list[int]) -> None:
+        client = OpenAIClient([f"http://127.0.0.1:{port}" for port in ports], "m", patience=QUICK, concurrency=4)
+        answers = await asyncio.gather(*(client.complete(ask(str(number))) for number in range(40)))
+        await client.close()
+        assert [answer.text for answer in answers] == ["hello"] * 40 and client.stats.retries <= 4
+
+    with FakeOpenAI() as ill, FakeOpenAI() as well:
+        ill.fault_of = lambda body: 503
+        asyncio.run(run([ill.port, well.port]))
+
+
+def test_a_chain_stays_with_the_endpoint_that_has_its_beginning_in_the_cache() -> None:
+    async def run(ports: list[int]) -> None:
+        client = OpenAIClient([f"http://127.0.0.1:{port}" for port in ports], "m", concurrency=32)
+        for number in range(20):
+            chain = Conversation.of_user(f"prompt {number}")
+            for _ in range(3):
+                await client.complete(Request(chain, Sampling()))
+                chain = chain.with_turn(Role.ASSISTANT, "a").with_turn(Role.USER, "u")
+        await client.close()
+
+    with FakeOpenAI() as one, FakeOpenAI() as other:
+        asyncio.run(run([one.port, other.port]))
+        asked = [{body["messages"][0]["content"] for body in server.bodies} for server in (one, other)]
+    assert asked[0].isdisjoint(asked[1]) and min(map(len, asked)) > 0
+
+
+@pytest.mark.parametrize(("empty", "text", "retries"), [(1, "hello", 1), (2, "hello", 2), (3, "", 2)])
+def test_an_empty_reply_is_asked_for_again_and_then_believed(empty: int, text: str, retries: int) -> None:
+    said = [" \n"] * empty
+    with FakeOpenAI(lambda body: said.pop() if said else "hello") as server:
+        assert complete(server, ask()).text.strip() == text
+        assert len(server.bodies) == 1 + retries
+
+
 def test_no_more_requests_are_on_their_way_than_asked_for() -> None:
     async def run(port: int) -> None:
         client = OpenAIClient(f"http://127.0.0.1:{port}", "m", concurrency=3)
         await asyncio.gather(*(client.complete(ask(str(number))) for number in range(30)))
         await client.close()
-
-    import time
 
     def slow(body: Any) -> str:
         time.sleep(0.005)
@@ -161,6 +198,24 @@ def test_a_quota_per_minute_is_kept() -> None:
 
     with FakeOpenAI() as server:
         assert asyncio.run(run(server.port)) >= 0.45
+
+
+def test_a_quota_of_tokens_counts_the_prompt_and_what_replies_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota_module, "_SECONDS", 0.5)
+
+    async def run() -> list[float]:
+        # 500 tokens may be spent at once, and 1,000 a second after that.
+        quota, started = Quota(tokens_per_minute=60_000), time.monotonic()
+        quota.wrote(90)
+        seconds: list[float] = []
+        for read in (410, 110, 1010):
+            await quota.take(b"x" * 3 * read)
+            seconds.append(time.monotonic() - started)
+        return seconds
+
+    seconds = asyncio.run(run())
+    assert seconds[1] >= 0.19, "110 read and 90 expected"
+    assert seconds[2] - seconds[1] >= 1.0, "more than can be spent at once is waited for in parts"
 
 
 @pytest.mark.parametrize(

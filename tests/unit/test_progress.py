@@ -1,0 +1,57 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import logging
+import re
+
+import pytest
+
+from nemo_aligner_cai.generate import progress
+from nemo_aligner_cai.generate.progress import LogProgress, Meter, Prices, Tally, show_progress
+from nemo_aligner_cai.models import ClientStats
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_says_calls_tokens_cost_and_the_time_that_is_left(clock: list[float]) -> None:
+    policy, judge = ClientStats(retries=2, in_flight=5, prompt_tokens=4000, completion_tokens=1000), ClientStats()
+    judge.in_flight, judge.completion_tokens = 3, 500
+    meter = Meter([policy, judge], total=100, prices=Prices(read=0.5, written=2.0))
+    tally = Tally(records=10, left_out=1, failed=1, passed=60, steps=3, started=90.0)
+    tally.calls.update(answer=20, critique=10)
+    tally.reused.update(answer=7)
+    line = meter.line(tally)
+    assert line == (
+        "1 left out, 30 calls, 7 reused, 1 failed, 2 retries, 8 in flight, 3.0 calls/s, 150 tokens/s, cost 0.01, "
+        "0:40 left"
+    )
+    clock[0] = 110.0
+    assert meter.line(tally).endswith("1:20 left"), "240 steps of 300 are left, 60 took 20 seconds"
+
+
+def test_off_a_terminal_a_line_comes_every_few_seconds(
+    clock: list[float], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    shown = show_progress("SL-CAI", Meter([], total=30))
+    assert isinstance(shown, LogProgress)
+    for second in range(25):
+        clock[0] = 100.0 + second
+        shown.update(Tally(records=second, started=100.0))
+    lines = [record.getMessage() for record in caplog.records]
+    assert [re.match(r"SL-CAI: (\d+) of 30 records, ", line)[1] for line in lines] == ["10", "20"]  # type: ignore[index]
