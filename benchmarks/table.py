@@ -41,7 +41,7 @@ class Figure:
 
 def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) -> int:
     """Print the table; returns the exit code, 1 where a bar is missed."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for column in ("figure", "measured", "bar", ""):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for figure in figures:
@@ -50,7 +50,7 @@ def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) ->
     # Off a terminal rich assumes 80 columns and breaks figures apart.
     console = Console()
     console = console if console.is_terminal else Console(width=119)
-    console.print(table, *_conditions(notes), sep="\n", highlight=False)
+    console.print(f"[bold]{title}[/]", table, *_conditions(notes), sep="\n", highlight=False)
     return int(any(not figure.holds for figure in figures))
 
 
