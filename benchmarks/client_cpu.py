@@ -91,7 +91,7 @@ def floor(url: str, rows: int, concurrency: int) -> Cost:
 
 def measure(url: str, rows: int, concurrency: int, first: int) -> Cost:
     """One run of SL-CAI over new prompts."""
-    asked = list(prompts(first + rows))[first:]
+    asked = list(prompts(rows, first=first))
     client = OpenAIClient(url, "standin", concurrency=concurrency)
     with tempfile.TemporaryDirectory() as folder:
         started, cpu = time.perf_counter(), _cpu()

@@ -27,7 +27,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Job:
 
     def records(self) -> list[Revised]:
         """The prompts' records, which nothing has been done with."""
-        return list(fresh_records(prompts(self.first + self.rows)))[self.first :]
+        return list(fresh_records(prompts(self.rows, first=self.first)))
 
 
 Driver = Callable[[str, Job], Coroutine[Any, Any, None]]
@@ -153,21 +153,24 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=64, help="of the server, and requests in flight (default: 64)")
     parser.add_argument("--repeats", type=int, default=2, help="rounds, each with other prompts (default: 2)")
     parser.add_argument("--time-scale", type=float, default=0.25, help="of a decode step of 20 ms (default: 0.25)")
+    parser.add_argument("--cache-tokens", type=int, default=1_000_000, help="of the prefix cache (default: 1000000)")
     args = parser.parse_args()
+    names = ("slots", "time_scale", "cache_tokens")
+    options = [part for name in names for part in (f"--{name.replace('_', '-')}", str(getattr(args, name)))]
     tallies = {"ours": Tally(), "closed loop": Tally()}
     for number in range(args.repeats):
         job = Job(number * args.rows, args.rows, args.slots)
         for name, driver in (("ours", ours), ("closed loop", closed_loop)):
-            tallies[name] = _run(tallies[name], driver, job, args.time_scale)
+            tallies[name] = _run(tallies[name], driver, job, options)
     if len({(tally.prompt_tokens, tally.written_tokens) for tally in tallies.values()}) != 1:
         raise RuntimeError(f"the drivers did not send the same requests: {tallies}")
     few = Job(0, args.rows // _FEWER, args.slots)
-    tallies["barriers"] = _run(Tally(), barriers, few, args.time_scale)
+    tallies["barriers"] = _run(Tally(), barriers, few, options)
     return show("Slots of a continuously batching server", _figures(tallies, args.slots), notes=_notes(args))
 
 
-def _run(tally: Tally, driver: Driver, job: Job, time_scale: float) -> Tally:
-    with standin("--slots", str(job.slots), "--time-scale", str(time_scale)) as server:
+def _run(tally: Tally, driver: Driver, job: Job, options: Sequence[str]) -> Tally:
+    with standin(*options) as server:
         asyncio.run(driver(server.url, job))
         stats = server.stats()
     if stats["repeated"]:
@@ -191,6 +194,7 @@ def _notes(args: argparse.Namespace) -> list[str]:
     return [
         f"{args.repeats} x {args.rows} prompts x 3 calls (barriers: {args.rows // _FEWER}), {args.slots} slots",
         f"decode step {20 * args.time_scale:g} ms, replies log-normal: median 120 tokens, sigma 0.8, at most 1024",
+        f"prefix cache of {args.cache_tokens:,} tokens",
     ]
 
 

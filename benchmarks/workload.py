@@ -55,9 +55,9 @@ def prompt_text(number: int) -> str:
     return f"Question {number}: " + " ".join(random.Random(number).choices(_WORDS, k=16)) + "?"
 
 
-def prompts(count: int) -> Iterable[Prompt]:
-    """Different prompts, made as they are asked for."""
-    return (Prompt.of(Conversation.of_user(prompt_text(number))) for number in range(count))
+def prompts(count: int, *, first: int = 0) -> Iterable[Prompt]:
+    """So many different prompts, made as they are asked for; `first` moves on to others."""
+    return (Prompt.of(Conversation.of_user(prompt_text(number))) for number in range(first, first + count))
 
 
 def few_shots(messages: int | None = None) -> tuple[Conversation, ...]:

@@ -141,6 +141,7 @@ class StandIn:
             body = orjson.loads(content)
             digest = content_digest(body)
             prompt = _rendered(body["messages"])
+            reply = reply_to(body, digest, self._lengths)
             if body.get("stream") or body.get("n", 1) != 1:
                 raise ValueError("neither streams nor several choices are answered here")
         except (KeyError, TypeError, ValueError) as error:
@@ -160,18 +161,17 @@ class StandIn:
         elif fault == "reset":
             connection.reset()
         elif fault != "hang":
-            self._generate(connection, body, digest, prompt, fault)
+            self._generate(connection, prompt, reply, _answer(body, digest, prompt, reply), fault)
 
     def _generate(
-        self, connection: Connection, body: dict[str, Any], digest: bytes, prompt: str, fault: str | None
+        self, connection: Connection, prompt: str, reply: Reply, answer: dict[str, Any], fault: str | None
     ) -> None:
-        reply = reply_to(body, digest, self._lengths)
-
         def done(cached: int) -> None:
             self._jobs.pop(connection, None)
             self._answered += 1
             self._last = asyncio.get_running_loop().time()
-            _send(connection, _answer(body, digest, job, reply, cached), fault)
+            answer["usage"]["prompt_tokens_details"] = {"cached_tokens": cached}
+            _send(connection, answer, fault)
 
         job = Job(prompt.encode(), (prompt + reply.text).encode(), reply.tokens, done)
         self._jobs[connection] = job
@@ -198,8 +198,8 @@ def _rendered(messages: list[dict[str, Any]]) -> str:
     return "".join(f"<{one['role']}>{one['content']}" for one in messages) + "<assistant>"
 
 
-def _answer(body: dict[str, Any], digest: bytes, job: Job, reply: Reply, cached: int) -> dict[str, Any]:
-    read = -(-len(job.prompt) // BYTES_PER_TOKEN)
+def _answer(body: dict[str, Any], digest: bytes, prompt: str, reply: Reply) -> dict[str, Any]:
+    read = -(-len(prompt.encode()) // BYTES_PER_TOKEN)
     return {
         "id": f"chatcmpl-{digest.hex()}",
         "object": "chat.completion",
@@ -217,7 +217,6 @@ def _answer(body: dict[str, Any], digest: bytes, job: Job, reply: Reply, cached:
             "prompt_tokens": read,
             "completion_tokens": reply.tokens,
             "total_tokens": read + reply.tokens,
-            "prompt_tokens_details": {"cached_tokens": cached},
         },
     }
 

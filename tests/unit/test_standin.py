@@ -309,13 +309,14 @@ def test_the_counts_tell_steps_repetitions_and_the_cache_apart() -> None:
 def test_what_is_no_chat_request_is_refused() -> None:
     async def ask(server: StandIn, session: aiohttp.ClientSession, url: str) -> list[int]:
         statuses: list[int] = []
-        for body in (b"{", b"[]", b'{"model": "m"}', b'{"messages": [], "stream": true}'):
+        no_schema = chat(response_format={"type": "json_schema"})
+        for body in (b"{", b"[]", b'{"model": "m"}', json.dumps(chat(stream=True)), json.dumps(no_schema)):
             async with session.post(url, data=body) as response:
                 statuses.append(response.status)
         async with session.get(url) as response:
             return [*statuses, response.status]
 
-    assert served(ask, pace=AT_ONCE) == [400, 400, 400, 400, 404]
+    assert served(ask, pace=AT_ONCE) == [*[400] * 5, 404]
 
 
 @pytest.mark.parametrize(("how", "seen"), [("503", "503"), ("closed", "nobody")])
