@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from nemo_aligner_cai.generate.engine import LeaveOut, Step
-from nemo_aligner_cai.generate.judge import TIES, UNPARSED, Answered, Case, Judge, Judgement, Round
+from nemo_aligner_cai.generate.judge import TIES, UNPARSED, Answered, Case, Judge, Judgement, Question, Round
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request
 from nemo_aligner_cai.prompts import Prompt
 
@@ -39,13 +39,26 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Contest:
-    """A prompt on its way. `rounds` holds what the judge was asked so far, `counts` what is counted of it."""
+    """A prompt on its way.
+
+    Attributes:
+        prompt: the prompt.
+        candidates: its responses, in the order in which a judge first sees them.
+        rounds: what the judge was asked so far.
+        judgement: what came of it.
+        counts: what is counted of the prompt.
+        asked: a judge's questions of the round under way: they are needed once more when the answers come, and making
+            them is most of a round's work.
+    """
 
     prompt: Prompt
     candidates: tuple[Candidate, ...] = ()
     rounds: tuple[Round, ...] = ()
     judgement: Judgement | None = None
     counts: Counter[str] = field(default_factory=Counter[str])
+    asked: list[tuple[Judge, int, list[Question]]] = field(
+        default_factory=list[tuple[Judge, int, list[Question]]], repr=False, compare=False
+    )
 
     @property
     def id(self) -> str:
@@ -79,12 +92,20 @@ class Judging:
             for number, absorb in enumerate(absorbs, start=1)
         ]
 
+    def _questions(self, record: Contest) -> list[Question]:
+        number = len(record.rounds)
+        for judge, asked_in, questions in record.asked:
+            if judge is self.judge and asked_in == number:
+                return questions
+        questions = self.judge.questions(record.case, record.rounds)
+        record.asked[:] = [(self.judge, number, questions)]
+        return questions
+
     def _ask(self, record: Contest) -> list[Request]:
-        return [question.request for question in self.judge.questions(record.case, record.rounds)]
+        return [question.request for question in self._questions(record)]
 
     def _heard(self, record: Contest, completions: Sequence[Completion]) -> Contest:
-        questions = self.judge.questions(record.case, record.rounds)
-        answered = tuple(Answered(*pair) for pair in zip(questions, completions, strict=True))
+        answered = tuple(Answered(*pair) for pair in zip(self._questions(record), completions, strict=True))
         return replace(record, rounds=(*record.rounds, answered))
 
     def _judged(self, record: Contest, completions: Sequence[Completion]) -> Contest:

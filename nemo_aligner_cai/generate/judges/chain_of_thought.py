@@ -31,6 +31,7 @@ from nemo_aligner_cai.generate.judge import Verdict
 from nemo_aligner_cai.generate.judges.few_shots import FewShots
 from nemo_aligner_cai.generate.judges.multiple_choice import Choosing, with_probability
 from nemo_aligner_cai.generate.judges.pair_judge import PairJudge, Showing
+from nemo_aligner_cai.generate.judges.pairs import Pair
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.wording import PromptWording, without_markup
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
@@ -61,6 +62,8 @@ class ChainOfThoughtBallot:
 
     def requests(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> list[Request]:
         """See `Ballot`."""
+        if self.choosing.is_told(past):
+            return []
         before = self.shots.for_reasoning(showing.principle, self.wording)
         text = self.wording.reasoning_question(showing.conversation, showing.principle, *showing.texts)
         asked = Conversation((*before, *Conversation.of_user(text).messages))
@@ -70,10 +73,10 @@ class ChainOfThoughtBallot:
         conversation = asked.with_turn(Role.ASSISTANT, reasoning).with_turn(Role.USER, self.wording.choice_turn)
         return self.choosing.requests(conversation, past[1:], shared=len(before))
 
-    def verdict(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> Verdict:
+    def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
         """See `Ballot`."""
         reasoning = past[0][0]
-        verdict = self.choosing.verdict(showing, past[1:])
+        verdict = self.choosing.verdict(shown, principle, past[1:])
         if verdict.probability is not None:
             low, high = self.clamp
             verdict = with_probability(verdict, min(high, max(low, verdict.probability)))

@@ -29,6 +29,7 @@ from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.generate.judge import Verdict
 from nemo_aligner_cai.generate.judges.few_shots import FewShots
 from nemo_aligner_cai.generate.judges.pair_judge import PairJudge, Showing
+from nemo_aligner_cai.generate.judges.pairs import Pair
 from nemo_aligner_cai.generate.judges.parse import choice_schema, parse_choice
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.wording import PromptWording
@@ -64,22 +65,25 @@ class Choosing:
         """The most rounds that it takes."""
         return 1 + self.logprobs
 
+    @staticmethod
+    def is_told(past: Sequence[Sequence[Completion]]) -> bool:
+        """Whether nothing more is to be asked: the server gave log-probabilities."""
+        return any(completion.choice_logprobs is not None for completions in past for completion in completions)
+
     def requests(
         self, conversation: Conversation, past: Sequence[Sequence[Completion]], *, shared: int = 0
     ) -> list[Request]:
-        """What to ask after these rounds; `shared` as in `Request`."""
+        """What to ask after these rounds, if they are not enough; `shared` as in `Request`."""
         if self.logprobs and not past:
             greedy = Sampling(greedy=True, max_tokens=_BARE_TOKENS)
             return [Request(conversation, greedy, choices=self.choices, shared=shared)]
-        if any(completion.choice_logprobs is not None for completions in past for completion in completions):
-            return []
         sampling = Sampling(temperature=1.0, max_tokens=_OBJECT_TOKENS if self.structured else _BARE_TOKENS)
         schema = choice_schema(self.choices) if self.structured else None
         return [Request(conversation, sampling, shared=shared, schema=schema)] * self.votes
 
-    def verdict(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> Verdict:
+    def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
         """What the answers come to."""
-        nothing = Verdict(showing.shown, showing.principle.id, None, None)
+        nothing = Verdict(shown, principle, None, None)
         for completions in past[: self.logprobs]:
             for completion in completions:
                 if completion.choice_logprobs is not None:
@@ -108,14 +112,16 @@ class MultipleChoiceBallot:
 
     def requests(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> list[Request]:
         """See `Ballot`."""
+        if self.choosing.is_told(past):
+            return []
         before = self.shots.for_choice(showing.principle, self.wording)
         text = self.wording.question(showing.conversation, showing.principle, *showing.texts)
         conversation = Conversation((*before, *Conversation.of_user(text).messages))
         return self.choosing.requests(conversation, past, shared=len(before))
 
-    def verdict(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> Verdict:
+    def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
         """See `Ballot`."""
-        return self.choosing.verdict(showing, past)
+        return self.choosing.verdict(shown, principle, past)
 
 
 def multiple_choice_ballot(settings: JudgeSettings) -> MultipleChoiceBallot:

@@ -46,7 +46,7 @@ from nemo_aligner_cai.generate.judge import (
     count_verdicts,
 )
 from nemo_aligner_cai.generate.judges.pairs import Pair, Pairs, kept, levels, matches, standing_after
-from nemo_aligner_cai.generate.seeds import derive_seed, generator
+from nemo_aligner_cai.generate.seeds import generator, rendezvous
 from nemo_aligner_cai.models.base import Completion, Request
 
 
@@ -72,8 +72,8 @@ class Ballot(Protocol):
         """What to ask after these rounds; none where they have told all."""
         ...
 
-    def verdict(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> Verdict:
-        """What all rounds come to."""
+    def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
+        """What all rounds come to; `principle` is its id."""
         ...
 
 
@@ -127,11 +127,12 @@ class PairJudge:
         """See `Judge`."""
         *told, current = self._by_level(past)
         _, standing = self._play(case, told)
+        said = _by_showing(current)
         return [
             Question(request, showing.shown, showing.principle.id)
-            for pair in self._pairs(case, standing)
+            for pair in matches(self.pairs, standing, generator(self.seed, case.id, "pair"))
             for showing in self._showings(case, pair)
-            for request in self.ballot.requests(showing, _said(showing, current))
+            for request in self.ballot.requests(showing, said.get((showing.shown, showing.principle.id), ()))
         ]
 
     def decide(self, case: Case, rounds: Sequence[Round]) -> Judgement:
@@ -154,21 +155,19 @@ class PairJudge:
         found: list[_Match] = []
         standing: Sequence[int] = range(len(case.candidates))
         for level in told:
-            played = {pair: self._match(case, pair, level) for pair in self._pairs(case, standing)}
+            by_pair: dict[Pair, list[Verdict]] = {}
+            for (shown, principle), said in _by_showing(level).items():
+                pair = shown if (shown[1], shown[0]) not in by_pair else (shown[1], shown[0])
+                by_pair.setdefault(pair, []).append(self.ballot.verdict(shown, principle, said))
+            played = {pair: self._match(pair, verdicts) for pair, verdicts in by_pair.items()}
             standing = standing_after(standing, {pair: match.winner for pair, match in played.items()})
             found += played.values()
         return found, standing
 
-    def _pairs(self, case: Case, standing: Sequence[int]) -> list[Pair]:
-        return matches(self.pairs, standing, generator(self.seed, case.id, "pair"))
-
     def _showings(self, case: Case, pair: Pair) -> list[Showing]:
-        # The highest draws win, so that a new principle takes over a share of the pairs and leaves the others alone.
-        principles = sorted(
-            self.constitution.for_judging,
-            key=lambda principle: derive_seed(self.seed, case.id, "judge", *pair, principle.id),
-            reverse=True,
-        )[: self.principles_per_pair]
+        judging = self.constitution.for_judging
+        drawn = rendezvous(self.seed, case.id, "judge", *pair, names=[principle.id for principle in judging])
+        principles = [judging[position] for position in drawn[: self.principles_per_pair]]
         orders = [pair, (pair[1], pair[0])] if self.both_orders else [pair]
         return [
             Showing(case.conversation, principle, order, (case.candidates[order[0]], case.candidates[order[1]]))
@@ -176,11 +175,9 @@ class PairJudge:
             for order in orders
         ]
 
-    def _match(self, case: Case, pair: Pair, level: Sequence[Round]) -> _Match:
-        showings = self._showings(case, pair)
-        verdicts = tuple(self.ballot.verdict(showing, _said(showing, level)) for showing in showings)
+    def _match(self, pair: Pair, verdicts: Sequence[Verdict]) -> _Match:
         counts = Counter({JUDGED: 1}) + count_verdicts(verdicts)
-        orders = list(dict.fromkeys(showing.shown for showing in showings))
+        orders = list(dict.fromkeys(verdict.shown for verdict in verdicts))
         # A principle speaks in all orders or in none: else the orders would be compared over different principles.
         told = [verdict.principle for verdict in verdicts if verdict.probability is not None]
         heard = {principle for principle in told if told.count(principle) == len(orders)}
@@ -193,7 +190,7 @@ class PairJudge:
         said = [mean for mean in means if mean is not None]
         winner = pair[1] if (said and sum(said) / len(said) < 0.5) else pair[0]
         preference = self._agreed(pair, said, verdicts, counts)
-        return _Match(verdicts, preference, winner, counts)
+        return _Match(tuple(verdicts), preference, winner, counts)
 
     def _agreed(
         self, pair: Pair, said: Sequence[float], verdicts: Sequence[Verdict], counts: Counter[str]
@@ -222,16 +219,17 @@ class PairJudge:
         return Preference(better, worse, p, principle, explanation)
 
 
-def _said(showing: Showing, level: Sequence[Round]) -> list[list[Completion]]:
-    """The answers to a showing's questions, by round."""
-    return [
-        [
-            answered.completion
-            for answered in asked
-            if answered.question.shown == showing.shown and answered.question.principle == showing.principle.id
-        ]
-        for asked in level
-    ]
+def _by_showing(level: Sequence[Round]) -> dict[tuple[Pair, str], list[list[Completion]]]:
+    """The answers to each showing's questions, by round, in the order of the first round."""
+    said: dict[tuple[Pair, str], list[list[Completion]]] = {}
+    for number, asked in enumerate(level):
+        for answered in asked:
+            question = answered.question
+            assert len(question.shown) == 2 and question.principle is not None, "as this judge asks"
+            said.setdefault((question.shown, question.principle), [[] for _ in level])[number].append(
+                answered.completion
+            )
+    return said
 
 
 def _for_first(verdict: Verdict, pair: Pair) -> float:
