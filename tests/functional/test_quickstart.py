@@ -22,7 +22,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ from nemo_aligner_cai.cli import COMMANDS
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.language import language
+from tests.documented import commands_of
+from tests.functional.test_docs import PAGES
 
 _CAI = [sys.executable, "-m", "nemo_aligner_cai.cli"]
 
@@ -121,13 +122,9 @@ _RUN_BY = {
 
 
 def _commands(root: Path) -> list[list[str]]:
-    """The commands in the README's and the docs' blocks of shell code, in words."""
-    blocks = re.findall(r"```bash\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    for page in (root / "docs").rglob("*.rst"):
-        found = re.findall(r"\.\. code-block:: bash\n\n((?:   .*\n|\n)+)", page.read_text(encoding="utf-8"))
-        blocks += [textwrap.dedent(block) for block in found]
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line) for line in lines if line.strip()]
+    """The commands of the README and of the docs, but for the pages that `test_docs` runs as they are."""
+    pages = [page for page in sorted((root / "docs").rglob("*.rst")) if page.name not in PAGES]
+    return [words for page in (root / "README.md", *pages) for words in commands_of(page)]
 
 
 def test_every_documented_command_is_run_by_a_test(repo_root: Path) -> None:

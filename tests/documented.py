@@ -1,0 +1,30 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The commands that the README and the docs print."""
+
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The commands in a page's blocks of shell code, in words, in their order."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    else:
+        blocks = [textwrap.dedent(block) for block in re.findall(r"\.\. code-block:: bash\n\n((?:   .*\n|\n)+)", text)]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line) for line in lines if line.strip()]

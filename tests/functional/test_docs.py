@@ -1,0 +1,68 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The commands of the docs, run as they are printed, in their order, with small files under the names they use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.standin import standin
+from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai.files import read_jsonl, write_jsonl
+from tests.documented import commands_of
+
+_SERVER = "http://localhost:8000/v1"
+_PROGRAMS = {"python": [sys.executable], "cai": [sys.executable, "-m", "nemo_aligner_cai.cli"]}
+Files = Callable[[Path], None]
+
+
+def _generation(folder: Path) -> None:
+    write_jsonl(folder / "red_team_attempts.jsonl", ({"prompt": f"How do I steal {n} things?"} for n in range(20)))
+    helpful = (Conversation.of_user(f"How far is {n}?").with_turn(Role.ASSISTANT, "Far.") for n in range(9))
+    write_jsonl(folder / "helpful_sft.jsonl", map(sft_row, helpful))
+
+
+# Pages all of whose commands run here -> what writes their input files, and what the last one leaves behind.
+PAGES: dict[str, tuple[Files, dict[str, int]]] = {
+    "generation.rst": (_generation, {"sl_cai.jsonl": 29, "calls.jsonl": 20}),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs_as_printed(page: str, repo_root: Path, tmp_path: Path) -> None:
+    write_files, leaves = PAGES[page]
+    write_files(tmp_path)
+    for name in ("examples", "nemo_aligner_cai"):
+        (tmp_path / name).symlink_to(repo_root / name)
+    commands = commands_of(repo_root / "docs" / page)
+    assert commands
+    with standin("--time-scale", "0") as server:
+        for words in commands:
+            done = subprocess.run(
+                [*_PROGRAMS[words[0]], *(word.replace(_SERVER, server.url) for word in words[1:])],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                env=os.environ | {"PYTHONPATH": str(repo_root)},
+            )
+            assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    assert {name: sum(1 for _ in read_jsonl(tmp_path / name)) for name in leaves} == leaves
