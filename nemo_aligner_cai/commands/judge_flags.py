@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from nemo_aligner_cai import components
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands.process_list import hide_argument
-from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_text, require_file
@@ -33,7 +33,7 @@ from nemo_aligner_cai.generate.judges.few_shots import FewShots, read_judge_shot
 from nemo_aligner_cai.generate.judges.pairs import PAIRS
 from nemo_aligner_cai.generate.judges.prompts import with_judge_prompt
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.wording import load_wording
+from nemo_aligner_cai.generate.wording import PromptWording, load_wording
 from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
@@ -131,19 +131,28 @@ def add_strategy_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ensemble-of", choices=list(BALLOTS), default="multiple-choice", help="ensemble: asked how")
 
 
-def judge_of(args: argparse.Namespace) -> Judge:
-    """The judge that the flags describe; raises UsageError where they do not fit together."""
-    path = require_file(args.sys_prompt_constitution_file_path)
-    wording = load_wording(path)
+def judge_of(args: argparse.Namespace, constitution: Constitution | None = None) -> Judge:
+    """The judge that the flags describe; a constitution that is given takes the place of the file.
+
+    Raises:
+        UsageError: the flags do not fit together.
+    """
+    wording, system = PromptWording(), None
+    if constitution is None:
+        path = require_file(args.sys_prompt_constitution_file_path)
+        wording = load_wording(path)
+        if path.suffix in _YAML_OR_JSON:
+            constitution = load_constitution(path)
+        else:
+            system = read_text(path)
     if args.judge_prompt is not None:
         prompt = components.load("judge_prompts", args.judge_prompt)
         wording = with_judge_prompt(wording, prompt, args.judge_prompt)
-    has_principles = path.suffix in _YAML_OR_JSON
     settings = JudgeSettings(
-        load_constitution(path) if has_principles else None,
+        constitution,
         wording,
         seed=args.seed,
-        system=None if has_principles else read_text(path),
+        system=system,
         pairs=args.pairs,
         both_orders=args.both_orders,
         margin=args.margin,
@@ -208,7 +217,8 @@ def _is_hosted(url: str) -> bool:
 
 def _dry_judge(request: Request) -> Completion:
     """Prefers the scripted candidate with the higher number, in whatever order it is shown them."""
-    numbers = _SCRIPTED.findall(request.conversation.messages[-1].content)
+    found = (_SCRIPTED.findall(message.content) for message in reversed(request.conversation.messages))
+    numbers = next((some for some in found if some), list[str]())
     if request.choices:
         scores = dict(zip(request.choices, (0.0, -3.0) if numbers[:1] > numbers[1:] else (-3.0, 0.0), strict=True))
         return Completion("", "choices", choice_logprobs=scores)

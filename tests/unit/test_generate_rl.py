@@ -24,45 +24,20 @@ from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation
 from nemo_aligner_cai.data.formats import comparison_rows, prompt_row, validate_file
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
+from tests.unit.rl_run import judge, policy, red_team_flags, rows, run
 
 SECRET = "nvapi-very-secret"
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def policy(prompt: str, rng: random.Random | None) -> str:
-    return f"thought number {rng.randrange(10**6) if rng else 0} of them."
-
-
-def judge(body: dict[str, Any]) -> str:
-    """Prefers the higher number, and says so as upstream's prompt asks."""
-    text = body["messages"][-1]["content"]
-    numbers = [int(line.split()[2]) for line in text.splitlines() if line.startswith("thought number")]
-    if not numbers:
-        return "Hello."
-    best, worst = numbers.index(max(numbers)) + 1, numbers.index(min(numbers)) + 1
-    return f'{{"chosen": {best}, "rejected": {worst}}}\nBecause it is higher.'
-
-
 @pytest.fixture
 def flags(tmp_path: Path) -> list[str]:
-    red = tmp_path / "red.jsonl"
-    transcripts = [f"\n\nHuman: bad thing {n} 中文\n\nAssistant: So." for n in range(20)]
-    red.write_text("".join(json.dumps({"transcript": text}) + "\n" for text in transcripts))
-    return ["--batch-size", "8", "--red-teaming-file-path", str(red), "--output-dir", str(tmp_path / "out")]
+    return red_team_flags(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NGC_API_KEY", raising=False)
     monkeypatch.delenv("NVIDIA_API_KEY", raising=False)
-
-
-def run(flags: list[str], server: FakeNemo, judge_server: FakeOpenAI | None, *more: str) -> int:
-    where = ["--ngc-url", f"http://127.0.0.1:{judge_server.port}/v1/chat/completions"] if judge_server else []
-    return main([*flags, "--host", "127.0.0.1", "--port", str(server.port), *where, *more])
 
 
 def test_flags_are_upstreams() -> None:
