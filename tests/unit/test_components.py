@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Components of ours, and of a small distribution that is really installed for the test."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai import cli
+from nemo_aligner_cai.commands.generate_rl import main
+from nemo_aligner_cai.components import OURS, components, load
+from nemo_aligner_cai.data.formats import FORMATS, format_named
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.generate.judges.pair_judge import PairJudge
+from tests.unit.rl_run import red_team_flags
+
+MODULE = '''
+"""Data from nowhere."""
+import sys
+from nemo_aligner_cai.data.formats_other import Messages
+from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+
+
+def stern(settings):
+    """Multiple choice, stern."""
+    return multiple_choice(settings)
+
+
+BRIEF = {"description": "In few words.", "judge_question": "{principle} (A) {a} (B) {b}"}
+
+
+class Letters(Messages):
+    name = "letters"
+    description = "letters to the editor"
+
+
+def main(argv):
+    sys.stdout.write(f"made with {argv}\\n")
+    return 3
+'''
+
+SETUP = """
+from setuptools import setup
+setup(
+    name="cai-extra",
+    version="1.2",
+    py_modules=["cai_extra"],
+    entry_points={
+        "nemo_aligner_cai.judges": ["stern = cai_extra:stern"],
+        "nemo_aligner_cai.judge_prompts": ["brief = cai_extra:BRIEF"],
+        "nemo_aligner_cai.generators": ["nowhere = cai_extra"],
+        "nemo_aligner_cai.formats": ["letters = cai_extra:Letters"],
+    },
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the distribution is installed into."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
+    (source / "cai_extra.py").write_text(MODULE)
+    (source / "setup.py").write_text(SETUP)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(target), str(source)], check=True)
+    return target
+
+
+@pytest.fixture
+def extra(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(installed))
+    yield
+    sys.modules.pop("cai_extra", None)
+
+
+def test_ours_are_all_there_and_say_what_they_are() -> None:
+    assert list(components("judges")) == ["best-worst", "multiple-choice", "chain-of-thought", "ensemble"]
+    assert list(components("formats")) == list(FORMATS)
+    for kind in OURS:
+        for component in components(kind).values():
+            assert component.describe() and component.origin.startswith("nemo_aligner_cai ")
+
+
+@pytest.mark.slow
+def test_another_packages_components_are_found_and_listed(extra: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["components"]) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for row in (
+        ["judges", "stern", "cai-extra", "1.2", "Multiple", "choice,", "stern."],
+        ["judge_prompts", "brief", "cai-extra", "1.2", "In", "few", "words."],
+        ["generators", "nowhere", "cai-extra", "1.2", "Data", "from", "nowhere."],
+        ["formats", "letters", "cai-extra", "1.2", "letters", "to", "the", "editor"],
+    ):
+        assert row in shown
+    assert cli.main(["components", "processors"]) == 0
+    assert "anthropic-hh" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_another_packages_components_are_selected_by_flag(
+    extra: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*red_team_flags(tmp_path), "--judge", "stern", "--judge-prompt", "brief"]
+    assert main([*flags, "--dry-run"]) == 0
+    assert main([*flags, "--preview", "1"]) == 0
+    assert "? (A) This is a scripted reply" in capsys.readouterr().out
+    assert cli.main(["data", "nowhere", "--deep", "5"]) == 3
+    assert "made with ['--deep', '5']" in capsys.readouterr().out
+    assert format_named("letters").name == "letters"
+
+
+def test_our_generators_are_selected_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["data", "rl-cai", "--help"])
+    assert ended.value.code == 0 and "--judge STRATEGY" in capsys.readouterr().out
+    assert cli.main(["data", "nothing"]) == 2
+    assert "there are sl-cai, rl-cai, anthropic-hh" in capsys.readouterr().err
+
+
+def write_distribution(folder: Path, group: str, point: str) -> None:
+    info = folder / "cai_other-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cai-other\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[nemo_aligner_cai.{group}]\n{point}\n")
+
+
+def test_a_name_that_two_packages_give_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_distribution(tmp_path, "judges", "ensemble = somewhere:else")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=r"'ensemble' is given by nemo_aligner_cai .* and by cai-other 0\.1"):
+        components("judges")
+
+
+def test_a_component_that_cannot_be_imported_names_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_distribution(tmp_path, "judges", "broken = not_there:judge")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert isinstance(components("judges")["broken"].origin, str)
+    with pytest.raises(UsageError, match=r"'broken' of cai-other 0\.1 cannot be loaded from not_there:judge"):
+        load("judges", "broken")
+
+
+def test_a_judge_of_ours_is_loaded_by_its_name() -> None:
+    from nemo_aligner_cai.constitution import load_constitution, packaged
+    from nemo_aligner_cai.generate.judges.settings import JudgeSettings
+
+    judge = load("judges", "ensemble")(JudgeSettings(load_constitution(packaged())))
+    assert isinstance(judge, PairJudge) and judge.name == "ensemble"
