@@ -74,19 +74,19 @@ def run_here(prompts: Path, folder: Path, rows: int) -> dict[str, float]:
     """One run in this process; returns its peak of memory, the bytes that it wrote, and the seconds that it took."""
     client: ModelClient = InstantModel()
     balance = Balance()
-    written, started = _proc("io", "wchar"), time.monotonic()
+    written, started = process_figure("io", "wchar"), time.monotonic()
     summary = asyncio.run(revise(read_prompts(prompts, balance=balance), client, folder, shots=few_shots()))
     if summary.balance.written != rows or summary.calls != CALLS * rows:
         raise RuntimeError(f"{rows} rows were due: {summary.balance}, {summary.calls} calls")
     return {
-        "kilobytes": _proc("status", "VmHWM"),
-        "bytes": _proc("io", "wchar") - written,
+        "kilobytes": process_figure("status", "VmHWM"),
+        "bytes": process_figure("io", "wchar") - written,
         "files": sum(file.stat().st_size for file in folder.iterdir()),
         "seconds": time.monotonic() - started,
     }
 
 
-def _proc(file: str, name: str) -> int:
+def process_figure(file: str, name: str) -> int:
     """A number that Linux keeps of this process."""
     lines = Path("/proc/self", file).read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
@@ -120,6 +120,8 @@ def main() -> int:
         megabytes, per_row = found["kilobytes"] * 1024 / 1e6, found["bytes"] / rows
         first = first or per_row
         drift = per_row / first - 1
+        # The next size may take many minutes.
+        sys.stderr.write(f"{rows:,} prompts: {megabytes:.0f} MB, {per_row:,.0f} bytes per row\n")
         figures += [
             Figure(
                 f"{rows:,} prompts: peak of memory",
