@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Our chat template in NeMo's registry of prompt formatters.
+
+    import nemo_aligner_cai.training.prompt_formatter
+    formatter = PromptFormatter.resolve("nemo_aligner_cai")(tokenizer)
+
+Input:  [{"role": "user", "slots": {"message": "Q"}}, {"role": "assistant", "slots": {"message": "A"}}]
+Output: {"input_ids", "context_ids", "answer_ids", "mask"}: the ids and the loss mask that NeMo-Aligner's SFT trains on
+
+NeMo's package of formatters imports lhotse, which comes with its container and not with its PyPI extras for text.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from nemo.collections.common.prompts.formatter import Modality, PromptFormatter
+
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.data.mask import loss_mask
+from nemo_aligner_cai.errors import CaiError
+
+_TOKENS = NEMO_CHAT.tokens
+_SLOTS = {"message": Modality.Text}
+
+
+class _NemoTokenizer:
+    """One of NeMo's tokenizers as a `data.tokenizer.Tokenizer`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(self._tokenizer.text_to_ids(text)) for text in texts]
+
+
+class CaiPromptFormatter(PromptFormatter):
+    """The chat template of SFT, reward model, PPO and inference.
+
+    A dialogue is encoded as a whole, and not turn by turn as the base class does: so a tokenizer that merges letters
+    over the edge of a turn gives the ids that it gives in training.
+    """
+
+    NAME = "nemo_aligner_cai"
+    OUTPUT_ROLE = "assistant"
+    TEMPLATE = {  # noqa: RUF012 (the base class asks for a plain attribute)
+        role.value: {
+            "template": f"{start}{role.speaker}{_TOKENS.end_of_name}|message|{_TOKENS.end_of_turn}",
+            "slots": _SLOTS,
+        }
+        for role, start in (
+            (Role.SYSTEM, _TOKENS.system_turn_start),
+            (Role.USER, _TOKENS.turn_start),
+            (Role.ASSISTANT, _TOKENS.turn_start),
+        )
+    }
+
+    def encode_dialog(self, turns: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """See the module; without an answer at the end, only `input_ids` and `context_ids`, for inference.
+
+        Raises:
+            UsageError: a role that is not one of the three, or a message that is not a text.
+            CaiError: the tokenizer merges the beginning of the answer into its prompt.
+        """
+        conversation = Conversation.from_messages([_message(turn) for turn in turns])
+        tokenizer = _NemoTokenizer(self.tokenizer)
+        if conversation.messages[-1].role is not Role.ASSISTANT:
+            (asked,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation)])
+            return {"input_ids": _tensor(asked), "context_ids": _tensor(asked)}
+        trained = loss_mask(conversation, NEMO_CHAT, tokenizer)
+        (asked,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation.without_last())])
+        if trained.ids[: len(asked)] != asked:
+            raise CaiError("this tokenizer merges the beginning of an answer into its prompt")
+        return {
+            "input_ids": _tensor(trained.ids),
+            "context_ids": _tensor(asked),
+            "answer_ids": _tensor(trained.ids[len(asked) :]),
+            "mask": torch.tensor(trained.mask, dtype=torch.bool),
+        }
+
+
+def _message(turn: Mapping[str, Any]) -> dict[str, Any]:
+    slots: Mapping[str, Any] = turn.get("slots") or {}
+    return {"role": turn.get("role"), "content": slots.get("message")}
+
+
+def _tensor(ids: Sequence[int]) -> torch.Tensor:
+    return torch.tensor(ids, dtype=torch.long)
