@@ -17,17 +17,14 @@ Input:  "\n\nHuman: Hi\n\nAssistant: Hello"
 Output: Conversation((Message(Role.USER, "Hi"), Message(Role.ASSISTANT, "Hello")))
 """
 
-import re
-
 from nemo_aligner_cai.conversation import Conversation, Message, Role
 from nemo_aligner_cai.errors import UsageError
 
-_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_HUMAN, _ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+_STARTS = {Role.USER: _HUMAN, Role.ASSISTANT: _ASSISTANT}
 # A model that ran on into the next turn leaves the start of a marker behind. "Assistant:" with its colon is no such
 # rest: it ends a prompt.
-_RUN_ON = re.compile(r"\n\n(?:Human:?|Assistant)\s*\Z")
-_ROLES = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
-_NAMES = {role: name for name, role in _ROLES.items()}
+_RUN_ON = ("\n\nHuman:", "\n\nHuman", "\n\nAssistant")
 
 
 class TranscriptError(ValueError):
@@ -36,7 +33,8 @@ class TranscriptError(ValueError):
 
 def strip_run_on(text: str) -> str:
     """The text without the start of a turn that nobody speaks."""
-    return _RUN_ON.sub("", text)
+    spoken = text.rstrip()
+    return next((spoken.removesuffix(start) for start in _RUN_ON if spoken.endswith(start)), text)
 
 
 def parse_transcript(text: str) -> Conversation:
@@ -49,20 +47,32 @@ def parse_transcript(text: str) -> Conversation:
     Raises:
         TranscriptError: no turns, words before the first, the assistant speaks first, a turn without words.
     """
-    before, *parts = _TURN.split(strip_run_on(text))
-    if not parts:
+    return parse_turns(strip_run_on(text))
+
+
+def parse_turns(text: str) -> Conversation:
+    """As `parse_transcript`, for a text that does not run on."""
+    # Plain splits: on a page of text they are many times faster than a regular expression.
+    first, *rounds = ("\n\n" + text.lstrip()).split(_HUMAN)
+    before, *replies = first.split(_ASSISTANT)
+    if not (rounds or replies):
         raise TranscriptError("transcript without a turn")
     if before.strip():
         raise TranscriptError("words before the first turn")
-    turns: list[Message] = []
-    for name, content in zip(parts[::2], parts[1::2], strict=True):
-        role, content = _ROLES[name], content.strip()
-        if turns and turns[-1].role is role:
-            content = "\n\n".join(filter(None, (turns.pop().content, content)))
-        turns.append(Message(role, content))
-    if turns[0].role is Role.ASSISTANT:
+    if replies:
         raise TranscriptError("the assistant speaks first")
-    if not all(turn.content for turn in turns[:-1]) or not (turns[-1].content or turns[-1].role is Role.ASSISTANT):
+    turns: list[Message] = []
+    last = None
+    for both in rounds:
+        role = Role.USER
+        for content in both.split(_ASSISTANT):
+            content = content.strip()
+            if role is last:
+                content = "\n\n".join(filter(None, (turns.pop().content, content)))
+            turns.append(Message(role, content))
+            last, role = role, Role.ASSISTANT
+    contents = [turn.content for turn in turns]
+    if "" in (contents if last is Role.USER else contents[:-1]):
         raise TranscriptError("empty turn")
     return Conversation(tuple(turns))
 
@@ -74,7 +84,7 @@ def write_transcript(conversation: Conversation) -> str:
         UsageError: it would be read as another conversation: a system message, white space around a text, a text
             with a turn marker in it.
     """
-    text = "".join(f"\n\n{_NAMES.get(message.role)}: {message.content}" for message in conversation.messages)
+    text = "".join(f"{_STARTS.get(message.role)} {message.content}" for message in conversation.messages)
     try:
         same = parse_transcript(text) == conversation
     except TranscriptError:

@@ -33,13 +33,15 @@ import orjson
 from nemo_aligner_cai.conversation import ChatTemplate, Conversation, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, read_jsonl, refuse_existing, require_file
-from nemo_aligner_cai.transcript import TranscriptError, parse_transcript
+from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, parse_turns
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 """The folders of comparisons on the hub; together they are the whole of HH."""
 SPLITS = ("train", "test")
 HUB_NAME = "Anthropic/hh-rlhf"
 
+_LINE_END = b'"}\n'
+_NEXT = ("\n\nHuman", "\n\nAssistant")
 _REPLY = "\n\nAssistant:"
 
 
@@ -64,10 +66,10 @@ def _parse_common(chosen: str, rejected: str) -> tuple[Conversation, str, str] |
     if not marker or not rejected.startswith(start + marker):
         return None
     bad = rejected[len(start) + len(marker) :]
-    if any("\n\nHuman" in reply or "\n\nAssistant" in reply for reply in (good, bad)):
+    if _NEXT[0] in good or _NEXT[0] in bad or _NEXT[1] in good or _NEXT[1] in bad:
         return None
     try:
-        prompt = parse_transcript(start)
+        prompt = parse_turns(start)
     except TranscriptError:
         return None
     return (prompt, good.strip(), bad.strip()) if prompt.messages[-1].role is Role.USER else None
@@ -143,21 +145,22 @@ def write_split(
             except TranscriptError as reason:
                 balance.leave_out(str(reason))
                 continue
-            if template.contains_template_token(chosen) or template.contains_template_token(rejected):
+            if template.contains_template_token("\n".join([turn.content for turn in prompt.messages] + [good, bad])):
                 safe = _guard(where, prompt, good, bad, template=template, policy=policy, balance=balance)
                 if safe is None:
                     continue
                 prompt, good, bad = safe
-            text = template.generation_prompt(prompt)
-            prompts.write(_line(text))
-            comparisons.write(_line(text + good + end) + _line(text + bad + end))
+            # The parts of a JSON string can be written one by one: so a prompt's text is, and not three times.
+            asked = b'{"text":"' + _inner(template.generation_prompt(prompt))
+            prompts.write(asked + _LINE_END)
+            comparisons.write(asked + _inner(good + end) + _LINE_END + asked + _inner(bad + end) + _LINE_END)
             balance.written += 1
     balance.check()
     return balance
 
 
-def _line(text: str) -> bytes:
-    return orjson.dumps({"text": text}, option=orjson.OPT_APPEND_NEWLINE)
+def _inner(text: str) -> bytes:
+    return orjson.dumps(text)[1:-1]
 
 
 def _guard(

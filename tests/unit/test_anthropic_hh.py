@@ -47,6 +47,8 @@ def lines(path: Path) -> list[str]:
         ("\n\nHuman: Q\n\nAssistant: A", "\n\nHuman: Q\n\nAssistant: B", (["Q"], "A", "B")),
         ("\n\nHuman: Q\n\nAssistant: A\n\nHuman", "\n\nHuman: Q\n\nAssistant: B\n\nHuman:", (["Q"], "A", "B")),
         ("\n\nHuman: Q\n\nAssistant: A\n\nAssistant: a", "\n\nHuman: Q\n\nAssistant: B", (["Q"], "A\n\na", "B")),
+        # What a prompt ends with is text, though it looks like the start of a turn that nobody speaks.
+        ("\n\nHuman: Q\n\nHuman\n\nAssistant: A", "\n\nHuman: Q\n\nHuman\n\nAssistant: B", (["Q\n\nHuman"], "A", "B")),
         # The same prompt, differently spaced.
         ("\n\nHuman: Q\n\nAssistant: A", "\n\nHuman:  Q \n\nAssistant: B", (["Q"], "A", "B")),
         (

@@ -13,6 +13,7 @@
 # limitations under the License.
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,29 @@ def test_transcripts_are_understood(transcript: str, turns: list[str]):
 def test_transcripts_that_make_no_sense_have_a_reason(transcript: str, reason: str):
     with pytest.raises(TranscriptError, match=reason):
         parse_transcript(transcript)
+
+
+PIECES = st.sampled_from(
+    ["\n\nHuman:", "\n\nAssistant:", "\n", "\n\n", "Human:", "Assistant:", "Human", " ", "a", "\x1f"]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_turns_are_what_stands_between_markers_at_the_start_or_after_a_blank_line(text: str):
+    before, *parts = re.split(r"(?:\A\s*|\n\n)(Human|Assistant):", re.sub(r"\n\n(?:Human:?|Assistant)\s*\Z", "", text))
+    turns: list[list[str]] = []
+    for name, content in zip(parts[::2], parts[1::2], strict=True):
+        if turns and turns[-1][0] == name:
+            turns[-1][1] = "\n\n".join(filter(None, (turns[-1][1], content.strip())))
+        else:
+            turns.append([name, content.strip()])
+    try:
+        read = parse_transcript(text)
+    except TranscriptError:
+        assert not turns or before.strip() or turns[0][0] == "Assistant" or "" in [content for _, content in turns]
+    else:
+        names = {Role.USER: "Human", Role.ASSISTANT: "Assistant"}
+        assert [[names[message.role], message.content] for message in read.messages] == turns
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
