@@ -27,7 +27,7 @@ from rich.text import Text
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, Role
 from nemo_aligner_cai.data.formats import FORMATS, detect_format, read_records
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored
+from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.files import Balance, content_hash
@@ -72,7 +72,7 @@ class Statistics:
 
 
 def conversations_of(record: Record) -> list[Conversation]:
-    """The whole conversations of a record: two for a comparison, the chosen one first."""
+    """The whole conversations of a record: two for a comparison, the chosen one first; of none, the prompt."""
     match record:
         case Chat() | Scored():
             return [record.conversation]
@@ -82,6 +82,9 @@ def conversations_of(record: Record) -> list[Conversation]:
             return [record.prompt.with_turn(Role.ASSISTANT, record.reply)]
         case Comparison():
             return [record.prompt.with_turn(Role.ASSISTANT, reply) for reply in (record.chosen, record.rejected)]
+        case Judged():
+            whole = [both for comparison in record.comparisons for both in conversations_of(comparison)]
+            return whole or [record.prompt]
 
 
 def collect(

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from nemo_aligner_cai.components import components
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, TokenPolicy, guard
+from nemo_aligner_cai.data import formats_cai as cai
 from nemo_aligner_cai.data import formats_nemo as nemo
 from nemo_aligner_cai.data import formats_other as other
 from nemo_aligner_cai.data.format import Format
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored, to_kind
+from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored, to_kind
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, read_jsonl, require_file, write_jsonl
@@ -37,6 +38,8 @@ FORMATS: dict[str, Format] = {
         nemo.RegressionRm(),
         nemo.PpoPrompts(),
         nemo.RmComparisons(),
+        cai.CaiRevisions(),
+        cai.CaiComparisons(),
         other.Messages(),
         other.InputOutput(),
         other.NemoRlPreference(),
@@ -244,6 +247,9 @@ def convert_file(
                 made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]
             except UsageError as error:
                 raise FormatError.at(source, read.rows_in, str(error)) from error
+            if not made:
+                balance.leave_out("the judge preferred none of the candidate responses", reader.group)
+                continue
             balance.written += reader.group
             yield from made
 
@@ -267,6 +273,12 @@ def guard_record(
         guarded = safe(Conversation.of_user(text))
         return guarded.messages[0].content if guarded else None
 
+    def safe_pair(pair: Comparison) -> Comparison | None:
+        prompt, chosen, rejected = safe(pair.prompt), safe_text(pair.chosen), safe_text(pair.rejected)
+        if prompt is None or chosen is None or rejected is None:
+            return None
+        return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
+
     match record:
         case Chat() | Scored():
             conversation = safe(record.conversation)
@@ -278,11 +290,12 @@ def guard_record(
             prompt, reply = safe(record.prompt), safe_text(record.reply)
             result = None if prompt is None or reply is None else replace(record, prompt=prompt, reply=reply)
         case Comparison():
-            prompt, chosen, rejected = safe(record.prompt), safe_text(record.chosen), safe_text(record.rejected)
-            if prompt is None or chosen is None or rejected is None:
-                result = None
-            else:
-                result = replace(record, prompt=prompt, chosen=chosen, rejected=rejected)
+            result = safe_pair(record)
+        case Judged():
+            prompt = safe(record.prompt)
+            kept = tuple(pair for pair in map(safe_pair, record.comparisons) if pair is not None)
+            whole = len(kept) == len(record.comparisons)
+            result = replace(record, prompt=prompt, comparisons=kept) if prompt and whole else None
     for reason in counted.left_out:
         balance.leave_out(reason, rows)
     for what in counted.noted:

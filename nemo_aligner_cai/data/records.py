@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What a row of training data says, whatever its format: every format reads into and writes out of these five."""
+"""What a row of training data says, whatever its format: every format reads into and writes out of these six."""
 
 from dataclasses import dataclass
 
@@ -71,13 +71,22 @@ class Scored:
     dataset: str | None = None
 
 
-Record = Chat | Comparison | PromptOnly | Rated | Scored
-Kind = type[Chat] | type[Comparison] | type[PromptOnly] | type[Rated] | type[Scored]
+@dataclass(frozen=True)
+class Judged:
+    """A prompt and the comparisons that a judge made of its candidate responses: several, one, or none."""
+
+    prompt: Conversation
+    comparisons: tuple[Comparison, ...]
+    dataset: str | None = None
+
+
+Record = Chat | Comparison | PromptOnly | Rated | Scored | Judged
+Kind = type[Chat] | type[Comparison] | type[PromptOnly] | type[Rated] | type[Scored] | type[Judged]
 
 
 def prompt_of(record: Record) -> Conversation:
     """What the assistant was asked: the conversation up to the last user turn. Equal prompts belong together."""
-    if isinstance(record, (Comparison, PromptOnly, Rated)):
+    if isinstance(record, (Comparison, PromptOnly, Rated, Judged)):
         return record.prompt
     messages = record.conversation.messages
     users = [position for position, message in enumerate(messages) if message.role is Role.USER]
@@ -85,7 +94,7 @@ def prompt_of(record: Record) -> Conversation:
 
 
 def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
-    """The record as another kind, which may say less (a comparison as a prompt) and may take more than one record.
+    """The record as another kind, which may say less (a comparison as a prompt) and may take several records, or none.
 
     Raises:
         UsageError: the other kind says something that the record does not know.
@@ -94,6 +103,8 @@ def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
         return (record,)
     if kind is PromptOnly:
         return (PromptOnly(prompt_of(record), record.dataset),)
+    if isinstance(record, Judged):
+        return tuple(part for comparison in record.comparisons for part in to_kind(comparison, kind))
     if isinstance(record, Comparison) and kind is Rated:
         return (
             Rated(record.prompt, record.chosen, True, record.dataset),

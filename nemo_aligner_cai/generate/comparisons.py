@@ -30,20 +30,20 @@ from the pairs that survived it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation
+from nemo_aligner_cai.data.formats_cai import CaiComparisons
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike
+from nemo_aligner_cai.files import Balance, PathLike, Row
 from nemo_aligner_cai.generate.contest import Candidate, Contest, Judging
 from nemo_aligner_cai.generate.engine import LeaveOut, Step
 from nemo_aligner_cai.generate.judge import Judge, Judgement
 from nemo_aligner_cai.generate.seeds import generator
-from nemo_aligner_cai.generate.soft_labels import rewards
 from nemo_aligner_cai.generate.stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
@@ -51,9 +51,6 @@ from nemo_aligner_cai.prompts import Prompt
 
 NEAR = 0.9
 """Share of common three-word sequences from which two candidates count as the same."""
-
-DATASET = "rl_cai_samples"
-"""The origin that AI preferences carry through every file."""
 
 SAMPLED = "candidates sampled"
 """Name of the count of all candidates, before any is left out."""
@@ -190,11 +187,9 @@ def prompt_of_row(row: Mapping[str, Any]) -> Conversation:
     return Conversation.from_messages(row["prompt"])
 
 
-def comparisons_of_row(row: Mapping[str, Any]) -> Iterator[Comparison]:
+def comparisons_of_row(row: Row) -> Sequence[Comparison]:
     """The pairs of such a row, with rewards where the judge gave probabilities."""
-    prompt = prompt_of_row(row)
-    for pair in row["pairs"]:
-        yield Comparison(prompt, pair["chosen"], pair["rejected"], DATASET, *rewards(pair["probability"]))
+    return CaiComparisons().read([row], NEMO_CHAT).comparisons
 
 
 async def generate_comparisons(

@@ -40,6 +40,7 @@ from typing import Any
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Message, Role
 from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai.data.formats_cai import SL_CAI
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike
 from nemo_aligner_cai.generate.engine import LeaveOut, Step
@@ -50,8 +51,6 @@ from nemo_aligner_cai.generate.wording import PromptWording
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
 
-DATASET = "sl_cai_samples"
-"""The `dataset` key of the SFT rows, as upstream's script writes it."""
 _QUOTE = 40
 """Characters of a critique that a revision may not start with."""
 _MARKERS = ("critique:", "critiquerequest:", "critique request:", "revisionrequest:", "revision request:")
@@ -253,7 +252,7 @@ def revision_row(record: Revised, wording: PromptWording) -> dict[str, Any]:
 
 def revision_sft_row(record: Revised) -> Row:
     """The row that SFT trains on: the prompt and the last revision."""
-    return sft_row(record.prompt.conversation.with_turn(Role.ASSISTANT, record.latest), dataset=DATASET)
+    return sft_row(record.prompt.conversation.with_turn(Role.ASSISTANT, record.latest), dataset=SL_CAI)
 
 
 def fresh_records(prompts: Iterable[Prompt]) -> Iterator[Revised]:

@@ -26,13 +26,14 @@ from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import read_records, write_records
+from nemo_aligner_cai.data.formats_cai import RL_CAI
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.records import PromptOnly, Record
 from nemo_aligner_cai.data.split import assign_splits, parse_splits, record_prompt_id, split_items
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, write_jsonl
-from nemo_aligner_cai.generate.comparisons import DATASET, comparisons_of_row
+from nemo_aligner_cai.generate.comparisons import comparisons_of_row
 from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
 
 Balances = dict[str, dict[str, Any]]
@@ -155,7 +156,7 @@ def preference_files(
         seed: of split and order.
     """
     read = Balance()
-    asked = [PromptOnly(prompt.conversation, DATASET) for prompt in read_prompts(prompts, balance=read, turns="all")]
+    asked = [PromptOnly(prompt.conversation, RL_CAI) for prompt in read_prompts(prompts, balance=read, turns="all")]
     shares = parse_splits({"train": str(round(1 - test_share, 6)), "test": str(test_share)})
     assigned = assign_splits((record_prompt_id(record) for record in asked), shares, seed=seed)
     preferred = [pair for _, row in read_jsonl(comparisons) for pair in comparisons_of_row(row)]
