@@ -68,9 +68,7 @@ def main() -> int:
             Figure("rows", f"{rows} of {args.rows}", f"{args.rows}", rows == args.rows),
             Figure("files of an undisturbed run", "the same bytes" if same else "other bytes", "same", same),
             Figure("answers given before", f"{answered} of {args.rows * CALLS}"),
-            Figure(
-                "calls asked again", f"{repeated} (in flight when the server went, and knocking while it was away)"
-            ),
+            Figure("calls asked again", f"{repeated} (those in flight when the server went)"),
             Figure("the run took", f"{seconds:.0f} s"),
         ],
     )
