@@ -16,6 +16,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
+from functools import cached_property
 
 from nemo_aligner_cai.conversation.messages import Conversation, Message, Role, require_user_last
 from nemo_aligner_cai.conversation.template import ChatTemplate, Segment
@@ -84,8 +85,15 @@ class NemoChatTemplate(ChatTemplate):
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """The three tokens that start a turn or a label."""
-        return (self.tokens.system_turn_start, self.tokens.turn_start, self.tokens.label_start)
+        """The tokens that start a turn or a label, and those that end one unless they are white space."""
+        tokens = self.tokens
+        ends = tuple(token for token in (tokens.end_of_turn, tokens.end_of_name) if token.strip())
+        return (tokens.system_turn_start, tokens.turn_start, tokens.label_start, *ends)
+
+    def render(self, conversation: Conversation) -> str:
+        """The whole conversation as SFT teaches it."""
+        last = conversation.messages[-1].role if conversation.messages else None
+        return self._text(conversation) + (self.tokens.turn_start if last is Role.ASSISTANT else "")
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The pieces as NeMo masks them where ``mask`` is "User"."""
@@ -93,7 +101,8 @@ class NemoChatTemplate(ChatTemplate):
 
     def segment_groups(self, conversation: Conversation) -> list[tuple[Segment, ...]]:
         """The pieces of the header, of each turn, and of the end. NeMo counts the tokens of each group by itself."""
-        groups = [(Segment(self._system(conversation), trained=False),)]
+        header = self._start + conversation.system + self.tokens.end_of_turn
+        groups: list[tuple[Segment, ...]] = [(Segment(header, trained=False),)]
         groups += [self._turn_segments(position, turn) for position, turn in enumerate(conversation.turns)]
         if conversation.turns and conversation.turns[-1].role is Role.ASSISTANT:
             groups.append((Segment(self.tokens.turn_start, trained=True),))
@@ -110,9 +119,8 @@ class NemoChatTemplate(ChatTemplate):
             UsageError: the conversation does not end with a user turn.
         """
         require_user_last(conversation)
-        turns = "".join(self.turn_header(turn.role) + self._body(turn) for turn in conversation.turns)
         start = self._label(label) if self.label_type is LabelType.VALUE_TO_TEXT else ""
-        return self._system(conversation) + turns + self.assistant_header + start
+        return self._text(conversation) + self._headers[1] + start
 
     def parse(self, text: str) -> Conversation:
         """The conversation of a rendered text, or of a generation prompt (it then ends with a user turn).
@@ -120,31 +128,29 @@ class NemoChatTemplate(ChatTemplate):
         Raises:
             UsageError: the text is not exactly what this template renders; says where.
         """
-        tokens = self.tokens
-        start = f"{tokens.system_turn_start}System{tokens.end_of_name}"
+        start, turn_start = self._start, self.tokens.turn_start
         if not text.startswith(start):
             raise UsageError(f"must start with {start!r}, it starts with {text[: len(start)]!r}")
-        system, *turns = text.removeprefix(start).split(tokens.turn_start)
-        messages: list[Message] = []
+        system, *turns = text[len(start) :].split(turn_start)
         system = self._without_end(system, "the system message")
-        if system:
-            messages.append(Message(Role.SYSTEM, system))
-        last = turns.pop() if turns and turns[-1] in ("", self._name(Role.ASSISTANT)) else None
+        messages = [Message(Role.SYSTEM, system)] if system else []
+        last = turns.pop() if turns and turns[-1] in ("", self._names[1]) else None
         messages += [self._parse_turn(position, turn) for position, turn in enumerate(turns)]
-        conversation = Conversation(tuple(messages))
         role = messages[-1].role if turns else None
         if last == "" and role is not Role.ASSISTANT:
-            raise UsageError(f"ends with {tokens.turn_start!r}, which only follows an assistant turn")
+            raise UsageError(f"ends with {turn_start!r}, which only follows an assistant turn")
         if last is None and role is Role.ASSISTANT:
-            raise UsageError(f"must end with {tokens.turn_start!r} after the assistant's last turn")
+            raise UsageError(f"must end with {turn_start!r} after the assistant's last turn")
         if last and role is not Role.USER:
             raise UsageError("a prompt must have a user turn before the assistant is to speak")
-        return conversation
+        return Conversation(tuple(messages))
 
     def _parse_turn(self, position: int, text: str) -> Message:
-        for role in (Role.USER, Role.ASSISTANT):
-            if text.startswith(name := self._name(role)):
-                return self._parse_body(position, role, text.removeprefix(name))
+        user, assistant = self._names
+        if text.startswith(user):
+            return self._parse_body(position, Role.USER, text[len(user) :])
+        if text.startswith(assistant):
+            return self._parse_body(position, Role.ASSISTANT, text[len(assistant) :])
         raise UsageError(f"turn {position}: must start with 'User' or 'Assistant', it starts with {text[:20]!r}")
 
     def _parse_body(self, position: int, role: Role, body: str) -> Message:
@@ -157,20 +163,36 @@ class NemoChatTemplate(ChatTemplate):
         return Message(role, self._without_end(body, f"turn {position}"), label)
 
     def _without_end(self, text: str, where: str) -> str:
-        if not text.endswith(self.tokens.end_of_turn):
-            raise UsageError(f"{where}: must end with {self.tokens.end_of_turn!r}, it ends with {text[-20:]!r}")
-        return text.removesuffix(self.tokens.end_of_turn)
-
-    def _name(self, role: Role) -> str:
-        return role.speaker + self.tokens.end_of_name
-
-    def _system(self, conversation: Conversation) -> str:
-        tokens = self.tokens
-        return f"{tokens.system_turn_start}System{tokens.end_of_name}{conversation.system}{tokens.end_of_turn}"
+        end = self.tokens.end_of_turn
+        if not text.endswith(end):
+            raise UsageError(f"{where}: must end with {end!r}, it ends with {text[-20:]!r}")
+        return text.removesuffix(end)
 
     def turn_header(self, role: Role) -> str:
         """What stands before a turn's text: the token, the speaker's name and its end."""
-        return self.tokens.turn_start + self._name(role)
+        return self._headers[0 if role is Role.USER else 1]
+
+    @cached_property
+    def _names(self) -> tuple[str, str]:
+        return "User" + self.tokens.end_of_name, "Assistant" + self.tokens.end_of_name
+
+    @cached_property
+    def _headers(self) -> tuple[str, str]:
+        user, assistant = self._names
+        return self.tokens.turn_start + user, self.tokens.turn_start + assistant
+
+    @cached_property
+    def _start(self) -> str:
+        return f"{self.tokens.system_turn_start}System{self.tokens.end_of_name}"
+
+    def _text(self, conversation: Conversation) -> str:
+        """The header and the turns, without what follows a last reply."""
+        (user, assistant), end = self._headers, self.tokens.end_of_turn
+        parts = [self._start, conversation.system, end]
+        for turn in conversation.turns:
+            header = user if turn.role is Role.USER else assistant
+            parts += (header, turn.content, end) if self.label_type is None else (header, self._body(turn))
+        return "".join(parts)
 
     def _label(self, label: str | None) -> str:
         return "" if label is None else f"{self.tokens.label_start}{label}{self.tokens.end_of_name}"

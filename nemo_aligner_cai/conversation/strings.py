@@ -16,14 +16,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from nemo_aligner_cai.conversation.messages import Conversation, Role, require_user_last
+from nemo_aligner_cai.conversation.outline import Outline
 from nemo_aligner_cai.conversation.template import ChatTemplate, Segment
 from nemo_aligner_cai.errors import UsageError
 
 _PLACE = "{MESSAGE}"
-# "<extra_id_1>", "<|im_start|>", "[INST]", "[/INST]", a control character
-_SPECIAL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|[\x00-\x08\x0e-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -61,66 +61,83 @@ class StringTemplate(ChatTemplate):
     @property
     def end_of_turn(self) -> str:
         """What follows a reply, up to the end-of-sequence token."""
-        suffix = self.assistant_format.split(_PLACE)[1]
-        return suffix.split(self.eos_token)[0] if self.eos_token else suffix
+        after = self._around_reply[1]
+        return after.split(self.eos_token)[0] if self.eos_token else after
 
     @property
     def reply_end(self) -> str:
         """What follows ``{MESSAGE}``, and the end-of-sequence token unless it is in there already."""
-        ends_itself = not self.eos_token or self.eos_token in self.assistant_format
-        return self.assistant_format.split(_PLACE)[1] + ("" if ends_itself else str(self.eos_token))
+        return self._around_reply[1] + self._missing_eos
 
     @property
     def assistant_header(self) -> str:
         """The given pattern; without one, what stands between a user's text and a reply."""
-        if self.response_extract_pattern:
-            return self.response_extract_pattern
-        return self.assistant_format.split(_PLACE)[0] or self.user_format.split(_PLACE)[1]
+        return self.response_extract_pattern or self._around_reply[0] or self.user_format.split(_PLACE)[1]
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """The special tokens in the strings; of a string without any, the words that tell a speaker ("User:")."""
-        found = {token for token in (self.bos_token, self.eos_token) if token and token.strip()}
-        found |= set(_SPECIAL.findall(self.system_format or ""))
-        for text in (self.user_format, self.assistant_format):
-            tokens = set(_SPECIAL.findall(text))
-            found |= tokens or {part.strip() for part in re.split(r"\{MESSAGE\}|\n", text) if part.strip()}
-        return tuple(sorted(found))
+        """The special tokens in the strings; where turns are told without any, the words that tell a speaker."""
+        return self._outline.markers
+
+    def render(self, conversation: Conversation) -> str:
+        """The roles' strings one after the other, and the end-of-sequence token after a last reply."""
+        last = conversation.messages[-1].role if conversation.messages else None
+        return self.without_eos(conversation) + (self._missing_eos if last is Role.ASSISTANT else "")
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The pieces; every reply is trained with what follows it, nothing else."""
-        segments = self._segments(conversation)
-        if conversation.turns and conversation.turns[-1].role is Role.ASSISTANT:
-            segments[-1] = Segment(conversation.turns[-1].content + self.reply_end, trained=True)
-        return segments
-
-    def generation_prompt(self, conversation: Conversation) -> str:
-        """The text that ends where the assistant is to speak; raises UsageError unless a user turn is the last."""
-        require_user_last(conversation)
-        return self.without_eos(conversation) + self.assistant_format.split(_PLACE)[0]
-
-    def without_eos(self, conversation: Conversation) -> str:
-        """The roles' strings one after the other and nothing more, as upstream's ``format_messages`` gives them."""
-        return "".join(segment.text for segment in self._segments(conversation))
-
-    def _segments(self, conversation: Conversation) -> list[Segment]:
-        segments = [Segment((self.bos_token or "") + self._system(conversation), trained=False)]
-        before, after = self.assistant_format.split(_PLACE)
+        before, after = self._around_reply
+        segments = [Segment(self._start(conversation), trained=False)]
         for turn in conversation.turns:
             if turn.role is Role.USER:
                 segments.append(Segment(self.user_format.replace(_PLACE, turn.content), trained=False))
             else:
                 segments += [Segment(before, trained=False), Segment(turn.content + after, trained=True)]
+        if segments[-1].trained:
+            segments[-1] = Segment(segments[-1].text + self._missing_eos, trained=True)
         return segments
 
-    def _system(self, conversation: Conversation) -> str:
+    def generation_prompt(self, conversation: Conversation) -> str:
+        """The text that ends where the assistant is to speak; raises UsageError unless a user turn is the last."""
+        require_user_last(conversation)
+        return self.without_eos(conversation) + self._around_reply[0]
+
+    def without_eos(self, conversation: Conversation) -> str:
+        """The roles' strings one after the other and nothing more, as upstream's ``format_messages`` gives them."""
+        (before, after), (reply_before, reply_after) = self._around_user, self._around_reply
+        parts = [self._start(conversation)]
+        for turn in conversation.turns:
+            if turn.role is Role.USER:
+                parts += (before, turn.content, after)
+            else:
+                parts += (reply_before, turn.content, reply_after)
+        return "".join(parts)
+
+    @cached_property
+    def _around_user(self) -> tuple[str, str]:
+        before, after = self.user_format.split(_PLACE)
+        return before, after
+
+    @cached_property
+    def _around_reply(self) -> tuple[str, str]:
+        before, after = self.assistant_format.split(_PLACE)
+        return before, after
+
+    @cached_property
+    def _missing_eos(self) -> str:
+        return "" if not self.eos_token or self.eos_token in self.assistant_format else self.eos_token
+
+    def _start(self, conversation: Conversation) -> str:
         given = bool(conversation.messages) and conversation.messages[0].role is Role.SYSTEM
         text = conversation.system if given else self.system_default_message
-        if self.system_format is None:
-            if text:
-                raise UsageError("this chat template has no place for a system message; give --system_format")
-            return ""
-        return "" if text is None else self.system_format.replace(_PLACE, text)
+        if self.system_format is None and text:
+            raise UsageError("this chat template has no place for a system message; give --system_format")
+        system = "" if self.system_format is None or text is None else self.system_format.replace(_PLACE, text)
+        return (self.bos_token or "") + system
+
+    @cached_property
+    def _outline(self) -> Outline:
+        return Outline(self.render, self.generation_prompt, (self.bos_token or "", self.eos_token or ""))
 
 
 TEMPLATE_FLAGS = (
@@ -142,27 +159,23 @@ def template_from_flags(flags: Mapping[str, str | None]) -> StringTemplate:
         flags: by name; others than `TEMPLATE_FLAGS` are ignored, and a missing or empty format is the bare message.
 
     Raises:
-        UsageError: a format without exactly one ``{MESSAGE}``.
+        UsageError: a format without exactly one ``{MESSAGE}``, or a text that is not Unicode.
     """
     values = {name: unescape(text) for name in TEMPLATE_FLAGS if (text := flags.get(name)) is not None}
+    for name, text in values.items():
+        if lone := _SURROGATE.search(text):
+            raise UsageError(f"--{name} holds {lone[0]!r}, which is half of a character or a byte that is not UTF-8")
     user, assistant = (values.pop(name, "") or _PLACE for name in ("user_format", "assistant_format"))
     return StringTemplate(user, assistant, **values)
 
 
 def unescape(text: str) -> str:
     r"""``\n``, ``\t``, ``\r``, ``\\``, ``\xHH`` and ``\uHHHH`` as the characters they mean, all else as it stands."""
-    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or chr(int(match[1][1:], 16)), text)
+    text = _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or chr(int(match[1][1:], 16)), text)
+    # As in JSON, two halves that stand together (``\ud83c\udf88``) are one character.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 _ESCAPE = re.compile(r"\\(n|t|r|\\|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4})")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-
-
-MISTRAL_INSTRUCT = StringTemplate(
-    user_format="[INST] {MESSAGE} [/INST]",
-    assistant_format="{MESSAGE}</s> ",
-    bos_token="<s>",
-    eos_token="</s>",
-    response_extract_pattern="[/INST]",
-)
-"""Mistral-7B-Instruct's template. Its replies keep no space before the text, as upstream's template has it."""
+_SURROGATE = re.compile("[\ud800-\udfff]")

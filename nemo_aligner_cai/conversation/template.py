@@ -13,13 +13,14 @@
 # limitations under the License.
 """What every chat template can do, and how untrusted text is kept from forging turns."""
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
-from nemo_aligner_cai.conversation.messages import Conversation
+from nemo_aligner_cai.conversation.markers import Markers
+from nemo_aligner_cai.conversation.messages import Conversation, Message
+from nemo_aligner_cai.conversation.outline import Outline
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance
 
@@ -36,7 +37,7 @@ class ChatTemplate(ABC):
     """How a conversation becomes one text for a model, and how a reply is found again.
 
     For every conversation `c` that ends with a user turn and every `reply`:
-    ``render(c + reply) == generation_prompt(c) + reply + reply_end``.
+    ``render(c + reply) == generation_prompt(c) + reply_start + reply + reply_end``.
     """
 
     @property
@@ -48,6 +49,11 @@ class ChatTemplate(ABC):
     @abstractmethod
     def end_of_turn(self) -> str:
         """What the template puts between a reply's text and the stop string; models learn to write it."""
+
+    @property
+    def reply_start(self) -> str:
+        """What the template puts between the generation prompt and a reply's text; models learn to write it."""
+        return ""
 
     @property
     @abstractmethod
@@ -80,6 +86,14 @@ class ChatTemplate(ABC):
         """The whole conversation as SFT teaches it."""
         return "".join(segment.text for segment in self.segments(conversation))
 
+    def parse(self, text: str) -> Conversation:
+        """The conversation of a rendered text, or of a generation prompt (it then ends with a user turn).
+
+        Raises:
+            UsageError: the text is not exactly what this template renders, or the template does not tell turns apart.
+        """
+        return self._outline.parse(text)
+
     def extract_reply(self, text: str, conversation: Conversation) -> str:
         """The assistant's reply out of a server's prompt + completion text.
 
@@ -99,8 +113,8 @@ class ChatTemplate(ABC):
             return self.trim_reply(text[len(prompt) :])
         header = self.assistant_header
         start = 0
-        for _ in range(prompt.count(header)):
-            found = text.find(header, start)
+        for _ in range(max(1, prompt.count(header))):
+            found = text.find(header, start) if header else -1
             if found < 0:
                 raise CaiError(f"the server's text does not contain the prompt it was given: {text[:80]!r}")
             start = found + len(header)
@@ -109,32 +123,23 @@ class ChatTemplate(ABC):
     def trim_reply(self, completion: str) -> str:
         """A completion (without its prompt) up to the end of the assistant's turn."""
         end = min((found for found in map(completion.find, self.stop) if found >= 0), default=len(completion))
-        return completion[:end].removesuffix(self.end_of_turn)
+        return completion[:end].removesuffix(self.end_of_turn).removeprefix(self.reply_start)
 
     def contains_template_token(self, text: str) -> bool:
         """Whether the text could forge a turn."""
-        # Plain searches: on a page of text they are many times faster than one regular expression.
-        return any(marker in text for marker in self._all_markers)
+        return self._markers.found_in(text)
 
     def escape(self, text: str) -> str:
         """The text with a space in each template token, which so loses its meaning and stays readable."""
-        while self.contains_template_token(text):
-            text = self._marker_pattern.sub(_break_marker, text)
-        return text
+        return self._markers.escape(text)
 
     @cached_property
-    def _all_markers(self) -> tuple[str, ...]:
-        return self.markers
+    def _markers(self) -> Markers:
+        return Markers(self.markers)
 
     @cached_property
-    def _marker_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(re.escape(marker) for marker in sorted(self._all_markers, key=len, reverse=True)))
-
-
-def _break_marker(match: re.Match[str]) -> str:
-    marker = match[0]
-    # A marker of one character cannot be split; the Unicode replacement character takes its place.
-    return f"{marker[0]} {marker[1:]}" if len(marker) > 1 else "\ufffd"
+    def _outline(self) -> Outline:
+        return Outline(self.render, self.generation_prompt)
 
 
 class TokenPolicy(str, Enum):
@@ -157,7 +162,8 @@ def guard(
     Raises:
         UsageError: the policy is to refuse.
     """
-    if not any(template.contains_template_token(message.content) for message in conversation.messages):
+    forges = template.contains_template_token
+    if not any(forges(turn.content) or (turn.label and forges(turn.label)) for turn in conversation.messages):
         return conversation
     if policy is TokenPolicy.ERROR:
         raise UsageError(
@@ -168,6 +174,9 @@ def guard(
         balance.leave_out("contains template tokens")
         return None
     balance.note("template tokens escaped")
-    return Conversation(
-        tuple(replace(message, content=template.escape(message.content)) for message in conversation.messages)
-    )
+    return Conversation(tuple(_escaped(message, template) for message in conversation.messages))
+
+
+def _escaped(message: Message, template: ChatTemplate) -> Message:
+    label = message.label and template.escape(message.label)
+    return replace(message, content=template.escape(message.content), label=label)

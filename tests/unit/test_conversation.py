@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.conversation import (
+    CHATML,
     MISTRAL_INSTRUCT,
     NEMO_CHAT,
     ChatTemplate,
@@ -44,12 +45,6 @@ UPSTREAM_FLAGS: dict[str, str | None] = {
     "eos_token": "<extra_id_1>",
     "response_extract_pattern": r"<extra_id_1>Assistant\n",
 }
-CHATML = StringTemplate(
-    "<|im_start|>user\n{MESSAGE}<|im_end|>\n",
-    "<|im_start|>assistant\n{MESSAGE}<|im_end|>\n",
-    "<|im_start|>system\n{MESSAGE}<|im_end|>\n",
-    eos_token="<|im_end|>",
-)
 TEMPLATES = {
     "nemo": NEMO_CHAT,
     "nemo-gpt-sft-tokens": NemoChatTemplate(ChatTokens("\x00", "\x11", "\x12")),
@@ -80,7 +75,7 @@ def test_renders_the_tutorials_strings():
     assert NEMO_CHAT.render(answered) == (
         "<extra_id_0>System\n\n<extra_id_1>User\nHi\n<extra_id_1>Assistant\nHello\n<extra_id_1>"
     )
-    assert MISTRAL_INSTRUCT.render(answered) == "<s>[INST] Hi [/INST]Hello</s> "
+    assert MISTRAL_INSTRUCT.render(answered) == "<s>[INST] Hi [/INST]Hello</s>"
     assert MISTRAL_INSTRUCT.generation_prompt(asked) == "<s>[INST] Hi [/INST]"
 
 
