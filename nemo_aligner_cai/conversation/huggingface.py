@@ -80,7 +80,9 @@ class JinjaTemplate(ChatTemplate):
     """The time that the program is told: one for a whole run, which may go on past midnight."""
 
     def __post_init__(self) -> None:
-        if (differs := self._differs(_ONE_TURN)) or (differs := self._differs(_TWO_TURNS)):
+        asked, trained = self.assistant_header, self._outline.joint(Role.USER, Role.ASSISTANT)
+        differs = self._differs(_TWO_TURNS) if trained.startswith(asked) else (asked, trained)
+        if differs:
             raise UsageError(
                 f"the chat template asks for a reply with {differs[0]!r} and trains on {differs[1]!r}: a model would "
                 "be asked with another text than it has learnt"

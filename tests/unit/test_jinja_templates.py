@@ -1,0 +1,186 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Chat templates out of Hugging Face tokenizers' folders: what is read, what is refused, and what a program may do."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.conversation import Conversation, Role, template_named
+from nemo_aligner_cai.conversation.huggingface import JinjaTemplate
+from nemo_aligner_cai.errors import UsageError
+from tests.chat_templates import SHAPES, jinja_template
+
+PLAIN = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+ASKED = Conversation.of_user("Q")
+ANSWERED = ASKED.with_turn(Role.ASSISTANT, "A")
+
+
+def folder_with(path: Path, config: Any = None, **files: str) -> str:
+    if config is not None:
+        (path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name, content in files.items():
+        (path / name.replace("__", ".")).write_text(content, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"chat_template": PLAIN, "eos_token": "</s>"},
+        {"chat_template": PLAIN, "eos_token": {"content": "</s>", "lstrip": False, "__type": "AddedToken"}},
+        {
+            "chat_template": [{"name": "tool_use", "template": "{{ x }}"}, {"name": "default", "template": PLAIN}],
+            "eos_token": "</s>",
+        },
+    ],
+    ids=["text", "described token", "named templates"],
+)
+def test_a_folders_configuration_gives_the_template(config: Any, tmp_path: Path):
+    template = template_named(folder_with(tmp_path, config))
+    assert template.render(ANSWERED) == "<|user|>Q</s><|assistant|>A</s>"
+    assert template.generation_prompt(ASKED) == "<|user|>Q</s><|assistant|>"
+    assert (template.stop, template.reply_end, template.reply_start) == (("</s>",), "</s>", "")
+
+
+def test_a_template_file_goes_before_the_configuration_and_can_be_named_itself(tmp_path: Path):
+    config = {"chat_template": "{{ never }}", "eos_token": "</s>"}
+    folder = folder_with(tmp_path, config, chat_template__jinja=PLAIN, other__jinja="{# - #}" + PLAIN.upper().lower())
+    assert template_named(folder).render(ASKED) == "<|user|>Q</s>"
+    assert template_named(f"{folder}/other.jinja").render(ASKED) == "<|user|>Q</s>"
+
+
+def test_special_tokens_of_the_older_file_count_where_the_configuration_lists_none(tmp_path: Path):
+    older = '{"eos_token": {"content": "<end>"}}'
+    config: dict[str, Any] = {"chat_template": PLAIN, "eos_token": "</s>"}
+    assert template_named(folder_with(tmp_path, config, special_tokens_map__json=older)).stop == ("<end>",)
+    config["added_tokens_decoder"] = {"2": {"content": "</s>", "special": True}, "3": {"content": "<|user|>"}}
+    assert template_named(folder_with(tmp_path, config)).stop == ("</s>",)
+
+
+def test_every_token_of_the_tokenizer_that_the_program_writes_is_a_marker(tmp_path: Path):
+    source = PLAIN + "{# TOOL #}{% if tools %}TOOL{% endif %}"
+    added = {"2": {"content": "</s>"}, "3": {"content": "TOOL"}, "4": {"content": "<unused>"}}
+    config = {"chat_template": source, "eos_token": "</s>", "added_tokens_decoder": added}
+    assert template_named(folder_with(tmp_path, config)).markers == (
+        "</s>",
+        "<|assistant|>",
+        "<|system|>",
+        "<|user|>",
+        "TOOL",
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({}, "tokenizer_config.json: there is no chat template"),
+        ({"chat_template": None}, "there is no chat template"),
+        ({"chat_template": [{"name": "rag", "template": "x"}]}, "has the chat templates rag and none named 'default'"),
+        ([1], "tokenizer_config.json:1: a JSON object is needed"),
+        ({"chat_template": "{% for %}"}, "tokenizer_config.json: line 1 of the chat template is not Jinja"),
+        ({"chat_template": "\n{{ x | nofilter }}"}, "line 2 of the chat template is not Jinja: No filter"),
+        ({"chat_template": PLAIN}, 'uses eos_token; add it to tokenizer_config.json, as "eos_token": null'),
+        ({"chat_template": "{{ messages[0].content + eos_token }}", "eos_token": None}, "'eos_token' is undefined"),
+        ({"chat_template": "Hello"}, "leaves out a message, or changes its text"),
+        ({"chat_template": "{{ messages[0].content }}"}, "leaves out a message"),
+        ({"chat_template": "{{ raise_exception('no, ' + messages[0].role) }}"}, "of user: no, user"),
+        ({"chat_template": "{{ messages[0].content + 1 }}"}, "can only concatenate str"),
+        ({"chat_template": "{{ 1 / 0 }}"}, "division by zero"),
+        ({"chat_template": "{% for i in range(10 ** 9) %}x{% endfor %}"}, "cannot render a conversation of user"),
+        ({"chat_template": "{{ ''.__class__.__mro__ }}"}, "unsafe"),
+        ({"chat_template": "{% set _ = messages.append(1) %}"}, "unsafe"),
+        ({"chat_template": "{% set _ = messages[0].update(role='x') %}"}, "unsafe"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line_that_names_the_file(config: Any, problem: str, tmp_path: Path):
+    with pytest.raises(UsageError) as caught:
+        template_named(folder_with(tmp_path, config))
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "tokenizer_config.json"))
+
+
+def test_a_tokenizer_class_without_tokens_of_its_own_needs_none(tmp_path: Path):
+    config = {"chat_template": PLAIN, "tokenizer_class": "PreTrainedTokenizerFast"}
+    assert template_named(folder_with(tmp_path, config)).render(ASKED) == "<|user|>Q"
+
+
+def test_other_files_are_refused(tmp_path: Path):
+    folder = folder_with(tmp_path, tokenizer__json="{}")
+    with pytest.raises(UsageError, match=r"tokenizer\.json: is not a \.jinja file; give the tokenizer's folder"):
+        template_named(f"{folder}/tokenizer.json")
+    with pytest.raises(UsageError, match="there is no chat template"):
+        template_named(folder)
+
+
+def test_a_template_that_asks_otherwise_than_it_trains_is_refused():
+    thinking = PLAIN.replace("<|assistant|>{% endif", "<|assistant|><think>\n{% endif")
+    later = PLAIN.replace("<|assistant|>{% endif", "<|assistant|>{% if messages | length > 1 %}!{% endif %}{% endif")
+    with pytest.raises(UsageError, match=r"asks for a reply with '.*<think>\\n' and trains on '<.assistant.>'"):
+        JinjaTemplate(thinking)
+    with pytest.raises(UsageError, match=r"asks for a reply with '.*!' and trains on '.*reply'"):
+        JinjaTemplate(later)
+
+
+def test_a_system_message_that_is_asked_with_and_not_trained_on_is_refused():
+    template = jinja_template(SHAPES["mistral-0.3"])
+    assert template.render(ANSWERED) == "<s>[INST] Q[/INST] A</s>"
+    for use in (template.render, template.generation_prompt):
+        with pytest.raises(UsageError, match="does not train on the system message"):
+            use(Conversation.of_user("Q", system="S"))
+
+
+def test_a_reply_is_found_behind_what_the_template_writes_before_it():
+    for name, start in (("mistral-0.3", " "), ("qwen-3", "<think>\n\n</think>\n\n"), ("llama-2", " ")):
+        template = jinja_template(SHAPES[name])
+        assert template.reply_start == start
+        assert template.trim_reply(f"{start}A{template.reply_end}<s>[INST] invented") == "A"
+        assert template.extract_reply(template.render(ANSWERED), ASKED) == "A"
+
+
+def test_stops_are_what_ends_a_turn_and_what_ends_a_text():
+    stops = {name: jinja_template(shape).stop for name, shape in SHAPES.items()}
+    assert stops["chatml"] == ("<|im_end|>",)
+    assert stops["llama-3"] == ("<|eot_id|>", "<|end_of_text|>")
+    assert stops["gemma"] == ("<end_of_turn>", "<eos>")
+    assert jinja_template(SHAPES["gemma"]).end_of_turn == ""
+    assert jinja_template(SHAPES["llama-2"]).end_of_turn == " "
+
+
+def test_the_day_is_that_of_the_run():
+    shape = SHAPES["llama-3.2"]
+    template = JinjaTemplate(shape.source, {"bos_token": shape.bos}, now=datetime(2026, 3, 4))
+    assert "Today Date: 04 Mar 2026\n" in template.render(ASKED)
+
+
+def test_learnt_text_is_told_where_a_template_writes_the_last_reply_unlike_the_others():
+    template = jinja_template(SHAPES["qwen-3"])
+    made = ANSWERED.with_turn(Role.USER, "Q2").with_turn(Role.ASSISTANT, "A2")
+    learnt = [segment.text for segment in template.segments(made) if segment.trained]
+    assert learnt == ["A<|im_end|>\n", "<think>\n\n</think>\n\nA2<|im_end|>\n"]
+
+
+def test_learnt_text_is_not_guessed_where_a_template_rewrites_it():
+    template = jinja_template(SHAPES["qwen-3"])
+    made = ASKED.with_turn(Role.ASSISTANT, "<think>hm</think>A").with_turn(Role.USER, "Q2")
+    assert "hm" not in template.render(made)
+    with pytest.raises(UsageError, match="changes the assistant's turn '<think>hm</think>A'"):
+        template.segments(made)
