@@ -19,7 +19,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nemo_aligner_cai.conversation import ChatTemplate
+from nemo_aligner_cai.conversation import (
+    TEMPLATE_FLAGS,
+    TEMPLATES,
+    ChatTemplate,
+    template_from_flags,
+    template_named,
+)
 from nemo_aligner_cai.conversation.strings import unescape
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance
@@ -63,9 +69,21 @@ def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, 
 def add_template_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, str | None]) -> Any:
     """Upstream's seven flags for the chat template; returns their group."""
     group = parser.add_argument_group("prompt_template", "the chat template; {MESSAGE} stands for a message")
+    group.add_argument(
+        "--chat-template",
+        metavar="NAME",
+        help=f"{', '.join(TEMPLATES)}, or the folder of a Hugging Face tokenizer, in place of the other flags",
+    )
     for name, default in defaults.items():
         group.add_argument(f"--{name}", default=default)
     return group
+
+
+def template_of(args: argparse.Namespace) -> ChatTemplate:
+    """The template that the flags describe; raises UsageError where it cannot be had."""
+    if args.chat_template:
+        return template_named(args.chat_template)
+    return template_from_flags({name: getattr(args, name) for name in TEMPLATE_FLAGS})
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

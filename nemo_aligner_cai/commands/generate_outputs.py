@@ -28,21 +28,19 @@ from typing import Any, cast
 
 import orjson
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role, StringTemplate
+from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role, StringTemplate
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import format_named, validate_file, write_records
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.split import Splits, assign_splits, split_counts
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, refuse_existing, require_file, write_jsonl
+from nemo_aligner_cai.files import PathLike, Row, refuse_existing, require_file, write_jsonl
 from nemo_aligner_cai.generate.comparisons import comparisons_of_row, prompt_of_row
 from nemo_aligner_cai.generate.seeds import generator
 from nemo_aligner_cai.generate.soft_labels import SoftLabels, hard_pairs
 
 KINDS = {"prompts": "ppo-prompts", "comparisons": "rm-comparisons"}
 """Upstream's words for the two kinds of file, and our names of their formats."""
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class PreferenceFiles:
     prefix: str
     splits: Splits
     blending: Blending | None
-    template: StringTemplate
+    template: ChatTemplate
     legacy_eot: bool
     soft_labels: SoftLabels = "threshold"
     copies: int = 10
@@ -106,6 +104,8 @@ class PreferenceFiles:
 
     def __post_init__(self) -> None:
         """Raises UsageError where texts would not fit to what they are blended with, or a format holds no pairs."""
+        if self.legacy_eot and not isinstance(self.template, StringTemplate):
+            raise UsageError("--legacy-eot is about the template of the single flags; leave out --chat-template")
         example = Conversation.of_user("a").with_turn(Role.ASSISTANT, "b")
         of_nemo = not self.legacy_eot and self._render(example) == NEMO_CHAT.render(example)
         if self.blending and not of_nemo:
@@ -227,6 +227,7 @@ class PreferenceFiles:
 
     def _render(self, conversation: Conversation) -> str:
         if self.legacy_eot:
+            assert isinstance(self.template, StringTemplate), "checked when this was made"
             # Upstream strips the text, and with it the line end that SFT teaches before the end-of-turn token.
             text = self.template.without_eos(conversation).strip()
             return text if text.endswith(self.template.eos_token or "") else text + (self.template.eos_token or "")

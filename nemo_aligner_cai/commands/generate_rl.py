@@ -31,7 +31,6 @@ from typing import Any
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
 from nemo_aligner_cai.commands.generate_outputs import Blending, PreferenceFiles
-from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, template_from_flags
 from nemo_aligner_cai.data.split import parse_splits, split_counts
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl
@@ -117,13 +116,13 @@ def run(args: argparse.Namespace) -> int:
     limit = None if args.num_examples == -1 else args.num_examples
     splits = parse_splits(args.splits)
     blending = Blending.parse(args.blend_with, splits) if args.blend_with else None
-    template = template_from_flags({name: getattr(args, name) for name in TEMPLATE_FLAGS})
+    template = flags.template_of(args)
     sampling, temperatures = flags.sampling_of(args), _temperatures(args)
     judge = judge_flags.judge_of(args)
     source = args.red_teaming_file_path
 
     def comparing(policy: ModelClient, judge_model: ModelClient) -> Comparing:
-        return Comparing(policy, judge_model, judge, sampling, temperatures, args.seed)
+        return Comparing(policy, judge_model, judge, sampling, temperatures, args.seed, template)
 
     if args.preview is not None:
         records = [Contest(prompt) for prompt in flags.first_prompts(source, args.turns, args.preview)]
@@ -147,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         key = judge_flags.judge_key(args)
         judge_model = judge_flags.judge_client(args, key, Patience(timeout=args.request_timeout))
         read = Balance()
-        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit)
+        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit, template=template)
         steps = comparing(policy, judge_model).steps()
         if args.plan:
             journal = None if args.overwrite else files.journal
@@ -168,6 +167,7 @@ def run(args: argparse.Namespace) -> int:
                     temperatures=temperatures,
                     out_path=files.comparisons,
                     journal_path=files.journal,
+                    template=template,
                     options=options,
                     read=read,
                 )

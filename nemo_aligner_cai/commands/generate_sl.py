@@ -221,9 +221,8 @@ def _tokenizer(args: argparse.Namespace) -> Tokenizer | None:
 
 def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
     """The template, and whether the server renders: then it only has to find replies."""
-    given = {name: getattr(args, name) for name in TEMPLATE_FLAGS}
-    if args.apply_chat_template == "True":
-        return template_from_flags(given), False
+    if args.chat_template or args.apply_chat_template == "True":
+        return flags.template_of(args), False
     pattern = template_from_flags({"response_extract_pattern": args.response_extract_pattern}).response_extract_pattern
     # One header per user turn, wherever the server puts it.
     return StringTemplate(

@@ -35,7 +35,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation
+from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation
 from nemo_aligner_cai.data.formats_cai import CaiComparisons
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.errors import UsageError
@@ -67,6 +67,7 @@ class Comparing:
         sampling: how candidates are drawn, except for their temperature.
         temperatures: one per candidate.
         seed: the run's.
+        template: the comparisons will be rendered with it, so no candidate may hold its tokens.
     """
 
     policy: ModelClient
@@ -75,6 +76,7 @@ class Comparing:
     sampling: Sampling
     temperatures: tuple[float, ...]
     seed: int
+    template: ChatTemplate = NEMO_CHAT
 
     def __post_init__(self) -> None:
         """Raises UsageError for settings that cannot give a comparison."""
@@ -96,7 +98,7 @@ class Comparing:
 
     def _sampled(self, record: Contest, completions: Sequence[Completion]) -> Contest:
         named = list(zip(candidate_keys(self.temperatures), completions, strict=True))
-        candidates, counts = _distinct(named)
+        candidates, counts = _distinct(named, self.template)
         generator(self.seed, record.id, "display order").shuffle(candidates)
         record = replace(record, candidates=tuple(candidates), counts=counts)
         if len(candidates) < 2:
@@ -111,7 +113,7 @@ def candidate_keys(temperatures: Sequence[float]) -> list[str]:
     return [f"response_{number}" for number in range(len(temperatures))]
 
 
-def _distinct(named: Sequence[tuple[str, Completion]]) -> tuple[list[Candidate], Counter[str]]:
+def _distinct(named: Sequence[tuple[str, Completion]], template: ChatTemplate) -> tuple[list[Candidate], Counter[str]]:
     """Candidates worth comparing, and how many were left out for what."""
     counts = Counter({SAMPLED: len(named)})
     kept: list[Candidate] = []
@@ -122,7 +124,7 @@ def _distinct(named: Sequence[tuple[str, Completion]]) -> tuple[list[Candidate],
         elif completion.finish_reason == "length":
             # Cut off: it would be trained on as if it ended there.
             counts["candidates cut at the token limit"] += 1
-        elif NEMO_CHAT.contains_template_token(text):
+        elif template.contains_template_token(text):
             counts["candidates with template tokens"] += 1
         elif any(near_identical(text, other.text) for other in kept):
             counts["candidates that are near-identical"] += 1
@@ -202,6 +204,7 @@ async def generate_comparisons(
     temperatures: Sequence[float],
     out_path: PathLike,
     journal_path: PathLike,
+    template: ChatTemplate = NEMO_CHAT,
     options: RunOptions | None = None,
     read: Balance | None = None,
 ) -> Summary:
@@ -216,6 +219,7 @@ async def generate_comparisons(
         temperatures: one per candidate, so their number is that of the candidates.
         out_path: receives the rows of the module's docstring.
         journal_path: where finished calls are kept.
+        template: the comparisons will be rendered with it.
         options: seed, resume and the like.
         read: the balance that `prompts` fills while it is read.
 
@@ -228,7 +232,7 @@ async def generate_comparisons(
         CaiError: see `run_stage`.
     """
     options = options or RunOptions()
-    comparing = Comparing(policy, judge_model, judge, sampling, tuple(temperatures), options.seed)
+    comparing = Comparing(policy, judge_model, judge, sampling, tuple(temperatures), options.seed, template)
     return await run_stage(
         "RL-CAI",
         (Contest(prompt) for prompt in prompts),

@@ -31,9 +31,9 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role
+from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.files import Balance, content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
 from nemo_aligner_cai.models.nemo_scores import score_choices
 from nemo_aligner_cai.models.patience import Patience, Retriable
@@ -190,7 +190,7 @@ class NemoServerClient:
     def _sentences(self, requests: Sequence[Request]) -> list[Any]:
         if not self._server_template:
             return [text for request in requests for text in self._texts(request)]
-        conversations = [request.conversation for request in requests]
+        conversations = [self._safe(request) for request in requests]
         if any(request.choices for request in requests):
             raise UsageError("choices cannot be scored with the server's chat template; give the template's strings")
         return [
@@ -198,8 +198,14 @@ class NemoServerClient:
             for column in zip(*(conversation.messages for conversation in conversations), strict=True)
         ]
 
+    def _safe(self, request: Request) -> Conversation:
+        """The conversation, in which no text can forge a turn of this template."""
+        conversation = guard(request.conversation, self.template, policy=TokenPolicy.ESCAPE, balance=Balance())
+        assert conversation is not None, "the policy escapes"
+        return conversation
+
     def _texts(self, request: Request) -> Iterator[str]:
-        prompt = self.template.generation_prompt(request.conversation)
+        prompt = self.template.generation_prompt(self._safe(request))
         if request.choices:
             yield from (prompt + choice for choice in request.choices)
         else:
@@ -233,10 +239,10 @@ class NemoServerClient:
 
     def _completion(self, request: Request, sentence: str, tokens: Sequence[str]) -> Completion:
         try:
-            text = self.template.extract_reply(sentence, request.conversation)
+            text = self.template.extract_reply(sentence, self._safe(request))
         except CaiError as error:
             raise Retriable("malformed answer", str(error)) from None
-        tail = self._tail(sentence, request.conversation)
+        tail = self._tail(sentence, self._safe(request))
         stops = (*self.template.stop, *request.sampling.stop)
         ended = any(stop in tail for stop in stops) or bool(tokens and tokens[-1] in _END_PIECES)
         for stop in request.sampling.stop:

@@ -145,6 +145,19 @@ def test_upstreams_end_of_turn_can_be_had_again(flags: list[str], tmp_path: Path
     assert all(row["text"].endswith("of them.<extra_id_1>") for row in comparisons)
 
 
+def test_another_chat_template_is_sent_and_written(flags: list[str], tmp_path: Path) -> None:
+    def chatml(prompt: str, rng: random.Random | None) -> str:
+        assert prompt.startswith("<|im_start|>user\n") and prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
+        return policy(prompt, rng)
+
+    chosen = ["--chat-template", "chatml"]
+    with FakeNemo(chatml, ending="<|im_end|>") as server, FakeOpenAI(judge) as judge_server:
+        assert run(flags, server, judge_server, *chosen) == 0
+        assert run(flags, server, judge_server, *chosen, "--resume", "--legacy-eot") == 2
+    comparisons = rows(tmp_path / "out" / "cai_rlaif_train_comparisons_with_chat_prompt.jsonl")
+    assert all(row["text"].endswith("of them.<|im_end|>\n") and "<extra_id" not in row["text"] for row in comparisons)
+
+
 def test_blending_keeps_pairs_together_and_is_optional(flags: list[str], tmp_path: Path) -> None:
     human = {"prompts": tmp_path / "p.jsonl", "comparisons": tmp_path / "c.jsonl"}
     prompts = [Conversation.of_user(f"help {n}") for n in range(6)]

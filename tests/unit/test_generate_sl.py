@@ -79,7 +79,15 @@ def test_flags_are_upstreams() -> None:
     assert {"--few-shot-prompts-dataset-path", "--critique-revision-instructions-path"} <= set(known)
     assert parser.allow_abbrev
     ours = {
-        *("--api-key-env", "--concurrency", "--dry-run", "--keep-unrevised", "--max-dropped", "--model"),
+        *(
+            "--api-key-env",
+            "--chat-template",
+            "--concurrency",
+            "--dry-run",
+            "--keep-unrevised",
+            "--max-dropped",
+            "--model",
+        ),
         *("--model-url", "--num-revisions", "--overwrite", "--plan", "--preview", "--price-read", "--price-written"),
         *("--request-timeout", "--requests-per-minute", "--resume", "--tokens-per-minute", "--turns"),
     }
