@@ -153,7 +153,7 @@ def test_another_chat_template_is_sent_and_written(flags: list[str], tmp_path: P
     chosen = ["--chat-template", "chatml"]
     with FakeNemo(chatml, ending="<|im_end|>") as server, FakeOpenAI(judge) as judge_server:
         assert run(flags, server, judge_server, *chosen) == 0
-        assert run(flags, server, judge_server, *chosen, "--resume", "--legacy-eot") == 2
+        assert run(flags, server, judge_server, "--chat-template", "nemo", "--resume", "--legacy-eot") == 2
     comparisons = rows(tmp_path / "out" / "cai_rlaif_train_comparisons_with_chat_prompt.jsonl")
     assert all(row["text"].endswith("of them.<|im_end|>\n") and "<extra_id" not in row["text"] for row in comparisons)
 
