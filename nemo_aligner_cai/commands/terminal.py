@@ -37,10 +37,11 @@ def printable(text: str) -> str:
 
 
 def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> Table:
-    """A table whose first column is text and whose others are figures. Cells are data, never markup."""
+    """A table. Cells are data, never markup; columns of figures are those with a heading, but for the first."""
     table = Table(box=None, title=Text(title), title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if number else "left", no_wrap=not number)
+        figures = bool(number and column)
+        table.add_column(Text(printable(column)), justify="right" if figures else "left", no_wrap=not number)
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     return table

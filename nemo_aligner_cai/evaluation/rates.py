@@ -46,11 +46,15 @@ class Rate:
         counted = list(hits)
         if not counted:
             raise CaiError("a rate of zero prompts was asked for; measure at least one prompt")
-        n, value = len(counted), sum(counted) / len(counted)
+        return cls.of_share(sum(counted) / len(counted), len(counted))
+
+    @classmethod
+    def of_share(cls, value: float, n: float) -> Rate:
+        """A share that is as sure as one of `n` independent prompts, which need not be a whole number of them."""
         centre = (value + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
         half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(value * (1 - value) / n + Z_95**2 / (4 * n**2))
         # At 0 and 1 one end is the value itself; rounding must not put it on the other side.
-        return cls(value, max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half)), n)
+        return cls(value, max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half)), round(n))
 
     def apart_from(self, other: Rate) -> bool:
         """Whether the two intervals have no point in common."""

@@ -1,0 +1,210 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`cai judge-accuracy FILE`: how often a judge is right, on items with a known answer.
+
+Input:  items such as the paper's (see evaluation/judge_items.py), and a judge model
+Output: OUTPUT.jsonl, a row for each item with its verdicts; its journal, left-out items and manifest beside it; and
+        the accuracy with its interval, of all items and by category, with position flips and unparsed answers
+
+Replies to a conversation are compared by the strategies of RL-CAI and the same code, with the question that the items
+ask as the only principle, or with a constitution. Other questions are asked as multiple choice.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_aligner_cai.commands import generate_flags as flags
+from nemo_aligner_cai.commands import generate_run, judge_flags
+from nemo_aligner_cai.commands.terminal import open_console, table_of
+from nemo_aligner_cai.constitution import Constitution, Principle
+from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
+from nemo_aligner_cai.evaluation.judge_items import JudgeItem, item_row, read_items
+from nemo_aligner_cai.evaluation.options_judge import OptionsJudge
+from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.files import Balance, read_jsonl, refuse_existing, write_json
+from nemo_aligner_cai.generate.contest import Contest, Judging
+from nemo_aligner_cai.generate.engine import Step
+from nemo_aligner_cai.generate.judge import UNPARSED, Judge, position_line, position_rates
+from nemo_aligner_cai.generate.stage import Output, RunOptions, run_stage
+from nemo_aligner_cai.generate.summary import Summary
+from nemo_aligner_cai.models import ModelClient
+
+DEFAULT_JUDGE = "multiple-choice"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai judge-accuracy`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "judge-accuracy", help="measure a judge on items with a known answer"
+    )
+    parser.add_argument("file", metavar="FILE", help="items, as the paper's evaluations have them")
+    parser.add_argument("--output", default="judge_accuracy.jsonl", metavar="ROWS", help="default: %(default)s")
+    parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
+    parser.add_argument("--num-examples", type=int, metavar="N", help="the first N items (default: all)")
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--host", default="localhost", help="of a NeMo text-generation server (default: localhost)")
+    parser.add_argument("--port", type=int, default=5656, help="likewise (default: 5656)")
+    judge_flags.add_strategy_flags(parser)
+    flags.add_run_flags(parser)
+    # The principle is what the items ask for, and there are two candidates: one pair.
+    parser.set_defaults(
+        run=run, judge=DEFAULT_JUDGE, pairs="one", sys_prompt_constitution_file_path=None, add_bos="False"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the items, ask the judge about each, and show how often it is right."""
+    if args.num_examples is not None and args.num_examples < 1:
+        raise UsageError(f"--num-examples must be positive, it is {args.num_examples}")
+    count, questions, most_candidates, is_comparison = _survey(args)
+    judge = _judge(args, questions) if is_comparison else _options_judge(args)
+
+    def steps(client: ModelClient) -> list[Step[Contest]]:
+        return Judging(judge, client).steps(most_candidates)
+
+    read = Balance()
+    items = read_items(args.file, balance=read, limit=args.num_examples)
+    if args.preview is not None:
+        first = read_items(args.file, balance=Balance(), limit=args.preview)
+        generate_run.show_preview(first, steps, NEMO_CHAT)
+        return 0
+    options = flags.options_of(args, count)
+    # One question to a batch: NeMo's server takes a step for each token by which the sentences of a batch differ, and
+    # items are of all lengths.
+    client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = Path(scratch) / "rows.jsonl" if args.dry_run else Path(args.output)
+        journal = rows.with_suffix(".journal.jsonl")
+        if args.plan:
+            past = None if args.overwrite else journal
+            generate_run.show_plan(items, steps(client), seed=args.seed, journal_path=past)
+            return 0
+        if args.json:
+            refuse_existing(args.json, overwrite=args.overwrite or args.resume)
+        summary = asyncio.run(_ask(items, client, steps(client), rows, journal, options, read))
+        accuracy = Accuracy()
+        for _, row in read_jsonl(rows):
+            accuracy.add(row)
+        generate_run.write_manifest(
+            rows.with_suffix(".manifest.json"),
+            argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "run"}),
+            summary,
+            models={"judge": client},
+            inputs=[args.file, *filter(None, [args.sys_prompt_constitution_file_path])],
+            outputs=[rows],
+        )
+    _show(accuracy, summary)
+    if args.json:
+        figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
+        write_json(args.json, figures, overwrite=True)
+    if (failed := count - accuracy.asked) > options.max_dropped * count:
+        raise CaiError(
+            f"{failed} of {count} items could not be asked, more than --max-dropped {options.max_dropped:g} allows: "
+            f"{summary.balance}. The same command with --resume tries these again"
+        )
+    return 0
+
+
+def _survey(args: argparse.Namespace) -> tuple[int, list[str], int, bool]:
+    """How many items there are, their questions, the most candidates of one, and whether those are replies.
+
+    It reads everything, so that what is wrong in the file is known before anything is paid for.
+    """
+    balance = Balance()
+    questions: dict[str, None] = {}
+    most, is_comparison = 0, True
+    for item in read_items(args.file, balance=balance, limit=args.num_examples):
+        questions[item.question] = None
+        most, is_comparison = max(most, len(item.candidates)), item.is_comparison
+    if not balance.written:
+        raise UsageError(f"{args.file}: no item: {balance}")
+    return balance.written, list(questions), most, is_comparison
+
+
+def _judge(args: argparse.Namespace, questions: Sequence[str]) -> Judge:
+    if args.sys_prompt_constitution_file_path is not None:
+        return judge_flags.judge_of(args)
+    if len(questions) > 1:
+        raise UsageError(
+            f"{args.file}: the items ask {len(questions)} different questions, and a judge has one constitution for "
+            "all; give one with --sys-prompt-constitution-file-path, or split the file"
+        )
+    return judge_flags.judge_of(args, Constitution((Principle("item", "", "", questions[0]),), "items"))
+
+
+def _options_judge(args: argparse.Namespace) -> Judge:
+    if args.judge != DEFAULT_JUDGE or args.sys_prompt_constitution_file_path is not None:
+        raise UsageError(
+            f"{args.file}: these items ask a question of their own with several answers, and do not compare replies: "
+            "leave out --judge and --sys-prompt-constitution-file-path"
+        )
+    return OptionsJudge(both_orders=args.both_orders)
+
+
+async def _ask(
+    items: Iterator[JudgeItem],
+    client: ModelClient,
+    steps: Sequence[Step[Contest]],
+    rows: Path,
+    journal: Path,
+    options: RunOptions,
+    read: Balance,
+) -> Summary:
+    try:
+        return await run_stage(
+            "judge accuracy",
+            items,
+            steps,
+            [Output(rows, _rows, left_out=_rows)],
+            journal_path=journal,
+            options=options,
+            read=read,
+            prompt_of=lambda item: item.prompt.conversation.to_messages(),
+            facts_of=lambda item: item.counts,
+        )
+    finally:
+        await client.close()
+
+
+def _rows(item: JudgeItem) -> list[dict[str, Any]]:
+    return [item_row(item)]
+
+
+def _show(accuracy: Accuracy, summary: Summary) -> None:
+    chance = accuracy.by_chance
+    rows: list[tuple[str, object]] = [
+        ("asked", accuracy.asked),
+        ("with an answer", accuracy.answered),
+        ("accuracy, %", _rate(accuracy.rate)),
+        ("of the answered, %", _rate(accuracy.rate_of_answered)),
+        ("by chance, %", "-" if chance is None else f"{100 * chance:.1f}"),
+        ("unparsed", summary.facts[UNPARSED]),
+    ]
+    generate_run.show_summary("judge accuracy", summary, [position_line(summary.facts)])
+    console = open_console()
+    console.print(table_of(("items", ""), rows))
+    if accuracy.categories:
+        parts = sorted(accuracy.categories.items())
+        table = [(name, part.asked, part.answered, _rate(part.rate)) for name, part in parts]
+        console.print(table_of(("category", "asked", "answered", "accuracy, %"), table))
+
+
+def _rate(rate: Rate | None) -> str:
+    return "-" if rate is None else str(rate)

@@ -1,0 +1,182 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Questions with a known answer, to measure a judge by: the paper's evaluation items, as cases for our judges.
+
+Input, one of:
+    {"prompt": "... Please choose the response that is ... Options:\n (A) [[[...]]]\n (B) [[[...]]]\n\nThe answer is:",
+     "corrects": [" (B)"], "incorrects": [" (A)"], "text_correct": "\n\nHuman: ...\n\nAssistant: ...",
+     "text_incorrect": ...}                              two replies to one conversation: any judge can compare them
+    {"prompt": "... What description ... Options:\n (A) Theft\n (B) ...\nThe answer is:", "corrects": [" (D)"],
+     "incorrects": [" (A)", " (B)", ...]}                a question with several answers: see `options_judge.py`
+Output: JudgeItem(prompt, candidates=(Candidate("incorrect", ...), Candidate("correct", ...)), question, category)
+
+The candidates stand in the item's own order, which has the right answer in all places about equally often.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from nemo_aligner_cai.compact import CompactSet
+from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_jsonl, require_file
+from nemo_aligner_cai.generate.comparisons import comparison_row
+from nemo_aligner_cai.generate.contest import Candidate, Contest
+from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.transcript import TranscriptError, parse_transcript
+
+CORRECT = "correct"
+"""The key of the right candidate; the others' begin with "incorrect"."""
+_PRINTED = re.compile(
+    r"(?P<before>.*)\n\n(?P<question>[^\n]+) Options:\n(?P<options>.*?)\s*The answer is:\s*", re.DOTALL
+)
+_OPTION = re.compile(r"^ \(([A-Z])\) ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class JudgeItem(Contest):
+    """A question with a known answer, on its way through a judge.
+
+    `question` asks for the better candidate; `category` is what the item counts under, None where it has none.
+    `is_comparison` tells whether the candidates are replies to the prompt; otherwise they are answers to the question
+    at the prompt's end.
+    """
+
+    question: str = ""
+    category: str | None = None
+    is_comparison: bool = True
+
+
+def read_items(path: PathLike, *, balance: Balance, limit: int | None = None) -> Iterator[JudgeItem]:
+    """Read items in file order, each only once.
+
+    Args:
+        path: a .jsonl or .json file.
+        balance: receives the rows read, and those left out by reason.
+        limit: stop after so many items.
+
+    Raises:
+        UsageError: the file cannot be read (at the call).
+        FormatError: a row is not one of the two shapes, or of the other shape than the rows before.
+    """
+    return islice(_items(require_file(path), balance), limit)
+
+
+def _items(path: Path, balance: Balance) -> Iterator[JudgeItem]:
+    seen = CompactSet()
+    is_comparison: bool | None = None
+    for line, row in read_jsonl(path):
+        balance.rows_in += 1
+        try:
+            item = _item(row)
+        except (UsageError, TranscriptError) as error:
+            raise FormatError.at(path, line, str(error)) from error
+        if is_comparison not in (None, item.is_comparison):
+            raise FormatError.at(
+                path, line, "this item is of another kind than those before; put it into another file"
+            )
+        is_comparison = item.is_comparison
+        if not seen.add(int(item.id, 16)):
+            balance.leave_out("duplicate item")
+            continue
+        balance.written += 1
+        yield item
+
+
+def _item(row: Row) -> JudgeItem:
+    printed = _PRINTED.fullmatch(_text(row, "prompt"))
+    if printed is None:
+        raise UsageError("the key 'prompt' must end with a question, ' Options:', the options and 'The answer is:'")
+    options = _options(printed["options"])
+    right = _labels(row, "corrects")
+    if len(right) != 1 or sorted([*right, *_labels(row, "incorrects")]) != sorted(options) or len(options) < 2:
+        raise UsageError("'corrects' and 'incorrects' must name all options, each once, and one of them as correct")
+    category = row.get("category")
+    if category is not None and not isinstance(category, str):
+        raise UsageError(f"the key 'category' must be a text, it is {type(category).__name__}")
+    if "text_correct" in row or "text_incorrect" in row:
+        conversation, replies = _replies(row)
+        if len(options) != 2:
+            raise UsageError(f"'text_correct' and 'text_incorrect' belong to two options, there are {len(options)}")
+        texts = {label: replies[label not in right] for label in options}
+        return _of(conversation, texts, right[0], printed["question"], category, is_comparison=True)
+    conversation = Conversation.of_user(f"{printed['before'].strip()}\n\n{printed['question']}")
+    # What an item asks for is what it is about: one of the kinds of harm.
+    return _of(
+        conversation, options, right[0], printed["question"], category or options[right[0]], is_comparison=False
+    )
+
+
+def _of(
+    conversation: Conversation,
+    texts: dict[str, str],
+    right: str,
+    question: str,
+    category: str | None,
+    *,
+    is_comparison: bool,
+) -> JudgeItem:
+    wrong = [label for label in texts if label != right]
+    keys = {right: CORRECT} | {label: f"incorrect {label}" if len(wrong) > 1 else "incorrect" for label in wrong}
+    # Several items may share a conversation: the answers are part of what an item is.
+    prompt = Prompt(content_hash([conversation.to_messages(), question, list(texts.values())]), conversation)
+    candidates = tuple(Candidate(keys[label], text) for label, text in texts.items())
+    return JudgeItem(prompt, candidates, question=question, category=category, is_comparison=is_comparison)
+
+
+def _replies(row: Row) -> tuple[Conversation, tuple[str, str]]:
+    """The conversation that waits for a reply, and the right and the wrong one."""
+    whole = [parse_transcript(_text(row, key)) for key in ("text_correct", "text_incorrect")]
+    prompts = [conversation.without_last() for conversation in whole]
+    last = [conversation.messages[-1] for conversation in whole]
+    if prompts[0] != prompts[1] or any(message.role is not Role.ASSISTANT for message in last):
+        raise UsageError("'text_correct' and 'text_incorrect' must be one conversation with two last replies")
+    return prompts[0], (last[0].content, last[1].content)
+
+
+def _options(text: str) -> dict[str, str]:
+    """The options by their letter; the brackets that the paper puts around replies are no part of them."""
+    _, *parts = _OPTION.split(text)
+    return {
+        label: option.strip().removeprefix("[[[").removesuffix("]]]").strip()
+        for label, option in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def _text(row: Row, key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise UsageError(f"the key {key!r} must be a text, it is {type(value).__name__}")
+    return value
+
+
+def _labels(row: Row, key: str) -> list[str]:
+    value = row.get(key)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in cast(list[Any], value)):
+        raise UsageError(f'the key {key!r} must be a list of options such as " (A)"')
+    return [label.strip().strip("()") for label in cast(list[str], value)]
+
+
+def item_row(item: JudgeItem) -> Row:
+    """The row of comparisons.py with what the right answer is counted under, and the candidate that was chosen.
+
+    `answer` is a candidate's key; None where the judge did not choose.
+    """
+    preferences = item.judgement.preferences if item.judgement else ()
+    answer = item.candidates[preferences[0].chosen].key if preferences else None
+    return comparison_row(item) | {"category": item.category, "answer": answer}

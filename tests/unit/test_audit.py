@@ -1,0 +1,343 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import argparse
+import asyncio
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemo_aligner_cai.commands import audit as command
+from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
+from nemo_aligner_cai.evaluation.audit import WHOLE, Audit, JudgedRow, PerPrompt, read_judged
+from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.files import write_jsonl
+from nemo_aligner_cai.generate.comparisons import generate_comparisons
+from nemo_aligner_cai.generate.judge import FIRST, FLIPS, KEPT
+from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.generate.judges.settings import JudgeSettings
+from nemo_aligner_cai.models import Sampling, ScriptedClient
+from nemo_aligner_cai.prompts import Prompt
+
+Said = tuple[tuple[int, ...], int | None, int | None]
+"""A verdict: the candidates in the order shown, the better and the worse one."""
+
+
+def row(
+    number: int,
+    texts: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
+    verdicts: Sequence[Said],
+    *,
+    principle: str | None = "p",
+) -> dict[str, Any]:
+    """A row of cai_comparisons.jsonl."""
+    return {
+        "id": f"id{number}",
+        "prompt": [{"role": "user", "content": f"question {number}"}],
+        "candidates": [{"key": f"response_{place}", "text": text} for place, text in enumerate(texts)],
+        "pairs": [
+            {
+                "chosen": texts[won],
+                "rejected": texts[lost],
+                "chosen_key": f"response_{won}",
+                "rejected_key": f"response_{lost}",
+                "probability": 0.9,
+                "principle": principle,
+                "explanation": "",
+            }
+            for won, lost in pairs
+        ],
+        "verdicts": [
+            {
+                "shown": list(shown),
+                "principle": principle,
+                "better": better,
+                "worse": worse,
+                "probability": None,
+                "raw": "",
+            }
+            for shown, better, worse in verdicts
+        ],
+    }
+
+
+def audit_of(*rows: dict[str, Any]) -> Audit:
+    audit = Audit()
+    for one in rows:
+        audit.add(JudgedRow.model_validate(one))
+    return audit
+
+
+def both_orders(better: int, worse: int) -> list[Said]:
+    return [((0, 1), better, worse), ((1, 0), better, worse)]
+
+
+ALWAYS_A: list[Said] = [((0, 1), 0, 1), ((1, 0), 1, 0)]
+
+
+def test_one_figure_for_each_prompt_is_a_plain_rate():
+    figures = PerPrompt()
+    for hit in [1.0] * 7 + [0.0] * 13:
+        figures.add([hit])
+    plain = Rate.of([True] * 7 + [False] * 13)
+    assert figures.rate is not None and figures.rate.n == 20
+    assert (figures.rate.low, figures.rate.high) == pytest.approx((plain.low, plain.high))
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=40), st.integers(1, 9))
+def test_repeating_each_prompts_figure_makes_a_rate_no_surer(hits: list[bool], times: int):
+    figures = PerPrompt()
+    for hit in hits:
+        figures.add([float(hit)] * times)
+    plain = Rate.of(hits)
+    assert figures.rate is not None and figures.count == len(hits) * times
+    assert (figures.rate.low, figures.rate.high) == pytest.approx((plain.low, plain.high))
+
+
+def test_a_mean_has_the_interval_of_independent_prompts():
+    figures = PerPrompt()
+    for value in (1.0, 2.0, 3.0, 6.0):
+        figures.add([value])
+    assert figures.mean == 3.0 and figures.interval is not None
+    half = 1.959964 * math.sqrt((4 + 1 + 0 + 9) / 16)
+    assert figures.interval == pytest.approx((3 - half, 3 + half), abs=1e-5)
+    nothing = PerPrompt()
+    nothing.add([])
+    assert nothing.mean is nothing.rate is nothing.interval is None
+
+
+def test_a_judge_that_prefers_the_longer_text_is_found_out():
+    rows = [row(n, ["long " * (n + 2), "short"], [(0, 1)], both_orders(0, 1)) for n in range(30)]
+    audit = audit_of(*rows)
+    assert audit.longer.rate is not None and (audit.longer.rate.value, audit.longer.rate.n) == (1.0, 30)
+    ratios = [len("long ") * (n + 2) / len("short") for n in range(30)]
+    assert audit.length_ratio is not None
+    assert audit.length_ratio[0] == pytest.approx(math.exp(sum(map(math.log, ratios)) / 30))
+    assert audit.length_ratio[1] is not None and audit.length_ratio[1][0] > 1
+    assert audit.wins["response_0"].mean == 1.0 and audit.wins["response_1"].mean == 0.0
+
+
+def test_lengths_without_influence_have_the_ratio_one():
+    rows = [row(2 * n, ["ab", "abcd"], [(0, 1)], []) for n in range(20)]
+    rows += [row(2 * n + 1, ["ab", "abcd"], [(1, 0)], []) for n in range(20)]
+    audit = audit_of(*rows, row(99, ["same", "size"], [(0, 1)], []))
+    assert audit.length_ratio is not None and audit.length_ratio[0] == pytest.approx(1.0)
+    assert audit.longer.mean == 0.5 and audit.longer.count == 40, "equal lengths say nothing"
+
+
+def test_a_judge_that_always_says_a_has_all_of_the_position_bias_and_keeps_nothing():
+    audit = audit_of(*(row(n, ["x", "yy"], [], ALWAYS_A) for n in range(10)))
+    assert (audit.rows, audit.rows_without_pair, audit.pairs) == (10, 10, 0)
+    assert audit.all.first.mean == audit.all.flips.mean == 1.0
+    assert audit.all.first_by_chance.mean == 0.5
+    assert (audit.all.pairs, audit.all.decided, audit.all.kept) == (10, 0, 0)
+    assert audit.longer.rate is audit.length_ratio is None
+
+
+def test_a_fair_judge_has_none():
+    audit = audit_of(*(row(n, ["x", "yy"], [(n % 2, 1 - n % 2)], both_orders(n % 2, 1 - n % 2)) for n in range(10)))
+    assert (audit.all.first.mean, audit.all.flips.mean, audit.longer.mean) == (0.5, 0.0, 0.5)
+    assert (audit.all.decided, audit.all.kept) == (10, 10)
+
+
+def test_principles_are_told_apart():
+    bad = [row(n, ["x", "yyy"], [(1, 0)], both_orders(1, 0), principle="long-winded") for n in range(4)]
+    good = [row(10 + n, ["x", "yyy"], [(0, 1)], both_orders(0, 1), principle="terse") for n in range(3)]
+    mute = [row(20, ["x", "yyy"], [], [((0, 1), 0, 1), ((1, 0), None, None)], principle="terse")]
+    audit = audit_of(*bad, *good, *mute)
+    long_winded, terse = audit.principles["long-winded"], audit.principles["terse"]
+    assert (long_winded.pairs, long_winded.decided, long_winded.kept, long_winded.longer.mean) == (4, 4, 4, 1.0)
+    assert (terse.pairs, terse.unparsed, terse.decided, terse.kept, terse.longer.mean) == (4, 1, 3, 3, 0.0)
+    assert terse.flips.count == 3, "a pair with a verdict in one order alone is no witness of flips"
+
+
+def test_a_tie_is_parsed_and_not_decided():
+    tied = row(1, ["x", "y"], [], [((0, 1), None, None)])
+    tied["verdicts"][0]["probability"] = 0.5
+    figures = audit_of(tied).all
+    assert (figures.pairs, figures.unparsed, figures.decided) == (1, 0, 0)
+
+
+def test_a_pair_that_is_decided_and_not_extreme_is_not_kept():
+    verdicts: list[Said] = [((0, 1), 0, 1), ((0, 2), 0, 2), ((1, 2), 1, 2)]
+    figures = audit_of(row(1, ["a", "b", "c"], [(0, 2)], verdicts)).principles["p"]
+    assert (figures.pairs, figures.decided, figures.kept) == (3, 3, 1)
+
+
+def test_best_and_worst_of_four_is_by_chance_the_first_one_in_a_quarter():
+    order = (2, 0, 3, 1)
+    one = row(1, ["a", "bb", "ccc", "dddd"], [(2, 1)], [(order, 2, 1), (order[::-1], 2, 1)], principle=None)
+    audit = audit_of(one)
+    assert audit.all.first_by_chance.mean == 0.25
+    assert audit.all.first.mean == 0.5 and audit.all.flips.mean == 0.0
+    assert audit.principles[WHOLE].longer.mean == 1.0
+
+
+def test_verdicts_that_name_no_worse_one_still_flip():
+    answers: list[Said] = [((0, 1, 2), 0, None), ((2, 1, 0), 2, None)]
+    figures = audit_of(row(1, ["a", "b", "c"], [], answers)).all
+    assert (figures.flips.mean, figures.first.mean, figures.decided) == (1.0, 1.0, 0)
+
+
+def agreement_of(*runs: Sequence[dict[str, Any]]) -> Agreement:
+    preferences = Preferences()
+    for rows in runs:
+        preferences.start_run()
+        for one in rows:
+            preferences.add(JudgedRow.model_validate(one))
+    return preferences.agreement(0, 1)
+
+
+def test_agreement_is_over_common_pairs_whatever_the_order_of_candidates():
+    one = [row(n, ["x", "y"], [(0, 1)], []) for n in range(20)]
+    same = [row(n, ["y", "x"], [(1, 0)], []) for n in range(5, 25)]
+    found = agreement_of(one, same)
+    assert (found.common, found.only_first, found.only_second) == (15, 5, 5)
+    assert found.rate is not None and found.rate.value == 1.0 and found.rate.n == 15
+    opposite = agreement_of(one, [row(n, ["x", "y"], [(1, 0)], []) for n in range(20)])
+    assert opposite.rate is not None and opposite.rate.value == 0.0
+    assert opposite.kappa is not None and opposite.kappa < -0.5
+    strangers = agreement_of(one, [row(n, ["x", "z"], [(0, 1)], []) for n in range(20)])
+    assert (strangers.common, strangers.rate, strangers.kappa) == (0, None, None)
+
+
+def test_kappa_is_cohens():
+    def run(wins: Sequence[bool]) -> list[dict[str, Any]]:
+        return [
+            row(n, ["always the same refusal", f"y{n}"], [(0, 1) if won else (1, 0)], []) for n, won in enumerate(wins)
+        ]
+
+    first = [n % 2 == 0 for n in range(400)]
+    assert agreement_of(run(first), run(first)).kappa == pytest.approx(1.0)
+    half_the_time = [won if n % 4 < 2 else not won for n, won in enumerate(first)]
+    assert agreement_of(run(first), run(half_the_time)).kappa == pytest.approx(0.0, abs=0.05)
+    nine_in_ten = [won if n % 10 else not won for n, won in enumerate(first)]
+    assert agreement_of(run(first), run(nine_in_ten)).kappa == pytest.approx(0.8, abs=0.03)
+    assert agreement_of(run([True]), run([True])).kappa is None, "one pair tells nothing about chance"
+
+
+def test_a_pair_that_comes_twice_counts_once():
+    again = JudgedRow.model_validate(row(1, ["x", "y"], [(0, 1)], []))
+    preferences = Preferences()
+    preferences.start_run()
+    assert [preferences.add(again), preferences.add(again)] == [0, 1]
+    preferences.start_run()
+    assert preferences.add(again) == 0
+    assert preferences.agreement(0, 1).common == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"verdicts": None}, "verdicts: Input should be a valid list"),
+        ({"pairs": [{"chosen_key": "response_7", "rejected_key": "response_0"}]}, "pairs name the candidate"),
+        ({"candidates": []}, "pairs name the candidate"),
+    ],
+)
+def test_a_row_of_another_kind_is_refused_with_its_line(tmp_path: Path, change: dict[str, Any], message: str):
+    path = tmp_path / "rows.jsonl"
+    good = row(1, ["x", "y"], [(0, 1)], both_orders(0, 1))
+    write_jsonl(path, [good, {**good, **change}])
+    with pytest.raises(FormatError, match=f"{path}:2: .*{message}"):
+        list(read_judged(path))
+    good["verdicts"][0]["shown"] = [0, 5]
+    write_jsonl(path, [good], overwrite=True)
+    with pytest.raises(FormatError, match="verdicts name the candidate 5, there are 2"):
+        list(read_judged(path))
+
+
+def test_the_rows_of_a_run_are_audited_as_they_are(tmp_path: Path):
+    path = tmp_path / "cai_comparisons.jsonl"
+    judge = multiple_choice(JudgeSettings(load_constitution(packaged()), pairs="all"))
+    summary = asyncio.run(
+        generate_comparisons(
+            (Prompt.of(Conversation.of_user(f"question {number}")) for number in range(12)),
+            ScriptedClient(),
+            ScriptedClient(name="judge"),
+            judge,
+            sampling=Sampling(),
+            temperatures=(0.5, 1.0, 1.5),
+            out_path=path,
+            journal_path=tmp_path / "journal",
+        )
+    )
+    audit = Audit()
+    for judged in read_judged(path):
+        audit.add(judged)
+    counts = summary.facts
+    assert audit.rows == 12
+    assert (audit.all.pairs, audit.pairs, audit.all.kept) == (36, counts[KEPT], counts[KEPT])
+    assert audit.all.flips.total == counts[FLIPS] and audit.all.first.total == counts[FIRST]
+    assert len(audit.principles) > 5
+
+
+def call(*args: object) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    parsed = parser.parse_args(["audit", *map(str, args)])
+    return parsed.run(parsed)
+
+
+def test_the_command_shows_and_writes_all_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    one, other, report = tmp_path / "one.jsonl", tmp_path / "other.jsonl", tmp_path / "report.json"
+    rows = [row(n, ["x", "yyy"], [(1, 0)], both_orders(1, 0), principle="\x1b[31m") for n in range(8)]
+    write_jsonl(one, [*rows, row(8, ["x", "yyy"], [], ALWAYS_A, principle="\x1b[31m")])
+    write_jsonl(other, rows[:6])
+    assert call(one, other, "--json", report) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\\x1b[31m" in out, "what a file says to a terminal is shown, not sent"
+    for name, value in (
+        ("prompts", "9"),
+        ("of them without a kept pair", "1"),
+        ("kept pairs", "8"),
+        ("length, chosen to rejected", "3.00 [3.00, 3.00]"),
+        ("the same by chance, %", "50.0"),
+        ("pairs on which the two orders disagree, %", "11.1 [2.0, 43.5]"),
+    ):
+        assert any(line.startswith(name) and line.split(name)[1].strip() == value for line in out.splitlines()), name
+    written = json.loads(report.read_text())
+    assert [run["pairs"] for run in written["runs"]] == [8, 6]
+    assert written["runs"][0]["chosen_is_longer"]["value"] == 1.0
+    assert written["runs"][0]["principles"]["\x1b[31m"]["decided"] == 8
+    (agreement,) = written["agreement"]
+    assert agreement["files"] == [str(one), str(other)]
+    assert (agreement["common"], agreement["same_preference"]["value"]) == (6, 1.0)
+    with pytest.raises(UsageError, match="already exists"):
+        call(one, "--json", report)
+
+
+def test_preferences_are_exported_for_inverse_cai(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path, exported = tmp_path / "one.jsonl", tmp_path / "pairs.csv"
+    rows = [row(n, [f"x, {n}", f'"y"\n{n}'], [(n % 2, 1 - n % 2)], both_orders(n % 2, 1 - n % 2)) for n in range(30)]
+    write_jsonl(path, [*rows, row(99, ["x", "y"], [], ALWAYS_A)])
+    assert call(path, "--icai", exported) == 0
+    assert f"{exported}: 31 rows in = 30 written + 1 left out" in capsys.readouterr().out
+    with exported.open(newline="", encoding="utf-8") as handle:
+        written = list(csv.DictReader(handle))
+    assert {line["input"]: line[line["preferred_text"]] for line in written} == {
+        f"question {n}": [f"x, {n}", f'"y"\n{n}'][n % 2] for n in range(30)
+    }
+    assert {line["preferred_text"] for line in written} == {"text_a", "text_b"}
+    with pytest.raises(UsageError, match="csv"):
+        call(path, "--icai", tmp_path / "pairs.txt")
