@@ -17,10 +17,12 @@ Readers stream, and name the file and line of whatever they cannot read. Writers
 that a crash leaves either the old file or the new one. A `Balance` accounts for every row that a command has seen.
 """
 
+import glob
 import gzip
 import hashlib
 import io
 import os
+import platform
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -224,9 +226,10 @@ def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Binar
     """
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         handle = temporary.open("wb", buffering=_BUFFER)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -240,6 +243,25 @@ def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Binar
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete what writers of this file left behind that were killed, on this machine."""
+    start = f".{path.name}.{platform.node()}."
+    for leftover in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+        pid = leftover.name.removeprefix(start).removesuffix(".tmp")
+        if pid.isdigit() and not _is_alive(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def refuse_existing(path: PathLike, *, overwrite: bool) -> None:

@@ -13,6 +13,8 @@
 # limitations under the License.
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,27 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Pa
         write_jsonl(path, rows(), overwrite=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_behind_is_removed_by_the_next(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    killed = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, signal, sys\nfrom nemo_aligner_cai.files import atomic_writer\n"
+            "with atomic_writer(sys.argv[1]) as handle:\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+            str(path),
+        ]
+    )
+    assert killed.wait() == -9
+    (left,) = tmp_path.iterdir()
+    with atomic_writer(path) as handle:
+        assert not left.exists()
+        with atomic_writer(tmp_path / "other.jsonl"):
+            assert len(list(tmp_path.glob(".rows.jsonl.*.tmp"))) == 1, "a living writer's file stays"
+        handle.write(b"{}\n")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "other.jsonl", path]
 
 
 def test_an_existing_file_is_replaced_only_when_told_to(tmp_path: Path):
