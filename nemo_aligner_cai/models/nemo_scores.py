@@ -26,12 +26,15 @@ What choices are worth against each other is exact. Their sum is not: up to the 
 third of the mass). At one position this is the same for all choices.
 """
 
+import re
 from collections.abc import Sequence
 
 from nemo_aligner_cai.models.patience import Retriable
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
 """Spaces, and the ways in which tokenizers spell a space or a line end within a token."""
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+"""How SentencePiece spells a byte of a character that it has no piece for."""
 
 
 def score_choices(
@@ -82,10 +85,11 @@ def _end(remainder: str, tokens: Sequence[str], start: int) -> int:
     The server pads rows and adds a token after the choice, and does not say where the choice ends: its text does.
     The first differing token may begin before the remainder ("(A" against "(B"), never after it.
     """
-    wanted = remainder.translate(_SPACES)
-    written = ""
+    wanted = remainder.translate(_SPACES).encode()
+    written = b""
     for position in range(start, len(tokens)):
-        written += tokens[position].translate(_SPACES)
+        byte = _BYTE.fullmatch(tokens[position])
+        written += bytes.fromhex(byte[1]) if byte else tokens[position].translate(_SPACES).encode()
         if written.endswith(wanted):
             return position + 1
     raise Retriable("malformed answer", f"the choice's end {remainder!r} is not among the tokens that came back")

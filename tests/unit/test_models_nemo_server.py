@@ -172,6 +172,20 @@ def test_scores_cover_merged_pieces_padding_and_choices_of_several_tokens() -> N
     assert scores == {"yes sure": -1.5, "not": -2.25}
 
 
+def test_choices_that_the_tokenizer_spells_in_bytes_are_scored_to_their_end() -> None:
+    scores = score_choices(
+        ("(A)", "(C)", "(é)"),
+        [[1, 8, 5, 5, 5], [1, 23, 50, 24, 5], [1, 23, 51, 52, 24]],
+        [
+            ["x", "(A)", "!", "!", "!"],
+            ["x", "<0x28>", "<0x43>", "<0x29>", "!"],
+            ["x", "<0x28>", "<0xC3>", "<0xA9>", "<0x29>"],
+        ],
+        [[-1.0, -7.0, -7.0, -7.0], [-0.5, -0.25, -0.125, -7.0], [-0.5, -2.0, -0.25, -0.125]],
+    )
+    assert scores == {"(A)": -1.0, "(C)": -0.875, "(é)": -2.875}
+
+
 def test_rows_that_are_not_the_choices_are_no_scores() -> None:
     with pytest.raises(Retriable, match="the choice's end"):
         score_choices(("(A)", "(B)"), [[1, 2], [1, 3]], [["x", "⁇"], ["x", "⁇"]], [[-1.0], [-1.0]])

@@ -1,0 +1,62 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The paper's evaluation items, judged by the tiny assistant on NeMo's real server: right or wrong, all are asked."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.cli import main
+from nemo_aligner_cai.tiny import assistant
+from nemo_aligner_cai.training import launch
+from tests.functional.conftest import ENV, PACKAGE
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = int(probe.getsockname()[1])
+    model = Path(assistant.__file__).with_name("assistant.nemo")
+    overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu"]
+    log = tmp_path_factory.mktemp("server") / "log"
+    url = f"http://127.0.0.1:{number}/health"
+    with launch.server(f"{PACKAGE}.inference_server", overrides, log, [url], env=ENV):
+        yield number
+
+
+@pytest.mark.parametrize(("name", "count", "options"), [("hhh_first_220", 8, 2), ("HarmfulnessClassification", 2, 9)])
+def test_every_item_is_asked_in_both_orders_and_paid_for_once(
+    port: int, shared_data: Path, tmp_path: Path, name: str, count: int, options: int
+) -> None:
+    rows, figures = tmp_path / "rows.jsonl", tmp_path / "figures.json"
+    command = ["judge-accuracy", str(shared_data / "cai_paper" / "evals" / f"{name}.jsonl"), "--port", str(port)]
+    command += ["--num-examples", str(count), "--output", str(rows), "--json", str(figures)]
+    assert main(command) == 0
+    first = rows.read_bytes()
+    written = [json.loads(line) for line in first.splitlines()]
+    assert len(written) == count
+    for row in written:
+        shown = [verdict["shown"] for verdict in row["verdicts"]]
+        assert shown == [list(range(options)), list(range(options))[::-1]]
+    said = json.loads(figures.read_text())
+    assert said["asked"] == count and said["unparsed"] == 0
+    assert said["right"] == sum(row["answer"] == "correct" for row in written)
+    assert main([*command, "--resume"]) == 0
+    assert rows.read_bytes() == first
+    manifest = json.loads((tmp_path / "rows.manifest.json").read_text())
+    assert (manifest["summary"]["calls"], manifest["summary"]["reused"]) == (0, 2 * count)
