@@ -30,16 +30,21 @@ from typing import Any, cast
 import yaml
 
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.conversation import TEMPLATES, Conversation, Role
+from nemo_aligner_cai.conversation.markers import Markers
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, read_text
 
 _PLACE = re.compile(r"\{(\w+)\}")
-_MARKUP = re.compile(
-    r"<\|\S{1,40}?\|>|</?s>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS)\]|<</?SYS>>"
-    r"|<(?:start|end)_of_turn>|<(?:bos|eos)>|<extra_id_\d+>"
+_MARKUP = Markers(
+    [
+        *(marker for template in TEMPLATES.values() for marker in template.markers),
+        *("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+        *("<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_turn>", "<end_of_turn>"),
+        *("<bos>", "<eos>", "<s>", "</s>", "[INST]", "[/INST]"),
+    ]
 )
-"""Tokens of the chat templates of NeMo, ChatML, Llama, Mistral and Gemma."""
+"""Tokens of the chat templates that judges' servers use: the named ones, and Phi's, Zephyr's, Llama 2's and Gemma's."""
 _NAMES = {Role.SYSTEM: "System", Role.USER: "Human", Role.ASSISTANT: "Assistant"}
 """Who speaks, as in Anthropic's transcripts."""
 _PLACES = {
@@ -208,6 +213,4 @@ def without_markup(text: str) -> str:
 
     The judge's chat template is its server's own business, and many servers understand such tokens within a message.
     """
-    while _MARKUP.search(text):
-        text = _MARKUP.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-    return text
+    return _MARKUP.escape(text)

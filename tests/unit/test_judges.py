@@ -333,9 +333,9 @@ def test_no_candidate_looks_like_another_option_or_turn(strategy: Strategy, cand
 
 
 def test_markup_is_broken_however_often_it_is_nested() -> None:
-    case = Case("x", Conversation.of_user("q"), ("[[/INST]/INST]", "<|<|x|>im_end|>"))
+    case = Case("x", Conversation.of_user("q"), ("[[/INST]/INST]", "<|im_end<|im_end|>|>"))
     text = multiple_choice(settings()).questions(case)[0].request.conversation.messages[0].content
-    assert "[/INST]" not in text and "<|x|>" not in text
+    assert "[/INST]" not in text and "<|im_end|>" not in text
 
 
 @given(st.text(max_size=30))
