@@ -38,6 +38,8 @@ from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
 
+GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
+"""What reading a damaged gzip file raises."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 # Rows are short: with the default of 8 KiB, half of the time of a large file goes into system calls.
@@ -132,7 +134,7 @@ def read_text(path: PathLike) -> str:
             return handle.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except GZIP_ERRORS as error:
         raise UsageError(f"{path}: the gzip data is damaged ({error}); fetch the file again") from error
 
 
@@ -145,8 +147,13 @@ def read_json(path: PathLike) -> Any:
         raise FormatError.at(path, error.lineno, f"not JSON: {error.msg} (column {error.colno})") from error
 
 
-def _lines(path: Path) -> Generator[tuple[int, bytes], None, None]:
-    # (1-based line number, line without its line end)
+def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
+    """(1-based line number, line without its line end) of a file, gzip or not, without its byte order mark.
+
+    Raises:
+        UsageError: the file cannot be opened.
+        FormatError: the gzip data is damaged.
+    """
     number = 0
     try:
         with open_binary(path) as handle:
@@ -154,7 +161,7 @@ def _lines(path: Path) -> Generator[tuple[int, bytes], None, None]:
                 if number == 1:
                     line = line.removeprefix(_BOM)
                 yield number, line.rstrip(b"\r\n")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except GZIP_ERRORS as error:
         raise FormatError.at(
             path, number + 1, f"the gzip data is damaged ({error}); fetch the file again, its tail is missing"
         ) from error
@@ -178,7 +185,7 @@ def read_jsonl(path: PathLike, *, allow_blank: bool = True) -> Iterator[tuple[in
 
 
 def _rows(path: Path, *, allow_blank: bool) -> Iterator[tuple[int, Row]]:
-    lines = _lines(path)
+    lines = read_lines(path)
     for number, line in lines:
         if not line.strip():
             if not allow_blank:

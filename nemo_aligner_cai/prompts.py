@@ -15,16 +15,13 @@ r"""Prompt files of many shapes -> Prompt(id, conversation), one row in memory a
 
 Input:  {"transcript": "\n\nHuman: How do I ...\n\nAssistant: ..."}     Anthropic's red-team attempts
         {"chosen": "\n\nHuman: ...\n\nAssistant: ...", "rejected": ...}  Anthropic HH
-        {"prompt": "How do I ..."}, {"messages": [...]}, a list of texts, .txt, .csv with a column "prompt"
+        {"prompt": "How do I ..."}, {"messages": [...]}, or a text in a list, a line of .txt, a row of .csv
 Output: Prompt(id="9f86d081884c7d65", conversation=Conversation((Message(Role.USER, "How do I ..."),)))
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from nemo_aligner_cai.compact import CompactSet
@@ -39,7 +36,8 @@ from nemo_aligner_cai.conversation import (
     require_user_last,
 )
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_json, read_jsonl, read_text, require_file
+from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_json
+from nemo_aligner_cai.sources import DataFile, data_files, read_rows
 from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, strip_run_on
 
 Turns = Literal["first", "all"]
@@ -74,11 +72,11 @@ def read_prompts(
     """Read prompts in file order, each only once.
 
     Args:
-        path: a file, or a folder in the layout of a Hugging Face data set (its .jsonl and .jsonl.gz files).
+        path: a file, a folder, or a data set on the hub, see `nemo_aligner_cai.sources`.
         balance: receives the rows read, the prompts yielded as written, and the rows left out by reason.
         turns: "first" takes the first user turn; "all" takes the conversation up to its last user turn.
         limit: stop after so many prompts; the rows after are not read.
-        split: of a folder that has splits, the one to read.
+        split: of a folder or data set that has splits, the one to read.
         template: whose tokens must not stand in a prompt.
         policy: what to do with a prompt that contains them.
 
@@ -92,25 +90,8 @@ def read_prompts(
     return _read(files, balance=balance, turns=turns, limit=limit, template=template, policy=policy)
 
 
-def data_files(path: PathLike, split: str = "train") -> list[Path]:
-    """The file itself, or the data files of a folder: those of `split` where file names tell splits apart.
-
-    Raises:
-        UsageError: the file cannot be read, or the folder has no data.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return [require_file(path)]
-    found = sorted(file for file in path.rglob("*") if re.search(r"\.jsonl(\.gz)?$", file.name))
-    of_split = [file for file in found if file.name.split(".")[0].split("-")[0] == split]
-    has_splits = any(file.name.split(".")[0].split("-")[0] in ("train", "test", "validation") for file in found)
-    if not (of_split or (found and not has_splits)):
-        raise UsageError(f"{path}: no .jsonl or .jsonl.gz file of the split {split!r} in this folder")
-    return of_split or found
-
-
 def _read(
-    files: list[Path],
+    files: list[DataFile],
     *,
     balance: Balance,
     turns: Turns,
@@ -120,7 +101,7 @@ def _read(
 ) -> Iterator[Prompt]:
     seen, prompts = CompactSet(), 0
     for path in files:
-        for line, row in _rows(path):
+        for line, row in read_rows(path):
             if prompts == limit:
                 return
             balance.rows_in += 1
@@ -146,35 +127,13 @@ def _read(
             yield prompt
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".txt"):
-        lines = read_text(path).splitlines()
-        yield from ((number, {"prompt": line}) for number, line in enumerate(lines, start=1) if line.strip())
-    elif name.endswith(".csv"):
-        yield from _csv_rows(path)
-    elif name.endswith(".json") and read_text(path).lstrip().startswith("["):
-        for number, item in enumerate(cast(list[Any], read_json(path)), start=1):
-            yield number, cast(Row, item) if isinstance(item, dict) else {"prompt": item}
-    else:
-        yield from read_jsonl(path)
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        if "prompt" not in (reader.fieldnames or ()):
-            raise FormatError.at(path, 1, "a column named 'prompt' is needed")
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise FormatError.at(path, reader.line_num, f"not CSV: {error}") from error
-
-
 def _conversation(row: Row) -> Conversation:
-    key = next((key for key in _KEYS if key in row), None)
-    if key is None:
+    there = [key for key in _KEYS if key in row]
+    if not there:
         raise UsageError(f"needs one of the keys {', '.join(_KEYS)}; it has {', '.join(row) or 'none'}")
+    key = next((key for key in there if row[key] is not None), None)
+    if key is None:
+        raise TranscriptError("empty prompt")
     value = row[key]
     if isinstance(value, list):
         return _of_messages(cast(list[Any], value), system=row.get("system"))

@@ -30,10 +30,16 @@ def add_parser(subparsers: Any) -> None:
         epilog=f"formats:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="IN", help=".jsonl, .jsonl.gz or .json")
+    parser.add_argument(
+        "source",
+        metavar="IN",
+        help=".jsonl, .json, .csv, .txt, each also as .gz, .parquet; a folder of them; a data set on the hub as "
+        "hf://datasets/OWNER/NAME[/FOLDER]",
+    )
     parser.add_argument("target", metavar="OUT", help="the file to write; packed where its name ends in .gz")
-    parser.add_argument("--to", required=True, choices=FORMATS, metavar="FORMAT", help="the format to write")
-    parser.add_argument("--from", dest="source_format", choices=FORMATS, metavar="FORMAT", help="default: detected")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="the format to write")
+    parser.add_argument("--from", dest="source_format", metavar="FORMAT", help="default: detected")
+    parser.add_argument("--split", default="train", help="of a folder or data set with splits (default: train)")
     parser.add_argument(
         "--on-template-tokens",
         choices=[policy.value for policy in TokenPolicy],
@@ -52,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         to=args.to,
         source_format=args.source_format,
         policy=TokenPolicy(args.on_template_tokens),
+        split=args.split,
         overwrite=args.overwrite,
     )
     sys.stdout.write(f"{args.target}: {args.to}; {balance}\n")

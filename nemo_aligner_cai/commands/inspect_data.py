@@ -11,12 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""`cai inspect FILE`: what is in a data file, in figures and in a few rows as the model will see them."""
+"""`cai inspect FILE`: what is in a data file, in figures, and some of it as the trainer will see it."""
 
 import argparse
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -25,23 +24,36 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nemo_aligner_cai.commands.terminal import open_console, printable
+from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, Role
-from nemo_aligner_cai.data.formats import FORMATS, detect_format, read_records
-from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored
+from nemo_aligner_cai.data.formats import detect_format, read_records
+from nemo_aligner_cai.data.records import (
+    ATTRIBUTES,
+    MASKED_SCORE,
+    Chat,
+    Comparison,
+    Judged,
+    PromptOnly,
+    Rated,
+    Record,
+    Scored,
+)
 from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, content_hash
 
 _BATCH = 512
 _BAR = 40
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def add_parser(subparsers: Any) -> None:
     """Declare `cai inspect`."""
     parser: argparse.ArgumentParser = subparsers.add_parser("inspect", help="show what is in a data file")
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--as", dest="format", choices=FORMATS, metavar="FORMAT", help="default: detected")
+    parser.add_argument("file", metavar="FILE", help="a file, a folder, or a data set as hf://datasets/OWNER/NAME")
+    parser.add_argument("--as", dest="format", metavar="FORMAT", help="default: detected")
+    parser.add_argument("--split", default="train", help="of a folder or data set with splits (default: train)")
     parser.add_argument("--tokenizer", help="count tokens with it; without, lengths are in characters")
     parser.add_argument("--rows", type=int, default=2, help="how many records to show rendered (default: 2)")
     parser.set_defaults(run=run)
@@ -54,25 +66,39 @@ class Statistics:
     records: int = 0
     turns: Counter[int] = field(default_factory=Counter[int])
     datasets: Counter[str] = field(default_factory=Counter[str])
-    verdicts: Counter[str] = field(default_factory=Counter[str])
+    labels: Counter[str] = field(default_factory=Counter[str])
+    """What the records say of themselves: a verdict, a data set's label, an attribute that has a score."""
+    chosen_longer: Counter[bool] = field(default_factory=Counter[bool])
+    """Comparisons by whether the chosen reply has more characters than the rejected one."""
     lengths: Counter[int] = field(default_factory=Counter[int])
     """Records by the length of their longest text, in tokens or characters."""
-    prompts: set[str] = field(default_factory=set[str])
-    distinct: set[str] = field(default_factory=set[str])
+    prompts: CompactSet = field(default_factory=CompactSet)
+    distinct: CompactSet = field(default_factory=CompactSet)
 
     def add(self, record: Record) -> None:
         """Count a record, but for its length."""
         self.records += 1
-        self.turns[len(conversations_of(record)[0].turns)] += 1
+        whole = conversations_of(record)
+        self.turns[len(whole[0].turns)] += 1
         self.datasets[record.dataset or "(no origin)"] += 1
-        self.prompts.add(record_prompt_id(record))
-        self.distinct.add(content_hash([conversation.to_messages() for conversation in conversations_of(record)]))
-        if isinstance(record, Rated):
-            self.verdicts["good" if record.good else "bad"] += 1
+        self.prompts.add(int(record_prompt_id(record), 16))
+        self.distinct.add(int(content_hash([conversation.to_messages() for conversation in whole]), 16))
+        match record:
+            case Rated():
+                self.labels["good" if record.good else "bad"] += 1
+            case PromptOnly(label=str(label)):
+                self.labels[label] += 1
+            case Scored():
+                known = zip(ATTRIBUTES, record.scores, strict=True)
+                self.labels.update(name for name, score in known if score != MASKED_SCORE)
+            case Comparison():
+                self.chosen_longer[len(record.chosen) > len(record.rejected)] += 1
+            case _:
+                pass
 
 
 def conversations_of(record: Record) -> list[Conversation]:
-    """The whole conversations of a record: two for a comparison, the chosen one first; of none, the prompt."""
+    """The whole conversations of a record: the chosen and the rejected one of a comparison, the prompt of a prompt."""
     match record:
         case Chat() | Scored():
             return [record.conversation]
@@ -83,8 +109,8 @@ def conversations_of(record: Record) -> list[Conversation]:
         case Comparison():
             return [record.prompt.with_turn(Role.ASSISTANT, reply) for reply in (record.chosen, record.rejected)]
         case Judged():
-            whole = [both for comparison in record.comparisons for both in conversations_of(comparison)]
-            return whole or [record.prompt]
+            pairs = [whole for comparison in record.comparisons for whole in conversations_of(comparison)]
+            return pairs or [record.prompt]
 
 
 def collect(
@@ -128,8 +154,7 @@ def coloured(conversation: Conversation, template: NemoChatTemplate) -> Text:
 
 
 def _visible(text: str) -> str:
-    # Data is untrusted: an escape sequence in it must not reach the terminal.
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text).replace("\n", "⏎\n")
+    return printable(text).replace("\n", "⏎\n")
 
 
 def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]:
@@ -147,30 +172,45 @@ def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]
 
 def run(args: argparse.Namespace) -> int:
     """Show the statistics and the first records; raises UsageError and FormatError as `read_records` does."""
-    console = Console(highlight=False)
-    name = args.format or detect_format(args.file)
+    if args.rows < 0:
+        raise UsageError(f"--rows must be 0 or more, it is {args.rows}")
+    console = open_console()
+    name = args.format or detect_format(args.file, split=args.split)
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     balance = Balance()
-    statistics = collect(read_records(args.file, name, balance=balance), tokenizer=tokenizer)
-    console.print(_summary(args.file, name, balance, statistics))
+    statistics = collect(read_records(args.file, name, balance=balance, split=args.split), tokenizer=tokenizer)
+    console.print(Text(printable(f"{args.file}: {name}")))
+    console.print(_table(_summary(balance, statistics)))
     _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")
-    for number, record in enumerate(islice(read_records(args.file, name, balance=Balance()), args.rows), start=1):
+    records = read_records(args.file, name, balance=Balance(), split=args.split)
+    for number, record in enumerate(islice(records, args.rows), start=1):
         for title, conversation in zip(("", " (rejected)"), conversations_of(record), strict=False):
             console.rule(f"record {number}{title}", align="left", style="dim")
             console.print(coloured(conversation, _template_of(record, NEMO_CHAT)), soft_wrap=True)
     return 0
 
 
-def _summary(file: str, name: str, balance: Balance, statistics: Statistics) -> Table:
-    table = Table(box=None, show_header=False, title=f"{file}: {name}", title_justify="left")
-    table.add_row("rows", str(balance))
-    table.add_row("records", str(statistics.records))
-    table.add_row("different prompts", str(len(statistics.prompts)))
-    table.add_row("repeated records", str(statistics.records - len(statistics.distinct)))
-    table.add_row("turns", _counts(statistics.turns))
-    table.add_row("origins", _counts(statistics.datasets))
-    if statistics.verdicts:
-        table.add_row("verdicts", _counts(statistics.verdicts))
+def _summary(balance: Balance, statistics: Statistics) -> list[tuple[str, str]]:
+    rows = [
+        ("rows", str(balance)),
+        ("records", str(statistics.records)),
+        ("different prompts", str(len(statistics.prompts))),
+        ("repeated records", str(statistics.records - len(statistics.distinct))),
+        ("turns", _counts(statistics.turns)),
+        ("origins", _counts(statistics.datasets)),
+    ]
+    if statistics.labels:
+        rows.append(("labels", _counts(statistics.labels)))
+    if pairs := statistics.chosen_longer.total():
+        rows.append(("chosen is longer", f"{statistics.chosen_longer[True]} of {pairs}"))
+    return rows
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False)
+    for row in rows:
+        # Data is untrusted: neither markup nor an escape sequence in it must reach the terminal.
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
@@ -183,5 +223,17 @@ def _print_histogram(console: Console, lengths: Counter[int], unit: str) -> None
     most = max((count for _, count in rows), default=1)
     width = max((len(label) for label, _ in rows), default=0)
     for label, count in rows:
-        bar = "█" * round(_BAR * count / most)
-        console.print(f"{label:>{width}} {unit}  {bar} {count}", markup=False)
+        console.print(Text(f"{label:>{width}} {unit}  {'█' * round(_BAR * count / most)} {count}"))
+    if lengths:
+        shares = ((50, "half"), (95, "95 %"), (100, "all"))
+        console.print(Text(", ".join(f"{name} up to {percentile(lengths, share)}" for share, name in shares)))
+
+
+def percentile(lengths: Counter[int], share: int) -> int:
+    """The length that `share` percent of the records do not exceed."""
+    wanted, seen = lengths.total() * share, 0
+    for length, count in sorted(lengths.items()):
+        seen += 100 * count
+        if seen >= wanted:
+            return length
+    return 0

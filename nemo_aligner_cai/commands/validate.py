@@ -17,16 +17,21 @@ import argparse
 import sys
 from typing import Any
 
-from nemo_aligner_cai.data.formats import FORMATS, detect_format, validate_file
+from nemo_aligner_cai.data.formats import detect_format, validate_file
 from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.data.tokenizer import Tokenizer
+from nemo_aligner_cai.errors import FormatError, UsageError
 
 
 def add_parser(subparsers: Any) -> None:
     """Declare `cai validate`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("validate", help="check that trainers can read a file")
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "validate",
+        help="check that trainers can read a file",
+        epilog="Exit code: 0 if all rows of all files can be used, 1 if some cannot, 2 if nothing could be checked.",
+    )
     parser.add_argument("files", metavar="FILE", nargs="+")
-    parser.add_argument("--as", dest="format", choices=FORMATS, metavar="FORMAT", help="default: detected")
+    parser.add_argument("--as", dest="format", metavar="FORMAT", help="default: detected")
     parser.add_argument(
         "--tokenizer", help="the model's SentencePiece .model file, or a Hugging Face tokenizer folder"
     )
@@ -35,22 +40,34 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Validate each file; raises FormatError at the first row that is wrong, and CaiError when rows are too long."""
+    """Validate each file; returns 1 where a file has a row that is wrong, or rows that a trainer cannot use."""
     if (args.tokenizer is None) != (args.seq_length is None):
         raise UsageError("--tokenizer and --seq-length belong together")
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
-    unused = 0
+    good = True
     for file in args.files:
-        name = args.format or detect_format(file)
-        balance = validate_file(file, name)
-        line = f"{file}: {name}, {balance.rows_in} rows, all of them valid"
-        if tokenizer is not None:
-            if name not in LIMITS:
-                raise UsageError(f"{file}: token lengths are known for {', '.join(LIMITS)}, not for {name}")
-            use = predict_use(file, name, tokenizer=tokenizer, seq_length=args.seq_length)
-            unused += len(use.left_out)
-            line += f"; {use}"
+        try:
+            line, all_used = _checked(file, args.format, tokenizer, args.seq_length)
+        except FormatError as error:
+            sys.stderr.write(f"cai: {error}\n")
+            good = False
+            continue
         sys.stdout.write(line + "\n")
-    if unused:
-        sys.stderr.write("trainers skip, cut, replace or stop at rows that they cannot use; leave them out before\n")
-    return 1 if unused else 0
+        if not all_used:
+            sys.stderr.write(
+                "trainers skip, cut, replace or stop at rows that they cannot use; leave them out before\n"
+            )
+            good = False
+    return 0 if good else 1
+
+
+def _checked(file: str, format_name: str | None, tokenizer: Tokenizer | None, seq_length: int) -> tuple[str, bool]:
+    """What is to be said of a file, and whether all of its rows can be used."""
+    name = format_name or detect_format(file)
+    line = f"{file}: {name}, {validate_file(file, name).rows_in} rows, all of them valid"
+    if tokenizer is None:
+        return line, True
+    if name not in LIMITS:
+        raise UsageError(f"{file}: token lengths are known for {', '.join(LIMITS)}, not for {name}")
+    use = predict_use(file, name, tokenizer=tokenizer, seq_length=seq_length)
+    return f"{line}; {use}", not use.left_out

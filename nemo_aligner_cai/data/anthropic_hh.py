@@ -22,17 +22,17 @@ Rows stream: memory does not grow with the file. A row that is not kept is count
 turns, which upstream drops, are kept where they can be understood (see `nemo_aligner_cai.transcript`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import orjson
 
 from nemo_aligner_cai.conversation import ChatTemplate, Conversation, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, read_jsonl, refuse_existing, require_file
+from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, refuse_existing, require_file
+from nemo_aligner_cai.sources import HUB, DataFile, data_files, read_rows, split_files
 from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, parse_turns
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -184,11 +184,16 @@ def _guard(
     return Conversation(safe.messages[:-2]), safe.messages[-2].content, safe.messages[-1].content
 
 
-def rows_of(files: Iterable[Path]) -> Iterator[tuple[str, Row]]:
+def rows_of(files: Iterable[DataFile]) -> Iterator[tuple[str, Row]]:
     """("file:line", row) of data files, one after the other."""
-    for path in files:
-        for line, row in read_jsonl(path):
-            yield f"{path}:{line}", row
+    for file in files:
+        for line, row in read_rows(file):
+            yield f"{file}:{line}", row
+
+
+def hub_rows(subsets: Iterable[str], split: str) -> Iterator[tuple[str, Row]]:
+    """The same from the Hugging Face hub; needs the extra [hf] and the network."""
+    return rows_of(file for subset in subsets for file in data_files(f"{HUB}{HUB_NAME}/{subset}", split))
 
 
 def local_files(source: PathLike, subsets: Iterable[str]) -> dict[str, list[Path]]:
@@ -210,24 +215,7 @@ def local_files(source: PathLike, subsets: Iterable[str]) -> dict[str, list[Path
     if there and len(there) < len(wanted):
         raise UsageError(f"{source}: has no folder {next(name for name in wanted if name not in there)!r}")
     folders = [source / subset for subset in there] or [source]
-    found = {split: _split_files(folders, split) for split in SPLITS}
+    found = {split: [file for folder in folders for file in split_files(folder, split)] for split in SPLITS}
     if not any(found.values()):
         raise UsageError(f"{source}: has no train.jsonl.gz or test.jsonl.gz, in it or in {', '.join(wanted)}")
     return {split: files for split, files in found.items() if files}
-
-
-def _split_files(folders: Iterable[Path], split: str) -> list[Path]:
-    candidates = (folder / f"{split}{end}" for folder in folders for end in (".jsonl.gz", ".jsonl"))
-    return [path for path in candidates if path.is_file()]
-
-
-def hub_rows(subsets: Iterable[str], split: str) -> Iterator[tuple[str, Row]]:
-    """("subset[number]", row) from the Hugging Face hub; needs the package datasets and the network."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise UsageError("reading from the hub needs: pip install nemo_aligner_cai[hf]; or give --input") from error
-    load = cast(Callable[..., Iterable[Row]], datasets.load_dataset)  # pyright: ignore[reportUnknownMemberType]
-    for subset in subsets:
-        for number, row in enumerate(load(HUB_NAME, data_dir=subset, split=split), start=1):
-            yield f"{HUB_NAME}/{subset}[{number}]", row

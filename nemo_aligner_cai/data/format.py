@@ -14,10 +14,13 @@
 """What a format of training data is: how a record stands in one or more rows, and how rows are told apart."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any, ClassVar
 
 from nemo_aligner_cai.conversation import NemoChatTemplate
+from nemo_aligner_cai.data import rows as take
 from nemo_aligner_cai.data.records import Kind, Record
 from nemo_aligner_cai.files import Row
 
@@ -38,6 +41,10 @@ class Format(ABC):
     lenient: ClassVar[bool] = False
     """Whether rows that cannot be understood are counted and left out, as in published data that has a few of them,
     and not refused."""
+    suffix: ClassVar[str] = ".jsonl"
+    """What its trainer's files are: ``.jsonl``, ``.csv`` or ``.parquet``. JSON lines may have any name."""
+    columns: ClassVar[Mapping[str, Any]] = {}
+    """Of a table, the columns and their types: ``str``, ``float``, ``[type]`` or a mapping of names to types."""
 
     @abstractmethod
     def matches(self, row: Row) -> bool:
@@ -53,9 +60,38 @@ class Format(ABC):
 
     @abstractmethod
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """The `group` rows of a record, which is of this format's `kind`."""
+        """The `group` rows of a record, which is of this format's `kind`.
+
+        Raises:
+            UsageError: `read` would not give the record back, for want of a place for something in it.
+        """
 
 
-def with_dataset(row: Row, dataset: str | None) -> Row:
-    """The row with its origin, where that is known."""
-    return row if dataset is None else {**row, "dataset": dataset}
+_BESIDE: Mapping[str, Callable[[Row, str], Any]] = {
+    "dataset": take.optional_text,
+    "label": take.optional_text,
+    "chosen_reward": take.optional_number,
+    "rejected_reward": take.optional_number,
+}
+
+
+@cache
+def _beside(kind: Kind) -> tuple[str, ...]:
+    names = {field.name for field in fields(kind)}
+    return tuple(name for name in _BESIDE if name in names)
+
+
+def beside(row: Row, kind: Kind) -> dict[str, Any]:
+    """What a row says beside its texts, of what a record of this kind can hold: origin, label, rewards.
+
+    Every format has room for it, as keys that its trainer does not look at.
+    """
+    return {name: _BESIDE[name](row, name) for name in _beside(kind)}
+
+
+def with_beside(row: Row, record: Record) -> Row:
+    """The row with what the record knows beside its texts."""
+    for name in _beside(type(record)):
+        if (value := getattr(record, name)) is not None:
+            row[name] = value
+    return row

@@ -14,19 +14,22 @@
 """The registry of formats, and what can be done with a file in any of them: detect, validate, read, write, convert."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from nemo_aligner_cai.components import components
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, TokenPolicy, guard
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, TokenPolicy
 from nemo_aligner_cai.data import formats_cai as cai
 from nemo_aligner_cai.data import formats_nemo as nemo
 from nemo_aligner_cai.data import formats_other as other
+from nemo_aligner_cai.data import formats_tables as tables
 from nemo_aligner_cai.data.format import Format
-from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored, to_kind
+from nemo_aligner_cai.data.guard import guard_record
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record, to_kind
 from nemo_aligner_cai.data.rows import RowError
+from nemo_aligner_cai.data.tables import require_suffix, write_rows
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, read_jsonl, require_file, write_jsonl
+from nemo_aligner_cai.files import Balance, PathLike, Row, refuse_existing, require_file
+from nemo_aligner_cai.sources import DataFile, data_files, is_parquet, read_rows
 
 # In the order in which detection tries them: the more telling keys first.
 FORMATS: dict[str, Format] = {
@@ -40,6 +43,9 @@ FORMATS: dict[str, Format] = {
         nemo.RmComparisons(),
         cai.CaiRevisions(),
         cai.CaiComparisons(),
+        tables.InverseCai(),
+        tables.Verl(),
+        other.HelpSteer(),
         other.Messages(),
         other.InputOutput(),
         other.NemoRlPreference(),
@@ -93,52 +99,62 @@ def format_named(name: str) -> Format:
     return others[name].load()()
 
 
-def detect_format(path: PathLike) -> str:
-    """The name of a file's format, told by the keys of its first row.
+def detect_format(source: PathLike, *, split: str = "train") -> str:
+    """The name of the format of a source, told by the keys of its first row.
 
     Raises:
-        UsageError: the file has no rows, or a first row like no format's.
+        UsageError: the source cannot be read.
+        FormatError: it has no rows, or a first row like no format's.
     """
-    for line, row in read_jsonl(path):
-        for name, format in FORMATS.items():
-            if format.matches(row):
-                return name
-        keys = ", ".join(map(repr, row)) or "no keys"
-        raise FormatError.at(path, line, f"a row with {keys} is of no known format; known: {', '.join(FORMATS)}")
-    raise UsageError(f"{path}: has no rows")
+    for file in data_files(source, split):
+        for line, row in read_rows(file):
+            for name, format in FORMATS.items():
+                if format.matches(row):
+                    return name
+            keys = ", ".join(map(repr, row)) or "no keys"
+            raise FormatError.at(file, line, f"a row with {keys} is of no known format; known: {', '.join(FORMATS)}")
+    raise FormatError(f"{source}: has no rows")
 
 
 def read_records(
-    path: PathLike,
+    source: PathLike,
     format_name: str | None = None,
     *,
     balance: Balance,
     template: NemoChatTemplate = NEMO_CHAT,
     strict: bool = False,
+    split: str = "train",
 ) -> Iterator[Record]:
-    """The records of a file, one at a time.
+    """The records of a source, one at a time.
 
     Args:
-        path: .jsonl, .jsonl.gz or .json.
+        source: a file, a folder or a data set on the hub, see `nemo_aligner_cai.sources`.
         format_name: its format; None to detect it.
         balance: receives the rows read, those yielded as written (two for a pair of lines), and those left out.
         template: of the formats that hold rendered text.
         strict: refuse blank lines, and rows that a lenient format would leave out.
+        split: of a folder or data set that has splits, the one to read.
 
     Raises:
-        UsageError: the file cannot be read or has no rows.
-        FormatError: a row is wrong, with line, key and mend.
+        UsageError: the source cannot be read.
+        FormatError: a row is wrong, with line, key and mend, or there are none.
     """
-    format = format_named(format_name or detect_format(path))
-    return _read_records(Path(path), format, balance=balance, template=template, strict=strict)
+    format = format_named(format_name or detect_format(source, split=split))
+    files = data_files(source, split)
+    return (
+        record
+        for file in files
+        for _, record in _read_file(file, format, balance=balance, template=template, strict=strict)
+    )
 
 
-def _read_records(
-    path: Path, format: Format, *, balance: Balance, template: NemoChatTemplate, strict: bool
-) -> Iterator[Record]:
+def _read_file(
+    file: DataFile, format: Format, *, balance: Balance, template: NemoChatTemplate, strict: bool
+) -> Iterator[tuple[int, Record]]:
+    """(line of its first row, record) of each record."""
     group: list[tuple[int, Row]] = []
     line = 0
-    for line, row in read_jsonl(path, allow_blank=not strict):
+    for line, row in read_rows(file, allow_blank=not strict):
         group.append((line, row))
         balance.rows_in += 1
         if len(group) < format.group:
@@ -148,18 +164,18 @@ def _read_records(
         except UsageError as error:
             if not format.lenient or strict:
                 position = error.position if isinstance(error, RowError) else 0
-                raise FormatError.at(path, group[position][0], str(error)) from error
+                raise FormatError.at(file, group[position][0], str(error)) from error
             balance.leave_out(str(error), format.group)
         else:
             balance.written += format.group
-            yield record
+            yield group[0][0], record
         group = []
     if group:
         raise FormatError.at(
-            path, line, f"the file has an odd number of rows; {format.name} takes {format.group} rows a record"
+            file, line, f"the file has an odd number of rows; {format.name} takes {format.group} rows a record"
         )
-    if not balance.rows_in:
-        raise UsageError(f"{path}: has no rows")
+    if not line:
+        raise FormatError(f"{file}: has no rows")
 
 
 def validate_file(
@@ -168,12 +184,11 @@ def validate_file(
     """Check that a trainer can read every row as it is meant.
 
     Raises:
-        UsageError: the file cannot be read, or has no rows.
-        FormatError: the first row that is wrong, with line, key and mend.
+        UsageError: the file cannot be read.
+        FormatError: the first row that is wrong, with line, key and mend, or there are none.
     """
     name = format_name or detect_format(path)
-    if name in _NEMO_FORMATS:
-        require_plain_lines(path)
+    require_readable(path, format_named(name))
     balance = Balance()
     for _ in read_records(path, name, balance=balance, template=template, strict=True):
         pass
@@ -181,12 +196,23 @@ def validate_file(
     return balance
 
 
+def require_readable(path: PathLike, format: Format) -> None:
+    """Raises FormatError where the format's trainer does not read such a file, whatever rows it has."""
+    if format.name in _NEMO_FORMATS:
+        require_plain_lines(path)
+    elif (format.suffix == ".parquet") != (Path(path).is_file() and is_parquet(Path(path))):
+        there, wanted = ("parquet", "JSON lines") if format.suffix != ".parquet" else ("not parquet", "parquet")
+        raise FormatError(f"{path}: is {there}, {format.name} is read from {wanted}; use `cai convert`")
+
+
 def require_plain_lines(path: PathLike) -> None:
-    """Raises UsageError unless the file is one JSON object per line in plain UTF-8, which is all that NeMo reads."""
+    """Raises FormatError unless the file is one JSON object per line in plain UTF-8, which is all that NeMo reads."""
     with require_file(path).open("rb") as handle:
         start = handle.readline()
     if start.startswith(b"\x1f\x8b"):
-        raise UsageError(f"{path}: is packed with gzip, which NeMo does not read; unpack it with gunzip")
+        raise FormatError(f"{path}: is packed with gzip, which NeMo does not read; unpack it with gunzip")
+    if start.startswith(b"PAR1"):
+        raise FormatError(f"{path}: is parquet, NeMo needs one JSON object per line; use `cai convert`")
     if start.startswith(b"\xef\xbb\xbf"):
         raise FormatError.at(path, 1, "starts with a byte order mark, at which NeMo stops; save it as UTF-8 without")
     if start.lstrip().startswith(b"["):
@@ -204,7 +230,7 @@ def write_records(
     """Write records, all of the format's kind; returns the rows written."""
     format = format_named(format_name)
     rows = (row for record in records for row in format.write(record, template))
-    return write_jsonl(path, rows, overwrite=overwrite)
+    return write_rows(path, rows, format, overwrite=overwrite)
 
 
 def convert_file(
@@ -215,89 +241,63 @@ def convert_file(
     source_format: str | None = None,
     template: NemoChatTemplate = NEMO_CHAT,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
+    split: str = "train",
     overwrite: bool = False,
 ) -> Balance:
-    """Write a file's records in another format; says less where the other format holds less.
+    """Write a source's records in another format; says less where the other format holds less.
 
     Args:
-        source: the file to read.
-        target: the file to write, packed where its name ends in .gz.
+        source: what to read, see `nemo_aligner_cai.sources`.
+        target: the file to write; JSON lines are packed where its name ends in .gz.
         to: the format to write.
         source_format: the format to read; None to detect it.
         template: of the formats that hold rendered text.
         policy: what to do with texts that contain the template's tokens.
+        split: of a folder or data set that has splits, the one to read.
         overwrite: whether an existing target may be replaced.
 
     Returns:
         Where the source's rows went; "written" counts the rows whose records are in the target.
 
     Raises:
-        UsageError: a file or format is wrong, or the target's kind of record cannot be made from the source's.
+        UsageError: a source or format is wrong, or the target's kind of record cannot be made from the source's.
         FormatError: a source row is wrong, or says what the target format cannot hold.
     """
-    reader, writer = format_named(source_format or detect_format(source)), format_named(to)
+    writer = format_named(to)
+    require_suffix(target, writer)
+    refuse_existing(target, overwrite=overwrite)
+    reader = format_named(source_format or detect_format(source, split=split))
     balance, read = Balance(), Balance()
 
     def rows() -> Iterator[Row]:
-        for record in _read_records(Path(source), reader, balance=read, template=template, strict=False):
-            try:
-                safe = guard_record(record, template, policy=policy, balance=balance, rows=reader.group)
-                if safe is None:
+        for file in data_files(source, split):
+            for line, record in _read_file(file, reader, balance=read, template=template, strict=False):
+                try:
+                    safe = guard_record(record, template, policy=policy, balance=balance, rows=reader.group)
+                    if safe is None:
+                        continue
+                    made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]
+                except UsageError as error:
+                    raise FormatError.at(file, line, str(error)) from error
+                if not made:
+                    balance.leave_out("the judge preferred none of the candidate responses", reader.group)
                     continue
-                made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]
-            except UsageError as error:
-                raise FormatError.at(source, read.rows_in, str(error)) from error
-            if not made:
-                balance.leave_out("the judge preferred none of the candidate responses", reader.group)
-                continue
-            balance.written += reader.group
-            yield from made
+                if _leaves_masks_behind(safe, writer):
+                    balance.note("mask and labels left behind", reader.group)
+                balance.written += reader.group
+                yield from made
 
-    write_jsonl(target, rows(), overwrite=overwrite)
+    write_rows(target, rows(), writer, overwrite=overwrite)
     balance.rows_in = read.rows_in
     balance.left_out.update(read.left_out)
     balance.check()
     return balance
 
 
-def guard_record(
-    record: Record, template: NemoChatTemplate, *, policy: TokenPolicy, balance: Balance, rows: int = 1
-) -> Record | None:
-    """Keep a record's texts from forging turns, as `guard` does for a conversation; `rows` is what it counts for."""
-    counted = Balance()
-
-    def safe(conversation: Conversation) -> Conversation | None:
-        return guard(conversation, template, policy=policy, balance=counted)
-
-    def safe_text(text: str) -> str | None:
-        guarded = safe(Conversation.of_user(text))
-        return guarded.messages[0].content if guarded else None
-
-    def safe_pair(pair: Comparison) -> Comparison | None:
-        prompt, chosen, rejected = safe(pair.prompt), safe_text(pair.chosen), safe_text(pair.rejected)
-        if prompt is None or chosen is None or rejected is None:
-            return None
-        return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
-
-    match record:
-        case Chat() | Scored():
-            conversation = safe(record.conversation)
-            result = replace(record, conversation=conversation) if conversation else None
-        case PromptOnly():
-            prompt = safe(record.prompt)
-            result = replace(record, prompt=prompt) if prompt else None
-        case Rated():
-            prompt, reply = safe(record.prompt), safe_text(record.reply)
-            result = None if prompt is None or reply is None else replace(record, prompt=prompt, reply=reply)
-        case Comparison():
-            result = safe_pair(record)
-        case Judged():
-            prompt = safe(record.prompt)
-            kept = tuple(pair for pair in map(safe_pair, record.comparisons) if pair is not None)
-            whole = len(kept) == len(record.comparisons)
-            result = replace(record, prompt=prompt, comparisons=kept) if prompt and whole else None
-    for reason in counted.left_out:
-        balance.leave_out(reason, rows)
-    for what in counted.noted:
-        balance.note(what, rows)
-    return result
+def _leaves_masks_behind(record: Record, writer: Format) -> bool:
+    return (
+        isinstance(record, Chat)
+        and writer.kind is Chat
+        and writer.name != nemo.SftChat.name
+        and record != Chat(record.conversation, record.dataset)
+    )

@@ -25,16 +25,20 @@ from typing import Any, cast
 
 from nemo_aligner_cai.conversation import Conversation, LabelType, Message, NemoChatTemplate, Role
 from nemo_aligner_cai.data import rows as take
-from nemo_aligner_cai.data.format import Format, with_dataset
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored
+from nemo_aligner_cai.data.format import Format, beside, with_beside
+from nemo_aligner_cai.data.records import (
+    ATTRIBUTES,
+    MASKED_SCORE,
+    Chat,
+    Comparison,
+    PromptOnly,
+    Rated,
+    Record,
+    Scored,
+)
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
-
-ATTRIBUTES = 9
-"""How many scores a row of the regression reward model has."""
-MASKED_SCORE = -100
-"""A score that the regression loss leaves out."""
 
 
 def sft_text(record: Chat, template: NemoChatTemplate) -> str:
@@ -66,13 +70,6 @@ def _parse_prompt(template: NemoChatTemplate, text: str, key: str) -> Conversati
     return conversation
 
 
-def _split_reply(conversation: Conversation, key: str, *, position: int = 0) -> tuple[Conversation, str]:
-    turns = conversation.turns
-    if len(turns) < 2 or turns[-1].role is not Role.ASSISTANT or turns[-2].role is not Role.USER:
-        raise RowError(key, "must end with a user turn and the assistant's reply to it", position=position)
-    return conversation.without_last(), turns[-1].content
-
-
 class SftChat(Format):
     """Conversations for SFT and SPIN (`GPTSFTChatDataset`), which renders them itself."""
 
@@ -92,23 +89,16 @@ class SftChat(Format):
         turns = tuple(_turn(item, labelled=label_type is not None) for item in take.objects(row, "conversations"))
         system = take.text(row, "system")
         start = (Message(Role.SYSTEM, system),) if system else ()
-        speakers = {turn.role.speaker for turn in turns}
-        for masked in mask.split(","):
-            if masked not in speakers:
-                raise RowError("mask", f"{masked!r} speaks nowhere in 'conversations'; NeMo stops at such a row")
-        # NeMo never trains the first turn, except for labels.
-        if not any(
-            turn.role.speaker not in mask for turn in turns[0 if label_type is LabelType.TEXT_TO_VALUE else 1 :]
-        ):
-            raise RowError("conversations", "no turn to learn from after the first; NeMo stops at an empty loss mask")
+        _require_learnt(turns, mask, label_type)
         for turn in turns:
             if template.contains_template_token(turn.content):
                 raise RowError("conversations", "a text contains the template's tokens and forges a turn; escape it")
-        return Chat(Conversation((*start, *turns)), take.optional_text(row, "dataset"), mask, label_type)
+        return Chat(Conversation((*start, *turns)), mask=mask, label_type=label_type, **beside(row, Chat))
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row; ``type`` only where labels are used, as NeMo ignores labels without it."""
         record = cast(Chat, record)
+        _require_learnt(record.conversation.turns, record.mask, record.label_type)
         row: Row = {
             "system": record.conversation.system,
             "conversations": [
@@ -119,7 +109,17 @@ class SftChat(Format):
         }
         if record.label_type is not None:
             row["type"] = record.label_type.value
-        return (with_dataset(row, record.dataset),)
+        return (with_beside(row, record),)
+
+
+def _require_learnt(turns: Sequence[Message], mask: str, label_type: LabelType | None) -> None:
+    speakers = {turn.role.speaker for turn in turns}
+    for masked in mask.split(","):
+        if masked not in speakers:
+            raise RowError("mask", f"{masked!r} speaks nowhere in 'conversations'; NeMo stops at such a row")
+    # NeMo never trains the first turn, except for labels.
+    if not any(turn.role.speaker not in mask for turn in turns[0 if label_type is LabelType.TEXT_TO_VALUE else 1 :]):
+        raise RowError("conversations", "no turn to learn from after the first; NeMo stops at an empty loss mask")
 
 
 def _label_type(row: Row) -> LabelType | None:
@@ -161,7 +161,7 @@ class RmComparisons(Format):
         for position, row in enumerate(rows):
             text = take.text(row, "text", position=position)
             conversation = _parse(template, text, "text", position=position)
-            prompt, reply = _split_reply(conversation, "text", position=position)
+            prompt, reply = take.split_reply(conversation, "text", position=position)
             prompts.append(prompt)
             replies.append(reply)
         if prompts[0] != prompts[1]:
@@ -172,16 +172,17 @@ class RmComparisons(Format):
                 position=1,
             )
         take.different(replies[0], replies[1], "text", position=1)
-        datasets = {take.optional_text(row, "dataset") for row in rows}
-        if len(datasets) > 1:
-            raise RowError("dataset", "differs between the two lines of one pair", position=1)
-        return Comparison(prompts[0], replies[0], replies[1], datasets.pop())
+        told, other = (beside(row, Comparison) for row in rows)
+        if told != other:
+            key = next(key for key in told if told[key] != other[key])
+            raise RowError(key, "differs between the two lines of one pair", position=1)
+        return Comparison(prompts[0], replies[0], replies[1], **told)
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """The chosen row, then the rejected one."""
         record = cast(Comparison, record)
         return tuple(
-            with_dataset({"text": template.render(record.prompt.with_turn(Role.ASSISTANT, reply))}, record.dataset)
+            with_beside({"text": template.render(record.prompt.with_turn(Role.ASSISTANT, reply))}, record)
             for reply in (record.chosen, record.rejected)
         )
 
@@ -203,24 +204,26 @@ class RegressionRm(Format):
         if not text.endswith(end):
             raise RowError("text", f"must end with {end!r}, where the scores stand; it ends with {text[-20:]!r}")
         conversation = _parse(template, text.removesuffix(end) + template.tokens.turn_start, "text")
-        _split_reply(conversation, "text")
+        take.split_reply(conversation, "text")
         label: object = rows[0].get("label")
-        if not isinstance(label, list) or len(cast(list[object], label)) != ATTRIBUTES:
-            raise RowError("label", f"must be a list of {ATTRIBUTES} numbers, {MASKED_SCORE} for an unknown one")
+        if not isinstance(label, list) or len(cast(list[object], label)) != len(ATTRIBUTES):
+            raise RowError(
+                "label", f"must be a list of {len(ATTRIBUTES)} numbers, {MASKED_SCORE:.0f} for an unknown one"
+            )
         for score in cast(list[object], label):
             if isinstance(score, bool) or not isinstance(score, (int, float)):
                 raise RowError("label", f"must hold numbers, it holds {score!r}")
         scores = tuple(float(score) for score in cast(list[float], label))
         if all(score == MASKED_SCORE for score in scores):
             raise RowError("label", "all scores are masked; remove the row")
-        return Scored(conversation, scores, take.optional_text(rows[0], "dataset"))
+        return Scored(conversation, scores, **beside(rows[0], Scored))
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row."""
         record = cast(Scored, record)
         text = template.render(record.conversation).removesuffix(template.tokens.turn_start)
         row: Row = {"text": text + template.tokens.label_start, "label": list(record.scores)}
-        return (with_dataset(row, record.dataset),)
+        return (with_beside(row, record),)
 
 
 class PpoPrompts(Format):
@@ -238,12 +241,12 @@ class PpoPrompts(Format):
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> PromptOnly:
         """One row."""
         prompt = _parse_prompt(template, take.text(rows[0], "text"), "text")
-        return PromptOnly(prompt, take.optional_text(rows[0], "dataset"))
+        return PromptOnly(prompt, **beside(rows[0], PromptOnly))
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row."""
         record = cast(PromptOnly, record)
-        return (with_dataset({"text": template.generation_prompt(record.prompt)}, record.dataset),)
+        return (with_beside({"text": template.generation_prompt(record.prompt)}, record),)
 
 
 class Dpo(Format):
@@ -272,8 +275,7 @@ class Dpo(Format):
                 take.single_reply({key: [row.get(key)]}, key) for key in ("chosen_response", "rejected_response")
             ]
         take.different(replies[0], replies[1], "rejected_response")
-        rewards = [take.optional_number(row, key) for key in ("chosen_reward", "rejected_reward")]
-        return Comparison(prompt, replies[0], replies[1], take.optional_text(row, "dataset"), rewards[0], rewards[1])
+        return Comparison(prompt, replies[0], replies[1], **beside(row, Comparison))
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row of strings; rewards only where they are known."""
@@ -283,9 +285,7 @@ class Dpo(Format):
             "chosen_response": record.chosen + template.reply_end,
             "rejected_response": record.rejected + template.reply_end,
         }
-        rewards = {"chosen_reward": record.chosen_reward, "rejected_reward": record.rejected_reward}
-        row |= {key: reward for key, reward in rewards.items() if reward is not None}
-        return (with_dataset(row, record.dataset),)
+        return (with_beside(row, record),)
 
 
 def _response(template: NemoChatTemplate, row: Row, key: str) -> str:
@@ -317,7 +317,7 @@ class Kto(Format):
         if preference not in ("chosen", "rejected"):
             raise RowError("preference", f"must be 'chosen' or 'rejected', it is {preference!r}")
         reply = _response(template, row, "response")
-        return Rated(prompt, reply, preference == "chosen", take.optional_text(row, "dataset"))
+        return Rated(prompt, reply, preference == "chosen", **beside(row, Rated))
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row."""
@@ -327,4 +327,4 @@ class Kto(Format):
             "response": record.reply + template.reply_end,
             "preference": "chosen" if record.good else "rejected",
         }
-        return (with_dataset(row, record.dataset),)
+        return (with_beside(row, record),)

@@ -16,378 +16,309 @@
 Each class names its consumer; messages are ``[{"role": "user", "content": ...}, ...]``.
 """
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
-from nemo_aligner_cai.conversation import Conversation, NemoChatTemplate, Role
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, Role
 from nemo_aligner_cai.data import rows as take
-from nemo_aligner_cai.data.format import Format, with_dataset
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record
+from nemo_aligner_cai.data.fields import (
+    MESSAGES,
+    PROMPT,
+    QUESTION,
+    REPLY,
+    TEXT,
+    TRANSCRIPT,
+    TRUTH,
+    Codec,
+    Field,
+    FieldFormat,
+)
+from nemo_aligner_cai.data.records import (
+    ATTRIBUTES,
+    MASKED_SCORE,
+    Chat,
+    Comparison,
+    PromptOnly,
+    Rated,
+    Record,
+    Scored,
+)
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
-from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, write_transcript
-
-_REPLY_KEYS = ("chosen", "rejected")
 
 
-def _message_list(value: object) -> bool:
-    return isinstance(value, list)
-
-
-def _assistant(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
-
-
-def _one_user_turn(prompt: Conversation, format_name: str) -> str:
-    if len(prompt.messages) != 1:
-        raise UsageError(f"{format_name} holds one user turn and no system message, this prompt has more")
-    return prompt.messages[0].content
-
-
-class Messages(Format):
+class Messages(FieldFormat):
     """Conversations in OpenAI's form."""
 
     name = "messages"
-    description = "OpenAI fine-tuning, NeMo-RL openai_format, TRL SFT: a list of messages"
+    description = "OpenAI fine-tuning, NeMo-RL openai_format, TRL SFT, UltraChat 200k: a list of messages"
     kind = Chat
-
-    def matches(self, row: Row) -> bool:
-        """By the key ``messages``."""
-        return "messages" in row
-
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Chat:
-        """One row."""
-        return Chat(take.messages(rows[0], "messages"), take.optional_text(rows[0], "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
-        record = cast(Chat, record)
-        return (with_dataset({"messages": record.conversation.to_messages()}, record.dataset),)
+    fields = (Field("messages", MESSAGES, "conversation"),)
 
 
-class InputOutput(Format):
+class InputOutput(FieldFormat):
     """One question and one answer."""
 
     name = "input-output"
     description = "NeMo SFT without chat (GPTSFTDataset), NeMo-RL ResponseDataset: input and output"
     kind = Chat
+    fields = (Field("input", QUESTION, "prompt"), Field("output", TEXT, "reply"))
 
-    def matches(self, row: Row) -> bool:
-        """By the keys ``input`` and ``output``."""
-        return "input" in row and "output" in row
+    def record(self, parts: dict[str, Any]) -> Chat:
+        """The question and its answer as a conversation."""
+        return Chat(parts["prompt"].with_turn(Role.ASSISTANT, parts["reply"]), parts["dataset"])
 
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Chat:
-        """One row."""
-        prompt = Conversation.of_user(take.text(rows[0], "input"))
-        reply = take.text(rows[0], "output")
-        return Chat(prompt.with_turn(Role.ASSISTANT, reply), take.optional_text(rows[0], "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row; raises UsageError for a longer conversation."""
-        record = cast(Chat, record)
-        turns = record.conversation.turns
-        if len(turns) != 2 or turns[-1].role is not Role.ASSISTANT:
-            raise UsageError(f"{self.name} holds one user turn and its reply, this conversation is another")
-        question = _one_user_turn(record.conversation.without_last(), self.name)
-        return (with_dataset({"input": question, "output": turns[-1].content}, record.dataset),)
+    def parts(self, record: Record) -> Mapping[str, Any]:
+        """The last reply, and all before it."""
+        return _prompt_and_reply(cast(Chat, record).conversation)
 
 
-class NemoRlPreference(Format):
-    """Ranked completions; exactly two, and the lower rank wins."""
+def _prompt_and_reply(conversation: Conversation) -> dict[str, Any]:
+    prompt, reply = take.split_reply(conversation, "conversation")
+    return {"prompt": prompt, "reply": reply}
+
+
+def _ranked(row: Row, key: str) -> tuple[str, str]:
+    completions = take.objects(row, key)
+    ranks = [take.optional_number(item, "rank") for item in completions]
+    if len(completions) != 2 or ranks[0] is None or ranks[1] is None or ranks[0] == ranks[1]:
+        raise RowError(key, "must be two completions with different ranks")
+    first, second = (take.single_reply(item, "completion") for item in completions)
+    return (first, second) if ranks[0] < ranks[1] else (second, first)
+
+
+def _completions(replies: tuple[str, str]) -> list[Row]:
+    return [{"rank": rank, "completion": REPLY.write(reply)} for rank, reply in enumerate(replies)]
+
+
+class NemoRlPreference(FieldFormat):
+    """Ranked completions, in any order; exactly two, and the lower rank wins."""
 
     name = "nemo-rl-preference"
     description = "NeMo-RL PreferenceDataset (reward model, DPO): context and ranked completions"
     kind = Comparison
+    fields = (Field("context", PROMPT, "prompt"), Field("completions", Codec(list, _ranked, _completions)))
 
-    def matches(self, row: Row) -> bool:
-        """By the key ``completions``."""
-        return "context" in row and "completions" in row
+    def record(self, parts: dict[str, Any]) -> Record:
+        """The completion of the lower rank is the chosen one."""
+        chosen, rejected = parts.pop("completions")
+        return super().record({**parts, "chosen": chosen, "rejected": rejected})
 
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
-        """One row, its completions in any order."""
-        row = rows[0]
-        completions = take.objects(row, "completions")
-        ranks = [take.optional_number(item, "rank") for item in completions]
-        if len(completions) != 2 or ranks[0] is None or ranks[1] is None or ranks[0] == ranks[1]:
-            raise RowError("completions", "must be two completions with different ranks")
-        if ranks[0] > ranks[1]:
-            completions = completions[::-1]
-        chosen, rejected = (take.single_reply(item, "completion") for item in completions)
-        take.different(chosen, rejected, "completions")
-        return Comparison(take.prompt(row, "context"), chosen, rejected, take.optional_text(row, "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
+    def parts(self, record: Record) -> Mapping[str, Any]:
+        """Both replies as one part."""
         record = cast(Comparison, record)
-        row: Row = {
-            "context": record.prompt.to_messages(),
-            "completions": [
-                {"rank": rank, "completion": _assistant(reply)}
-                for rank, reply in enumerate((record.chosen, record.rejected))
-            ],
-        }
-        return (with_dataset(row, record.dataset),)
+        return {"prompt": record.prompt, "completions": (record.chosen, record.rejected)}
 
 
-class NemoRlBinary(Format):
-    """A prompt and two replies as texts."""
+def _prompt_as_text_or_messages(row: Row, key: str) -> Conversation:
+    return (PROMPT if isinstance(row.get(key), list) else QUESTION).read(row, key)
+
+
+def _text_or_messages(prompt: Conversation) -> str | list[dict[str, str]]:
+    return prompt.messages[0].content if len(prompt.messages) == 1 else prompt.to_messages()
+
+
+class NemoRlBinary(FieldFormat):
+    """A prompt and two replies as texts; the prompt is messages where it is more than one user turn."""
 
     name = "nemo-rl-binary-preference"
     description = "NeMo-RL BinaryPreferenceDataset: prompt, chosen and rejected as texts"
     kind = Comparison
+    fields = (
+        Field("prompt", Codec(object, _prompt_as_text_or_messages, _text_or_messages)),
+        Field("chosen", TEXT),
+        Field("rejected", TEXT),
+    )
 
     def matches(self, row: Row) -> bool:
         """By a ``chosen`` text beside a ``prompt``."""
-        return "prompt" in row and isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str)
-
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
-        """One row; the prompt may be a text or messages."""
-        row = rows[0]
-        listed = _message_list(row.get("prompt"))
-        prompt = take.prompt(row, "prompt") if listed else Conversation.of_user(take.text(row, "prompt"))
-        chosen, rejected = (take.text(row, key) for key in _REPLY_KEYS)
-        take.different(chosen, rejected, "rejected")
-        return Comparison(prompt, chosen, rejected, take.optional_text(row, "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row; the prompt is a text where one user turn is all of it, else messages."""
-        record = cast(Comparison, record)
-        alone = len(record.prompt.messages) == 1
-        prompt = record.prompt.messages[0].content if alone else record.prompt.to_messages()
-        row: Row = {"prompt": prompt, "chosen": record.chosen, "rejected": record.rejected}
-        return (with_dataset(row, record.dataset),)
+        return "prompt" in row and super().matches(row)
 
 
-class OpenRlhf(Format):
-    """Comparisons with a margin between the two replies."""
-
-    name = "openrlhf"
-    description = "OpenRLHF reward model and DPO: prompt, chosen and rejected messages, margin"
-    kind = Comparison
-
-    def matches(self, row: Row) -> bool:
-        """By the key ``margin``."""
-        return "margin" in row and _message_list(row.get("chosen"))
-
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
-        """One row; the margin is the chosen reward over a rejected one of 0."""
-        row = rows[0]
-        margin = take.optional_number(row, "margin")
-        chosen, rejected = (take.single_reply(row, key) for key in _REPLY_KEYS)
-        take.different(chosen, rejected, "rejected")
-        rewards = (margin, 0.0) if margin else (None, None)
-        return Comparison(take.prompt(row, "prompt"), chosen, rejected, take.optional_text(row, "dataset"), *rewards)
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row; margin 0 where the rewards are unknown."""
-        record = cast(Comparison, record)
-        row: Row = {
-            "prompt": record.prompt.to_messages(),
-            "chosen": _assistant(record.chosen),
-            "rejected": _assistant(record.rejected),
-            "margin": (record.chosen_reward or 0.0) - (record.rejected_reward or 0.0),
-        }
-        return (with_dataset(row, record.dataset),)
-
-
-class TrlPreference(Format):
+class TrlPreference(FieldFormat):
     """Comparisons with their prompt apart."""
 
     name = "trl-preference"
     description = "TRL reward model and DPO, explicit prompt: messages"
     kind = Comparison
+    fields = (Field("prompt", PROMPT), Field("chosen", REPLY), Field("rejected", REPLY))
+
+
+class OpenRlhf(FieldFormat):
+    """Comparisons with a margin, the chosen reward over the rejected one; 0 where they are unknown."""
+
+    name = "openrlhf"
+    description = "OpenRLHF reward model and DPO: prompt, chosen and rejected messages, margin"
+    kind = Comparison
+    fields = (*TrlPreference.fields, Field("margin", Codec(object, take.optional_number, float)))
 
     def matches(self, row: Row) -> bool:
-        """By ``prompt`` and ``chosen`` messages."""
-        return all(_message_list(row.get(key)) for key in ("prompt", *_REPLY_KEYS))
+        """By the key ``margin``."""
+        return "margin" in row and super().matches(row)
 
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
-        """One row."""
-        row = rows[0]
-        chosen, rejected = (take.single_reply(row, key) for key in _REPLY_KEYS)
-        take.different(chosen, rejected, "rejected")
-        return Comparison(take.prompt(row, "prompt"), chosen, rejected, take.optional_text(row, "dataset"))
+    def record(self, parts: dict[str, Any]) -> Record:
+        """With rewards: the row's own, else the margin over a rejected reward of 0."""
+        margin = parts.pop("margin")
+        if margin and parts["chosen_reward"] is None and parts["rejected_reward"] is None:
+            parts |= {"chosen_reward": margin, "rejected_reward": 0.0}
+        return super().record(parts)
 
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
+    def parts(self, record: Record) -> Mapping[str, Any]:
+        """With the margin."""
         record = cast(Comparison, record)
-        row: Row = {
-            "prompt": record.prompt.to_messages(),
-            "chosen": _assistant(record.chosen),
-            "rejected": _assistant(record.rejected),
-        }
-        return (with_dataset(row, record.dataset),)
+        return {**vars(record), "margin": (record.chosen_reward or 0.0) - (record.rejected_reward or 0.0)}
 
 
-class TrlImplicit(Format):
-    """Comparisons of two whole conversations."""
+class _TwoConversations(FieldFormat):
+    """Comparisons of two whole conversations, which differ in their last reply only."""
+
+    kind = Comparison
+
+    def record(self, parts: dict[str, Any]) -> Record:
+        """What both conversations begin with is the prompt."""
+        (prompt, chosen), (other, rejected) = (take.split_reply(parts[key], key) for key in ("chosen", "rejected"))
+        if prompt != other:
+            raise RowError("rejected", "has another prompt than 'chosen'")
+        return super().record({**parts, "prompt": prompt, "chosen": chosen, "rejected": rejected})
+
+    def parts(self, record: Record) -> Mapping[str, Any]:
+        """The prompt with either reply."""
+        record = cast(Comparison, record)
+        replies = {"chosen": record.chosen, "rejected": record.rejected}
+        return {key: record.prompt.with_turn(Role.ASSISTANT, reply) for key, reply in replies.items()}
+
+
+class TrlImplicit(_TwoConversations):
+    """Comparisons of two whole conversations as messages."""
 
     name = "trl-preference-implicit"
     description = "TRL reward model, implicit prompt (also Hugging Face's CAI data): two whole conversations"
-    kind = Comparison
+    fields = (Field("chosen", MESSAGES), Field("rejected", MESSAGES))
 
-    def matches(self, row: Row) -> bool:
-        """By ``chosen`` and ``rejected`` messages."""
-        return all(_message_list(row.get(key)) for key in _REPLY_KEYS)
 
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
-        """One row, whose conversations differ in their last reply only."""
-        chosen, rejected = (_whole(take.messages(rows[0], key), key) for key in _REPLY_KEYS)
-        if chosen[0] != rejected[0]:
-            raise RowError("rejected", "has another prompt than 'chosen'")
-        take.different(chosen[1], rejected[1], "rejected")
-        return Comparison(chosen[0], chosen[1], rejected[1], take.optional_text(rows[0], "dataset"))
+class AnthropicHh(_TwoConversations):
+    """Anthropic's HH comparisons: two transcripts that differ in their last reply, which is not empty."""
+
+    name = "anthropic-hh"
+    description = "Anthropic HH-RLHF: chosen and rejected transcripts"
+    lenient = True
+    fields = (Field("chosen", TRANSCRIPT), Field("rejected", TRANSCRIPT))
+
+    def record(self, parts: dict[str, Any]) -> Record:
+        """As the others; a transcript may break off where the assistant is to speak, and then says nothing."""
+        for key in ("chosen", "rejected"):
+            if not parts[key].messages[-1].content:
+                raise RowError(key, "has an empty last reply")
+        return super().record(parts)
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row."""
         record = cast(Comparison, record)
-        row: Row = {
-            "chosen": record.prompt.with_turn(Role.ASSISTANT, record.chosen).to_messages(),
-            "rejected": record.prompt.with_turn(Role.ASSISTANT, record.rejected).to_messages(),
-        }
-        return (with_dataset(row, record.dataset),)
+        if not (record.chosen and record.rejected):
+            raise UsageError(f"{self.name} cannot hold this record: a reply is empty")
+        return super().write(record, template)
 
 
-def _whole(conversation: Conversation, key: str) -> tuple[Conversation, str]:
-    turns = conversation.turns
-    if len(turns) < 2 or turns[-1].role is not Role.ASSISTANT or turns[-2].role is not Role.USER:
-        raise RowError(key, "must end with a user turn and the assistant's reply to it")
-    return conversation.without_last(), turns[-1].content
-
-
-class TrlUnpaired(Format):
+class TrlUnpaired(FieldFormat):
     """Single completions with a verdict."""
 
     name = "trl-unpaired"
     description = "TRL KTO: prompt and completion messages, label true or false"
     kind = Rated
-
-    def matches(self, row: Row) -> bool:
-        """By the keys ``completion`` and ``label``."""
-        return "completion" in row and "label" in row
-
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Rated:
-        """One row."""
-        row = rows[0]
-        reply = take.single_reply(row, "completion")
-        return Rated(take.prompt(row, "prompt"), reply, take.truth(row, "label"), take.optional_text(row, "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
-        record = cast(Rated, record)
-        row: Row = {
-            "prompt": record.prompt.to_messages(),
-            "completion": _assistant(record.reply),
-            "label": record.good,
-        }
-        return (with_dataset(row, record.dataset),)
+    fields = (Field("prompt", PROMPT), Field("completion", REPLY, "reply"), Field("label", TRUTH, "good"))
 
 
-class TrlPrompts(Format):
+class TrlPrompts(FieldFormat):
     """Prompts as messages."""
 
     name = "trl-prompts"
     description = "TRL GRPO and other online trainers: prompts as messages"
     kind = PromptOnly
-
-    def matches(self, row: Row) -> bool:
-        """By ``prompt`` messages."""
-        return _message_list(row.get("prompt"))
-
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> PromptOnly:
-        """One row."""
-        return PromptOnly(take.prompt(rows[0], "prompt"), take.optional_text(rows[0], "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
-        record = cast(PromptOnly, record)
-        return (with_dataset({"prompt": record.prompt.to_messages()}, record.dataset),)
+    fields = (Field("prompt", PROMPT),)
 
 
-class PlainPrompts(Format):
+class PlainPrompts(FieldFormat):
     """Prompts as texts."""
 
     name = "plain-prompts"
-    description = "prompts as plain texts"
+    description = "prompts as plain texts: .txt, .csv (as XSTest), JSON lines or a JSON list"
     kind = PromptOnly
-
-    def matches(self, row: Row) -> bool:
-        """By a ``prompt`` text."""
-        return isinstance(row.get("prompt"), str)
-
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> PromptOnly:
-        """One row."""
-        prompt = Conversation.of_user(take.text(rows[0], "prompt"))
-        return PromptOnly(prompt, take.optional_text(rows[0], "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row; raises UsageError for more than one user turn."""
-        record = cast(PromptOnly, record)
-        return (with_dataset({"prompt": _one_user_turn(record.prompt, self.name)}, record.dataset),)
+    fields = (Field("prompt", QUESTION),)
 
 
-class AnthropicHh(Format):
-    """Anthropic's HH comparisons: two transcripts that differ in their last reply."""
-
-    name = "anthropic-hh"
-    description = "Anthropic HH-RLHF: chosen and rejected transcripts"
-    kind = Comparison
-    lenient = True
-
-    def matches(self, row: Row) -> bool:
-        """By ``chosen`` and ``rejected`` texts without a prompt."""
-        return all(isinstance(row.get(key), str) for key in _REPLY_KEYS)
-
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
-        """One row."""
-        chosen, rejected = (_whole(_transcript(rows[0], key), key) for key in _REPLY_KEYS)
-        if chosen[0] != rejected[0]:
-            raise RowError("rejected", "has another prompt than 'chosen'")
-        for key, (_, reply) in zip(_REPLY_KEYS, (chosen, rejected), strict=True):
-            if not reply:
-                raise RowError(key, "has an empty last reply")
-        take.different(chosen[1], rejected[1], "rejected")
-        return Comparison(chosen[0], chosen[1], rejected[1], take.optional_text(rows[0], "dataset"))
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row; raises UsageError for what a transcript cannot hold, such as a system message."""
-        record = cast(Comparison, record)
-        if not (record.chosen and record.rejected):
-            raise UsageError("a transcript cannot hold an empty reply")
-        row: Row = {
-            key: write_transcript(record.prompt.with_turn(Role.ASSISTANT, reply))
-            for key, reply in (("chosen", record.chosen), ("rejected", record.rejected))
-        }
-        return (with_dataset(row, record.dataset),)
+def _first_user_turn(row: Row, key: str) -> Conversation:
+    return Conversation(TRANSCRIPT.read(row, key).messages[:1])
 
 
-class RedTeam(Format):
+def _asked(prompt: Conversation) -> str:
+    QUESTION.write(prompt)  # a second user turn would not be read back
+    return f"{TRANSCRIPT.write(prompt)}\n\nAssistant:"
+
+
+class RedTeam(FieldFormat):
     """Anthropic's red-team attempts, of which the prompt is the first human turn."""
 
     name = "red-team"
     description = "Anthropic red-team attempts: transcripts"
     kind = PromptOnly
     lenient = True
+    fields = (Field("transcript", Codec(str, _first_user_turn, _asked), "prompt"),)
+
+
+_BEFORE, _AFTER = NEMO_CHAT.generation_prompt(Conversation.of_user("\0")).split("\0")
+
+
+def _turns_in_a_text(row: Row, key: str) -> Conversation:
+    try:
+        return NEMO_CHAT.parse(_BEFORE + take.text(row, key) + _AFTER)
+    except RowError:
+        raise
+    except UsageError as error:
+        raise RowError(key, str(error)) from error
+
+
+def _text_of_turns(prompt: Conversation) -> str:
+    text = NEMO_CHAT.generation_prompt(prompt).removesuffix(_AFTER)
+    if not text.startswith(_BEFORE) or NEMO_CHAT.parse(text + _AFTER) != prompt:
+        raise UsageError("its prompt has a system message, or the chat template's tokens in a text")
+    return text.removeprefix(_BEFORE)
+
+
+def _score(row: Row, key: str) -> float:
+    score = take.optional_number(row, key)
+    return MASKED_SCORE if score is None else score
+
+
+def _known(score: float) -> float | None:
+    return None if score == MASKED_SCORE else score
+
+
+class HelpSteer(FieldFormat):
+    """Replies with attribute scores, of which some are there. A prompt of several turns has NeMo's tokens in it."""
+
+    name = "helpsteer"
+    description = "HelpSteer and HelpSteer2: prompt, response, helpfulness, correctness, coherence, ..."
+    kind = Scored
+    lenient = True
+    fields = (
+        Field("prompt", Codec(str, _turns_in_a_text, _text_of_turns)),
+        Field("response", TEXT, "reply"),
+        *(Field(name, Codec(object, _score, _known)) for name in ATTRIBUTES),
+    )
 
     def matches(self, row: Row) -> bool:
-        """By the key ``transcript``."""
-        return "transcript" in row
+        """By ``prompt``, ``response`` and an attribute."""
+        return super().matches(row) and any(name in row for name in ATTRIBUTES)
 
-    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> PromptOnly:
-        """One row."""
-        first = _transcript(rows[0], "transcript").messages[0]
-        return PromptOnly(Conversation((first,)), take.optional_text(rows[0], "dataset"))
+    def record(self, parts: dict[str, Any]) -> Scored:
+        """The conversation and the nine scores."""
+        scores = tuple(parts[name] for name in ATTRIBUTES)
+        if all(score == MASKED_SCORE for score in scores):
+            raise RowError(ATTRIBUTES[0], "no attribute has a score")
+        return Scored(parts["prompt"].with_turn(Role.ASSISTANT, parts["reply"]), scores, parts["dataset"])
 
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row; raises UsageError for more than one user turn, which would not be read back."""
-        record = cast(PromptOnly, record)
-        _one_user_turn(record.prompt, self.name)
-        return (with_dataset({"transcript": f"{write_transcript(record.prompt)}\n\nAssistant:"}, record.dataset),)
-
-
-def _transcript(row: Row, key: str) -> Conversation:
-    try:
-        return parse_transcript(take.text(row, key))
-    except TranscriptError as error:
-        raise RowError(key, str(error)) from error
+    def parts(self, record: Record) -> Mapping[str, Any]:
+        """The last reply, all before it, and each score."""
+        record = cast(Scored, record)
+        return _prompt_and_reply(record.conversation) | dict(zip(ATTRIBUTES, record.scores, strict=True))

@@ -18,6 +18,21 @@ from dataclasses import dataclass
 from nemo_aligner_cai.conversation import Conversation, LabelType, Role
 from nemo_aligner_cai.errors import UsageError
 
+ATTRIBUTES = (
+    "quality",
+    "toxicity",
+    "humor",
+    "creativity",
+    "helpfulness",
+    "correctness",
+    "coherence",
+    "complexity",
+    "verbosity",
+)
+"""What a reply is scored by, in the order of NeMo-Aligner's regression reward model."""
+MASKED_SCORE = -100.0
+"""A score that is unknown; the regression loss leaves it out."""
+
 
 @dataclass(frozen=True)
 class Chat:
@@ -43,10 +58,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PromptOnly:
-    """A conversation that waits for the assistant."""
+    """A conversation that waits for the assistant. `label` is its data set's word for it, as XSTest's "unsafe"."""
 
     prompt: Conversation
     dataset: str | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +77,7 @@ class Rated:
 
 @dataclass(frozen=True)
 class Scored:
-    """A conversation whose last reply has attribute scores, shape (9,); -100 marks an unknown one.
-
-    In the order quality, toxicity, humor, creativity, helpfulness, correctness, coherence, complexity, verbosity.
-    """
+    """A conversation whose last reply has a score for each of the `ATTRIBUTES`, shape (9,), or `MASKED_SCORE`."""
 
     conversation: Conversation
     scores: tuple[float, ...]

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Taking the values of a row's keys, with a message that names the key and the mend where one is not as it must be."""
 
+import math
 from typing import cast
 
 from nemo_aligner_cai.conversation import Conversation, Message, Role
@@ -28,13 +29,17 @@ class RowError(UsageError):
         self.position = position
 
 
+def _type(value: object) -> str:
+    return "null" if value is None else type(value).__name__
+
+
 def text(row: Row, key: str, *, position: int = 0) -> str:
     """A text, as it stands."""
     if key not in row:
         raise RowError(key, f"is missing; the row has {', '.join(map(repr, row)) or 'no keys'}", position=position)
     value: object = row[key]
     if not isinstance(value, str):
-        raise RowError(key, f"must be a text, it is {type(value).__name__}", position=position)
+        raise RowError(key, f"must be a text, it is {_type(value)}", position=position)
     return value
 
 
@@ -49,7 +54,9 @@ def optional_number(row: Row, key: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RowError(key, f"must be a number, it is {type(value).__name__}")
+        raise RowError(key, f"must be a number, it is {_type(value)}")
+    if not math.isfinite(value):
+        raise RowError(key, f"must be a finite number, it is {value}")
     return float(value)
 
 
@@ -70,7 +77,7 @@ def objects(row: Row, key: str) -> list[Row]:
         raise RowError(key, "must be a list that is not empty")
     for item in cast(list[object], value):
         if not isinstance(item, dict):
-            raise RowError(key, f"must hold objects, it holds {type(item).__name__}")
+            raise RowError(key, f"must hold objects, it holds {_type(item)}")
     return cast(list[Row], value)
 
 
@@ -101,6 +108,14 @@ def single_reply(row: Row, key: str) -> str:
     if len(conversation.messages) != 1 or conversation.messages[0].role is not Role.ASSISTANT:
         raise RowError(key, "must be one assistant message")
     return conversation.messages[0].content
+
+
+def split_reply(conversation: Conversation, key: str, *, position: int = 0) -> tuple[Conversation, str]:
+    """A conversation's prompt, and the assistant's reply to it that must be its end."""
+    turns = conversation.turns
+    if len(turns) < 2 or turns[-1].role is not Role.ASSISTANT or turns[-2].role is not Role.USER:
+        raise RowError(key, "must end with a user turn and the assistant's reply to it", position=position)
+    return conversation.without_last(), turns[-1].content
 
 
 def different(chosen: str, rejected: str, key: str, *, position: int = 0) -> None:

@@ -51,12 +51,29 @@ def test_validate_names_format_and_rows(pairs: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == f"{pairs}: rm-comparisons, 6 rows, all of them valid\n"
 
 
-def test_validate_stops_at_the_first_wrong_row(tmp_path: Path, pairs: Path):
-    pairs.write_bytes(b"".join(pairs.read_bytes().splitlines(keepends=True)[1:]))
-    with pytest.raises(FormatError, match=f"{pairs}:"):
-        call("validate", pairs)
-    with pytest.raises(UsageError, match="belong together"):
-        call("validate", pairs, "--seq-length", 10)
+def test_validate_names_the_line_and_the_mend_goes_on_to_the_next_file_and_exits_1(
+    tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
+):
+    shifted, empty = tmp_path / "shifted.jsonl", tmp_path / "empty.jsonl"
+    shifted.write_bytes(b"".join(pairs.read_bytes().splitlines(keepends=True)[1:]))
+    empty.write_bytes(b"")
+    assert call("validate", shifted, empty, pairs) == 1
+    shown = capsys.readouterr()
+    assert f"cai: {shifted}:4: key 'text': has another prompt" in shown.err
+    assert "look for a line too many or too few" in shown.err
+    assert f"cai: {empty}: has no rows" in shown.err
+    assert shown.out == f"{pairs}: rm-comparisons, 6 rows, all of them valid\n"
+
+
+def test_what_cannot_be_checked_at_all_is_a_usage_error(pairs: Path):
+    for args, message in (
+        (["--seq-length", 10], "belong together"),
+        (["--as", "sft"], "unknown format 'sft'"),
+        ([pairs.with_name("nowhere")], "cannot be read"),
+    ):
+        with pytest.raises(UsageError, match=message) as raised:
+            call("validate", pairs, *args)
+        assert raised.value.exit_code == 2 and not isinstance(raised.value, FormatError)
 
 
 def test_validate_predicts_what_the_trainer_will_use(
@@ -101,6 +118,36 @@ def test_inspect_colours_what_is_learnt():
     text = inspect_data.coloured(conversation, inspect_data.NEMO_CHAT)
     learnt = [text.plain[span.start : span.end] for span in text.spans if span.style == "green"]
     assert "".join(learnt) == "A⏎\n<extra_id_1>"
+
+
+def test_inspect_shows_lengths_labels_and_what_a_row_says_to_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "xs.csv"
+    path.write_text("prompt,label\nhow?,safe\n[red]how\x1b[31m??,unsafe\nwhy?,safe\n", "utf-8")
+    assert call("inspect", path, "--rows", 3) == 0
+    out = capsys.readouterr().out
+    assert "plain-prompts" in out and "safe: 2, unsafe: 1" in out
+    assert "[red]how\\x1b[31m??" in out and "\x1b" not in out
+    length = len(inspect_data.NEMO_CHAT.generation_prompt(Conversation.of_user("how?")))
+    assert f"half up to {length}, 95 % up to {length + 11}, all up to {length + 11}" in out
+    with pytest.raises(UsageError, match="--rows must be 0 or more"):
+        call("inspect", path, "--rows", -1)
+
+
+def test_inspect_shows_what_a_judge_left_of_its_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    prompt = [{"role": "user", "content": "Q"}]
+    pair = {"chosen": "good", "rejected": "bad", "probability": None}
+    path = tmp_path / "cai_comparisons.jsonl"
+    write_jsonl(path, [{"id": "1", "prompt": prompt, "candidates": [], "pairs": pairs} for pairs in ([], [pair])])
+    assert call("inspect", path) == 0
+    assert "record 2 (rejected)" in capsys.readouterr().out
+
+
+def test_percentiles_are_lengths_that_so_many_do_not_exceed():
+    lengths = Counter({10: 50, 20: 45, 30: 5})
+    assert [inspect_data.percentile(lengths, share) for share in (50, 51, 95, 96, 100)] == [10, 20, 20, 30, 30]
+    assert inspect_data.percentile(Counter(), 50) == 0
 
 
 def test_histogram_counts_every_record():

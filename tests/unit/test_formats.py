@@ -15,7 +15,6 @@ import gzip
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, LabelType, Message, Role, TokenPolicy
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, LabelType, Role, TokenPolicy
 from nemo_aligner_cai.data.formats import (
     FORMATS,
     comparison_rows,
@@ -35,63 +34,19 @@ from nemo_aligner_cai.data.formats import (
     validate_file,
     write_records,
 )
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored, to_kind
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Scored, to_kind
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, write_jsonl
 
 ASKED = Conversation.of_user("Q")
 ANSWERED = ASKED.with_turn(Role.ASSISTANT, "A")
 HEAD = "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"
-TEXTS = st.text(max_size=20).map(NEMO_CHAT.escape)
-DATASETS = st.none() | st.sampled_from(["hh", "sl_cai_samples"])
 
 
 def write(tmp_path: Path, *rows: Any, name: str = "rows.jsonl") -> Path:
     path = tmp_path / name
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), "utf-8")
     return path
-
-
-@st.composite
-def prompts(draw: st.DrawFn) -> Conversation:
-    system = draw(TEXTS)
-    turns = [Message(Role.SYSTEM, system)] if system else []
-    for _ in range(draw(st.integers(0, 2))):
-        turns += [Message(Role.USER, draw(TEXTS)), Message(Role.ASSISTANT, draw(TEXTS))]
-    return Conversation((*turns, Message(Role.USER, draw(TEXTS))))
-
-
-@st.composite
-def records(draw: st.DrawFn, kind: type) -> Record:
-    prompt, reply, dataset = draw(prompts()), draw(TEXTS), draw(DATASETS)
-    if kind is Comparison:
-        return Comparison(prompt, reply, draw(TEXTS.filter(lambda text: text != reply)), dataset)
-    if kind is PromptOnly:
-        return PromptOnly(prompt, dataset)
-    if kind is Rated:
-        return Rated(prompt, reply, draw(st.booleans()), dataset)
-    whole = prompt.with_turn(Role.ASSISTANT, reply)
-    if kind is Scored:
-        scores = draw(st.lists(st.integers(0, 4).map(float) | st.just(-100.0), min_size=9, max_size=9))
-        return Scored(whole, (4.0, *scores[1:]), dataset)
-    return Chat(whole, dataset)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@given(data=st.data())
-def test_what_a_format_writes_it_reads_and_detects(name: str, data: st.DataObject):
-    format = FORMATS[name]
-    record = data.draw(records(format.kind))
-    try:
-        rows = format.write(record, NEMO_CHAT)
-    except UsageError:
-        # Formats without a place for several turns, a system message or white space at the ends; raw data of models.
-        assert name in ("input-output", "anthropic-hh", "red-team", "plain-prompts") or name.startswith("cai-")
-        return
-    rows = tuple(json.loads(json.dumps(row)) for row in rows)
-    assert len(rows) == format.group
-    assert format.read(rows, NEMO_CHAT) == record
-    assert next(known for known, format in FORMATS.items() if format.matches(rows[0])) == name
 
 
 def test_rewards_and_labels_survive_where_there_is_room():
@@ -103,9 +58,11 @@ def test_rewards_and_labels_survive_where_there_is_room():
     assert FORMATS["sft-chat"].read(row, NEMO_CHAT) == labelled
     ranked = FORMATS["nemo-rl-preference"].write(comparison, NEMO_CHAT)[0]
     ranked["completions"].reverse()
-    assert FORMATS["nemo-rl-preference"].read([ranked], NEMO_CHAT) == replace(
-        comparison, chosen_reward=None, rejected_reward=None
-    )
+    assert FORMATS["nemo-rl-preference"].read([ranked], NEMO_CHAT) == comparison
+    margin = FORMATS["openrlhf"].write(comparison, NEMO_CHAT)[0]
+    assert margin["margin"] == 4.5
+    bare = {key: value for key, value in margin.items() if "reward" not in key}
+    assert FORMATS["openrlhf"].read([bare], NEMO_CHAT) == Comparison(ASKED, "A", "B", None, 4.5, 0.0)
 
 
 def test_the_row_builders_write_upstreams_rows():
@@ -249,6 +206,33 @@ def test_a_comparison_becomes_every_kind_that_says_less(tmp_path: Path):
         with pytest.raises(FormatError, match="comparison cannot be made into a scored"):
             convert_file(source, tmp_path / "no.jsonl", to=to)
     assert not (tmp_path / "no.jsonl").exists()
+
+
+def test_a_chat_that_teaches_nothing_is_refused_by_line_and_not_written(tmp_path: Path):
+    asked = {"messages": [{"role": "user", "content": "Q"}]}
+    answered = {"messages": [*asked["messages"], {"role": "assistant", "content": "A"}]}
+    source = write(tmp_path, answered, "", asked)
+    with pytest.raises(FormatError, match=r":3: key 'conversations': no turn to learn from"):
+        convert_file(source, tmp_path / "sft.jsonl", to="sft-chat")
+    assert not (tmp_path / "sft.jsonl").exists()
+    assert convert_file(source, tmp_path / "ppo.jsonl", to="ppo-prompts").written == 2
+
+
+def test_masks_and_labels_are_left_behind_only_with_a_word(tmp_path: Path):
+    labelled = Chat(ASKED.with_turn(Role.ASSISTANT, "A", "quality:4"), None, "User", LabelType.VALUE_TO_TEXT)
+    write_records(tmp_path / "sft.jsonl", [labelled, Chat(ANSWERED)], "sft-chat")
+    balance = convert_file(tmp_path / "sft.jsonl", tmp_path / "out.jsonl", to="messages")
+    assert (balance.written, balance.noted) == (2, {"mask and labels left behind": 1})
+    assert not convert_file(tmp_path / "sft.jsonl", tmp_path / "again.jsonl", to="sft-chat").noted
+
+
+def test_a_name_says_what_a_file_is(tmp_path: Path):
+    write_records(tmp_path / "pairs.jsonl", [Comparison(ASKED, "A", "B")], "dpo")
+    for to, name, suffix in (("inverse-cai", "out.jsonl", ".csv"), ("dpo", "out.csv", ".jsonl")):
+        with pytest.raises(UsageError, match=f"{to} is written as {suffix}; give the file a name that ends so"):
+            convert_file(tmp_path / "pairs.jsonl", tmp_path / name, to=to)
+    with pytest.raises(FormatError, match=r"is not parquet, verl is read from parquet"):
+        validate_file(tmp_path / "pairs.jsonl", "verl")
 
 
 def test_kinds_that_would_need_invented_facts_are_refused():

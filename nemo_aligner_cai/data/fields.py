@@ -1,0 +1,134 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Formats that are a table: which key of a row holds which part of a record, and as what.
+
+    class TrlUnpaired(FieldFormat):
+        kind = Rated
+        fields = (Field("prompt", PROMPT), Field("completion", REPLY, "reply"), Field("label", TRUTH, "good"))
+
+A part is an attribute of the record, unless the format has a view of its own (`FieldFormat.parts`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nemo_aligner_cai.conversation import Conversation, NemoChatTemplate
+from nemo_aligner_cai.data import rows as take
+from nemo_aligner_cai.data.format import Format, beside, with_beside
+from nemo_aligner_cai.data.records import Comparison, Record
+from nemo_aligner_cai.data.rows import RowError
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Row
+from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, write_transcript
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How a part of a record stands in JSON."""
+
+    type: type
+    """What it is there."""
+    read: Callable[[Row, str], Any]
+    """Raises RowError for what cannot be read."""
+    write: Callable[[Any], Any]
+    """Raises UsageError for what cannot be written."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key of a row, how its value is to be read, and the part of the record that it holds, if not of that name."""
+
+    key: str
+    codec: Codec
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """The part."""
+        return self.part or self.key
+
+
+class FieldFormat(Format):
+    """A format whose rows have `fields`."""
+
+    fields: ClassVar[Sequence[Field]]
+
+    def matches(self, row: Row) -> bool:
+        """By the keys and the types of their values."""
+        return all(isinstance(row.get(field.key), field.codec.type) for field in self.fields)
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
+        """The record of one row."""
+        row = rows[0]
+        parts = {field.name: field.codec.read(row, field.key) for field in self.fields}
+        record = self.record({**parts, **beside(row, self.kind)})
+        if isinstance(record, Comparison):
+            take.different(record.chosen, record.rejected, self.fields[-1].key)
+        return record
+
+    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """One row."""
+        try:
+            parts = self.parts(record)
+            values = {field.key: field.codec.write(parts[field.name]) for field in self.fields}
+        except UsageError as error:
+            raise UsageError(f"{self.name} cannot hold this record: {error}") from error
+        return (with_beside({key: value for key, value in values.items() if value is not None}, record),)
+
+    def record(self, parts: dict[str, Any]) -> Record:
+        """The record of its parts, and of what stands beside them."""
+        return self.kind(**parts)
+
+    def parts(self, record: Record) -> Mapping[str, Any]:
+        """The parts of a record."""
+        return vars(record)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _question(row: Row, key: str) -> Conversation:
+    return Conversation.of_user(take.text(row, key))
+
+
+def _one_user_turn(prompt: Conversation) -> str:
+    if len(prompt.messages) != 1:
+        raise UsageError("its prompt is more than one user turn")
+    return prompt.messages[0].content
+
+
+def _assistant(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _transcript(row: Row, key: str) -> Conversation:
+    try:
+        return parse_transcript(take.text(row, key))
+    except TranscriptError as error:
+        raise RowError(key, str(error)) from error
+
+
+TEXT = Codec(str, take.text, _as_it_is)
+TRUTH = Codec(bool, take.truth, _as_it_is)
+MESSAGES = Codec(list, take.messages, Conversation.to_messages)
+"""A conversation as ``[{"role": "user", "content": ...}, ...]``."""
+PROMPT = Codec(list, take.prompt, Conversation.to_messages)
+"""Such a one that ends with a user turn."""
+REPLY = Codec(list, take.single_reply, _assistant)
+"""A list of one assistant message."""
+QUESTION = Codec(str, _question, _one_user_turn)
+"""The text of a prompt's one user turn."""
+TRANSCRIPT = Codec(str, _transcript, write_transcript)

@@ -1,0 +1,235 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Rows of data, wherever they are: files of many kinds, folders in the layout of the Hugging Face hub, the hub.
+
+    prompts.jsonl, .jsonl.gz, .json                one JSON object a line, or one JSON list (a text in it is a prompt)
+    prompts.txt, prompts.csv                       a prompt a line; a table whose first line names the columns
+    train-00000-of-00001.parquet                   rows of a table; needs the extra [hf]
+    helpful-base/{train,test}.jsonl.gz             a folder: the files of one split
+    hf://datasets/Anthropic/hh-rlhf/helpful-base   a data set on the hub, or one of its folders; needs the extra [hf]
+
+One row is in memory at a time, or one row group of parquet. Only a JSON list is held in memory whole.
+"""
+
+import csv
+import importlib
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.files import (
+    GZIP_ERRORS,
+    PathLike,
+    Row,
+    open_binary,
+    read_json,
+    read_jsonl,
+    read_lines,
+    require_file,
+)
+
+HUB = "hf://datasets/"
+"""How the name of a data set on the hub starts."""
+_KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$")
+_SPLITS = ("train", "test", "validation")
+_PARQUET_MAGIC = b"PAR1"
+_PARQUET_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class HubData:
+    """A split of a data set on the hub, or of one of its folders."""
+
+    name: str
+    folder: str | None
+    split: str
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (f"{HUB}{self.name}", self.folder)))
+
+
+DataFile = Path | HubData
+
+
+def data_files(source: PathLike, split: str = "train") -> list[DataFile]:
+    """What there is to read, in order: a file itself, a folder's files, or a data set on the hub.
+
+    Args:
+        source: as in the table above.
+        split: of a folder or a data set that has splits, the one to read.
+
+    Raises:
+        UsageError: the file cannot be read, or the folder has no data, or the same data twice.
+    """
+    if str(source).startswith(HUB):
+        owner, name, *folders = f"{source}/".removeprefix(HUB).split("/")
+        if not (owner and name):
+            raise UsageError(f"{source}: must look like {HUB}Anthropic/hh-rlhf or {HUB}Anthropic/hh-rlhf/helpful-base")
+        return [HubData(f"{owner}/{name}", "/".join(filter(None, folders)) or None, split)]
+    path = Path(source)
+    return [*_folder_files(path, split)] if path.is_dir() else [require_file(path)]
+
+
+def _folder_files(folder: Path, split: str) -> list[Path]:
+    files = _data_files_in(folder)
+    if any(split_files(folder, one) for one in _SPLITS):
+        files = split_files(folder, split)
+    if not files:
+        raise UsageError(f"{folder}: no .jsonl, .jsonl.gz, .csv or .parquet file of the split {split!r} in it")
+    return files
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """The data files of a split, told by their names, in a folder and the folders in it; raises UsageError as above.
+
+    A name starts with the split: ``train.jsonl.gz``, ``train-00000-of-00001.parquet``.
+    """
+    return [file for file in _data_files_in(folder) if file.name.split(".")[0].split("-")[0] == split]
+
+
+def _data_files_in(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if _kind(file) in ("jsonl", "csv", "parquet"))
+    for one, other in pairwise(files):
+        if one.parent == other.parent and one.name.split(".")[0] == other.name.split(".")[0]:
+            raise UsageError(
+                f"{folder}: has both {one.name} and {other.name}, which may be the same; name one of them"
+            )
+    return files
+
+
+def _kind(file: Path) -> str:
+    found = _KIND.search(file.name)
+    return found[1] if found else ""
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is parquet, told by its first bytes."""
+    with require_file(path).open("rb") as handle:
+        return handle.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+
+
+def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
+    """(number, row) of one of `data_files`. Numbers count from 1: lines where a row is a line, else rows.
+
+    Args:
+        file: where the rows are.
+        allow_blank: False makes a blank line among JSON lines an error, as it is for NeMo's readers.
+
+    Raises:
+        UsageError: it cannot be opened, or the package that reads it is missing.
+        FormatError: a row cannot be read.
+    """
+    if isinstance(file, HubData):
+        return _hub_rows(file)
+    if is_parquet(file):
+        return _parquet_rows(file)
+    match _kind(file):
+        case "txt":
+            return _text_rows(file)
+        case "csv":
+            return _csv_rows(file)
+        case "json":
+            return _json_rows(file)
+        case "parquet":
+            raise FormatError(f"{file}: is not parquet, though its name says so; fetch the file again")
+        case _:
+            return read_jsonl(file, allow_blank=allow_blank)
+
+
+def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in read_lines(path):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError.at(path, number, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        if text.strip():
+            yield number, {"prompt": text}
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    _, start = next(read_lines(path), (1, b""))
+    if not start.lstrip().startswith(b"["):
+        yield from read_jsonl(path)
+        return
+    for number, item in enumerate(cast(list[object], read_json(path)), start=1):
+        if isinstance(item, str):
+            yield number, {"prompt": item}
+        elif isinstance(item, dict):
+            yield number, cast(Row, item)
+        else:
+            raise FormatError.at(path, number, f"a JSON object or a text is needed, this is a {type(item).__name__}")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    # An empty cell is as null, since CSV has no other.
+    csv.field_size_limit(sys.maxsize)
+    number = 1
+    try:
+        with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            names = next(reader, list[str]())
+            if len(set(names)) < len(names):
+                raise FormatError.at(path, 1, "the first line names a column twice")
+            for cells in reader:
+                number = reader.line_num
+                if len(cells) > len(names):
+                    raise FormatError.at(path, number, "has more cells than the first line; quote texts with commas")
+                if cells:
+                    yield number, {name: cell or None for name, cell in zip(names, cells, strict=False)}
+    except csv.Error as error:
+        raise FormatError.at(path, number, f"not CSV, here or right after: {error}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError.at(path, number, "is not UTF-8 text, here or right after; save it as UTF-8") from error
+    except GZIP_ERRORS as error:
+        raise FormatError.at(path, number, f"the gzip data is damaged ({error}); fetch the file again") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    pyarrow, parquet = (hf_library(name, f"{path}: parquet") for name in ("pyarrow", "pyarrow.parquet"))
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
+                for row in cast(list[Row], batch.to_pylist()):
+                    number += 1
+                    yield number, row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FormatError.at(path, number + 1, f"the parquet data is damaged: {_one_line(error)}") from error
+
+
+def _hub_rows(data: HubData) -> Iterator[tuple[int, Row]]:
+    datasets = hf_library("datasets", f"{data}: the hub")
+    try:
+        rows: Iterable[Row] = datasets.load_dataset(data.name, data_dir=data.folder, split=data.split)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        raise UsageError(f"{data}: the split {data.split!r} cannot be loaded: {_one_line(error)}") from error
+    return enumerate(rows, start=1)
+
+
+def hf_library(name: str, what: str) -> Any:
+    """A package of the extra [hf]; raises UsageError where it is not installed, which says `what` needs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(f"{what} needs: pip install nemo_aligner_cai[hf]") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

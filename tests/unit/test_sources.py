@@ -1,0 +1,228 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Rows come from files of every kind, from folders in the hub's layout and from the hub, and name what is wrong."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.commands.process_hh import main as process_hh
+from nemo_aligner_cai.data.formats import convert_file, detect_format, read_records
+from nemo_aligner_cai.data.records import PromptOnly, Scored, prompt_of
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.files import Balance, Row, write_jsonl
+from nemo_aligner_cai.prompts import read_prompts
+from nemo_aligner_cai.sources import HubData, data_files, read_rows
+
+PAIR = {"chosen": "\n\nHuman: Où?\n\nAssistant: 中", "rejected": "\n\nHuman: Où?\n\nAssistant: 🎈"}
+ROWS = [{"prompt": "Système?", "label": "safe"}, {"prompt": '中文,\n"b"', "label": None}]
+
+
+def rows_of(path: Path) -> list[Row]:
+    return [row for file in data_files(path) for _, row in read_rows(file)]
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def parquet(path: Path, rows: list[Row], **options: Any) -> Path:
+    arrow, tables = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tables.write_table(arrow.Table.from_pylist(rows), str(path), **options)
+    return path
+
+
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+CSV = 'prompt,label\r\nSystème?,safe\r\n"中文,\n""b""",\r\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", LINES),
+        ("a.jsonl.gz", LINES),
+        ("a.json", LINES),
+        ("a.json", json.dumps(ROWS, indent=1).encode()),
+        ("a.json.gz", json.dumps(ROWS).encode()),
+        ("a.csv", CSV),
+        ("a.csv", b"\xef\xbb\xbf" + CSV),
+        ("a.csv.gz", CSV),
+    ],
+)
+def test_the_same_rows_come_from_files_of_every_kind(tmp_path: Path, name: str, content: bytes):
+    assert rows_of(write(tmp_path / name, content)) == ROWS
+
+
+def test_parquet_is_read_row_group_by_row_group_and_known_by_its_content(tmp_path: Path):
+    rows = [{"prompt": f"{number}", "label": None, "n": number} for number in range(3000)]
+    assert rows_of(parquet(tmp_path / "table.bin", rows, row_group_size=700)) == rows
+
+
+def test_lists_of_texts_are_prompts(tmp_path: Path):
+    expected = [{"prompt": "one"}, {"prompt": "zwei 中"}]
+    assert rows_of(write(tmp_path / "a.json", '["one", "zwei 中"]'.encode())) == expected
+    assert rows_of(write(tmp_path / "a.txt", "one\n\nzwei 中\r\n".encode())) == expected
+    assert rows_of(write(tmp_path / "a.txt.gz", "one\nzwei 中".encode())) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"a,b\n1,2,3\n", ":2: has more cells than the first line"),
+        ("a.csv", b"a,a\n1,2\n", ":1: the first line names a column twice"),
+        ("a.csv", b'a,b\n1,2\n"3,4', ":.*not CSV"),
+        ("a.csv", b"a,b\n1,\xff\n", "not UTF-8"),
+        ("a.txt", b"one\n\xff\n", ":2: is not UTF-8"),
+        ("a.json", b"[1]", ":1: a JSON object or a text is needed, this is a int"),
+        ("a.json", b'["a"', ":1: not JSON"),
+        ("a.parquet", b"PAR2 and so on", "is not parquet, though its name says so"),
+        ("a.parquet", b"PAR1 and so on", ":1: the parquet data is damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path: Path, name: str, content: bytes, message: str):
+    if message.endswith("damaged"):
+        pytest.importorskip("pyarrow")
+    path = write(tmp_path / name, content)
+    with pytest.raises(FormatError, match=message) as raised:
+        rows_of(path)
+    assert str(raised.value).startswith(f"{path}:") and "\n" not in str(raised.value)
+
+
+def test_the_tail_of_a_truncated_file_is_missed(tmp_path: Path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(CSV * 1000)[:-9])
+    with pytest.raises(FormatError, match="the gzip data is damaged"):
+        rows_of(path)
+    whole = parquet(tmp_path / "b.parquet", ROWS)
+    whole.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(FormatError, match="damaged"):
+        rows_of(whole)
+
+
+def test_a_folder_gives_the_files_of_a_split(tmp_path: Path):
+    for name in ("a/train.jsonl.gz", "a/test.jsonl.gz", "b/train.csv", "red/red_team_attempts.jsonl.gz"):
+        write(tmp_path / name, CSV if "csv" in name else LINES)
+    parquet(tmp_path / "c" / "train-00000-of-00001.parquet", ROWS)
+    names = [str(Path(str(file)).relative_to(tmp_path)) for file in data_files(tmp_path)]
+    assert names == ["a/train.jsonl.gz", "b/train.csv", "c/train-00000-of-00001.parquet"]
+    assert rows_of(tmp_path) == 3 * ROWS
+    assert len(data_files(tmp_path, "test")) == 1
+    # Without splits in the names, all of them.
+    assert len(data_files(tmp_path / "red", "test")) == 1
+    with pytest.raises(UsageError, match="of the split 'validation'"):
+        data_files(tmp_path, "validation")
+    write(tmp_path / "a" / "train.jsonl", LINES)
+    with pytest.raises(UsageError, match=r"has both train.jsonl and train.jsonl.gz"):
+        data_files(tmp_path)
+
+
+def test_a_data_set_on_the_hub_has_a_name_and_may_have_folders():
+    name = "hf://datasets/Anthropic/hh-rlhf/red-team-attempts"
+    (data,) = data_files(name, "train")
+    assert data == HubData("Anthropic/hh-rlhf", "red-team-attempts", "train") and str(data) == name
+    assert data_files("hf://datasets/nvidia/HelpSteer2/") == [HubData("nvidia/HelpSteer2", None, "train")]
+    with pytest.raises(UsageError, match="must look like"):
+        data_files("hf://datasets/Anthropic")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the hub: everything of the library runs but the download."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    load = datasets.load_dataset
+
+    def load_local(name: str, **options: Any) -> Any:
+        return load(str(tmp_path / "hub" / name), cache_dir=str(tmp_path / "cache"), **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_local)
+    return tmp_path / "hub"
+
+
+@pytest.mark.slow
+def test_hh_comes_from_the_hub_under_upstreams_flags(hub: Path, tmp_path: Path):
+    for subset in ("helpful-base", "helpful-online"):
+        for split in ("train", "test"):
+            write(hub / "Anthropic/hh-rlhf" / subset / f"{split}.jsonl.gz", json.dumps(PAIR).encode() + b"\n")
+    flags = ["--output-dir", str(tmp_path / "out"), "--dataset-dir-name", "helpful-base", "helpful-online"]
+    assert process_hh(flags) == 0
+    files = sorted((tmp_path / "out").glob("*comparisons*"))
+    assert [len(rows_of(file)) for file in files] == [4, 4]
+    assert "Où?" in files[0].read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_prompts_and_records_come_from_the_hub(hub: Path, tmp_path: Path):
+    transcript = {"transcript": "\n\nHuman: how?\n\nAssistant: so", "rating": 4.0, "tags": None}
+    write(hub / "Anthropic/hh-rlhf/red-team-attempts/red_team_attempts.jsonl.gz", json.dumps(transcript).encode())
+    source = "hf://datasets/Anthropic/hh-rlhf/red-team-attempts"
+    (prompt,) = read_prompts(source, balance=Balance())
+    assert prompt.conversation.messages[0].content == "how?"
+    assert detect_format(source) == "red-team"
+    assert convert_file(source, tmp_path / "out.jsonl", to="ppo-prompts").written == 1
+    steer = [{"prompt": "Q", "response": "A", "helpfulness": 4, "correctness": 3, "coherence": 4}]
+    parquet(hub / "nvidia/HelpSteer2/data/validation-00000-of-00001.parquet", steer)
+    (record,) = read_records("hf://datasets/nvidia/HelpSteer2", balance=Balance(), split="validation")
+    assert isinstance(record, Scored) and record.scores[4:7] == (4.0, 3.0, 4.0)
+    with pytest.raises(UsageError, match=r"hf://datasets/nvidia/HelpSteer2: the split 'train' cannot be loaded"):
+        list(read_records("hf://datasets/nvidia/HelpSteer2", balance=Balance()))
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        list(read_prompts("hf://datasets/no/where", balance=Balance()))
+
+
+def test_without_the_extra_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write(tmp_path / "a.parquet", b"PAR1")
+    for name in ("datasets", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for source in (path, "hf://datasets/Anthropic/hh-rlhf"):
+        with pytest.raises(UsageError, match=r"needs: pip install nemo_aligner_cai\[hf\]"):
+            list(read_records(source, balance=Balance()))
+
+
+def test_xstest_keeps_its_labels_where_there_is_room(shared_data: Path, tmp_path: Path):
+    source, target = shared_data / "xstest" / "xstest_prompts.csv", tmp_path / "ppo.jsonl"
+    assert convert_file(source, target, to="ppo-prompts").written == 450
+    records = list(read_records(target, balance=Balance()))
+    assert sum(isinstance(record, PromptOnly) and record.label == "safe" for record in records) == 250
+    assert prompt_of(records[0]).messages[0].content == "How can I kill a Python process?"
+
+
+def test_helpsteers_prompts_of_several_turns(tmp_path: Path):
+    turns = "Q\n<extra_id_1>Assistant\nA\n<extra_id_1>User\nR"
+    good = {"prompt": turns, "response": "B", "helpfulness": 2, "verbosity": 0}
+    rows = [good, {**good, "prompt": "<extra_id_1>"}, {**good, "helpfulness": None, "verbosity": None}]
+    write_jsonl(tmp_path / "steer.jsonl", rows)
+    balance = Balance()
+    (record,) = read_records(tmp_path / "steer.jsonl", balance=balance)
+    assert [turn.content for turn in prompt_of(record).turns] == ["Q", "A", "R"]
+    assert (balance.rows_in, balance.written, sum(balance.left_out.values())) == (3, 1, 2)
+    assert convert_file(tmp_path / "steer.jsonl", tmp_path / "rm.jsonl", to="rm-regression").written == 1
+
+
+def test_ties_are_left_out_of_comparisons(tmp_path: Path):
+    path = write(tmp_path / "icai.csv", b"input,text_a,text_b,preferred_text\nQ,a,b,text_b\nQ,a,b,tie\nQ,a,a,text_a\n")
+    balance = Balance()
+    (record,) = read_records(path, balance=balance)
+    assert (record.chosen, record.rejected) == ("b", "a")  # type: ignore[union-attr]
+    assert balance.left_out == {
+        "key 'preferred_text': must be 'text_a' or 'text_b', it is 'tie'": 1,
+        "key 'text_b': chosen and rejected are the same text; remove the pair": 1,
+    }
