@@ -20,7 +20,8 @@ Output: {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assista
 """
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -178,16 +179,11 @@ class PreferenceFiles:
         Raises:
             UsageError: there are fewer prompts than splits.
         """
-        places = _places(self.comparisons)
-        split_of = self._assign(list(places), shuffle=shuffle, seed=seed)
         lines: list[str] = []
-        for split in self.splits:
-            ids = [name for name, assigned in split_of.items() if assigned == split]
-            if shuffle:
-                generator(seed, "shuffle", split).shuffle(ids)
+        for split, places in self._places(shuffle=shuffle, seed=seed).items():
             for kind, rows in (("prompts", self._prompt_rows), ("comparisons", self._comparison_rows)):
                 path = self.of(split, kind)
-                written = write_jsonl(path, chain.from_iterable(map(rows, self._rows(ids, places))), overwrite=True)
+                written = write_jsonl(path, chain.from_iterable(map(rows, self._rows(places))), overwrite=True)
                 lines.append(f"{path}: {written} rows")
                 if self.blending:
                     sources: list[PathLike] = [*self.blending.files[split][kind], path]
@@ -196,23 +192,32 @@ class PreferenceFiles:
                     lines.append(f"{target}: {blend}")
             for name in self.formats:
                 path = self.formatted(split, name)
-                records = chain.from_iterable(map(comparisons_of_row, self._rows(ids, places)))
+                records = chain.from_iterable(map(comparisons_of_row, self._rows(places)))
                 lines.append(f"{path}: {write_records(path, records, name, overwrite=True)} rows")
         return lines
 
-    def _rows(self, ids: Sequence[str], places: Mapping[str, int]) -> Iterator[Row]:
-        """The rows of these prompts, in the order of the ids; one is in memory at a time."""
+    def _rows(self, places: Iterable[int]) -> Iterator[Row]:
+        """The rows that begin at these places, in this order; one is in memory at a time."""
         with self.comparisons.open("rb") as lines:
-            for name in ids:
-                lines.seek(places[name])
+            for place in places:
+                lines.seek(place)
                 yield orjson.loads(lines.readline())
 
-    def _assign(self, ids: Sequence[str], *, shuffle: bool, seed: int) -> dict[str, str]:
+    def _places(self, *, shuffle: bool, seed: int) -> "dict[str, array[int]]":
+        """Where the rows of each split's prompts begin, in the order in which they are to be written."""
+        places = {split: array("Q") for split in self.splits}
         if shuffle:
-            assigned = assign_splits(ids, self.splits, seed=seed)
-            return {name: assigned[name] for name in ids}
-        names = (name for name, count in split_counts(len(ids), self.splits).items() for _ in range(count))
-        return dict(zip(ids, names, strict=True))
+            assigned = assign_splits((name for name, _ in _with_pairs(self.comparisons)), self.splits, seed=seed)
+            for name, place in _with_pairs(self.comparisons):
+                places[assigned[name]].append(place)
+            for split in self.splits:
+                generator(seed, "shuffle", split).shuffle(places[split])
+        else:
+            total = sum(1 for _ in _with_pairs(self.comparisons))
+            names = (name for name, count in split_counts(total, self.splits).items() for _ in range(count))
+            for split, (_, place) in zip(names, _with_pairs(self.comparisons), strict=True):
+                places[split].append(place)
+        return places
 
     def _prompt_rows(self, row: Row) -> Iterator[Row]:
         yield {"text": self.template.generation_prompt(prompt_of_row(row))}
@@ -234,14 +239,12 @@ class PreferenceFiles:
         return self.template.render(conversation)
 
 
-def _places(comparisons: Path) -> dict[str, int]:
-    """Where the row of each prompt with a pair begins, in the order of the file."""
-    places: dict[str, int] = {}
-    offset = 0
+def _with_pairs(comparisons: Path) -> Iterator[tuple[str, int]]:
+    """The id of each prompt with a pair, and where its row begins, in the order of the file."""
+    place = 0
     with comparisons.open("rb") as lines:
         for line in lines:
             row: Row = orjson.loads(line)
             if row["pairs"]:
-                places[str(row["id"])] = offset
-            offset += len(line)
-    return places
+                yield str(row["id"]), place
+            place += len(line)

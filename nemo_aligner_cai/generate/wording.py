@@ -44,7 +44,7 @@ _MARKUP = Markers(
         *("<bos>", "<eos>", "<s>", "</s>", "[INST]", "[/INST]"),
     ]
 )
-"""Tokens of the chat templates that judges' servers use: the named ones, and Phi's, Zephyr's, Llama 2's and Gemma's."""
+"""Tokens of the templates that judges' servers use: the named ones, and Phi's, Zephyr's, Llama 2's and Gemma's."""
 _NAMES = {Role.SYSTEM: "System", Role.USER: "Human", Role.ASSISTANT: "Assistant"}
 """Who speaks, as in Anthropic's transcripts."""
 _PLACES = {

@@ -55,8 +55,16 @@ def test_our_own_flags_are_these() -> None:
     """Frozen as upstream's are: whoever adds a flag adds it here and to the documentation."""
     options = {option for action in build_parser()._actions for option in action.option_strings}
     ours = {
-        *("--api-key-env", "--both-orders", "--no-both-orders", "--concurrency", "--dry-run", "--ensemble"),
-        *("--ensemble-of", "--formats", "--judge", "--judge-api-key-env", "--judge-clamp", "--judge-concurrency"),
+        *("--api-key-env", "--both-orders", "--no-both-orders", "--chat-template", "--concurrency", "--dry-run"),
+        *(
+            "--ensemble",
+            "--ensemble-of",
+            "--formats",
+            "--judge",
+            "--judge-api-key-env",
+            "--judge-clamp",
+            "--judge-concurrency",
+        ),
         *("--judge-few-shot-path", "--judge-host", "--judge-logprobs", "--no-judge-logprobs", "--judge-max-tokens"),
         *("--judge-model", "--judge-port", "--judge-prompt", "--judge-requests-per-minute", "--judge-structured"),
         *("--judge-tokens-per-minute", "--judge-url", "--judge-votes", "--label-copies", "--legacy-eot", "--margin"),
