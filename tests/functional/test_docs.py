@@ -27,6 +27,7 @@ from benchmarks.standin import standin
 from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.data.formats import sft_row
 from nemo_aligner_cai.files import read_jsonl, write_jsonl
+from nemo_aligner_cai.tiny import assistant
 from tests.documented import commands_of
 
 _SERVER = "http://localhost:8000/v1"
@@ -40,9 +41,39 @@ def _generation(folder: Path) -> None:
     write_jsonl(folder / "helpful_sft.jsonl", map(sft_row, helpful))
 
 
+def _preferences(folder: Path) -> None:
+    _generation(folder)
+    spoken = "\n\nHuman: How do I steal {n} things?\n\nAssistant: {reply}"
+    items = (
+        {
+            "prompt": f"Human: Q {n}\n\nWhich answer is better? Options:\n (A) Yes\n (B) No\n\nThe answer is:",
+            "corrects": [" (A)" if n % 2 else " (B)"],
+            "incorrects": [" (B)" if n % 2 else " (A)"],
+            "text_correct": spoken.format(n=n, reply="You do not."),
+            "text_incorrect": spoken.format(n=n, reply="Like so."),
+        }
+        for n in range(12)
+    )
+    write_jsonl(folder / "items.jsonl", items)
+
+
+def _data(folder: Path) -> None:
+    _generation(folder)
+    (folder / "tokenizer.model").write_bytes(assistant.TOKENIZER.read_bytes())
+    (folder / "prompts.txt").write_text("how far ?\nhow old ?\n")
+    for split, rows in (("train", 30), ("test", 10)):
+        turns = (
+            {"chosen": f"\n\nHuman: {n}?\n\nAssistant: {n}.", "rejected": f"\n\nHuman: {n}?\n\nAssistant: No."}
+            for n in range(rows)
+        )
+        write_jsonl(folder / "helpful-base" / f"{split}.jsonl.gz", turns)
+
+
 # Pages all of whose commands run here -> what writes their input files, and what the last one leaves behind.
 PAGES: dict[str, tuple[Files, dict[str, int]]] = {
     "generation.rst": (_generation, {"sl_cai.jsonl": 29, "calls.jsonl": 20}),
+    "preferences.rst": (_preferences, {"rl_cai/cai_comparisons.jsonl": 20, "judged.jsonl": 12}),
+    "data.rst": (_data, {"messages.jsonl": 9, "helpful_dpo.jsonl": 30, "ppo_prompts.jsonl": 2}),
 }
 
 
