@@ -32,6 +32,8 @@ from nemo_aligner_cai.training.config import one_line, select
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from nemo_aligner_cai.conversation import NemoChatTemplate
+
 _log = logging.getLogger(__name__)
 MODEL_CONFIG = "model_config.yaml"
 
@@ -162,20 +164,33 @@ def data_file(cfg: DictConfig, key: str, use: Use) -> None:
 def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
     """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it."""
     # The test split is loaded and never used: it may be smaller than a batch.
-    batches = {"train": use.batch_key, "validation": validation_batch_key, "test": None}
+    batches = (use.batch_key, validation_batch_key, None)
+    for key, batch_key in zip(split_keys(cfg), batches, strict=True):
+        value = select(cfg, key)
+        if isinstance(value, str):
+            # Upstream would take its letters for files.
+            raise UsageError(f"{key}={value}: a list is needed, [{value}]")
+        for path in split_paths(value, key):
+            checked_file(cfg, path, key, replace(use, batch_key=batch_key))
+
+
+def split_keys(cfg: DictConfig) -> tuple[str, ...]:
+    """The keys of the training, validation and test files in `model.data.data_prefix`.
+
+    Raises:
+        UsageError: it is something else, or lacks one of them.
+    """
+    names = ("train", "validation", "test")
     prefix = select(cfg, "model.data.data_prefix")
-    if not isinstance(prefix, Mapping) or any(name not in prefix for name in batches):
+    if not isinstance(prefix, Mapping) or any(name not in prefix for name in names):
         raise UsageError(
             "model.data.data_prefix: give the three splits, "
             '"++model.data.data_prefix={train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"'
         )
-    for name, batch_key in batches.items():
-        key = f"model.data.data_prefix.{name}"
-        for path in _split_paths(select(cfg, key), key):
-            checked_file(cfg, path, key, replace(use, batch_key=batch_key))
+    return tuple(f"model.data.data_prefix.{name}" for name in names)
 
 
-def _split_paths(value: object, key: str) -> list[Path]:
+def split_paths(value: object, key: str) -> list[Path]:
     """The files of one split: a path, a list of one path, or a blend, which alternates weights and paths."""
     if isinstance(value, str):
         return [Path(value)]
@@ -185,6 +200,33 @@ def _split_paths(value: object, key: str) -> list[Path]:
     if not paths or not numbers or (weights and len(weights) != len(paths)):
         raise UsageError(f"{key}={value}: give [file], or a blend of weights and files, [0.3, a, 0.7, b]")
     return [_path(item, key) for item in paths]
+
+
+def chat_template(cfg: DictConfig) -> NemoChatTemplate:
+    """The template with the tokens of `model.data.chat_prompt_tokens`, or with the tutorial's where none are given.
+
+    Raises:
+        UsageError: an unknown token, or one that is no text.
+    """
+    from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTokens, NemoChatTemplate
+
+    key = "model.data.chat_prompt_tokens"
+    tokens = select(cfg, key)
+    if tokens is None:
+        return NEMO_CHAT
+    if not isinstance(tokens, Mapping):
+        raise UsageError(f"{key}={tokens}: a mapping is needed, such as {{turn_start: <extra_id_1>}}")
+    for name, token in tokens.items():
+        if not isinstance(token, str) or not token:
+            raise UsageError(f"{key}.{name}={token}: must be a text, and not empty")
+    return NemoChatTemplate(ChatTokens.from_config({str(name): token for name, token in tokens.items()}))
+
+
+def existing_file(path: Path, key: str) -> Path:
+    """The path, given at `key`; raises UsageError where there is no such file."""
+    if not path.is_file():
+        raise UsageError(f"{key}: there is no file {path}")
+    return path
 
 
 @dataclass(frozen=True)
@@ -218,18 +260,18 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
     """
     from nemo_aligner_cai.data.formats import validate_file
 
-    if not path.is_file():
-        raise UsageError(f"{key}: there is no file {path}")
+    existing_file(path, key)
     batch = _number(cfg, use.batch_key) if use.batch_key else None
-    if not _first_rank():
+    template = chat_template(cfg)
+    if not first_rank():
         return
-    samples = validate_file(path, use.format).rows_in // use.rows_per_sample
+    samples = validate_file(path, use.format, template=template).rows_in // use.rows_per_sample
     if batch is not None and samples < batch:
         raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
     _check_lengths(cfg, path, key, use)
 
 
-def _first_rank() -> bool:
+def first_rank() -> bool:
     """Whether this process is the first of its job, by the variables of torchrun, Slurm and Lightning."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
@@ -245,7 +287,7 @@ def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
         tokenizer = load_tokenizer(tokenizer_file)
         # LIMITS knows the limit at upstream's configurations; what is wanted here is the limit at this one.
         length = next(n for n in range(use.tokens - 1, 2 * use.tokens + 2) if LIMITS[use.format](n) >= use.tokens)
-        found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length)
+        found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length, template=chat_template(cfg))
     if not found.too_long:
         return
     line = (found.too_long[0] - 1) * use.rows_per_sample + 1

@@ -132,8 +132,14 @@ def test_a_split_without_files(train: object) -> None:
         inputs.data_prefix(cfg, use, "batch")
 
 
+def test_a_split_that_is_no_list() -> None:
+    cfg = config({"model.data.data_prefix": {"train": "a.jsonl", "validation": ["b"], "test": ["b"]}})
+    with pytest.raises(UsageError, match=r"data_prefix\.train=a\.jsonl: a list is needed, \[a\.jsonl\]$"):
+        inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+
+
 def test_every_file_of_a_blend_is_checked() -> None:
-    cfg = config({"model.data.data_prefix": {"train": [0.3, "a", 0.7, "b"], "validation": ["b"], "test": "b"}})
+    cfg = config({"model.data.data_prefix": {"train": [0.3, "a", 0.7, "b"], "validation": ["b"], "test": ["b"]}})
     with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: there is no file a$"):
         inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
 
