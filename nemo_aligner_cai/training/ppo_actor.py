@@ -27,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs, launch
+from nemo_aligner_cai.training import assembly, inputs, launch, processing
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -59,6 +59,7 @@ def check(cfg: DictConfig) -> None:
         ("model.ppo.forward_micro_batch_size", "model.ppo.val_rollout_micro_batch_size"),
     ):
         inputs.divides(cfg, part, whole)
+    processing.process(cfg, inputs.split_keys, to="ppo-prompts", taught_by=source)
     use = inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
     inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
     _critic_ready(cfg)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs
+from nemo_aligner_cai.training import assembly, config, inputs, processing
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def check(cfg: DictConfig) -> None:
     inputs.epochs(cfg, "trainer.rm.max_epochs")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
-    if cfg.model.reward_model_type == "binary_ranking":
+    ranking = cfg.model.reward_model_type == "binary_ranking"
+    processing.process(cfg, inputs.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source)
+    if ranking:
         use = inputs.Use(
             "rm-comparisons",
             source,

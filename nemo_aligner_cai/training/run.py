@@ -42,7 +42,8 @@ class Stage:
 
     Attributes:
         config: the name of its default configuration.
-        check: raises UsageError for anything wrong in the configuration or its input files; must be quick.
+        check: raises UsageError for anything wrong in the configuration or its input files; must be quick, but for
+            the conversion of data files that the configuration asks for (see `processing`).
         work: does the stage's work; imports upstream only when called.
     """
 

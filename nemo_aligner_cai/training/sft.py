@@ -23,25 +23,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs
+from nemo_aligner_cai.training import assembly, config, inputs, processing
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+_SECTIONS = ("model.data.train_ds", "model.data.validation_ds")
 
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
     window = inputs.model_window(cfg, "model.restore_from_path")
     inputs.epochs(cfg, "trainer.sft.max_epochs")
-    for split in ("train_ds", "validation_ds"):
-        section = f"model.data.{split}"
+    for section in _SECTIONS:
         inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
         inputs.divides(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")
+    processing.process(cfg, _file_keys, to="sft-chat" if cfg.model.data.chat else "input-output")
+    for section in _SECTIONS:
         tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
         use = inputs.Use("sft-chat", "model.restore_from_path", tokens, f"{section}.global_batch_size")
         if cfg.model.data.chat:
             inputs.data_file(cfg, f"{section}.file_path", use)
+
+
+def _file_keys(cfg: DictConfig) -> list[str]:
+    return [f"{section}.file_path" for section in _SECTIONS]
 
 
 def train(cfg: DictConfig) -> None:

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""SFT and the reward model started from the raw files of the generation stages, without a step in between."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.data.formats import read_records
+from nemo_aligner_cai.data.records import Chat, Comparison
+from nemo_aligner_cai.files import Balance
+from tests.functional import world
+from tests.functional.conftest import Lab, Run
+
+STEPS = 2
+
+
+def raw_revisions(sft_file: Path, path: Path) -> Path:
+    """The conversations of an SFT file as SL-CAI generation would have left them."""
+    rows: list[dict[str, Any]] = []
+    for number, record in enumerate(read_records(sft_file, "sft-chat", balance=Balance())):
+        assert isinstance(record, Chat)
+        prompt, revision = record.conversation.without_last(), record.conversation.messages[-1].content
+        told = {"response": "?", "critique": "!", "revision": revision}
+        rows.append({"id": str(number), "prompt": prompt.to_messages(), **told})
+    world.write(path, rows)
+    return path
+
+
+def raw_comparisons(rm_file: Path, path: Path) -> Path:
+    """The pairs of a reward model's file as RL-CAI generation would have left them, each before a prompt with none."""
+    rows: list[dict[str, Any]] = []
+    records = read_records(rm_file, "rm-comparisons", balance=Balance())
+    for number, record in enumerate(records):
+        assert isinstance(record, Comparison)
+        pairs = [{"chosen": record.chosen, "rejected": record.rejected, "probability": 0.9}]
+        row = {"id": str(number), "prompt": record.prompt.to_messages(), "candidates": []}
+        rows += [{**row, "pairs": pairs}, {**row, "pairs": []}]
+    world.write(path, rows)
+    return path
+
+
+def test_sft_from_raw_revisions_is_sft_from_their_sft_file(lab: Lab, base: Path, sft: Run, tmp_path: Path) -> None:
+    raw = raw_revisions(lab.folder / "sft_train.jsonl", tmp_path / "cai_revisions.jsonl")
+    overrides = [*lab.sft_overrides(base, STEPS), f"model.data.train_ds.file_path={raw}", "data_processor=auto"]
+    run = lab.run("sft", "sft_of_raw", *overrides, "trainer.sft.val_check_interval=1")
+    assert run.series("train/loss") == pytest.approx(sft.series("train/loss")[:STEPS], abs=1e-6)
+    assert run.nemo("cai_sft").is_file()
+    log = run.log.read_text(encoding="utf-8")
+    assert f"{raw} converted from cai-revisions to sft-chat: {run.log_dir}/data_cache/" in log
+    assert "80 rows in = 80 written + 0 left out" in log
+    # Already in the trainer's format.
+    assert "model.data.validation_ds.file_path: " not in log
+
+
+def test_the_reward_model_from_raw_comparisons_is_the_one_from_their_pairs(
+    lab: Lab, sft: Run, reward_model: Run, tmp_path: Path
+) -> None:
+    train, test = (
+        raw_comparisons(lab.folder / f"rm_{split}.jsonl", tmp_path / f"{split}.jsonl") for split in ("train", "test")
+    )
+    run = lab.run(
+        "reward_model",
+        "rm_of_raw",
+        f"pretrained_checkpoint.restore_from_path={sft.nemo('cai_sft')}",
+        f"model.data.data_prefix={{train: [{train}], validation: [{test}], test: [{test}]}}",
+        "data_processor=cai_comparisons",
+        f"data_processor.cache={tmp_path / 'cache'}",
+        "model.micro_batch_size=16",
+        "model.global_batch_size=16",
+        "model.optim.lr=1e-3",
+        f"trainer.rm.max_steps={STEPS}",
+        f"trainer.rm.val_check_interval={STEPS}",
+        f"trainer.rm.save_interval={STEPS}",
+        "exp_manager.create_checkpoint_callback=false",
+    )
+    assert run.series("train/loss") == pytest.approx(reward_model.series("train/loss")[:STEPS], abs=1e-6)
+    balances = [json.loads(path.read_bytes())["rows"] for path in (tmp_path / "cache").glob("*.json")]
+    assert sorted((rows["rows_in"], rows["written"]) for rows in balances) == [(40, 20), (160, 80)]
