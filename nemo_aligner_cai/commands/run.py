@@ -75,6 +75,9 @@ def _show(folder: Path, metrics: dict[str, Any]) -> None:
     if judge["accuracy"] is not None:
         share = f"{100 * judge['accuracy']:.1f} % of {judge['n']} kept pairs"
         console.print(f"judge:        {share} are as the oracle ranks them", highlight=False)
+    if judge["position_flip_rate"] is not None:
+        flips = f"{100 * judge['position_flip_rate']:.1f} % of the pairs in both orders"
+        console.print(f"position:     the order decided {flips}, which were left out", highlight=False)
     if reward_model is not None:
         console.print(f"reward model: {100 * reward_model:.1f} % of held-out pairs ranked right", highlight=False)
     console.print(f"{metrics['seconds']:.0f} s, at most {metrics['peak_rss_mb']:.0f} MB of memory")

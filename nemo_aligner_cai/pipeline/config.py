@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_text
+from nemo_aligner_cai.generate.judges.pairs import Pairs
 
 
 class _Section(BaseModel):
@@ -85,6 +86,8 @@ class RlCai(_Section):
     decoding: Decoding
     batch_size: int = Field(gt=0)
     num_responses: int = Field(gt=1)
+    judge: str  # a strategy of `cai components judges`
+    pairs: Pairs  # which candidate responses are compared
     margin: float = Field(ge=0, lt=1)  # least distance of the judge's probability from one half, doubled
     test_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate the reward model
 

@@ -25,6 +25,7 @@ from typing import Any
 from rich.table import Table
 
 from nemo_aligner_cai import __version__
+from nemo_aligner_cai.evaluation.audit import Audit, read_judged
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.models.base import ModelClient, Sampling
@@ -75,14 +76,18 @@ async def stage_figures(
     return found
 
 
-def judge_accuracy(comparisons: Path) -> dict[str, Any]:
-    """How often the judge preferred the reply that the oracle ranks higher, over the pairs that were kept.
+def judge_figures(comparisons: Path) -> dict[str, Any]:
+    """How often the judge preferred the reply that the oracle ranks higher, and how much order mattered to it.
 
-    Pairs between which the oracle sees no difference are counted as ``same`` and not in the accuracy; prompts that
-    are not of the tiny language cannot be judged by it and are counted as ``unknown``.
+    The accuracy is over the pairs that were kept, the position rates are over all that were judged. Pairs between
+    which the oracle sees no difference are counted as ``same`` and not in the accuracy; prompts that are not of the
+    tiny language cannot be judged by it and are counted as ``unknown``.
     """
     right: list[bool] = []
     same = unknown = 0
+    audit = Audit()
+    for judged in read_judged(comparisons):
+        audit.add(judged)
     for _, row in read_jsonl(comparisons):
         deed = language().deed_in(row["prompt"][-1]["content"])
         for pair in row["pairs"]:
@@ -94,7 +99,13 @@ def judge_accuracy(comparisons: Path) -> dict[str, Any]:
                 same += 1
             else:
                 right.append(chosen > rejected)
-    counted = {"same": same, "unknown": unknown}
+    flips, first = audit.all.flips.rate, audit.all.first.rate
+    counted = {
+        "same": same,
+        "unknown": unknown,
+        "position_flip_rate": flips.value if flips else None,
+        "first_position_rate": first.value if first else None,
+    }
     if not right:
         return {"accuracy": None, **counted}
     rate = Rate.of(right)

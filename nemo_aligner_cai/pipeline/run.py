@@ -25,12 +25,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai import components
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, require_file, write_json
 from nemo_aligner_cai.generate.comparisons import generate_comparisons
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.generate.judge import Judge
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.revisions import generate_revisions
 from nemo_aligner_cai.generate.stage import RunOptions
@@ -91,6 +92,11 @@ class Pipeline:
         self.constitution = load_constitution(self.constitution_path)
         self.wording = load_wording(self.constitution_path)
         self.tokenizer = load_tokenizer(self.tokenizer_path)
+        judging = config.rl_cai
+        settings = JudgeSettings(
+            self.constitution, self.wording, seed=config.seed, pairs=judging.pairs, margin=judging.margin
+        )
+        self.judge: Judge = components.load("judges", judging.judge)(settings)
 
     def run(self, first: str | None = None) -> dict[str, Any]:
         """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too.
@@ -246,9 +252,6 @@ class Pipeline:
     def _rl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The SL-CAI model gives candidates, the helpful-only model judges them by the constitution."""
         config, balance = self.config.rl_cai, Balance()
-        settings = JudgeSettings(
-            self.constitution, self.wording, seed=self.config.seed, pairs="all", margin=config.margin
-        )
         with (
             self._served(self._file(SFT, MODEL), folder / "policy.log", config.batch_size) as policy,
             self._served(self.helpful_only, folder / "judge.log", config.batch_size) as judge_model,
@@ -258,7 +261,7 @@ class Pipeline:
                     read_prompts(self._file(DATA, "rl_prompts.jsonl"), balance=balance, turns="all"),
                     policy,
                     judge_model,
-                    multiple_choice(settings),
+                    self.judge,
                     sampling=_sampling(config.decoding),
                     temperatures=[config.decoding.temperature] * config.num_responses,
                     out_path=folder / "comparisons.jsonl",
@@ -342,7 +345,7 @@ class Pipeline:
                 stages[stage] = ask(asked, client)
         figures = {
             "stages": stages,
-            "judge": measure.judge_accuracy(self._file(RL_CAI, "comparisons.jsonl")),
+            "judge": measure.judge_figures(self._file(RL_CAI, "comparisons.jsonl")),
             "reward_model": measure.last_metrics(self.folder / REWARD_MODEL / "train"),
         }
         write_json(folder / "figures.json", figures, overwrite=True)

@@ -174,6 +174,7 @@ def test_metrics_for_programs(finished: tuple[Path, Path, str]) -> None:
         < metrics["stages"]["helpful_only"]["greedy"]["harmful_compliance"]["value"]
     )
     assert metrics["judge"]["accuracy"] >= 0.85
+    assert metrics["judge"]["position_flip_rate"] < 0.5 and 0.2 < metrics["judge"]["first_position_rate"] < 0.8
     assert 0 < metrics["reward_model"]["accuracy"] <= 1
     assert metrics["seconds"] > 0
     assert 500 < metrics["peak_rss_mb"] < 12_288

@@ -60,6 +60,7 @@ def test_overrides_are_yaml_values() -> None:
         ("data.tiny.measured_split=train", r"data\.tiny\.measured_split: "),
         ("sl_cai.decoding={temperature: 1}", r"sl_cai\.decoding\.max_tokens: Field required"),
         ("measure={max_tokens: 1, batch_size: 1, more: 2}", r"measure\.more: Extra inputs"),
+        ("rl_cai.pairs=some", r"rl_cai\.pairs: "),
         ("seed=[", "not YAML"),
     ],
 )
@@ -97,6 +98,8 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
         (["models.helpful_only=HERE/text.nemo"], r"text\.nemo is not a \.nemo model"),
         (["models.constitution=HERE/text.nemo"], r"text\.nemo"),
         (["data.red_team=HERE/none.jsonl"], r"none\.jsonl"),
+        (["rl_cai.judge=best"], "there is no 'best'; there are best-worst"),
+        (["rl_cai.judge=chain-of-thought"], "no pair has the margin"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path, overrides: list[str], message: str) -> None:
