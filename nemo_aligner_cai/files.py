@@ -25,7 +25,7 @@ import os
 import platform
 import zlib
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,26 +288,44 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_jsonl(path: PathLike, rows: Iterable[Mapping[str, Any]], *, overwrite: bool = False) -> int:
-    """Write one JSON object per line (packed where the name ends in .gz), in one step; returns the rows written.
+@contextmanager
+def jsonl_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Callable[[Row], None], None, None]:
+    """A function that writes a row as a line of JSON; the file is put in place when the block ends without an error.
 
     Raises:
         UsageError: the file exists and `overwrite` is False.
         CaiError: a row holds what JSON cannot, with the row's number.
     """
-    written = 0
     with atomic_writer(path, overwrite=overwrite) as raw:
         # mtime=0: equal rows give equal bytes.
         packer = gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) if str(path).endswith(".gz") else None
         target = packer or raw
-        for row in rows:
+        number = 0
+
+        def write(row: Row) -> None:
+            nonlocal number
+            number += 1
             try:
                 target.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
             except TypeError as error:
-                raise CaiError(f"{path}: row {written + 1} cannot be written as JSON: {error}") from error
-            written += 1
+                raise CaiError(f"{path}: row {number} cannot be written as JSON: {error}") from error
+
+        yield write
         if packer is not None:
             packer.close()
+
+
+def write_jsonl(path: PathLike, rows: Iterable[Row], *, overwrite: bool = False) -> int:
+    """Write one JSON object per line (packed where the name ends in .gz), in one step; returns the rows written.
+
+    Raises:
+        UsageError, CaiError: as `jsonl_writer`.
+    """
+    written = 0
+    with jsonl_writer(path, overwrite=overwrite) as write:
+        for row in rows:
+            write(row)
+            written += 1
     return written
 
 

@@ -27,22 +27,23 @@ from rich.text import Text
 from nemo_aligner_cai.commands.terminal import open_console, printable
 from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, Role
+from nemo_aligner_cai.data.dedup import record_id
 from nemo_aligner_cai.data.formats import detect_format, read_records
 from nemo_aligner_cai.data.records import (
     ATTRIBUTES,
     MASKED_SCORE,
     Chat,
     Comparison,
-    Judged,
     PromptOnly,
     Rated,
     Record,
     Scored,
+    conversations_of,
 )
 from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, content_hash
+from nemo_aligner_cai.files import Balance
 
 _BATCH = 512
 _BAR = 40
@@ -82,7 +83,7 @@ class Statistics:
         self.turns[len(whole[0].turns)] += 1
         self.datasets[record.dataset or "(no origin)"] += 1
         self.prompts.add(int(record_prompt_id(record), 16))
-        self.distinct.add(int(content_hash([conversation.to_messages() for conversation in whole]), 16))
+        self.distinct.add(int(record_id(record), 16))
         match record:
             case Rated():
                 self.labels["good" if record.good else "bad"] += 1
@@ -95,22 +96,6 @@ class Statistics:
                 self.chosen_longer[len(record.chosen) > len(record.rejected)] += 1
             case _:
                 pass
-
-
-def conversations_of(record: Record) -> list[Conversation]:
-    """The whole conversations of a record: the chosen and the rejected one of a comparison, the prompt of a prompt."""
-    match record:
-        case Chat() | Scored():
-            return [record.conversation]
-        case PromptOnly():
-            return [record.prompt]
-        case Rated():
-            return [record.prompt.with_turn(Role.ASSISTANT, record.reply)]
-        case Comparison():
-            return [record.prompt.with_turn(Role.ASSISTANT, reply) for reply in (record.chosen, record.rejected)]
-        case Judged():
-            pairs = [whole for comparison in record.comparisons for whole in conversations_of(comparison)]
-            return pairs or [record.prompt]
 
 
 def collect(

@@ -19,6 +19,7 @@ Output: one file with the rows of both, each with a key "dataset", in an order t
 
 import random
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -60,8 +61,9 @@ def blend_files(
 ) -> Blend:
     """Write the rows of all sources in one random order.
 
-    Rows are copied as they are, and get the key ``dataset`` (the source's name without its ending) where they have
-    none. Only their places are held in memory, 8 bytes a record.
+    Rows are copied as they are, and get the key ``dataset`` where they have none: the source's name without its
+    ending, and its folder's too where two sources have one name. Only their places are held in memory, 8 bytes a
+    record.
 
     Args:
         sources: plain .jsonl files of one format; each is validated before anything is written.
@@ -93,7 +95,7 @@ def blend_files(
         for index, handle in enumerate(handles):
             places.extend(index << _OFFSET_BITS | offset for offset in _offsets(handle, group))
         random.Random(seed).shuffle(places)
-        write_jsonl(target, _copy(handles, paths, places, group, blend), overwrite=overwrite)
+        write_jsonl(target, _copy(handles, _origins(paths), places, group, blend), overwrite=overwrite)
     return blend
 
 
@@ -103,6 +105,11 @@ def _one_format(paths: Sequence[Path], format_name: str | None) -> str:
         listed = ", ".join(f"{path} is {name}" for path, name in names.items())
         raise UsageError(f"files of different formats cannot be blended: {listed}")
     return next(iter(names.values()))
+
+
+def _origins(paths: Sequence[Path]) -> list[str]:
+    names = Counter(path.stem for path in paths)
+    return [path.stem if names[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}" for path in paths]
 
 
 def _offsets(handle: BinaryIO, group: int) -> Iterator[int]:
@@ -115,7 +122,7 @@ def _offsets(handle: BinaryIO, group: int) -> Iterator[int]:
 
 
 def _copy(
-    handles: Sequence[BinaryIO], paths: Sequence[Path], places: "array[int]", group: int, blend: Blend
+    handles: Sequence[BinaryIO], origins: Sequence[str], places: "array[int]", group: int, blend: Blend
 ) -> Iterator[Row]:
     for place in places:
         index, offset = place >> _OFFSET_BITS, place & _OFFSET_MASK
@@ -123,6 +130,6 @@ def _copy(
         for _ in range(group):
             row = cast(Row, orjson.loads(handles[index].readline()))
             if row.get("dataset") is None:
-                row["dataset"] = paths[index].stem
+                row["dataset"] = origins[index]
             blend.rows[row["dataset"]] = blend.rows.get(row["dataset"], 0) + 1
             yield row

@@ -14,26 +14,95 @@
 """Leaving out what is there already."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from nemo_aligner_cai.compact import CompactSet
-from nemo_aligner_cai.files import Balance, content_hash
+from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
+from nemo_aligner_cai.data.formats import Group, format_named, read_groups
+from nemo_aligner_cai.data.records import Record, conversations_of
+from nemo_aligner_cai.data.split import record_prompt_id
+from nemo_aligner_cai.data.tables import write_rows
+from nemo_aligner_cai.files import Balance, PathLike, content_hash, refuse_existing
 
 Item = TypeVar("Item")
 
 
+def record_id(record: Record) -> str:
+    """What a record says, as a content hash; whatever its origin and rewards are."""
+    whole = [conversation.to_messages() for conversation in conversations_of(record)]
+    return content_hash([whole, getattr(record, "good", None), getattr(record, "scores", None)])
+
+
 def drop_duplicates(
-    items: Iterable[Item], *, key: Callable[[Item], object], balance: Balance, reason: str = "duplicate"
+    items: Iterable[Item],
+    *,
+    key: Callable[[Item], object],
+    balance: Balance,
+    reason: str = "duplicate",
+    rows: Callable[[Item], int] = lambda _: 1,
 ) -> Iterator[Item]:
     """The items whose key comes for the first time, in order; the others are counted in `balance` under `reason`.
 
-    A key is anything that JSON can hold; 64 bits of its hash are remembered, 11 bytes an item.
+    Args:
+        items: what is to be looked at.
+        key: anything that JSON can hold; 64 bits of its hash are remembered, 11 bytes an item.
+        balance: receives the items read, those yielded as written, and those left out.
+        reason: to leave one out.
+        rows: what an item counts for.
     """
     seen = CompactSet()
     for item in items:
-        balance.rows_in += 1
+        count = rows(item)
+        balance.rows_in += count
         if seen.add(int(content_hash(key(item)), 16)):
-            balance.written += 1
+            balance.written += count
             yield item
         else:
-            balance.leave_out(reason)
+            balance.leave_out(reason, count)
+
+
+def dedup_file(
+    source: PathLike,
+    target: PathLike,
+    *,
+    by: Literal["record", "prompt"] = "record",
+    format_name: str,
+    template: NemoChatTemplate = NEMO_CHAT,
+    overwrite: bool = False,
+) -> Balance:
+    """Copy the rows, as they are, of the records that come for the first time; a pair goes or stays as one.
+
+    Args:
+        source: what to read, see `nemo_aligner_cai.sources`.
+        target: the file to write.
+        by: what counts as a repetition: all of what a record says, or its prompt.
+        format_name: the format of both.
+        template: of the formats that hold rendered text.
+        overwrite: whether an existing target may be replaced.
+
+    Returns:
+        Where the source's rows went.
+
+    Raises:
+        UsageError, FormatError: as `read_groups`, or the target exists.
+    """
+    refuse_existing(target, overwrite=overwrite)
+    balance, read = Balance(), Balance()
+    identity = record_id if by == "record" else record_prompt_id
+    first = drop_duplicates(
+        read_groups(source, format_name, balance=read, template=template),
+        key=lambda group: identity(group.record),
+        balance=balance,
+        reason=f"repeated {by}",
+        rows=_rows_of,
+    )
+    rows = (row for group in first for row in group.rows)
+    write_rows(target, rows, format_named(format_name), overwrite=overwrite)
+    balance.rows_in = read.rows_in
+    balance.left_out.update(read.left_out)
+    balance.check()
+    return balance
+
+
+def _rows_of(group: Group) -> int:
+    return len(group.rows)

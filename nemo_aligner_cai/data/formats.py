@@ -13,8 +13,9 @@
 # limitations under the License.
 """The registry of formats, and what can be done with a file in any of them: detect, validate, read, write, convert."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from nemo_aligner_cai.components import components
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, TokenPolicy
@@ -139,38 +140,61 @@ def read_records(
         UsageError: the source cannot be read.
         FormatError: a row is wrong, with line, key and mend, or there are none.
     """
+    groups = read_groups(source, format_name, balance=balance, template=template, strict=strict, split=split)
+    return (group.record for group in groups)
+
+
+class Group(NamedTuple):
+    """The rows of one record, as they stand in a file."""
+
+    file: DataFile
+    line: int
+    """Of the first row."""
+    rows: Sequence[Row]
+    record: Record
+
+
+def read_groups(
+    source: PathLike,
+    format_name: str | None = None,
+    *,
+    balance: Balance,
+    template: NemoChatTemplate = NEMO_CHAT,
+    strict: bool = False,
+    split: str = "train",
+) -> Iterator[Group]:
+    """The records of a source with their rows; arguments and errors as those of `read_records`."""
     format = format_named(format_name or detect_format(source, split=split))
     files = data_files(source, split)
     return (
-        record
-        for file in files
-        for _, record in _read_file(file, format, balance=balance, template=template, strict=strict)
+        group for file in files for group in _groups(file, format, balance=balance, template=template, strict=strict)
     )
 
 
-def _read_file(
+def _groups(
     file: DataFile, format: Format, *, balance: Balance, template: NemoChatTemplate, strict: bool
-) -> Iterator[tuple[int, Record]]:
-    """(line of its first row, record) of each record."""
-    group: list[tuple[int, Row]] = []
+) -> Iterator[Group]:
+    lines: list[int] = []
+    rows: list[Row] = []
     line = 0
     for line, row in read_rows(file, allow_blank=not strict):
-        group.append((line, row))
+        lines.append(line)
+        rows.append(row)
         balance.rows_in += 1
-        if len(group) < format.group:
+        if len(rows) < format.group:
             continue
         try:
-            record = format.read([row for _, row in group], template)
+            record = format.read(rows, template)
         except UsageError as error:
             if not format.lenient or strict:
                 position = error.position if isinstance(error, RowError) else 0
-                raise FormatError.at(file, group[position][0], str(error)) from error
+                raise FormatError.at(file, lines[position], str(error)) from error
             balance.leave_out(str(error), format.group)
         else:
             balance.written += format.group
-            yield group[0][0], record
-        group = []
-    if group:
+            yield Group(file, lines[0], rows, record)
+        lines, rows = [], []
+    if rows:
         raise FormatError.at(
             file, line, f"the file has an odd number of rows; {format.name} takes {format.group} rows a record"
         )
@@ -266,26 +290,25 @@ def convert_file(
     writer = format_named(to)
     require_suffix(target, writer)
     refuse_existing(target, overwrite=overwrite)
-    reader = format_named(source_format or detect_format(source, split=split))
     balance, read = Balance(), Balance()
+    groups = read_groups(source, source_format, balance=read, template=template, split=split)
 
     def rows() -> Iterator[Row]:
-        for file in data_files(source, split):
-            for line, record in _read_file(file, reader, balance=read, template=template, strict=False):
-                try:
-                    safe = guard_record(record, template, policy=policy, balance=balance, rows=reader.group)
-                    if safe is None:
-                        continue
-                    made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]
-                except UsageError as error:
-                    raise FormatError.at(file, line, str(error)) from error
-                if not made:
-                    balance.leave_out("the judge preferred none of the candidate responses", reader.group)
+        for file, line, taken, record in groups:
+            try:
+                safe = guard_record(record, template, policy=policy, balance=balance, rows=len(taken))
+                if safe is None:
                     continue
-                if _leaves_masks_behind(safe, writer):
-                    balance.note("mask and labels left behind", reader.group)
-                balance.written += reader.group
-                yield from made
+                made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]
+            except UsageError as error:
+                raise FormatError.at(file, line, str(error)) from error
+            if not made:
+                balance.leave_out("the judge preferred none of the candidate responses", len(taken))
+                continue
+            if _leaves_masks_behind(safe, writer):
+                balance.note("mask and labels left behind", len(taken))
+            balance.written += len(taken)
+            yield from made
 
     write_rows(target, rows(), writer, overwrite=overwrite)
     balance.rows_in = read.rows_in

@@ -25,16 +25,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple, TypeVar
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
-from nemo_aligner_cai.data.formats import format_named, read_records
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate
+from nemo_aligner_cai.data.formats import Group, format_named, read_groups, read_records
 from nemo_aligner_cai.data.formats_nemo import sft_text
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, read_jsonl, refuse_existing, write_jsonl
+from nemo_aligner_cai.files import Balance, PathLike, Row, refuse_existing, write_jsonl
 
 __all__ = ["LIMITS", "Tokenizer", "Use", "drop_long", "filter_file", "load_tokenizer", "predict_use", "texts_of"]
+
+Item = TypeVar("Item")
 
 LIMITS: dict[str, Callable[[int], int]] = {
     # Tokens and labels are the ids without the last and without the first.
@@ -67,6 +70,20 @@ class Use:
     """The numbers of the records at which the trainer stops, since the tokenizer merges over the end of the prompt."""
     lengths: Counter[int] = field(default_factory=Counter[int])
     """How many records have a longest text of so many ids."""
+    pairs: bool = False
+    """Whether it is the reward model that reads them: in place of a pair that is too long it takes the second after
+    it, and so on, and stops where the file ends."""
+
+    def add(self, length: int, tokens: int, *, merged: bool) -> bool:
+        """Count the next record; returns whether the trainer uses it as it is."""
+        self.records += 1
+        self.tokens += tokens
+        self.lengths[length] += 1
+        if length > self.limit:
+            self.too_long.append(self.records)
+        if merged:
+            self.merged.append(self.records)
+        return length <= self.limit and not merged
 
     @property
     def longest(self) -> int:
@@ -83,12 +100,27 @@ class Use:
         """The numbers of the records that must not be in the file."""
         return {*self.too_long, *self.merged}
 
+    @property
+    def stops(self) -> list[int]:
+        """The numbers of the records at which the trainer stops with an error."""
+        if not self.pairs:
+            return self.merged
+        too_long = set(self.too_long)
+        # In the reward model's steps, from the file's end back.
+        replaced: set[int] = set()
+        for number in reversed(self.too_long):
+            if number + 2 <= self.records and (number + 2 not in too_long or number + 2 in replaced):
+                replaced.add(number)
+        return [number for number in self.too_long if number not in replaced]
+
     def __str__(self) -> str:
+        stops = self.stops
+        why = "no pair that it could take instead follows" if self.pairs else _MERGED
         first = f", the first is record {self.too_long[0]}" if self.too_long else ""
         return (
             f"{self.used} of {self.records} records are used: {len(self.too_long)} are longer than {self.limit} tokens"
             f"{first}; the longest has {self.longest}"
-        ) + (f"; the trainer stops at record {self.merged[0]}: {_MERGED}" if self.merged else "")
+        ) + (f"; the trainer stops at record {stops[0]}: {why}" if stops else "")
 
 
 def texts_of(record: Record, format_name: str, template: NemoChatTemplate = NEMO_CHAT) -> tuple[str, ...]:
@@ -112,9 +144,7 @@ def _limit(format_name: str, seq_length: int) -> int:
     return limit
 
 
-@dataclass(frozen=True)
-class _Measured:
-    record: Record
+class _Measured(NamedTuple):
     length: int
     """The ids of its longest text."""
     total: int
@@ -122,27 +152,35 @@ class _Measured:
 
 
 def _measure(
-    records: Iterable[Record], format_name: str, tokenizer: Tokenizer, template: NemoChatTemplate
-) -> Iterator[_Measured]:
+    items: Iterable[Item],
+    record_of: Callable[[Item], Record],
+    format_name: str,
+    tokenizer: Tokenizer,
+    template: NemoChatTemplate,
+) -> Iterator[tuple[Item, _Measured]]:
     # In batches that keep the tokenizer's threads busy.
-    stream = iter(records)
+    stream = iter(items)
     while batch := list(islice(stream, _BATCH)):
-        texts = [texts_of(record, format_name, template) for record in batch]
-        starts = [_start_of(record, format_name, template) for record in batch]
-        encoded = iter(tokenizer.encode([text for group in texts for text in group]))
-        started = tokenizer.encode(starts)
-        for record, group, start in zip(batch, texts, started, strict=True):
+        texts = [texts_of(record_of(item), format_name, template) for item in batch]
+        starts = [_start_of(record_of(item), format_name, template) for item in batch]
+        # Most rows of a file have the same header.
+        different = list(dict.fromkeys(starts))
+        encoded = iter(tokenizer.encode([*different, *(text for group in texts for text in group)]))
+        started = dict(zip(different, encoded, strict=False))
+        for item, group, start in zip(batch, texts, starts, strict=True):
             ids = list(islice(encoded, len(group)))
             lengths = [len(one) for one in ids]
-            merged = any(one[: len(start)] != start for one in ids)
-            yield _Measured(record, max(lengths), sum(lengths), merged)
+            expected = started[start]
+            merged = any(one[: len(expected)] != expected for one in ids)
+            yield item, _Measured(max(lengths), sum(lengths), merged)
 
 
 def _start_of(record: Record, format_name: str, template: NemoChatTemplate) -> str:
     """The text whose ids the trainer wants to find at the start of the whole text's; "" where it does not look."""
     match record:
         case Chat():
-            return template.segment_groups(record.conversation)[0][0].text
+            messages = record.conversation.messages
+            return template.render(Conversation(messages[: len(messages) - len(record.conversation.turns)]))
         case Comparison() | Rated() if format_name in ("dpo", "kto"):
             return template.generation_prompt(record.prompt)
         case _:
@@ -172,7 +210,7 @@ def drop_long(
         UsageError: the format has no known limit, or the sequence length leaves no room.
     """
     limit = _limit(format_name, seq_length)
-    for measured in _measure(records, format_name, tokenizer, template):
+    for record, measured in _measure(records, _itself, format_name, tokenizer, template):
         balance.rows_in += 1
         if measured.length > limit:
             balance.leave_out(f"longer than {limit} tokens")
@@ -180,7 +218,11 @@ def drop_long(
             balance.leave_out(_MERGED)
         else:
             balance.written += 1
-            yield measured.record
+            yield record
+
+
+def _itself(record: Record) -> Record:
+    return record
 
 
 def predict_use(
@@ -196,16 +238,10 @@ def predict_use(
     Raises:
         UsageError, FormatError: as `read_records` and `drop_long`.
     """
-    use = Use(limit=_limit(format_name, seq_length))
+    use = Use(limit=_limit(format_name, seq_length), pairs=format_name == "rm-comparisons")
     records = read_records(path, format_name, balance=Balance(), template=template)
-    for number, measured in enumerate(_measure(records, format_name, tokenizer, template), start=1):
-        use.records += 1
-        use.tokens += measured.total
-        use.lengths[measured.length] += 1
-        if measured.length > use.limit:
-            use.too_long.append(number)
-        if measured.merged:
-            use.merged.append(number)
+    for _, measured in _measure(records, _itself, format_name, tokenizer, template):
+        use.add(measured.length, measured.total, merged=measured.merged)
     return use
 
 
@@ -228,13 +264,17 @@ def filter_file(
         UsageError, FormatError: as `predict_use`, or the target exists.
     """
     refuse_existing(target, overwrite=overwrite)
-    use = predict_use(source, format_name, tokenizer=tokenizer, seq_length=seq_length, template=template)
-    group, left_out = format_named(format_name).group, use.left_out
+    use = Use(limit=_limit(format_name, seq_length), pairs=format_name == "rm-comparisons")
+    groups = read_groups(source, format_name, balance=Balance(), template=template)
 
     def kept() -> Iterator[Row]:
-        for position, (_, row) in enumerate(read_jsonl(source)):
-            if position // group + 1 not in left_out:
-                yield row
+        for group, measured in _measure(groups, _record_of, format_name, tokenizer, template):
+            if use.add(measured.length, measured.total, merged=measured.merged):
+                yield from group.rows
 
     write_jsonl(target, kept(), overwrite=overwrite)
     return use
+
+
+def _record_of(group: Group) -> Record:
+    return group.record

@@ -106,6 +106,22 @@ def prompt_of(record: Record) -> Conversation:
     return Conversation(messages[: users[-1] + 1]) if users else record.conversation
 
 
+def conversations_of(record: Record) -> list[Conversation]:
+    """The whole conversations of a record: the chosen and the rejected one of a comparison, the prompt of a prompt."""
+    match record:
+        case Chat() | Scored():
+            return [record.conversation]
+        case PromptOnly():
+            return [record.prompt]
+        case Rated():
+            return [record.prompt.with_turn(Role.ASSISTANT, record.reply)]
+        case Comparison():
+            return [record.prompt.with_turn(Role.ASSISTANT, reply) for reply in (record.chosen, record.rejected)]
+        case Judged():
+            pairs = [whole for comparison in record.comparisons for whole in conversations_of(comparison)]
+            return pairs or [record.prompt]
+
+
 def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
     """The record as another kind, which may say less (a comparison as a prompt) and may take several records, or none.
 

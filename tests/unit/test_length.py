@@ -78,6 +78,22 @@ def test_a_comparison_goes_as_one_when_either_reply_is_too_long(tmp_path: Path):
     assert [record for record in read_records(target, balance=Balance())] == pairs[:1]
 
 
+def test_the_reward_model_stops_where_no_pair_follows_that_it_could_take_instead(tmp_path: Path):
+    path, prompt = tmp_path / "rm.jsonl", Conversation.of_user("Q")
+    fits, long = Comparison(prompt, "a", "b"), Comparison(prompt, "a", "b" * 100)
+    for pairs, stops in (
+        ([long, fits, fits, fits], []),
+        ([long, long, long, fits, fits], []),
+        ([fits, long, fits], [2]),
+        ([fits, fits, long, fits, long], [3, 5]),
+        ([long], [1]),
+    ):
+        write_records(path, pairs, "rm-comparisons", overwrite=True)
+        use = predict_use(path, "rm-comparisons", tokenizer=Letters(), seq_length=100)
+        assert use.stops == stops
+        assert ("the trainer stops at record" in str(use)) == bool(stops)
+
+
 class Merging(Letters):
     """Line ends in a row are one token, as in GPT-2's vocabulary."""
 

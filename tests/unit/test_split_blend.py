@@ -13,6 +13,7 @@
 # limitations under the License.
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,17 @@ from hypothesis import strategies as st
 
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.dedup import drop_duplicates
-from nemo_aligner_cai.data.formats import comparison_rows, prompt_row, validate_file
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly
-from nemo_aligner_cai.data.split import assign_splits, parse_splits, record_prompt_id, split_counts, split_items
+from nemo_aligner_cai.data.dedup import dedup_file, drop_duplicates, record_id
+from nemo_aligner_cai.data.formats import comparison_rows, prompt_row, read_records, validate_file, write_records
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated
+from nemo_aligner_cai.data.split import (
+    assign_splits,
+    parse_splits,
+    record_prompt_id,
+    split_counts,
+    split_file,
+    split_items,
+)
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, write_jsonl
 
@@ -109,6 +117,49 @@ def test_duplicates_are_dropped_and_counted():
     assert list(drop_duplicates("abcab", key=str, balance=balance, reason="twice")) == ["a", "b", "c"]
     balance.check()
     assert balance.left_out == {"twice": 2}
+
+
+def test_a_file_is_split_by_prompt_with_its_pairs_and_loses_no_row(tmp_path: Path):
+    source = comparisons(tmp_path / "pairs.jsonl", 20)
+    source.write_bytes(source.read_bytes() * 3)
+    targets = {name: tmp_path / f"{name}.jsonl.gz" for name in ("train", "test")}
+    options = {"splits": parse_splits({"train": 0.8, "test": 0.2}), "seed": 1, "format_name": "rm-comparisons"}
+    balance = Balance()
+    assert split_file(source, targets, balance=balance, **options) == {"train": 96, "test": 24}
+    balance.check()
+    read = {name: list(read_records(target, balance=Balance())) for name, target in targets.items()}
+    prompts = {name: {record_prompt_id(record) for record in records} for name, records in read.items()}
+    assert prompts["train"].isdisjoint(prompts["test"]) and len(prompts["test"]) == 4
+    assert Counter(read["train"] + read["test"]) == Counter(read_records(source, balance=Balance()))
+    with pytest.raises(UsageError, match="already exists"):
+        split_file(source, targets, balance=Balance(), **options)
+    with pytest.raises(UsageError, match="files are given for train, the splits are train, test"):
+        split_file(source, {"train": tmp_path / "x"}, balance=Balance(), **options)
+    with pytest.raises(UsageError, match="verl is not JSON lines"):
+        split_file(source, targets, balance=Balance(), **{**options, "format_name": "verl"})
+
+
+def test_repeated_records_or_prompts_are_left_out_of_a_file_as_pairs(tmp_path: Path):
+    source, target = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
+    ask = Conversation.of_user
+    made = [Comparison(ask("1"), "A", "B", "x"), Comparison(ask("1"), "A", "B", "y"), Comparison(ask("1"), "B", "A")]
+    write_records(source, made, "rm-comparisons")
+    balance = dedup_file(source, target, format_name="rm-comparisons")
+    assert (balance.rows_in, balance.written, balance.left_out) == (6, 4, {"repeated record": 2})
+    assert list(read_records(target, balance=Balance())) == [made[0], made[2]]
+    balance = dedup_file(source, target, by="prompt", format_name="rm-comparisons", overwrite=True)
+    assert balance.left_out == {"repeated prompt": 4}
+    # A verdict is part of what a record says; its origin is not.
+    good, bad = Rated(ask("1"), "A", True, "x"), Rated(ask("1"), "A", False, "x")
+    assert record_id(good) != record_id(bad) and record_id(good) == record_id(replace(good, dataset="y"))
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
+    for folder in ("cai", "hh"):
+        (tmp_path / folder).mkdir()
+        comparisons(tmp_path / folder / "train.jsonl", 2)
+    sources = [tmp_path / "cai" / "train.jsonl", tmp_path / "hh" / "train.jsonl"]
+    assert blend_files(sources, tmp_path / "out.jsonl", seed=1).rows == {"cai/train": 4, "hh/train": 4}
 
 
 def comparisons(path: Path, count: int, dataset: str | None = None) -> Path:
