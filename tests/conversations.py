@@ -27,11 +27,11 @@ _WORDS = (*(word for sentence in SENTENCES for word in sentence.split()), *_SPAC
 _PLANES = (0x80, 0x250, 0x3000, 0xFFFF, 0x1FFFF, 0x10FFFF)
 
 
-def text(random_: random.Random) -> str:
-    """Up to a dozen words; one in eight is a character from anywhere in Unicode but the halves of surrogate pairs."""
+def text(random_: random.Random, *, rare: float = 0.125) -> str:
+    """Up to a dozen words, a share of them characters from anywhere in Unicode but the halves of surrogate pairs."""
     words = [random_.choice(_WORDS) for _ in range(random_.randrange(12))]
     for position in range(len(words)):
-        if random_.random() < 0.125:
+        if random_.random() < rare:
             words[position] = chr(random_.randrange(random_.choice(_PLANES)))
     return random_.choice(["", " "]).join(words).encode("utf-8", "ignore").decode()
 
@@ -39,7 +39,7 @@ def text(random_: random.Random) -> str:
 def conversation(
     random_: random.Random, *, template: ChatTemplate | None = None, labels: bool = False, any_order: bool = False
 ) -> Conversation:
-    """One to four exchanges, now and then with a user turn at the end.
+    """One to three exchanges, now and then with a user turn at the end.
 
     Args:
         random_: decides everything.
@@ -55,7 +55,7 @@ def conversation(
         return Message(role, template.escape(said) if template else said, label)
 
     start = (message(Role.SYSTEM),) if random_.random() < 0.5 else ()
-    turns = [message(role) for _ in range(random_.randint(1, 4)) for role in (Role.USER, Role.ASSISTANT)]
+    turns = [message(role) for _ in range(random_.randint(1, 3)) for role in (Role.USER, Role.ASSISTANT)]
     if random_.random() < 0.1:
         turns.append(message(Role.USER))
     if any_order and random_.random() < 0.125:

@@ -274,6 +274,21 @@ def test_templates_have_names():
         template_named("chatlm")
 
 
+@pytest.mark.parametrize(("name", "shape"), [("chatml", "chatml"), ("llama3", "llama-3"), ("mistral", "mistral-0.2")])
+@few
+@given(data=st.data())
+def test_named_templates_are_the_published_ones(name: str, shape: str, data: st.DataObject):
+    ours, published = ALL[name], ALL[f"jinja-{shape}"]
+    made = data.draw(conversations(name))
+    # Llama 3's own template trims.
+    made = Conversation(tuple(Message(turn.role, turn.content.strip()) for turn in made.messages))
+    assert ours.render(made) == published.render(made)
+    if made.messages[-1].role is Role.USER:
+        assert ours.generation_prompt(made) == published.generation_prompt(made)
+    assert set(ours.stop) <= set(published.stop)
+    assert set(ours.markers) <= set(published.markers)
+
+
 def test_flags_of_any_letters_are_kept_or_refused_by_name():
     template = template_from_flags(
         {"user_format": "<Système>中🎈{MESSAGE}", "assistant_format": r"\ud83c\udf88{MESSAGE}"}
