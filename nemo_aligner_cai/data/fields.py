@@ -73,7 +73,7 @@ class FieldFormat(Format):
         """The record of one row."""
         row = rows[0]
         parts = {field.name: field.codec.read(row, field.key) for field in self.fields}
-        record = self.record({**parts, **beside(row, self.kind)})
+        record = self.record({**beside(row, self.kind), **parts})
         if isinstance(record, Comparison):
             take.different(record.chosen, record.rejected, self.fields[-1].key)
         return record
@@ -85,7 +85,8 @@ class FieldFormat(Format):
             values = {field.key: field.codec.write(parts[field.name]) for field in self.fields}
         except UsageError as error:
             raise UsageError(f"{self.name} cannot hold this record: {error}") from error
-        return (with_beside({key: value for key, value in values.items() if value is not None}, record),)
+        row = {key: value for key, value in values.items() if value is not None}
+        return (with_beside(row, record, but={field.name for field in self.fields}),)
 
     def record(self, parts: dict[str, Any]) -> Record:
         """The record of its parts, and of what stands beside them."""
@@ -122,6 +123,7 @@ def _transcript(row: Row, key: str) -> Conversation:
 
 
 TEXT = Codec(str, take.text, _as_it_is)
+OPTIONAL_TEXT = Codec(object, take.optional_text, _as_it_is)
 TRUTH = Codec(bool, take.truth, _as_it_is)
 MESSAGES = Codec(list, take.messages, Conversation.to_messages)
 """A conversation as ``[{"role": "user", "content": ...}, ...]``."""

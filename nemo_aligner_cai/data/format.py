@@ -14,10 +14,10 @@
 """What a format of training data is: how a record stands in one or more rows, and how rows are told apart."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from nemo_aligner_cai.conversation import NemoChatTemplate
 from nemo_aligner_cai.data import rows as take
@@ -67,16 +67,23 @@ class Format(ABC):
         """
 
 
-_BESIDE: Mapping[str, Callable[[Row, str], Any]] = {
-    "dataset": take.optional_text,
-    "label": take.optional_text,
-    "chosen_reward": take.optional_number,
-    "rejected_reward": take.optional_number,
+class _Beside(NamedTuple):
+    key: str
+    read: Callable[[Row, str], Any]
+
+
+_BESIDE: Mapping[str, _Beside] = {
+    "dataset": _Beside("dataset", take.optional_text),
+    # TRL takes a row with the key "label" for one of a reply.
+    "label": _Beside("prompt_label", take.optional_text),
+    "chosen_reward": _Beside("chosen_reward", take.optional_number),
+    "rejected_reward": _Beside("rejected_reward", take.optional_number),
 }
+"""By attribute of a record, the key of a row."""
 
 
 @cache
-def _beside(kind: Kind) -> tuple[str, ...]:
+def _names_beside(kind: Kind) -> tuple[str, ...]:
     names = {field.name for field in fields(kind)}
     return tuple(name for name in _BESIDE if name in names)
 
@@ -86,12 +93,12 @@ def beside(row: Row, kind: Kind) -> dict[str, Any]:
 
     Every format has room for it, as keys that its trainer does not look at.
     """
-    return {name: _BESIDE[name](row, name) for name in _beside(kind)}
+    return {name: _BESIDE[name].read(row, _BESIDE[name].key) for name in _names_beside(kind)}
 
 
-def with_beside(row: Row, record: Record) -> Row:
-    """The row with what the record knows beside its texts."""
-    for name in _beside(type(record)):
-        if (value := getattr(record, name)) is not None:
-            row[name] = value
+def with_beside(row: Row, record: Record, *, but: Collection[str] = ()) -> Row:
+    """The row with what the record knows beside its texts, `but` for what the row holds already."""
+    for name in _names_beside(type(record)):
+        if name not in but and (value := getattr(record, name)) is not None:
+            row[_BESIDE[name].key] = value
     return row

@@ -294,6 +294,7 @@ def convert_file(
     groups = read_groups(source, source_format, balance=read, template=template, split=split)
 
     def rows() -> Iterator[Row]:
+        keys: set[str] = set()
         for file, line, taken, record in groups:
             try:
                 safe = guard_record(record, template, policy=policy, balance=balance, rows=len(taken))
@@ -307,6 +308,9 @@ def convert_file(
                 continue
             if _leaves_masks_behind(safe, writer):
                 balance.note("mask and labels left behind", len(taken))
+            keys = keys or set(made[0])
+            if made[0].keys() != keys:
+                balance.note("other keys than the first row, at which the library datasets may stop", len(taken))
             balance.written += len(taken)
             yield from made
 

@@ -23,6 +23,7 @@ from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTempl
 from nemo_aligner_cai.data import rows as take
 from nemo_aligner_cai.data.fields import (
     MESSAGES,
+    OPTIONAL_TEXT,
     PROMPT,
     QUESTION,
     REPLY,
@@ -244,7 +245,7 @@ class PlainPrompts(FieldFormat):
     name = "plain-prompts"
     description = "prompts as plain texts: .txt, .csv (as XSTest), JSON lines or a JSON list"
     kind = PromptOnly
-    fields = (Field("prompt", QUESTION),)
+    fields = (Field("prompt", QUESTION), Field("label", OPTIONAL_TEXT))
 
 
 def _first_user_turn(row: Row, key: str) -> Conversation:

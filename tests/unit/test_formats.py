@@ -223,7 +223,14 @@ def test_masks_and_labels_are_left_behind_only_with_a_word(tmp_path: Path):
     write_records(tmp_path / "sft.jsonl", [labelled, Chat(ANSWERED)], "sft-chat")
     balance = convert_file(tmp_path / "sft.jsonl", tmp_path / "out.jsonl", to="messages")
     assert (balance.written, balance.noted) == (2, {"mask and labels left behind": 1})
-    assert not convert_file(tmp_path / "sft.jsonl", tmp_path / "again.jsonl", to="sft-chat").noted
+    balance = convert_file(tmp_path / "sft.jsonl", tmp_path / "again.jsonl", to="sft-chat")
+    assert "mask and labels left behind" not in balance.noted
+
+
+def test_rows_of_which_only_some_say_where_they_come_from_are_noted(tmp_path: Path):
+    write_records(tmp_path / "in.jsonl", [Chat(ANSWERED, "hh"), Chat(ANSWERED), Chat(ANSWERED, "hh")], "messages")
+    balance = convert_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", to="sft-chat")
+    assert balance.noted == {"other keys than the first row, at which the library datasets may stop": 1}
 
 
 def test_a_name_says_what_a_file_is(tmp_path: Path):
