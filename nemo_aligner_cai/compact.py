@@ -20,14 +20,15 @@ everything is in memory twice.
 
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
 
 _SHARD_BITS = 12
 _SHIFT = 64 - _SHARD_BITS
 
 
-def _shards() -> "list[array[int]]":
-    return [array("Q") for _ in range(1 << _SHARD_BITS)]
+def _shards() -> "defaultdict[int, array[int]]":
+    return defaultdict(lambda: array("Q"))
 
 
 class CompactSet:
@@ -50,12 +51,12 @@ class CompactSet:
         return True
 
     def __len__(self) -> int:
-        return sum(map(len, self._keys))
+        return sum(map(len, self._keys.values()))
 
     def __iter__(self) -> Iterator[int]:
         """In ascending order."""
-        for keys in self._keys:
-            yield from keys
+        for shard in sorted(self._keys):
+            yield from self._keys[shard]
 
 
 class CompactMap:
@@ -82,4 +83,4 @@ class CompactMap:
         return self._values[shard][place] if place < len(keys) and keys[place] == key else None
 
     def __len__(self) -> int:
-        return sum(map(len, self._keys))
+        return sum(map(len, self._keys.values()))
