@@ -210,7 +210,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 for row in cast(list[Row], batch.to_pylist()):
                     number += 1
                     yield number, row
-    except (pyarrow.ArrowException, OSError) as error:
+            if number != table.metadata.num_rows:
+                raise ValueError(f"it has {number} rows and says that it has {table.metadata.num_rows}")
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        # ValueError: texts that are not UTF-8.
         raise FormatError.at(path, number + 1, f"the parquet data is damaged: {_one_line(error)}") from error
 
 
