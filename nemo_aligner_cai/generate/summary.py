@@ -100,4 +100,3 @@ class Summary:
         yield "seconds", f"{self.seconds:.1f}"
         for name, count in sorted(self.facts.items()):
             yield name, str(count)
-
