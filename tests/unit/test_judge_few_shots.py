@@ -1,0 +1,156 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What stands before and around a judge's question: few-shots, and judge prompts by name."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.generate.judge import Judge
+from nemo_aligner_cai.generate.judges.best_worst import best_worst
+from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
+from nemo_aligner_cai.generate.judges.ensemble import ensemble
+from nemo_aligner_cai.generate.judges.few_shots import read_judge_shots
+from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.generate.judges.prompts import PAPER, with_judge_prompt
+from nemo_aligner_cai.generate.judges.settings import JudgeSettings
+from nemo_aligner_cai.generate.wording import PromptWording
+from tests.unit.judging import CASE, PRINCIPLES
+
+STRATEGIES: list[Callable[[JudgeSettings], Judge]] = [best_worst, multiple_choice, chain_of_thought, ensemble]
+
+
+def settings(**given: Any) -> JudgeSettings:
+    return JudgeSettings(PRINCIPLES, **{"seed": 1, "pairs": "one"} | given)
+
+
+# Few-shots.
+
+COMPARED = [
+    {"prompt": "\n\nHuman: How?\n\nAssistant:", "corrects": ["No."], "incorrects": ["So."]},
+    {
+        "prompt": "\n\nHuman: And?\n\nAssistant: Well.\n\nHuman: Why?\n\nAssistant:",
+        "corrects": ["Good."],
+        "incorrects": ["Bad."],
+    },
+]
+REASONED = [
+    {"prompt": "Human: Look:\n\n{}\n (A) a\n (B) b\n\nAssistant: Step by step.\n\nHuman:\nSo the answer is: (B)"}
+]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Callable[[object], str]]:
+    def write(content: object) -> str:
+        path = tmp_path / "shots.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return str(path)
+
+    yield write
+
+
+def test_compared_examples_are_put_as_the_questions_are(written: Callable[[object], str]) -> None:
+    shots = read_judge_shots(written(COMPARED))
+    (question,) = multiple_choice(settings(shots=shots, both_orders=False)).questions(CASE)
+    messages = question.request.conversation.messages
+    assert question.request.shared == 4 and len(messages) == 5
+    assert [message.content for message in messages[1:4:2]] == ["(A)", "(B)"], "the better one has no place of its own"
+    assert "(A) No.\n(B) So." in messages[0].content and "(A) Bad.\n(B) Good." in messages[2].content
+    rule = f"by rule {question.principle[1:] if question.principle else ''}?"
+    assert all(rule in message.content for message in messages[::2]), "examples follow the principle of the question"
+    assert "User: And?\n\nAssistant: Well.\n\nUser: Why?" in messages[2].content
+    shown = best_worst(settings(shots=shots)).questions(CASE)[0].request
+    assert shown.conversation.messages[2].content == '{"chosen":1,"rejected":2}' and shown.shared == 5
+
+
+def test_dialogues_with_a_reasoning_are_for_chain_of_thought(written: Callable[[object], str]) -> None:
+    shots = read_judge_shots(written(REASONED))
+    (question,) = chain_of_thought(settings(shots=shots, both_orders=False)).questions(CASE)
+    contents = [message.content for message in question.request.conversation.messages[:4]]
+    assert contents[1:] == ["Step by step.", "So the answer is:", "(B)"] and question.request.shared == 4
+    assert f"Which is better by rule {question.principle[1:] if question.principle else ''}?\n (A) a" in contents[0]
+    with pytest.raises(UsageError, match="no single principle"):
+        best_worst(settings(shots=shots))
+
+
+def test_role_lists_are_taken_to_the_letter(written: Callable[[object], str]) -> None:
+    roles = [{"role": "User", "content": "Which, {a}?"}, {"role": "Assistant", "content": "(B)"}]
+    shots = read_judge_shots(written({"samples": [roles]}))
+    for strategy in STRATEGIES:
+        messages = strategy(settings(shots=shots)).questions(CASE)[0].request.conversation.turns
+        assert [message.content for message in messages[:2]] == ["Which, {a}?", "(B)"]
+
+
+def test_comparisons_hold_no_reasoning(written: Callable[[object], str]) -> None:
+    with pytest.raises(UsageError, match="hold no reasoning"):
+        chain_of_thought(settings(shots=read_judge_shots(written(COMPARED))))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            [{"prompt": "\n\nHuman: How?", "corrects": "No.", "incorrects": ["So."]}],
+            "example 0: needs a text 'prompt'",
+        ),
+        (
+            [COMPARED[0], {"prompt": "no turn", "corrects": ["a"], "incorrects": ["b"]}],
+            "example 1: transcript without",
+        ),
+        ([{"prompt": "\n\nHuman: a\n\nAssistant: b"}], "example 0: needs a transcript that ends with"),
+        ([{"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: So?"}], "example 0: its last turn must end"),
+        ([*COMPARED, *REASONED], "a file holds one kind"),
+        ({"samples": []}, "few-shot examples are needed"),
+    ],
+)
+def test_wrong_few_shots_are_named(written: Callable[[object], str], content: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_judge_shots(written(content))
+
+
+def test_the_papers_few_shots_are_read(shared_data: Path) -> None:
+    prompts = shared_data / "cai_paper" / "prompts"
+    compared = read_judge_shots(prompts / "RLMadisonFewShotPrompts.json")
+    assert len(compared.comparisons) == 5 and not compared.dialogues
+    reasoned = read_judge_shots(prompts / "RLMadisonPrecogFewShotPrompts.json")
+    assert len(reasoned.dialogues) == 6
+    for dialogue in reasoned.dialogues:
+        assert dialogue.turns[-1].content in ("(A)", "(B)") and "{principle}" in dialogue.turns[0].content
+        assert dialogue.turns[-2].content == "So the answer is:"
+
+
+# Judge prompts.
+
+
+def test_a_judge_prompt_takes_the_place_of_the_constitutions_wording() -> None:
+    wording = with_judge_prompt(PromptWording(turn="{text}", critique_turn="c {critique}"), PAPER, "paper")
+    assert wording.critique_turn == "c {critique}", "only what is about judging"
+    (question, _) = multiple_choice(JudgeSettings(PRINCIPLES, wording, pairs="one")).questions(CASE)
+    text = question.request.conversation.messages[0].content
+    assert "Human: a question" in text and " (A) [[[" in text and text.endswith("The answer is:")
+    with pytest.raises(UsageError, match="unknown key 'critique_turn'"):
+        with_judge_prompt(wording, {"critique_turn": ""}, "mine")
+    with pytest.raises(UsageError, match=r"'mine': wording: judge_question: the place \{a\} is missing"):
+        with_judge_prompt(wording, {"judge_question": "{b}"}, "mine")
+
+
+def test_the_packaged_constitution_serves_every_strategy() -> None:
+    constitution = load_constitution(packaged())
+    for strategy in STRATEGIES:
+        assert strategy(JudgeSettings(constitution)).questions(CASE)
