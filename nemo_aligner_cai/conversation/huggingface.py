@@ -53,8 +53,6 @@ _FAULTS = (
     TypeError,
     ValueError,
 )
-
-
 _ONE_TURN = (Role.USER,)
 _TWO_TURNS = (Role.USER, Role.ASSISTANT, Role.USER)
 
@@ -223,8 +221,7 @@ def load_template(path: PathLike) -> JinjaTemplate:
 def _read_config(folder: Path) -> dict[str, Any]:
     """The tokenizer's configuration; {} where there is none."""
     config: dict[str, Any] = {}
-    names = (_CONFIG, _TOKENS_MAP)
-    for name in names:
+    for name in (_CONFIG, _TOKENS_MAP):
         # transformers reads the second file only where the first does not list the tokens itself.
         if "added_tokens_decoder" in config or not (folder / name).is_file():
             continue
@@ -277,8 +274,15 @@ def _all_tokens(config: Mapping[str, Any]) -> tuple[str, ...]:
     variables = _variables(config)
     more = variables.pop(_MORE_TOKENS, [])
     added = config.get("added_tokens_decoder")
-    known = list(cast(dict[str, object], added).values()) if isinstance(added, dict) else []
-    return tuple(sorted({*variables.values(), *more, *_listed(known)}))
+    described = cast(dict[str, object], added).values() if isinstance(added, dict) else ()
+    told = _listed([token for token in described if _is_special(token)])
+    return tuple(sorted(token for token in {*variables.values(), *more, *told} if token.strip()))
+
+
+def _is_special(token: object) -> bool:
+    """Whether an added token is special or looks so; many tokenizers also have runs of spaces and plain words added."""
+    looks = bool(special_tokens(_content(token) or ""))
+    return looks or (isinstance(token, dict) and bool(cast(dict[str, object], token).get("special")))
 
 
 def _require_tokens(source: str, config: Mapping[str, Any]) -> None:

@@ -132,7 +132,7 @@ class NemoChatTemplate(ChatTemplate):
         if not text.startswith(start):
             raise UsageError(f"must start with {start!r}, it starts with {text[: len(start)]!r}")
         system, *turns = text[len(start) :].split(turn_start)
-        system = self._without_end(system, "the system message")
+        system = self._without_end(system, None)
         messages = [Message(Role.SYSTEM, system)] if system else []
         last = turns.pop() if turns and turns[-1] in ("", self._names[1]) else None
         messages += [self._parse_turn(position, turn) for position, turn in enumerate(turns)]
@@ -148,25 +148,29 @@ class NemoChatTemplate(ChatTemplate):
     def _parse_turn(self, position: int, text: str) -> Message:
         user, assistant = self._names
         if text.startswith(user):
-            return self._parse_body(position, Role.USER, text[len(user) :])
-        if text.startswith(assistant):
-            return self._parse_body(position, Role.ASSISTANT, text[len(assistant) :])
-        raise UsageError(f"turn {position}: must start with 'User' or 'Assistant', it starts with {text[:20]!r}")
+            role, body = Role.USER, text[len(user) :]
+        elif text.startswith(assistant):
+            role, body = Role.ASSISTANT, text[len(assistant) :]
+        else:
+            raise UsageError(f"turn {position}: must start with 'User' or 'Assistant', it starts with {text[:20]!r}")
+        body, label = (body, None) if self.label_type is None else self._split_label(body)
+        return Message(role, self._without_end(body, position), label)
 
-    def _parse_body(self, position: int, role: Role, body: str) -> Message:
+    def _split_label(self, body: str) -> tuple[str, str | None]:
         tokens, label = self.tokens, None
         if self.label_type is LabelType.VALUE_TO_TEXT and body.startswith(tokens.label_start):
             label, _, body = body.removeprefix(tokens.label_start).partition(tokens.end_of_name)
         elif self.label_type is LabelType.TEXT_TO_VALUE and tokens.label_start in body:
             body, _, label = body.rpartition(tokens.label_start)
             label = label.removesuffix(tokens.end_of_name)
-        return Message(role, self._without_end(body, f"turn {position}"), label)
+        return body, label
 
-    def _without_end(self, text: str, where: str) -> str:
+    def _without_end(self, text: str, turn: int | None) -> str:
         end = self.tokens.end_of_turn
-        if not text.endswith(end):
-            raise UsageError(f"{where}: must end with {end!r}, it ends with {text[-20:]!r}")
-        return text.removesuffix(end)
+        if text.endswith(end):
+            return text.removesuffix(end)
+        where = "the system message" if turn is None else f"turn {turn}"
+        raise UsageError(f"{where}: must end with {end!r}, it ends with {text[-20:]!r}")
 
     def turn_header(self, role: Role) -> str:
         """What stands before a turn's text: the token, the speaker's name and its end."""

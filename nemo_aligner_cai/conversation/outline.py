@@ -49,6 +49,8 @@ _U, _A, _S = Role.USER, Role.ASSISTANT, Role.SYSTEM
 _PROBES = ((_U,), (_U, _A), (_S, _U), (_U, _A, _U), (_U, _U), (_U, _A, _A), (_A,), (_S, _A))
 _REQUIRED = 2
 _TEXT_END = r"\Z"
+# Characters for private use: no template has them, and none trims them.
+_STAND_IN = re.compile("\ue000[0-9]\ue001")
 
 
 class Outline:
@@ -63,7 +65,7 @@ class Outline:
     def __init__(
         self, render: Callable[[Conversation], str], ask: Callable[[Conversation], str], tokens: Iterable[str] = ()
     ) -> None:
-        self._render, self._ask, self._tokens = render, ask, {token for token in tokens if token}
+        self._render, self._ask, self._tokens = render, ask, {token for token in tokens if token.strip()}
 
     @cached_property
     def joints(self) -> dict[tuple[Place, Place], list[str]]:
@@ -171,13 +173,17 @@ class Outline:
         return [*pieces, (before, False)]
 
     def _start_of(self, text: str) -> tuple[Role, int]:
-        starts = self._told(Edge.START, Role.ASSISTANT)
-        # With a default system message, a text without a system turn has the longer start.
-        for after, joint in sorted(starts, key=lambda pair: -len(pair[1])):
-            if isinstance(after, Role) and text.startswith(joint):
+        for after, joint in self._starts:
+            if text.startswith(joint):
                 return after, len(joint)
-        wanted = " or ".join(dict.fromkeys(repr(joint) for _, joint in starts))
+        wanted = " or ".join(dict.fromkeys(repr(joint) for _, joint in self._starts))
         raise UsageError(f"must start with {wanted}, it starts with {text[:20]!r}")
+
+    @cached_property
+    def _starts(self) -> list[tuple[Role, str]]:
+        starts = [(Role(after), joint) for after, joint in self._told(Edge.START, Role.ASSISTANT)]
+        # With a default system message, a text without a system turn has the longer start.
+        return sorted(starts, key=lambda start: -len(start[1]))
 
     @cached_property
     def _endings(self) -> dict[Role, tuple[re.Pattern[str], list[Place]]]:
@@ -228,18 +234,14 @@ class Outline:
 
 
 def _stand_in(position: int) -> str:
-    # Characters for private use: no template has them, and none trims them.
     return f"\ue000{position}\ue001"
 
 
 def _between(text: str, messages: int) -> list[str]:
-    pieces: list[str] = []
-    for position in range(messages):
-        piece, stand_in, text = text.partition(_stand_in(position))
-        if not stand_in:
-            raise UsageError("the chat template leaves out a message, or changes its text")
-        pieces.append(piece)
-    return [*pieces, text]
+    pieces = _STAND_IN.split(text)
+    if _STAND_IN.findall(text) != [_stand_in(position) for position in range(messages)]:
+        raise UsageError("the chat template leaves out a message, repeats it, or changes its text")
+    return pieces
 
 
 def _common_start(one: str, other: str) -> str:

@@ -202,6 +202,8 @@ def test_only_what_tells_speakers_apart_is_escaped():
     plain = StringTemplate("User: {MESSAGE}\nAssistant: ", "{MESSAGE}\n", "Important\n{MESSAGE}\n")
     assert plain.markers == ("Assistant:", "User:")
     assert plain.escape("Important\nUser: no") == "Important\nU ser: no"
+    # The end of a line is no token that a text must not have.
+    assert StringTemplate("User: {MESSAGE}\n", "Assistant: {MESSAGE}", eos_token="\n").markers == plain.markers
 
 
 def test_generation_needs_a_user_turn_last():

@@ -75,17 +75,21 @@ def test_special_tokens_of_the_older_file_count_where_the_configuration_lists_no
     assert template_named(folder_with(tmp_path, config)).stop == ("</s>",)
 
 
-def test_every_token_of_the_tokenizer_that_the_program_writes_is_a_marker(tmp_path: Path):
-    source = PLAIN + "{# TOOL #}{% if tools %}TOOL{% endif %}"
-    added = {"2": {"content": "</s>"}, "3": {"content": "TOOL"}, "4": {"content": "<unused>"}}
-    config = {"chat_template": source, "eos_token": "</s>", "added_tokens_decoder": added}
-    assert template_named(folder_with(tmp_path, config)).markers == (
-        "</s>",
-        "<|assistant|>",
-        "<|system|>",
-        "<|user|>",
-        "TOOL",
-    )
+def test_special_tokens_that_the_program_writes_are_markers_and_its_spaces_and_words_are_not(tmp_path: Path):
+    source = PLAIN + "{#    #}{% if tools %}TOOL<think>{% endif %}"
+    added = [
+        ("</s>", True),
+        ("TOOL", True),
+        ("<think>", False),
+        ("<unused>", True),
+        ("content", False),
+        ("    ", True),
+    ]
+    decoder: dict[str, Any] = {"9": "damaged"}
+    decoder |= {str(number): {"content": token, "special": special} for number, (token, special) in enumerate(added)}
+    config = {"chat_template": source, "eos_token": "</s>", "added_tokens_decoder": decoder}
+    markers = template_named(folder_with(tmp_path, config)).markers
+    assert set(markers) == {"</s>", "<|assistant|>", "<|system|>", "<|user|>", "TOOL", "<think>"}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,8 @@ def test_every_token_of_the_tokenizer_that_the_program_writes_is_a_marker(tmp_pa
         ({"chat_template": "\n{{ x | nofilter }}"}, "line 2 of the chat template is not Jinja: No filter"),
         ({"chat_template": PLAIN}, 'uses eos_token; add it to tokenizer_config.json, as "eos_token": null'),
         ({"chat_template": "{{ messages[0].content + eos_token }}", "eos_token": None}, "'eos_token' is undefined"),
-        ({"chat_template": "Hello"}, "leaves out a message, or changes its text"),
+        ({"chat_template": "Hello"}, "leaves out a message, repeats it, or changes its text"),
+        ({"chat_template": PLAIN + "{{ messages[0].content }}", "eos_token": None}, "repeats it"),
         ({"chat_template": "{{ messages[0].content }}"}, "leaves out a message"),
         ({"chat_template": "{{ raise_exception('no, ' + messages[0].role) }}"}, "of user: no, user"),
         ({"chat_template": "{{ messages[0].content + 1 }}"}, "can only concatenate str"),
