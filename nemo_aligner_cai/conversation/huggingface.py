@@ -280,7 +280,7 @@ def _all_tokens(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _is_special(token: object) -> bool:
-    """Whether an added token is special or looks so; many tokenizers also have runs of spaces and plain words added."""
+    """Whether an added token is special, or looks so; many tokenizers also have runs of spaces and words added."""
     looks = bool(special_tokens(_content(token) or ""))
     return looks or (isinstance(token, dict) and bool(cast(dict[str, object], token).get("special")))
 
