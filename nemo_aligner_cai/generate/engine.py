@@ -136,20 +136,27 @@ class Engine:
         ahead: deque[asyncio.Task[list[Outcome[R]]]] = deque()
         self.tally.started, self.tally.steps = time.monotonic(), len(steps)
         showing = asyncio.ensure_future(self._show())
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             while True:
                 while len(ahead) < blocks and (block := list(islice(source, size))):
-                    ahead.append(asyncio.ensure_future(self._chain(block, steps, answers)))
+                    task = asyncio.ensure_future(self._chain(block, steps, answers))
+                    task.add_done_callback(lambda task: _pass_on(task, failed))
+                    ahead.append(task)
                 self._all_read = len(ahead) < blocks
                 if not ahead:
                     return
-                for outcome in await ahead[0]:
+                # What ends the run ends it now, and not when all records before it are through.
+                await asyncio.wait((ahead[0], failed), return_when=asyncio.FIRST_COMPLETED)
+                if failed.done():
+                    failed.result()
+                for outcome in ahead[0].result():
                     self.tally.records += 1
                     self.tally.left_out += outcome.left_out is not None
                     finished(outcome)
                 ahead.popleft()
         finally:
-            for task in (showing, *ahead):
+            for task in (showing, failed, *ahead):
                 task.cancel()
             await asyncio.gather(showing, *ahead, return_exceptions=True)
 
@@ -192,6 +199,13 @@ class Engine:
             seed = derive_seed(self._seed, record.id, step.name, sample) if request.is_random else None
             calls.append(Call(step.name, record.id, sample, request.at(seed=seed, priority=priority), model))
         return calls
+
+
+def _pass_on(task: "asyncio.Task[Any]", failed: "asyncio.Future[None]") -> None:
+    """Let a task's error be known at once."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not failed.done():
+        failed.set_exception(error)
 
 
 def _absorbed(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:

@@ -169,8 +169,8 @@ class Completion:
     """What a model answered.
 
     `finish_reason` is "stop" (the reply is complete), "length" (cut at max_tokens) or "choices" (scored only).
-    `choice_logprobs` maps each choice to the natural logarithm of its probability, after what all choices have in
-    common; None where none were asked for, or the server gives none. `raw` is what the server sent, as JSON holds it.
+    `choice_logprobs` maps each choice to the natural logarithm of its probability, but for a constant that all choices
+    share; None where none were asked for, or the server gives none. `raw` is what the server sent, as JSON holds it.
     """
 
     text: str

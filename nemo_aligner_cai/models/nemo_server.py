@@ -29,7 +29,7 @@ What NeMo 2.2.1 does, and this module answers to:
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -47,6 +47,8 @@ _LOWEST_TEMPERATURE = 1e-8
 _END_PIECES = frozenset({"</s>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<eos>", "<EOS>"})
 """How tokenizers spell the token that ends a text; it is missing from the decoded sentence."""
 _REFUSAL = "refused by the server"
+_UPSET = frozenset({"HTTP 400", "HTTP 413", "HTTP 422", "HTTP 500"})
+"""Failures that one prompt of a batch can be the cause of."""
 
 
 class NemoServerClient:
@@ -146,7 +148,7 @@ class NemoServerClient:
         except CallFailed as failure:
             if failure.reason == _REFUSAL:
                 raise ServerRefused(str(failure)) from None
-            if len(requests) == 1 or not failure.reason.startswith("HTTP"):
+            if len(requests) == 1 or failure.reason not in _UPSET:
                 return [failure] * len(requests)
             middle = len(requests) // 2
             # One after the other: the same seeds for the same halves, whatever else is on its way.
@@ -216,15 +218,7 @@ class NemoServerClient:
         if isinstance(answer, str):
             raise Retriable(_REFUSAL, answer)
         rows = sum(max(1, len(request.choices)) for request in requests)
-        try:
-            sentences: list[str] = list(answer["sentences"])
-            tokens: list[list[str]] = list(answer["tokens"])
-            ids: list[list[int]] = list(answer["token_ids"])
-            logprobs: list[Sequence[float]] = list(answer.get("logprob") or [()] * rows)
-        except (KeyError, TypeError, AttributeError):
-            raise Retriable("malformed answer", repr(answer)[:300]) from None
-        if {len(sentences), len(tokens), len(ids), len(logprobs)} != {rows}:
-            raise Retriable("malformed answer", f"{len(sentences)} sentences came back for {rows}")
+        sentences, tokens, ids, logprobs = _columns(answer, rows)
         completions: list[Completion] = []
         start = 0
         for request in requests:
@@ -254,6 +248,33 @@ class NemoServerClient:
         header = self.template.assistant_header
         count = self.template.generation_prompt(conversation).count(header)
         return sentence.split(header, count)[-1]
+
+
+def _columns(answer: Any, rows: int) -> tuple[list[str], list[list[str]], list[list[int]], list[Sequence[float]]]:
+    """The answer's sentences, tokens, token ids and log-probabilities, a row each; raises Retriable otherwise."""
+
+    def column(name: str, kinds: type | tuple[type, ...] | None) -> list[Any]:
+        values: Any = cast(dict[str, Any], answer).get(name) if isinstance(answer, dict) else None
+        if name == "logprob" and values is None:
+            return [()] * rows
+        if not isinstance(values, list) or len(cast(list[Any], values)) != rows:
+            raise Retriable("malformed answer", f"{name!r} is no list of {rows}: {values!r}"[:300])
+        for value in cast(list[Any], values):
+            good = isinstance(value, str) if kinds is None else _is_list_of(value, kinds)
+            if not good:
+                raise Retriable("malformed answer", f"{name!r} holds {value!r}"[:300])
+        return cast(list[Any], values)
+
+    return (
+        column("sentences", None),
+        column("tokens", str),
+        column("token_ids", int),
+        column("logprob", (int, float)),
+    )
+
+
+def _is_list_of(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kinds) for item in cast(list[Any], value))
 
 
 def _part_seed(seed: int | None, part: str) -> int | None:

@@ -23,8 +23,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.models.base import ClientStats, Completion, Request, Usage
+from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Usage
 from nemo_aligner_cai.models.patience import Patience, Retriable
 from nemo_aligner_cai.models.quota import Quota
 from nemo_aligner_cai.models.transport import Transport
@@ -34,6 +36,13 @@ _TOP_LOGPROBS = 20
 _CHAT = "/chat/completions"
 _ASK_AGAIN = 2
 """Times that an empty reply is asked for again: overloaded servers send some, and a model may mean it."""
+_COMPLETE = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", None)
+"""Finish reasons of a whole reply."""
+_WITHHELD = ("content_filter", "tool_calls", "function_call", "refusal")
+"""Finish reasons of a reply that another attempt would not bring."""
+_MOST_TOKENS = 1 << 53
+_LEAST = 1e-30
+"""A probability for what cannot have any."""
 _BEGINNING = 256
 """Characters of a prompt that tell chains apart which a server's prefix cache knows."""
 
@@ -44,8 +53,18 @@ def chat_url(url: str) -> str:
     Raises:
         UsageError: not an http(s) address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, known = None, False
+    if parts is not None and (parts.username or parts.password or parts.query or parts.fragment):
+        # Not shown: what is refused may be a secret, and addresses stand in manifests and errors.
+        raise UsageError(
+            "the address of a server must hold neither user, password nor query; write http://HOST:PORT/v1, and name "
+            "the environment variable with the key by --api-key-env"
+        )
+    if parts is None or not known:
         raise UsageError(f"{url!r} is not the address of a server; write http://HOST:PORT/v1")
     url = url.rstrip("/")
     if url.endswith(_CHAT):
@@ -150,7 +169,7 @@ class OpenAIClient:
             if sampling.top_k:
                 body["top_k"] = sampling.top_k
         # Not in OpenAI's own protocol, and refused by some servers: sent only when they are wanted.
-        if sampling.min_tokens:
+        if sampling.min_tokens > 1:
             body["min_tokens"] = sampling.min_tokens
         if sampling.repetition_penalty != 1.0:
             body["repetition_penalty"] = sampling.repetition_penalty
@@ -169,68 +188,98 @@ def _affinity(request: Request) -> int:
 
 
 def _read(answer: Any, request: Request) -> Completion:
-    """A completion from a server's answer; raises Retriable when it is not one."""
+    """A completion from a server's answer; raises Retriable when it is not one, CallFailed when there will be none."""
     try:
         choice = answer["choices"][0]
         text = choice["message"]["content"]
-        finish_reason = choice.get("finish_reason") or "stop"
+        finish_reason = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Retriable("malformed answer", repr(answer)[:300]) from None
     if text is None:
         # A refusal field or a tool call instead of a text: upstream turns this into the word "None".
         text = ""
-    if not isinstance(text, str):
-        raise Retriable("malformed answer", f"the content is a {type(text).__name__}")
+    if not isinstance(text, str) or not _can_be_kept(choice):
+        raise Retriable("malformed answer", repr(choice)[:300])
     logprobs = choice_logprobs(choice.get("logprobs"), request.choices) if request.choices else None
-    reason = "choices" if logprobs is not None else "length" if finish_reason == "length" else "stop"
+    reason = "choices" if logprobs is not None else _finish_reason(finish_reason)
     return Completion(text, reason, _usage(answer.get("usage")), logprobs, raw=choice)
+
+
+def _can_be_kept(raw: Any) -> bool:
+    """Whether the journal can write it: numbers beyond 64 bits and hundreds of nested lists it cannot."""
+    try:
+        orjson.dumps(raw)
+    except TypeError:
+        return False
+    return True
+
+
+def _finish_reason(said: Any) -> str:
+    """Ours for the server's. A reply that ended in no known way may be half a sentence, and is not taken for whole."""
+    if said in _COMPLETE:
+        return "stop"
+    if said == "length":
+        return "length"
+    if said in _WITHHELD:
+        raise CallFailed(f"the server ended the reply: {said}")
+    raise Retriable(f"the reply was broken off: {said}"[:80])
 
 
 def _usage(usage: Any) -> Usage | None:
     try:
-        return Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
-    except (KeyError, TypeError, ValueError):
+        counts = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return Usage(*counts) if all(0 <= count < _MOST_TOKENS for count in counts) else None
 
 
 def choice_logprobs(logprobs: Any, choices: Sequence[str]) -> dict[str, float] | None:
-    """How likely each choice is, from the alternatives at the first token that tells the choices apart.
+    """How likely each choice is, from the alternatives at the tokens up to the one that tells the choices apart.
 
     Args:
         logprobs: the server's ``{"content": [{"token", "logprob", "top_logprobs": [...]}]}``.
         choices: the texts to be told apart, such as "(A)" and "(B)".
 
     Returns:
-        Log-probabilities by choice; a choice that is not among the alternatives gets the least likely one's, which is
-        the most it can have. None where the server gave no log-probabilities, or the reply left the choices before
-        they parted: then there is nothing to score.
+        Log-probabilities by choice; a choice that is not among the alternatives gets the most that it can have, which
+        is what the least likely one has, or all that is left. None where the server gave no alternatives, or the reply
+        left the choices before they parted: then there is nothing to score.
     """
     try:
-        tokens = logprobs["content"]
-        steps = [(str(token["token"]), _alternatives(token)) for token in tokens]
-    except (KeyError, TypeError, ValueError):
+        steps = [_alternatives(token) for token in logprobs["content"]]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    written = ""
+    mass = dict.fromkeys(choices, 0.0)
+    written, reached = "", 1.0
     for token, alternatives in steps:
-        mass = dict.fromkeys(choices, 0.0)
-        ambiguous = False
-        for alternative, logprob in alternatives:
-            text = (written + alternative).lstrip()
-            fitting = [choice for choice in choices if text and (choice.startswith(text) or text.startswith(choice))]
-            if len(fitting) == 1:
-                mass[fitting[0]] += math.exp(logprob)
-            elif len(fitting) > 1:
-                ambiguous = True
-        if any(mass.values()) and not ambiguous:
-            floor = min(logprob for _, logprob in alternatives)
-            return {choice: math.log(found) if found > 0 else floor for choice, found in mass.items()}
-        written = (written + token).lstrip()
-        if written and not any(choice.startswith(written) for choice in choices):
+        if len(alternatives) < 2:
             return None
+        for alternative, probability in alternatives.items():
+            fitting = _fitting(written + alternative, choices)
+            if len(fitting) == 1:
+                mass[fitting[0]] += reached * probability
+        if len(_fitting(written + token, choices)) < 2:
+            # The token that was sampled has told them apart, or left them.
+            if not any(mass.values()):
+                return None
+            rest = reached * min(min(alternatives.values()), max(0.0, 1.0 - sum(alternatives.values())))
+            return {choice: math.log(found or rest or _LEAST) for choice, found in mass.items()}
+        written, reached = written + token, reached * alternatives[token]
     return None
 
 
-def _alternatives(token: Mapping[str, Any]) -> list[tuple[str, float]]:
-    listed = {str(item["token"]): float(item["logprob"]) for item in token.get("top_logprobs") or ()}
-    listed.setdefault(str(token["token"]), float(token["logprob"]))
-    return list(listed.items())
+def _fitting(text: str, choices: Sequence[str]) -> list[str]:
+    """The choices that a reply with this beginning may still be."""
+    text = text.lstrip()
+    return [choice for choice in choices if choice.startswith(text) or text.startswith(choice)]
+
+
+def _alternatives(token: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    """The sampled token, and the probabilities of all that were possible there."""
+    listed = [*(token.get("top_logprobs") or ()), token]
+    # Of several mentions the first counts.
+    logs = {str(item["token"]): float(item["logprob"]) for item in reversed(listed)}
+    if any(math.isnan(log) for log in logs.values()):
+        raise ValueError("not a number")
+    # Rounding can bring a logarithm above 0.
+    return str(token["token"]), {name: math.exp(min(0.0, log)) for name, log in logs.items()}

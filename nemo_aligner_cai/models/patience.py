@@ -53,25 +53,28 @@ class Tries:
     """
 
     def __init__(self, patience: Patience) -> None:
-        """None has failed yet."""
+        """None has failed yet. `away_since` is when the outage began that the last attempt ran into, if it did."""
         self._patience = patience
         self._failed = 0
         self._wrong = 0
-        self._away_since: float | None = None
+        self.away_since: float | None = None
 
     def wait_after(self, fault: Retriable) -> float | None:
         """Seconds to wait before the next attempt; None when the patience is at its end."""
         now = time.monotonic()
         self._failed += 1
+        rest = self._patience.outage
         if fault.away:
-            self._away_since = now if self._away_since is None else self._away_since
-            if now - self._away_since > self._patience.outage:
+            self.away_since = now if self.away_since is None else self.away_since
+            rest -= now - self.away_since
+            if rest < 0:
                 return None
         else:
-            self._away_since = None
+            self.away_since = None
             self._wrong += 1
             if self._wrong >= self._patience.attempts:
                 return None
         bound = min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** (self._failed - 1))
-        # Jitter keeps clients apart; it has no influence on any result, so it needs no seed.
-        return max(random.uniform(bound / 2, bound), fault.retry_after or 0.0)
+        # Jitter keeps clients apart; it has no influence on any result, so it needs no seed. No server can ask for
+        # more patience than there is.
+        return max(random.uniform(bound / 2, bound), min(fault.retry_after or 0.0, rest))

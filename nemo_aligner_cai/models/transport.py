@@ -18,6 +18,7 @@ few-shot chat call, a whole run stays under 0.5 ms (``benchmarks/client_cpu.py``
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
 from nemo_aligner_cai.models.gate import Gate
 from nemo_aligner_cai.models.patience import Patience, Retriable, Tries
@@ -35,10 +37,15 @@ from nemo_aligner_cai.models.quota import Quota
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
 _RETRIABLE = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({401, 402, 403, 404, 405})
 _AWAY = frozenset({429, 502, 503, 504})
 """Answers of a server that is there but cannot serve now: waited out like one that cannot be reached."""
+_REFUSALS = 10
+"""Requests that are refused, one for itself, before any is served: then it is not the requests that are wrong."""
+_MOST_BYTES = 64 << 20
+"""Of an answer. What is longer is no answer to a chat, and would fill the memory."""
 _UNEVEN = 8
 """An endpoint may have this share (one in so many) of all requests in flight more than the least busy one, where it
 has the beginning of a prompt in its cache."""
@@ -80,6 +87,9 @@ class Transport:
         self._quota = quota
         self._key = key
         self._session: aiohttp.ClientSession | None = None
+        self._served_at = float("-inf")
+        self._refusals = 0
+        self._is_away = False
         self.gate = Gate(concurrency)
         self.stats = ClientStats()
 
@@ -96,8 +106,8 @@ class Transport:
                 than others, so that its prefix cache serves them.
 
         Raises:
-            CallFailed: the patience is at its end.
-            ServerRefused: the server would refuse every request.
+            CallFailed: the patience with this request is at its end.
+            ServerRefused: the server would refuse every request, or was away for as long as it is waited for.
         """
         content = self._encode(body)
         tries: Tries | None = None
@@ -110,11 +120,29 @@ class Transport:
                     tries = tries or Tries(self._patience)
                     wait = tries.wait_after(fault)
                     if wait is None:
-                        raise CallFailed(fault.reason, self._redact(fault.detail)) from None
+                        raise self._given_up(fault, tries) from None
+                    self._tell(fault)
                 self.stats.retries += 1
                 await asyncio.sleep(wait)
         finally:
             self.gate.leave()
+
+    def _given_up(self, fault: Retriable, tries: Tries) -> CaiError:
+        """What to raise: an outage that no other request got through ends the run, else each would wait in turn."""
+        detail = self._redact(fault.detail)
+        if fault.away and tries.away_since is not None and self._served_at < tries.away_since:
+            return ServerRefused(f"{fault.reason}, for {self._patience.outage:g} s: {detail}")
+        return CallFailed(fault.reason, detail)
+
+    def _tell(self, fault: Retriable) -> None:
+        """Say once that an outage is waited for."""
+        if fault.away and not self._is_away:
+            self._is_away = True
+            _log.warning(
+                "%s; waiting for it, up to %g s",
+                self._redact(f"{fault.reason}: {fault.detail}"),
+                self._patience.outage,
+            )
 
     def _encode(self, body: Mapping[str, Any]) -> bytes:
         try:
@@ -134,13 +162,14 @@ class Transport:
         finally:
             endpoint.outstanding -= 1
             self.stats.in_flight -= 1
+        self._served_at, self._is_away = time.monotonic(), False
         self.gate.succeeded()
         return result
 
     async def _exchange(self, endpoint: _Endpoint, content: bytes) -> Any:
         try:
             async with self._open_session().request(self._method, endpoint.url, data=content) as response:
-                payload = await response.read()
+                payload = await _payload(response)
         except asyncio.TimeoutError:
             endpoint.failed()
             raise Retriable("no answer in time", f"{endpoint.url}: {self._patience.timeout:g} s") from None
@@ -161,9 +190,10 @@ class Transport:
         status = response.status
         if status < 400:
             return
-        said = f"{response.url}: HTTP {status}: {payload[:300].decode('utf-8', 'replace').strip()}"
+        words = self._redact(payload.decode("utf-8", "replace"))[:300].strip()
+        said = f"{endpoint.url}: HTTP {status}: {words}"
         if status in _REFUSED:
-            raise ServerRefused(self._redact(said))
+            raise ServerRefused(said)
         if status == 429:
             self.gate.overloaded()
         elif status in _AWAY:
@@ -172,7 +202,10 @@ class Transport:
         if status in _RETRIABLE or status >= 500:
             wait = _retry_after(response.headers.get("Retry-After"))
             raise Retriable(f"HTTP {status}", said, retry_after=wait, away=status in _AWAY)
-        raise CallFailed(f"HTTP {status}", self._redact(said))
+        self._refusals += 1
+        if self._refusals >= _REFUSALS and self._served_at == float("-inf"):
+            raise ServerRefused(f"none of {self._refusals} requests was served: {said}")
+        raise CallFailed(f"HTTP {status}", said)
 
     def _choose(self, affinity: int) -> _Endpoint:
         if len(self._endpoints) == 1:
@@ -210,15 +243,28 @@ class Transport:
             self._session = None
 
 
+async def _payload(response: aiohttp.ClientResponse) -> bytes:
+    length = response.content_length
+    if length is not None and length <= _MOST_BYTES:
+        return await response.read()
+    payload = bytearray()
+    async for chunk in response.content.iter_any():
+        payload += chunk
+        if len(payload) > _MOST_BYTES:
+            raise Retriable("malformed answer", f"{response.url.host}: more than {_MOST_BYTES >> 20} MiB")
+    return bytes(payload)
+
+
 def _retry_after(value: str | None) -> float | None:
     """Seconds to wait from a Retry-After header, which holds seconds or a date."""
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return seconds if seconds >= 0.0 else None
     except ValueError:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

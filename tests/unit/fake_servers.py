@@ -53,6 +53,7 @@ class FakeServer:
         self.headers: list[dict[str, str]] = []
         self.faults: list[int | str | None] = []
         self.fault_of: Callable[[dict[str, Any]], int | str | None] = lambda body: None
+        self.retry_after = ""
         self.lock = threading.Lock()
         self.busy = 0
         self.most_busy = 0
@@ -133,8 +134,8 @@ class FakeServer:
         http.send_header("Content-Length", str(len(payload) + (50 if fault == "truncated" else 0)))
         if fault == "truncated":
             http.close_connection = True
-        if status == 429:
-            http.send_header("Retry-After", "0.05")
+        if status == 429 or (status == 503 and self.retry_after):
+            http.send_header("Retry-After", self.retry_after or "0.05")
         http.end_headers()
         http.wfile.write(payload)
 

@@ -254,7 +254,7 @@ def test_nobody_there_fails_after_the_patience_with_the_address() -> None:
             await client.close()
 
     started = time.monotonic()
-    with pytest.raises(CallFailed, match=r"server not reachable: http://127\.0\.0\.1:9/generate"):
+    with pytest.raises(ServerRefused, match=r"server not reachable, for 0.1 s: http://127\.0\.0\.1:9/generate"):
         asyncio.run(run())
     assert time.monotonic() - started < 5
 

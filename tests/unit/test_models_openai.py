@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 import asyncio
-import math
 import time
 from typing import Any
 
@@ -31,7 +30,8 @@ from nemo_aligner_cai.models import (
     key_from_environment,
 )
 from nemo_aligner_cai.models import quota as quota_module
-from nemo_aligner_cai.models.openai import chat_url, choice_logprobs
+from nemo_aligner_cai.models import transport as transport_module
+from nemo_aligner_cai.models.openai import chat_url
 from nemo_aligner_cai.models.quota import Quota
 from tests.unit.fake_servers import FakeOpenAI
 
@@ -235,6 +235,69 @@ def test_an_address_that_is_none_is_refused() -> None:
         chat_url("localhost:8000")
 
 
+@pytest.mark.parametrize("given", ["http://user:s3cret@h/v1", "http://h/v1?api_key=s3cret", "http://h/v1#s3cret"])
+def test_an_address_with_a_secret_in_it_is_refused_and_not_shown(given: str) -> None:
+    with pytest.raises(UsageError, match="--api-key-env") as caught:
+        chat_url(given)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["http://h:99999/v1", "http://[::1/v1", "ftp://h/v1", "http://:80/v1"])
+def test_an_address_that_cannot_be_is_refused(given: str) -> None:
+    with pytest.raises(UsageError, match="not the address of a server"):
+        chat_url(given)
+
+
+def test_a_server_that_serves_nobody_ends_the_run_with_its_words() -> None:
+    async def run(port: int) -> None:
+        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=QUICK, concurrency=1)
+        try:
+            for number in range(9):
+                with pytest.raises(CallFailed):
+                    await client.complete(ask(str(number)))
+            with pytest.raises(ServerRefused, match=r"none of 10 requests was served.*told to"):
+                await client.complete(ask("last"))
+        finally:
+            await client.close()
+
+    with FakeOpenAI() as server:
+        server.fault_of = lambda body: 400
+        asyncio.run(run(server.port))
+
+
+def test_a_server_that_stays_away_ends_the_run_and_no_retry_after_is_longer_than_the_patience() -> None:
+    async def run(port: int) -> float:
+        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=Patience(outage=0.3, first_wait=0.01))
+        started = time.monotonic()
+        try:
+            with pytest.raises(ServerRefused, match=r"HTTP 503, for 0.3 s"):
+                await client.complete(ask())
+        finally:
+            await client.close()
+        return time.monotonic() - started
+
+    with FakeOpenAI() as server:
+        server.fault_of = lambda body: 503
+        server.retry_after = "1e9"
+        assert asyncio.run(run(server.port)) < 60
+
+
+def test_a_key_is_hidden_before_a_servers_words_are_cut() -> None:
+    class Telling(FakeOpenAI):
+        def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
+            return 400, "x" * 290 + SECRET
+
+    with Telling() as server, pytest.raises(CallFailed) as caught:
+        complete(server, ask(), key=SECRET)
+    assert SECRET[:5] not in str(caught.value)
+
+
+def test_an_endless_answer_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "_MOST_BYTES", 1000)
+    with FakeOpenAI(lambda body: "x" * 2000) as server, pytest.raises(CallFailed, match="malformed answer"):
+        complete(server, ask())
+
+
 def test_key_comes_from_the_first_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CAI_TEST_A", raising=False)
     monkeypatch.setenv("CAI_TEST_B", " k ")
@@ -242,51 +305,34 @@ def test_key_comes_from_the_first_variable_that_is_set(monkeypatch: pytest.Monke
     assert key_from_environment("CAI_TEST_A") is None
 
 
-def tokens(*steps: tuple[str, dict[str, float]]) -> dict[str, Any]:
-    """The logprobs field of a reply whose tokens had these alternatives (probabilities)."""
-    return {
-        "content": [
-            {
-                "token": token,
-                "logprob": math.log(alternatives[token]),
-                "top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in alternatives.items()],
-            }
-            for token, alternatives in steps
-        ]
-    }
-
-
 @pytest.mark.parametrize(
-    "given",
-    [
-        tokens(("(", {"(": 0.9, " ": 0.1}), ("A", {"A": 0.6, "B": 0.2, "C": 0.1}), (")", {")": 1.0})),
-        tokens(("(A", {"(A": 0.6, "(B": 0.2}), (")", {")": 1.0})),
-        tokens((" (A", {" (A": 0.5, "(A": 0.1, " (B": 0.2})),
-    ],
+    ("finish_reason", "outcome"),
+    [(None, "stop"), ("eos", "stop"), ("length", "length"), ("abort", None), ("content_filter", None)],
 )
-def test_choices_are_scored_where_they_part(given: dict[str, Any]) -> None:
-    scores = choice_logprobs(given, ("(A)", "(B)"))
-    assert scores is not None
-    assert math.exp(scores["(A)"]) == pytest.approx(0.6) and math.exp(scores["(B)"]) == pytest.approx(0.2)
+def test_a_reply_is_whole_only_where_the_server_says_so(finish_reason: str | None, outcome: str | None) -> None:
+    with FakeOpenAI(lambda body: {"message": {"content": "Half a"}, "finish_reason": finish_reason}) as server:
+        if outcome:
+            assert complete(server, ask()).finish_reason == outcome
+        else:
+            with pytest.raises(CallFailed, match=str(finish_reason)):
+                complete(server, ask())
 
 
-def test_a_choice_beyond_the_alternatives_gets_the_most_it_can_have() -> None:
-    scores = choice_logprobs(tokens(("(A", {"(A": 0.9, "x": 0.01})), ("(A)", "(B)"))
-    assert scores is not None and math.exp(scores["(B)"]) == pytest.approx(0.01)
+@pytest.mark.parametrize("odd", [1e30, [[]] * 2, -1, "many", float("1e300")])
+def test_odd_token_counts_are_no_usage(odd: Any) -> None:
+    class Odd(FakeOpenAI):
+        def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
+            choice = {"message": {"content": "x"}, "finish_reason": "stop"}
+            return 200, {"choices": [choice], "usage": {"prompt_tokens": odd, "completion_tokens": 1}}
+
+    with Odd() as server:
+        assert complete(server, ask()).usage is None
 
 
-@pytest.mark.parametrize(
-    "given", [None, {}, {"content": None}, tokens(("I", {"I": 0.9, "We": 0.1}), ("(A", {"(A": 0.9, "(B": 0.1}))]
-)
-def test_no_scores_are_made_up(given: Any) -> None:
-    assert choice_logprobs(given, ("(A)", "(B)")) is None
-
-
-def test_scoring_asks_for_alternatives() -> None:
-    given = tokens(("(A", {"(A": 0.75, "(B": 0.25}))
-    reply = {"message": {"content": "(A)"}, "finish_reason": "length", "logprobs": given}
-    with FakeOpenAI(lambda body: reply) as server:
-        answer = complete(server, Request(Conversation.of_user("q"), Sampling(), choices=("(A)", "(B)")))
-    assert server.bodies[0]["logprobs"] is True and server.bodies[0]["top_logprobs"] == 20
-    assert answer.finish_reason == "choices" and answer.choice_logprobs is not None
-    assert math.exp(answer.choice_logprobs["(A)"]) == pytest.approx(0.75)
+def test_what_no_journal_can_hold_is_no_answer() -> None:
+    nested: Any = 1
+    for _ in range(300):
+        nested = [nested]
+    reply = {"message": {"content": "x"}, "extra": nested}
+    with FakeOpenAI(lambda body: reply) as server, pytest.raises(CallFailed, match="malformed answer"):
+        complete(server, ask())
