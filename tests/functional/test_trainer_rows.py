@@ -27,8 +27,8 @@ from nemo_aligner_cai.data.records import Comparison, PromptOnly, Rated, Record,
 from tests.conversations import conversation, text
 from tests.functional.tokenizer_pairs import NAMES, Tokenizers, make_tokenizers
 
-READ = {"sentencepiece": 1_000, "sentencepiece-atomic": 200, "huggingface": 1_000}
-"""How many random conversations each data set reads, for each tokenizer."""
+READ = {"sentencepiece": 2_500, "sentencepiece-atomic": 200, "huggingface": 2_500}
+"""How many random conversations each of the four data sets reads, for each tokenizer."""
 LONG = 1 << 20
 
 
