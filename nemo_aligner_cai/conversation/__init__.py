@@ -22,13 +22,21 @@ find the reply again in what a server returns; the first is always the second pl
 """
 
 from nemo_aligner_cai.conversation.messages import Conversation, Message, Role, require_user_last
-from nemo_aligner_cai.conversation.named import CHATML, LLAMA3, MISTRAL_INSTRUCT, TEMPLATES, template_named
+from nemo_aligner_cai.conversation.named import (
+    CHATML,
+    KNOWN_MARKERS,
+    LLAMA3,
+    MISTRAL_INSTRUCT,
+    TEMPLATES,
+    template_named,
+)
 from nemo_aligner_cai.conversation.nemo import NEMO_CHAT, ChatTokens, LabelType, NemoChatTemplate
 from nemo_aligner_cai.conversation.strings import TEMPLATE_FLAGS, StringTemplate, template_from_flags, unescape
 from nemo_aligner_cai.conversation.template import ChatTemplate, Segment, TokenPolicy, guard
 
 __all__ = [
     "CHATML",
+    "KNOWN_MARKERS",
     "LLAMA3",
     "MISTRAL_INSTRUCT",
     "NEMO_CHAT",

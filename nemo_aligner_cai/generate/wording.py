@@ -30,21 +30,11 @@ from typing import Any, cast
 import yaml
 
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import TEMPLATES, Conversation, Role
-from nemo_aligner_cai.conversation.markers import Markers
+from nemo_aligner_cai.conversation import KNOWN_MARKERS, Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, read_text
 
 _PLACE = re.compile(r"\{(\w+)\}")
-_MARKUP = Markers(
-    [
-        *(marker for template in TEMPLATES.values() for marker in template.markers),
-        *("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
-        *("<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_turn>", "<end_of_turn>"),
-        *("<bos>", "<eos>", "<s>", "</s>", "[INST]", "[/INST]"),
-    ]
-)
-"""Tokens of the templates that judges' servers use: the named ones, and Phi's, Zephyr's, Llama 2's and Gemma's."""
 _NAMES = {Role.SYSTEM: "System", Role.USER: "Human", Role.ASSISTANT: "Assistant"}
 """Who speaks, as in Anthropic's transcripts."""
 _PLACES = {
@@ -209,8 +199,5 @@ def _inset(text: str) -> str:
 
 
 def without_markup(text: str) -> str:
-    """A text with a space in whatever a judge's server might take for its template's tokens, wherever it stands.
-
-    The judge's chat template is its server's own business, and many servers understand such tokens within a message.
-    """
-    return _MARKUP.escape(text)
+    """A text with a space in whatever a judge's server might take for its template's tokens, wherever it stands."""
+    return KNOWN_MARKERS.escape(text)
