@@ -26,6 +26,7 @@ import platform
 import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
 
-GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
+GZIP_ERRORS = (EOFError, zlib.error)
 """What reading a damaged gzip file raises."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -122,9 +123,53 @@ def open_binary(path: PathLike) -> Generator[BinaryIO, None, None]:
         if not packed:
             yield raw
             return
-        with gzip.open(raw, "rb") as unpacked:
-            # GzipFile.readline is Python code; a buffer in front of it makes lines cheap.
-            yield cast(BinaryIO, io.BufferedReader(cast(Any, unpacked), _BUFFER))
+        with _Unpacked(raw) as unpacked:
+            yield cast(BinaryIO, io.BufferedReader(unpacked, _BUFFER))
+
+
+class _Unpacked(io.RawIOBase):
+    """What is in a gzip file. The next block is unpacked by a thread, beside Python, while this one is looked at."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._blocks = _unpacked_blocks(packed)
+        self._block = memoryview(b"")
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._ahead = self._thread.submit(next, self._blocks, b"")
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `io.RawIOBase`."""
+        if not self._block:
+            self._block = memoryview(self._ahead.result())
+            self._ahead = self._thread.submit(next, self._blocks, b"")
+        size = min(len(buffer), len(self._block))
+        buffer[:size], self._block = self._block[:size], self._block[size:]
+        return size
+
+    def close(self) -> None:
+        """See `io.RawIOBase`."""
+        self._thread.shutdown()
+        super().close()
+
+
+def _unpacked_blocks(packed: BinaryIO) -> Iterator[bytes]:
+    # Of limited size: a gzip file can be a thousand times larger than it looks.
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    while block := packed.read(_BUFFER):
+        while block:
+            if unpacker.eof:
+                # Files of several parts, and zeros after a part, are gzip too.
+                if not (block := block.lstrip(b"\0")):
+                    break
+                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            if part := unpacker.decompress(block, _BUFFER):
+                yield part
+            block = unpacker.unconsumed_tail or unpacker.unused_data
+    if not unpacker.eof:
+        raise EOFError("it ends before its end marker")
 
 
 def read_text(path: PathLike) -> str:

@@ -17,10 +17,13 @@ Input:  "\n\nHuman: Hi\n\nAssistant: Hello"
 Output: Conversation((Message(Role.USER, "Hi"), Message(Role.ASSISTANT, "Hello")))
 """
 
+from collections.abc import Sequence
+
 from nemo_aligner_cai.conversation import Conversation, Message, Role
 from nemo_aligner_cai.errors import UsageError
 
 _HUMAN, _ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+_ROLES = (Role.USER, Role.ASSISTANT)
 _STARTS = {Role.USER: _HUMAN, Role.ASSISTANT: _ASSISTANT}
 # A model that ran on into the next turn leaves the start of a marker behind. "Assistant:" with its colon is no such
 # rest: it ends a prompt.
@@ -38,20 +41,24 @@ def strip_run_on(text: str) -> str:
 
 
 def parse_transcript(text: str) -> Conversation:
-    """A transcript's turns, without the white space around them.
+    """A transcript's turns, as `split_turns` gives them, without a run-on into a turn that nobody speaks."""
+    return alternating(split_turns(strip_run_on(text)))
+
+
+def alternating(contents: Sequence[str]) -> Conversation:
+    """The conversation of what its speakers say in turn, the user first."""
+    return Conversation(tuple(Message(_ROLES[position % 2], content) for position, content in enumerate(contents)))
+
+
+def split_turns(text: str) -> list[str]:
+    """What a transcript's speakers say in turn, the human first, without the white space around it.
 
     Unusual turns are understood where their meaning is plain: turns of one speaker in a row are joined by a blank
-    line, and the start of a next turn, a model's run-on, is removed. "Human:" inside a line is text. The last reply
-    may be empty.
+    line. "Human:" inside a line is text. The last reply may be empty.
 
     Raises:
         TranscriptError: no turns, words before the first, the assistant speaks first, a turn without words.
     """
-    return parse_turns(strip_run_on(text))
-
-
-def parse_turns(text: str) -> Conversation:
-    """As `parse_transcript`, for a text that does not run on."""
     # Plain splits: on a page of text they are many times faster than a regular expression.
     first, *rounds = ("\n\n" + text.lstrip()).split(_HUMAN)
     before, *replies = first.split(_ASSISTANT)
@@ -61,20 +68,22 @@ def parse_turns(text: str) -> Conversation:
         raise TranscriptError("words before the first turn")
     if replies:
         raise TranscriptError("the assistant speaks first")
-    turns: list[Message] = []
-    last = None
+    contents: list[str] = []
     for both in rounds:
-        role = Role.USER
-        for content in both.split(_ASSISTANT):
-            content = content.strip()
-            if role is last:
-                content = "\n\n".join(filter(None, (turns.pop().content, content)))
-            turns.append(Message(role, content))
-            last, role = role, Role.ASSISTANT
-    contents = [turn.content for turn in turns]
-    if "" in (contents if last is Role.USER else contents[:-1]):
+        asked, *replies = both.split(_ASSISTANT)
+        if len(contents) % 2:
+            # The human has spoken before, and nobody since.
+            asked = _joined(contents.pop(), asked)
+        contents.append(asked.strip())
+        if replies:
+            contents.append(replies[0].strip() if len(replies) == 1 else _joined(*replies))
+    if "" in contents[: len(contents) - (len(contents) % 2 == 0)]:
         raise TranscriptError("empty turn")
-    return Conversation(tuple(turns))
+    return contents
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(filter(None, (part.strip() for part in parts)))
 
 
 def write_transcript(conversation: Conversation) -> str:

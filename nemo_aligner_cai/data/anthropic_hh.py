@@ -29,11 +29,11 @@ from pathlib import Path
 
 import orjson
 
-from nemo_aligner_cai.conversation import ChatTemplate, Conversation, Role, TokenPolicy, guard
+from nemo_aligner_cai.conversation import ChatTemplate, TokenPolicy, guard
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, refuse_existing, require_file
 from nemo_aligner_cai.sources import HUB, DataFile, data_files, read_rows, split_files
-from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, parse_turns
+from nemo_aligner_cai.transcript import TranscriptError, alternating, split_turns, strip_run_on
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 """The folders of comparisons on the hub; together they are the whole of HH."""
@@ -45,14 +45,13 @@ _NEXT = ("\n\nHuman", "\n\nAssistant")
 _REPLY = "\n\nAssistant:"
 
 
-def parse_pair(chosen: str, rejected: str) -> tuple[Conversation, str, str]:
-    """The prompt, the chosen and the rejected reply of a row.
+def parse_pair(chosen: str, rejected: str) -> tuple[list[str], str, str]:
+    """The prompt's turns (the user's first, as `split_turns` gives them), the chosen and the rejected reply of a row.
 
     Raises:
         TranscriptError: the row cannot be understood; the message is the reason to count it under.
     """
-    parsed = _parse_common(chosen, rejected) or _parse_each(chosen, rejected)
-    prompt, good, bad = parsed
+    prompt, good, bad = _parse_common(chosen, rejected) or _parse_each(chosen, rejected)
     if not (good and bad):
         raise TranscriptError("empty reply")
     if good == bad:
@@ -60,7 +59,7 @@ def parse_pair(chosen: str, rejected: str) -> tuple[Conversation, str, str]:
     return prompt, good, bad
 
 
-def _parse_common(chosen: str, rejected: str) -> tuple[Conversation, str, str] | None:
+def _parse_common(chosen: str, rejected: str) -> tuple[list[str], str, str] | None:
     # Nearly all rows are one prompt with two last replies: then the prompt is parsed once, for twice the speed.
     start, marker, good = chosen.rpartition(_REPLY)
     if not marker or not rejected.startswith(start + marker):
@@ -69,20 +68,53 @@ def _parse_common(chosen: str, rejected: str) -> tuple[Conversation, str, str] |
     if _NEXT[0] in good or _NEXT[0] in bad or _NEXT[1] in good or _NEXT[1] in bad:
         return None
     try:
-        prompt = parse_turns(start)
+        prompt = split_turns(start)
     except TranscriptError:
         return None
-    return (prompt, good.strip(), bad.strip()) if prompt.messages[-1].role is Role.USER else None
+    return (prompt, good.strip(), bad.strip()) if len(prompt) % 2 else None
 
 
-def _parse_each(chosen: str, rejected: str) -> tuple[Conversation, str, str]:
-    good, bad = parse_transcript(chosen), parse_transcript(rejected)
-    for conversation in (good, bad):
-        if conversation.messages[-1].role is not Role.ASSISTANT:
-            raise TranscriptError("the assistant does not speak last")
-    if good.without_last() != bad.without_last():
+def _parse_each(chosen: str, rejected: str) -> tuple[list[str], str, str]:
+    good, bad = (split_turns(strip_run_on(text)) for text in (chosen, rejected))
+    if len(good) % 2 or len(bad) % 2:
+        raise TranscriptError("the assistant does not speak last")
+    if good[:-1] != bad[:-1]:
         raise TranscriptError("chosen and rejected have different prompts")
-    return good.without_last(), good.messages[-1].content, bad.messages[-1].content
+    return good[:-1], good[-1], bad[-1]
+
+
+class _Prompts:
+    """The generation prompts of a template, put together of the pieces that it puts around its turns.
+
+    The pieces are what the template itself renders, once for each number of turns, around texts that stand for turns.
+    """
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self._template = template
+        self._pieces: dict[int, list[str] | None] = {}
+
+    def render(self, turns: list[str]) -> str:
+        """As the template renders the conversation of these turns."""
+        count = len(turns)
+        if count not in self._pieces:
+            self._pieces[count] = self._around(count)
+        pieces = self._pieces[count]
+        if pieces is None:
+            return self._template.generation_prompt(alternating(turns))
+        parts = [""] * (2 * count + 1)
+        parts[::2], parts[1::2] = pieces, turns
+        return "".join(parts)
+
+    def _around(self, count: int) -> list[str] | None:
+        """None for a template that does not put every turn in as it is, once, and in order."""
+        turns = [f" \0{number}\0 " for number in range(count)]
+        rest, pieces = self._template.generation_prompt(alternating(turns)), list[str]()
+        for turn in turns:
+            before, found, rest = rest.partition(turn)
+            if not found or turn in rest:
+                return None
+            pieces.append(before)
+        return [*pieces, rest]
 
 
 @dataclass(frozen=True)
@@ -131,6 +163,7 @@ def write_split(
         FormatError: a row lacks the two transcripts, or `policy` refuses it.
     """
     balance = Balance()
+    prompts_of = _Prompts(template)
     end = template.reply_end if add_eos else template.end_of_turn
     with ExitStack() as stack:
         prompts = stack.enter_context(atomic_writer(outputs.prompts, overwrite=overwrite))
@@ -145,13 +178,13 @@ def write_split(
             except TranscriptError as reason:
                 balance.leave_out(str(reason))
                 continue
-            if template.contains_template_token("\n".join([turn.content for turn in prompt.messages] + [good, bad])):
+            if template.contains_template_token("\n".join([*prompt, good, bad])):
                 safe = _guard(where, prompt, good, bad, template=template, policy=policy, balance=balance)
                 if safe is None:
                     continue
                 prompt, good, bad = safe
             # The parts of a JSON string can be written one by one: so a prompt's text is, and not three times.
-            asked = b'{"text":"' + _inner(template.generation_prompt(prompt))
+            asked = b'{"text":"' + _inner(prompts_of.render(prompt))
             prompts.write(asked + _LINE_END)
             comparisons.write(asked + _inner(good + end) + _LINE_END + asked + _inner(bad + end) + _LINE_END)
             balance.written += 1
@@ -165,23 +198,23 @@ def _inner(text: str) -> bytes:
 
 def _guard(
     where: str,
-    prompt: Conversation,
+    prompt: list[str],
     good: str,
     bad: str,
     *,
     template: ChatTemplate,
     policy: TokenPolicy,
     balance: Balance,
-) -> tuple[Conversation, str, str] | None:
+) -> tuple[list[str], str, str] | None:
     # The two replies as further turns, so that the row counts once.
-    together = prompt.with_turn(Role.ASSISTANT, good).with_turn(Role.ASSISTANT, bad)
     try:
-        safe = guard(together, template, policy=policy, balance=balance)
+        safe = guard(alternating([*prompt, good, bad]), template, policy=policy, balance=balance)
     except UsageError as error:
         raise FormatError(f"{where}: {error}") from error
     if safe is None:
         return None
-    return Conversation(safe.messages[:-2]), safe.messages[-2].content, safe.messages[-1].content
+    *prompt, good, bad = (message.content for message in safe.messages)
+    return prompt, good, bad
 
 
 def rows_of(files: Iterable[DataFile]) -> Iterator[tuple[str, Row]]:

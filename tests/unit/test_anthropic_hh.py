@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nemo_aligner_cai.commands.process_hh import main
+from nemo_aligner_cai.conversation import MISTRAL_INSTRUCT, NEMO_CHAT, ChatTemplate, Conversation, StringTemplate
+from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.anthropic_hh import local_files, parse_pair
 from nemo_aligner_cai.data.formats import validate_file
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.transcript import TranscriptError
+from nemo_aligner_cai.transcript import TranscriptError, alternating
 
 HEAD = "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"
 ROW = {"chosen": "\n\nHuman: Q\n\nAssistant: A.", "rejected": "\n\nHuman: Q\n\nAssistant: B"}
@@ -59,8 +63,7 @@ def lines(path: Path) -> list[str]:
     ],
 )
 def test_pairs_are_understood(chosen: str, rejected: str, expected: tuple[list[str], str, str]):
-    prompt, good, bad = parse_pair(chosen, rejected)
-    assert ([message.content for message in prompt.messages], good, bad) == expected
+    assert parse_pair(chosen, rejected) == expected
 
 
 @pytest.mark.parametrize(
@@ -186,6 +189,28 @@ def test_folders_that_lack_what_is_asked_for_are_refused(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"has no train.jsonl.gz"):
         local_files(tmp_path / "empty", ["helpful-base"])
+
+
+@given(
+    turns=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=7).filter(lambda turns: len(turns) % 2 == 1)
+)
+@pytest.mark.parametrize("template", [NEMO_CHAT, MISTRAL_INSTRUCT, StringTemplate("Q{MESSAGE}", "{MESSAGE}", None)])
+def test_a_prompt_put_together_of_pieces_is_what_the_template_renders(template: ChatTemplate, turns: list[str]):
+    prompts = anthropic_hh._Prompts(template)
+    for _ in range(2):
+        assert prompts.render(turns) == template.generation_prompt(alternating(turns))
+
+
+class Trimming(StringTemplate):
+    """A template that does not put turns in as they are."""
+
+    def generation_prompt(self, conversation: Conversation) -> str:
+        return super().generation_prompt(conversation).replace(" ", "")
+
+
+def test_a_template_that_changes_its_turns_is_asked_for_each_prompt():
+    template = Trimming("[{MESSAGE}]", "{MESSAGE}", None)
+    assert anthropic_hh._Prompts(template).render([" a b "]) == "[ab]"
 
 
 def test_the_real_file_is_accounted_for_and_valid(tmp_path: Path, shared_data: Path, repo_root: Path):

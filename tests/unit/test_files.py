@@ -15,6 +15,7 @@ import gzip
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,25 @@ def test_equal_rows_give_equal_packed_bytes(tmp_path: Path):
     write_jsonl(tmp_path / "a.jsonl.gz", ROWS)
     write_jsonl(tmp_path / "b.jsonl.gz", ROWS)
     assert sha256_file(tmp_path / "a.jsonl.gz") == sha256_file(tmp_path / "b.jsonl.gz")
+
+
+def test_gzip_of_several_parts_and_of_great_compression_is_read_whole(tmp_path: Path):
+    parts = [gzip.compress(b'{"a":1}\n'), gzip.compress(b'{"a":"' + b"x" * 50_000_000 + b'"}\n'), b"\0" * 512]
+    rows = [row for _, row in read_jsonl(write(tmp_path, b"".join(parts)))]
+    assert [row["a"] if row["a"] == 1 else len(row["a"]) for row in rows] == [1, 50_000_000]
+    with pytest.raises(FormatError, match="the gzip data is damaged"):
+        list(read_jsonl(write(tmp_path, parts[0] + b"no gzip")))
+
+
+def test_a_gzip_file_may_be_left_before_its_end(tmp_path: Path):
+    path = tmp_path / "rows.jsonl.gz"
+    write_jsonl(path, ({"a": number} for number in range(500_000)))
+    before = threading.active_count()
+    rows = read_jsonl(path)
+    assert next(rows) == (1, {"a": 0})
+    assert threading.active_count() == before + 1
+    del rows
+    assert threading.active_count() == before
 
 
 def test_gzip_is_told_by_content_and_not_by_name(tmp_path: Path):
