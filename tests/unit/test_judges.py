@@ -110,6 +110,12 @@ def test_structured_best_worst_lets_the_server_offer_only_numbers_that_are_there
         ("{" * 2000, (None, None, "")),
         ('{"a":' * 100_000, (None, None, "")),
         ("", (None, None, "")),
+        ('{["chosen", 2]}', (None, None, "")),
+        (f'{{"chosen": {"1" * 5000}, "rejected": 1}}', (None, None, "")),
+        (f'{{"chosen": "{"1" * 5000}", "rejected": 1}}', (None, None, "")),
+        (f"{{'chosen': 0x{'f' * 5000}, 'rejected': 1}}", (None, None, "")),
+        ('{"chosen": 1, "rejected": 2, "explanation": "\\ud83d"}', (None, None, "")),
+        ('{"chosen": 1, "rejected": 2, "explanation": "\\ud83d\\ude00"}', (0, 1, "\U0001f600")),
     ],
 )
 def test_best_and_worst_are_parsed_strictly(text: str, expected: tuple[int | None, int | None, str]) -> None:
@@ -122,6 +128,31 @@ def test_no_text_breaks_the_parser_or_names_what_is_not_there(text: str, count: 
     assert (best is None) == (worst is None)
     if best is not None and worst is not None:
         assert best != worst and 0 <= best < count and 0 <= worst < count and '"' in text
+
+
+VALUES = st.recursive(
+    st.sampled_from(["1", "2", '"#3"', "0x2", "1e9", "9" * 5000, "null", "None", "'a'", r'"\ud83d"', r"'\udc00'", "b'1'"]),
+    lambda inner: st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+    | st.lists(inner, max_size=3).map(lambda items: f"{{{', '.join(items)}}}")
+    | st.lists(st.tuples(inner, inner), max_size=3).map(
+        lambda items: f"{{{', '.join(f'{key}: {value}' for key, value in items)}}}"
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(['"chosen"', '"rejected"', "'explanation'", "[1]"]) | VALUES, VALUES)),
+    VALUES,
+    st.text(max_size=10),
+)
+def test_no_object_breaks_the_parser_or_gives_what_cannot_be_written(
+    pairs: list[tuple[str, str]], other: str, after: str
+) -> None:
+    inside = ", ".join(f"{key}: {value}" for key, value in pairs)
+    for text in (f"{{{inside}}}{after}", other + after, f"{{{other}: {inside}}}", f"{{{other}}}"):
+        json.dumps(parse_best_worst(text, 3), ensure_ascii=False).encode()
+        assert parse_choice(text, ("(A)", "(B)")) is None
 
 
 # Chain of thought.

@@ -26,7 +26,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, ConfigDict
 
 _OBJECT = re.compile(r"\s*(?:```\w*\s*)?(\{)")
-_NUMBER = re.compile(r"\s*#?(\d+)\s*")
+_NUMBER = re.compile(r"\s*#?([0-9]{1,4})\s*")
 
 
 class ChoiceAnswer(BaseModel):
@@ -93,7 +93,8 @@ def parse_best_worst(text: str, count: int) -> tuple[int | None, int | None, str
         return None, None, ""
     below = body[length:].strip().removeprefix("```").strip()
     within = values.get("explanation")
-    return best, worst, within if isinstance(within, str) and not below else below
+    explanation = within if isinstance(within, str) and not below else below
+    return (best, worst, explanation) if _is_text(explanation) else (None, None, "")
 
 
 def _object(body: str) -> tuple[dict[str, Any], int]:
@@ -104,7 +105,7 @@ def _object(body: str) -> tuple[dict[str, Any], int]:
         length = body.find("}") + 1
         try:
             values = ast.literal_eval(body[:length])
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return {}, 0
     return (cast(dict[str, Any], values), length) if isinstance(values, dict) else ({}, 0)
 
@@ -118,6 +119,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _position(value: Any, count: int) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
-    match = _NUMBER.fullmatch(str(value))
-    number = int(match[1]) if match else 0
-    return number - 1 if 1 <= number <= count else None
+    if isinstance(value, str):
+        match = _NUMBER.fullmatch(value)
+        value = int(match[1]) if match else 0
+    return value - 1 if 1 <= value <= count else None
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written: half of a surrogate pair, which JSON can spell, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
