@@ -21,12 +21,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.commands.exit_codes import exit_code
 
 # Subcommand -> (module in nemo_aligner_cai.commands, one line of help).
 COMMANDS = {
@@ -73,21 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         args.overrides = [*args.overrides, *rest]
-    try:
-        return args.run(args)
-    except CaiError as error:
-        sys.stderr.write(f"cai: {error}\n")
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"cai: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("cai: interrupted\n")
-        return 130
+    return exit_code(lambda: args.run(args), "cai")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.data.formats import convert_file
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
@@ -49,7 +50,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Audit each file, compare each two; raises UsageError and FormatError for files that are no comparisons."""
     files = [require_file(file) for file in args.files]
-    for target in filter(None, (args.json, args.icai)):
+    targets = [target for target in (args.json, args.icai) if target]
+    refuse_same(files, targets)
+    for target in targets:
         refuse_existing(target, overwrite=args.overwrite)
     exported = args.icai and convert_file(
         files[0], args.icai, to="inverse-cai", source_format="cai-comparisons", overwrite=args.overwrite

@@ -15,10 +15,13 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.conversation import TokenPolicy
 from nemo_aligner_cai.data.formats import FORMATS, convert_file
+from nemo_aligner_cai.sources import data_files
 
 
 def add_parser(subparsers: Any) -> None:
@@ -52,6 +55,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert and say where the rows went."""
+    sources = data_files(args.source, args.split)
+    refuse_same([file for file in sources if isinstance(file, Path)], [args.target])
     balance = convert_file(
         args.source,
         args.target,

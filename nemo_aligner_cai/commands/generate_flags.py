@@ -16,9 +16,11 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nemo_aligner_cai.commands.exit_codes import exit_code
+from nemo_aligner_cai.commands.flag_types import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SHARE, Number, variable
 from nemo_aligner_cai.conversation import (
     TEMPLATE_FLAGS,
     TEMPLATES,
@@ -27,7 +29,7 @@ from nemo_aligner_cai.conversation import (
     template_named,
 )
 from nemo_aligner_cai.conversation.strings import unescape
-from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.generate.progress import Prices
 from nemo_aligner_cai.generate.stage import RunOptions
@@ -45,24 +47,27 @@ from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
 
 _log = logging.getLogger(__name__)
 _TRUTH = ("True", "False")
+_CONCURRENCY = 64
+_OF_MODEL_URL = ("api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute")
+TEMPERATURE = Number(float, 0.0, 100.0)
 
 
 def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
     """Upstream's flags for NeMo's server, with the script's own defaults."""
     group = parser.add_argument_group("inference", "NeMo's text-generation server and how it samples")
     group.add_argument("--add_bos", choices=_TRUTH, default="False")
-    group.add_argument("--top_k", type=int, default=defaults["top_k"])
-    group.add_argument("--top_p", type=float, default=defaults["top_p"])
+    group.add_argument("--top_k", type=Number(int, 0), default=defaults["top_k"])
+    group.add_argument("--top_p", type=SHARE, default=defaults["top_p"])
     group.add_argument(
         "--all_probs", choices=_TRUTH, default="False", help="accepted as upstream has it; nothing here needs them"
     )
-    group.add_argument("--repetition_penalty", type=float, default=defaults["repetition_penalty"])
-    group.add_argument("--min_tokens_to_generate", type=int, default=1)
-    group.add_argument("--temperature", type=float, default=1.0)
+    group.add_argument("--repetition_penalty", type=Number(float, 1.0), default=defaults["repetition_penalty"])
+    group.add_argument("--min_tokens_to_generate", type=Number(int, 0), default=1)
+    group.add_argument("--temperature", type=TEMPERATURE, default=1.0)
     group.add_argument("--greedy", choices=_TRUTH, default=defaults["greedy"])
-    group.add_argument("--tokens_to_generate", type=int, default=1024)
+    group.add_argument("--tokens_to_generate", type=COUNT, default=1024)
     group.add_argument("--end_strings", nargs="*", default=defaults["end_strings"])
-    group.add_argument("--port", type=int, default=5656)
+    group.add_argument("--port", type=PORT, default=5656)
     group.add_argument("--host", default="localhost")
 
 
@@ -93,17 +98,19 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--model-url", action="append", metavar="URL", help="its address; give several for equal servers of one model"
     )
     group.add_argument("--model", help="the model's name there; for NeMo's server, a name that tells models apart")
-    group.add_argument("--api-key-env", metavar="NAME", help="environment variable with the API key of --model-url")
-    group.add_argument("--concurrency", type=int, default=64, help="requests in flight at once (default: 64)")
-    group.add_argument("--requests-per-minute", type=float, metavar="N", help="the quota of --model-url")
-    group.add_argument("--tokens-per-minute", type=float, metavar="N", help="likewise, read and written together")
+    group.add_argument(
+        "--api-key-env", type=variable, metavar="NAME", help="environment variable with the API key of --model-url"
+    )
+    group.add_argument("--concurrency", type=COUNT, help=f"requests in flight there (default: {_CONCURRENCY})")
+    group.add_argument("--requests-per-minute", type=POSITIVE, metavar="N", help="the quota of --model-url")
+    group.add_argument("--tokens-per-minute", type=POSITIVE, metavar="N", help="likewise, read and written together")
     group = parser.add_argument_group("run")
     group.add_argument("--resume", action="store_true", help="go on from the journal; no finished call is repeated")
     group.add_argument("--overwrite", action="store_true", help="start anew and replace existing outputs")
-    group.add_argument("--request-timeout", type=float, default=600.0, metavar="SECONDS", help="default: 600")
+    group.add_argument("--request-timeout", type=POSITIVE, default=600.0, metavar="SECONDS", help="default: 600")
     group.add_argument(
         "--max-dropped",
-        type=float,
+        type=SHARE,
         default=0.01,
         metavar="SHARE",
         help="share of the prompts that may be left out by faults (default: 0.01); more ends with exit code 1",
@@ -118,10 +125,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="say how many calls are to be made and how many are in the journal, and stop",
     )
     group.add_argument(
-        "--preview", type=int, metavar="N", help="show the first N prompts' chains with scripted replies, and stop"
+        "--preview", type=COUNT, metavar="N", help="show the first N prompts' chains with scripted replies, and stop"
     )
-    group.add_argument("--price-read", type=float, metavar="PRICE", help="of a million prompt tokens, for the cost")
-    group.add_argument("--price-written", type=float, metavar="PRICE", help="of a million completion tokens")
+    group.add_argument(
+        "--price-read", type=NOT_NEGATIVE, metavar="PRICE", help="of a million prompt tokens, for the cost"
+    )
+    group.add_argument("--price-written", type=NOT_NEGATIVE, metavar="PRICE", help="of a million completion tokens")
 
 
 def sampling_of(args: argparse.Namespace) -> Sampling:
@@ -142,8 +151,6 @@ def options_of(args: argparse.Namespace, total: int) -> RunOptions:
     """The run's options; raises UsageError where they contradict each other."""
     if args.resume and args.overwrite:
         raise UsageError("--resume goes on and --overwrite starts anew: give one of them")
-    if not 0.0 <= args.max_dropped <= 1.0:
-        raise UsageError(f"--max-dropped must be a share between 0 and 1, it is {args.max_dropped}")
     prices = Prices(args.price_read or 0.0, args.price_written or 0.0)
     return RunOptions(
         seed=args.seed,
@@ -159,9 +166,11 @@ def model_client(
     args: argparse.Namespace, template: ChatTemplate, *, batch_size: int, server_template: bool = False
 ) -> ModelClient:
     """The client of the model that is sampled from."""
+    if not args.model_url:
+        refuse_flags(args, _OF_MODEL_URL, "needs --model-url: NeMo's server takes one batch at a time, and no key")
     if args.dry_run:
         return ScriptedClient(remember=False)
-    patience = Patience(timeout=_positive("--request-timeout", args.request_timeout))
+    patience = Patience(timeout=args.request_timeout)
     if args.model_url:
         if not args.model:
             raise UsageError("--model-url needs --model, the model's name on that server")
@@ -169,11 +178,10 @@ def model_client(
             args.model_url,
             args.model,
             key=named_key(args.api_key_env),
-            concurrency=int(_positive("--concurrency", args.concurrency)),
+            concurrency=args.concurrency or _CONCURRENCY,
             patience=patience,
-            requests_per_minute=args.requests_per_minute
-            and _positive("--requests-per-minute", args.requests_per_minute),
-            tokens_per_minute=args.tokens_per_minute and _positive("--tokens-per-minute", args.tokens_per_minute),
+            requests_per_minute=args.requests_per_minute,
+            tokens_per_minute=args.tokens_per_minute,
         )
     if batch_size > MOST_SENTENCES:
         _log.warning("NeMo's server takes at most %d sentences at a time, not %d", MOST_SENTENCES, batch_size)
@@ -189,15 +197,11 @@ def model_client(
     )
 
 
-def _positive(flag: str, value: float) -> float:
-    if value <= 0:
-        raise UsageError(f"{flag} must be positive, it is {value}")
-    return value
-
-
-def positive_or_none(flag: str, value: float | None) -> float | None:
-    """The value of a flag that may be left out; raises UsageError where it is 0 or less."""
-    return None if value is None else _positive(flag, value)
+def refuse_flags(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raises UsageError for the first of these flags that is given, where it would say nothing."""
+    for name in names:
+        if getattr(args, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
 
 
 def named_key(variable: str | None) -> str | None:
@@ -207,6 +211,13 @@ def named_key(variable: str | None) -> str | None:
     key = key_from_environment(variable)
     if key is None:
         raise UsageError(f"the environment variable {variable} with the API key is not set")
+    return checked_key(key, variable)
+
+
+def checked_key(key: str, source: str) -> str:
+    """The key; raises UsageError, without the key in it, where no HTTP header can hold it."""
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{source}: the API key has a line end, or another character that no key has, in it")
     return key
 
 
@@ -220,18 +231,23 @@ def count_prompts(path: str, turns: Turns, limit: int | None) -> int:
 
 
 def first_prompts(path: str, turns: Turns, count: int) -> list[Prompt]:
-    """The first prompts of a file; raises UsageError unless `count` is positive."""
+    """The first prompts of a file."""
     return list(read_prompts(path, balance=Balance(), turns=turns, limit=count))
 
 
-def run_script(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def run_script(
+    run: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> int:
     """Run a script's work; returns the exit code, and shows an error as one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        return run(args)
-    except CaiError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command with --resume goes on from here\n")
-        return 130
+
+    def work() -> int:
+        args = parser.parse_args(argv)
+        try:
+            return run(args)
+        except KeyboardInterrupt:
+            resume = "--resume in place of --overwrite" if args.overwrite else "--resume"
+            sys.stderr.write(f"interrupted; the same command with {resume} goes on from here\n")
+            return 130
+
+    return exit_code(work, "error")

@@ -19,7 +19,6 @@ Output: {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assista
         other formats, with rewards where the judge gave probabilities
 """
 
-import ast
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,12 +32,13 @@ from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation,
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import format_named, validate_file, write_records
 from nemo_aligner_cai.data.records import Comparison
-from nemo_aligner_cai.data.split import Splits, assign_splits, split_counts
+from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, assign_splits, parse_mapping, split_counts
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, Row, refuse_existing, require_file, write_jsonl
+from nemo_aligner_cai.files import PathLike, Row, require_file, write_jsonl
 from nemo_aligner_cai.generate.comparisons import comparisons_of_row, prompt_of_row
 from nemo_aligner_cai.generate.seeds import generator
 from nemo_aligner_cai.generate.soft_labels import SoftLabels, hard_pairs
+from nemo_aligner_cai.generate.stage import left_out_path
 
 KINDS = {"prompts": "ppo-prompts", "comparisons": "rm-comparisons"}
 """Upstream's words for the two kinds of file, and our names of their formats."""
@@ -51,6 +51,11 @@ class Blending:
     name: str
     files: Mapping[str, Mapping[str, Sequence[Path]]]
 
+    @property
+    def paths(self) -> list[Path]:
+        """All the files."""
+        return [path for kinds in self.files.values() for paths in kinds.values() for path in paths]
+
     @classmethod
     def parse(cls, text: str, splits: Splits) -> "Blending":
         """Read the flag and check its files.
@@ -59,16 +64,10 @@ class Blending:
             UsageError: it is not as the message says, a file cannot be read, or a row in it is wrong.
         """
         form = "{'name': NAME, SPLIT: {'prompts': [FILES], 'comparisons': [FILES]}, ...}"
-        try:
-            value: Any = ast.literal_eval(text)
-        except (ValueError, SyntaxError) as error:
-            raise UsageError(f"--blend-with must look like {form}") from error
-        if not isinstance(value, dict):
-            raise UsageError(f"--blend-with must look like {form}")
-        entries = cast(dict[str, Any], value)
+        entries = parse_mapping("--blend-with", text, form)
         name = entries.pop("name", None)
-        if not isinstance(name, str) or not name or "/" in name:
-            raise UsageError("--blend-with needs a 'name', which becomes part of the file names")
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise UsageError(f"--blend-with needs a 'name', which becomes part of the file names: {NAME_FORM}")
         if set(entries) != set(splits):
             raise UsageError(
                 f"--blend-with needs the splits {', '.join(splits)}; it has {', '.join(entries) or 'none'}"
@@ -159,19 +158,19 @@ class PreferenceFiles:
         return self.of(split, "comparisons").with_suffix(f".{name}.jsonl")
 
     @property
+    def raw(self) -> list[Path]:
+        """What is written of every run, but for the journal and the manifest."""
+        return [self.comparisons, left_out_path(self.comparisons), self.candidate_dataset, self.preference_dataset]
+
+    @property
     def outputs(self) -> list[Path]:
         """Every file but the journal and the manifest."""
-        paths = [self.comparisons, self.candidate_dataset, self.preference_dataset]
+        paths = self.raw
         for split in self.splits:
             for kind in KINDS:
                 paths += [self.of(split, kind), *([self.blended(split, kind)] if self.blending else [])]
             paths += [self.formatted(split, name) for name in self.formats]
         return paths
-
-    def refuse_existing(self, *, overwrite: bool) -> None:
-        """Raises UsageError for the first file that exists and may not be replaced."""
-        for path in self.outputs:
-            refuse_existing(path, overwrite=overwrite)
 
     def write(self, *, shuffle: bool, seed: int) -> list[str]:
         """Split, render and blend; returns lines for people.

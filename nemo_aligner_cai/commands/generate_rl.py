@@ -30,7 +30,9 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
+from nemo_aligner_cai.commands.flag_types import COUNT, Number, Parser
 from nemo_aligner_cai.commands.generate_outputs import Blending, PreferenceFiles
+from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.data.split import parse_splits, split_counts
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl
@@ -47,10 +49,10 @@ UPSTREAM_TEMPERATURES = (0.01, 0.51, 1.01, 1.51)
 
 def build_parser() -> argparse.ArgumentParser:
     """Upstream's flags and defaults, and what only this package has."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Let a model answer red-team prompts several times, and a judge choose by a constitution (RL-CAI)."
     )
-    parser.add_argument("--batch-size", type=int, default=128, help="prompts per request to NeMo's server")
+    parser.add_argument("--batch-size", type=COUNT, default=128, help="prompts per request to NeMo's server")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--output-dir", default=".")
     parser.add_argument("--output-filename-prefix", default="cai_rlaif")
@@ -64,9 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-examples", type=int, default=-1, help="prompts to use; -1 (default) uses all")
     parser.add_argument("--legacy-eot", action="store_true", help="end comparisons as upstream's script did")
     group = parser.add_argument_group("candidates")
-    group.add_argument("--num-responses", type=int, metavar="N", help="N samples at --temperature")
+    group.add_argument("--num-responses", type=COUNT, metavar="N", help="N samples at --temperature")
     group.add_argument(
-        "--temperatures", type=float, nargs="+", metavar="T", help="one sample each (default: 0.01 0.51 1.01 1.51)"
+        "--temperatures",
+        type=flags.TEMPERATURE,
+        nargs="+",
+        metavar="T",
+        help="one sample each (default: 0.01 0.51 1.01 1.51)",
     )
     group = parser.add_argument_group("labels")
     group.add_argument(
@@ -75,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         default="threshold",
         help="the reward model's hard pairs: each pair once, or --label-copies times in the judge's proportions",
     )
-    group.add_argument("--label-copies", type=int, default=10, metavar="N", help="with --soft-labels repeat")
+    group.add_argument(
+        "--label-copies", type=Number(int, 2), default=10, metavar="N", help="with --soft-labels repeat"
+    )
     group.add_argument(
         "--formats", nargs="+", default=[], metavar="FORMAT", help="write the pairs in these formats too, such as dpo"
     )
@@ -111,8 +119,6 @@ def run(args: argparse.Namespace) -> int:
     """Check everything that can be wrong, then sample, judge, split and blend."""
     if args.num_examples == 0 or args.num_examples < -1:
         raise UsageError(f"--num-examples must be positive, or -1 for all, it is {args.num_examples}")
-    if args.batch_size < 1:
-        raise UsageError(f"--batch-size must be positive, it is {args.batch_size}")
     limit = None if args.num_examples == -1 else args.num_examples
     splits = parse_splits(args.splits)
     blending = Blending.parse(args.blend_with, splits) if args.blend_with else None
@@ -126,7 +132,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.preview is not None:
         records = [Contest(prompt) for prompt in flags.first_prompts(source, args.turns, args.preview)]
-        generate_run.show_preview(records, lambda client: comparing(client, client).steps(), template)
+        of_policy = None if args.model_url else template
+        of_judge = NEMO_CHAT if args.judge_port else None
+        generate_run.show_preview(records, lambda *clients: comparing(*clients).steps(), of_policy, of_judge)
         return 0
     options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
     split_counts(options.total or 0, splits)
@@ -152,7 +160,14 @@ def run(args: argparse.Namespace) -> int:
             journal = None if args.overwrite else files.journal
             generate_run.show_plan(map(Contest, prompts), steps, seed=args.seed, journal_path=journal)
             return 0
-        files.refuse_existing(overwrite=args.resume or args.overwrite)
+        blended = blending.paths if blending else []
+        inputs = generate_run.input_files(
+            source, args.sys_prompt_constitution_file_path, args.judge_few_shot_path, *blended
+        )
+        replace = args.resume or args.overwrite
+        generate_run.check_files(
+            inputs, files.outputs, journal=files.journal, manifest=files.manifest, replace=replace
+        )
 
         async def generate() -> Summary:
             try:
@@ -179,6 +194,7 @@ def run(args: argparse.Namespace) -> int:
         write_json_list(files.candidate_dataset, _candidates(files.comparisons), overwrite=True)
         write_json_list(files.preference_dataset, _preferences(files.comparisons), overwrite=True)
         enough = summary.balance.written >= len(splits)
+        generate_run.remove_stale(files.outputs, files.outputs if enough else files.raw)
         lines = [position_line(summary.facts)]
         lines += files.write(shuffle=args.shuffle == "True", seed=args.seed) if enough else []
         generate_run.write_manifest(
@@ -186,10 +202,13 @@ def run(args: argparse.Namespace) -> int:
             args,
             summary,
             models={"policy": policy, "judge": judge_model},
-            inputs=[source, args.sys_prompt_constitution_file_path],
+            inputs=inputs,
             outputs=files.outputs,
         )
-    lines.append("dry run: nothing was kept" if args.dry_run else f"written: {files.folder}")
+    if args.dry_run:
+        lines.append("dry run: nothing was kept")
+    elif enough:
+        lines.append(f"written: {files.folder}")
     generate_run.show_summary("RL-CAI", summary, lines)
     summary.check(options.max_dropped)
     if not enough:
@@ -239,4 +258,4 @@ def _preferences(comparisons: Path) -> Iterator[Mapping[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return flags.run_script(run, build_parser().parse_args(argv))
+    return flags.run_script(run, build_parser(), argv)

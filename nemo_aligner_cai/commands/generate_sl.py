@@ -32,6 +32,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run
+from nemo_aligner_cai.commands.flag_types import COUNT, Parser
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.data.blend import blend_files
@@ -39,9 +40,10 @@ from nemo_aligner_cai.data.formats import validate_file
 from nemo_aligner_cai.data.length import filter_file
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Balance, read_jsonl, refuse_existing, require_file, write_json, write_jsonl
+from nemo_aligner_cai.files import Balance, read_jsonl, require_file, write_json, write_jsonl
 from nemo_aligner_cai.generate.json_list import write_json_list
 from nemo_aligner_cai.generate.revisions import Revising, fresh_records, generate_revisions
+from nemo_aligner_cai.generate.stage import left_out_path
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models import ModelClient
@@ -50,16 +52,21 @@ from nemo_aligner_cai.prompts import read_few_shots, read_prompts
 
 def build_parser() -> argparse.ArgumentParser:
     """Upstream's flags and defaults, and what only this package has."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Let a helpful-only model answer red-team prompts, critique its answers and revise them (SL-CAI)."
     )
-    parser.add_argument("--max-seq-length", type=int, help="leave out dialogues with more tokens (needs a tokenizer)")
-    parser.add_argument("--batch_size", type=int, default=32, help="prompts per request to NeMo's server")
+    parser.add_argument(
+        "--max-seq-length", type=COUNT, help="leave out dialogues with more tokens (needs a tokenizer)"
+    )
+    parser.add_argument("--batch_size", type=COUNT, default=32, help="prompts per request to NeMo's server")
     parser.add_argument("--tokenizer-model", help="a SentencePiece .model file, or a Hugging Face tokenizer's folder")
     parser.add_argument("--tokenizer-library", help="accepted as upstream has it; the file tells")
     parser.add_argument("--num-examples", type=int, default=-1, help="prompts to use; -1 (default) uses all")
     parser.add_argument(
-        "--save-to-file-interval", type=int, default=1, help="accepted as upstream has it; every call is saved at once"
+        "--save-to-file-interval",
+        type=COUNT,
+        default=1,
+        help="accepted as upstream has it; every call is saved at once",
     )
     parser.add_argument("--red-teaming-prompts-dataset-path", required=True)
     parser.add_argument("--few-shot-prompts-dataset-path", default=str(packaged("few_shots.json")))
@@ -67,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-filepath", default="cai_revisions_aligner_chat_template.jsonl")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--helpfulness-dataset-path", required=True)
-    parser.add_argument("--num-revisions", type=int, default=1, help="rounds of critique and revision (default: 1)")
+    parser.add_argument("--num-revisions", type=COUNT, default=1, help="rounds of critique and revision (default: 1)")
     parser.add_argument(
         "--keep-unrevised", action="store_true", help="keep answers that the revision leaves as they are"
     )
@@ -93,6 +100,8 @@ class _Files:
     """Where everything goes."""
 
     out: Path
+    seq_length: int | None
+    """What dialogues are filtered by, None where they are not."""
 
     @property
     def folder(self) -> Path:
@@ -125,19 +134,34 @@ class _Files:
         return self.out.with_suffix(f".summary{self.out.suffix}") if known else Path(f"{self.out}.summary.json")
 
     @property
-    def long_folder(self) -> Path:
-        return self.out.parent / "removed_long_dialogs"
+    def blended(self) -> Path:
+        return self.out if self.seq_length is None else self.folder / "cai_blended.jsonl"
 
-    def without_long(self, seq_length: int) -> Path:
-        return self.long_folder / f"{self.out.stem}_remove_long_dialogs_max_seq_{seq_length}{self.out.suffix}"
+    @property
+    def without_long(self) -> Path:
+        name = f"{self.out.stem}_remove_long_dialogs_max_seq_{self.seq_length}{self.out.suffix}"
+        return self.out.parent / "removed_long_dialogs" / name
+
+    @property
+    def statistics(self) -> Path:
+        return self.without_long.with_name("remove_long_dialogs_statistics.json")
+
+    @property
+    def raw(self) -> list[Path]:
+        """What is written of every run, but for the journal and the manifest."""
+        return [self.revisions, left_out_path(self.revisions), self.samples, self.steps]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file but the journal and the manifest."""
+        filtered = [] if self.seq_length is None else [self.blended, self.without_long, self.statistics]
+        return [self.out, self.summary, *filtered, *self.raw]
 
 
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be wrong, then generate, blend and filter."""
     if args.num_examples == 0 or args.num_examples < -1:
         raise UsageError(f"--num-examples must be positive, or -1 for all, it is {args.num_examples}")
-    if args.batch_size < 1 or args.save_to_file_interval < 1:
-        raise UsageError("--batch_size and --save-to-file-interval must be positive")
     limit = None if args.num_examples == -1 else args.num_examples
     tokenizer = _tokenizer(args)
     template, server_template = _template(args)
@@ -154,12 +178,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.preview is not None:
         records = fresh_records(flags.first_prompts(source, args.turns, args.preview))
-        generate_run.show_preview(records, lambda client: revising(client).steps(), template)
+        rendered = None if args.model_url or server_template else template
+        generate_run.show_preview(records, lambda *clients: revising(*clients).steps(), rendered)
         return 0
     validate_file(args.helpfulness_dataset_path, "sft-chat")
     options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
     with tempfile.TemporaryDirectory() as scratch:
-        files = _Files(Path(scratch) / "out.jsonl" if args.dry_run else Path(args.output_filepath))
+        out = Path(scratch) / "out.jsonl" if args.dry_run else Path(args.output_filepath)
+        files = _Files(out, args.max_seq_length)
         client = flags.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
         read = Balance()
         prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit)
@@ -168,8 +194,13 @@ def run(args: argparse.Namespace) -> int:
             steps = revising(client).steps()
             generate_run.show_plan(fresh_records(prompts), steps, seed=args.seed, journal_path=journal)
             return 0
-        for path in (files.out, files.summary, files.steps):
-            refuse_existing(path, overwrite=args.resume or args.overwrite)
+        inputs = generate_run.input_files(
+            source, args.few_shot_prompts_dataset_path, instructions, args.helpfulness_dataset_path
+        )
+        replace = args.resume or args.overwrite
+        generate_run.check_files(
+            inputs, files.outputs, journal=files.journal, manifest=files.manifest, replace=replace
+        )
         revising(client)
 
         async def generate() -> Summary:
@@ -194,26 +225,30 @@ def run(args: argparse.Namespace) -> int:
 
         summary = asyncio.run(generate())
         write_json_list(files.steps, _steps(files.revisions), overwrite=True)
-        lines = _finish(args, files, tokenizer) if summary.balance.written else []
+        lines, made = _finish(args, files, tokenizer) if summary.balance.written else ([], False)
+        generate_run.remove_stale(files.outputs, files.outputs if made else files.raw)
         generate_run.write_manifest(
             files.manifest,
             args,
             summary,
             models={"helpful-only": client},
-            inputs=[source, args.few_shot_prompts_dataset_path, instructions, args.helpfulness_dataset_path],
-            outputs=[files.out, files.summary, files.samples, files.revisions, files.steps],
+            inputs=inputs,
+            outputs=files.outputs,
         )
-    lines.append("dry run: nothing was kept" if args.dry_run else f"written: {files.out}")
+    if args.dry_run:
+        lines.append("dry run: nothing was kept")
+    elif made:
+        lines.append(f"written: {files.out}")
     generate_run.show_summary("SL-CAI", summary, lines)
     summary.check(options.max_dropped)
+    if not made:
+        raise CaiError(f"--max-seq-length {args.max_seq_length} leaves nothing to train on")
     return 0
 
 
 def _tokenizer(args: argparse.Namespace) -> Tokenizer | None:
     if args.max_seq_length is None:
         return None
-    if args.max_seq_length < 1:
-        raise UsageError(f"--max-seq-length must be positive, it is {args.max_seq_length}")
     if not args.tokenizer_model:
         raise UsageError("--max-seq-length needs --tokenizer-model, the model's own tokenizer")
     return load_tokenizer(args.tokenizer_model)
@@ -230,11 +265,10 @@ def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
     ), not args.model_url
 
 
-def _finish(args: argparse.Namespace, files: _Files, tokenizer: Tokenizer | None) -> list[str]:
-    """Blend, filter and say what went in; returns lines for people."""
-    helpful = args.helpfulness_dataset_path
-    blended = files.folder / "cai_blended.jsonl" if tokenizer else files.out
-    blend = blend_files([helpful, files.samples], blended, seed=args.seed, format_name="sft-chat", overwrite=True)
+def _finish(args: argparse.Namespace, files: _Files, tokenizer: Tokenizer | None) -> tuple[list[str], bool]:
+    """Blend, filter and say what went in; returns lines for people, and whether anything is left to train on."""
+    helpful, seed = args.helpfulness_dataset_path, args.seed
+    blend = blend_files([helpful, files.samples], files.blended, seed=seed, format_name="sft-chat", overwrite=True)
     lines = [f"blended: {blend}"]
     summary: dict[str, Any] = {
         "input_files": [helpful, str(files.samples)],
@@ -243,25 +277,24 @@ def _finish(args: argparse.Namespace, files: _Files, tokenizer: Tokenizer | None
         "rows": blend.rows,
     }
     if tokenizer is not None:
-        kept = files.without_long(args.max_seq_length)
-        length = args.max_seq_length
-        use = filter_file(blended, kept, "sft-chat", tokenizer=tokenizer, seq_length=length, overwrite=True)
+        kept, length = files.without_long, args.max_seq_length
+        use = filter_file(files.blended, kept, "sft-chat", tokenizer=tokenizer, seq_length=length, overwrite=True)
+        lines.append(f"length: {use}")
         if not use.used:
-            raise CaiError(f"--max-seq-length {length} leaves nothing to train on: {use}")
+            return lines, False
         # What the filter leaves is what training gets: the file that the user named.
         write_jsonl(files.out, (row for _, row in read_jsonl(kept)), overwrite=True)
-        blended.unlink()
+        files.blended.unlink()
         statistics = {
             "output_file": str(kept),
             "num_removed_ids": len(use.too_long),
             "removed_ids": [number - 1 for number in use.too_long],
             "length_statistics": {str(tokens): count for tokens, count in sorted(use.lengths.items())},
         }
-        write_json(files.long_folder / "remove_long_dialogs_statistics.json", statistics, overwrite=True)
+        write_json(files.statistics, statistics, overwrite=True)
         summary["removed_long_dialogs"] = len(use.too_long)
-        lines.append(f"length: {use}")
     write_json(files.summary, summary, overwrite=True)
-    return lines
+    return lines, True
 
 
 def _steps(revisions: Path) -> Iterator[dict[str, str]]:
@@ -280,4 +313,4 @@ def _steps(revisions: Path) -> Iterator[dict[str, str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return flags.run_script(run, build_parser().parse_args(argv))
+    return flags.run_script(run, build_parser(), argv)

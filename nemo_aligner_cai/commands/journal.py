@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file, write_jsonl
 from nemo_aligner_cai.generate.journal import read_entries
@@ -73,6 +74,7 @@ def run_stats(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write calls with whole conversations."""
+    refuse_same([args.file], [args.output])
     written = write_jsonl(args.output, _calls(args.file, args.step, args.record), overwrite=args.overwrite)
     sys.stdout.write(f"{args.output}: {written} calls\n")
     return 0

@@ -30,6 +30,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import NEMO_CHAT
@@ -38,11 +39,11 @@ from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
 from nemo_aligner_cai.evaluation.judge_items import JudgeItem, item_row, read_items
 from nemo_aligner_cai.evaluation.options_judge import OptionsJudge
 from nemo_aligner_cai.evaluation.rates import Rate
-from nemo_aligner_cai.files import Balance, read_jsonl, refuse_existing, write_json
+from nemo_aligner_cai.files import Balance, read_jsonl, write_json
 from nemo_aligner_cai.generate.contest import Contest, Judging
 from nemo_aligner_cai.generate.engine import Step
 from nemo_aligner_cai.generate.judge import UNPARSED, Judge, position_line, position_rates
-from nemo_aligner_cai.generate.stage import Output, RunOptions, run_stage
+from nemo_aligner_cai.generate.stage import Output, RunOptions, left_out_path, run_stage
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient
 
@@ -57,10 +58,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="items, as the paper's evaluations have them")
     parser.add_argument("--output", default="judge_accuracy.jsonl", metavar="ROWS", help="default: %(default)s")
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
-    parser.add_argument("--num-examples", type=int, metavar="N", help="the first N items (default: all)")
+    parser.add_argument("--num-examples", type=COUNT, metavar="N", help="the first N items (default: all)")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--host", default="localhost", help="of a NeMo text-generation server (default: localhost)")
-    parser.add_argument("--port", type=int, default=5656, help="likewise (default: 5656)")
+    parser.add_argument("--port", type=PORT, default=5656, help="likewise (default: 5656)")
     judge_flags.add_strategy_flags(parser)
     flags.add_run_flags(parser)
     # The principle is what the items ask for, and there are two candidates: one pair.
@@ -71,8 +72,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check the items, ask the judge about each, and show how often it is right."""
-    if args.num_examples is not None and args.num_examples < 1:
-        raise UsageError(f"--num-examples must be positive, it is {args.num_examples}")
     count, questions, most_candidates, is_comparison = _survey(args)
     judge = _judge(args, questions) if is_comparison else _options_judge(args)
 
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     items = read_items(args.file, balance=read, limit=args.num_examples)
     if args.preview is not None:
         first = read_items(args.file, balance=Balance(), limit=args.preview)
-        generate_run.show_preview(first, steps, NEMO_CHAT)
+        generate_run.show_preview(first, steps, None if args.model_url else NEMO_CHAT)
         return 0
     options = flags.options_of(args, count)
     # One question to a batch: NeMo's server takes a step for each token by which the sentences of a batch differ, and
@@ -91,23 +90,25 @@ def run(args: argparse.Namespace) -> int:
     client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates)
     with tempfile.TemporaryDirectory() as scratch:
         rows = Path(scratch) / "rows.jsonl" if args.dry_run else Path(args.output)
-        journal = rows.with_suffix(".journal.jsonl")
+        journal, manifest = rows.with_suffix(".journal.jsonl"), rows.with_suffix(".manifest.json")
         if args.plan:
             past = None if args.overwrite else journal
             generate_run.show_plan(items, steps(client), seed=args.seed, journal_path=past)
             return 0
-        if args.json:
-            refuse_existing(args.json, overwrite=args.overwrite or args.resume)
+        inputs = generate_run.input_files(args.file, args.sys_prompt_constitution_file_path, args.judge_few_shot_path)
+        outputs = [rows, left_out_path(rows), *([Path(args.json)] if args.json else [])]
+        replace = args.overwrite or args.resume
+        generate_run.check_files(inputs, outputs, journal=journal, manifest=manifest, replace=replace)
         summary = asyncio.run(_ask(items, client, steps(client), rows, journal, options, read))
         accuracy = Accuracy()
         for _, row in read_jsonl(rows):
             accuracy.add(row)
         generate_run.write_manifest(
-            rows.with_suffix(".manifest.json"),
+            manifest,
             argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "run"}),
             summary,
             models={"judge": client},
-            inputs=[args.file, *filter(None, [args.sys_prompt_constitution_file_path])],
+            inputs=inputs,
             outputs=[rows],
         )
     _show(accuracy, summary)
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if (failed := count - accuracy.asked) > options.max_dropped * count:
         raise CaiError(
             f"{failed} of {count} items could not be asked, more than --max-dropped {options.max_dropped:g} allows: "
-            f"{summary.balance}. The same command with --resume tries these again"
+            f"{summary.balance}. The same command with --resume, and without --overwrite, tries these again"
         )
     return 0
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from nemo_aligner_cai import components
 from nemo_aligner_cai.commands import generate_flags as flags
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, variable
 from nemo_aligner_cai.commands.process_list import hide_argument
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
 from nemo_aligner_cai.conversation import Conversation
@@ -46,10 +47,16 @@ from nemo_aligner_cai.models import (
     ServerRefused,
     key_from_environment,
 )
+from nemo_aligner_cai.models.openai import chat_url
 
 _log = logging.getLogger(__name__)
+_KEYS = ("NGC_API_KEY", "NVIDIA_API_KEY")
+_KEYS_TEXT = " or ".join(_KEYS)
+_OF_JUDGE_URL = ("judge_api_key_env", "judge_requests_per_minute", "judge_tokens_per_minute")
 _YAML_OR_JSON = (".yaml", ".yml", ".json")
 _HOSTED = "api.nvidia.com"
+_NVIDIA = "nvidia.com"
+_HOSTED_MODEL = "mistralai/mixtral-8x7b-instruct-v0.1"
 _HOSTED_REQUESTS_PER_MINUTE = 40.0
 """What NVIDIA's hosted API grants a key, unless it is told to grant more."""
 _SCRIPTED = re.compile(r"scripted reply \(([0-9a-f]{12})\)")
@@ -62,22 +69,27 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     """Upstream's flags for the judge's server, and ours."""
     group = parser.add_argument_group("NGC", "the judge: a hosted model, or any OpenAI-compatible server")
     group.add_argument("--ngc-api-key", help="visible to other users of the machine; better set NGC_API_KEY")
-    group.add_argument("--judge-api-key-env", metavar="NAME", help="default: NGC_API_KEY, then NVIDIA_API_KEY")
+    group.add_argument(
+        "--judge-api-key-env",
+        type=variable,
+        metavar="NAME",
+        help="default: NGC_API_KEY, then NVIDIA_API_KEY, for NVIDIA's own servers alone",
+    )
     group.add_argument(
         "--ngc-url", "--judge-url", default="https://integrate.api.nvidia.com/v1/chat/completions", metavar="URL"
     )
-    group.add_argument("--ngc-model", "--judge-model", default="mistralai/mixtral-8x7b-instruct-v0.1", metavar="NAME")
-    group.add_argument("--judge-concurrency", type=int, default=32, help="judge requests in flight (default: 32)")
+    group.add_argument("--ngc-model", "--judge-model", default=_HOSTED_MODEL, metavar="NAME")
+    group.add_argument("--judge-concurrency", type=COUNT, default=32, help="judge requests in flight (default: 32)")
     group.add_argument(
         "--judge-requests-per-minute",
-        type=float,
+        type=POSITIVE,
         metavar="N",
         help=f"the judge's quota (default: {_HOSTED_REQUESTS_PER_MINUTE:g} for NVIDIA's hosted API, else none)",
     )
     group.add_argument(
-        "--judge-tokens-per-minute", type=float, metavar="N", help="likewise, read and written together"
+        "--judge-tokens-per-minute", type=POSITIVE, metavar="N", help="likewise, read and written together"
     )
-    group.add_argument("--judge-port", type=int, help="the judge is a NeMo text-generation server on this port")
+    group.add_argument("--judge-port", type=PORT, help="the judge is a NeMo text-generation server on this port")
     group.add_argument("--judge-host", default="localhost", help="with --judge-port (default: localhost)")
 
 
@@ -104,30 +116,32 @@ def add_strategy_flags(parser: argparse.ArgumentParser) -> None:
         help="ask twice with the candidates in reverse order, and keep what both agree on",
     )
     group.add_argument("--pairs", choices=PAIRS, default="best-worst", help="which candidates a pair judge compares")
-    group.add_argument("--margin", type=float, default=0.0, help="least |2p - 1| of a kept pair (default: 0)")
+    group.add_argument("--margin", type=SHARE, default=0.0, help="least |2p - 1| of a kept pair (default: 0)")
     group.add_argument(
         "--judge-logprobs",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="--no-judge-logprobs asks for votes at once, on a server that has no log-probabilities",
     )
-    group.add_argument("--judge-votes", type=int, default=5, metavar="V", help="in place of log-probabilities")
+    group.add_argument("--judge-votes", type=COUNT, default=5, metavar="V", help="in place of log-probabilities")
     group.add_argument(
         "--judge-structured",
         action="store_true",
         help="hold answers to a JSON schema (response_format). Off by default: servers differ, and some ignore it",
     )
     group.add_argument("--judge-few-shot-path", metavar="FILE", help="examples for the judge (default: none)")
-    group.add_argument("--judge-max-tokens", type=int, default=1024, help="of a reasoning or an explanation")
+    group.add_argument("--judge-max-tokens", type=COUNT, default=1024, help="of a reasoning or an explanation")
     group.add_argument(
         "--judge-clamp",
-        type=float,
+        type=SHARE,
         nargs=2,
         default=(0.4, 0.6),
         metavar=("LOW", "HIGH"),
         help="chain-of-thought: the interval for its probabilities (default: 0.4 0.6)",
     )
-    group.add_argument("--ensemble", type=int, default=4, metavar="K", help="ensemble: principles for each pair")
+    group.add_argument(
+        "--ensemble", type=Number(int, 2), default=4, metavar="K", help="ensemble: principles for each pair"
+    )
     group.add_argument("--ensemble-of", choices=list(BALLOTS), default="multiple-choice", help="ensemble: asked how")
 
 
@@ -169,8 +183,11 @@ def judge_of(args: argparse.Namespace, constitution: Constitution | None = None)
 
 
 def judge_key(args: argparse.Namespace) -> str | None:
-    """The judge's API key; None where its server needs none. Raises UsageError where it is missing."""
-    if args.dry_run or args.judge_port:
+    """The judge's API key, None where none is needed; raises UsageError where it is missing, or flags contradict."""
+    chat_url(args.ngc_url)
+    if args.judge_port:
+        flags.refuse_flags(args, _OF_JUDGE_URL, "is about --judge-url, not about --judge-port")
+    if args.dry_run or args.plan or args.judge_port:
         return None
     if args.ngc_api_key:
         hidden = hide_argument(args.ngc_api_key)
@@ -178,16 +195,19 @@ def judge_key(args: argparse.Namespace) -> str | None:
             "--ngc-api-key stands in shell histories%s; set NGC_API_KEY instead",
             ", and stood in process lists until now" if hidden else " and in process lists",
         )
-        return str(args.ngc_api_key)
+        return flags.checked_key(args.ngc_api_key, "--ngc-api-key")
     if args.judge_api_key_env:
         return flags.named_key(args.judge_api_key_env)
-    key = key_from_environment("NGC_API_KEY", "NVIDIA_API_KEY")
-    if key is None and _is_hosted(args.ngc_url):
-        raise UsageError(
-            "the judge needs an API key: set NGC_API_KEY or NVIDIA_API_KEY, or name a variable with "
-            "--judge-api-key-env"
-        )
-    return key
+    key = key_from_environment(*_KEYS)
+    if not _is_at(args.ngc_url, _NVIDIA):
+        if key is not None:
+            _log.info("%s is sent to NVIDIA's servers alone; --judge-api-key-env names another key", _KEYS_TEXT)
+        return None
+    if key is not None:
+        return flags.checked_key(key, _KEYS_TEXT)
+    if _is_at(args.ngc_url, _HOSTED):
+        raise UsageError(f"the judge needs an API key: set {_KEYS_TEXT}, or name a variable with --judge-api-key-env")
+    return None
 
 
 def judge_client(args: argparse.Namespace, key: str | None, patience: Patience) -> ModelClient:
@@ -197,22 +217,23 @@ def judge_client(args: argparse.Namespace, key: str | None, patience: Patience) 
     if args.judge_port:
         if args.judge_structured:
             raise UsageError("--judge-structured: NeMo's server, which --judge-port names, cannot do that")
-        return NemoServerClient(args.judge_host, args.judge_port, model="judge", patience=patience)
-    quota = flags.positive_or_none("--judge-requests-per-minute", args.judge_requests_per_minute)
+        model = "judge" if args.ngc_model == _HOSTED_MODEL else args.ngc_model
+        return NemoServerClient(args.judge_host, args.judge_port, model=model, patience=patience)
+    quota = args.judge_requests_per_minute
     return OpenAIClient(
         args.ngc_url,
         args.ngc_model,
         key=key,
         concurrency=args.judge_concurrency,
-        requests_per_minute=quota or (_HOSTED_REQUESTS_PER_MINUTE if _is_hosted(args.ngc_url) else None),
-        tokens_per_minute=flags.positive_or_none("--judge-tokens-per-minute", args.judge_tokens_per_minute),
+        requests_per_minute=quota or (_HOSTED_REQUESTS_PER_MINUTE if _is_at(args.ngc_url, _HOSTED) else None),
+        tokens_per_minute=args.judge_tokens_per_minute,
         patience=patience,
     )
 
 
-def _is_hosted(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host == _HOSTED or host.endswith(f".{_HOSTED}")
+def _is_at(url: str, domain: str) -> bool:
+    host = urlsplit(chat_url(url)).hostname or ""
+    return host == domain or host.endswith(f".{domain}")
 
 
 def _dry_judge(request: Request) -> Completion:

@@ -18,9 +18,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nemo_aligner_cai.commands.exit_codes import exit_code
+from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
-from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row, write_json
 
 
@@ -67,13 +69,18 @@ def run(args: argparse.Namespace) -> int:
     if add_eos and not template.eos_token:
         raise UsageError("--add-eos True needs --eos_token")
 
+    inputs: list[Path] = []
     sources: dict[str, Iterator[tuple[str, Row]]]
     if args.input:
-        sources = {split: rows_of(files) for split, files in local_files(args.input, subsets).items()}
+        found = local_files(args.input, subsets)
+        inputs = [file for files in found.values() for file in files]
+        sources = {split: rows_of(files) for split, files in found.items()}
     else:
         sources = {split: hub_rows(subsets, split) for split in SPLITS}
     outputs = {split: Outputs.named(args.output_dir, split, prefix=prefix, add_eos=add_eos) for split in sources}
     manifest = Path(args.output_dir) / f"{prefix + '_' if prefix else ''}with_chat_prompt.manifest.json"
+    targets = [path for files in outputs.values() for path in (files.prompts, files.comparisons)]
+    refuse_same(inputs, [*targets, manifest])
     for files in outputs.values():
         files.refuse_existing(overwrite=args.overwrite)
 
@@ -97,8 +104,4 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code, and shows an error as one line."""
     args = build_parser().parse_args(argv)
-    try:
-        return run(args)
-    except CaiError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    return exit_code(lambda: run(args), "error")

@@ -20,13 +20,14 @@ Which split a prompt falls into depends on the seed and on the set of prompts, n
 """
 
 import ast
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
@@ -37,6 +38,8 @@ from nemo_aligner_cai.files import Balance, PathLike, content_hash, jsonl_writer
 
 Item = TypeVar("Item")
 Splits = dict[str, Decimal]
+NAME = re.compile(r"[\w.-]+")
+NAME_FORM = "letters, digits, '_', '.' and '-' alone"
 
 
 def parse_splits(value: str | Mapping[str, float | str | Decimal]) -> Splits:
@@ -47,25 +50,35 @@ def parse_splits(value: str | Mapping[str, float | str | Decimal]) -> Splits:
     Raises:
         UsageError: not a mapping of names to positive numbers, or the sum is not 1.
     """
-    entries: object = value
-    if isinstance(value, str):
-        try:
-            entries = ast.literal_eval(value)
-        except (ValueError, SyntaxError) as error:
-            raise UsageError(f"--splits {value}: must look like {{'train': 0.8, 'test': 0.2}}") from error
-    if not isinstance(entries, Mapping) or not entries:
-        raise UsageError(f"--splits {value}: must look like {{'train': 0.8, 'test': 0.2}}")
+    entries = parse_mapping("--splits", value, "{'train': 0.8, 'test': 0.2}") if isinstance(value, str) else value
     splits: Splits = {}
-    for name, share in cast(Mapping[object, object], entries).items():
+    for name, share in entries.items():
+        if not NAME.fullmatch(name):
+            raise UsageError(f"--splits: the name {name!r} becomes part of the file names: {NAME_FORM}")
         try:
-            splits[str(name)] = Decimal(str(share))
+            splits[name] = Decimal(str(share))
         except InvalidOperation as error:
             raise UsageError(f"--splits: the share of {name!r} must be a number, it is {share!r}") from error
-        if not splits[str(name)].is_finite() or splits[str(name)] <= 0:
+        if not splits[name].is_finite() or splits[name] <= 0:
             raise UsageError(f"--splits: the share of {name!r} must be positive, it is {share}")
     if (total := sum(splits.values())) != 1:
         raise UsageError(f"--splits: the shares must add up to 1, they add up to {total}")
     return splits
+
+
+def parse_mapping(flag: str, text: str, form: str) -> dict[str, Any]:
+    """The mapping that a flag's text is, a Python literal with texts as keys; `form` is an example for the error.
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    value: Any = None
+    with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        value = ast.literal_eval(text.strip())
+    entries = cast(dict[Any, Any], value if isinstance(value, dict) else {})
+    if not entries or not all(isinstance(key, str) for key in entries):
+        raise UsageError(f"{flag} must look like {form}, it is {text!r}")
+    return entries
 
 
 def split_counts(total: int, splits: Splits) -> dict[str, int]:

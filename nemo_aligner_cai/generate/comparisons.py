@@ -80,6 +80,8 @@ class Comparing:
 
     def __post_init__(self) -> None:
         """Raises UsageError for settings that cannot give a comparison."""
+        for temperature in self.temperatures:
+            replace(self.sampling, temperature=temperature)
         if len(self.temperatures) < 2:
             raise UsageError("two or more candidates are needed to compare; give more temperatures or --num-responses")
         if len(set(self.temperatures)) == 1 and replace(self.sampling, temperature=self.temperatures[0]).is_greedy:

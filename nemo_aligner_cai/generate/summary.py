@@ -84,7 +84,7 @@ class Summary:
             raise CaiError(
                 f"{self.faults} of {self.balance.rows_in} records were left out because of faults, more than "
                 f"--max-dropped {max_dropped:g} allows: {self.balance}. All others are saved; the same command with "
-                "--resume tries these again"
+                "--resume, and without --overwrite, tries these again"
             )
 
     def rows(self) -> Iterator[tuple[str, str]]:

@@ -230,11 +230,11 @@ def test_ctrl_c_leaves_a_journal_to_resume(inputs: dict[str, str], tmp_path: Pat
         (["--few-shot-prompts-dataset-path", "placeholders.json"], "placeholders such as 'prompt'"),
         (["--model-url", "http://localhost:1"], "--model-url needs --model"),
         (["--model-url", "http://h:1", "--model", "m", "--api-key-env", "CAI_UNSET"], "CAI_UNSET with the API key"),
-        (["--temperature", "-1"], "temperature must be between"),
+        (["--temperature", "-1"], "--temperature: must be a number between 0 and 100"),
         (["--resume", "--overwrite"], "give one of them"),
-        (["--num-revisions", "0"], "number of revisions"),
-        (["--max-dropped", "2"], "--max-dropped must be a share"),
-        (["--batch_size", "0"], "must be positive"),
+        (["--num-revisions", "0"], "--num-revisions: must be a whole number, 1 or more"),
+        (["--max-dropped", "2"], "--max-dropped: must be a number between 0 and 1"),
+        (["--batch_size", "0"], "--batch_size: must be a whole number, 1 or more"),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_asked(

@@ -1,0 +1,81 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Flags that are checked as they are read, so that a bad one is found before anything is done."""
+
+import argparse
+import math
+from dataclasses import dataclass
+from typing import NoReturn
+
+from nemo_aligner_cai.errors import UsageError
+
+_LARGE = 1 << 53
+"""Above it, JSON's numbers are not whole ones any more."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """The ``type`` of a flag that takes a number; only finite ones are.
+
+    Attributes:
+        kind: int or float.
+        least: the least that it may be.
+        most: the most that it may be.
+        above: `least` itself is too little.
+    """
+
+    kind: type[int] | type[float]
+    least: float
+    most: float = math.inf
+    above: bool = False
+
+    def __call__(self, text: str) -> int | float:
+        """The number that a flag's text is; raises ArgumentTypeError, to which argparse adds the flag's name."""
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = math.nan
+        if not (self.least <= value <= self.most and value < _LARGE) or (self.above and value == self.least):
+            raise argparse.ArgumentTypeError(f"must be {self}, it is {text!r}")
+        return value
+
+    def __str__(self) -> str:
+        what = "a whole number" if self.kind is int else "a number"
+        if self.most < math.inf:
+            return f"{what} between {self.least:g} and {self.most:g}"
+        return f"{what} above {self.least:g}" if self.above else f"{what}, {self.least:g} or more"
+
+
+COUNT = Number(int, 1)
+SHARE = Number(float, 0.0, 1.0)
+POSITIVE = Number(float, 0.0, above=True)
+NOT_NEGATIVE = Number(float, 0.0)
+PORT = Number(int, 1, 65535)
+
+
+def variable(text: str) -> str:
+    """The ``type`` of a flag that takes the name of an environment variable; does not repeat what is none."""
+    if not (text.isascii() and text.isidentifier()):
+        raise argparse.ArgumentTypeError(
+            "must be the name of an environment variable, and not what is in it: command lines are no place for keys"
+        )
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are errors as all others are, one line each."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(message)

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Flags that are wrong or contradict each other: one line that names the flag, before anything is sent or replaced."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemo_aligner_cai.commands import generate_rl, judge_flags
+from nemo_aligner_cai.commands.flag_types import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SHARE, Number
+from nemo_aligner_cai.models import NemoServerClient, Patience
+from tests.unit.rl_run import red_team_flags
+
+SECRET = "sk-verysecret"
+
+
+@pytest.fixture
+def flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    for name in ("NGC_API_KEY", "NVIDIA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return red_team_flags(tmp_path)
+
+
+@given(st.text(max_size=8) | st.sampled_from(["nan", "inf", "-inf", "1e999", "-0", "9" * 400, "9" * 5000, "1_0"]))
+def test_whatever_a_number_is_given_it_is_finite_and_in_its_bounds(text: str) -> None:
+    for kind in (COUNT, PORT, SHARE, POSITIVE, NOT_NEGATIVE, Number(float, 1.0)):
+        try:
+            value = kind(text)
+        except argparse.ArgumentTypeError as error:
+            assert "must be a" in str(error)
+        else:
+            assert kind.least <= value <= kind.most and value < 1 << 53 and (value > 0 or not kind.above)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--judge-concurrency", "0"],
+        ["--requests-per-minute", "nan"],
+        ["--requests-per-minute", "inf"],
+        ["--judge-tokens-per-minute", "0"],
+        ["--request-timeout", "nan"],
+        ["--price-read", "-5"],
+        ["--temperatures", "0.5", "-1"],
+        ["--port", "99999"],
+        ["--judge-port", "0"],
+        ["--preview", "0"],
+        ["--tokens_to_generate", "0"],
+        ["--repetition_penalty", "0.5"],
+        ["--concurrency", "-4"],
+    ],
+)
+def test_a_number_out_of_bounds_is_an_error_that_names_its_flag(
+    flags: list[str], more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = tmp_path / "out" / "cai_comparisons.journal.jsonl"
+    journal.parent.mkdir()
+    journal.write_text('{"kind":"failure","step":"a","record":"b","reason":"c"}\n')
+    assert generate_rl.main([*flags, *more, "--overwrite"]) == 2
+    assert f"argument {more[0]}: must be a" in capsys.readouterr().err
+    assert journal.read_text(), "nothing is thrown away for a bad flag"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--splits", "{[]: 1}"],
+        ["--splits", "{'': 1}"],
+        ["--splits", "{1: 1}"],
+        ["--splits", "{'a/b': 1}"],
+        ["--splits", "{'../x': 1}"],
+        ["--splits", "["],
+        ["--splits", "(" * 5000],
+        ["--blend-with", "{[]: 1}"],
+        ["--blend-with", "{'name':'x', 1: {}}"],
+        ["--blend-with", "{'name':'../x', 'train': {}, 'test': {}}"],
+    ],
+)
+def test_bad_mappings_and_names_of_files_are_refused(
+    flags: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate_rl.main([*flags, *more]) == 2
+    assert f"error: {more[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--api-key-env", "HOME"], "--api-key-env needs --model-url"),
+        (["--requests-per-minute", "3"], "--requests-per-minute needs --model-url"),
+        (["--concurrency", "4"], "--concurrency needs --model-url"),
+        (["--judge-port", "1", "--judge-api-key-env", "HOME"], "--judge-api-key-env is about --judge-url"),
+        (["--judge-port", "1", "--judge-url", f"http://user:{SECRET}@h/v1"], "must hold neither user"),
+        (["--api-key-env", SECRET], "argument --api-key-env: must be the name of an environment variable"),
+        (["--judge-api-key-env", SECRET], "argument --judge-api-key-env: must be the name of an environment"),
+    ],
+)
+def test_flags_that_would_say_nothing_or_hold_a_key_are_refused_without_repeating_it(
+    flags: list[str], more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate_rl.main([*flags, *more]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and SECRET not in said.err + said.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_key_with_a_line_end_is_refused_without_repeating_it(
+    flags: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAI_KEY", f"{SECRET}\nmore")
+    assert generate_rl.main([*flags, "--judge-url", "http://127.0.0.1:1", "--judge-api-key-env", "CAI_KEY"]) == 2
+    said = capsys.readouterr().err
+    assert "CAI_KEY: the API key has a line end" in said and SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://integrate.api.nvidia.com/v1", True),
+        ("https://nim.nvidia.com/v1", True),
+        ("http://127.0.0.1:9/v1", False),
+        ("https://nvidia.com.evil.example/v1", False),
+        ("https://evilnvidia.com/v1", False),
+    ],
+)
+def test_keys_for_nvidia_go_to_nvidia_alone(
+    flags: list[str], url: str, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = generate_rl.build_parser().parse_args
+    for name in ("NGC_API_KEY", "NVIDIA_API_KEY"):
+        monkeypatch.setenv(name, SECRET)
+        assert judge_flags.judge_key(parse([*flags, "--judge-url", url])) == (SECRET if sent else None)
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CAI_KEY", SECRET)
+    named = parse([*flags, "--judge-url", url, "--judge-api-key-env", "CAI_KEY"])
+    assert judge_flags.judge_key(named) == SECRET, "a key that is named goes where it is told to"
+
+
+def test_a_plan_needs_no_key(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate_rl.main([*flags, "--plan"]) == 0
+    assert "to be made" in capsys.readouterr().out
+
+
+def test_the_judge_on_a_nemo_server_has_the_name_that_it_is_given(flags: list[str]) -> None:
+    def client(*more: str) -> NemoServerClient:
+        args = generate_rl.build_parser().parse_args([*flags, "--judge-port", "1", *more])
+        judge = judge_flags.judge_client(args, None, Patience())
+        assert isinstance(judge, NemoServerClient)
+        return judge
+
+    named, other, unnamed = client("--judge-model", "a"), client("--judge-model", "b"), client()
+    assert named.identity != other.identity, "after a change of judge nothing is reused"
+    assert unnamed.identity["model"] == "judge"
