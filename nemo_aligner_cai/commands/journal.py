@@ -81,12 +81,16 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _entries(path: str) -> Iterator[dict[str, Any]]:
+    damaged = 0
     for offset, _, entry in read_entries(require_file(path)):
         if entry is None:
+            damaged += 1
             continue
         if entry.get("kind") not in ("call", "prefix", "failure"):
             raise UsageError(f"{Path(path)}: is not a journal (byte {offset})")
         yield entry
+    if damaged:
+        sys.stderr.write(f"{path}: {damaged} damaged lines are passed over\n")
 
 
 def _calls(path: str, step: str | None, record: str | None) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,9 @@ other (see `models.base.BatchClient`).
 
 import asyncio
 import fcntl
+import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +50,8 @@ from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Usage
 _FSYNC_SECONDS = 1.0
 """A power cut costs at most the calls of so many seconds; a killed process loses none that is written."""
 _START = b'{"kind":"'
+_KEY = re.compile("[0-9a-f]{32}")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,6 @@ class Journal:
         self._prefixes: dict[str, int] = {}
         self._synced_at = time.monotonic()
         self._sync: asyncio.Task[None] | None = None
-        self.damaged_lines = 0
 
     @classmethod
     def open(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> "Journal":
@@ -107,6 +110,8 @@ class Journal:
             UsageError: the journal is there and neither is given, it is in use, or it is not a journal.
         """
         path = Path(path)
+        if resume and not path.exists():
+            _logger.info("%s: there is no journal to resume; the run starts anew", path)
         if path.exists() and path.stat().st_size and not (resume or overwrite):
             raise UsageError(f"{path}: a journal of an earlier run; give --resume to go on, --overwrite to start anew")
         try:
@@ -140,11 +145,6 @@ class Journal:
             os.close(journal._handle)
             raise
         return journal
-
-    @property
-    def size(self) -> int:
-        """Calls that were there when the journal was opened."""
-        return len(self._offsets)
 
     def lookup(self, key: str) -> Completion | None:
         """The completion that was journaled under `key` before this run started, if any."""
@@ -251,17 +251,19 @@ class Journal:
         if start != _START[: len(start)]:
             raise UsageError(f"{self.path}: is not a journal of this program; choose another name")
         batch: list[tuple[int, int]] = []
-        keep = 0
+        keep = damaged = 0
         for offset, end, entry in read_entries(self.path):
             kind = entry.get("kind") if entry else None
             if entry is None:
-                self.damaged_lines += 1
+                damaged += 1
             elif kind == "prefix":
                 self._prefixes[entry["id"]] = offset
             elif kind == "call":
                 batch = self._index(entry, offset, batch)
             if not batch:
                 keep = end
+        if damaged:
+            _logger.warning("%s: %d damaged lines, whose calls are made again", self.path, damaged)
         if keep < os.fstat(self._handle).st_size and not self._read_only:
             os.ftruncate(self._handle, keep)
             self._prefixes = {name: offset for name, offset in self._prefixes.items() if offset < keep}
@@ -281,7 +283,10 @@ class Journal:
 
 
 def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
-    """(offset, offset of the next line, entry) of each whole line; the entry is None where the line is damaged."""
+    """(offset, offset of the next line, entry) of each whole line; the entry is None where the line is damaged.
+
+    An entry of a kind that is not known here comes as it is.
+    """
     offset = 0
     with Path(path).open("rb") as lines:
         for line in lines:
@@ -292,8 +297,35 @@ def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | No
                 entry: Any = orjson.loads(line)
             except orjson.JSONDecodeError:
                 entry = None
-            yield offset, end, entry if isinstance(entry, dict) else None
+            yield offset, end, entry if _is_whole(entry) else None
             offset = end
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether a line's content is an entry, with all that is read of it."""
+    match entry:
+        case {
+            "kind": "call",
+            "key": str(key),
+            "step": str(),
+            "record": str(),
+            "batch": None | {"size": int(), "place": int()},
+            "request": {"prefix": None | str(), "messages": list()},
+            "text": str(),
+            "finish_reason": str(),
+            "usage": None | [int(), int()],
+            "choice_logprobs": None | dict(),
+            "raw": _,
+        }:
+            return _KEY.fullmatch(key) is not None
+        case {"kind": "prefix", "id": str(), "messages": list()}:
+            return True
+        case {"kind": "failure", "step": str(), "record": str(), "reason": str()}:
+            return True
+        case {"kind": "call" | "prefix" | "failure"}:
+            return False
+        case _:
+            return isinstance(entry, dict)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

@@ -14,16 +14,18 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from nemo_aligner_cai.commands import journal as journal_command
 from nemo_aligner_cai.conversation import Conversation, Message, Role
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate.journal import Call, Journal
+from nemo_aligner_cai.generate.journal import Call, Journal, read_entries
 from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
 
 MODEL = {"server": "scripted", "model": "m"}
@@ -64,7 +66,6 @@ def test_what_is_written_is_found_with_everything_it_had(tmp_path: Path) -> None
     assert journal.lookup(one.key) == Completion(
         "Grüße \u2028 中文 😀", "stop", Usage(3, 4), raw={"content": "Grüße \u2028 中文 😀"}
     )
-    assert journal.size == 1
     asyncio.run(journal.close())
 
 
@@ -130,13 +131,49 @@ def test_an_incomplete_batch_is_dropped_whole_and_cut_off(tmp_path: Path) -> Non
         assert found(path, *first, *second) == ["x"] * 3 + ["y"] * 3
 
 
-def test_a_damaged_line_costs_only_its_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x00" * 20,
+        b'{"kind":"call"}',
+        b'{"kind":"prefix"}',
+        b'{"kind":"failure"}',
+        b'{"kind":"call","key":"xyz","batch":3}',
+        b"[1]",
+    ],
+)
+def test_a_damaged_line_costs_only_its_call_and_is_told(
+    tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "j"
     calls = [call(str(number)) for number in range(3)]
     write(path, *((None, [done(one)]) for one in calls))
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + b"\x00" * 20 + b"\n" + lines[2])
+    path.write_bytes(lines[0] + line + b"\n" + lines[2])
     assert found(path, *calls) == ["x", None, "x"]
+    assert "1 damaged lines, whose calls are made again" in caplog.text
+    assert cai_journal("stats", str(path)) == cai_journal("show", str(path)) == 0
+    assert "1 damaged lines are passed over" in capsys.readouterr().err
+
+
+def test_a_line_that_lacks_any_field_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, ("b1", [done(call("1", shared=2))]))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [entry["kind"] for entry in lines] == ["prefix", "call"]
+    for entry in lines:
+        for name in entry.keys() - {"kind", "sample", "model", "time"}:
+            path.write_bytes(orjson.dumps({key: value for key, value in entry.items() if key != name}) + b"\n")
+            assert [entry for _, _, entry in read_entries(path)] == [None], name
+            assert found(path, call("1", shared=2)) == [None]
+
+
+def test_resuming_where_there_is_no_journal_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert found(tmp_path / "j", call("1")) == [None]
+    assert "there is no journal to resume" in caplog.text
+    caplog.clear()
+    assert found(tmp_path / "j", call("1")) == [None] and not caplog.text
 
 
 def test_an_existing_journal_is_neither_overwritten_nor_continued_unasked(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def scored(letter: str, among: dict[str, str]) -> dict[str, Any]:
     """``choices[0]`` of a server that finds one letter nearly certain."""
     alternatives = [{"token": other, "logprob": math.log(0.97 if other == letter else 0.01)} for other in among]
     content = [
-        {"token": "(", "logprob": 0.0, "top_logprobs": [{"token": "(", "logprob": 0.0}]},
+        {"token": "(", "logprob": 0.0, "top_logprobs": [{"token": "(", "logprob": 0.0}, {"token": "I", "logprob": -9.0}]},
         {"token": letter, "logprob": math.log(0.97), "top_logprobs": alternatives},
     ]
     return {"message": {"content": f"({letter}"}, "finish_reason": "length", "logprobs": {"content": content}}
@@ -292,6 +292,8 @@ def test_bad_settings_are_refused_before_anything_is_asked(tmp_path: Path, pairs
         call(pairs, *where, "--num-examples", 0)
     with pytest.raises(UsageError, match="leave out --judge"):
         call(kinds, *where, "--judge", "best-worst")
+    with pytest.raises(UsageError, match="is read by this command"):
+        call(pairs, *where, "--output", pairs, "--overwrite")
     several = tmp_path / "several.jsonl"
     write_jsonl(several, [comparison(1), comparison(2, question="Which is worse?")])
     with pytest.raises(UsageError, match="2 different questions"):
