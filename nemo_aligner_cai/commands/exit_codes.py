@@ -25,7 +25,12 @@ def exit_code(work: Callable[[], int], name: str) -> int:
 
     0 done, 1 failed, 2 usage, 130 interrupted. What is no `CaiError` and no error of the system, such as a full disk,
     is a defect of this program and goes through.
+
+    File names and data are in every script, and terminals and locales are not: what standard output cannot show, it
+    shows as an escape, as standard error does.
     """
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(errors="backslashreplace")
     try:
         return work()
     except CaiError as error:

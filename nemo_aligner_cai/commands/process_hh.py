@@ -22,8 +22,8 @@ from nemo_aligner_cai.commands.exit_codes import exit_code
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Row, write_json
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import Row, to_json, write_json
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,6 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write each split's files, say where its rows went, and leave the same in a manifest beside them."""
+    flags = {name: value for name, value in sorted(vars(args).items()) if name != "run"}
+    for name, value in flags.items():
+        try:
+            to_json(value)
+        except CaiError as error:
+            flag = name if name in TEMPLATE_FLAGS else name.replace("_", "-")
+            raise UsageError(f"--{flag} {value!r}: holds half of a character") from error
     prefix: str | None = args.output_file_name_prefix
     if not args.dataset_dir_name:
         prefix = prefix or "anthropic_hh"
@@ -96,7 +103,6 @@ def run(args: argparse.Namespace) -> int:
         )
         balances[split] = balance.to_dict()
         sys.stdout.write(f"{outputs[split].comparisons}: {balance}\n")
-    flags = {name: value for name, value in sorted(vars(args).items()) if name != "run"}
     write_json(manifest, {"flags": flags, "splits": balances}, overwrite=True)
     return 0
 
