@@ -22,7 +22,7 @@ Input, the optional section `wording` of a constitution's YAML; what is not ther
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +34,7 @@ from nemo_aligner_cai.conversation import KNOWN_MARKERS, Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, read_text
 
+_INSET = 4 * " "
 _PLACE = re.compile(r"\{(\w+)\}")
 _NAMES = {Role.SYSTEM: "System", Role.USER: "Human", Role.ASSISTANT: "Assistant"}
 """Who speaks, as in Anthropic's transcripts."""
@@ -118,10 +119,10 @@ class PromptWording:
         return self.turn_separator.join(
             _fill(
                 self.turn,
+                {"text": turn.content},
                 speaker=turn.role.speaker,
                 role=turn.role.value,
                 name=_NAMES[turn.role],
-                text=_inset(turn.content),
             )
             for turn in conversation.turns
         )
@@ -137,10 +138,9 @@ class PromptWording:
     def _compare(self, text: str, conversation: Conversation, principle: Principle, a: str, b: str) -> str:
         return _fill(
             text,
+            {"a": a, "b": b},
             conversation=self.conversation(conversation),
             principle=principle.judge_request or "",
-            a=_inset(a),
-            b=_inset(b),
         )
 
     def constitution(self, constitution: Constitution) -> str:
@@ -151,7 +151,7 @@ class PromptWording:
     def options(self, conversation: Conversation, candidates: Sequence[str]) -> str:
         """A best-and-worst judge's question."""
         options = "\n\n".join(
-            _fill(self.best_worst_option, number=str(number), text=_inset(text))
+            _fill(self.best_worst_option, {"text": text}, number=str(number))
             for number, text in enumerate(candidates, start=1)
         )
         return _fill(self.best_worst_question, conversation=self.conversation(conversation), options=options)
@@ -188,14 +188,22 @@ def load_wording(path: PathLike) -> PromptWording:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _fill(template: str, **values: str) -> str:
+def _fill(template: str, said: Mapping[str, str] | None = None, **values: str) -> str:
+    """The template with its places filled by our own texts, `values`, and by what models and users `said`.
+
+    Of the latter, lines are indented, but for a first one that goes on with a line of ours: its own line "(B) ..." or
+    "Assistant: ..." cannot pass for one of these.
+    """
+
+    def text_of(place: re.Match[str]) -> str:
+        name = place[1]
+        if said is None or name not in said:
+            return values[name]
+        begins = not template[: place.start()].rpartition("\n")[2].strip()
+        return _INSET * begins + f"\n{_INSET}".join(without_markup(said[name]).strip().splitlines())
+
     # In one pass: a text that is filled in and contains "{b}" stays as it is.
-    return _PLACE.sub(lambda place: values[place[1]], template)
-
-
-def _inset(text: str) -> str:
-    """A text whose further lines are indented: its own line "(B) ..." or "Assistant: ..." cannot pass for ours."""
-    return "\n    ".join(without_markup(text).strip().splitlines())
+    return _PLACE.sub(text_of, template)
 
 
 def without_markup(text: str) -> str:

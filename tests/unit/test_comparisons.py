@@ -25,7 +25,7 @@ from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.generate import judge as j
-from nemo_aligner_cai.generate.comparisons import generate_comparisons, near_identical
+from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons, near_identical
 from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
@@ -261,6 +261,12 @@ def test_rounds_of_reasoning_and_tournaments_are_steps_of_the_engine(
     before = (tmp_path / "raw.jsonl").read_bytes()
     again = generate(tmp_path, make(reply), judge=judge, resume=True)
     assert again.calls == 0 and (tmp_path / "raw.jsonl").read_bytes() == before
+
+
+def test_every_temperature_is_checked_before_anything_is_asked() -> None:
+    client = ScriptedClient()
+    with pytest.raises(UsageError, match="temperature must be between 0 and 100, it is -1"):
+        Comparing(client, client, multiple_choice(JudgeSettings(RULES)), Sampling(), (0.5, -1.0), 1)
 
 
 def test_greedy_candidates_and_a_single_one_are_refused(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.commands import generate_rl, generate_sl
 from tests.unit.fake_servers import FakeOpenAI
+from tests.unit.rl_run import red_team_flags
 from tests.unit.sl_run import rows, run
 
 
@@ -43,6 +45,54 @@ def test_a_plan_counts_what_a_changed_principle_repeats(
         assert planned["answer"] == (0, 10) and planned["critique"] == planned["revision"]
         assert run(inputs, *url, "--plan", "--overwrite") == 0
         assert re.search(r"all +30 +0", capsys.readouterr().out)
+
+
+def test_a_preview_shows_what_each_server_is_sent(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = "[user]\nshot question\n\n[assistant]\nshot answer\n"
+    assert run(inputs, "--preview", "1") == 0, "the server's tokenizer renders"
+    shown = capsys.readouterr().out
+    assert messages in shown and "[user]\nWie geht böses Ding 0 中文?\n\n[assistant]\n" in shown
+    assert "[/INST]" not in shown, "a pattern to find replies by is no template"
+    template = ["--apply_chat_template", "True", "--chat-template", "nemo"]
+    assert run(inputs, "--preview", "1", *template) == 0
+    assert "<extra_id_1>User\nshot question\n<extra_id_1>Assistant\n" in capsys.readouterr().out
+    assert run(inputs, "--preview", "1", *template, "--model-url", "http://127.0.0.1:1", "--model", "m") == 0
+    assert messages in capsys.readouterr().out
+
+
+def test_a_preview_of_rl_cai_tells_the_policys_server_from_the_judges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*red_team_flags(tmp_path), "--preview", "1"]
+    nemo, messages = "<extra_id_1>User\nbad thing 0 中文\n<extra_id_1>Assistant\n", "[user]\nbad thing 0 中文\n"
+    assert generate_rl.main(flags) == 0
+    shown = capsys.readouterr().out
+    assert nemo in shown and messages not in shown and "[user]\nUser: bad thing 0 中文\n" in shown
+    judge = ["--judge-port", "1"]
+    assert generate_rl.main([*flags, *judge, "--model-url", "http://127.0.0.1:1", "--model", "m"]) == 0
+    shown = capsys.readouterr().out
+    assert nemo not in shown and messages in shown and "<extra_id_1>User\nUser: bad thing 0 中文\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [([], "with --resume goes on"), (["--overwrite"], "with --resume in place of --overwrite goes on")],
+)
+def test_whoever_interrupts_a_run_is_told_how_to_go_on(
+    inputs: dict[str, str],
+    flags: list[str],
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate_sl, "generate_revisions", interrupted)
+    assert run(inputs, *flags) == 130
+    assert hint in capsys.readouterr().err
 
 
 def test_faults_beyond_the_share_end_with_1_after_everything_is_saved(

@@ -76,7 +76,11 @@ def scored(letter: str, among: dict[str, str]) -> dict[str, Any]:
     """``choices[0]`` of a server that finds one letter nearly certain."""
     alternatives = [{"token": other, "logprob": math.log(0.97 if other == letter else 0.01)} for other in among]
     content = [
-        {"token": "(", "logprob": 0.0, "top_logprobs": [{"token": "(", "logprob": 0.0}, {"token": "I", "logprob": -9.0}]},
+        {
+            "token": "(",
+            "logprob": 0.0,
+            "top_logprobs": [{"token": "(", "logprob": 0.0}, {"token": "I", "logprob": -9.0}],
+        },
         {"token": letter, "logprob": math.log(0.97), "top_logprobs": alternatives},
     ]
     return {"message": {"content": f"({letter}"}, "finish_reason": "length", "logprobs": {"content": content}}
