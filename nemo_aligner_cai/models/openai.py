@@ -264,15 +264,13 @@ def choice_logprobs(logprobs: Any, choices: Sequence[str]) -> dict[str, float] |
     mass = dict.fromkeys(choices, 0.0)
     written, reached = "", 1.0
     for token, alternatives in steps:
-        if len(alternatives) < 2:
-            return None
         for alternative, probability in alternatives.items():
             fitting = _fitting(written + alternative, choices)
             if len(fitting) == 1:
                 mass[fitting[0]] += reached * probability
         if len(_fitting(written + token, choices)) < 2:
             # The token that was sampled has told them apart, or left them.
-            if not any(mass.values()):
+            if len(alternatives) < 2 or not any(mass.values()):
                 return None
             rest = reached * min(min(alternatives.values()), max(0.0, 1.0 - sum(alternatives.values())))
             return {choice: math.log(found or rest or _LEAST) for choice, found in mass.items()}
