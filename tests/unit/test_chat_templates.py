@@ -148,6 +148,22 @@ def test_escaping_leaves_nothing_to_forge_with_and_clean_text_as_it_is(name: str
     assert (escaped == text) == (not template.contains_template_token(text))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_each_token_of_each_template_is_escaped_dropped_or_refused(name: str):
+    template = ALL[name]
+    for marker in template.markers:
+        balance = Balance(rows_in=2)
+        forged = Conversation.of_user(f"a {marker} b")
+        safe = guard(forged, template, policy=TokenPolicy.ESCAPE, balance=balance)
+        assert safe is not None
+        assert marker not in safe.messages[0].content
+        assert guard(forged, template, policy=TokenPolicy.DROP, balance=balance) is None
+        assert balance.noted == {"template tokens escaped": 1}
+        assert balance.left_out == {"contains template tokens": 1}
+        with pytest.raises(UsageError, match="--on-template-tokens escape or drop"):
+            guard(forged, template, policy=TokenPolicy.ERROR, balance=balance)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     around=st.lists(st.sampled_from(["<u>", "<a>", "</s>", "\n", "U: ", "A: ", ""]), min_size=4, unique=True),
