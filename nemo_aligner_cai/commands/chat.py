@@ -21,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
@@ -35,8 +36,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="One line is one turn; an empty line starts anew.",
     )
     parser.add_argument("model", type=Path, help="a .nemo file; it is served for as long as you talk")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest words")
-    parser.add_argument("--max-tokens", type=int, default=64, help="longest reply, in tokens")
+    parser.add_argument(
+        "--temperature", type=TEMPERATURE, default=0.0, help="0, the default, takes the likeliest words"
+    )
+    parser.add_argument("--max-tokens", type=COUNT, default=64, help="longest reply, in tokens")
     parser.set_defaults(run=_run)
 
 

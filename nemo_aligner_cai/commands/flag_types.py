@@ -61,6 +61,7 @@ COUNT = Number(int, 1)
 SHARE = Number(float, 0.0, 1.0)
 POSITIVE = Number(float, 0.0, above=True)
 NOT_NEGATIVE = Number(float, 0.0)
+TEMPERATURE = Number(float, 0.0, 100.0)
 PORT = Number(int, 1, 65535)
 
 

@@ -20,7 +20,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nemo_aligner_cai.commands.exit_codes import exit_code
-from nemo_aligner_cai.commands.flag_types import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SHARE, Number, variable
+from nemo_aligner_cai.commands.flag_types import (
+    COUNT,
+    NOT_NEGATIVE,
+    PORT,
+    POSITIVE,
+    SHARE,
+    TEMPERATURE,
+    Number,
+    variable,
+)
 from nemo_aligner_cai.conversation import (
     TEMPLATE_FLAGS,
     TEMPLATES,
@@ -49,7 +58,6 @@ _log = logging.getLogger(__name__)
 _TRUTH = ("True", "False")
 _CONCURRENCY = 64
 _OF_MODEL_URL = ("api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute")
-TEMPERATURE = Number(float, 0.0, 100.0)
 
 
 def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:

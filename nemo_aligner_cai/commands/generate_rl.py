@@ -30,7 +30,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, Number, Parser
+from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE, Number, Parser
 from nemo_aligner_cai.commands.generate_outputs import Blending, PreferenceFiles
 from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.data.split import parse_splits, split_counts
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--num-responses", type=COUNT, metavar="N", help="N samples at --temperature")
     group.add_argument(
         "--temperatures",
-        type=flags.TEMPERATURE,
+        type=TEMPERATURE,
         nargs="+",
         metavar="T",
         help="one sample each (default: 0.01 0.51 1.01 1.51)",

@@ -16,6 +16,8 @@
 import argparse
 from typing import Any
 
+from nemo_aligner_cai.commands.flag_types import Number
+
 
 def add_parser(subparsers: Any) -> None:
     """Declare `cai serve`."""
@@ -26,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("model", metavar="MODEL.nemo", help="a .nemo file or an extracted one's folder")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
-    parser.add_argument("--port", type=int, default=5656, help="default: 5656; 0 takes a free one")
+    parser.add_argument("--port", type=Number(int, 0, 65535), default=5656, help="default: 5656; 0 takes a free one")
     parser.add_argument(
         "overrides",
         nargs="*",

@@ -17,6 +17,7 @@ import argparse
 import sys
 from typing import Any
 
+from nemo_aligner_cai.commands.flag_types import COUNT
 from nemo_aligner_cai.data.formats import detect_format, validate_file
 from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
 from nemo_aligner_cai.data.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--tokenizer", help="the model's SentencePiece .model file, or a Hugging Face tokenizer folder"
     )
-    parser.add_argument("--seq-length", type=int, help="the model's sequence length; with --tokenizer")
+    parser.add_argument("--seq-length", type=COUNT, help="the model's sequence length; with --tokenizer")
     parser.set_defaults(run=run)
 
 
