@@ -23,10 +23,8 @@ import hashlib
 import io
 import os
 import platform
-import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,13 +33,11 @@ from typing import Any, BinaryIO, cast
 import orjson
 
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
+from nemo_aligner_cai.gunzip import GZIP_ERRORS, GZIP_MAGIC, Unpacked
 
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
 
-GZIP_ERRORS = (EOFError, zlib.error)
-"""What reading a damaged gzip file raises."""
-_GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 # Rows are short: with the default of 8 KiB, half of the time of a large file goes into system calls.
 _BUFFER = 1 << 20
@@ -118,58 +114,13 @@ def open_binary(path: PathLike) -> Generator[BinaryIO, None, None]:
     """A file's bytes, unpacked where the file is gzip (told by its first bytes, not by its name)."""
     path = require_file(path)
     with path.open("rb", buffering=_BUFFER) as raw:
-        packed = raw.read(2) == _GZIP_MAGIC
+        packed = raw.read(2) == GZIP_MAGIC
         raw.seek(0)
         if not packed:
             yield raw
             return
-        with _Unpacked(raw) as unpacked:
+        with Unpacked(raw) as unpacked:
             yield cast(BinaryIO, io.BufferedReader(unpacked, _BUFFER))
-
-
-class _Unpacked(io.RawIOBase):
-    """What is in a gzip file. The next block is unpacked by a thread, beside Python, while this one is looked at."""
-
-    def __init__(self, packed: BinaryIO) -> None:
-        self._blocks = _unpacked_blocks(packed)
-        self._block = memoryview(b"")
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._ahead = self._thread.submit(next, self._blocks, b"")
-
-    def readable(self) -> bool:
-        """See `io.RawIOBase`."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """See `io.RawIOBase`."""
-        if not self._block:
-            self._block = memoryview(self._ahead.result())
-            self._ahead = self._thread.submit(next, self._blocks, b"")
-        size = min(len(buffer), len(self._block))
-        buffer[:size], self._block = self._block[:size], self._block[size:]
-        return size
-
-    def close(self) -> None:
-        """See `io.RawIOBase`."""
-        self._thread.shutdown()
-        super().close()
-
-
-def _unpacked_blocks(packed: BinaryIO) -> Iterator[bytes]:
-    # Of limited size: a gzip file can be a thousand times larger than it looks.
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    while block := packed.read(_BUFFER):
-        while block:
-            if unpacker.eof:
-                # Files of several parts, and zeros after a part, are gzip too.
-                if not (block := block.lstrip(b"\0")):
-                    break
-                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            if part := unpacker.decompress(block, _BUFFER):
-                yield part
-            block = unpacker.unconsumed_tail or unpacker.unused_data
-    if not unpacker.eof:
-        raise EOFError("it ends before its end marker")
 
 
 def read_text(path: PathLike) -> str:

@@ -35,7 +35,6 @@ from typing import Any, cast
 
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import (
-    GZIP_ERRORS,
     PathLike,
     Row,
     open_binary,
@@ -44,6 +43,7 @@ from nemo_aligner_cai.files import (
     read_lines,
     require_file,
 )
+from nemo_aligner_cai.gunzip import GZIP_ERRORS
 
 HUB = "hf://datasets/"
 """How the name of a data set on the hub starts."""

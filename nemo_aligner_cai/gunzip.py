@@ -1,0 +1,71 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Unpacking gzip beside Python: a thread unpacks the next block while this one is looked at."""
+
+import io
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+GZIP_MAGIC = b"\x1f\x8b"
+"""What a gzip file starts with."""
+GZIP_ERRORS = (EOFError, zlib.error)
+"""What reading a damaged one raises."""
+_BLOCK = 1 << 20
+
+
+class Unpacked(io.RawIOBase):
+    """What is in a gzip file. The next block is unpacked by a thread, beside Python, while this one is looked at."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._blocks = _unpacked_blocks(packed)
+        self._block = memoryview(b"")
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._ahead = self._thread.submit(next, self._blocks, b"")
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `io.RawIOBase`."""
+        if not self._block:
+            self._block = memoryview(self._ahead.result())
+            self._ahead = self._thread.submit(next, self._blocks, b"")
+        size = min(len(buffer), len(self._block))
+        buffer[:size], self._block = self._block[:size], self._block[size:]
+        return size
+
+    def close(self) -> None:
+        """See `io.RawIOBase`."""
+        self._thread.shutdown()
+        super().close()
+
+
+def _unpacked_blocks(packed: BinaryIO) -> Iterator[bytes]:
+    # Of limited size: a gzip file can be a thousand times larger than it looks.
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    while block := packed.read(_BLOCK):
+        while block:
+            if unpacker.eof:
+                # Files of several parts, and zeros after a part, are gzip too.
+                if not (block := block.lstrip(b"\0")):
+                    break
+                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            if part := unpacker.decompress(block, _BLOCK):
+                yield part
+            block = unpacker.unconsumed_tail or unpacker.unused_data
+    if not unpacker.eof:
+        raise EOFError("it ends before its end marker")
