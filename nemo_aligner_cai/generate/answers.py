@@ -36,7 +36,7 @@ class Answers:
     """The answers of one run."""
 
     def __init__(self, clients: Iterable[ModelClient], *, seed: int, journal: Journal | None, tally: Tally) -> None:
-        """Args as follows.
+        """Nothing is asked yet.
 
         Args:
             clients: all that will be asked.

@@ -100,7 +100,7 @@ class Engine:
     def __init__(
         self, *, seed: int, journal: Journal | None = None, window: int | None = None, progress: Progress | None = None
     ) -> None:
-        """Args as follows.
+        """Nothing is asked yet.
 
         Args:
             seed: the run's seed.

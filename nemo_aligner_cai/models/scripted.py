@@ -49,7 +49,7 @@ class ScriptedClient:
         identity: Mapping[str, Any] | None = None,
         remember: bool = True,
     ) -> None:
-        """Args as follows.
+        """Nothing is asked yet.
 
         Args:
             reply: must be deterministic where the same bytes are wanted again.
