@@ -13,7 +13,9 @@
 # limitations under the License.
 """Fixtures and rules for every test."""
 
+import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("Anthropic's published data sets are not beside this checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What a command sets up for its log lines ends with its test: the stream that it writes to is gone then."""
+    loggers = (logging.getLogger(), logging.getLogger("nemo_aligner_cai"))
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        # pytest's own handlers come and go by themselves.
+        logger.handlers[:] = [handler for handler in logger.handlers if handler in handlers]
+        logger.propagate = propagate
+        logger.setLevel(level)
