@@ -21,12 +21,15 @@ Hydra imports what it finds in `hydra_plugins/` on the Python path when an appli
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from nemo_aligner_cai.training.config import register_own_resolvers
+
 CONFIG_PACKAGE = "pkg://nemo_aligner_cai.conf"
 
 
 class CaiSearchPath(SearchPathPlugin):
-    """Appends the shipped configs to the search path, behind the application's own."""
+    """Appends the shipped configs to the search path, behind the application's own, and defines what they refer to."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra once per application."""
+        register_own_resolvers()
         search_path.append(provider="nemo_aligner_cai", path=CONFIG_PACKAGE)

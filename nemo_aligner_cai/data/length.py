@@ -18,7 +18,8 @@ learns to stop), the reward model skips it (and can run past the end of its data
 with its loss masked, DPO and KTO cut it to a stub. So it is left out before, and counted.
 
 So is what ends the run: SFT, DPO and KTO stop at a row where the tokenizer merges the last letters of the header or
-prompt with the first of what follows, as some Hugging Face tokenizers do with line ends.
+prompt with the first of what follows, as some Hugging Face tokenizers do with line ends. SFT stops, too, where such
+merges leave it nothing to learn of a short reply.
 """
 
 from collections import Counter
@@ -30,6 +31,7 @@ from typing import NamedTuple, TypeVar
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate
 from nemo_aligner_cai.data.formats import Group, format_named, read_groups, read_records
 from nemo_aligner_cai.data.formats_nemo import sft_text
+from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
@@ -52,7 +54,10 @@ LIMITS: dict[str, Callable[[int], int]] = {
 """The most token ids that a text of the format may have, by the model's sequence length (NeMo-Aligner 0.7.0)."""
 
 _BATCH = 512
-_MERGED = "the tokenizer merges letters over the end of the prompt"
+# Letters of a last turn, for each turn of the conversation, that cannot all be hidden from SFT by its counting: seen
+# are 1.5 tokens too many a turn, in conversations of tokens that merge. The count is slow, and most rows are longer.
+_LONG_ENOUGH = 32
+_MERGED = "the tokenizer merges letters over the end of the prompt or of a turn"
 
 
 @dataclass
@@ -67,7 +72,7 @@ class Use:
     too_long: list[int] = field(default_factory=list[int])
     """The numbers of the records that are longer, from 1."""
     merged: list[int] = field(default_factory=list[int])
-    """The numbers of the records at which the trainer stops, since the tokenizer merges over the end of the prompt."""
+    """The numbers of the records at which the trainer stops, since the tokenizer merges letters over an end."""
     lengths: Counter[int] = field(default_factory=Counter[int])
     """How many records have a longest text of so many ids."""
     pairs: bool = False
@@ -172,7 +177,18 @@ def _measure(
             lengths = [len(one) for one in ids]
             expected = started[start]
             merged = any(one[: len(expected)] != expected for one in ids)
+            merged = merged or _hides_all(record_of(item), tokenizer, template)
             yield item, _Measured(max(lengths), sum(lengths), merged)
+
+
+def _hides_all(record: Record, tokenizer: Tokenizer, template: NemoChatTemplate) -> bool:
+    """Whether SFT finds no token to learn, since it counts the tokens of each turn apart, where they may be more."""
+    if not isinstance(record, Chat):
+        return False
+    turns = record.conversation.turns
+    if record.label_type is None and len(turns[-1].content) > _LONG_ENOUGH * len(turns):
+        return False
+    return not any(loss_mask(record, template, tokenizer).mask)
 
 
 def _start_of(record: Record, format_name: str, template: NemoChatTemplate) -> str:

@@ -13,9 +13,11 @@
 # limitations under the License.
 """Which tokens SFT learns: NeMo's loss mask, computed without NeMo."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nemo_aligner_cai.conversation import Conversation, LabelType, NemoChatTemplate, Segment
+from nemo_aligner_cai.conversation import LabelType, NemoChatTemplate, Segment
+from nemo_aligner_cai.data.formats_nemo import sft_text
+from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 
 # NeMo counts the tokens of a piece of text behind this character, since some tokenizers put a token of their own
@@ -32,29 +34,30 @@ class Trained:
     """Whether the loss is computed for the prediction of this token."""
 
 
-def loss_mask(conversation: Conversation, template: NemoChatTemplate, tokenizer: Tokenizer) -> Trained:
-    """The ids and the mask of `GPTSFTChatDataset` for a row whose ``mask`` is "User".
+def loss_mask(record: Chat, template: NemoChatTemplate, tokenizer: Tokenizer) -> Trained:
+    """The ids and the mask of `GPTSFTChatDataset` for a row. Where the mask has no True, the class stops at it.
 
     It counts and searches tokens as that class does, so that the mask is the same even where a tokenizer merges
     letters over the edges of the pieces.
     """
-    header, *groups = template.segment_groups(conversation)
-    turns = list(zip(conversation.turns, groups, strict=False))
+    template = replace(template, label_type=record.label_type)
+    header, *groups = template.segment_groups(record.conversation)
+    turns = list(zip(record.conversation.turns, groups, strict=False))
     tokens = template.tokens
     fixed = ("", tokens.turn_start, tokens.label_start, tokens.end_of_name)
     pieces = [text for turn, group in turns for text in (template.turn_header(turn.role), _text(group))]
     ids, header_ids, before, *encoded = tokenizer.encode(
-        [template.render(conversation), header[0].text, *(_BEFORE + text for text in (*fixed, *pieces))]
+        [sft_text(record, template), header[0].text, *(_BEFORE + text for text in (*fixed, *pieces))]
     )
     turn_start, label_start, end_of_name, *counted = (piece[len(before) :] for piece in encoded)
     mask = [True] * len(ids)
     _hide(mask, 0, len(header_ids))
-    at = len(header_ids)
-    for position, (_, group) in enumerate(turns):
+    at, predicts_label = len(header_ids), template.label_type is LabelType.TEXT_TO_VALUE
+    for position, (turn, _) in enumerate(turns):
         name, whole = counted[2 * position : 2 * position + 2]
         skipped, end = len(name), at + len(whole)
         label = _find(label_start, whole) if template.label_type else -1
-        if label >= 0 and template.label_type is LabelType.TEXT_TO_VALUE:
+        if label >= 0 and predicts_label:
             skipped = label + len(label_start)
         elif label >= 0:
             line_end = _find(end_of_name, whole[skipped:])
@@ -64,9 +67,14 @@ def loss_mask(conversation: Conversation, template: NemoChatTemplate, tokenizer:
                 _hide(mask, at, end)
                 continue
             skipped += line_end + len(end_of_name)
-        learns_text = not group[0].trained and len(group) == 2
-        learns_end = group[0].trained and group[0].text
-        _hide(mask, at + len(turn_start) if learns_end else at, at + skipped if learns_text else end)
+        start, stop = at, at + skipped
+        if position == 0 and not predicts_label:
+            stop = end  # context alone
+        elif turn.role.speaker in record.mask:
+            # The first token of a later turn is the end of the reply before it.
+            ends_a_reply = position > (0 if predicts_label else 1)
+            start, stop = at + len(turn_start) if ends_a_reply else at, end
+        _hide(mask, start, min(stop, end))
         at = end
     return Trained(ids, mask)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,11 +31,16 @@ from nemo_aligner_cai.files import read_text
 from nemo_aligner_cai.generate.judges.pairs import Pairs
 
 
-class _Section(BaseModel):
+C = TypeVar("C", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """Keys that belong together; another key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TinyData(_Section):
+class TinyData(Section):
     """Rows of each file that the tiny world makes, see ``tiny/data.py``."""
 
     red_team: int = Field(gt=0)
@@ -46,7 +51,7 @@ class TinyData(_Section):
     measured_split: Literal["test", "validation"]
 
 
-class Data(_Section):
+class Data(Section):
     """Where the inputs come from.  ``tiny`` makes them all; a path given here takes the place of a made one."""
 
     tiny: TinyData
@@ -57,21 +62,21 @@ class Data(_Section):
     sl_share: float = Field(gt=0, lt=1)  # of the red-team prompts for SL-CAI, the others are for RL-CAI
 
 
-class Models(_Section):
+class Models(Section):
     """The model that the run starts from; ``tiny`` is the one that comes with the package."""
 
     helpful_only: Literal["tiny"] | Path
     constitution: Literal["tiny"] | Path
 
 
-class Decoding(_Section):
+class Decoding(Section):
     """How replies are drawn from a served model."""
 
     temperature: float = Field(ge=0)
     max_tokens: int = Field(gt=0)
 
 
-class SlCai(_Section):
+class SlCai(Section):
     """Critique and revision."""
 
     decoding: Decoding
@@ -80,7 +85,7 @@ class SlCai(_Section):
     validation_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate SFT
 
 
-class RlCai(_Section):
+class RlCai(Section):
     """Candidate responses and the judge."""
 
     decoding: Decoding
@@ -92,14 +97,14 @@ class RlCai(_Section):
     test_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate the reward model
 
 
-class Training(_Section):
+class Training(Section):
     """One trainer: its sequence length in tokens, to which its data are filtered, and Hydra overrides."""
 
     seq_length: int = Field(gt=1)
     overrides: tuple[str, ...]
 
 
-class Ppo(_Section):
+class Ppo(Section):
     """The two processes of PPO."""
 
     seq_length: int = Field(gt=1)
@@ -107,14 +112,14 @@ class Ppo(_Section):
     actor: tuple[str, ...]
 
 
-class Measure(_Section):
+class Measure(Section):
     """What is asked of the three models at the end."""
 
     max_tokens: int = Field(gt=0)
     batch_size: int = Field(gt=0)
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """All of a run; see ``tiny/quickstart.yaml`` for the meaning of each value."""
 
     seed: int = Field(ge=0)
@@ -129,6 +134,11 @@ class RunConfig(_Section):
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """A run's configuration, see `load_config`."""
+    return load_config(path, overrides, RunConfig)
+
+
+def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
     """Read a configuration file and put ``key.key=value`` overrides on top; values are YAML.
 
     Raises:
@@ -139,11 +149,12 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not YAML: {_one_line(error)}") from error
     if not isinstance(tree, dict):
-        raise UsageError(f"{path}: needs keys such as 'seed' and 'data'")
+        first, second = list(schema.model_fields)[:2]
+        raise UsageError(f"{path}: needs keys such as {first!r} and {second!r}")
     for override in overrides:
         _apply(cast(dict[str, Any], tree), override)
     try:
-        return RunConfig.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -47,9 +47,20 @@ def config_dir() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def register_resolvers() -> None:
-    """Define the arithmetic that the configs use; the names are upstream's."""
+def register_own_resolvers() -> None:
+    """Define `${cai_tiny_model:}`, the path of the packaged model; its name is nobody else's."""
     from omegaconf import OmegaConf
+
+    from nemo_aligner_cai.tiny.assistant import MODEL
+
+    OmegaConf.register_new_resolver("cai_tiny_model", lambda: str(MODEL), replace=True)
+
+
+def register_resolvers() -> None:
+    """Define what the configs use: `${cai_tiny_model:}`, and arithmetic under upstream's names."""
+    from omegaconf import OmegaConf
+
+    register_own_resolvers()
 
     OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
     OmegaConf.register_new_resolver("int_div", lambda x, y: x // y, replace=True)
@@ -60,7 +71,8 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
     """Compose one configuration.
 
     Args:
-        config_name: a file in the shipped configs or in `search`, with or without `.yaml`.
+        config_name: a file in the shipped configs or, where they have none of that name, in `search`; with or without
+            `.yaml`. A file in `search` may name one of ours in its `defaults`.
         overrides: Hydra overrides: `key=value`, `+key=value`, `++key=value`, `~key`, `group=option`.
         search: more directories to look for configs in.
 
@@ -68,7 +80,7 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
         The configuration in struct mode: reading an unknown key raises, as under upstream's scripts.
 
     Raises:
-        UsageError: unknown config, group option or key, or an override that does not parse.
+        UsageError: unknown folder, config, group option or key, or an override that does not parse.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -77,23 +89,35 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
     from omegaconf.errors import OmegaConfBaseException
 
     register_resolvers()
-    # Our own directory may be given by the search-path plugin too; looking twice does no harm.
-    extra = [f"hydra.searchpath=[{','.join('file://' + str(path.resolve()) for path in search)}]"] if search else []
+    name = config_name.removesuffix(".yaml")
+    folders = [config_dir(), *(path.resolve() for path in search)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {folder} to look for configs in")
+    # Hydra looks for the first config in the folder that it begins with, and for the others in all folders. Our own
+    # may be given by the search-path plugin too; looking twice does no harm.
+    first = next((folder for folder in folders if (folder / f"{name}.yaml").is_file()), folders[0])
+    others = [_in_quotes(f"file://{folder}") for folder in folders if folder != first]
+    extra = [f"hydra.searchpath=[{','.join(others)}]"] if others else []
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(config_dir()), version_base=None):
-            return hydra_compose(config_name.removesuffix(".yaml"), [*extra, *overrides])
+        with initialize_config_dir(str(first), version_base=None):
+            return hydra_compose(name, [*extra, *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(f"{config_name}: {one_line(error)}") from error
 
 
 def quoted(path: str | Path) -> str:
-    """A path, made absolute, as the value of a Hydra override, whatever characters it has.
+    """A path, made absolute, as the value of a Hydra override, whatever characters it has."""
+    return _in_quotes(str(Path(path).absolute()))
+
+
+def _in_quotes(text: str) -> str:
+    """A text as the value of a Hydra override.
 
     In Hydra's quotes a backslash stands for itself, except before a quote or an interpolation: it escapes these, and
     is itself escaped there.
     """
-    text = str(Path(path).absolute())
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"

@@ -30,6 +30,7 @@ from nemo.collections.common.prompts.formatter import Modality, PromptFormatter
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.data.mask import loss_mask
+from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.errors import CaiError
 
 _TOKENS = NEMO_CHAT.tokens
@@ -79,7 +80,7 @@ class CaiPromptFormatter(PromptFormatter):
         if conversation.messages[-1].role is not Role.ASSISTANT:
             (asked,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation)])
             return {"input_ids": _tensor(asked), "context_ids": _tensor(asked)}
-        trained = loss_mask(conversation, NEMO_CHAT, tokenizer)
+        trained = loss_mask(Chat(conversation), NEMO_CHAT, tokenizer)
         (asked,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation.without_last())])
         if trained.ids[: len(asked)] != asked:
             raise CaiError("this tokenizer merges the beginning of an answer into its prompt")

@@ -23,6 +23,7 @@ import pytest
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.data.mask import loss_mask
+from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.tiny import assistant
@@ -69,7 +70,7 @@ def conversation(*said: tuple[str, str]) -> Conversation:
 )
 def test_training_dialogues_have_the_ids_and_the_mask_of_sft(formatter: Any, said: list[tuple[str, str]]) -> None:
     encoded = formatter.encode_dialog(turns(*said))
-    trained = loss_mask(conversation(*said), NEMO_CHAT, load_tokenizer(assistant.TOKENIZER))
+    trained = loss_mask(Chat(conversation(*said)), NEMO_CHAT, load_tokenizer(assistant.TOKENIZER))
     assert encoded["input_ids"].tolist() == trained.ids and encoded["mask"].tolist() == trained.mask
     assert encoded["context_ids"].tolist() + encoded["answer_ids"].tolist() == trained.ids
     assert formatter.tokenizer.ids_to_text(encoded["answer_ids"].tolist()).startswith(said[-1][1])

@@ -33,8 +33,10 @@ from nemo_aligner_cai.conversation import (
     Role,
 )
 from nemo_aligner_cai.data.formats import FORMATS, write_records
+from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat
+from nemo_aligner_cai.files import Balance
 from tests.conversations import conversation
 from tests.functional.tokenizer_pairs import NAMES, Tokenizers, make_tokenizers
 
@@ -66,6 +68,13 @@ def _escaped(made: Conversation, template: NemoChatTemplate) -> Conversation:
     return Conversation(tuple(replace(turn, content=template.escape(turn.content)) for turn in made.messages))
 
 
+def _mask(made: Conversation, random_: random.Random, label_type: LabelType | None) -> str:
+    """Whose words are not learnt: the user's, or now and then the assistant's, where a turn is left to learn from."""
+    learnt = made.turns[0 if label_type is LabelType.TEXT_TO_VALUE else 1 :]
+    others = any(turn.role is Role.USER for turn in learnt)
+    return "Assistant" if others and random_.random() < 0.1 else "User"
+
+
 def test_ids_and_loss_masks_are_those_of_nemos_sft_dataset(tokenizers: Tokenizers, tmp_path: Path):
     compared, prompts, empty = 0, 0, 0
     for number, (label_type, tokens) in enumerate(KINDS):
@@ -76,25 +85,30 @@ def test_ids_and_loss_masks_are_those_of_nemos_sft_dataset(tokenizers: Tokenizer
             # The class looks for a label where a text has its token, and stops when it finds another thing there.
             made = [_escaped(one, template) for one in made]
         path = tmp_path / f"{number}.jsonl"
-        write_records(path, [Chat(one, label_type=label_type) for one in made], "sft-chat")
+        records = [Chat(one, mask=_mask(one, random_, label_type), label_type=label_type) for one in made]
+        write_records(path, records, "sft-chat")
         special = None if tokens == TUTORIAL else {name: getattr(tokens, name) for name in ChatTokens.__annotations__}
         dataset = _sft_dataset(path, tokenizers.theirs, special)
         assert len(dataset) == count
-        for index, one in enumerate(made):
-            ours = loss_mask(one, template, tokenizers.ours)
+        merges = records if tokenizers.name == "huggingface" else []
+        used = drop_long(
+            merges, "sft-chat", tokenizer=tokenizers.ours, seq_length=1 << 20, balance=Balance(), template=template
+        )
+        kept = {id(record) for record in used}
+        for index, (one, record) in enumerate(zip(made, records, strict=True)):
             compared += 1
-            if not any(ours.mask):
-                # A Hugging Face tokenizer may merge the end of a label's line, by which the class finds the text.
+            if merges and id(record) not in kept:
+                # It merges letters over the edges of turns and the ends of labels, by which the class finds text.
                 with pytest.raises(AssertionError, match="mask is empty"):
                     dataset[index]
                 empty += 1
                 continue
-            item = dataset[index]
+            item, ours = dataset[index], loss_mask(record, template, tokenizers.ours)
             assert (ours.ids, ours.mask) == (item["input_ids"].tolist(), item["mask"].tolist()), one
             # The words of a Hugging Face tokenizer reach over the end of a prompt where the reply starts with a space.
             last = one.turns[-1]
             splits = tokenizers.name != "huggingface" or last.content[:1].strip()
-            if last.role is Role.ASSISTANT and last.label is None and splits:
+            if last.role is Role.ASSISTANT and last.label is None and splits and record.mask == "User":
                 (prompt,) = tokenizers.ours.encode([template.generation_prompt(one.without_last())])
                 assert ours.ids[: len(prompt)] == prompt, one
                 prompts += 1
@@ -122,7 +136,7 @@ def test_the_smallest_difference_to_nemos_sft_dataset_would_be_shown(tokenizers:
         messages = [Message(role, one) for role, one in zip(roles, said, strict=False)]
         made = Conversation((Message(Role.SYSTEM, system), *messages))
         dataset.indexed_dataset = list(FORMATS["sft-chat"].write(Chat(made), NEMO_CHAT))
-        item, ours = dataset[0], loss_mask(made, NEMO_CHAT, tokenizers.ours)
+        item, ours = dataset[0], loss_mask(Chat(made), NEMO_CHAT, tokenizers.ours)
         assert (ours.ids, ours.mask) == (item["input_ids"].tolist(), item["mask"].tolist())
         compared += 1
 

@@ -13,12 +13,13 @@
 # limitations under the License.
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, LabelType, NemoChatTemplate, Role
+from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTokens, Conversation, LabelType, NemoChatTemplate, Role
 from nemo_aligner_cai.data.formats import read_records, write_records
 from nemo_aligner_cai.data.formats_nemo import sft_text
 from nemo_aligner_cai.data.length import LIMITS, drop_long, filter_file, predict_use, texts_of
@@ -113,7 +114,7 @@ def test_rows_at_which_a_trainer_would_stop_are_found_and_left_out(tmp_path: Pat
     balance = Balance()
     kept = drop_long(pairs, "dpo", tokenizer=Merging(), seq_length=1000, balance=balance)
     assert list(kept) == pairs[:1]
-    assert balance.left_out == {"the tokenizer merges letters over the end of the prompt": 1}
+    assert balance.left_out == {"the tokenizer merges letters over the end of the prompt or of a turn": 1}
     # The reward model reads whole texts and does not mind.
     assert list(drop_long(pairs, "rm-comparisons", tokenizer=Merging(), seq_length=1000, balance=Balance())) == pairs
 
@@ -140,7 +141,7 @@ def test_limits_that_make_no_sense_are_refused(tmp_path: Path):
 
 def test_the_mask_covers_replies_and_the_token_that_ends_them():
     conversation = chat("A1").conversation.with_turn(Role.USER, "Q2").with_turn(Role.ASSISTANT, "A2")
-    trained = loss_mask(conversation, NEMO_CHAT, Letters())
+    trained = loss_mask(Chat(conversation), NEMO_CHAT, Letters())
     learnt = "".join(chr(token) if kept else "·" for token, kept in zip(trained.ids, trained.mask, strict=True))
     assert [part for part in learnt.split("·") if part] == ["A1\n<extra_id_1>", "A2\n<extra_id_1>"]
 
@@ -148,10 +149,32 @@ def test_the_mask_covers_replies_and_the_token_that_ends_them():
 def test_the_mask_follows_labels():
     conversation = Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A", label="quality:4")
     for label_type, learnt in ((LabelType.VALUE_TO_TEXT, "A\n<extra_id_1>"), (LabelType.TEXT_TO_VALUE, "quality:4\n")):
-        template = NemoChatTemplate(label_type=label_type)
-        trained = loss_mask(conversation, template, Letters())
+        trained = loss_mask(Chat(conversation, label_type=label_type), NEMO_CHAT, Letters())
         text = "".join(chr(token) for token, kept in zip(trained.ids, trained.mask, strict=True) if kept)
         assert text.removesuffix("<extra_id_1>") == learnt.removesuffix("<extra_id_1>")
+
+
+def test_the_mask_is_the_rows_own():
+    conversation = chat("A1").conversation.with_turn(Role.USER, "Q2").with_turn(Role.ASSISTANT, "A2")
+    trained = loss_mask(Chat(conversation, mask="Assistant"), NEMO_CHAT, Letters())
+    text = "".join(chr(token) if kept else "·" for token, kept in zip(trained.ids, trained.mask, strict=True))
+    assert [part for part in text.split("·") if part] == ["Q2\n<extra_id_1>"]
+
+
+class MergedLines(Letters):
+    """Has a token for the end of a question with the beginning of the next turn."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[hash(piece) for piece in re.findall(r"Q\n\x11|.", text, re.DOTALL)] for text in texts]
+
+
+def test_sft_stops_where_merged_line_ends_leave_nothing_to_learn():
+    template = NemoChatTemplate(ChatTokens("\x00", "\x11", "\x12"))
+    records = [chat(""), chat("Yes.")]
+    balance = Balance()
+    used = drop_long(records, "sft-chat", tokenizer=MergedLines(), seq_length=200, balance=balance, template=template)
+    assert list(used) == records[1:]
+    assert balance.left_out == {"the tokenizer merges letters over the end of the prompt or of a turn": 1}
 
 
 def test_loads_sentencepiece_and_hugging_face_tokenizers(tmp_path: Path):
