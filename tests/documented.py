@@ -28,3 +28,9 @@ def commands_of(page: Path) -> list[list[str]]:
         blocks = [textwrap.dedent(block) for block in re.findall(r"\.\. code-block:: bash\n\n((?:   .*\n|\n)+)", text)]
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line) for line in lines if line.strip()]
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of a page's blocks of shell and Python code, in their order."""
+    found = re.findall(r"\.\. code-block:: (bash|python)\n\n((?:   .*\n|\n)+)", page.read_text(encoding="utf-8"))
+    return [(language, textwrap.dedent(block)) for language, block in found]
