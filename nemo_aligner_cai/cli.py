@@ -43,6 +43,7 @@ COMMANDS = {
     "components": ("components", "list judges, prompts, generators, processors and formats, and where they come from"),
     "journal": ("journal", "read the journal of a generation run"),
     "judge-accuracy": ("judge_accuracy", "measure a judge on items with a known answer"),
+    "plan": ("plan", "calls, tokens, GPU-hours, disk and memory of a run on GPUs"),
     "audit": ("audit", "show what else a judge goes by: length, position, principles, agreement of runs"),
 }
 

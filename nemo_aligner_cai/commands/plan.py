@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`cai plan CONFIG`: calls, tokens, GPU-hours, disk and memory of a run on GPUs, before it is started."""
+
+import argparse
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from nemo_aligner_cai.commands.terminal import open_console, table_of
+from nemo_aligner_cai.pipeline.config import load_config
+from nemo_aligner_cai.resource_config import PlanConfig
+from nemo_aligner_cai.resources import Needs, plan
+
+_COUNTED = ("model_calls", "judge_calls")
+_SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "hours", "disk_gb")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai plan`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "plan",
+        help="calls, tokens, GPU-hours, disk and memory of a run on GPUs",
+        description="Calls are counted; figures with ~ are estimates that follow from the file's assumptions.",
+    )
+    parser.add_argument("config", type=Path, help="a YAML file like examples/nlp/cai/mistral_7b.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan."""
+    steps = plan(load_config(args.config, args.overrides, PlanConfig))
+    steps.append(_total(steps))
+    if args.json:
+        rows = [_parts(step) for step in steps]
+        sys.stdout.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return 0
+    figures = ("calls", "judge calls", "tokens in", "tokens out", "GPU-hours", "hours", "disk GB", "GB a GPU")
+    console = open_console()
+    console.print(table_of(("step", *figures, ""), [_row(step) for step in steps]))
+    console.print("~ estimates, from the configuration's assumptions")
+    return 0
+
+
+def _total(steps: list[Needs]) -> Needs:
+    sums: dict[str, Any] = {name: sum(getattr(step, name) for step in steps) for name in (*_COUNTED, *_SUMMED)}
+    memory = max(step.memory_gb for step in steps)
+    return Needs("all", **sums, memory_gb=memory, fits=all(step.fits for step in steps))
+
+
+def _parts(step: Needs) -> dict[str, Any]:
+    values = asdict(step)
+    estimated = [field.name for field in fields(step) if field.name not in ("step", *_COUNTED)]
+    return {
+        "step": step.step,
+        "counted": {name: values[name] for name in _COUNTED},
+        "estimated": {name: values[name] for name in estimated},
+    }
+
+
+def _row(step: Needs) -> tuple[str, ...]:
+    return (
+        step.step,
+        f"{step.model_calls:,}",
+        f"{step.judge_calls:,}",
+        f"~{step.tokens_in / 1e6:,.0f} M",
+        f"~{step.tokens_out / 1e6:,.0f} M",
+        f"~{step.gpu_hours:,.1f}",
+        f"~{step.hours:,.1f}",
+        f"~{step.disk_gb:,.1f}",
+        f"~{step.memory_gb:,.1f}" if step.memory_gb else "",
+        "" if step.fits else "does not fit",
+    )
