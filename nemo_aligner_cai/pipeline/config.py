@@ -30,7 +30,6 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_text
 from nemo_aligner_cai.generate.judges.pairs import Pairs
 
-
 C = TypeVar("C", bound=BaseModel)
 
 
