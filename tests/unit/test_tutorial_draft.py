@@ -1,0 +1,87 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The commands of the user's own draft of the tutorial: which are accepted as printed, and which never could be."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.commands import generate_rl, generate_sl, process_hh
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training.config import compose
+
+_PARSERS = {
+    "generate_sl_cai_dataset.py": generate_sl.build_parser,
+    "generate_rl_cai_dataset.py": generate_rl.build_parser,
+    "process_anthropic_hh_using_chat_prompt.py": process_hh.build_parser,
+}
+_CONFIGS = {
+    "train_gpt_sft.py": "cai_sft",
+    "train_reward_model.py": "cai_reward_model",
+    "serve_ppo_critic.py": "cai_ppo_critic",
+    "train_gpt_ppo_actor.py": "cai_ppo_actor",
+    "megatron_gpt_eval.py": "cai_inference",
+}
+
+
+@pytest.fixture
+def draft(shared_data: Path) -> dict[str, list[str]]:
+    """The draft's Python commands: the script's name -> its arguments, with a path for each `<...>`."""
+    page = shared_data.parent / "seed" / "cai_tutorial_draft.rst"
+    if not page.is_file():
+        pytest.skip("the draft of the tutorial is not beside this checkout (../shared/seed)")
+    text = page.read_text(encoding="utf-8")
+    commands: dict[str, list[str]] = {}
+    for block in re.split(r"code-block:: bash\n", text)[1:]:
+        body = block.strip().split("\n\n")[0]
+        words = shlex.split(re.sub(r"<[^_>][^>]*>", "/data/file", body).replace("\n", " "))
+        names = [Path(word).name for word in words]
+        found = [number for number, name in enumerate(names) if name.endswith(".py")]
+        if found:
+            commands[names[found[-1]]] = words[found[-1] + 1 :]
+    return commands
+
+
+def test_all_of_its_scripts_are_known(draft: dict[str, list[str]]) -> None:
+    ours = {*_PARSERS, *_CONFIGS}
+    assert ours <= set(draft)
+    assert set(draft) - ours == {"convert_hf_llama_to_nemo.py"}, "which is in no release of NeMo"
+
+
+@pytest.mark.parametrize("script", ["generate_sl_cai_dataset.py", "process_anthropic_hh_using_chat_prompt.py"])
+def test_data_commands_are_accepted(draft: dict[str, list[str]], script: str) -> None:
+    _PARSERS[script]().parse_args(draft[script])
+
+
+def test_step_4_lacks_its_prompts_alone(draft: dict[str, list[str]]) -> None:
+    words, parser = draft["generate_rl_cai_dataset.py"], generate_rl.build_parser()
+    with pytest.raises(UsageError, match="arguments are required: --red-teaming-file-path$"):
+        parser.parse_args(words)
+    parser.parse_args([*words, "--red-teaming-file-path", "red_team.jsonl"])
+
+
+@pytest.mark.parametrize("script", [name for name in _CONFIGS if name != "train_gpt_ppo_actor.py"])
+def test_trainers_take_its_overrides(draft: dict[str, list[str]], script: str) -> None:
+    compose(_CONFIGS[script], draft[script])
+
+
+def test_the_actors_command_lacks_an_equals_sign_alone(draft: dict[str, list[str]]) -> None:
+    words = draft["train_gpt_ppo_actor.py"]
+    with pytest.raises(UsageError, match="data_prefix"):
+        compose("cai_ppo_actor", words)
+    compose("cai_ppo_actor", [word.replace("data_prefix{", "data_prefix={") for word in words])
