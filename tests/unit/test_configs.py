@@ -28,7 +28,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import config, hardware
 
 CONFIGS = ("cai_inference", "cai_ppo_actor", "cai_ppo_critic", "cai_pretrain", "cai_reward_model", "cai_sft")
-HARDWARE = ("8xh100", "cpu")
+HARDWARE = ("1xh200", "2x8xh100", "8xh100", "cpu")
 PROCESSORS = {
     "anthropic_hh": "anthropic-hh",
     "auto": "auto",
