@@ -21,11 +21,13 @@ stop after two steps, and the judge, which is the benchmarks' stand-in, is asked
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -162,14 +164,15 @@ def ran(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=env,
+            start_new_session=True,
         )
         try:
             code = shell.wait(_TIMEOUT_S)
         finally:
-            if shell.poll() is None:
-                # Its trap ends the servers.
-                shell.terminate()
-                shell.wait(60)
+            # Whatever hangs, and whatever a failed step left behind: an actor hangs when its critic fails.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
     assert code == 0, log.read_text(encoding="utf-8", errors="replace")[-6000:]
     return folder
 

@@ -70,7 +70,7 @@ def test_data_commands_are_accepted(draft: dict[str, list[str]], script: str) ->
 
 def test_step_4_lacks_its_prompts_alone(draft: dict[str, list[str]]) -> None:
     words, parser = draft["generate_rl_cai_dataset.py"], generate_rl.build_parser()
-    with pytest.raises(UsageError, match="arguments are required: --red-teaming-file-path$"):
+    with pytest.raises(UsageError, match=r"arguments are required: --red-teaming-file-path$"):
         parser.parse_args(words)
     parser.parse_args([*words, "--red-teaming-file-path", "red_team.jsonl"])
 
