@@ -11,11 +11,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""`cai data NAME ...`: make data with a generator or a processor, ours or another package's."""
+"""`cai data NAME ...`, or with Hydra groups: make data with a generator or a processor, ours or others'."""
 
 import argparse
+import sys
 from typing import Any
 
+from nemo_aligner_cai.commands.data_groups import compose_command, is_hydra
 from nemo_aligner_cai.components import components
 from nemo_aligner_cai.errors import UsageError
 
@@ -25,14 +27,29 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "data", help="make data with a generator or a processor: cai data rl-cai --help"
     )
-    parser.add_argument("name", metavar="NAME", help="sl-cai, rl-cai, anthropic-hh, or see `cai components`")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own flags")
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="NAME ...",
+        help="sl-cai, rl-cai, anthropic-hh (or see `cai components`) and its own flags; or generator=NAME and other "
+        "Hydra overrides",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run it; returns its exit code."""
+    if not args.words:
+        raise UsageError("name a generator or a processor; `cai components` lists them")
+    if is_hydra(args.words):
+        composed = compose_command(args.words)
+        if isinstance(composed, str):
+            sys.stdout.write(composed)
+            return 0
+        maker, arguments = composed
+        return int(maker.load().main(arguments))
+    name, *arguments = args.words
     makers = components("generators") | components("processors")
-    if args.name not in makers:
-        raise UsageError(f"there is no generator or processor {args.name!r}; there are {', '.join(makers)}")
-    return int(makers[args.name].load().main(args.arguments))
+    if name not in makers:
+        raise UsageError(f"there is no generator or processor {name!r}; there are {', '.join(makers)}")
+    return int(makers[name].load().main(arguments))

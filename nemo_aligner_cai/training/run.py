@@ -53,7 +53,9 @@ class Stage:
 
 
 @dataclass
-class _Arguments:
+class Arguments:
+    """A command line of a Hydra application; `show` is whether it asks for the configuration alone."""
+
     config: str
     search: list[Path]
     overrides: list[str]
@@ -104,7 +106,7 @@ def leave(code: int) -> None:
 
 
 def _run(stage: Stage, argv: list[str]) -> int:
-    arguments = _parse(argv, stage.config)
+    arguments = parse_arguments(argv, stage.config)
     cuda = _cuda_available()
     overrides = config.choose_hardware(arguments.overrides, cuda=cuda)
     cfg = config.compose(arguments.config, overrides, search=arguments.search)
@@ -146,9 +148,9 @@ def _cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
-def _parse(argv: list[str], default: str) -> _Arguments:
+def parse_arguments(argv: list[str], default: str) -> Arguments:
     """Split a command line into Hydra's own flags, as upstream's scripts take them, and overrides."""
-    arguments = _Arguments(config=default, search=[], overrides=[])
+    arguments = Arguments(config=default, search=[], overrides=[])
     names = {"-cn": "--config-name", "-cp": "--config-path", "-cd": "--config-dir", "-c": "--cfg"}
     waiting = list(argv)
     while waiting:

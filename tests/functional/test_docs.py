@@ -72,7 +72,10 @@ def _data(folder: Path) -> None:
 # Pages all of whose commands run here -> what writes their input files, and what the last one leaves behind.
 PAGES: dict[str, tuple[Files, dict[str, int]]] = {
     "generation.rst": (_generation, {"sl_cai.jsonl": 29, "calls.jsonl": 20}),
-    "preferences.rst": (_preferences, {"rl_cai/cai_comparisons.jsonl": 20, "judged.jsonl": 12}),
+    "preferences.rst": (
+        _preferences,
+        {"rl_cai/cai_comparisons.jsonl": 20, "rl_cai_by_groups/cai_comparisons.jsonl": 20, "judged.jsonl": 12},
+    ),
     "data.rst": (_data, {"messages.jsonl": 9, "helpful_dpo.jsonl": 30, "ppo_prompts.jsonl": 2}),
 }
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai import cli
+from nemo_aligner_cai.commands.data_groups import compose_command
 from nemo_aligner_cai.commands.generate_rl import main
 from nemo_aligner_cai.components import OURS, components, load
 from nemo_aligner_cai.data.formats import FORMATS, format_named
@@ -161,3 +162,13 @@ def test_a_judge_of_ours_is_loaded_by_its_name() -> None:
 
     judge = load("judges", "ensemble")(JudgeSettings(load_constitution(packaged())))
     assert isinstance(judge, PairJudge) and judge.name == "ensemble"
+
+
+def test_another_packages_components_are_options_of_the_hydra_groups(extra: None) -> None:
+    pytest.importorskip("hydra")
+    for words in (["generator=nowhere", "+flags.from_where=there"], ["generator=rl-cai", "judge_prompt=brief"]):
+        found = compose_command([*words, "judge=stern"])
+        assert not isinstance(found, str)
+        assert found[0].name == words[0].removeprefix("generator=")
+        assert found[1][:2] == ["--judge", "stern"]
+        assert found[1][2:] in (["--from-where", "there"], ["--judge-prompt", "brief"])
