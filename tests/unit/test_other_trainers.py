@@ -13,8 +13,8 @@
 # limitations under the License.
 """Files that we write, read by the library `datasets` and by TRL's own functions.
 
-TRL is no dependency: its rules for columns (https://huggingface.co/docs/trl/dataset_formats) are checked here as it
-documents them, and by its own code where it happens to be installed (seen with trl 0.15.2).
+Its rules for columns (https://huggingface.co/docs/trl/dataset_formats) are checked as it documents them, and by its own
+code, which comes with the extra `dev`.
 """
 
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_the_columns_are_those_that_trl_asks_for(name: str, tmp_path: Path):
 
 @pytest.mark.slow
 def test_trl_makes_the_texts_that_sft_teaches_and_the_rows_that_we_convert(tmp_path: Path):
-    data_utils = pytest.importorskip("trl.data_utils")
+    data_utils = pytest.importorskip("trl.data_utils", reason="TRL comes with the extra dev")
     datasets, tokenizers = pytest.importorskip("datasets"), pytest.importorskip("tokenizers")
     from transformers import PreTrainedTokenizerFast
 
