@@ -13,8 +13,8 @@
 # limitations under the License.
 """Files that we write, read by the library `datasets` and by TRL's own functions.
 
-Its rules for columns (https://huggingface.co/docs/trl/dataset_formats) are checked as it documents them, and by its own
-code, which comes with the extra `dev`.
+TRL's rules for columns (https://huggingface.co/docs/trl/dataset_formats) are checked as it documents them, and by its
+own code, which comes with the extra `dev`.
 """
 
 from pathlib import Path
