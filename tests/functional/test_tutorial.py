@@ -114,6 +114,7 @@ def _words(folder: Path, judge: str) -> dict[str, str]:
         "--chat-template mistral": "--chat-template nemo --keep-unrevised",
         "</s>": "<extra_id_1>",
         "--retry-delay 5": "--retry-delay 1",
+        "model=mistral_7b hardware=8xh100": "hardware=cpu",
         "4096": "128",
         "1024": "40",
         "=128": "=8",

@@ -177,6 +177,7 @@ step_2_sl_cai_data() {
 
 step_3_sl_cai_model() {
     run python $EXAMPLES/gpt/train_gpt_sft.py \
+        model=mistral_7b hardware=8xh100 \
         "model.restore_from_path=$MODELS/mistral-7b.nemo" \
         "model.data.train_ds.file_path=$RESULTS/sl_cai_data/train.jsonl" \
         "model.data.validation_ds.file_path=$RESULTS/sl_cai_data/validation.jsonl" \
@@ -208,6 +209,7 @@ step_4_rl_cai_data() {
 
 step_5_reward_model() {
     run python $EXAMPLES/gpt/train_reward_model.py \
+        model=mistral_7b hardware=8xh100 \
         "pretrained_checkpoint.restore_from_path=$RESULTS/sl_cai/checkpoints/cai_sft.nemo" \
         "$(data_prefix comparisons)" \
         ++model.micro_batch_size=1 \
@@ -221,6 +223,7 @@ step_5_reward_model() {
 step_6_rl_cai_model() {
     start_server "http://127.0.0.1:$CRITIC_PORT/v2/models/critic_save/ready" \
         python $EXAMPLES/gpt/serve_ppo_critic.py \
+        model=mistral_7b hardware=8xh100 \
         "pretrained_checkpoint.restore_from_path=$RESULTS/reward_model/checkpoints/cai_reward_model.nemo" \
         trainer.ppo.inference_micro_batch_size=4 \
         "trainer.ppo.port=$CRITIC_PORT" \
@@ -228,6 +231,7 @@ step_6_rl_cai_model() {
         ++model.global_batch_size=64 \
         "exp_manager.explicit_log_dir=$RESULTS/critic"
     run python $EXAMPLES/gpt/train_gpt_ppo_actor.py \
+        model=mistral_7b hardware=8xh100 \
         "pretrained_checkpoint.restore_from_path=$RESULTS/sl_cai/checkpoints/cai_sft.nemo" \
         "$(data_prefix prompts)" \
         ++model.micro_batch_size=1 \
