@@ -1,0 +1,134 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Two gloo processes, under each way of sharing the work, have the losses of one.
+
+Each step sees one and the same set of samples, the whole file: data-parallel processes draw from a part of the file
+each. With a micro batch of one sample no loss depends on which samples share a micro batch.
+"""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.metrics_file import read_metrics
+from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
+
+BATCH = 16  # samples; the whole file
+STEPS = 4
+TOLERANCE = 1e-3
+LAYOUTS = {
+    "tensor": ["model.tensor_model_parallel_size=2"],
+    "pipeline": ["model.pipeline_model_parallel_size=2"],
+    "data": [],
+}
+
+
+def two_processes(lab: Lab, stage: str, name: str, *overrides: str) -> Run:
+    """Run a stage as two ranks, with the variables that torchrun sets."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log_dir = lab.folder / name
+    command = [*overrides, "trainer.devices=2", f"exp_manager.explicit_log_dir={log_dir}"]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": name}
+    jobs: list[launch.Job] = []
+    try:
+        for rank in ("0", "1"):
+            env = ENV | world | {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+            jobs.append(launch.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.{rank}.log", env))
+        for job in jobs:
+            launch.finish(job, TIMEOUT_S)
+    finally:
+        for job in jobs:
+            launch.stop(job, grace_s=1.0)
+    return Run(log_dir, jobs[0].log, list(read_metrics(log_dir)))
+
+
+def first_rows(lab: Lab, name: str, rows: int) -> Path:
+    """A file with the first rows of one of the world's."""
+    part = lab.folder / f"batch_{name}"
+    lines = (lab.folder / name).read_text(encoding="utf-8").splitlines(keepends=True)[:rows]
+    part.write_text("".join(lines), encoding="utf-8")
+    return part
+
+
+def sft_overrides(lab: Lab, base: Path, steps: int = STEPS) -> list[str]:
+    return [
+        *lab.sft_overrides(base, steps),
+        f"model.data.train_ds.file_path={first_rows(lab, 'sft_train.jsonl', BATCH)}",
+        "model.data.train_ds.micro_batch_size=1",
+        f"trainer.sft.val_check_interval={steps}",
+        # Megatron pads the vocabulary to a multiple of this times the processes: 64 pieces either way.
+        "++model.make_vocab_size_divisible_by=32",
+    ]
+
+
+def rm_overrides(lab: Lab, model: Path) -> list[str]:
+    train, test = first_rows(lab, "rm_train.jsonl", 2 * BATCH), lab.folder / "rm_test.jsonl"
+    return [
+        f"pretrained_checkpoint.restore_from_path={model}",
+        f"model.data.data_prefix={{train: [{train}], validation: [{test}], test: [{test}]}}",
+        # A new head's first weights depend on the rank that holds it.
+        "model.regression.load_rm_head_weights=true",
+        "model.micro_batch_size=1",
+        f"model.global_batch_size={BATCH}",
+        "model.optim.lr=1e-3",
+        "trainer.rm.max_epochs=100",
+        f"trainer.rm.max_steps={STEPS}",
+        f"trainer.rm.val_check_interval={STEPS}",
+        "trainer.rm.save_interval=100",
+        "exp_manager.create_checkpoint_callback=false",
+        "++model.make_vocab_size_divisible_by=32",
+    ]
+
+
+@pytest.fixture(scope="module")
+def sft_alone(lab: Lab, base: Path) -> Run:
+    return lab.run("sft", "sft_alone", *sft_overrides(lab, base), "exp_manager.create_checkpoint_callback=false")
+
+
+@pytest.fixture(scope="module")
+def rm_alone(lab: Lab, reward_model: Run) -> Run:
+    return lab.run("reward_model", "rm_alone", *rm_overrides(lab, reward_model.nemo("cai_reward_model")))
+
+
+def agree(run: Run, alone: Run) -> None:
+    for key, count in (("train/loss", STEPS), ("train/grad_norm", STEPS), ("val/loss", 1)):
+        values, expected = run.series(key), alone.series(key)
+        assert len(values) == len(expected) == count
+        assert values == pytest.approx(expected, abs=TOLERANCE), key
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sft_has_the_losses_of_one_process(lab: Lab, base: Path, sft_alone: Run, layout: str) -> None:
+    once = "exp_manager.create_checkpoint_callback=false"
+    agree(two_processes(lab, "sft", f"sft_{layout}", *sft_overrides(lab, base), *LAYOUTS[layout], once), sft_alone)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_reward_model_has_the_losses_of_one_process(
+    lab: Lab, reward_model: Run, rm_alone: Run, layout: str
+) -> None:
+    overrides = rm_overrides(lab, reward_model.nemo("cai_reward_model"))
+    agree(two_processes(lab, "reward_model", f"rm_{layout}", *overrides, *LAYOUTS[layout]), rm_alone)
+
+
+def test_a_checkpoint_of_two_pipeline_stages_goes_on_in_one_process(lab: Lab, base: Path, sft_alone: Run) -> None:
+    name = "resumed_pipeline"
+    two_processes(lab, "sft", name, *sft_overrides(lab, base, STEPS // 2), *LAYOUTS["pipeline"])
+    both = lab.run("sft", name, *sft_overrides(lab, base))
+    assert [row["step"] for row in both.metrics if "train/loss" in row] == list(range(STEPS))
+    assert both.series("train/loss") == pytest.approx(sft_alone.series("train/loss"), abs=TOLERANCE)
