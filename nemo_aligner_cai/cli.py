@@ -33,7 +33,7 @@ COMMANDS = {
     "run": ("run", "run the seven steps as a configuration file says"),
     "chat": ("chat", "talk to a model from the terminal"),
     "tiny": ("tiny", "build the tiny assistant's model, data and vocabulary"),
-    "train": ("train", "start one of NeMo-Aligner's trainers: sft, reward-model, critic, ppo-actor"),
+    "train": ("train", "start one of NeMo-Aligner's trainers: sft, reward-model, critic, ppo-actor, dpo"),
     "serve": ("serve", "serve a .nemo model with NeMo's text-generation server"),
     "data": ("data", "make data with a generator or a processor: sl-cai, rl-cai, anthropic-hh, or another package's"),
     "validate": ("validate", "check a data file against the trainer that will read it"),

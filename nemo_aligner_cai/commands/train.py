@@ -23,6 +23,7 @@ STAGES = {
     "reward-model": "reward_model",
     "critic": "critic_server",
     "ppo-actor": "ppo_actor",
+    "dpo": "dpo",
     "pretrain": "pretrain",
 }
 

@@ -65,7 +65,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     Args:
         cfg: the stage's configuration; changed in place.
         restore_path: the .nemo file (or extracted folder) whose `model_config.yaml` is the base.
-        section: the part of `trainer` that is upstream's loop, not Lightning's: "sft", "rm" or "ppo".
+        section: the part of `trainer` that is upstream's loop, not Lightning's: "sft", "rm", "dpo" or "ppo".
     """
     import torch
     from nemo.utils.exp_manager import exp_manager
@@ -116,23 +116,34 @@ def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any,
 
 
 def fit_supervised(
-    cfg: DictConfig, section: str, setup: Setup, model: Any, dataset: Any, train_loader: Any, validation_loader: Any
+    cfg: DictConfig,
+    section: str,
+    setup: Setup,
+    model: Any,
+    dataset: Any,
+    train_loader: Any,
+    validation_loader: Any,
+    *,
+    loop: Any = None,
+    **more: Any,
 ) -> None:
     """Train with upstream's loop for labelled data, on from the checkpoint if there is one.
 
     Args:
         cfg: the stage's configuration.
-        section: the loop's part of `trainer`: "sft" or "rm".
+        section: the loop's part of `trainer`: "sft", "rm" or "dpo".
         setup: from `set_up`.
         model: an upstream model with a training step.
         dataset: what `train_loader` draws from.
         train_loader: yields global batches.
         validation_loader: the same, for validation.
+        loop: upstream's class; None for its `SupervisedTrainer`.
+        more: what that class takes besides.
     """
     from nemo_aligner.algorithms.supervised import SupervisedTrainer
 
     training = prepare_training(cfg, setup, model, train_loader, dataset)
-    trainer = SupervisedTrainer(
+    trainer = (loop or SupervisedTrainer)(
         cfg=cfg.trainer[section],
         model=model,
         optimizer=training.optimizer,
@@ -143,6 +154,7 @@ def fit_supervised(
         logger=setup.logger,
         ckpt_callback=training.ckpt_callback,
         run_timer=run_timer(cfg),
+        **more,
     )
     if setup.resumed is not None:
         trainer.load_state_dict(setup.resumed)
@@ -173,7 +185,7 @@ def spawn_workers() -> None:
 
 
 def dataset_arguments(cfg: DictConfig, tokenizer: Any) -> dict[str, Any]:
-    """What upstream's builders of reward-model and PPO datasets read from the configuration."""
+    """What upstream's builders of reward-model, DPO and PPO datasets read from the configuration."""
     return {
         "cfg": cfg.model,
         "data_prefix": cfg.model.data.data_prefix,

@@ -156,6 +156,15 @@ def epochs(cfg: DictConfig, key: str) -> None:
     whole(value, key)
 
 
+def save_interval(cfg: DictConfig, section: str) -> None:
+    """Raise UsageError where a checkpoint would be due between two validations: upstream stops there, hours later."""
+    steps = {key: select(cfg, f"trainer.{section}.{key}") for key in ("save_interval", "val_check_interval")}
+    save, validate = steps.values()
+    # A fraction of an epoch is known only when the data is.
+    if isinstance(save, int) and isinstance(validate, int) and save > 0 and validate > 0 and save % validate:
+        raise UsageError(f"trainer.{section}.save_interval={save} must be a multiple of val_check_interval={validate}")
+
+
 def data_file(cfg: DictConfig, key: str, use: Use) -> None:
     """Check the data file whose path is at `key`; see `checked_file`."""
     checked_file(cfg, _path(select(cfg, key), key), key, use)
@@ -170,7 +179,13 @@ def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
         if isinstance(value, str):
             # Upstream would take its letters for files.
             raise UsageError(f"{key}={value}: a list is needed, [{value}]")
-        for path in split_paths(value, key):
+        paths = split_paths(value, key)
+        if len(paths) > 1 or len(value) > 1:
+            # NeMo-Aligner's scripts ask for minus a batch of samples, for "all", and its blends take that at its word.
+            raise UsageError(
+                f"{key}: upstream fails at a blend of whole files; join them: cat a.jsonl b.jsonl > c.jsonl"
+            )
+        for path in paths:
             checked_file(cfg, path, key, replace(use, batch_key=batch_key))
 
 

@@ -42,6 +42,7 @@ def check(cfg: DictConfig) -> None:
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.ppo.max_epochs")
+    inputs.save_interval(cfg, "ppo")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     response_key = "model.ppo.length_params.max_length"
     response = inputs.whole(select(cfg, response_key), response_key)

@@ -36,6 +36,7 @@ def check(cfg: DictConfig) -> None:
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.rm.max_epochs")
+    inputs.save_interval(cfg, "rm")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
     ranking = cfg.model.reward_model_type == "binary_ranking"

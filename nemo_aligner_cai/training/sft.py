@@ -36,6 +36,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
     window = inputs.model_window(cfg, "model.restore_from_path")
     inputs.epochs(cfg, "trainer.sft.max_epochs")
+    inputs.save_interval(cfg, "sft")
     for section in _SECTIONS:
         inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
         inputs.divides(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")

@@ -35,6 +35,7 @@ HARDWARE = {"1xh200": 1, "2x8xh100": 16, "8xh100": 8, "cpu": 1}  # with the numb
 DATA = ("cai", "cai_blend", "none")
 # Which groups a stage has besides `hardware`.
 STAGES = {
+    "dpo": ("model",),
     "inference": ("model",),
     "ppo_actor": ("data", "model"),
     "ppo_critic": ("model",),
@@ -59,8 +60,8 @@ GIVEN = {
 
 OVERLAYS = {
     "data": {"ppo_actor", "reward_model", "sft"},
-    "model": {"inference", "ppo_actor", "ppo_critic", "reward_model", "sft"},
-    "hardware": {"ppo_actor", "ppo_critic", "pretrain", "reward_model"},
+    "model": {"dpo", "inference", "ppo_actor", "ppo_critic", "reward_model", "sft"},
+    "hardware": {"dpo", "ppo_actor", "ppo_critic", "pretrain", "reward_model"},
 }
 
 

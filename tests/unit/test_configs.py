@@ -27,7 +27,15 @@ from nemo_aligner_cai.data.formats import format_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import config, hardware
 
-CONFIGS = ("cai_inference", "cai_ppo_actor", "cai_ppo_critic", "cai_pretrain", "cai_reward_model", "cai_sft")
+CONFIGS = (
+    "cai_dpo",
+    "cai_inference",
+    "cai_ppo_actor",
+    "cai_ppo_critic",
+    "cai_pretrain",
+    "cai_reward_model",
+    "cai_sft",
+)
 HARDWARE = ("1xh200", "2x8xh100", "8xh100", "cpu")
 PROCESSORS = {
     "anthropic_hh": "anthropic-hh",
@@ -37,12 +45,18 @@ PROCESSORS = {
     "none": None,
     "red_team": "red-team",
 }
-WITH_DATA = ("cai_ppo_actor", "cai_reward_model", "cai_sft")
+WITH_DATA = ("cai_dpo", "cai_ppo_actor", "cai_reward_model", "cai_sft")
 
 COMPARISONS = "{train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"
 
 # The tutorial's overrides as its shell passes them on, step by step.
 TUTORIAL: dict[str, list[str]] = {
+    # it has no DPO
+    "cai_dpo": [
+        "pretrained_checkpoint.restore_from_path=mistral_7b_sl_cai_model.nemo",
+        f"++model.data.data_prefix={COMPARISONS}",
+        "exp_manager.explicit_log_dir=out",
+    ],
     "cai_sft": [
         "model.megatron_amp_O2=True",
         "model.restore_from_path=mistral-7b.nemo",

@@ -138,10 +138,24 @@ def test_a_split_that_is_no_list() -> None:
         inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
 
 
-def test_every_file_of_a_blend_is_checked() -> None:
+def test_a_blend_at_which_upstream_would_fail() -> None:
     cfg = config({"model.data.data_prefix": {"train": [0.3, "a", 0.7, "b"], "validation": ["b"], "test": ["b"]}})
-    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: there is no file a$"):
+    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: upstream fails at a blend"):
         inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+
+
+@pytest.mark.parametrize(
+    ("save", "validate", "good"), [(50, 25, True), (0, 25, True), (50, 0.5, True), (50, 20, False)]
+)
+def test_a_checkpoint_between_two_validations(save: int, validate: float, good: bool) -> None:
+    cfg = config({"trainer.rm.save_interval": save, "trainer.rm.val_check_interval": validate})
+    if good:
+        inputs.save_interval(cfg, "rm")
+        return
+    with pytest.raises(
+        UsageError, match=r"^trainer\.rm\.save_interval=50 must be a multiple of val_check_interval=20$"
+    ):
+        inputs.save_interval(cfg, "rm")
 
 
 @pytest.mark.parametrize("prefix", [5, None, "a.jsonl", ["a.jsonl"], {"train": ["a"]}])

@@ -1,0 +1,120 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""DPO, in place of steps 5 and 6: the SL-CAI model learns the AI preferences without a reward model.
+
+    python -m nemo_aligner_cai.training.dpo pretrained_checkpoint.restore_from_path=... model.data.data_prefix=... ...
+
+Input row:  {"prompt", "chosen_response", "rejected_response", "chosen_reward", "rejected_reward"}
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them, with
+            `train/loss`, which begins at ln 2, and `train/rewards_chosen_mean` and `..._rejected_mean`.
+
+Rafailov et al., arXiv 2305.18290; `model.dpo.preference_loss` has upstream's other losses too (IPO, RPO).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.training import assembly, config, inputs, processing
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_SOURCE = "pretrained_checkpoint.restore_from_path"
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
+    window = inputs.model_window(cfg, _SOURCE)
+    inputs.epochs(cfg, "trainer.dpo.max_epochs")
+    inputs.save_interval(cfg, "dpo")
+    inputs.sequence_length(cfg, "model.data.seq_length", window)
+    inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
+    processing.process(cfg, inputs.split_keys, to="dpo", taught_by=_SOURCE)
+    tokens = inputs.plus(config.select(cfg, "model.data.seq_length"), 1)  # inputs and labels overlap by one
+    inputs.data_prefix(cfg, inputs.Use("dpo", _SOURCE, tokens, "model.global_batch_size"), "model.global_batch_size")
+
+
+def train(cfg: DictConfig) -> None:
+    """Train the model of `pretrained_checkpoint.restore_from_path` against its own frozen copy."""
+    from nemo_aligner.algorithms.dpo import DPOTrainer, dpo_custom_collate
+    from nemo_aligner.data.nlp.builders import build_train_valid_test_dpo_datasets
+    from nemo_aligner.models.nlp.gpt.megatron_gpt_dpo_model import MegatronGPTDPOModel
+    from nemo_aligner.utils.train_script_utils import init_peft
+    from nemo_aligner.utils.utils import load_from_nemo, retrieve_model_state_dict_in_cpu
+
+    assembly.spawn_workers()
+    source = cfg.pretrained_checkpoint.restore_from_path
+    setup = assembly.set_up(cfg, source, "dpo")
+    model = load_from_nemo(
+        MegatronGPTDPOModel, cfg.model, setup.trainer, strict=True, load_base_model_only=False, restore_path=source
+    )
+    init_peft(model, cfg.model)
+    if cfg.model.peft.peft_scheme == "none":
+        # With adapters, the model without them is the reference.
+        model.ref_policy_state_dict = retrieve_model_state_dict_in_cpu(
+            model, megatron_amp_O2=cfg.model.megatron_amp_O2
+        )
+    assembly.join_processes(cfg, setup, model)
+
+    train_ds, validation_ds, _ = build_train_valid_test_dpo_datasets(
+        **assembly.dataset_arguments(cfg, model.tokenizer),
+        # Negative numbers stand for the whole dataset.
+        train_valid_test_num_samples=[-cfg.model.global_batch_size] * 3,
+    )
+    data = cfg.model.data
+    collate = partial(
+        dpo_custom_collate,
+        eos_id=model.tokenizer.eos_id,
+        reset_position_ids=data.reset_position_ids,
+        reset_attention_mask=data.reset_attention_mask,
+        eod_mask_loss=data.eod_mask_loss,
+    )
+    assembly.fit_supervised(
+        cfg,
+        "dpo",
+        setup,
+        model,
+        train_ds,
+        _loader(cfg, train_ds, setup.consumed_samples, shuffle=True),
+        _loader(cfg, validation_ds, 0, shuffle=False),
+        loop=DPOTrainer,
+        collate_fn=collate,
+        pad_length_to_multiple_of=data.pad_length_to_multiple_of,
+    )
+
+
+def _loader(cfg: DictConfig, dataset: Any, consumed: int, *, shuffle: bool) -> Any:
+    from nemo_aligner.data.nlp.builders import build_dataloader, identity_collate
+
+    return build_dataloader(
+        cfg=cfg,
+        dataset=dataset,
+        consumed_samples=consumed,
+        mbs=cfg.model.micro_batch_size,
+        gbs=cfg.model.global_batch_size,
+        load_gbs=True,
+        pad_samples_to_global_batch_size=False,
+        # The trainer collates, since the reference's log-probabilities come in between.
+        collate_fn=identity_collate,
+        use_random_sampler=shuffle,
+    )
+
+
+STAGE = Stage(config="cai_dpo", check=check, work=train)
+
+if __name__ == "__main__":
+    start(STAGE)
