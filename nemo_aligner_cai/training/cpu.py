@@ -27,87 +27,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
+import importlib
 import inspect
 import os
 import sys
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.training.patches import PATCHES, Patch, fill, installed, missing, no_cuda, patch, replace
 
 _CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Patch:
-    """One replacement in an upstream package.
-
-    Attributes:
-        name: short stable id, e.g. "T1"; T = torch, M = Megatron-Core, N = NeMo, A = NeMo-Aligner, E = environment.
-        reason: the patch function's docstring.
-        when: whether this machine needs it.
-        apply: makes the replacement; raises CaiError when its target is gone.
-    """
-
-    name: str
-    reason: str
-    when: Callable[[], bool]
-    apply: Callable[[], None]
-
-
-PATCHES: list[Patch] = []
 _applied: list[str] = []
-
-
-def no_cuda() -> bool:
-    """Whether torch sees no CUDA device here."""
-    return not torch.cuda.is_available()
-
-
-def missing(package: str) -> Callable[[], bool]:
-    """A condition that holds where `package` cannot be imported."""
-    return lambda: not _installed(package)
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def _torch_writes_with_transforms() -> bool:
     import torch.distributed.checkpoint.filesystem as filesystem
 
     return "serialization_format" in inspect.signature(filesystem._write_item).parameters
-
-
-def _patch(name: str, when: Callable[[], bool]) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    def register(apply: Callable[[], None]) -> Callable[[], None]:
-        PATCHES.append(Patch(name, (apply.__doc__ or "").strip(), when, apply))
-        return apply
-
-    return register
-
-
-def _replace(owner: Any, name: str, new: Any) -> None:
-    """Set `owner.name`, which must exist: a patch without a target means that upstream has changed."""
-    if not hasattr(owner, name):
-        where = getattr(owner, "__name__", repr(owner))
-        raise CaiError(
-            f"cannot prepare NeMo for this machine: {where} has no {name!r} any more; "
-            "install the versions in constraints/ or update nemo_aligner_cai/training/cpu.py"
-        )
-    setattr(owner, name, new)
-
-
-def _fill(owner: Any, name: str, new: Any) -> None:
-    """Define `owner.name`, which a failed optional import left undefined although the code uses it."""
-    if hasattr(owner, name):
-        raise CaiError(f"{owner.__name__}.{name} is defined now: its patch in training/cpu.py is not needed any more")
-    setattr(owner, name, new)
 
 
 def _is_cuda(device: Any) -> bool:
@@ -119,7 +61,7 @@ def _is_cuda(device: Any) -> bool:
 # --- environment -----------------------------------------------------------------------------------------------
 
 
-@_patch("E1", when=lambda: "NVIDIA_PYTORCH_VERSION" not in os.environ)
+@patch("E1", when=lambda: "NVIDIA_PYTORCH_VERSION" not in os.environ)
 def _nvidia_pytorch_version() -> None:
     """MegatronBaseModel matches a pattern against this container variable also where it is unset (TypeError)."""
     os.environ["NVIDIA_PYTORCH_VERSION"] = "25.01"
@@ -128,36 +70,36 @@ def _nvidia_pytorch_version() -> None:
 # --- torch -----------------------------------------------------------------------------------------------------
 
 
-@_patch("T1", when=no_cuda)
+@patch("T1", when=no_cuda)
 def _current_device() -> None:
     """Upstream passes torch.cuda.current_device() as `device=`; without CUDA that call raises."""
-    _replace(torch.cuda, "current_device", lambda: _CPU)
+    replace(torch.cuda, "current_device", lambda: _CPU)
 
 
-@_patch("T2", when=no_cuda)
+@patch("T2", when=no_cuda)
 def _synchronize() -> None:
     """Upstream's timers wait for the GPU before they read the clock; there is nothing to wait for."""
-    _replace(torch.cuda, "synchronize", lambda device=None: None)
+    replace(torch.cuda, "synchronize", lambda device=None: None)
 
 
-@_patch("T3", when=no_cuda)
+@patch("T3", when=no_cuda)
 def _tensor_cuda() -> None:
     """Tensor.cuda() moves a tensor to the device the model is on: here it is there already."""
-    _replace(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
+    replace(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
 
 
-@_patch("T4", when=no_cuda)
+@patch("T4", when=no_cuda)
 def _typed_constructors() -> None:
     """Server signals and text generation build their tensors with torch.cuda.LongTensor and its kin."""
     for name in ("LongTensor", "FloatTensor", "ByteTensor"):
-        _replace(torch.cuda, name, getattr(torch, name))
+        replace(torch.cuda, name, getattr(torch, name))
 
 
-@_patch("T5", when=no_cuda)
+@patch("T5", when=no_cuda)
 def _factories() -> None:
     """Upstream writes device="cuda" and pin_memory=True in these factories, whatever the trainer's accelerator."""
     for name in ("tensor", "zeros", "ones", "empty", "empty_like"):
-        _replace(torch, name, _on_cpu(getattr(torch, name)))
+        replace(torch, name, _on_cpu(getattr(torch, name)))
 
 
 def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -178,7 +120,7 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
     return build
 
 
-@_patch("T9", when=no_cuda)
+@patch("T9", when=no_cuda)
 def _gather_scalars() -> None:
     """Gloo's all_gather_into_tensor refuses a 0-dim input, which NCCL takes and upstream sends."""
     import torch.distributed as dist
@@ -189,13 +131,13 @@ def _gather_scalars() -> None:
     def all_gather_into_tensor(output: torch.Tensor, part: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         return gather(output, part.reshape(1) if part.dim() == 0 else part, *args, **kwargs)
 
-    _replace(dist, "all_gather_into_tensor", all_gather_into_tensor)
+    replace(dist, "all_gather_into_tensor", all_gather_into_tensor)
 
 
 # --- Megatron-Core ---------------------------------------------------------------------------------------------
 
 
-@_patch("M1", when=no_cuda)
+@patch("M1", when=no_cuda)
 def _rng_fork() -> None:
     """The tracker switches the CUDA generator for regions split over tensor-parallel ranks; there is none."""
     import megatron.core.tensor_parallel.random as random
@@ -204,19 +146,19 @@ def _rng_fork() -> None:
     def fork(self: Any, name: str = random._MODEL_PARALLEL_RNG_TRACKER_NAME) -> Iterator[None]:
         yield
 
-    _replace(random.CudaRNGStatesTracker, "fork", fork)
+    replace(random.CudaRNGStatesTracker, "fork", fork)
 
 
-@_patch("M2", when=no_cuda)
+@patch("M2", when=no_cuda)
 def _rng_state() -> None:
     """Activation recomputation saves and restores the CUDA generator too; the CPU's it handles by itself."""
     import megatron.core.tensor_parallel.random as random
 
-    _replace(random, "_get_cuda_rng_state", lambda *args, **kwargs: torch.get_rng_state())
-    _replace(random, "_set_cuda_rng_state", lambda *args, **kwargs: None)
+    replace(random, "_get_cuda_rng_state", lambda *args, **kwargs: torch.get_rng_state())
+    replace(random, "_set_cuda_rng_state", lambda *args, **kwargs: None)
 
 
-@_patch("M3", when=_torch_writes_with_transforms)
+@patch("M3", when=_torch_writes_with_transforms)
 def _checkpoint_writer() -> None:
     """Torch 2.7 added arguments to a private helper that Megatron-Core 0.11 calls in the old way."""
     import megatron.core.dist_checkpointing.strategies.filesystem_async as filesystem_async
@@ -228,10 +170,10 @@ def _checkpoint_writer() -> None:
         transforms = filesystem._StorageWriterTransforms()
         return write(transforms, stream, data, item, storage_key, filesystem.SerializationFormat.TORCH_SAVE)
 
-    _replace(filesystem_async, "_write_item", write_item)
+    replace(filesystem_async, "_write_item", write_item)
 
 
-@_patch("M4", when=missing("transformer_engine"))
+@patch("M4", when=missing("transformer_engine"))
 def _half_batch_mask() -> None:
     """The reward model sends a causal mask for half of its chosen + rejected batch.
 
@@ -256,32 +198,32 @@ def _half_batch_mask() -> None:
             mask = None
         return softmax(self, input, mask)
 
-    _replace(FusedScaleMaskSoftmax, "forward", forward)
+    replace(FusedScaleMaskSoftmax, "forward", forward)
 
 
 # --- NeMo ------------------------------------------------------------------------------------------------------
 
 
-@_patch("N1", when=missing("apex"))
+@patch("N1", when=missing("apex"))
 def _strategy_without_apex() -> None:
     """NLPDDPStrategy refuses to start without Apex, of which it needs only the fused optimisers' names."""
     import nemo.collections.nlp.parts.nlp_overrides as overrides
     from nemo.core.optim.mcore_optim import McoreDistributedOptimizer
 
-    _replace(overrides, "HAVE_APEX", True)
-    _fill(overrides, "McoreDistributedOptimizer", McoreDistributedOptimizer)
-    _fill(overrides, "MegatronDistributedFusedAdam", type("MegatronDistributedFusedAdam", (), {}))
+    replace(overrides, "HAVE_APEX", True)
+    fill(overrides, "McoreDistributedOptimizer", McoreDistributedOptimizer)
+    fill(overrides, "MegatronDistributedFusedAdam", type("MegatronDistributedFusedAdam", (), {}))
 
 
-@_patch("N2", when=missing("transformer_engine"))
+@patch("N2", when=missing("transformer_engine"))
 def _no_pretrained_berts() -> None:
     """Every NLPModel lists pretrained BERT models; importing those needs Transformer Engine (undefined name)."""
     import nemo.collections.nlp.models.nlp_model as nlp_model
 
-    _replace(nlp_model, "get_megatron_pretrained_bert_models", lambda: [])
+    replace(nlp_model, "get_megatron_pretrained_bert_models", lambda: [])
 
 
-@_patch("N3", when=missing("transformer_engine"))
+@patch("N3", when=missing("transformer_engine"))
 def _local_layer_spec() -> None:
     """get_specs() builds every layer spec, also Transformer Engine's, to pick one; the reward model asks for TE's."""
     import nemo.collections.nlp.models.language_modeling.megatron_gpt_model as gpt_model
@@ -294,42 +236,42 @@ def _local_layer_spec() -> None:
             raise CaiError(f"model.name={spec_name} needs Transformer Engine, which is not installed")
         return get_gpt_layer_local_spec(transformer_config.num_moe_experts, transformer_config.moe_grouped_gemm)
 
-    _replace(gpt_model, "get_specs", get_specs)
+    replace(gpt_model, "get_specs", get_specs)
 
 
-@_patch("N4", when=missing("apex"))
+@patch("N4", when=missing("apex"))
 def _parallel_attributes() -> None:
     """build_model() takes this function from Apex; Megatron-Core has the same one."""
     import nemo.collections.nlp.modules.common.megatron.build_model as build_model
     from megatron.core.tensor_parallel.layers import set_defaults_if_not_set_tensor_model_parallel_attributes
 
-    _fill(
+    fill(
         build_model,
         "set_defaults_if_not_set_tensor_model_parallel_attributes",
         set_defaults_if_not_set_tensor_model_parallel_attributes,
     )
 
 
-@_patch("N5", when=no_cuda)
+@patch("N5", when=no_cuda)
 def _no_context_parallel_stream() -> None:
     """MegatronGPTModel.setup() and generate() open a CUDA stream for context parallelism in Transformer Engine."""
     from nemo.collections.nlp.models.language_modeling.megatron_base_model import MegatronBaseModel
 
-    _replace(MegatronBaseModel, "setup_transformer_engine_cp_groups", lambda self: None)
+    replace(MegatronBaseModel, "setup_transformer_engine_cp_groups", lambda self: None)
 
 
-@_patch("N6", when=missing("apex"))
+@patch("N6", when=missing("apex"))
 def _weight_decay_groups() -> None:
     """Weight-decay groups use Apex's listify_model and its norm classes (norms take no weight decay)."""
     import nemo.collections.nlp.modules.common.megatron.utils as utils
 
-    _fill(utils, "listify_model", lambda model: model if isinstance(model, list) else [model])
-    _fill(utils, "FusedLayerNorm", torch.nn.LayerNorm)
-    _fill(utils, "FastLayerNorm", torch.nn.LayerNorm)
-    _fill(utils, "MixedFusedRMSNorm", torch.nn.RMSNorm)
+    fill(utils, "listify_model", lambda model: model if isinstance(model, list) else [model])
+    fill(utils, "FusedLayerNorm", torch.nn.LayerNorm)
+    fill(utils, "FastLayerNorm", torch.nn.LayerNorm)
+    fill(utils, "MixedFusedRMSNorm", torch.nn.RMSNorm)
 
 
-@_patch("N7", when=missing("apex"))
+@patch("N7", when=missing("apex"))
 def _gradient_clipping() -> None:
     """Gradient clipping calls Apex's multi-tensor kernels; Megatron-Core has the same in plain torch."""
     import megatron.core.utils as core_utils
@@ -339,11 +281,11 @@ def _gradient_clipping() -> None:
         multi_tensor_l2norm=core_utils.local_multi_tensor_l2_norm,
         multi_tensor_scale=core_utils.local_multi_tensor_scale,
     )
-    _fill(clip_grads, "multi_tensor_applier", core_utils.local_multi_tensor_applier)
-    _fill(clip_grads, "amp_C", kernels)
+    fill(clip_grads, "multi_tensor_applier", core_utils.local_multi_tensor_applier)
+    fill(clip_grads, "amp_C", kernels)
 
 
-@_patch("N8", when=missing("apex"))
+@patch("N8", when=missing("apex"))
 def _adamw_for_sharded_checkpoints() -> None:
     """Megatron's sharded checkpoints want each optimiser state shaped like its parameter.
 
@@ -358,22 +300,44 @@ def _adamw_for_sharded_checkpoints() -> None:
     optimizers.AVAILABLE_OPTIMIZERS["adamw"] = AdamWWithGroupStep
 
 
-@_patch("N9", when=no_cuda)
+@patch("N9", when=no_cuda)
 def _model_cuda() -> None:
     """ModelPT.cuda() builds torch.device("cuda", index) before it moves the weights."""
     from nemo.core.classes.modelPT import ModelPT
 
-    _replace(ModelPT, "cuda", lambda self, device=None: self)
+    replace(ModelPT, "cuda", lambda self, device=None: self)
 
 
 # --- NeMo-Aligner ----------------------------------------------------------------------------------------------
 
 
-@_patch("A1", when=missing("tensorrt_llm"))
+@patch("N10", when=missing("transformer_engine"))
+def _adapters_without_transformer_engine() -> None:
+    """The classes that hold LoRA import Transformer Engine's split, though they do without where it is None."""
+    from nemo.collections.nlp.parts import peft_config
+    from nemo.collections.nlp.parts.mixins import nlp_adapter_mixins
+
+    name = "megatron.core.extensions.transformer_engine"
+    stand_in = types.ModuleType(name)
+    stand_in.SplitAlongDim = None  # type: ignore[attr-defined]
+    # For this import alone: elsewhere the failure to import that module says that Transformer Engine is missing.
+    sys.modules[name] = stand_in
+    try:
+        mixins = importlib.import_module("nemo.collections.nlp.modules.common.megatron.adapters.mcore_mixins")
+    finally:
+        del sys.modules[name]
+    fill(nlp_adapter_mixins, "swap_mcore_mixin", mixins.swap_mcore_mixin)
+    for mixin in ("SelfAttention", "MLP", "TransformerLayer", "GPTEmbedding"):
+        replace(peft_config, f"MCore{mixin}Mixin", getattr(mixins, f"MCore{mixin}Mixin"))
+    for mixin in ("SequentialMLP", "TransformerBlock"):
+        fill(peft_config, f"MCore{mixin}Mixin", getattr(mixins, f"MCore{mixin}Mixin"))
+
+
+@patch("A1", when=missing("tensorrt_llm"))
 def _no_tensorrt_llm() -> None:
     """The PPO actor imports the TensorRT-LLM generator also with trt_llm.enable=False."""
     name = "nemo_aligner.utils.trt_llm"
-    if not _installed(name):
+    if not installed(name):
         raise CaiError(f"{name} is not there any more: update nemo_aligner_cai/training/cpu.py")
 
     class GPTGenerateTRTLLM:
@@ -396,11 +360,11 @@ def install() -> tuple[str, ...]:
     """
     if not _applied:
         # Conditions first: a patch may change what a later condition would see.
-        _applied.extend(_apply([patch for patch in PATCHES if patch.when()]))
+        _applied.extend(_apply([one for one in PATCHES if one.when()]))
     return tuple(_applied)
 
 
 def _apply(needed: list[Patch]) -> list[str]:
-    for patch in needed:
-        patch.apply()
-    return [patch.name for patch in needed]
+    for one in needed:
+        one.apply()
+    return [one.name for one in needed]

@@ -30,7 +30,7 @@ pytest.importorskip("torch", reason="the training extra is not installed")
 
 import torch
 
-from nemo_aligner_cai.training import cpu
+from nemo_aligner_cai.training import cpu, patches
 from nemo_aligner_cai.training.adamw import AdamWWithGroupStep
 
 GPT = "nemo/collections/nlp/models/language_modeling"
@@ -56,6 +56,11 @@ REPLACED = {
     "N7": (f"{MODULES}/clip_grads.py", "clip_grad_norm_fp32", "715b5286b8b4"),
     "N8": ("nemo/core/optim/optimizers.py", "init_optimizer_states", "946307f146e7"),
     "N9": ("nemo/core/classes/modelPT.py", "ModelPT.cuda", "19ca067b0797"),
+    "N10": (
+        f"{MODULES}/adapters/mcore_mixins.py",
+        "MCoreSelfAttentionMixin.get_query_key_value_tensors",
+        "9635299eafb9",
+    ),
     "A1": ("nemo_aligner/models/nlp/gpt/megatron_gpt_ppo_actor.py", "MegatronGPTActorModel.__init__", "d09a92a33636"),
 }
 
@@ -91,14 +96,14 @@ def test_every_patch_has_a_reason_and_a_fingerprint() -> None:
 
 def test_a_missing_target_is_an_error() -> None:
     with pytest.raises(CaiError, match="has no 'fork'"):
-        cpu._replace(SimpleNamespace(), "fork", None)
+        patches.replace(SimpleNamespace(), "fork", None)
     with pytest.raises(CaiError, match="not needed any more"):
-        cpu._fill(SimpleNamespace(__name__="utils", listify_model=list), "listify_model", None)
+        patches.fill(SimpleNamespace(__name__="utils", listify_model=list), "listify_model", None)
 
 
 def test_nothing_is_patched_where_cuda_and_the_packages_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(cpu, "_installed", lambda package: True)
+    monkeypatch.setattr(patches, "installed", lambda package: True)
     monkeypatch.setenv("NVIDIA_PYTORCH_VERSION", "25.02")
     assert {patch.name for patch in cpu.PATCHES if patch.when()} <= {"M3"}
 
