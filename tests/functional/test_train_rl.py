@@ -87,10 +87,14 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
         with pytest.raises(CaiError, match=r"exit code 1\n(.*\n)*.*All samples have length"):
             lab.run("ppo_actor", "failing", *actor, f"model.ppo.length_params.max_length={world.TOKENS - 4}")
         run = lab.run("ppo_actor", "actor", *actor)
+        few = ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2"]
+        adapters = lab.run("ppo_actor", "actor_lora", *actor, *few, "peft=lora")
         assert server.poll() is None
     assert server.poll() == 0, launch.tail(server.log)
     assert not launch.answers(urls[0])
 
+    assert len(adapters.series("train_rollouts/rewards")) == 2
+    assert adapters.nemo("cai_ppo_actor").stat().st_size < sft.nemo("cai_sft").stat().st_size / 2
     rewards = run.series("train_rollouts/rewards")
     assert len(rewards) == 8
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3

@@ -154,8 +154,8 @@ def overridden(cfg: Any) -> dict[str, Any]:
 
 def test_these_are_all_configs(repo_root: Path) -> None:
     conf = repo_root / "examples" / "nlp" / "gpt" / "conf"
-    # `cai_data` is no trainer's: see test_data_groups.py.
-    assert sorted(path.stem for path in conf.glob("*.yaml")) == sorted([*CONFIGS, "cai_data"])
+    # `cai_data` is no trainer's: see test_data_groups.py. `cai_merge_lora` is `cai_inference` with two paths.
+    assert sorted(path.stem for path in conf.glob("*.yaml")) == sorted([*CONFIGS, "cai_data", "cai_merge_lora"])
     assert sorted(path.stem for path in (conf / "hardware").glob("*.yaml")) == sorted(HARDWARE)
     assert sorted(path.stem for path in (conf / "data_processor").glob("*.yaml")) == sorted(PROCESSORS)
     assert config.config_dir() == conf
@@ -307,3 +307,11 @@ def test_hydra_finds_the_configs_through_the_plugin() -> None:
 def test_a_quoted_path_is_the_same_path_to_hydra(tmp_path: Path, name: str) -> None:
     cfg = config.compose("cai_inference", [f"gpt_model_file={config.quoted(tmp_path / name)}"])
     assert cfg.gpt_model_file == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["cai_dpo", "cai_ppo_actor", "cai_sft"])
+def test_adapters_are_a_group(name: str) -> None:
+    whole, adapters = (config.compose(name, [f"peft={option}"]) for option in ("none", "lora"))
+    assert (whole.model.peft.peft_scheme, adapters.model.peft.peft_scheme) == ("none", "lora")
+    assert adapters.model.optim.lr > whole.model.optim.lr
+    assert config.compose(name, ["peft=lora", "model.optim.lr=3e-4"]).model.optim.lr == 3e-4

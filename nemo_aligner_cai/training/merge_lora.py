@@ -1,0 +1,110 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Merge LoRA adapters into their base model: what SFT, DPO or PPO saves with peft.peft_scheme=lora is adapters alone.
+
+    cai merge-lora base.nemo results/sl_cai/checkpoints/cai_sft.nemo merged.nemo
+
+Each adapted weight W of shape (out, in) becomes W + (alpha / r) B A, with A of shape (r, in) and B of shape (out, r)
+(Hu et al., arXiv 2106.09685). NeMo's adapters have alpha = r unless they are told otherwise, and nothing here does.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import refuse_existing
+from nemo_aligner_cai.training import inference_server, inputs
+from nemo_aligner_cai.training.run import Stage, start
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_WEIGHTS = "model_weights.ckpt"
+_ADAPTED = {
+    "self_attention.adapter_layer.lora_kqv_adapter": "self_attention.linear_qkv.weight",
+    "self_attention.adapter_layer.lora_dense_attention_adapter": "self_attention.linear_proj.weight",
+    "mlp.adapter_layer.lora_hto4h_adapter": "mlp.linear_fc1.weight",
+    "mlp.adapter_layer.lora_4htoh_adapter": "mlp.linear_fc2.weight",
+}
+_SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "num_query_groups", "ffn_hidden_size")
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UsageError for adapters of another model or of several processes, and for an output that exists."""
+    base, adapters = inputs.nemo_model(cfg, "gpt_model_file"), inputs.nemo_model(cfg, "adapter_file")
+    refuse_existing(cfg.output, overwrite=False)
+    if not adapters.is_file() or not _members(adapters) & {_WEIGHTS, f"./{_WEIGHTS}"}:
+        raise UsageError(
+            f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor or "
+            "pipeline parallel processes have saved in parts"
+        )
+    theirs, ours = inputs.model_config(adapters), inputs.model_config(base)
+    if other := [
+        f"{key}={theirs.get(key)}, not {ours.get(key)}" for key in _SHAPE if theirs.get(key) != ours.get(key)
+    ]:
+        raise UsageError(f"adapter_file: {adapters} was trained on another model than {base}: {', '.join(other)}")
+
+
+def _members(path: Path) -> set[str]:
+    with tarfile.open(path) as archive:
+        return set(archive.getnames())
+
+
+def merge(cfg: DictConfig) -> None:
+    """Load the base model, add the adapters to its weights, and save it as a .nemo model of its own."""
+    import torch
+
+    from nemo_aligner_cai.training.pretrain import save_nemo
+
+    model = inference_server.load_model(cfg)
+    weights = {name.replace("module.", ""): weight for name, weight in model.named_parameters()}
+    adapters = _adapters(Path(cfg.adapter_file))
+    with torch.no_grad():
+        for name, (down, up) in adapters.items():
+            if name not in weights:
+                raise UsageError(f"adapter_file: {cfg.gpt_model_file} has no weight {name}")
+            weight = weights[name]
+            weight += (up.float() @ down.float()).to(weight.device, weight.dtype)
+    save_nemo(model, Path(cfg.output))
+
+
+def _adapters(path: Path) -> dict[str, tuple[Any, Any]]:
+    """Name of the adapted weight -> A and B."""
+    import torch
+
+    with tarfile.open(path) as archive:
+        name = next(iter(_members(path) & {_WEIGHTS, f"./{_WEIGHTS}"}))
+        file = archive.extractfile(name)
+        assert file is not None  # `check` has seen it
+        state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in state:
+        place = re.fullmatch(r"(model\.(?:module\.)?decoder\.layers\.\d+\.)(.+)\.linear_in\.weight", key)
+        if place and place[2] in _ADAPTED:
+            up = state[key.replace("linear_in", "linear_out")]
+            found[place[1].replace("module.", "") + _ADAPTED[place[2]]] = (state[key], up)
+    if 2 * len(found) != len(state):
+        raise UsageError(f"adapter_file: {path} has other weights than LoRA's: {', '.join(sorted(state)[:3])}, ...")
+    return found
+
+
+STAGE = Stage(config="cai_merge_lora", check=check, work=merge)
+
+if __name__ == "__main__":
+    start(STAGE)

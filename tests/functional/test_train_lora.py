@@ -1,0 +1,53 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""LoRA: adapters alone are trained and saved, and merged into the base model they are the model that was trained."""
+
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import config, launch, merge_lora
+from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
+
+LORA = [
+    "peft=lora",
+    "model.peft.lora_tuning.adapter_dim=8",
+    "model.peft.lora_tuning.target_modules=[attention, mlp]",
+    "model.optim.lr=1e-2",
+]
+
+
+@pytest.fixture(scope="module")
+def adapters(lab: Lab, base: Path) -> Run:
+    """SFT of adapters in every linear layer."""
+    return lab.run("sft", "sft_lora", *lab.sft_overrides(base, 20), *LORA)
+
+
+def test_adapters_alone_learn_and_are_saved(adapters: Run, base: Path) -> None:
+    losses = adapters.series("train/loss")
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert adapters.nemo("cai_sft").stat().st_size < base.stat().st_size / 2
+
+
+def test_the_merged_model_has_the_loss_of_the_adapted_one(lab: Lab, base: Path, adapters: Run, tmp_path: Path) -> None:
+    merged = tmp_path / "merged.nemo"
+    paths = [f"gpt_model_file={base}", f"adapter_file={adapters.nemo('cai_sft')}", f"output={merged}", "hardware=cpu"]
+    launch.finish(launch.start(f"{PACKAGE}.merge_lora", paths, tmp_path / "merge.log", ENV), TIMEOUT_S)
+    # One step at rate 0 changes no weight, so what is validated is what the file holds.
+    frozen = ["model.optim.lr=0", "model.optim.sched.min_lr=0", "trainer.sft.val_check_interval=1"]
+    again = lab.run("sft", "sft_merged", *lab.sft_overrides(merged, 1), *frozen)
+    assert again.series("val/loss")[-1] == pytest.approx(adapters.series("val/loss")[-1], abs=1e-5)
+    with pytest.raises(UsageError, match="holds a whole model"):
+        merge_lora.check(config.compose("cai_merge_lora", [*paths[:1], f"adapter_file={base}", f"output={merged}2"]))
