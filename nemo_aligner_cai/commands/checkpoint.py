@@ -1,0 +1,83 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`cai checkpoint to-nemo | to-hf`: models between Hugging Face's layout and NeMo's.
+
+Where NeMo's own converters are at hand (in NVIDIA's container), these are what is started.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+_CONVERTERS = Path("scripts") / "checkpoint_converters"
+_NAMES = {"llama": "convert_llama", "mistral": "convert_mistral_7b"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai checkpoint`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "checkpoint",
+        help="turn a Hugging Face model into a .nemo file, and back",
+        description="Convert Llama and Mistral models between a Hugging Face folder and a .nemo file.",
+    )
+    directions = parser.add_subparsers(dest="direction", required=True, metavar="DIRECTION")
+    into = directions.add_parser("to-nemo", help="a Hugging Face folder into a .nemo file")
+    into.add_argument("source", type=Path, metavar="FOLDER", help="with config.json, weights and tokenizer")
+    into.add_argument("target", type=Path, metavar="MODEL.nemo", help="must not exist")
+    into.add_argument("--precision", choices=["32", "bf16", "16"], default="bf16", help="of the stored weights")
+    back = directions.add_parser("to-hf", help="a .nemo file into a Hugging Face folder")
+    back.add_argument("source", type=Path, metavar="MODEL.nemo")
+    back.add_argument("reference", type=Path, metavar="FOLDER", help="the folder that the model came from")
+    back.add_argument("target", type=Path, metavar="NEW_FOLDER", help="must not exist")
+    for one in (into, back):
+        one.add_argument("--print-command", action="store_true", help="say what would be started, and start nothing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, here or by NeMo's converter."""
+    from nemo_aligner_cai.training import checkpoint
+
+    command = upstream_command(args)
+    if args.print_command:
+        sys.stdout.write(f"{shlex.join(command) if command else 'in this process: no NeMo converter is at hand'}\n")
+    elif command:
+        os.execv(command[0], command)
+    elif args.direction == "to-nemo":
+        checkpoint.to_nemo(args.source, args.target, args.precision)
+    else:
+        checkpoint.to_hf(args.source, args.reference, args.target)
+    return 0
+
+
+def upstream_command(args: argparse.Namespace) -> list[str] | None:
+    """The command line of NeMo 2.2's converter; None where it is not there."""
+    from nemo_aligner_cai.training.checkpoint import read_settings
+
+    folder = args.source if args.direction == "to-nemo" else args.reference
+    name = _NAMES.get(read_settings(folder).get("model_type", ""))
+    ending = "hf_to_nemo" if args.direction == "to-nemo" else "nemo_to_hf"
+    script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / f"{name}_{ending}.py"
+    if name is None or not script.is_file():
+        return None
+    command = [sys.executable, str(script), "--input_name_or_path", str(args.source), "--output_path"]
+    command.append(str(args.target))
+    if args.direction == "to-nemo":
+        return [*command, "--precision", args.precision]
+    if name == "convert_mistral_7b":
+        return [*command, "--hf_model_name", str(args.reference)]
+    return [*command, "--hf_input_path", str(args.reference), "--hf_output_path", str(args.target)]
