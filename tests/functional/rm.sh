@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# A reward model from $PRETRAINED_CHECKPOINT_NEMO_FILE on the pairs of $TRAIN_DATA_PATH; further arguments are Hydra
+# overrides.
+NAME=${NAME:-rm_test}
+# shellcheck source=tests/functional/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+: "${PRETRAINED_CHECKPOINT_NEMO_FILE:?a .nemo file}" "${TRAIN_DATA_PATH:?chosen and rejected rows in turn, .jsonl}"
+MAX_STEPS=${MAX_STEPS:-5}
+VALID_DATA_PATH=${VALID_DATA_PATH:-$TRAIN_DATA_PATH}
+
+train reward-model train_reward_model.py cai_reward_model \
+    pretrained_checkpoint.restore_from_path="$PRETRAINED_CHECKPOINT_NEMO_FILE" \
+    "model.data.data_prefix={train: [$TRAIN_DATA_PATH], validation: [$VALID_DATA_PATH], test: [$VALID_DATA_PATH]}" \
+    model.micro_batch_size="${MBS:-1}" \
+    model.global_batch_size="${GBS:-4}" \
+    trainer.rm.max_epochs=1000 \
+    trainer.rm.max_steps="$MAX_STEPS" \
+    trainer.rm.val_check_interval="$MAX_STEPS" \
+    trainer.rm.save_interval="$MAX_STEPS" \
+    trainer.rm.limit_val_batches=1 \
+    "$@"
+check steps:train_loss="$MAX_STEPS" falls:train_loss finite:val_acc nemo:cai_reward_model

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# SFT of $PRETRAINED_CHECKPOINT_NEMO_FILE on $TRAIN_DATA_PATH; further arguments are Hydra overrides.
+NAME=${NAME:-sft_test}
+# shellcheck source=tests/functional/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+: "${PRETRAINED_CHECKPOINT_NEMO_FILE:?a .nemo file}" "${TRAIN_DATA_PATH:?SFT chat rows, .jsonl}"
+MAX_STEPS=${MAX_STEPS:-5}
+
+train sft train_gpt_sft.py cai_sft \
+    model.restore_from_path="$PRETRAINED_CHECKPOINT_NEMO_FILE" \
+    model.data.train_ds.file_path="$TRAIN_DATA_PATH" \
+    model.data.validation_ds.file_path="${VALID_DATA_PATH:-$TRAIN_DATA_PATH}" \
+    model.data.train_ds.micro_batch_size="${MBS:-1}" \
+    model.data.train_ds.global_batch_size="${GBS:-4}" \
+    trainer.sft.max_epochs=1000 \
+    trainer.sft.max_steps="$MAX_STEPS" \
+    trainer.sft.val_check_interval="$MAX_STEPS" \
+    trainer.sft.limit_val_batches=1 \
+    "$@"
+check steps:train_loss="$MAX_STEPS" falls:train_loss finite:val_loss nemo:cai_sft

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# The tiny assistant and data for it, in $ALIGNER_CI_DIR; sourced by the tiny cases.
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+: "${ALIGNER_CI_DIR:?run_all.sh sets it}"
+export PYTHONPATH="$HERE/../..:${PYTHONPATH:-}"
+PRETRAINED_CHECKPOINT_NEMO_FILE=$HERE/../../nemo_aligner_cai/tiny/assistant.nemo
+TINY_DATA=$ALIGNER_CI_DIR/tiny_data
+export PRETRAINED_CHECKPOINT_NEMO_FILE TINY_DATA MBS=16 GBS=16
+if [[ ! -f $TINY_DATA/hh_train_comparisons_with_chat_prompt.jsonl ]]; then
+    "${PYTHON:-python}" -m nemo_aligner_cai.cli tiny data --rows 64 --output "$TINY_DATA"
+    "${PYTHON:-python}" -m nemo_aligner_cai.cli data anthropic-hh --input "$TINY_DATA" \
+        --dataset-dir-name helpful-base --output-file-name-prefix hh --output-dir "$TINY_DATA"
+fi
