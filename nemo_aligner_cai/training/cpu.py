@@ -189,7 +189,7 @@ def _half_batch_mask() -> None:
     def forward(self: Any, input: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         batch, _, queries, keys = input.shape
         if mask is not None and mask.size(0) not in (1, batch):
-            future = torch.triu(torch.ones(queries, keys, dtype=torch.bool), diagonal=1)
+            future = torch.triu(torch.ones(queries, keys, dtype=torch.bool, device=mask.device), diagonal=1)
             if self.attn_mask_type != AttnMaskType.causal or not torch.equal(mask, future.expand_as(mask)):
                 raise CaiError(
                     f"attention mask of batch {mask.size(0)} for a batch of {batch}: only the causal mask may be "
