@@ -15,7 +15,7 @@
 
 Blocks run as they are printed, but for the words in `_words`: folders, ports, sizes, the chat template, the judge's
 address. `_PROGRAMS` stands in for what a machine without NVIDIA's container and without network cannot do: downloads
-copy folders laid out as the hub's, and NeMo's converter of Mistral gives the tiny assistant. Each trainer is told to
+copy folders laid out as the hub's, and the conversion of Mistral gives the tiny assistant. Each trainer is told to
 stop after two steps, and the judge, which is the benchmarks' stand-in, is asked for a choice of two.
 """
 
@@ -47,10 +47,16 @@ _TIMEOUT_S = 900
 _BATCH = "micro_batch_size=8 ++model.global_batch_size=8 model.optim.sched.warmup_steps=1"
 _PROGRAMS = {
     "huggingface-cli": 'cp -r "$HUB/$2/." "${@: -1}"',
-    "cai": f'exec {sys.executable} -m nemo_aligner_cai.cli "$@"',
+    "cai": f"""
+case "$1 $2" in
+    "checkpoint to-nemo") test -f "$3/tokenizer.model"; cp {assistant.MODEL} "$4"; exit ;;
+    "train dpo") set -- "$@" trainer.dpo.max_steps=2 trainer.dpo.val_check_interval=2 trainer.dpo.save_interval=2 \\
+        trainer.dpo.limit_val_batches=1 ++model.{_BATCH} ++model.encoder_seq_length=128 ;;
+esac
+exec {sys.executable} -m nemo_aligner_cai.cli "$@"
+""",
     "python": f"""
 case "$1" in
-    */convert_mistral_7b_hf_to_nemo.py) test -f "$3/tokenizer.model"; cp {assistant.MODEL} "$5"; exit ;;
     *train_gpt_sft.py) set -- "$@" trainer.sft.max_steps=2 trainer.sft.limit_val_batches=1 \\
         trainer.sft.val_check_interval=2 ;;
     *train_reward_model.py) set -- "$@" trainer.rm.max_steps=2 trainer.rm.val_check_interval=2 \\
@@ -220,6 +226,7 @@ def test_step_4_blends_what_the_judge_preferred_with_what_people_did(ran: Path) 
         ("sl_cai", "cai_sft", "val/loss"),
         ("reward_model", "cai_reward_model", "val/acc"),
         ("rl_cai", "cai_ppo_actor", "train_rollouts/rewards"),
+        ("dpo", "cai_dpo", "train/loss"),
     ],
 )
 def test_each_trainer_leaves_a_model_and_the_figure_that_the_page_names(
@@ -230,6 +237,15 @@ def test_each_trainer_leaves_a_model_and_the_figure_that_the_page_names(
     assert (log_dir / "checkpoints" / f"{model}.nemo").exists()
     found = {key for row in read_metrics(log_dir) for key in row}
     assert metric in found, sorted(found)
+
+
+def test_merged_adapters_are_a_whole_model(ran: Path) -> None:
+    adapters, merged = (
+        ran / "results" / "dpo" / "checkpoints" / "cai_dpo.nemo",
+        ran / "results" / "dpo" / "merged.nemo",
+    )
+    whole = (ran / "results" / "sl_cai" / "checkpoints" / "cai_sft.nemo").stat().st_size
+    assert adapters.stat().st_size < whole / 2 < merged.stat().st_size
 
 
 def test_step_7_prints_the_reply_alone(ran: Path) -> None:

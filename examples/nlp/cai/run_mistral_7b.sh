@@ -109,8 +109,7 @@ serve() {
 }
 
 convert_model() {
-    run python /opt/NeMo/scripts/checkpoint_converters/convert_mistral_7b_hf_to_nemo.py \
-        --input_name_or_path "$1" --output_path "$2"
+    run cai checkpoint to-nemo "$1" "$2"
 }
 
 # "{train: [...], validation: [...], test: [...]}" of the blended files of a kind.
