@@ -15,6 +15,9 @@
 
 import argparse
 import importlib
+import os
+import shlex
+import sys
 from typing import Any
 
 # What is typed -> the module whose STAGE runs.
@@ -33,24 +36,43 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "train",
         help="start a trainer",
-        description="Start a trainer. Settings are Hydra overrides; --cfg job prints them all.",
+        description="Start a trainer: upstream's script in the NeMo container, else this package's module. Settings "
+        "are Hydra overrides; --cfg job prints them all.",
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument(
         "overrides",
         nargs=argparse.REMAINDER,
         metavar="key=value",
-        help="overrides of the stage's config; also --config-name, --config-dir and --cfg job",
+        help="overrides of the stage's config; also --config-name, --config-dir and --cfg job; --trainer "
+        "auto|upstream|ours; and --print-command, which starts nothing",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the stage in this process; it ends the process itself where upstream leaves threads behind."""
+    """Run the stage in this process, or in its place what does the work."""
+    from nemo_aligner_cai.training import entry
     from nemo_aligner_cai.training import run as runner
 
-    stage = importlib.import_module(f"nemo_aligner_cai.training.{STAGES[args.stage]}").STAGE
-    code = runner.main(stage, args.overrides)
+    # Flags may stand among the overrides, which argparse leaves alone.
+    own = argparse.ArgumentParser(prog="cai train", add_help=False, allow_abbrev=False)
+    own.add_argument("--trainer", choices=entry.TRAINERS, default="auto")
+    own.add_argument("--print-command", action="store_true")
+    chosen, overrides = own.parse_known_args(args.overrides)
+    module = f"nemo_aligner_cai.training.{STAGES[args.stage]}"
+    stage = importlib.import_module(module).STAGE
+    runner.log_to_stderr()
+    shown = runner.parse_arguments(overrides, stage.config).show
+    command = None if shown else entry.command(args.stage, stage, module, overrides, chosen.trainer)
+    if chosen.print_command:
+        sys.stdout.write(f"{shlex.join(command or [sys.executable, '-m', module, *overrides])}\n")
+        return 0
+    if command is not None:
+        sys.stdout.flush()
+        # In this process's place: signals and the exit code are its own.
+        os.execv(command[0], command)
+    code = runner.main(stage, overrides)
     if code:
         runner.leave(code)
     return code

@@ -97,7 +97,7 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
     # Hydra looks for the first config in the folder that it begins with, and for the others in all folders. Our own
     # may be given by the search-path plugin too; looking twice does no harm.
     first = next((folder for folder in folders if (folder / f"{name}.yaml").is_file()), folders[0])
-    others = [_in_quotes(f"file://{folder}") for folder in folders if folder != first]
+    others = [in_quotes(f"file://{folder}") for folder in folders if folder != first]
     extra = [f"hydra.searchpath=[{','.join(others)}]"] if others else []
     GlobalHydra.instance().clear()
     try:
@@ -109,10 +109,10 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
 
 def quoted(path: str | Path) -> str:
     """A path, made absolute, as the value of a Hydra override, whatever characters it has."""
-    return _in_quotes(str(Path(path).absolute()))
+    return in_quotes(str(Path(path).absolute()))
 
 
-def _in_quotes(text: str) -> str:
+def in_quotes(text: str) -> str:
     """A text as the value of a Hydra override.
 
     In Hydra's quotes a backslash stands for itself, except before a quote or an interpolation: it escapes these, and

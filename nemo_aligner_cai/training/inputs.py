@@ -287,8 +287,9 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
 
 
 def first_rank() -> bool:
-    """Whether this process is the first of its job, by the variables of torchrun, Slurm and Lightning."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    """Whether this process is the first of its job, by the variables of torchrun, Slurm, Lightning and Open MPI."""
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:

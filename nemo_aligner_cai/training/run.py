@@ -73,7 +73,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
         0 when done, 2 for a mistake in the command or its inputs, 1 for a failure after that. The reason is on
         standard error, in one line where the package knows it.
     """
-    _log_to_stderr()
+    log_to_stderr()
     try:
         return _run(stage, list(sys.argv[1:] if argv is None else argv))
     except CaiError as error:
@@ -107,21 +107,13 @@ def leave(code: int) -> None:
 
 def _run(stage: Stage, argv: list[str]) -> int:
     arguments = parse_arguments(argv, stage.config)
-    cuda = _cuda_available()
-    overrides = config.choose_hardware(arguments.overrides, cuda=cuda)
-    cfg = config.compose(arguments.config, overrides, search=arguments.search)
-    if not cuda:
-        from nemo_aligner_cai.training.hardware import adapt_to_cpu
-
-        adapt_to_cpu(cfg)
+    cfg = composed(arguments)
     if arguments.show:
         from omegaconf import OmegaConf
 
         sys.stdout.write(OmegaConf.to_yaml(cfg))
         return 0
-    if absent := config.missing_keys(cfg):
-        raise UsageError(f"{arguments.config}: no value for {', '.join(absent)}; give each as key=value")
-    stage.check(cfg)
+    checked(stage, cfg, arguments.config)
     from nemo_aligner_cai.training import cpu
 
     cpu.install()
@@ -129,7 +121,26 @@ def _run(stage: Stage, argv: list[str]) -> int:
     return 0
 
 
-def _log_to_stderr() -> None:
+def composed(arguments: Arguments) -> DictConfig:
+    """The configuration that a command line asks for, on this machine; raises UsageError as `config.compose`."""
+    cuda = cuda_available()
+    overrides = config.choose_hardware(arguments.overrides, cuda=cuda)
+    cfg = config.compose(arguments.config, overrides, search=arguments.search)
+    if not cuda:
+        from nemo_aligner_cai.training.hardware import adapt_to_cpu
+
+        adapt_to_cpu(cfg)
+    return cfg
+
+
+def checked(stage: Stage, cfg: DictConfig, name: str) -> None:
+    """Raise UsageError where a configuration lacks a value or would fail later; converts data files as it asks for."""
+    if absent := config.missing_keys(cfg):
+        raise UsageError(f"{name}: no value for {', '.join(absent)}; give each as key=value")
+    stage.check(cfg)
+
+
+def log_to_stderr() -> None:
     """Show this package's own log lines; the root logger stays NeMo's and Lightning's."""
     logger = logging.getLogger("nemo_aligner_cai")
     if not logger.handlers:
@@ -140,7 +151,8 @@ def _log_to_stderr() -> None:
         logger.propagate = False
 
 
-def _cuda_available() -> bool:
+def cuda_available() -> bool:
+    """Whether torch sees a CUDA device."""
     # torch says so on standard error, ahead of the one line that a mistake in the command is answered with.
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     import torch

@@ -1,0 +1,131 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Which process does a stage's work: this one, upstream's own script, or several under torchrun.
+
+In the NeMo container upstream's scripts are at hand, and they are what is started, with our configs; elsewhere our
+modules assemble the same classes. Either way our checks come first: a mistake costs a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SCRIPTS = {
+    "sft": "train_gpt_sft.py",
+    "reward-model": "train_reward_model.py",
+    "critic": "serve_ppo_critic.py",
+    "ppo-actor": "train_gpt_ppo_actor.py",
+    "dpo": "train_gpt_dpo.py",
+}
+"""What is typed after `cai train` -> upstream's script."""
+HOME = "NEMO_ALIGNER_HOME"
+TRAINERS = ("auto", "upstream", "ours")
+_TORCHRUN = ["-m", "torch.distributed.run"]
+
+
+def script(stage: str) -> Path | None:
+    """Upstream's script for a stage; None where it is not on this machine."""
+    folder = Path(os.environ.get(HOME, "/opt/NeMo-Aligner"), "examples", "nlp", "gpt")
+    found = folder / SCRIPTS.get(stage, "-")
+    return found if found.is_file() else None
+
+
+def is_rank(env: Mapping[str, str]) -> bool:
+    """Whether somebody has started this process as one of several: torchrun, Slurm's srun or Open MPI's mpirun.
+
+    As Lightning sees it (lightning.fabric.plugins.environments), which takes a shell inside a Slurm allocation for no
+    such process.
+    """
+    slurm = "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+    mpi = int(env.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
+    return "RANK" in env or (slurm and "SLURM_PROCID" in env) or mpi
+
+
+def command(name: str, stage: run.Stage, module: str, argv: list[str], trainer: str = "auto") -> list[str] | None:
+    """The command line to start in place of this process; None where this process can do the work.
+
+    Args:
+        name: of the stage, as typed.
+        stage: its module's.
+        module: the dotted name of that module.
+        argv: Hydra's flags and overrides.
+        trainer: one of `TRAINERS`; "auto" takes upstream's script where it is there and torch sees a CUDA device.
+
+    Raises:
+        UsageError: a mistake in the configuration or its files, no such script, or several nodes without a launcher.
+    """
+    arguments = run.parse_arguments(argv, stage.config)
+    cfg = run.composed(arguments)
+    theirs = script(name) if trainer != "ours" else None
+    if trainer == "upstream" and theirs is None:
+        raise UsageError(f"--trainer upstream: there is no script for {name} in ${HOME}/examples/nlp/gpt")
+    if trainer == "auto" and not run.cuda_available():
+        theirs = None
+    processes = _processes(cfg)
+    if theirs is not None:
+        search = [f"--config-dir={folder}" for folder in arguments.search]
+        before = _files(cfg)
+        run.checked(stage, cfg, arguments.config)
+        changed = [f"++{key}={value}" for key, value in _files(cfg).items() if before.get(key) != value]
+        # What has been converted is not to be converted again, and upstream does not know how.
+        changed += ["data_processor=none"] if changed else []
+        target = [str(theirs), f"--config-name={arguments.config}", *search, *arguments.overrides, *changed]
+    elif processes:
+        target = ["-m", module, *argv]
+    else:
+        return None
+    return [sys.executable, *processes, *target]
+
+
+def _processes(cfg: DictConfig) -> list[str]:
+    """The part of the command that is torchrun's, where this process must start others."""
+    # What is no number ("auto", a list of devices) is left to Lightning, which starts such processes itself.
+    nodes, devices = (size if isinstance(size, int) else 1 for size in (cfg.trainer.num_nodes, cfg.trainer.devices))
+    if is_rank(os.environ) or nodes * devices <= 1:
+        return []
+    if nodes > 1:
+        raise UsageError(
+            f"trainer.num_nodes={nodes}: start this command on every node, by `srun --nodes={nodes} "
+            f"--ntasks-per-node={devices} cai train ...`, or by `torchrun --nnodes={nodes} --nproc-per-node={devices} "
+            "--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m nemo_aligner_cai.cli train ...`"
+        )
+    return [*_TORCHRUN, "--standalone", f"--nproc-per-node={devices}"]
+
+
+def _files(cfg: DictConfig) -> dict[str, str]:
+    """Where a configuration has data files -> the file, or the list of files, as Hydra reads it."""
+    from omegaconf import OmegaConf
+
+    tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
+    return dict(_leaves(tree["model"].get("data"), "model.data"))
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for key, value in node.items():  # pyright: ignore[reportUnknownVariableType]
+            yield from _leaves(value, f"{path}.{key}")
+    elif "file_path" in path or "data_prefix" in path:
+        items = node if isinstance(node, list) else [node]  # pyright: ignore[reportUnknownVariableType]
+        quoted = [run.config.in_quotes(str(item)) if isinstance(item, str) else str(item) for item in items]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        yield path, f"[{','.join(quoted)}]" if isinstance(node, list) else quoted[0]

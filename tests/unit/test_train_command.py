@@ -1,0 +1,145 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What `cai train` starts: upstream's script, ours, or torchrun."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hydra", reason="the training extra is not installed")
+
+from nemo_aligner_cai import cli
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.tiny import assistant
+from nemo_aligner_cai.training import entry, run, sft
+
+# A stand-in for upstream's script: says what it was started with.
+_SCRIPT = "import json, sys\nprint(json.dumps(sys.argv))\n"
+_RANKS = {
+    "torchrun": {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+    "srun": {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "cai"},
+    "mpirun": {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"},
+}
+_NO_RANKS = [{}, {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}, {"OMPI_COMM_WORLD_SIZE": "1"}]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with stand-ins for upstream's scripts, on a machine with a GPU."""
+    folder = tmp_path / "aligner" / "examples" / "nlp" / "gpt"
+    folder.mkdir(parents=True)
+    for name in entry.SCRIPTS.values():
+        (folder / name).write_text(_SCRIPT, encoding="utf-8")
+    monkeypatch.setenv(entry.HOME, str(tmp_path / "aligner"))
+    monkeypatch.setattr(run, "cuda_available", lambda: True)
+    for names in _RANKS.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def overrides(tmp_path: Path) -> list[str]:
+    turns = [{"from": "User", "value": "a", "label": None}, {"from": "Assistant", "value": "b", "label": None}]
+    data = tmp_path / "sft, 1.jsonl"
+    data.write_text((json.dumps({"system": "", "conversations": turns, "mask": "User"}) + "\n") * 200)
+    return [
+        f"model.restore_from_path={assistant.MODEL}",
+        f"model.data.train_ds.file_path='{data}'",
+        f"model.data.validation_ds.file_path='{data}'",
+        f"exp_manager.explicit_log_dir={tmp_path / 'log'}",
+    ]
+
+
+def command(overrides: list[str], trainer: str = "auto") -> list[str] | None:
+    return entry.command("sft", sft.STAGE, "nemo_aligner_cai.training.sft", overrides, trainer)
+
+
+def test_upstreams_script_is_started_with_our_config(
+    home: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "sft", "--print-command", *overrides, "trainer.devices=1"]) == 0
+    printed = shlex.split(capsys.readouterr().out)
+    expected = [str(home / "train_gpt_sft.py"), "--config-name=cai_sft", *overrides, "trainer.devices=1"]
+    assert printed == [sys.executable, *expected]
+    done = subprocess.run(printed, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == expected
+
+
+def test_several_devices_are_several_processes(home: Path, overrides: list[str]) -> None:
+    started = command(overrides)
+    assert started is not None
+    assert started[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8"]
+    assert started[5] == str(home / "train_gpt_sft.py")
+    ours = command(overrides, "ours")
+    assert ours is not None
+    assert ours[5:7] == ["-m", "nemo_aligner_cai.training.sft"]
+    assert command([*overrides, "trainer.devices=1"], "ours") is None
+
+
+@pytest.mark.parametrize("launcher", _RANKS)
+def test_one_of_several_processes_starts_no_others(
+    launcher: str, home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in _RANKS[launcher].items():
+        monkeypatch.setenv(name, value)
+    started = command([*overrides, "trainer.num_nodes=2"])
+    assert started is not None
+    assert started[1] == str(home / "train_gpt_sft.py")
+    assert command(overrides, "ours") is None
+
+
+@pytest.mark.parametrize("env", _NO_RANKS)
+def test_a_shell_of_an_allocation_is_no_rank(env: dict[str, str]) -> None:
+    assert not entry.is_rank(env)
+
+
+def test_several_nodes_need_a_launcher(home: Path, overrides: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"`srun --nodes=2 --ntasks-per-node=8 .* `torchrun --nnodes=2"):
+        command([*overrides, "hardware=2x8xh100"])
+
+
+def test_mistakes_are_found_before_upstreams_script_starts(home: Path, overrides: list[str]) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        command([*overrides, "model.data.train_ds.file_path=absent.jsonl"])
+    (home / "train_gpt_sft.py").unlink()
+    with pytest.raises(UsageError, match="--trainer upstream: there is no script for sft"):
+        command(overrides, "upstream")
+
+
+def test_without_a_gpu_our_module_does_the_work(
+    home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "cuda_available", lambda: False)
+    assert command(overrides) is None
+
+
+def test_converted_files_reach_upstreams_script(home: Path, overrides: list[str], tmp_path: Path) -> None:
+    raw = tmp_path / "raw.jsonl"
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    raw.write_text((json.dumps({"messages": messages}) + "\n") * 200)
+    paths = [f"model.data.{split}_ds.file_path={raw}" for split in ("train", "validation")]
+    started = command([overrides[0], *paths, overrides[3], "data_processor=auto", "trainer.devices=1"])
+    assert started is not None
+    assert started[-1] == "data_processor=none"
+    last = started[-2].removeprefix("++model.data.validation_ds.file_path=").strip("'")
+    assert sum(1 for _ in read_jsonl(last)) == 200
+    assert all("conversations" in row for _, row in read_jsonl(last))
