@@ -13,7 +13,7 @@
 # limitations under the License.
 """`cai checkpoint to-nemo | to-hf`: models between Hugging Face's layout and NeMo's.
 
-Where NeMo's own converters are at hand (in NVIDIA's container), these are what is started.
+Where NeMo's own converters and a GPU are at hand (in NVIDIA's container), these are what is started.
 """
 
 import argparse
@@ -23,7 +23,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import refuse_existing
+
 _CONVERTERS = Path("scripts") / "checkpoint_converters"
+_LLAMA31_FACTOR = 8.0
 _NAMES = {"llama": "convert_llama", "mistral": "convert_mistral_7b"}
 
 
@@ -65,19 +69,37 @@ def run(args: argparse.Namespace) -> int:
 
 
 def upstream_command(args: argparse.Namespace) -> list[str] | None:
-    """The command line of NeMo 2.2's converter; None where it is not there."""
+    """The command line of NeMo 2.2's converter; None where it or a GPU is not there.
+
+    Raises:
+        UsageError: an output that exists, or a model that NeMo's converter would change without a word.
+    """
+    from nemo_aligner_cai.training import run as runner
     from nemo_aligner_cai.training.checkpoint import read_settings
+    from nemo_aligner_cai.training.hf_layout import model_settings
 
     folder = args.source if args.direction == "to-nemo" else args.reference
-    name = _NAMES.get(read_settings(folder).get("model_type", ""))
+    settings = read_settings(folder)
+    wanted = model_settings(settings, str(folder / "config.json"))
+    refuse_existing(args.target, overwrite=False)
+    name = _NAMES[settings["model_type"]]
     ending = "hf_to_nemo" if args.direction == "to-nemo" else "nemo_to_hf"
     script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / f"{name}_{ending}.py"
-    if name is None or not script.is_file():
+    if not script.is_file() or not runner.cuda_available():
         return None
+    llama = name == "convert_llama"
+    scaled = wanted.get("scale_positional_embedding", False)
+    if scaled and wanted["scale_factor"] != _LLAMA31_FACTOR:
+        raise UsageError(
+            f"{folder}: rope_scaling.factor={wanted['scale_factor']}: NeMo's converter knows {_LLAMA31_FACTOR} alone; "
+            "set NEMO_HOME to an empty folder and CUDA_VISIBLE_DEVICES= to convert it on the CPU"
+        )
     command = [sys.executable, str(script), "--input_name_or_path", str(args.source), "--output_path"]
-    command.append(str(args.target))
     if args.direction == "to-nemo":
-        return [*command, "--precision", args.precision]
-    if name == "convert_mistral_7b":
-        return [*command, "--hf_model_name", str(args.reference)]
-    return [*command, "--hf_input_path", str(args.reference), "--hf_output_path", str(args.target)]
+        command += [str(args.target), "--precision", args.precision]
+        # Its --llama31 is any text but the empty one, and true unless given: it would scale every Llama's positions.
+        return [*command, *(["--llama31", ""] if llama and not scaled else [])]
+    if llama:
+        command += [str(args.target / "pytorch_model.bin"), "--hf_output_path", str(args.target)]
+        return [*command, "--hf_input_path", str(args.reference)]
+    return [*command, str(args.target), "--hf_model_name", str(args.reference)]

@@ -31,7 +31,7 @@ from typing import Any
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import refuse_existing
 from nemo_aligner_cai.training import config, inputs
-from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron
+from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron, weight_names
 
 _log = logging.getLogger(__name__)
 PRECISIONS = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
@@ -40,6 +40,9 @@ _EXTRA_STATE = "._extra_state"
 
 def to_nemo(source: Path, target: Path, precision: str = "bf16") -> None:
     """Write the model of a Hugging Face folder as a .nemo file.
+
+    Its layers are Megatron's own, without Transformer Engine. Layers of Transformer Engine keep more state than a file
+    of these has; whether they load it was not tried.
 
     Args:
         source: the folder.
@@ -53,7 +56,9 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16") -> None:
     settings = read_settings(source)
     shape = Shape.of(settings)
     wanted = model_settings(settings, str(source / "config.json"))
+    tied = bool(settings.get("tie_word_embeddings"))
     read, names = _weights(source)
+    _compare(names, weight_names(shape, tied=tied), source)
     tokenizer = _tokenizer(source, shape)
 
     from nemo_aligner_cai.training import cpu
@@ -76,23 +81,16 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16") -> None:
             cfg.model.precision = cfg.trainer.precision
         OmegaConf.resolve(cfg)
     model = MegatronGPTModel(here.model, MegatronTrainerBuilder(here).create_trainer())
+    model.model.to(getattr(torch, PRECISIONS[precision]))
     empty = dict(model.model.named_parameters())
-    unread = set(names)
-
-    def reading(name: str) -> torch.Tensor:
-        unread.discard(name)
-        return read(name)
-
     with torch.no_grad():
-        for name, weight in to_megatron(reading, shape, tied=bool(settings.get("tie_word_embeddings"))):
+        for name, weight in to_megatron(read, shape, tied=tied):
             parameter = empty.pop(name)
             if parameter.shape != weight.shape:
                 raise UsageError(f"{source}: {name} has shape {tuple(weight.shape)}, not {tuple(parameter.shape)}")
             parameter.copy_(weight)
-    unread -= {name for name in unread if name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight"}
-    if empty or unread:
-        raise UsageError(f"{source}: weights without a place: {sorted(unread)[:3]}; missing: {sorted(empty)[:3]}")
-    model.model.to(getattr(torch, PRECISIONS[precision]))
+    if empty:
+        raise UsageError(f"{source}: nothing to fill {sorted(empty)[:3]} with")
     with open_dict(model.cfg):
         # What a GPU wants is stored; where there is none, trainers and server change it again.
         for key in here.model:
@@ -146,6 +144,9 @@ def to_hf(source: Path, reference: Path, target: Path) -> None:
             for key, stacked in state.items()
             for name, weight in to_huggingface(key.removeprefix("model.").removeprefix("module."), stacked, shape)
         }
+        _compare(set(weights), weight_names(shape, tied=False), source)
+        if len(weights["model.embed_tokens.weight"]) != shape.vocabulary:
+            raise UsageError(f"{source}: has fewer tokens than the {shape.vocabulary} of {reference}")
         made = Path(folder) / "made"
         made.mkdir()
         save_file(weights, made / "model.safetensors", metadata={"format": "pt"})
@@ -180,7 +181,7 @@ def _weights(folder: Path) -> tuple[Callable[[str], Any], set[str]]:
         for file in files:
             opened: Any = safe_open(file, framework="pt")
             where |= dict.fromkeys(opened.keys(), opened)
-        return lambda name: _found(where, name, folder).get_tensor(name), set(where)
+        return lambda name: where[name].get_tensor(name), set(where)
     import torch
 
     files = sorted(folder.glob("pytorch_model*.bin"))
@@ -189,27 +190,38 @@ def _weights(folder: Path) -> tuple[Callable[[str], Any], set[str]]:
     state = {}
     for file in files:
         state |= torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    return lambda name: _found(state, name, folder), set(state)
+    return lambda name: state[name], set(state)
 
 
-def _found(where: dict[str, Any], name: str, folder: Path) -> Any:
-    if name not in where:
-        raise UsageError(f"{folder}: the weight {name} is missing; is a file of a split model not there?")
-    return where[name]
+def _compare(names: set[str], wanted: set[str], source: Path) -> None:
+    """Raise UsageError for a missing weight, or for one without a place."""
+    # What older files have besides: a table that is computed, and the copy of a tied output layer.
+    others = {name for name in names - wanted if not name.endswith("rotary_emb.inv_freq") and name != "lm_head.weight"}
+    if missing := wanted - names:
+        raise UsageError(f"{source}: the weight {min(missing)} is missing ({len(missing)} are)")
+    if others:
+        raise UsageError(f"{source}: there is no place for the weight {min(others)} ({len(others)} such)")
 
 
 def _tokenizer(folder: Path, shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
     """NeMo's `model.tokenizer`, and how its vocabulary is padded to the rows of the embedding."""
     file = folder / "tokenizer.model"
     if file.is_file():
+        from sentencepiece import SentencePieceProcessor
+
+        tokens = SentencePieceProcessor(model_file=str(file)).vocab_size()  # pyright: ignore[reportUnknownMemberType]
         found: dict[str, Any] = {"library": "sentencepiece", "type": None, "model": str(file)}
     elif (folder / "tokenizer.json").is_file():
+        from tokenizers import Tokenizer
+
+        tokens = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
         _log.warning("%s has no tokenizer.model: the .nemo file will look for the tokenizer in that folder", folder)
         found = {"library": "huggingface", "type": str(folder.absolute()), "model": None, "use_fast": True}
     else:
         raise UsageError(f"{folder}: no tokenizer: neither tokenizer.model nor tokenizer.json")
+    if tokens > shape.vocabulary:
+        raise UsageError(f"{folder}: the tokenizer has {tokens} tokens, and the model {shape.vocabulary}")
     # The vocabulary is padded to a multiple of this times the tensor-parallel processes.
-    power = 128
-    while shape.vocabulary % power:
-        power //= 2
-    return found, {"make_vocab_size_divisible_by": power}
+    divisors = [128, 64, 32, 16, 8, 4, 2, 1, shape.vocabulary]
+    divisor = next(one for one in divisors if -(-tokens // one) * one == shape.vocabulary)
+    return found, {"make_vocab_size_divisible_by": divisor}

@@ -40,6 +40,7 @@ _ALL_INTERFACES = "0.0.0.0"  # where upstream's trainer binds: actors run on oth
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none or a port that is taken."""
+    inputs.adapters(cfg, known=False)
     inputs.model_window(cfg, "pretrained_checkpoint.restore_from_path")
     inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
     inputs.free_port(_ALL_INTERFACES, cfg.trainer.ppo.port, "trainer.ppo.port")

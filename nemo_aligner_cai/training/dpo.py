@@ -27,6 +27,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config, inputs, processing
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -38,8 +39,11 @@ _SOURCE = "pretrained_checkpoint.restore_from_path"
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
+    inputs.adapters(cfg)
     window = inputs.model_window(cfg, _SOURCE)
     inputs.epochs(cfg, "trainer.dpo.max_epochs")
+    if not cfg.model.dpo.preference_loss_weight and not cfg.model.dpo.sft_loss_weight:
+        raise UsageError("model.dpo.preference_loss_weight and sft_loss_weight are both 0: nothing would be learnt")
     inputs.save_interval(cfg, "dpo")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")

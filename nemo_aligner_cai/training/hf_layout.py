@@ -117,14 +117,19 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _rope(scaling: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
-    if scaling is None:
+    kind = None if scaling is None else scaling.get("rope_type", scaling.get("type"))
+    if scaling is None or kind == "default":
         return {}
-    kind = scaling.get("rope_type", scaling.get("type"))
-    if kind == "linear":
-        return {"seq_len_interpolation_factor": scaling["factor"]}
     if kind == "llama3":
         return {"scale_positional_embedding": True} | {new: scaling[key] for key, new in _LLAMA3_ROPE.items()}
-    raise UsageError(f"{where}: rope_scaling={dict(scaling)}: only linear and llama3 are known")
+    raise UsageError(f"{where}: rope_scaling={dict(scaling)}: only llama3 is known")
+
+
+def weight_names(shape: Shape, *, tied: bool) -> set[str]:
+    """The names of all weights in Hugging Face's layout."""
+    inside = [f"{name}.weight" for name in (*(f"self_attn.{letter}_proj" for letter in "qkv"), *_GATED)]
+    names = {f"model.layers.{layer}.{name}" for layer in range(shape.layers) for name in (*inside, *_SAME.values())}
+    return names | {"model.embed_tokens.weight", "model.norm.weight"} | (set() if tied else {"lm_head.weight"})
 
 
 def to_megatron(
@@ -150,6 +155,7 @@ def to_megatron(
     yield "output_layer.weight", read("model.embed_tokens.weight" if tied else "lm_head.weight")
 
 
+_GATED = ("mlp.gate_proj", "mlp.up_proj")
 _SAME = {
     "self_attention.linear_proj.weight": "self_attn.o_proj.weight",
     "mlp.linear_fc2.weight": "mlp.down_proj.weight",

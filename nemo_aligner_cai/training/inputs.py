@@ -158,11 +158,27 @@ def epochs(cfg: DictConfig, key: str) -> None:
 
 def save_interval(cfg: DictConfig, section: str) -> None:
     """Raise UsageError where a checkpoint would be due between two validations: upstream stops there, hours later."""
-    steps = {key: select(cfg, f"trainer.{section}.{key}") for key in ("save_interval", "val_check_interval")}
-    save, validate = steps.values()
+    keys = ("save_interval", "val_check_interval", "limit_val_batches")
+    save, validate, batches = (select(cfg, f"trainer.{section}.{key}") for key in keys)
+    if batches == 0:
+        return  # no validation at all
     # A fraction of an epoch is known only when the data is.
     if isinstance(save, int) and isinstance(validate, int) and save > 0 and validate > 0 and save % validate:
         raise UsageError(f"trainer.{section}.save_interval={save} must be a multiple of val_check_interval={validate}")
+
+
+def adapters(cfg: DictConfig, *, known: bool = True) -> None:
+    """Raise UsageError for a kind of adapters that the stage's model does not take; upstream would ignore it, or stop.
+
+    Args:
+        cfg: the stage's configuration.
+        known: whether the model takes any: those of the reward model and the critic do not.
+    """
+    scheme = select(cfg, "model.peft.peft_scheme")
+    schemes = (None, "none", "lora", "sdlora") if known else (None, "none")
+    if scheme not in schemes:
+        mend = "use lora, or none" if known else "upstream's reward model and critic take no adapters; leave it out"
+        raise UsageError(f"model.peft.peft_scheme={scheme}: {mend}")
 
 
 def data_file(cfg: DictConfig, key: str, use: Use) -> None:
@@ -306,6 +322,10 @@ def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
         found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length, template=chat_template(cfg))
     if not found.too_long:
         return
+    if not found.used:
+        raise UsageError(
+            f"{path}: {key}: all {found.records} texts are longer than {use.tokens} tokens: none is learnt"
+        )
     line = (found.too_long[0] - 1) * use.rows_per_sample + 1
     message = (
         f"{path}:{line}: {key}: {len(found.too_long)} of {found.records} texts are longer than {use.tokens} tokens"

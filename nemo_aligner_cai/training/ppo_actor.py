@@ -39,6 +39,7 @@ _HEALTH_TIMEOUT_S = 5.0
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or never end, after minutes of loading."""
+    inputs.adapters(cfg)
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.ppo.max_epochs")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
+    inputs.adapters(cfg, known=False)
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
     inputs.epochs(cfg, "trainer.rm.max_epochs")

@@ -34,6 +34,7 @@ _SECTIONS = ("model.data.train_ds", "model.data.validation_ds")
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
+    inputs.adapters(cfg)
     window = inputs.model_window(cfg, "model.restore_from_path")
     inputs.epochs(cfg, "trainer.sft.max_epochs")
     inputs.save_interval(cfg, "sft")

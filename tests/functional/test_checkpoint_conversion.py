@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
+from nemo_aligner_cai.training import run
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab
 
 _LLAMA3_ROPE = {
@@ -97,7 +98,7 @@ def test_logits_and_weights_are_the_same(folder: Path, tmp_path: Path, monkeypat
     from transformers import AutoModelForCausalLM
 
     nemo, back = tmp_path / "model.nemo", tmp_path / "back"
-    run = [sys.executable, "-m", "nemo_aligner_cai.cli", "checkpoint"]
+    convert = [sys.executable, "-m", "nemo_aligner_cai.cli", "checkpoint"]
     monkeypatch.setenv("NEMO_HOME", str(tmp_path))
     env = os.environ | ENV | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
@@ -105,7 +106,7 @@ def test_logits_and_weights_are_the_same(folder: Path, tmp_path: Path, monkeypat
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
 
-    start(*run, "to-nemo", str(folder), str(nemo), "--precision", "32")
+    start(*convert, "to-nemo", str(folder), str(nemo), "--precision", "32")
     assert cli.main(["checkpoint", "to-hf", str(nemo), str(folder), str(back)]) == 0
     theirs, again = (AutoModelForCausalLM.from_pretrained(path).eval() for path in (folder, back))
     state, other = theirs.state_dict(), again.state_dict()
@@ -124,7 +125,11 @@ def test_logits_and_weights_are_the_same(folder: Path, tmp_path: Path, monkeypat
 
 def test_what_is_not_known_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = json.loads((folder / "config.json").read_text())
-    for key, value in (("model_type", "gpt2"), ("attention_bias", True), ("rope_scaling", {"rope_type": "yarn"})):
+    for key, value in (
+        ("model_type", "gpt2"),
+        ("attention_bias", True),
+        ("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
+    ):
         other = tmp_path / key
         shutil.copytree(folder, other)
         (other / "config.json").write_text(json.dumps(settings | {key: value}))
@@ -132,15 +137,39 @@ def test_what_is_not_known_is_refused(folder: Path, tmp_path: Path, capsys: pyte
         assert f"{key}=" in capsys.readouterr().err
 
 
-def test_nemos_own_converter_is_started_where_it_is(
+def test_a_weight_that_is_missing_or_too_many_is_named_before_nemo_is_loaded(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for change, said in (("missing", "model.norm.weight is missing"), ("extra", "no place for the weight a.b")):
+        other = tmp_path / change
+        shutil.copytree(folder, other)
+        for file in other.glob("*.safetensors"):
+            weights = load_file(file)
+            weights.pop("model.norm.weight" if change == "missing" else "", None)
+            save_file(weights | ({"a.b": next(iter(weights.values())).clone()} if change == "extra" else {}), file)
+        assert cli.main(["checkpoint", "to-nemo", str(other), str(tmp_path / "out.nemo")]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_nemos_own_converter_is_started_where_it_and_a_gpu_are(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind = json.loads((folder / "config.json").read_text())["model_type"]
-    name = {"llama": "convert_llama", "mistral": "convert_mistral_7b"}[kind]
+    settings = json.loads((folder / "config.json").read_text())
+    name = {"llama": "convert_llama", "mistral": "convert_mistral_7b"}[settings["model_type"]]
     script = tmp_path / "scripts" / "checkpoint_converters" / f"{name}_hf_to_nemo.py"
     script.parent.mkdir(parents=True)
     script.touch()
     monkeypatch.setenv("NEMO_HOME", str(tmp_path))
-    assert cli.main(["checkpoint", "to-nemo", str(folder), "out.nemo", "--print-command"]) == 0
-    printed = capsys.readouterr().out
-    assert f"{script} --input_name_or_path {folder} --output_path out.nemo --precision bf16" in printed
+    words = ["checkpoint", "to-nemo", str(folder), str(tmp_path / "out.nemo"), "--print-command"]
+    assert cli.main(words) == 0
+    assert "in this process" in capsys.readouterr().out
+    monkeypatch.setattr(run, "cuda_available", lambda: True)
+    if settings["model_type"] == "llama":
+        assert cli.main(words) == 2
+        assert "rope_scaling.factor=4.0" in capsys.readouterr().err
+        return
+    assert cli.main(words) == 0
+    end = f"--input_name_or_path {folder} --output_path {tmp_path / 'out.nemo'} --precision bf16\n"
+    assert capsys.readouterr().out.endswith(f"{script} {end}")

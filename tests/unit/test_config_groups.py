@@ -111,7 +111,7 @@ def test_these_are_all_groups_options_and_overlays(repo_root: Path) -> None:
 @pytest.mark.slow  # 15 to 100 ms each
 def test_every_combination_resolves_and_its_numbers_fit_together() -> None:
     every = combinations()
-    assert len(every) == 3 * 4 * 4 * 3 + 2 * 4 * 4 + 4
+    assert len(every) == 3 * 4 * 4 * 3 + 3 * 4 * 4 + 4
     for stage, model, machine, data in every:
         asked = f"cai_{stage} model={model} hardware={machine} data={data}"
         cfg = composed(stage, model, machine, data)

@@ -207,3 +207,20 @@ def test_an_actor_whose_lengths_or_critic_are_no_numbers(tmp_path: Path) -> None
         ppo_actor._critic_ready(config({"remote_critic_rm.critic": critic | {"port": "x"}}))
     with pytest.raises(UsageError, match="no critic server is ready at a b:5567"):
         ppo_actor._critic_ready(config({"remote_critic_rm.critic": critic | {"ip": "a b", "port": 5567}}))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "known", "good"), [("lora", True, True), ("lora", False, False), ("ia3", True, False)]
+)
+def test_adapters_that_a_model_does_not_take(scheme: str, known: bool, good: bool) -> None:
+    cfg = config({"model.peft.peft_scheme": scheme})
+    if good:
+        inputs.adapters(cfg, known=known)
+        return
+    with pytest.raises(UsageError, match=rf"^model\.peft\.peft_scheme={scheme}: "):
+        inputs.adapters(cfg, known=known)
+
+
+def test_no_save_interval_matters_without_validation() -> None:
+    steps = {"save_interval": 50, "val_check_interval": 20, "limit_val_batches": 0}
+    inputs.save_interval(config({f"trainer.rm.{key}": value for key, value in steps.items()}), "rm")
