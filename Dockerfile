@@ -35,7 +35,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 USER 10001
 WORKDIR /work
 # Every judge, generator, processor and format is imported: an install that lacks something fails here, not in a run.
-RUN cai components
+RUN cai doctor --for data
 CMD ["cai", "--help"]
 
 FROM ${NEMO_IMAGE} AS nemo
@@ -67,5 +67,5 @@ ENV NEMO_ALIGNER_HOME=/opt/NeMo-Aligner \
     TORCHINDUCTOR_CACHE_DIR=/tmp/cache/torchinductor \
     TRITON_CACHE_DIR=/tmp/cache/triton
 WORKDIR /work
-RUN cai components && test -f "$NEMO_ALIGNER_HOME/examples/nlp/gpt/train_gpt_sft.py"
+RUN cai doctor --for data && test -f "$NEMO_ALIGNER_HOME/examples/nlp/gpt/train_gpt_sft.py"
 CMD ["bash"]

@@ -34,6 +34,7 @@ COMMANDS = {
     "chat": ("chat", "talk to a model from the terminal"),
     "tiny": ("tiny", "build the tiny assistant's model, data and vocabulary"),
     "train": ("train", "start one of NeMo-Aligner's trainers: sft, reward-model, critic, ppo-actor, dpo"),
+    "doctor": ("doctor", "say what is installed, which step is ready, and how to mend one that is not"),
     "checkpoint": ("checkpoint", "turn a Hugging Face model into a .nemo file, and back"),
     "merge-lora": ("merge_lora", "merge LoRA adapters into their base model"),
     "serve": ("serve", "serve a .nemo model with NeMo's text-generation server"),

@@ -27,7 +27,14 @@ from tests.documented import commands_of
 _SCRIPT = Path("examples") / "nlp" / "cai" / "run_mistral_7b.sh"
 # What the page has besides: how a reader stops servers, looks at files, trains by DPO, and asks the finished model.
 _BY_HAND = {"kill", "wait", "export"}
-_LOOKS = {("cai", "inspect"), ("cai", "audit"), ("cai", "plan"), ("cai", "train"), ("cai", "merge-lora")}
+_LOOKS = {
+    ("cai", "inspect"),
+    ("cai", "audit"),
+    ("cai", "plan"),
+    ("cai", "doctor"),
+    ("cai", "train"),
+    ("cai", "merge-lora"),
+}
 # A program that notes its command; a server runs until it is stopped.
 _PROGRAM = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
