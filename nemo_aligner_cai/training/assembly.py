@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemo_aligner_cai.training import inputs
 from nemo_aligner_cai.training.hardware import adapt_to_cpu
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     cfg.model = load_and_override_model_config(restore_path, cfg.model)
     if not torch.cuda.is_available():
         adapt_to_cpu(cfg)
+    if inputs.first_rank():
+        forget_unfinished(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
     trainer = resolve_and_create_trainer(cfg, section)
     log_dir = exp_manager(trainer, cfg.exp_manager)
     if trainer.global_rank == 0:
@@ -89,6 +92,17 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     trainer.loggers = [*trainer.loggers, JsonlLogger(Path(log_dir))]
     resumed = retrieve_custom_trainer_state_dict(trainer) if trainer.ckpt_path is not None else None
     return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), resumed=resumed)
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Remove the checkpoints that a run was killed while writing.
+
+    NeMo does so when training begins, but looks for the one to go on from earlier, and stops where that is unfinished.
+    """
+    from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
+
+    if folder.is_dir():
+        NeMoModelCheckpoint._remove_unfinished_checkpoints(folder)
 
 
 def join_processes(cfg: DictConfig, setup: Setup, model: Any) -> None:

@@ -54,6 +54,18 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(lab: Lab, base: Path, 
     assert both.series("train/loss") == pytest.approx(sft.series("train/loss"), abs=1e-5)
 
 
+def test_a_checkpoint_whose_writing_was_interrupted_is_forgotten(tmp_path: Path) -> None:
+    from nemo_aligner_cai.training import assembly, cpu
+
+    cpu.install()
+    for name in ("step=10", "step=20-last"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step=20-last-unfinished").touch()
+    assembly.forget_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step=10"]
+    assembly.forget_unfinished(tmp_path / "absent")
+
+
 def test_two_tensor_parallel_processes_have_the_losses_of_one(lab: Lab, base: Path, sft: Run) -> None:
     log_dir = lab.folder / "tp2"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
