@@ -122,8 +122,8 @@ _RUN_BY = {
 
 
 def _commands(root: Path) -> list[list[str]]:
-    """The commands of the README and of the docs, but for the pages that `test_docs` runs as they are."""
-    pages = [page for page in sorted((root / "docs").rglob("*.rst")) if page.name not in PAGES]
+    """The commands of the README and of the docs, but for the pages that `test_docs` and `test_tutorial` run whole."""
+    pages = [page for page in sorted((root / "docs").rglob("*.rst")) if page.name not in (*PAGES, "tutorial.rst")]
     return [words for page in (root / "README.md", *pages) for words in commands_of(page)]
 
 
