@@ -107,14 +107,14 @@ def examine(find: Callable[[str], str | None] | None = None) -> Report:
     wanted = _wanted()
     packages = tuple(Package(name, find(name), wanted.get(name)) for name in PACKAGES)
     installed = {package.name for package in packages if package.version is not None}
-    devices = _devices() if "torch" in installed and find is _version else ()
+    devices, torch_error = _devices() if "torch" in installed and find is _version else ((), "")
     return Report(
         python=sys.version.split()[0],
         packages=packages,
         devices=devices,
         entries=_entries(cuda=bool(devices)) if installed.issuperset(_TRAINING) else {},
         keys=tuple(key for key in KEYS if os.environ.get(key)),
-        steps=_steps(installed, cuda=bool(devices)),
+        steps=_steps(installed, cuda=bool(devices), torch_error=torch_error),
     )
 
 
@@ -141,13 +141,14 @@ def _wanted() -> dict[str, str]:
     return {match[1]: (match[2] or "").strip() for match in found if match}
 
 
-def _devices() -> tuple[tuple[str, float], ...]:
+def _devices() -> tuple[tuple[tuple[str, float], ...], str]:
+    """The CUDA devices that torch sees, and why torch cannot be imported, "" where it can."""
     asked = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _ASK_TORCH], capture_output=True, text=True, timeout=120, check=False
     )
     if asked.returncode:
-        return ()
-    return tuple((name, memory) for name, memory in json.loads(asked.stdout.splitlines()[-1]))
+        return (), (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+    return tuple((name, memory) for name, memory in json.loads(asked.stdout.splitlines()[-1])), ""
 
 
 def _entries(*, cuda: bool) -> dict[str, str]:
@@ -160,9 +161,11 @@ def _entries(*, cuda: bool) -> dict[str, str]:
     }
 
 
-def _steps(installed: set[str], *, cuda: bool) -> tuple[Step, ...]:
+def _steps(installed: set[str], *, cuda: bool, torch_error: str) -> tuple[Step, ...]:
     lacking = [name for name in _TRAINING if name not in installed]
     missing, mend = (", ".join(lacking), _MEND) if lacking else ("", "")
+    if torch_error and not missing:
+        missing, mend = f"a torch that can be imported ({torch_error})", "python -c 'import torch' shows why"
     fused = [name for name in ("apex", "transformer_engine") if name not in installed]
     if cuda and not missing and fused:
         missing, mend = f"{', '.join(fused)}, which the GPU settings want", "work in NVIDIA's NeMo container"

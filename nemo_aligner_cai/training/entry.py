@@ -58,7 +58,7 @@ def is_rank(env: Mapping[str, str]) -> bool:
     such process.
     """
     slurm = "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive")
-    mpi = int(env.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
+    mpi = env.get("OMPI_COMM_WORLD_SIZE", "1") != "1"
     return "RANK" in env or (slurm and "SLURM_PROCID" in env) or mpi
 
 
@@ -83,18 +83,20 @@ def command(name: str, stage: run.Stage, module: str, argv: list[str], trainer: 
     if trainer == "auto" and not run.cuda_available():
         theirs = None
     processes = _processes(cfg)
+    if theirs is None and not processes:
+        return None
+    before = _files(cfg)
+    # Once, ahead of the processes: each of them would repeat the mistake, in torchrun's traceback.
+    run.checked(stage, cfg, arguments.config)
     if theirs is not None:
         search = [f"--config-dir={folder}" for folder in arguments.search]
-        before = _files(cfg)
-        run.checked(stage, cfg, arguments.config)
         changed = [f"++{key}={value}" for key, value in _files(cfg).items() if before.get(key) != value]
         # What has been converted is not to be converted again, and upstream does not know how.
         changed += ["data_processor=none"] if changed else []
-        target = [str(theirs), f"--config-name={arguments.config}", *search, *arguments.overrides, *changed]
-    elif processes:
-        target = ["-m", module, *argv]
+        overrides = run.config.choose_hardware(arguments.overrides, cuda=run.cuda_available())
+        target = [str(theirs), f"--config-name={arguments.config}", *search, *overrides, *changed]
     else:
-        return None
+        target = ["-m", module, *argv]
     return [sys.executable, *processes, *target]
 
 

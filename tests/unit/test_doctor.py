@@ -52,6 +52,16 @@ def test_another_version_than_the_tested_one_is_a_warning() -> None:
     assert not doctor.Package("torch", "2.13.0+cpu", ">=2.6,<2.14").warning
 
 
+def test_a_torch_that_cannot_be_imported_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nemo_aligner", reason="the training extra is not installed")
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('no libcudart')\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    report = doctor.examine()
+    assert report.ready("data")
+    assert all("no libcudart" in step.missing for step in report.steps if step.part == "train")
+
+
 def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("NGC_API_KEY", "nvapi-secret")
     for flags in ([], ["--json"]):

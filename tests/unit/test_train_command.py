@@ -130,6 +130,14 @@ def test_without_a_gpu_our_module_does_the_work(
 ) -> None:
     monkeypatch.setattr(run, "cuda_available", lambda: False)
     assert command(overrides) is None
+    theirs = command(overrides, "upstream")
+    assert theirs is not None
+    assert "hardware=cpu" in theirs
+
+
+def test_mistakes_are_found_before_several_processes_start(home: Path, overrides: list[str]) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        command([*overrides, "model.data.train_ds.file_path=absent.jsonl"], "ours")
 
 
 def test_converted_files_reach_upstreams_script(home: Path, overrides: list[str], tmp_path: Path) -> None:
