@@ -15,6 +15,7 @@
 
 import ast
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -100,6 +102,20 @@ SHOW_HYDRA_PLUGINS = """
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 print([plugin.__module__ for plugin in Plugins.instance().discover(SearchPathPlugin)])
+"""
+
+
+# As upstream's scripts are: NeMo's decorator, configs of its own, and not a word of this package.
+A_SCRIPT_OF_UPSTREAMS_KIND = """
+import sys
+from nemo.core.config import hydra_runner
+
+@hydra_runner(config_path="conf", config_name="theirs")
+def main(cfg):
+    raise AssertionError("--cfg job only shows the configuration")
+
+main()
+sys.stderr.write("found in " + sys.modules["nemo_aligner_cai"].__file__ + "\\n")
 """
 
 
@@ -197,17 +213,42 @@ def test_installed_plugin_is_seen_by_hydra(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the sources (building writes into them)."""
-    sources = tmp_path_factory.mktemp("sources") / "repository"
+def sources(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources: building writes into them."""
+    copy = tmp_path_factory.mktemp("sources") / "repository"
     ignored = shutil.ignore_patterns(".*", "build", "dist", "runs", "__pycache__", "*.egg-info")
-    shutil.copytree(repo_root, sources, ignore=ignored)
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
-    done = subprocess.run(command, cwd=sources, capture_output=True, text=True, timeout=300)
+    return Path(shutil.copytree(repo_root, copy, ignore=ignored))
+
+
+def run_pip(*arguments: str | Path, cwd: Path) -> None:
+    command = [sys.executable, "-m", "pip", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run_pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, ".", cwd=sources)
     (built,) = folder.glob("*.whl")
     return built
+
+
+@pytest.fixture
+def installed(request: pytest.FixtureRequest, sources: Path, tmp_path: Path) -> list[Path]:
+    """The folders of Python's path that an installation adds: of the wheel, or an editable one."""
+    target = tmp_path / "installed"
+    install = ("install", "-q", "--no-deps", "--no-build-isolation", "--target", target)
+    if request.param == "wheel":
+        run_pip(*install, request.getfixturevalue("wheel"), cwd=tmp_path)
+        return [target]
+    run_pip(*install, "--editable", sources, cwd=tmp_path)
+    # Python reads .pth files in its own folders only; a strict editable install's names one folder of links.
+    (pth,) = target.glob("*.pth")
+    (links,) = pth.read_text(encoding="utf-8").splitlines()
+    assert Path(links).is_relative_to(sources)
+    return [target, Path(links)]
 
 
 @pytest.mark.slow
@@ -256,3 +297,31 @@ def test_plugin_of_the_wheel_finds_the_configs_of_the_wheel(wheel, tmp_path):
     where, keys = run_python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path)).splitlines()
     assert Path(where).is_relative_to(tmp_path)
     assert {"model", "trainer"} <= set(ast.literal_eval(keys))
+
+
+@pytest.mark.slow  # NeMo's import
+@pytest.mark.skipif(importlib.util.find_spec("nemo") is None, reason="NeMo comes with the extra nemo")
+@pytest.mark.parametrize("installed", ["wheel", "editable"], indirect=True)
+def test_a_script_of_upstreams_kind_finds_the_configs_and_groups_of_an_installation(installed, tmp_path):
+    from omegaconf import OmegaConf
+
+    from nemo_aligner_cai.training import config
+
+    folder = tmp_path / "upstream"
+    (folder / "conf").mkdir(parents=True)
+    (folder / "conf" / "theirs.yaml").write_text("theirs: true\n", encoding="utf-8")
+    (folder / "train_gpt_sft.py").write_text(A_SCRIPT_OF_UPSTREAMS_KIND, encoding="utf-8")
+    groups = ["model=tiny", "hardware=cpu", "data=cai"]
+    done = subprocess.run(
+        [sys.executable, "train_gpt_sft.py", "--config-name=cai_sft", *groups, "--cfg", "job"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, installed))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = re.findall(r"^found in (.+)$", done.stderr, re.MULTILINE)
+    assert Path(found) == installed[-1] / "nemo_aligner_cai" / "__init__.py"
+    expected = OmegaConf.to_yaml(config.compose("cai_sft", groups))
+    assert yaml.safe_load(done.stdout) == yaml.safe_load(expected)
