@@ -23,9 +23,18 @@ from typing import Any
 
 import torch
 
+from nemo_aligner_cai.training.hardware import APEX_ARGUMENTS
+
 
 class AdamWWithGroupStep(torch.optim.AdamW):
-    """torch's AdamW whose `state_dict` keeps `step` in the parameter group."""
+    """torch's AdamW whose `state_dict` keeps `step` in the parameter group.
+
+    Upstream's unmodified scripts hand it all of `model.optim`, where the stage configs, and checkpoints made on GPUs,
+    have arguments of Apex's distributed Adam. It leaves these out; any other unknown one is torch's TypeError.
+    """
+
+    def __init__(self, params: Any, **arguments: Any) -> None:
+        super().__init__(params, **{name: value for name, value in arguments.items() if name not in APEX_ARGUMENTS})
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state with the steps moved from the parameters to their group."""

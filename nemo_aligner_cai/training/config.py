@@ -82,6 +82,11 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
     Raises:
         UsageError: unknown folder, config, group option or key, or an override that does not parse.
     """
+    return _compose(config_name, overrides, search)
+
+
+def _compose(config_name: str, overrides: Sequence[str], search: Sequence[Path], *, hydras_own: bool = False) -> Any:
+    """`compose`, with Hydra's own section `hydra` where asked for."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -102,7 +107,7 @@ def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(first), version_base=None):
-            return hydra_compose(name, [*extra, *overrides])
+            return hydra_compose(name, [*extra, *overrides], return_hydra_config=hydras_own)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(f"{config_name}: {one_line(error)}") from error
 
@@ -151,10 +156,26 @@ def _missing(node: Any, path: str) -> Iterator[str]:
         yield path
 
 
-def choose_hardware(overrides: Sequence[str], *, cuda: bool) -> list[str]:
-    """Add `hardware=cpu` where there is no GPU and the user chose nothing, and say so."""
+def choose_hardware(
+    config_name: str, overrides: Sequence[str], *, search: Sequence[Path] = (), cuda: bool
+) -> list[str]:
+    """Add `hardware=cpu` where there is no GPU and the user chose nothing, and say so.
+
+    A configuration of the user's own may have no group `hardware`, in which Hydra would refuse a choice.
+
+    Args:
+        config_name: as for `compose`.
+        overrides: the user's.
+        search: as for `compose`.
+        cuda: whether torch sees a GPU.
+
+    Raises:
+        UsageError: as `compose`, of which it needs one to know the groups.
+    """
     chosen = any(override.lstrip("+").startswith("hardware=") for override in overrides)
     if chosen or cuda:
+        return list(overrides)
+    if "hardware" not in _compose(config_name, overrides, search, hydras_own=True).hydra.runtime.choices:
         return list(overrides)
     _log.warning("no CUDA device here: using hardware=cpu")
     return ["hardware=cpu", *overrides]

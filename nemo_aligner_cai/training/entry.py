@@ -93,7 +93,9 @@ def command(name: str, stage: run.Stage, module: str, argv: list[str], trainer: 
         changed = [f"++{key}={value}" for key, value in _files(cfg).items() if before.get(key) != value]
         # What has been converted is not to be converted again, and upstream does not know how.
         changed += ["data_processor=none"] if changed else []
-        overrides = run.config.choose_hardware(arguments.overrides, cuda=run.cuda_available())
+        overrides = run.config.choose_hardware(
+            arguments.config, arguments.overrides, search=arguments.search, cuda=run.cuda_available()
+        )
         target = [str(theirs), f"--config-name={arguments.config}", *search, *overrides, *changed]
     else:
         target = ["-m", module, *argv]

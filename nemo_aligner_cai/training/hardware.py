@@ -56,15 +56,15 @@ CPU_VALUES: dict[str, Any] = {
     "trainer.ppo.trt_llm.enable": False,
 }
 
-#: Arguments of Apex's distributed Adam: torch's AdamW takes none of them.
-GPU_ONLY_KEYS = (
-    "model.optim.bucket_cap_mb",
-    "model.optim.overlap_grad_sync",
-    "model.optim.overlap_param_sync",
-    "model.optim.contiguous_grad_buffer",
-    "model.optim.contiguous_param_buffer",
-    "model.optim.grad_sync_dtype",
-)
+#: Arguments of Apex's distributed Adam, of which torch's AdamW takes none -> the stage configs' value, None for none.
+APEX_ARGUMENTS: dict[str, Any] = {
+    "bucket_cap_mb": 200,
+    "overlap_grad_sync": False,
+    "overlap_param_sync": False,
+    "contiguous_grad_buffer": True,
+    "contiguous_param_buffer": None,
+    "grad_sync_dtype": None,
+}
 
 #: fp16 and bf16 under all the names Lightning and NeMo know; 32 and "32-true" may stay as they are.
 _FULL_PRECISION = (32, "32", "32-true")
@@ -89,11 +89,11 @@ def adapt_to_cpu(cfg: DictConfig) -> list[str]:
                 continue
             OmegaConf.update(cfg, key, value)
             changes.append(f"no GPU here: {key}={old} replaced by {value}")
-        for key in GPU_ONLY_KEYS:
-            parent, _, name = key.rpartition(".")
-            section = OmegaConf.select(cfg, parent)
-            if section is not None and name in section:
-                changes.append(f"no GPU here: {key}={section.pop(name)} left out (it belongs to Apex's optimizer)")
+        optim = OmegaConf.select(cfg, "model.optim") or {}
+        for name, ours in APEX_ARGUMENTS.items():
+            # The stage configs' own value goes unsaid: no user asked for it.
+            if name in optim and (value := optim.pop(name)) != ours:
+                changes.append(f"no GPU here: model.optim.{name}={value} left out (it belongs to Apex's optimizer)")
         if "model" in cfg:
             # Without this the weights are created on "the current GPU".
             OmegaConf.update(cfg, "model.use_cpu_initialization", True)

@@ -124,7 +124,7 @@ def _run(stage: Stage, argv: list[str]) -> int:
 def composed(arguments: Arguments) -> DictConfig:
     """The configuration that a command line asks for, on this machine; raises UsageError as `config.compose`."""
     cuda = cuda_available()
-    overrides = config.choose_hardware(arguments.overrides, cuda=cuda)
+    overrides = config.choose_hardware(arguments.config, arguments.overrides, search=arguments.search, cuda=cuda)
     cfg = config.compose(arguments.config, overrides, search=arguments.search)
     if not cuda:
         from nemo_aligner_cai.training.hardware import adapt_to_cpu

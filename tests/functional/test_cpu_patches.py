@@ -181,7 +181,8 @@ def test_adamw_keeps_its_step_through_a_checkpoint() -> None:
     train(reference, weight, 5)
 
     first, idle = fresh()
-    optimizer = AdamWWithGroupStep([first, idle], lr=0.1)
+    # upstream's scripts hand it Apex's arguments too
+    optimizer = AdamWWithGroupStep([first, idle], lr=0.1, bucket_cap_mb=200, overlap_grad_sync=False)
     train(optimizer, first, 2)
     saved = optimizer.state_dict()
     assert saved["param_groups"][0]["step"] == 2.0

@@ -225,16 +225,17 @@ def test_the_tutorials_overrides_are_accepted(name: str, machine: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in TUTORIAL if name != "cai_inference"])
 def test_the_tutorials_values_are_the_defaults_on_gpus(name: str) -> None:
-    """Except for paths, addresses and what upstream's optimizer alone knows."""
+    """Except for paths and addresses."""
     window = "++model.encoder_seq_length=4096"  # otherwise it is the checkpoint's
     plain, given = config.compose(name, [window]), config.compose(name, [window, *TUTORIAL[name]])
     differing = {key for key in overridden(given) if config.select(plain, key) != config.select(given, key)}
-    allowed = ("path", "data_prefix", "explicit_log_dir", "critic.ip", "bucket_cap_mb", "data_impl", "seq_length")
+    allowed = ("path", "data_prefix", "explicit_log_dir", "critic.ip", "data_impl", "seq_length")
     assert {key for key in differing if not any(part in key for part in allowed)} == set()
 
 
 def test_on_a_cpu_gpu_settings_are_replaced_one_line_each() -> None:
-    given = [*TUTORIAL["cai_reward_model"], "model.megatron_amp_O2=True", "trainer.precision=bf16"]
+    gpu = ["model.megatron_amp_O2=True", "trainer.precision=bf16", "model.optim.bucket_cap_mb=50"]
+    given = [*TUTORIAL["cai_reward_model"], *gpu]
     cfg = config.compose("cai_reward_model", ["hardware=cpu", *given])
     lines = hardware.adapt_to_cpu(cfg)
     assert len(lines) == 3
@@ -242,6 +243,16 @@ def test_on_a_cpu_gpu_settings_are_replaced_one_line_each() -> None:
     assert "bucket_cap_mb" not in cfg.model.optim
     assert cfg.model.megatron_amp_O2 is False
     assert cfg.trainer.precision == 32
+
+
+@pytest.mark.parametrize("name", ["cai_dpo", "cai_ppo_actor", "cai_ppo_critic", "cai_reward_model"])
+def test_the_arguments_of_apexs_optimizer_are_given_for_gpus_and_gone_on_a_cpu(name: str) -> None:
+    given = {argument: value for argument, value in hardware.APEX_ARGUMENTS.items() if value is not None}
+    for plus in ("", "++"):
+        cfg = config.compose(name, ["hardware=cpu", f"{plus}model.optim.bucket_cap_mb=200"])
+        assert given == {argument: value for argument, value in cfg.model.optim.items() if argument in given}
+        assert hardware.adapt_to_cpu(cfg) == []
+        assert not cfg.model.optim.keys() & hardware.APEX_ARGUMENTS.keys()
 
 
 def test_the_chat_tokens_survive_the_shells_quotes() -> None:
@@ -280,7 +291,8 @@ def test_an_unknown_config_is_a_usage_error() -> None:
     ("overrides", "cuda", "expected"),
     [
         ([], False, ["hardware=cpu"]),
-        (["a=1"], False, ["hardware=cpu", "a=1"]),
+        (["name=a"], False, ["hardware=cpu", "name=a"]),
+        (["~hardware"], False, ["~hardware"]),
         (["hardware=8xh100"], False, ["hardware=8xh100"]),
         ([], True, []),
     ],
@@ -288,7 +300,25 @@ def test_an_unknown_config_is_a_usage_error() -> None:
 def test_the_cpu_is_chosen_only_where_the_user_did_not_and_there_is_no_gpu(
     overrides: list[str], cuda: bool, expected: list[str]
 ) -> None:
-    assert config.choose_hardware(overrides, cuda=cuda) == expected
+    assert config.choose_hardware("cai_sft", overrides, cuda=cuda) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model: {seed: 1}\n", []),
+        ("defaults: [data_processor: none, _self_]\n", []),
+        ("defaults: [cai_sft, _self_]\n", ["hardware=cpu"]),
+        ("defaults: [cai_sft, override hardware: 1xh200]\n", ["hardware=cpu"]),
+    ],
+)
+def test_the_cpu_is_chosen_only_in_a_config_that_has_hardware_to_choose(
+    text: str, expected: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    overrides = config.choose_hardware("mine", [], search=[tmp_path], cuda=False)
+    assert overrides == expected
+    assert config.compose("mine", overrides, search=[tmp_path])
 
 
 def test_hydra_finds_the_configs_through_the_plugin() -> None:
