@@ -13,6 +13,7 @@
 # limitations under the License.
 """The config groups: every stage composes with every model, hardware and data, and its numbers fit together."""
 
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,28 @@ def test_these_are_all_groups_options_and_overlays(repo_root: Path) -> None:
             assert names
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_head_of_a_stage_names_its_groups_and_their_options(stage: str, repo_root: Path) -> None:
+    conf = repo_root / "examples" / "nlp" / "gpt" / "conf"
+    text = (conf / f"cai_{stage}.yaml").read_text(encoding="utf-8")
+    groups = [entry for entry in yaml.safe_load(text)["defaults"] if entry != "_self_"]
+    expected = {
+        group: (default, {path.stem for path in (conf / group).glob("*.yaml")})
+        for entry in groups
+        for group, default in entry.items()
+        if not group.startswith("optional ")
+    }
+    lines = re.findall(r"^#   (\w+)  +([\w, ]+?)(?:[:;].*)?$", text.partition("\ndefaults:")[0], re.MULTILINE)
+    assert {group: (options.split(", ")[0], set(options.split(", "))) for group, options in lines} == expected
+
+
+def test_no_line_of_a_config_is_longer_than_119(repo_root: Path) -> None:
+    configs = list((repo_root / "examples" / "nlp" / "gpt" / "conf").rglob("*.yaml"))
+    assert len(configs) > 40
+    lines = [(path, line) for path in configs for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [(path, line) for path, line in lines if len(line) > 119] == []
+
+
 @pytest.mark.slow  # 15 to 100 ms each
 def test_every_combination_resolves_and_its_numbers_fit_together() -> None:
     every = combinations()
@@ -149,6 +172,7 @@ def check_batches(stage: str, cfg: Any, data_parallel: int, asked: str) -> None:
         assert cfg.model.data.seq_length == cfg.model.encoder_seq_length, asked
 
 
+@pytest.mark.slow
 def test_the_two_halves_of_ppo_agree_for_every_model() -> None:
     for model in MODELS:
         actor, critic = (config.compose(f"cai_ppo_{half}", [f"model={model}"]) for half in ("actor", "critic"))
@@ -157,6 +181,7 @@ def test_the_two_halves_of_ppo_agree_for_every_model() -> None:
         assert actor.remote_critic_rm.critic.port == critic.trainer.ppo.port
 
 
+@pytest.mark.slow
 def test_without_groups_a_stage_is_as_with_none_of_them() -> None:
     for stage, groups in STAGES.items():
         nothing = [f"{group}=none" for group in groups]
@@ -168,6 +193,7 @@ def test_a_group_and_single_values_live_together() -> None:
     assert (cfg.model.seed, cfg.model.tensor_model_parallel_size, cfg.model.encoder_seq_length) == (7, 4, 4096)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "reward_model", "ppo_critic", "ppo_actor"])
 def test_the_tiny_models_settings_are_the_quickstarts(stage: str) -> None:
     by_group = config.compose(f"cai_{stage}", ["model=tiny", "hardware=cpu"])
