@@ -322,15 +322,12 @@ def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
         found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length, template=chat_template(cfg))
     if not found.too_long:
         return
-    if not found.used:
-        raise UsageError(
-            f"{path}: {key}: all {found.records} texts are longer than {use.tokens} tokens: none is learnt"
-        )
     line = (found.too_long[0] - 1) * use.rows_per_sample + 1
     message = (
         f"{path}:{line}: {key}: {len(found.too_long)} of {found.records} texts are longer than {use.tokens} tokens"
     )
-    if use.too_long_is_error:
+    # Where none fits, upstream trains on nothing and succeeds.
+    if use.too_long_is_error or not found.used:
         raise UsageError(f"{message} (the longest has {found.longest}); leave them out, or allow more tokens")
     _log.warning("%s; they will be cut or replaced", message)
 

@@ -82,10 +82,11 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
     ]
     urls = launch.critic_urls("127.0.0.1", free_port)
     with launch.server(f"{PACKAGE}.critic_server", critic, lab.folder / "critic.log", urls, env=ENV) as server:
-        # No prompt is as short as what this leaves room for: upstream fails in its first rollout, when the client of
-        # the critic is open already. It must not hang.
-        with pytest.raises(CaiError, match=r"exit code 1\n(.*\n)*.*All samples have length"):
-            lab.run("ppo_actor", "failing", *actor, f"model.ppo.length_params.max_length={world.TOKENS - 4}")
+        # Upstream fails in its first rollout, when the client of the critic is open already. It must not hang.
+        with pytest.raises(CaiError, match=r"exit code 1\n(.*\n)*.*TypeError"):
+            lab.run("ppo_actor", "failing", *actor, "model.ppo.sampling_params.temperature=warm")
+        with pytest.raises(CaiError, match=r"exit code 2\n(.*\n)*.*80 of 80 texts are longer than 4 tokens"):
+            lab.run("ppo_actor", "refused", *actor, f"model.ppo.length_params.max_length={world.TOKENS - 4}")
         run = lab.run("ppo_actor", "actor", *actor)
         few = ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2"]
         adapters = lab.run("ppo_actor", "actor_lora", *actor, *few, "peft=lora")

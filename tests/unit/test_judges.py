@@ -385,7 +385,7 @@ def test_markup_is_broken_however_often_it_is_nested() -> None:
     assert "[/INST]" not in text and "<|im_end|>" not in text
 
 
-@given(st.text(max_size=30))
+@given(st.text(st.characters(exclude_characters="ABab", codec="utf-8"), max_size=30))  # which name no choice
 def test_a_choice_is_a_whole_answer_or_none(text: str) -> None:
     assert parse_choice(text, ("(A)", "(B)")) is None
     assert parse_choice(f" (B).\n{text}", ("(A)", "(B)")) is (None if text.strip() else 1)
