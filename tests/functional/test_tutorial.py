@@ -48,7 +48,7 @@ _BATCH = "micro_batch_size=8 ++model.global_batch_size=8 model.optim.sched.warmu
 _PROGRAMS = {
     "huggingface-cli": 'cp -r "$HUB/$2/." "${@: -1}"',
     "cai": f"""
-case "$1 $2" in
+case "$1 ${{2-}}" in
     "checkpoint to-nemo") test -f "$3/tokenizer.model"; cp {assistant.MODEL} "$4"; exit ;;
     "train dpo") set -- "$@" trainer.dpo.max_steps=2 trainer.dpo.val_check_interval=2 trainer.dpo.save_interval=2 \\
         trainer.dpo.limit_val_batches=1 ++model.{_BATCH} ++model.encoder_seq_length=128 ;;
