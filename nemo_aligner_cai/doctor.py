@@ -13,8 +13,9 @@
 # limitations under the License.
 """What this machine has for the seven steps, what is missing, and the command that mends it.
 
-Packages are looked up, not imported: that takes a moment also where torch and NeMo are there. Only torch itself is
-asked, in a process of its own, which CUDA devices it sees.
+The data half is tried: each of its components is imported. The packages of the training stack are looked up, which
+takes a moment where importing them takes ten seconds; torch alone is asked, in a process of its own, which CUDA
+devices it sees.
 """
 
 import importlib.util
@@ -26,6 +27,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+
+from nemo_aligner_cai.components import OURS, components
+from nemo_aligner_cai.errors import UsageError
 
 PACKAGES = {
     "nemo_toolkit": "nemo",
@@ -97,28 +101,8 @@ class Report:
         return all(not step.missing for step in self.steps if part in ("all", step.part))
 
 
-def examine(find: Callable[[str], str | None] | None = None) -> Report:
-    """Look at this machine.
-
-    Args:
-        find: gives the version of a distribution, None where it is not installed; for tests.
-    """
-    find = find or _version
-    wanted = _wanted()
-    packages = tuple(Package(name, find(name), wanted.get(name)) for name in PACKAGES)
-    installed = {package.name for package in packages if package.version is not None}
-    devices, torch_error = _devices() if "torch" in installed and find is _version else ((), "")
-    return Report(
-        python=sys.version.split()[0],
-        packages=packages,
-        devices=devices,
-        entries=_entries(cuda=bool(devices)) if installed.issuperset(_TRAINING) else {},
-        keys=tuple(key for key in KEYS if os.environ.get(key)),
-        steps=_steps(installed, cuda=bool(devices), torch_error=torch_error),
-    )
-
-
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The version of a distribution of `PACKAGES`, None where it is not installed."""
     module = PACKAGES[name]
     try:
         if importlib.util.find_spec(module) is None:
@@ -131,6 +115,40 @@ def _version(name: str) -> str | None:
         return "unknown"  # on the path without being installed
 
 
+def cuda_devices() -> tuple[tuple[tuple[str, float], ...], str]:
+    """The CUDA devices that torch sees, and why torch cannot be imported, "" where it can."""
+    asked = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _ASK_TORCH], capture_output=True, text=True, timeout=120, check=False
+    )
+    if asked.returncode:
+        return (), (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+    return tuple((name, memory) for name, memory in json.loads(asked.stdout.splitlines()[-1])), ""
+
+
+def examine(
+    find: Callable[[str], str | None] = version,
+    ask_torch: Callable[[], tuple[tuple[tuple[str, float], ...], str]] = cuda_devices,
+) -> Report:
+    """Look at this machine.
+
+    Args:
+        find: as `version`.
+        ask_torch: as `cuda_devices`; called where torch is installed.
+    """
+    wanted = _wanted()
+    packages = tuple(Package(name, find(name), wanted.get(name)) for name in PACKAGES)
+    installed = {package.name for package in packages if package.version is not None}
+    devices, torch_error = ask_torch() if "torch" in installed else ((), "")
+    return Report(
+        python=sys.version.split()[0],
+        packages=packages,
+        devices=devices,
+        entries=_entries(cuda=bool(devices)) if installed.issuperset(_TRAINING) else {},
+        keys=tuple(key for key in KEYS if os.environ.get(key)),
+        steps=_steps(installed, cuda=bool(devices), torch_error=torch_error),
+    )
+
+
 def _wanted() -> dict[str, str]:
     """The versions that this package's extra `nemo` asks for."""
     try:
@@ -139,16 +157,6 @@ def _wanted() -> dict[str, str]:
         return {}
     found = (re.match(r"([\w-]+)\s*([=<>!~][^;]*)?;.*extra == .nemo.", text) for text in requirements)
     return {match[1]: (match[2] or "").strip() for match in found if match}
-
-
-def _devices() -> tuple[tuple[tuple[str, float], ...], str]:
-    """The CUDA devices that torch sees, and why torch cannot be imported, "" where it can."""
-    asked = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _ASK_TORCH], capture_output=True, text=True, timeout=120, check=False
-    )
-    if asked.returncode:
-        return (), (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
-    return tuple((name, memory) for name, memory in json.loads(asked.stdout.splitlines()[-1])), ""
 
 
 def _entries(*, cuda: bool) -> dict[str, str]:
@@ -161,7 +169,20 @@ def _entries(*, cuda: bool) -> dict[str, str]:
     }
 
 
+def _broken_component() -> str:
+    """Why a judge, prompt, generator, processor or format cannot be imported; "" where all can."""
+    for kind in OURS:
+        for component in components(kind).values():
+            try:
+                component.load()
+            except UsageError as error:
+                return str(error)
+    return ""
+
+
 def _steps(installed: set[str], *, cuda: bool, torch_error: str) -> tuple[Step, ...]:
+    broken = _broken_component()
+    data = (broken, "install nemo_aligner_cai again, or the package that gives it") if broken else ("", "")
     lacking = [name for name in _TRAINING if name not in installed]
     missing, mend = (", ".join(lacking), _MEND) if lacking else ("", "")
     if torch_error and not missing:
@@ -173,11 +194,11 @@ def _steps(installed: set[str], *, cuda: bool, torch_error: str) -> tuple[Step, 
     if not missing and "nvidia-pytriton" not in installed:
         critic = ("nvidia-pytriton", "pip install nvidia-pytriton")
     return (
-        Step("data", "1 data"),
+        Step("data", "1 data", *data),
         Step("train", "1 models (cai checkpoint)", missing, mend),
-        Step("data", "2 SL-CAI data"),
+        Step("data", "2 SL-CAI data", *data),
         Step("train", "3 SL-CAI model", missing, mend),
-        Step("data", "4 RL-CAI data"),
+        Step("data", "4 RL-CAI data", *data),
         Step("train", "5 reward model", missing, mend),
         Step("train", "6 PPO", *critic),
         Step("train", "7 inference (cai serve)", missing, mend),

@@ -17,7 +17,7 @@ import argparse
 import sys
 from typing import Any
 
-from nemo_aligner_cai.commands.data_groups import compose_command, is_hydra
+from nemo_aligner_cai.commands.data_groups import FLAGS, compose_command, is_hydra
 from nemo_aligner_cai.components import components
 from nemo_aligner_cai.errors import UsageError
 
@@ -27,6 +27,8 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "data", help="make data with a generator or a processor: cai data rl-cai --help"
     )
+    for flag in FLAGS:
+        parser.add_argument(flag, action="append", default=[], metavar="X", help="Hydra's own: with generator=NAME")
     parser.add_argument(
         "words",
         nargs=argparse.REMAINDER,
@@ -39,16 +41,19 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it; returns its exit code."""
-    if not args.words:
+    # Those that stand first; the others are among the words.
+    first = [f"{flag}={value}" for flag in FLAGS for value in getattr(args, flag[2:].replace("-", "_"))]
+    words: list[str] = [*first, *args.words]
+    if not words:
         raise UsageError("name a generator or a processor; `cai components` lists them")
-    if is_hydra(args.words):
-        composed = compose_command(args.words)
+    if is_hydra(words):
+        composed = compose_command(words)
         if isinstance(composed, str):
             sys.stdout.write(composed)
             return 0
         maker, arguments = composed
         return int(maker.load().main(arguments))
-    name, *arguments = args.words
+    name, *arguments = words
     makers = components("generators") | components("processors")
     if name not in makers:
         raise UsageError(f"there is no generator or processor {name!r}; there are {', '.join(makers)}")

@@ -33,6 +33,8 @@ from nemo_aligner_cai.components import Component, components
 from nemo_aligner_cai.errors import UsageError
 
 CONFIG = "cai_data"
+FLAGS = ("--config-name", "--config-dir", "--cfg")
+"""Hydra's own flags that are taken."""
 _GROUPS = {"generator": "generators", "processor": "processors", "judge": "judges", "judge_prompt": "judge_prompts"}
 """Hydra group -> kind of component."""
 _MAKERS = ("generator", "processor")
@@ -42,7 +44,7 @@ _NOT_KEYS = ("help", "ngc_api_key", "judge", "judge_prompt")
 
 def is_hydra(words: Sequence[str]) -> bool:
     """Whether a command line is of Hydra's kind; else its first word is a component's name."""
-    return bool(words) and ("=" in words[0] or words[0].startswith("--c"))
+    return bool(words) and ("=" in words[0] or words[0].startswith(FLAGS))
 
 
 def compose_command(words: Sequence[str]) -> tuple[Component, list[str]] | str:
@@ -128,4 +130,4 @@ def _words(key: str, value: Any, action: argparse.Action | None) -> Iterator[str
     if switch:
         return
     # Lists are words; a mapping is the Python literal that upstream's flags take.
-    yield from (str(item) for item in (value if isinstance(value, list) else [value]))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    yield from map(str, cast(list[Any], value if isinstance(value, list) else [value]))

@@ -59,20 +59,22 @@ def run(args: argparse.Namespace) -> int:
     own = argparse.ArgumentParser(prog="cai train", add_help=False, allow_abbrev=False)
     own.add_argument("--trainer", choices=entry.TRAINERS, default="auto")
     own.add_argument("--print-command", action="store_true")
-    chosen, overrides = own.parse_known_args(args.overrides)
+    own_flags, overrides = own.parse_known_args(args.overrides)
     module = f"nemo_aligner_cai.training.{STAGES[args.stage]}"
     stage = importlib.import_module(module).STAGE
     runner.log_to_stderr()
-    shown = runner.parse_arguments(overrides, stage.config).show
-    command = None if shown else entry.command(args.stage, stage, module, overrides, chosen.trainer)
-    if chosen.print_command:
-        sys.stdout.write(f"{shlex.join(command or [sys.executable, '-m', module, *overrides])}\n")
+    arguments = runner.chosen(overrides, stage.config)
+    cfg = runner.composed(arguments)
+    command = None if arguments.show else entry.command(args.stage, stage, module, arguments, cfg, own_flags.trainer)
+    if own_flags.print_command:
+        here = [sys.executable, "-m", module, *entry.settings(arguments)]
+        sys.stdout.write(f"{shlex.join(command or here)}\n")
         return 0
     if command is not None:
         sys.stdout.flush()
         # In this process's place: signals and the exit code are its own.
         os.execv(command[0], command)
-    code = runner.main(stage, overrides)
+    code = runner.guarded(lambda: runner.perform(stage, arguments, cfg))
     if code:
         runner.leave(code)
     return code

@@ -54,8 +54,9 @@ LIMITS: dict[str, Callable[[int], int]] = {
 """The most token ids that a text of the format may have, by the model's sequence length (NeMo-Aligner 0.7.0)."""
 
 _BATCH = 512
-# Letters of a last turn, for each turn of the conversation, that cannot all be hidden from SFT by its counting: seen
-# are 1.5 tokens too many a turn, in conversations of tokens that merge. The count is slow, and most rows are longer.
+# Letters of a last turn that is learnt, for each turn of the conversation, that cannot all be hidden from SFT by its
+# counting: seen are 1.5 tokens too many a turn, in conversations of tokens that merge. The count is slow, and most
+# rows are longer.
 _LONG_ENOUGH = 32
 _MERGED = "the tokenizer merges letters over the end of the prompt or of a turn"
 
@@ -186,7 +187,8 @@ def _hides_all(record: Record, tokenizer: Tokenizer, template: NemoChatTemplate)
     if not isinstance(record, Chat):
         return False
     turns = record.conversation.turns
-    if record.label_type is None and len(turns[-1].content) > _LONG_ENOUGH * len(turns):
+    learnt = record.label_type is None and turns[-1].role.speaker not in record.mask
+    if learnt and len(turns[-1].content) > _LONG_ENOUGH * len(turns):
         return False
     return not any(loss_mask(record, template, tokenizer).mask)
 

@@ -175,6 +175,31 @@ def fit_supervised(
     trainer.fit()
 
 
+def data_loader(cfg: DictConfig, sizes: DictConfig, dataset: Any, consumed: int, *, shuffle: bool, **more: Any) -> Any:
+    """Upstream's loader of global batches.
+
+    Args:
+        cfg: the stage's configuration.
+        sizes: the section with `micro_batch_size` and `global_batch_size`.
+        dataset: what it draws from.
+        consumed: samples to start after.
+        shuffle: whether to draw at random.
+        more: what upstream's `build_dataloader` takes besides.
+    """
+    from nemo_aligner.data.nlp.builders import build_dataloader
+
+    return build_dataloader(
+        cfg=cfg,
+        dataset=dataset,
+        consumed_samples=consumed,
+        mbs=sizes.micro_batch_size,
+        gbs=sizes.global_batch_size,
+        load_gbs=True,
+        use_random_sampler=shuffle,
+        **more,
+    )
+
+
 def run_timer(cfg: DictConfig) -> Any:
     """Upstream's clock that ends a run in time to save; it never rings where max_time_per_run is null."""
     from nemo_aligner.utils.distributed import Timer

@@ -61,7 +61,6 @@ def register_resolvers() -> None:
     from omegaconf import OmegaConf
 
     register_own_resolvers()
-
     OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
     OmegaConf.register_new_resolver("int_div", lambda x, y: x // y, replace=True)
     OmegaConf.register_new_resolver("subtract", lambda x, y: x - y, replace=True)

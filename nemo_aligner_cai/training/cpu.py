@@ -41,8 +41,6 @@ from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.training.patches import PATCHES, Patch, fill, installed, missing, no_cuda, patch, replace
 
 _CPU = torch.device("cpu")
-
-
 _applied: list[str] = []
 
 
@@ -308,9 +306,6 @@ def _model_cuda() -> None:
     replace(ModelPT, "cuda", lambda self, device=None: self)
 
 
-# --- NeMo-Aligner ----------------------------------------------------------------------------------------------
-
-
 @patch("N10", when=missing("transformer_engine"))
 def _adapters_without_transformer_engine() -> None:
     """The classes that hold LoRA import Transformer Engine's split, though they do without where it is None."""
@@ -331,6 +326,9 @@ def _adapters_without_transformer_engine() -> None:
         replace(peft_config, f"MCore{mixin}Mixin", getattr(mixins, f"MCore{mixin}Mixin"))
     for mixin in ("SequentialMLP", "TransformerBlock"):
         fill(peft_config, f"MCore{mixin}Mixin", getattr(mixins, f"MCore{mixin}Mixin"))
+
+
+# --- NeMo-Aligner ----------------------------------------------------------------------------------------------
 
 
 @patch("A1", when=missing("tensorrt_llm"))

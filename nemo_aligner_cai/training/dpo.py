@@ -25,7 +25,7 @@ Rafailov et al., arXiv 2305.18290; `model.dpo.preference_loss` has upstream's ot
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config, inputs, processing
@@ -55,7 +55,7 @@ def check(cfg: DictConfig) -> None:
 def train(cfg: DictConfig) -> None:
     """Train the model of `pretrained_checkpoint.restore_from_path` against its own frozen copy."""
     from nemo_aligner.algorithms.dpo import DPOTrainer, dpo_custom_collate
-    from nemo_aligner.data.nlp.builders import build_train_valid_test_dpo_datasets
+    from nemo_aligner.data.nlp.builders import build_train_valid_test_dpo_datasets, identity_collate
     from nemo_aligner.models.nlp.gpt.megatron_gpt_dpo_model import MegatronGPTDPOModel
     from nemo_aligner.utils.train_script_utils import init_peft
     from nemo_aligner.utils.utils import load_from_nemo, retrieve_model_state_dict_in_cpu
@@ -87,34 +87,25 @@ def train(cfg: DictConfig) -> None:
         reset_attention_mask=data.reset_attention_mask,
         eod_mask_loss=data.eod_mask_loss,
     )
+    # The trainer collates, since the reference's log-probabilities come in between.
+    loader = partial(
+        assembly.data_loader,
+        cfg,
+        cfg.model,
+        pad_samples_to_global_batch_size=False,
+        collate_fn=identity_collate,
+    )
     assembly.fit_supervised(
         cfg,
         "dpo",
         setup,
         model,
         train_ds,
-        _loader(cfg, train_ds, setup.consumed_samples, shuffle=True),
-        _loader(cfg, validation_ds, 0, shuffle=False),
+        loader(train_ds, setup.consumed_samples, shuffle=True),
+        loader(validation_ds, 0, shuffle=False),
         loop=DPOTrainer,
         collate_fn=collate,
         pad_length_to_multiple_of=data.pad_length_to_multiple_of,
-    )
-
-
-def _loader(cfg: DictConfig, dataset: Any, consumed: int, *, shuffle: bool) -> Any:
-    from nemo_aligner.data.nlp.builders import build_dataloader, identity_collate
-
-    return build_dataloader(
-        cfg=cfg,
-        dataset=dataset,
-        consumed_samples=consumed,
-        mbs=cfg.model.micro_batch_size,
-        gbs=cfg.model.global_batch_size,
-        load_gbs=True,
-        pad_samples_to_global_batch_size=False,
-        # The trainer collates, since the reference's log-probabilities come in between.
-        collate_fn=identity_collate,
-        use_random_sampler=shuffle,
     )
 
 

@@ -45,9 +45,10 @@ _TORCHRUN = ["-m", "torch.distributed.run"]
 
 
 def script(stage: str) -> Path | None:
-    """Upstream's script for a stage; None where it is not on this machine."""
-    folder = Path(os.environ.get(HOME, "/opt/NeMo-Aligner"), "examples", "nlp", "gpt")
-    found = folder / SCRIPTS.get(stage, "-")
+    """Upstream's script for a stage; None where it has none, or it is not on this machine."""
+    if stage not in SCRIPTS:
+        return None
+    found = Path(os.environ.get(HOME, "/opt/NeMo-Aligner"), "examples", "nlp", "gpt", SCRIPTS[stage])
     return found if found.is_file() else None
 
 
@@ -62,21 +63,22 @@ def is_rank(env: Mapping[str, str]) -> bool:
     return "RANK" in env or (slurm and "SLURM_PROCID" in env) or mpi
 
 
-def command(name: str, stage: run.Stage, module: str, argv: list[str], trainer: str = "auto") -> list[str] | None:
+def command(
+    name: str, stage: run.Stage, module: str, arguments: run.Arguments, cfg: DictConfig, trainer: str = "auto"
+) -> list[str] | None:
     """The command line to start in place of this process; None where this process can do the work.
 
     Args:
         name: of the stage, as typed.
         stage: its module's.
         module: the dotted name of that module.
-        argv: Hydra's flags and overrides.
+        arguments: what was typed, with the hardware chosen.
+        cfg: what they compose to.
         trainer: one of `TRAINERS`; "auto" takes upstream's script where it is there and torch sees a CUDA device.
 
     Raises:
         UsageError: a mistake in the configuration or its files, no such script, or several nodes without a launcher.
     """
-    arguments = run.parse_arguments(argv, stage.config)
-    cfg = run.composed(arguments)
     theirs = script(name) if trainer != "ours" else None
     if trainer == "upstream" and theirs is None:
         raise UsageError(f"--trainer upstream: there is no script for {name} in ${HOME}/examples/nlp/gpt")
@@ -88,18 +90,17 @@ def command(name: str, stage: run.Stage, module: str, argv: list[str], trainer: 
     before = _files(cfg)
     # Once, ahead of the processes: each of them would repeat the mistake, in torchrun's traceback.
     run.checked(stage, cfg, arguments.config)
-    if theirs is not None:
-        search = [f"--config-dir={folder}" for folder in arguments.search]
-        changed = [f"++{key}={value}" for key, value in _files(cfg).items() if before.get(key) != value]
-        # What has been converted is not to be converted again, and upstream does not know how.
-        changed += ["data_processor=none"] if changed else []
-        overrides = run.config.choose_hardware(
-            arguments.config, arguments.overrides, search=arguments.search, cuda=run.cuda_available()
-        )
-        target = [str(theirs), f"--config-name={arguments.config}", *search, *overrides, *changed]
-    else:
-        target = ["-m", module, *argv]
-    return [sys.executable, *processes, *target]
+    # What has been converted is not to be converted again, and upstream does not know how.
+    changed = [f"++{key}={value}" for key, value in _files(cfg).items() if before.get(key) != value]
+    changed += ["data_processor=none"] if changed else []
+    target = [str(theirs)] if theirs is not None else ["-m", module]
+    return [sys.executable, *processes, *target, *settings(arguments), *changed]
+
+
+def settings(arguments: run.Arguments) -> list[str]:
+    """A command line of Hydra's flags and overrides that says what `arguments` do."""
+    search = [f"--config-dir={folder}" for folder in arguments.search]
+    return [f"--config-name={arguments.config}", *search, *arguments.overrides]
 
 
 def _processes(cfg: DictConfig) -> list[str]:
@@ -127,9 +128,13 @@ def _files(cfg: DictConfig) -> dict[str, str]:
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
-        for key, value in node.items():  # pyright: ignore[reportUnknownVariableType]
+        for key, value in cast(dict[str, Any], node).items():
             yield from _leaves(value, f"{path}.{key}")
     elif "file_path" in path or "data_prefix" in path:
-        items = node if isinstance(node, list) else [node]  # pyright: ignore[reportUnknownVariableType]
-        quoted = [run.config.in_quotes(str(item)) if isinstance(item, str) else str(item) for item in items]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        yield path, f"[{','.join(quoted)}]" if isinstance(node, list) else quoted[0]
+        many = isinstance(node, list)
+        items = [_value(item) for item in cast(list[Any], node if many else [node])]
+        yield path, f"[{','.join(items)}]" if many else items[0]
+
+
+def _value(item: Any) -> str:
+    return run.config.in_quotes(item) if isinstance(item, str) else str(item)

@@ -125,11 +125,34 @@ def _rope(scaling: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
     raise UsageError(f"{where}: rope_scaling={dict(scaling)}: only llama3 is known")
 
 
+_QKV = tuple(f"self_attn.{name}_proj.weight" for name in ("q", "k", "v"))
+_GATED = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
+_FUSED_QKV, _FUSED_GATED = "self_attention.linear_qkv.weight", "mlp.linear_fc1.weight"
+# Megatron's name -> Hugging Face's.
+_SAME = {
+    "self_attention.linear_proj.weight": "self_attn.o_proj.weight",
+    "mlp.linear_fc2.weight": "mlp.down_proj.weight",
+    "input_layernorm.weight": "input_layernorm.weight",
+    "pre_mlp_layernorm.weight": "post_attention_layernorm.weight",
+}
+# In a checkpoint the norms have the names of Transformer Engine's fused layers, whatever layers wrote it.
+_STORED = _SAME | {
+    "self_attention.linear_qkv.layer_norm_weight": "input_layernorm.weight",
+    "mlp.linear_fc1.layer_norm_weight": "post_attention_layernorm.weight",
+}
+_EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+_OUTSIDE = {
+    "embedding.word_embeddings.weight": _EMBEDDING,
+    "decoder.final_layernorm.weight": "model.norm.weight",
+    "output_layer.weight": _OUTPUT,
+}
+
+
 def weight_names(shape: Shape, *, tied: bool) -> set[str]:
     """The names of all weights in Hugging Face's layout."""
-    inside = [f"{name}.weight" for name in (*(f"self_attn.{letter}_proj" for letter in "qkv"), *_GATED)]
-    names = {f"model.layers.{layer}.{name}" for layer in range(shape.layers) for name in (*inside, *_SAME.values())}
-    return names | {"model.embed_tokens.weight", "model.norm.weight"} | (set() if tied else {"lm_head.weight"})
+    inside = (*_QKV, *_GATED, *_SAME.values())
+    names = {f"model.layers.{layer}.{name}" for layer in range(shape.layers) for name in inside}
+    return names | set(_OUTSIDE.values()) - ({_OUTPUT} if tied else set())
 
 
 def to_megatron(
@@ -142,31 +165,14 @@ def to_megatron(
         shape: of the model.
         tied: whether the output layer is the embedding; it gets a copy, since a reward model replaces it.
     """
-    yield "embedding.word_embeddings.weight", read("model.embed_tokens.weight")
+    for ours, theirs in _OUTSIDE.items():
+        yield ours, read(_EMBEDDING if tied and theirs == _OUTPUT else theirs)
     for layer in range(shape.layers):
         ours, theirs = f"decoder.layers.{layer}.", f"model.layers.{layer}."
-        projections = (read(f"{theirs}self_attn.{name}_proj.weight") for name in "qkv")
-        yield f"{ours}self_attention.linear_qkv.weight", shape.fuse(*projections)
-        gate, up = (read(f"{theirs}mlp.{name}_proj.weight") for name in ("gate", "up"))
-        yield f"{ours}mlp.linear_fc1.weight", torch.cat([gate, up])
+        yield ours + _FUSED_QKV, shape.fuse(*(read(theirs + name) for name in _QKV))
+        yield ours + _FUSED_GATED, torch.cat([read(theirs + name) for name in _GATED])
         for name, other in _SAME.items():
-            yield f"{ours}{name}", read(f"{theirs}{other}")
-    yield "decoder.final_layernorm.weight", read("model.norm.weight")
-    yield "output_layer.weight", read("model.embed_tokens.weight" if tied else "lm_head.weight")
-
-
-_GATED = ("mlp.gate_proj", "mlp.up_proj")
-_SAME = {
-    "self_attention.linear_proj.weight": "self_attn.o_proj.weight",
-    "mlp.linear_fc2.weight": "mlp.down_proj.weight",
-    "input_layernorm.weight": "input_layernorm.weight",
-    "pre_mlp_layernorm.weight": "post_attention_layernorm.weight",
-}
-# In a checkpoint the norms have the names of Transformer Engine's fused layers, whatever layers wrote it.
-_STORED = _SAME | {
-    "self_attention.linear_qkv.layer_norm_weight": "input_layernorm.weight",
-    "mlp.linear_fc1.layer_norm_weight": "post_attention_layernorm.weight",
-}
+            yield ours + name, read(theirs + other)
 
 
 def to_huggingface(name: str, weight: torch.Tensor, shape: Shape) -> Iterator[tuple[str, torch.Tensor]]:
@@ -175,24 +181,17 @@ def to_huggingface(name: str, weight: torch.Tensor, shape: Shape) -> Iterator[tu
     Raises:
         UsageError: a weight that no Llama or Mistral has.
     """
-    outside = {
-        "embedding.word_embeddings.weight": "model.embed_tokens.weight",
-        "decoder.final_layernorm.weight": "model.norm.weight",
-        "output_layer.weight": "lm_head.weight",
-    }
-    if name in outside:
-        yield outside[name], weight[: shape.vocabulary] if weight.dim() == 2 else weight
+    if name in _OUTSIDE:
+        yield _OUTSIDE[name], weight[: shape.vocabulary] if weight.dim() == 2 else weight
         return
     inside = name.removeprefix("decoder.layers.")
     for layer, part in enumerate(weight):
         theirs = f"model.layers.{layer}."
         if inside in _STORED:
             yield theirs + _STORED[inside], part
-        elif inside == "self_attention.linear_qkv.weight":
-            for letter, piece in zip("qkv", shape.split(part), strict=True):
-                yield f"{theirs}self_attn.{letter}_proj.weight", piece
-        elif inside == "mlp.linear_fc1.weight":
-            for half, piece in zip(("gate", "up"), part.chunk(2), strict=True):
-                yield f"{theirs}mlp.{half}_proj.weight", piece
+        elif inside == _FUSED_QKV:
+            yield from ((theirs + one, piece) for one, piece in zip(_QKV, shape.split(part), strict=True))
+        elif inside == _FUSED_GATED:
+            yield from ((theirs + one, piece) for one, piece in zip(_GATED, part.chunk(2), strict=True))
         else:
             raise UsageError(f"{name}: no Llama or Mistral has such a weight")

@@ -196,10 +196,11 @@ def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
             # Upstream would take its letters for files.
             raise UsageError(f"{key}={value}: a list is needed, [{value}]")
         paths = split_paths(value, key)
-        if len(paths) > 1 or len(value) > 1:
+        if len(value) > 1:
             # NeMo-Aligner's scripts ask for minus a batch of samples, for "all", and its blends take that at its word.
             raise UsageError(
-                f"{key}: upstream fails at a blend of whole files; join them: cat a.jsonl b.jsonl > c.jsonl"
+                f"{key}: upstream fails at a blend of whole files; join them, without their weights: "
+                "cat a.jsonl b.jsonl > c.jsonl"
             )
         for path in paths:
             checked_file(cfg, path, key, replace(use, batch_key=batch_key))
@@ -329,7 +330,7 @@ def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
     # Where none fits, upstream trains on nothing and succeeds.
     if use.too_long_is_error or not found.used:
         raise UsageError(f"{message} (the longest has {found.longest}); leave them out, or allow more tokens")
-    _log.warning("%s; they will be cut or replaced", message)
+    _log.warning("%s; they will be cut, replaced or ignored", message)
 
 
 def model_tokenizer(path: Path, folder: Path) -> Path | None:

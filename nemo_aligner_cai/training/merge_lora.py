@@ -49,7 +49,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UsageError for adapters of another model or of several processes, and for an output that exists."""
     base, adapters = inputs.nemo_model(cfg, "gpt_model_file"), inputs.nemo_model(cfg, "adapter_file")
     refuse_existing(cfg.output, overwrite=False)
-    if not adapters.is_file() or not _members(adapters) & {_WEIGHTS, f"./{_WEIGHTS}"}:
+    if not adapters.is_file() or _weights_in(adapters) is None:
         raise UsageError(
             f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor or "
             "pipeline parallel processes have saved in parts"
@@ -61,9 +61,10 @@ def check(cfg: DictConfig) -> None:
         raise UsageError(f"adapter_file: {adapters} was trained on another model than {base}: {', '.join(other)}")
 
 
-def _members(path: Path) -> set[str]:
+def _weights_in(path: Path) -> str | None:
+    """The name in an archive of the adapters of one process; None where it holds something else."""
     with tarfile.open(path) as archive:
-        return set(archive.getnames())
+        return next((name for name in archive.getnames() if name.removeprefix("./") == _WEIGHTS), None)
 
 
 def merge(cfg: DictConfig) -> None:
@@ -89,8 +90,7 @@ def _adapters(path: Path) -> dict[str, tuple[Any, Any]]:
     import torch
 
     with tarfile.open(path) as archive:
-        name = next(iter(_members(path) & {_WEIGHTS, f"./{_WEIGHTS}"}))
-        file = archive.extractfile(name)
+        file = archive.extractfile(str(_weights_in(path)))
         assert file is not None  # `check` has seen it
         state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
     found: dict[str, tuple[Any, Any]] = {}

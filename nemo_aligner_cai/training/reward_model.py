@@ -76,8 +76,8 @@ def train(cfg: DictConfig) -> None:
 
     train_ds, validation_ds = _datasets(cfg, kind, model.tokenizer)
     shuffle = cfg.trainer.rm.train_random_sampler, cfg.trainer.rm.val_random_sampler
-    train_loader = _loader(cfg, train_ds, setup.consumed_samples, shuffle=shuffle[0])
-    validation_loader = _loader(cfg, validation_ds, 0, shuffle=shuffle[1])
+    train_loader = assembly.data_loader(cfg, cfg.model, train_ds, setup.consumed_samples, shuffle=shuffle[0])
+    validation_loader = assembly.data_loader(cfg, cfg.model, validation_ds, 0, shuffle=shuffle[1])
     assembly.fit_supervised(cfg, "rm", setup, model, train_ds, train_loader, validation_loader)
 
 
@@ -96,20 +96,6 @@ def _datasets(cfg: DictConfig, kind: Any, tokenizer: Any) -> tuple[Any, Any]:
         train_valid_test_num_samples=[-cfg.model.global_batch_size] * 3,
     )
     return train, validation
-
-
-def _loader(cfg: DictConfig, dataset: Any, consumed: int, *, shuffle: bool) -> Any:
-    from nemo_aligner.data.nlp.builders import build_dataloader
-
-    return build_dataloader(
-        cfg=cfg,
-        dataset=dataset,
-        consumed_samples=consumed,
-        mbs=cfg.model.micro_batch_size,
-        gbs=cfg.model.global_batch_size,
-        load_gbs=True,
-        use_random_sampler=shuffle,
-    )
 
 
 STAGE = Stage(config="cai_reward_model", check=check, work=train)

@@ -25,7 +25,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,9 +73,19 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
         0 when done, 2 for a mistake in the command or its inputs, 1 for a failure after that. The reason is on
         standard error, in one line where the package knows it.
     """
+
+    def work() -> int:
+        arguments = chosen(list(sys.argv[1:] if argv is None else argv), stage.config)
+        return perform(stage, arguments, composed(arguments))
+
+    return guarded(work)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Do a stage's work; returns its exit code, or that of the error that ended it, which is said as for `main`."""
     log_to_stderr()
     try:
-        return _run(stage, list(sys.argv[1:] if argv is None else argv))
+        return work()
     except CaiError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
@@ -105,9 +115,8 @@ def leave(code: int) -> None:
     sys.exit(0)
 
 
-def _run(stage: Stage, argv: list[str]) -> int:
-    arguments = parse_arguments(argv, stage.config)
-    cfg = composed(arguments)
+def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
+    """Do a stage's work in this process, or only show its configuration where that is asked for; returns 0."""
     if arguments.show:
         from omegaconf import OmegaConf
 
@@ -121,12 +130,18 @@ def _run(stage: Stage, argv: list[str]) -> int:
     return 0
 
 
+def chosen(argv: list[str], default: str) -> Arguments:
+    """A command line, with the hardware of this machine chosen where it chooses none; raises UsageError."""
+    given = parse_arguments(argv, default)
+    cuda = cuda_available()
+    overrides = config.choose_hardware(given.config, given.overrides, search=given.search, cuda=cuda)
+    return replace(given, overrides=overrides)
+
+
 def composed(arguments: Arguments) -> DictConfig:
     """The configuration that a command line asks for, on this machine; raises UsageError as `config.compose`."""
-    cuda = cuda_available()
-    overrides = config.choose_hardware(arguments.config, arguments.overrides, search=arguments.search, cuda=cuda)
-    cfg = config.compose(arguments.config, overrides, search=arguments.search)
-    if not cuda:
+    cfg = config.compose(arguments.config, arguments.overrides, search=arguments.search)
+    if not cuda_available():
         from nemo_aligner_cai.training.hardware import adapt_to_cpu
 
         adapt_to_cpu(cfg)

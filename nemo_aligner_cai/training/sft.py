@@ -97,20 +97,16 @@ def _dataset(cfg: DictConfig, split: str, model: Any, batches: int | float) -> A
 
 
 def _loader(cfg: DictConfig, split: str, dataset: Any, consumed: int, *, shuffle: bool) -> Any:
-    from nemo_aligner.data.nlp.builders import build_dataloader
-
     section = cfg.model.data[split]
-    return build_dataloader(
-        cfg=cfg,
-        dataset=dataset,
-        consumed_samples=consumed,
-        mbs=section.micro_batch_size,
-        gbs=section.global_batch_size,
+    return assembly.data_loader(
+        cfg,
+        section,
+        dataset,
+        consumed,
+        shuffle=shuffle,
         collate_fn=dataset.collate_fn,
         drop_last=section.drop_last,
         pad_samples_to_global_batch_size=not section.drop_last,
-        load_gbs=True,
-        use_random_sampler=shuffle,
     )
 
 

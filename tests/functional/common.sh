@@ -15,7 +15,7 @@
 # What every script of this folder shares; sourced, with NAME set.
 #
 # ALIGNER_CI_DIR   upstream's variable: results go to $ALIGNER_CI_DIR/results/NAME, and models are at
-#                  $ALIGNER_CI_DIR/checkpoints (default: a new folder below /tmp)
+#                  $ALIGNER_CI_DIR/checkpoints (default: a new temporary folder)
 # CAI_DEVICE       gpu: torchrun and NeMo-Aligner's own scripts of $NEMO_ALIGNER_HOME; cpu: cai train;
 #                  default: gpu where nvidia-smi finds one
 # NPROC            processes, one a GPU (default: 1)
@@ -23,7 +23,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PYTHONPATH="$ROOT:${PYTHONPATH:-}" HYDRA_FULL_ERROR=1
 PYTHON=${PYTHON:-python}
-ALIGNER_CI_DIR=${ALIGNER_CI_DIR:-$(mktemp -d /tmp/cai-functional-XXXXXX)}
+ALIGNER_CI_DIR=${ALIGNER_CI_DIR:-$(mktemp -d -t cai-functional-XXXXXX)}
 NEMO_ALIGNER_HOME=${NEMO_ALIGNER_HOME:-/opt/NeMo-Aligner}
 RESULTS_DIR=$ALIGNER_CI_DIR/results/$NAME
 if [[ -z ${CAI_DEVICE:-} ]]; then

@@ -17,7 +17,7 @@
 # Variables: see common.sh. The tiny cases take the model that the package holds and make their own data.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-ALIGNER_CI_DIR=${ALIGNER_CI_DIR:-$(mktemp -d /tmp/cai-functional-XXXXXX)}
+ALIGNER_CI_DIR=${ALIGNER_CI_DIR:-$(mktemp -d -t cai-functional-XXXXXX)}
 export ALIGNER_CI_DIR
 [[ $# -gt 0 ]] || set -- "$HERE"/test_cases/*
 

@@ -65,13 +65,15 @@ def test_every_flag_but_the_api_key_is_a_key(maker: str, module: object) -> None
     assert absent == ({"ngc_api_key"} if maker == "generator=rl-cai" else set())
 
 
-def test_a_configuration_of_ones_own_is_composed(tmp_path: Path) -> None:
+def test_a_configuration_of_ones_own_is_composed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (
         "defaults: [cai_data, {override generator: sl-cai}, _self_]\nflags: {num_examples: 3, keep_unrevised: true}\n"
     )
     (tmp_path / "mine.yaml").write_text(text)
     words = composed("--config-dir", str(tmp_path), "--config-name", "mine", "flags.seed=7")
     assert sorted(words) == sorted(["--num-examples", "3", "--keep-unrevised", "--seed", "7"])
+    assert cli.main(["data", "--config-dir", str(tmp_path), "--config-name=mine", "--cfg", "job"]) == 0
+    assert "name: sl-cai" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_mistakes_are_one_error(words: list[str], said: str) -> None:
         compose_command(words)
 
 
-def test_data_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_composed_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = red_team_flags(tmp_path)
     keys = [f"flags.{key[2:].replace('-', '_')}={value}" for key, value in zip(flags[::2], flags[1::2], strict=True)]
     assert cli.main(["data", "generator=rl-cai", "judge=multiple-choice", *keys, "flags.plan=true"]) == 0

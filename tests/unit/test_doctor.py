@@ -20,13 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai import cli, doctor
+from nemo_aligner_cai import cli, components, doctor
 
 _LIGHT = {"hydra-core", "sentencepiece"}
 
 
 def on_a_machine_with(*packages: str) -> doctor.Report:
-    return doctor.examine(lambda name: "1.0" if name in packages else None)
+    return doctor.examine(lambda name: "1.0" if name in packages else None, lambda: ((), ""))
 
 
 def test_data_needs_no_training_stack() -> None:
@@ -37,6 +37,15 @@ def test_data_needs_no_training_stack() -> None:
     lacking = {step.name: step.missing for step in report.steps if step.missing}
     assert lacking["3 SL-CAI model"] == "nemo_toolkit, nemo_aligner, megatron-core, torch"
     assert all("pip install" in step.mend for step in report.steps if step.missing)
+
+
+def test_a_component_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = components.OURS | {"judges": {"absent": "nemo_aligner_cai.absent:judge"}}
+    for module in (components, doctor):
+        monkeypatch.setattr(module, "OURS", broken)
+    report = on_a_machine_with(*_LIGHT)
+    assert not report.ready("data")
+    assert any("judges: 'absent'" in step.missing for step in report.steps if step.part == "data")
 
 
 def test_the_critic_needs_pytriton() -> None:

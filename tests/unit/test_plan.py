@@ -165,3 +165,21 @@ def test_estimates_are_told_from_counts(shipped: Path, capsys: pytest.CaptureFix
 def test_what_is_wrong_is_named(shipped: Path, override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resources.plan(_config(shipped, override))
+
+
+def test_its_trainers_are_those_of_the_config_groups(shipped: Path) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
+    from nemo_aligner_cai.training.config import compose
+
+    plan = _config(shipped)
+    jobs = {"sft": plan.sft, "reward_model": plan.reward_model, "ppo_actor": plan.ppo.actor}
+    for stage, job in (jobs | {"ppo_critic": plan.ppo.critic}).items():
+        cfg = compose(f"cai_{stage}", ["model=mistral_7b", "hardware=8xh100"])
+        sizes = cfg.model.data.train_ds if stage == "sft" else cfg.model
+        model = cfg.model
+        assert job.gpus == cfg.trainer.devices
+        assert job.tensor_parallel == model.tensor_model_parallel_size, stage
+        assert job.pipeline_parallel == model.pipeline_model_parallel_size
+        assert (job.micro_batch, job.global_batch) == (sizes.micro_batch_size, sizes.global_batch_size), stage
+        assert job.seq_length == model.encoder_seq_length
+        assert (job.recompute == "full") == (model.get("activations_checkpoint_granularity") == "full"), stage

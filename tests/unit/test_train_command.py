@@ -70,7 +70,9 @@ def overrides(tmp_path: Path) -> list[str]:
 
 
 def command(overrides: list[str], trainer: str = "auto") -> list[str] | None:
-    return entry.command("sft", sft.STAGE, "nemo_aligner_cai.training.sft", overrides, trainer)
+    arguments = run.chosen(overrides, "cai_sft")
+    module = "nemo_aligner_cai.training.sft"
+    return entry.command("sft", sft.STAGE, module, arguments, run.composed(arguments), trainer)
 
 
 def test_upstreams_script_is_started_with_our_config(
