@@ -48,7 +48,7 @@ def test_the_reward_model_ranks_held_out_pairs(reward_model: Run) -> None:
 
 
 def test_ppo_raises_the_reward_and_saves_a_changed_model(
-    lab: Lab, sft: Run, reward_model: Run, free_port: int, tmp_path: Path
+    lab: Lab, base: Path, sft: Run, reward_model: Run, free_port: int, tmp_path: Path
 ) -> None:
     critic = [
         f"pretrained_checkpoint.restore_from_path={reward_model.nemo('cai_reward_model')}",
@@ -89,7 +89,9 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
             lab.run("ppo_actor", "refused", *actor, f"model.ppo.length_params.max_length={world.TOKENS - 4}")
         run = lab.run("ppo_actor", "actor", *actor)
         few = ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2"]
-        adapters = lab.run("ppo_actor", "actor_lora", *actor, *few, "peft=lora")
+        # A model that has not been through SFT lacks keys that PPO reads.
+        source = f"pretrained_checkpoint.restore_from_path={base}"
+        adapters = lab.run("ppo_actor", "actor_lora", *actor, *few, "peft=lora", source)
         assert server.poll() is None
     assert server.poll() == 0, launch.tail(server.log)
     assert not launch.answers(urls[0])

@@ -345,3 +345,11 @@ def test_adapters_are_a_group(name: str) -> None:
     assert (whole.model.peft.peft_scheme, adapters.model.peft.peft_scheme) == ("none", "lora")
     assert adapters.model.optim.lr > whole.model.optim.lr
     assert config.compose(name, ["peft=lora", "model.optim.lr=3e-4"]).model.optim.lr == 3e-4
+
+
+@pytest.mark.parametrize(
+    "name", ["cai_dpo", "cai_ppo_actor", "cai_ppo_critic", "cai_pretrain", "cai_reward_model", "cai_sft"]
+)
+def test_what_ppo_reads_of_a_models_configuration_is_there(name: str) -> None:
+    """Whatever model it begins with: a checkpoint may lack it, and upstream fails in the first rollout."""
+    assert config.compose(name, []).model.activations_checkpoint_layers_per_pipeline is None
