@@ -34,27 +34,58 @@ LAYOUTS = {
     "pipeline": ["model.pipeline_model_parallel_size=2"],
     "data": [],
 }
+# metric -> how many values of it a run has
+CRITIC = {"train/loss": STEPS, "train/grad_norm": STEPS}
+SUPERVISED = CRITIC | {"val/loss": 1}
+ROLLOUTS = (
+    "rewards",
+    "rewards_with_kl",
+    "init_policy_kl",
+    "values_mean",
+    "values_std",
+    "advantages_std",
+    "returns_mean",
+)
+# The actor's loss is the mean of normalized advantages, zero before it moves; its gradient is not.
+ACTOR = {f"train_rollouts/{name}": STEPS for name in ROLLOUTS} | {
+    "train_optim/grad_norm": STEPS,
+    "val_rollouts/rewards": 1,
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def two_ranks(lab: Lab, stage: str, name: str, *overrides: str) -> list[launch.Job]:
+    """Start a stage as two ranks, with the variables that torchrun sets."""
+    port = free_port()
+    command = [*overrides, "trainer.devices=2", f"exp_manager.explicit_log_dir={lab.folder / name}"]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": name}
+    jobs: list[launch.Job] = []
+    for rank in ("0", "1"):
+        env = ENV | world | {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+        jobs.append(launch.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.{rank}.log", env))
+    return jobs
 
 
 def two_processes(lab: Lab, stage: str, name: str, *overrides: str) -> Run:
-    """Run a stage as two ranks, with the variables that torchrun sets."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log_dir = lab.folder / name
-    command = [*overrides, "trainer.devices=2", f"exp_manager.explicit_log_dir={log_dir}"]
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": name}
-    jobs: list[launch.Job] = []
+    """Run a stage as two ranks to its end."""
+    jobs = two_ranks(lab, stage, name, *overrides)
     try:
-        for rank in ("0", "1"):
-            env = ENV | world | {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-            jobs.append(launch.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.{rank}.log", env))
         for job in jobs:
             launch.finish(job, TIMEOUT_S)
     finally:
-        for job in jobs:
-            launch.stop(job, grace_s=1.0)
+        stop(jobs)
+    log_dir = lab.folder / name
     return Run(log_dir, jobs[0].log, list(read_metrics(log_dir)))
+
+
+def stop(jobs: list[launch.Job]) -> None:
+    for job in jobs:
+        launch.stop(job, grace_s=1.0)
 
 
 def first_rows(lab: Lab, name: str, rows: int) -> Path:
@@ -95,6 +126,46 @@ def rm_overrides(lab: Lab, model: Path) -> list[str]:
     ]
 
 
+def critic_overrides(reward_model: Path, port: int) -> list[str]:
+    return [
+        f"pretrained_checkpoint.restore_from_path={reward_model}",
+        f"trainer.ppo.port={port}",
+        f"trainer.ppo.inference_micro_batch_size={BATCH}",
+        "model.micro_batch_size=1",
+        f"model.global_batch_size={BATCH}",
+        "model.optim.lr=1e-3",
+        "model.optim.sched.warmup_steps=1",
+        "++model.make_vocab_size_divisible_by=32",
+    ]
+
+
+def actor_overrides(lab: Lab, policy: Path, port: int) -> list[str]:
+    prompts, test = first_rows(lab, "ppo_train.jsonl", BATCH), lab.folder / "ppo_test.jsonl"
+    return [
+        f"pretrained_checkpoint.restore_from_path={policy}",
+        f"model.data.data_prefix={{train: [{prompts}], validation: [{test}], test: [{test}]}}",
+        "model.micro_batch_size=1",
+        f"model.global_batch_size={BATCH}",
+        f"model.ppo.num_rollout_samples={BATCH}",
+        "model.ppo.num_val_samples=4",
+        "model.ppo.rollout_micro_batch_size=8",
+        "model.ppo.val_rollout_micro_batch_size=2",
+        "model.ppo.forward_micro_batch_size=2",
+        "model.ppo.length_params.max_length=16",
+        # What is sampled depends on the rank that draws it.
+        "model.ppo.sampling_params.use_greedy=true",
+        "model.optim.lr=1e-4",
+        "model.optim.sched.warmup_steps=1",
+        "trainer.ppo.max_epochs=100",
+        f"trainer.ppo.max_steps={STEPS}",
+        f"trainer.ppo.val_check_interval={STEPS}",
+        "exp_manager.create_checkpoint_callback=false",
+        "remote_critic_rm.critic.ip=127.0.0.1",
+        f"remote_critic_rm.critic.port={port}",
+        "++model.make_vocab_size_divisible_by=32",
+    ]
+
+
 @pytest.fixture(scope="module")
 def sft_alone(lab: Lab, base: Path) -> Run:
     return lab.run("sft", "sft_alone", *sft_overrides(lab, base), "exp_manager.create_checkpoint_callback=false")
@@ -105,8 +176,8 @@ def rm_alone(lab: Lab, reward_model: Run) -> Run:
     return lab.run("reward_model", "rm_alone", *rm_overrides(lab, reward_model.nemo("cai_reward_model")))
 
 
-def agree(run: Run, alone: Run) -> None:
-    for key, count in (("train/loss", STEPS), ("train/grad_norm", STEPS), ("val/loss", 1)):
+def agree(run: Run, alone: Run, counts: dict[str, int]) -> None:
+    for key, count in counts.items():
         values, expected = run.series(key), alone.series(key)
         assert len(values) == len(expected) == count
         assert values == pytest.approx(expected, abs=TOLERANCE), key
@@ -115,7 +186,11 @@ def agree(run: Run, alone: Run) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_sft_has_the_losses_of_one_process(lab: Lab, base: Path, sft_alone: Run, layout: str) -> None:
     once = "exp_manager.create_checkpoint_callback=false"
-    agree(two_processes(lab, "sft", f"sft_{layout}", *sft_overrides(lab, base), *LAYOUTS[layout], once), sft_alone)
+    agree(
+        two_processes(lab, "sft", f"sft_{layout}", *sft_overrides(lab, base), *LAYOUTS[layout], once),
+        sft_alone,
+        SUPERVISED,
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -123,7 +198,7 @@ def test_the_reward_model_has_the_losses_of_one_process(
     lab: Lab, reward_model: Run, rm_alone: Run, layout: str
 ) -> None:
     overrides = rm_overrides(lab, reward_model.nemo("cai_reward_model"))
-    agree(two_processes(lab, "reward_model", f"rm_{layout}", *overrides, *LAYOUTS[layout]), rm_alone)
+    agree(two_processes(lab, "reward_model", f"rm_{layout}", *overrides, *LAYOUTS[layout]), rm_alone, SUPERVISED)
 
 
 def test_a_checkpoint_of_two_pipeline_stages_goes_on_in_one_process(lab: Lab, base: Path, sft_alone: Run) -> None:
@@ -132,3 +207,35 @@ def test_a_checkpoint_of_two_pipeline_stages_goes_on_in_one_process(lab: Lab, ba
     both = lab.run("sft", name, *sft_overrides(lab, base))
     assert [row["step"] for row in both.metrics if "train/loss" in row] == list(range(STEPS))
     assert both.series("train/loss") == pytest.approx(sft_alone.series("train/loss"), abs=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def ppo_alone(lab: Lab, sft: Run, reward_model: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    port = free_port()
+    critic = critic_overrides(reward_model.nemo("cai_reward_model"), port)
+    log_dir = lab.folder / "critic_alone"
+    command = [*critic, f"exp_manager.explicit_log_dir={log_dir}"]
+    urls = launch.critic_urls("127.0.0.1", port)
+    with launch.server(f"{PACKAGE}.critic_server", command, lab.folder / "critic_alone.log", urls, env=ENV) as job:
+        actor = lab.run("ppo_actor", "actor_alone", *actor_overrides(lab, sft.nemo("cai_sft"), port))
+    return actor, Run(log_dir, job.log, list(read_metrics(log_dir)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_ppo_has_the_rewards_and_losses_of_one_process_each(
+    lab: Lab, sft: Run, reward_model: Run, ppo_alone: tuple[Run, Run], layout: str
+) -> None:
+    port = free_port()
+    critic = critic_overrides(reward_model.nemo("cai_reward_model"), port)
+    servers = two_ranks(lab, "critic_server", f"critic_{layout}", *critic, *LAYOUTS[layout])
+    try:
+        launch.wait_ready(servers[0], launch.critic_urls("127.0.0.1", port), TIMEOUT_S)
+        actor = actor_overrides(lab, sft.nemo("cai_sft"), port)
+        run = two_processes(lab, "ppo_actor", f"actor_{layout}", *actor, *LAYOUTS[layout])
+    finally:
+        stop(servers)
+    critic_run = Run(
+        lab.folder / f"critic_{layout}", servers[0].log, list(read_metrics(lab.folder / f"critic_{layout}"))
+    )
+    agree(run, ppo_alone[0], ACTOR)
+    agree(critic_run, ppo_alone[1], CRITIC)
