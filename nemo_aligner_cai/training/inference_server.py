@@ -80,6 +80,8 @@ def load_model(cfg: DictConfig) -> Any:
     from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy, NLPSaveRestoreConnector
     from omegaconf import OmegaConf
 
+    from nemo_aligner_cai.training.patches import installed
+
     on_cpu = not torch.cuda.is_available()
     sizes = {"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1}
     if on_cpu:
@@ -105,9 +107,10 @@ def load_model(cfg: DictConfig) -> Any:
         "apply_rope_fusion": False,
     }
     if on_cpu:
-        changes |= {"use_cpu_initialization": True, "transformer_engine": False, "use_flash_attention": False}
-        changes |= {key: False for key in ("masked_softmax_fusion", "bias_activation_fusion", "persist_layer_norm")}
-        changes |= {key: False for key in ("bias_dropout_add_fusion", "gradient_accumulation_fusion")}
+        changes |= {"use_cpu_initialization": True, "use_flash_attention": False}
+    if on_cpu or not installed("transformer_engine"):
+        changes |= {key: False for key in ("transformer_engine", "persist_layer_norm", "gradient_accumulation_fusion")}
+        changes |= {f"{fused}_fusion": False for fused in ("masked_softmax", "bias_activation", "bias_dropout_add")}
     model_cfg = OmegaConf.merge(model_cfg, changes)
     device = "cpu" if on_cpu else f"cuda:{trainer.local_rank}"
     model = MegatronGPTModel.restore_from(**restore, override_config_path=model_cfg, map_location=device)

@@ -32,7 +32,7 @@ from nemo_aligner_cai.tiny.assistant import MODEL, QUICKSTART
 from nemo_aligner_cai.training import config, hardware
 
 MODELS = ("llama3_8b", "mistral_7b", "none", "tiny")
-HARDWARE = {"1xh200": 1, "2x8xh100": 16, "8xh100": 8, "cpu": 1}  # with the number of its devices
+HARDWARE = {"1xgpu": 1, "1xh200": 1, "2x8xh100": 16, "8xh100": 8, "cpu": 1}  # with the number of its devices
 DATA = ("cai", "cai_blend", "none")
 # Which groups a stage has besides `hardware`.
 STAGES = {
@@ -134,7 +134,7 @@ def test_no_line_of_a_config_is_longer_than_119(repo_root: Path) -> None:
 @pytest.mark.slow  # 15 to 100 ms each
 def test_every_combination_resolves_and_its_numbers_fit_together() -> None:
     every = combinations()
-    assert len(every) == 3 * 4 * 4 * 3 + 3 * 4 * 4 + 4
+    assert len(every) == 3 * 4 * 5 * 3 + 3 * 4 * 5 + 5
     for stage, model, machine, data in every:
         asked = f"cai_{stage} model={model} hardware={machine} data={data}"
         cfg = composed(stage, model, machine, data)

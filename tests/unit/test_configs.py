@@ -36,7 +36,7 @@ CONFIGS = (
     "cai_reward_model",
     "cai_sft",
 )
-HARDWARE = ("1xh200", "2x8xh100", "8xh100", "cpu")
+HARDWARE = ("1xgpu", "1xh200", "2x8xh100", "8xh100", "cpu")
 PROCESSORS = {
     "anthropic_hh": "anthropic-hh",
     "auto": "auto",
