@@ -42,8 +42,10 @@ train() {
     set -- "$@" exp_manager.explicit_log_dir="$RESULTS_DIR" exp_manager.create_tensorboard_logger=true
     local command=("$PYTHON" -m nemo_aligner_cai.cli train "$stage" --config-name="$config" hardware=cpu "$@")
     if [[ $CAI_DEVICE == gpu ]]; then
-        command=(torchrun --nproc-per-node="${NPROC:-1}" "$NEMO_ALIGNER_HOME/examples/nlp/gpt/$script"
-            --config-name="$config" trainer.devices="${NPROC:-1}" "$@")
+        # Standalone: two of them on one machine would otherwise meet at the same port. The folder of the configs: here
+        # the package is not the installed one, which has them.
+        command=(torchrun --standalone --nproc-per-node="${NPROC:-1}" "$NEMO_ALIGNER_HOME/examples/nlp/gpt/$script"
+            --config-dir="$ROOT/examples/nlp/gpt/conf" --config-name="$config" trainer.devices="${NPROC:-1}" "$@")
     fi
     if ! "${command[@]}" > "$RESULTS_DIR/log.txt" 2>&1; then
         echo "FAILED $NAME: the trainer ended with an error; the end of $RESULTS_DIR/log.txt:" >&2
