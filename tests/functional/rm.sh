@@ -32,4 +32,4 @@ train reward-model train_reward_model.py cai_reward_model \
     trainer.rm.save_interval="$MAX_STEPS" \
     trainer.rm.limit_val_batches=1 \
     "$@"
-check steps:train_loss="$MAX_STEPS" falls:train_loss finite:val_acc nemo:cai_reward_model
+check reward-model steps:train/loss="$MAX_STEPS" falls:train/loss finite:val/acc nemo:cai_reward_model

@@ -30,4 +30,4 @@ train sft train_gpt_sft.py cai_sft \
     trainer.sft.val_check_interval="$MAX_STEPS" \
     trainer.sft.limit_val_batches=1 \
     "$@"
-check steps:train_loss="$MAX_STEPS" falls:train_loss finite:val_loss nemo:cai_sft
+check sft steps:train/loss="$MAX_STEPS" falls:train/loss finite:val/loss nemo:cai_sft
