@@ -30,7 +30,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training import assembly, config, inputs, model_needs
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none, a taken port or settings that this server does not have."""
-    inputs.model_config(inputs.nemo_model(cfg, "gpt_model_file"))
+    model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     if cfg.port:
         inputs.free_port(cfg.host, cfg.port, "port")
     if not cfg.server:
@@ -108,6 +108,10 @@ def load_model(cfg: DictConfig) -> Any:
         changes |= {"use_cpu_initialization": True, "transformer_engine": False, "use_flash_attention": False}
         changes |= {key: False for key in ("masked_softmax_fusion", "bias_activation_fusion", "persist_layer_norm")}
         changes |= {key: False for key in ("bias_dropout_add_fusion", "gradient_accumulation_fusion")}
+        if line := model_needs.leave_out_window(model_cfg):
+            _log.warning(line)
+    if folder := config.select(cfg, "tokenizer.type"):
+        changes["tokenizer"] = {"type": folder}
     model_cfg = OmegaConf.merge(model_cfg, changes)
     device = "cpu" if on_cpu else f"cuda:{trainer.local_rank}"
     model = MegatronGPTModel.restore_from(**restore, override_config_path=model_cfg, map_location=device)
