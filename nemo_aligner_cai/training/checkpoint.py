@@ -176,6 +176,8 @@ def to_hf(source: Path, reference: Path, target: Path, precision: str | None = N
         for file in reference.iterdir():
             if file.is_file() and not file.name.startswith(("model", "pytorch_model", "consolidated")):
                 shutil.copy(file, made)
+        # transformers 5 calls it dtype, and reads either.
+        settings.pop("dtype", None)
         changed = settings | {"tie_word_embeddings": False, "torch_dtype": dtype}
         (made / "config.json").write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
         made.rename(target)

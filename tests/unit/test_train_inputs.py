@@ -236,3 +236,17 @@ def test_a_sliding_window_on_a_cpu() -> None:
         model = OmegaConf.create({"window_size": [4096, 0], "encoder_seq_length": longer})
         with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=.* give model\.encoder_seq_length=4096$"):
             model_needs.leave_out_window(model)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/llama", "meta-llama/Meta-Llama-3-8B", None])
+def test_a_tokenizer_that_the_file_does_not_carry(tmp_path: Path, name: str | None) -> None:
+    stored = f"tokenizer: {{library: huggingface, type: {name or tmp_path}}}\n".encode()
+    model = {MODEL: str(archive(tmp_path / "m.nemo", stored))}
+    if name == "/nowhere/llama":
+        said = r"m\.nemo: its tokenizer is in the folder /nowhere/llama, which is not here.* give \+\+a\.type=FOLDER"
+        with pytest.raises(UsageError, match=said):
+            model_needs.check(config(model), MODEL, tokenizer="a.type")
+        with pytest.raises(UsageError, match="in the folder /not/there"):
+            model_needs.check(config(model | {"a.type": "/not/there"}), MODEL, tokenizer="a.type")
+        model["a.type"] = str(tmp_path)
+    model_needs.check(config(model), MODEL, tokenizer="a.type")
