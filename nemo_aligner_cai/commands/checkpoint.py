@@ -17,17 +17,21 @@ Where NeMo's own converters and a GPU are at hand (in NVIDIA's container), these
 """
 
 import argparse
+import logging
 import os
 import shlex
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import refuse_existing
+from nemo_aligner_cai.errors import CaiError, UsageError
 
 _CONVERTERS = Path("scripts") / "checkpoint_converters"
-_LLAMA31_FACTOR = 8.0
+# What NeMo takes where a file says no more than scale_positional_embedding, as those of its converter do.
+_LLAMA31 = {"scale_factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "old_context_len": 8192}
+_ENDINGS = {True: "hf_to_nemo", False: "nemo_to_hf"}
 _NAMES = {"llama": "convert_llama", "mistral": "convert_mistral_7b"}
 
 
@@ -43,10 +47,17 @@ def add_parser(subparsers: Any) -> None:
     into.add_argument("source", type=Path, metavar="FOLDER", help="with config.json, weights and tokenizer")
     into.add_argument("target", type=Path, metavar="MODEL.nemo", help="must not exist")
     into.add_argument("--precision", choices=["32", "bf16", "16"], default="bf16", help="of the stored weights")
+    into.add_argument(
+        "--tokenizer",
+        metavar="NAME",
+        help="take tokenizer.json, which a .nemo file cannot carry, and let the file name this folder or model on the "
+        "hub for it (default: tokenizer.model, or FOLDER where there is none)",
+    )
     back = directions.add_parser("to-hf", help="a .nemo file into a Hugging Face folder")
     back.add_argument("source", type=Path, metavar="MODEL.nemo")
     back.add_argument("reference", type=Path, metavar="FOLDER", help="the folder that the model came from")
     back.add_argument("target", type=Path, metavar="NEW_FOLDER", help="must not exist")
+    back.add_argument("--precision", choices=["32", "bf16", "16"], help="of the written weights (default: as stored)")
     for one in (into, back):
         one.add_argument("--print-command", action="store_true", help="say what would be started, and start nothing")
     parser.set_defaults(run=run)
@@ -56,50 +67,79 @@ def run(args: argparse.Namespace) -> int:
     """Convert, here or by NeMo's converter."""
     from nemo_aligner_cai.training import checkpoint
 
-    command = upstream_command(args)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    into = args.direction == "to-nemo"
+    if into:
+        settings, _ = checkpoint.check_folder(args.source, args.target)
+    else:
+        settings = checkpoint.check_model(args.source, args.reference, args.target)
+    command = upstream_command(args, settings)
     if args.print_command:
         sys.stdout.write(f"{shlex.join(command) if command else 'in this process: no NeMo converter is at hand'}\n")
     elif command:
-        os.execv(command[0], command)
-    elif args.direction == "to-nemo":
-        checkpoint.to_nemo(args.source, args.target, args.precision)
+        _convert_by_nemo(args, settings)
+    elif into:
+        checkpoint.to_nemo(args.source, args.target, args.precision, args.tokenizer)
     else:
-        checkpoint.to_hf(args.source, args.reference, args.target)
+        checkpoint.to_hf(args.source, args.reference, args.target, args.precision)
     return 0
 
 
-def upstream_command(args: argparse.Namespace) -> list[str] | None:
+def _convert_by_nemo(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Run NeMo's converter into a folder beside the target, which gets its name when all of it is there."""
+    target: Path = args.target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".convert-") as folder:
+        made = Path(folder) / target.name
+        command = upstream_command(argparse.Namespace(**{**vars(args), "target": made}), settings)
+        assert command is not None  # there was one for the same arguments
+        code = subprocess.run(command, check=False).returncode
+        if code or not made.exists():
+            raise CaiError(f"{target}: NeMo's converter ended with exit code {code}; what it printed says why")
+        made.rename(target)
+
+
+def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list[str] | None:
     """The command line of NeMo 2.2's converter; None where it or a GPU is not there.
 
+    Args:
+        args: of the command.
+        settings: the contents of the Hugging Face folder's config.json.
+
     Raises:
-        UsageError: an output that exists, or a model that NeMo's converter would change without a word.
+        UsageError: a model that NeMo's converter would change without a word.
     """
     from nemo_aligner_cai.training import run as runner
-    from nemo_aligner_cai.training.checkpoint import read_settings
     from nemo_aligner_cai.training.hf_layout import model_settings
 
-    folder = args.source if args.direction == "to-nemo" else args.reference
-    settings = read_settings(folder)
-    wanted = model_settings(settings, str(folder / "config.json"))
-    refuse_existing(args.target, overwrite=False)
+    into = args.direction == "to-nemo"
+    wanted = model_settings(settings, "config.json")
     name = _NAMES[settings["model_type"]]
-    ending = "hf_to_nemo" if args.direction == "to-nemo" else "nemo_to_hf"
-    script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / f"{name}_{ending}.py"
+    script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / f"{name}_{_ENDINGS[into]}.py"
     if not script.is_file() or not runner.cuda_available():
+        return None
+    if not into and settings.get("tie_word_embeddings"):
+        # It loads both ends into the reference, which ties them: the one that was loaded first is lost.
         return None
     llama = name == "convert_llama"
     scaled = wanted.get("scale_positional_embedding", False)
-    if scaled and wanted["scale_factor"] != _LLAMA31_FACTOR:
+    if into and scaled and (other := {key: wanted[key] for key in _LLAMA31 if wanted[key] != _LLAMA31[key]}):
         raise UsageError(
-            f"{folder}: rope_scaling.factor={wanted['scale_factor']}: NeMo's converter knows {_LLAMA31_FACTOR} alone; "
-            "set NEMO_HOME to an empty folder and CUDA_VISIBLE_DEVICES= to convert it on the CPU"
+            f"{args.source}: rope_scaling: NeMo's converter writes Llama 3.1's, and this model has {other}; convert "
+            "it where Apex is not installed (constraints/cpu-py311.txt): the file is for the container as well"
+        )
+    if into and args.tokenizer:
+        raise UsageError(
+            f"--tokenizer={args.tokenizer}: NeMo's converter names the tokenizer by itself; whoever loads the file "
+            f"may give ++model.tokenizer.type={args.tokenizer}"
         )
     command = [sys.executable, str(script), "--input_name_or_path", str(args.source), "--output_path"]
-    if args.direction == "to-nemo":
+    if into:
         command += [str(args.target), "--precision", args.precision]
         # Its --llama31 is any text but the empty one, and true unless given: it would scale every Llama's positions.
         return [*command, *(["--llama31", ""] if llama and not scaled else [])]
+    precision = ["--precision", args.precision] if args.precision else []
     if llama:
         command += [str(args.target / "pytorch_model.bin"), "--hf_output_path", str(args.target)]
-        return [*command, "--hf_input_path", str(args.reference)]
-    return [*command, str(args.target), "--hf_model_name", str(args.reference)]
+        return [*command, "--hf_input_path", str(args.reference), *precision]
+    return [*command, str(args.target), "--hf_model_name", str(args.reference), *precision]

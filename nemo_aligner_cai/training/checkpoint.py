@@ -13,7 +13,7 @@
 # limitations under the License.
 """Hugging Face folders of Llama and Mistral models into .nemo files, and back, on the CPU.
 
-Input:  config.json, *.safetensors or pytorch_model.bin, tokenizer.model or tokenizer.json
+Input:  config.json, model.safetensors or pytorch_model.bin (whole or in shards), tokenizer.model or tokenizer.json
 Output: a .nemo file for upstream's trainers and ours; or a folder as above
 """
 
@@ -24,42 +24,50 @@ import logging
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import refuse_existing
 from nemo_aligner_cai.training import config, inputs
-from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron, weight_names
+from nemo_aligner_cai.training.hf_folder import Weight, check_weights, open_weights, read_settings, tokenizer
+from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron, weight_shapes
+from nemo_aligner_cai.training.patches import installed
 
 _log = logging.getLogger(__name__)
 PRECISIONS = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
 _EXTRA_STATE = "._extra_state"
+_WEIGHTS = "model_weights"
+_SAME = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels")
 
 
-def to_nemo(source: Path, target: Path, precision: str = "bf16") -> None:
+def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name: str | None = None) -> None:
     """Write the model of a Hugging Face folder as a .nemo file.
 
-    Its layers are Megatron's own, without Transformer Engine. Layers of Transformer Engine keep more state than a file
-    of these has; whether they load it was not tried.
+    The file is one for Megatron's own layers and for Transformer Engine's (see `_with_te_state`).
 
     Args:
         source: the folder.
         target: the file, which must not exist.
         precision: of the stored weights, one of `PRECISIONS`.
+        tokenizer_name: see `hf_folder.tokenizer`.
 
     Raises:
-        UsageError: no such folder, an unknown architecture or setting, a missing weight, or one too many.
+        UsageError: no such folder, an unknown architecture or setting, a missing weight, or one too many; and beside
+            Apex, with which Megatron-Core 0.11 has no RMSNorm of its own (`fusions/fused_layer_norm.py`).
     """
-    refuse_existing(target, overwrite=False)
-    settings = read_settings(source)
+    settings, wanted = check_folder(source, target)
     shape = Shape.of(settings)
-    wanted = model_settings(settings, str(source / "config.json"))
     tied = bool(settings.get("tie_word_embeddings"))
-    read, names = _weights(source)
-    _compare(names, weight_names(shape, tied=tied), source)
-    tokenizer = _tokenizer(source, shape)
+    weights = open_weights(source)
+    wanted |= tokenizer(source, shape.vocabulary, tokenizer_name)
+    if installed("apex"):
+        raise UsageError(
+            "beside Apex, Megatron-Core's own layers have no RMSNorm: give NeMo's converter a GPU and NEMO_HOME, or "
+            "convert where Apex is not installed (constraints/cpu-py311.txt); the file is the same for both"
+        )
+    _say_precision({weight.dtype for weight in weights.values()}, PRECISIONS[precision], source)
 
     from nemo_aligner_cai.training import cpu
 
@@ -76,7 +84,7 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16") -> None:
     )
     for cfg in (here, there):
         with open_dict(cfg):
-            cfg.model = OmegaConf.merge(cfg.model, wanted, {"tokenizer": tokenizer[0]}, tokenizer[1])
+            cfg.model = OmegaConf.merge(cfg.model, wanted)
             cfg.model.micro_batch_size = cfg.model.global_batch_size = 1
             cfg.model.precision = cfg.trainer.precision
         OmegaConf.resolve(cfg)
@@ -84,11 +92,8 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16") -> None:
     model.model.to(getattr(torch, PRECISIONS[precision]))
     empty = dict(model.model.named_parameters())
     with torch.no_grad():
-        for name, weight in to_megatron(read, shape, tied=tied):
-            parameter = empty.pop(name)
-            if parameter.shape != weight.shape:
-                raise UsageError(f"{source}: {name} has shape {tuple(weight.shape)}, not {tuple(parameter.shape)}")
-            parameter.copy_(weight)
+        for name, weight in to_megatron(lambda name: weights[name].read(), shape, tied=tied):
+            empty.pop(name).copy_(weight)
     if empty:
         raise UsageError(f"{source}: nothing to fill {sorted(empty)[:3]} with")
     with open_dict(model.cfg):
@@ -96,132 +101,180 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16") -> None:
         for key in here.model:
             if key != "tokenizer" and key in there.model:
                 model.cfg[key] = there.model[key]
+        # The model above has taken the tokenizer of the folder, which is at hand whatever the name.
+        if tokenizer_name:
+            model.cfg.tokenizer.type = tokenizer_name
+        # NeMo's converter back writes the weights in this precision.
+        model.cfg.precision = int(precision) if precision.isdigit() else precision
 
     from nemo_aligner_cai.training.pretrain import save_nemo
 
+    _with_te_state(model, shape.layers)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_nemo(model, target)
 
 
-def to_hf(source: Path, reference: Path, target: Path) -> None:
+def _with_te_state(model: Any, layers: int) -> None:
+    """Let a model of Megatron's own layers save the entries that Transformer Engine's have besides, empty.
+
+    The weights have the same names in both: Megatron-Core saves its own norms under those of TE's fused layers
+    (`sharded_state_dict_keys_map` in `get_gpt_layer_local_spec`), and its linear layers an empty `_extra_state`. TE
+    has one more in its attention (from 1.8 on) and in its norms (from 1.13 on). Without those, a model of TE's layers
+    stops at the file ("Missing key in checkpoint") unless model.dist_ckpt_load_strictness=log_all is given. None
+    stands for "no FP8 state": every `set_extra_state` of TE's returns at once where it is given that.
+    """
+    from megatron.core.transformer.utils import make_sharded_object_for_checkpoint
+
+    write = model.sharded_state_dict
+    attention, norm = (f"{part}{_EXTRA_STATE}" for part in ("self_attention.core_attention", "final_layernorm"))
+
+    def sharded_state_dict(prefix: str = "") -> dict[str, Any]:
+        begin = f"{prefix}model.decoder."
+        state = {begin + norm: make_sharded_object_for_checkpoint(None, begin + norm)}
+        for layer in range(layers):
+            entry = make_sharded_object_for_checkpoint(None, f"{begin}layers.{attention}", [(0, layer, layers)])
+            state[f"{begin}layers.{layer}.{attention}"] = entry
+        return state | write(prefix)
+
+    model.sharded_state_dict = sharded_state_dict
+
+
+def to_hf(source: Path, reference: Path, target: Path, precision: str | None = None) -> None:
     """Write the weights of a .nemo file as a Hugging Face folder.
 
     Args:
-        source: the .nemo file, of a model that came from `to_nemo` or upstream's converter.
+        source: the .nemo file or extracted folder, of a model that came from `to_nemo` or upstream's converter.
         reference: the folder that it came from; its configuration and tokenizer are copied.
         target: the folder, which must not exist.
+        precision: of the written weights, one of `PRECISIONS`; None keeps what is stored.
 
     Raises:
-        UsageError: no such file or folder, other sizes than the reference's, or weights of another architecture.
+        UsageError: no such file or folder, other sizes than the reference's, weights of another architecture, a reward
+            model or critic, or adapters.
     """
     import torch
     from safetensors.torch import save_file
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-    from torch.distributed.checkpoint.state_dict_loader import load
 
-    refuse_existing(target, overwrite=False)
-    settings = read_settings(reference)
+    settings, path = check_model(source, reference, target), source
     shape = Shape.of(settings)
-    if not source.is_file():
-        raise UsageError(f"there is no file {source}")
-    stored = inputs.model_config(source)
-    for key, value in model_settings(settings, str(reference / "config.json")).items():
-        if key in ("num_layers", "hidden_size", "ffn_hidden_size", "num_query_groups") and stored.get(key) != value:
-            raise UsageError(f"{source}: {key}={stored.get(key)}, and {reference} has {value}")
-    with tempfile.TemporaryDirectory(dir=target.absolute().parent) as folder:
-        with tarfile.open(source) as archive:
-            archive.extractall(folder, filter="data")
-        reader = FileSystemReader(str(Path(folder) / "model_weights"))
-        state = {
-            name: torch.empty(entry.size, dtype=entry.properties.dtype)
-            for name, entry in reader.read_metadata().state_dict_metadata.items()
-            if isinstance(entry, TensorStorageMetadata) and _EXTRA_STATE not in name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".hf-") as folder:
+        with _unpacked(path, Path(folder)) as unpacked:
+            weights = dict(_converted(unpacked / _WEIGHTS, shape))
+        found = {
+            name: Weight(tuple(weight.shape), str(weight.dtype).removeprefix("torch."), lambda weight=weight: weight)
+            for name, weight in weights.items()
         }
-        load(state, storage_reader=reader, no_dist=True)
-        weights = {
-            name: weight.contiguous()
-            for key, stacked in state.items()
-            for name, weight in to_huggingface(key.removeprefix("model.").removeprefix("module."), stacked, shape)
-        }
-        _compare(set(weights), weight_names(shape, tied=False), source)
-        if len(weights["model.embed_tokens.weight"]) != shape.vocabulary:
-            raise UsageError(f"{source}: has fewer tokens than the {shape.vocabulary} of {reference}")
+        check_weights(found, weight_shapes(settings, tied=False), path)
+        dtypes = {weight.dtype for weight in found.values()}
+        dtype = PRECISIONS[precision] if precision else found["model.embed_tokens.weight"].dtype
+        _say_precision(dtypes, dtype, path)
+        weights = {name: weight.to(getattr(torch, dtype)).contiguous() for name, weight in weights.items()}
         made = Path(folder) / "made"
         made.mkdir()
         save_file(weights, made / "model.safetensors", metadata={"format": "pt"})
         for file in reference.iterdir():
             if file.is_file() and not file.name.startswith(("model", "pytorch_model", "consolidated")):
                 shutil.copy(file, made)
-        dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+        # transformers 5 calls it dtype, and reads either.
+        settings.pop("dtype", None)
         changed = settings | {"tie_word_embeddings": False, "torch_dtype": dtype}
         (made / "config.json").write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
         made.rename(target)
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The contents of a folder's config.json; raises UsageError where there is none."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UsageError(f"{folder}: no Hugging Face model: it has no config.json")
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{file}: not JSON: {config.one_line(error)}") from error
-    return content
+def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check what `to_nemo` is given, whoever will convert it; raises as that does.
+
+    Returns:
+        The contents of config.json, and NeMo's settings of such a model.
+    """
+    _refuse_existing(target)
+    settings = read_settings(source)
+    wanted = model_settings(settings, str(source / "config.json"))
+    tied = bool(settings.get("tie_word_embeddings"))
+    check_weights(open_weights(source), weight_shapes(settings, tied=tied), source)
+    return settings, wanted
 
 
-def _weights(folder: Path) -> tuple[Callable[[str], Any], set[str]]:
-    """What reads a weight by its name, from disk each time, and all names."""
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        from safetensors import safe_open
+def check_model(source: Path, reference: Path, target: Path) -> dict[str, Any]:
+    """Check what `to_hf` is given, whoever will convert it; raises as that does.
 
-        where = {}
-        for file in files:
-            opened: Any = safe_open(file, framework="pt")
-            where |= dict.fromkeys(opened.keys(), opened)
-        return lambda name: where[name].get_tensor(name), set(where)
-    import torch
-
-    files = sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise UsageError(f"{folder}: no weights: neither *.safetensors nor pytorch_model*.bin")
-    state = {}
-    for file in files:
-        state |= torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    return lambda name: state[name], set(state)
+    Returns:
+        The contents of the reference's config.json.
+    """
+    _refuse_existing(target)
+    settings = read_settings(reference)
+    wanted = model_settings(settings, str(reference / "config.json"))
+    stored = inputs.model_config(inputs.nemo_file(source, "MODEL.nemo"))
+    _language_model(source, stored)
+    # An absent kv_channels follows from the others.
+    for key in _SAME:
+        if stored.get(key) is not None and stored[key] != wanted[key]:
+            raise UsageError(f"{source}: {key}={stored[key]}, and {reference} has {wanted[key]}")
+    return settings
 
 
-def _compare(names: set[str], wanted: set[str], source: Path) -> None:
-    """Raise UsageError for a missing weight, or for one without a place."""
-    # What older files have besides: a table that is computed, and the copy of a tied output layer.
-    others = {name for name in names - wanted if not name.endswith("rotary_emb.inv_freq") and name != "lm_head.weight"}
-    if missing := wanted - names:
-        raise UsageError(f"{source}: the weight {min(missing)} is missing ({len(missing)} are)")
-    if others:
-        raise UsageError(f"{source}: there is no place for the weight {min(others)} ({len(others)} such)")
+def _refuse_existing(target: Path) -> None:
+    # Nothing is overwritten: models are large, and were not made in a minute.
+    if target.exists():
+        raise UsageError(f"{target}: already exists; remove it or choose another name")
 
 
-def _tokenizer(folder: Path, shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
-    """NeMo's `model.tokenizer`, and how its vocabulary is padded to the rows of the embedding."""
-    file = folder / "tokenizer.model"
-    if file.is_file():
-        from sentencepiece import SentencePieceProcessor
-
-        tokens = SentencePieceProcessor(model_file=str(file)).vocab_size()  # pyright: ignore[reportUnknownMemberType]
-        found: dict[str, Any] = {"library": "sentencepiece", "type": None, "model": str(file)}
-    elif (folder / "tokenizer.json").is_file():
-        from tokenizers import Tokenizer
-
-        tokens = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
-        _log.warning("%s has no tokenizer.model: the .nemo file will look for the tokenizer in that folder", folder)
-        found = {"library": "huggingface", "type": str(folder.absolute()), "model": None, "use_fast": True}
+def _language_model(path: Path, stored: dict[str, Any]) -> None:
+    """Raise UsageError for a .nemo model that has no output layer over tokens, or no weights but adapters."""
+    kind = str(stored.get("target")).rpartition(".")[2]
+    if "Reward" in kind or "Critic" in kind:
+        raise UsageError(
+            f"{path}: a {kind}: Llama's and Mistral's layout has no place for the head that gives its number; convert "
+            "the language model that it was trained from"
+        )
+    if path.is_file():
+        with tarfile.open(path) as archive:
+            whole = any(_WEIGHTS in Path(name).parts for name in archive.getnames())
     else:
-        raise UsageError(f"{folder}: no tokenizer: neither tokenizer.model nor tokenizer.json")
-    if tokens > shape.vocabulary:
-        raise UsageError(f"{folder}: the tokenizer has {tokens} tokens, and the model {shape.vocabulary}")
-    # The vocabulary is padded to a multiple of this times the tensor-parallel processes.
-    divisors = [128, 64, 32, 16, 8, 4, 2, 1, shape.vocabulary]
-    divisor = next(one for one in divisors if -(-tokens // one) * one == shape.vocabulary)
-    return found, {"make_vocab_size_divisible_by": divisor}
+        whole = (path / _WEIGHTS).is_dir()
+    if not whole:
+        raise UsageError(f"{path}: no {_WEIGHTS}/ in it; adapters become a whole model by cai merge-lora")
+
+
+@contextmanager
+def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
+    """A .nemo model as a folder, which is removed afterwards if it was not one."""
+    if path.is_dir():
+        yield path
+        return
+    unpacked = folder / "unpacked"
+    with tarfile.open(path) as archive:
+        archive.extractall(unpacked, filter="data")
+    yield unpacked
+    shutil.rmtree(unpacked)
+
+
+def _converted(folder: Path, shape: Shape) -> Iterator[tuple[str, Any]]:
+    """Hugging Face's weights by name, of a distributed checkpoint; without NeMo, so whatever layers wrote it."""
+    import torch
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    reader = FileSystemReader(str(folder))
+    state = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in reader.read_metadata().state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata) and _EXTRA_STATE not in name
+    }
+    load(state, storage_reader=reader, no_dist=True)
+    for key in list(state):
+        name = key.removeprefix("model.").removeprefix("module.")
+        yield from to_huggingface(name, state.pop(key), shape)
+
+
+def _say_precision(found: Iterable[str], dtype: str, source: Path) -> None:
+    """Log what weights are converted from and to; a change that rounds is a warning."""
+    kinds = " and ".join(sorted(found))
+    exact = {"bfloat16": {"bfloat16"}, "float16": {"float16"}}.get(dtype, set(PRECISIONS.values()))
+    if exact.issuperset(found):
+        _log.info("%s: weights of %s, stored as %s", source, kinds, dtype)
+    else:
+        _log.warning("%s: weights of %s are rounded to %s; --precision chooses another", source, kinds, dtype)

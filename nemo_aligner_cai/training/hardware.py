@@ -24,6 +24,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from nemo_aligner_cai.training.model_needs import leave_out_window
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -95,6 +97,8 @@ def adapt_to_cpu(cfg: DictConfig) -> list[str]:
             if name in optim and (value := optim.pop(name)) != ours:
                 changes.append(f"no GPU here: model.optim.{name}={value} left out (it belongs to Apex's optimizer)")
         if "model" in cfg:
+            if line := leave_out_window(cfg.model):
+                changes.append(line)
             # Without this the weights are created on "the current GPU".
             OmegaConf.update(cfg, "model.use_cpu_initialization", True)
     for line in changes:

@@ -28,6 +28,15 @@ import torch
 from nemo_aligner_cai.errors import UsageError
 
 KINDS = ("llama", "mistral")
+_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
+_FIXED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "quantization_config": None}
 _LLAMA3_ROPE = {
     "factor": "scale_factor",
     "low_freq_factor": "low_freq_factor",
@@ -91,12 +100,20 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     if settings.get("model_type") not in KINDS:
         raise UsageError(f"{where}: model_type={settings.get('model_type')}: only {' and '.join(KINDS)} are known")
-    for key, wanted in {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}.items():
-        if settings.get(key, wanted) != wanted:
-            raise UsageError(f"{where}: {key}={settings[key]}: only {wanted} is known")
+    for key in _SIZES:
+        if not isinstance(settings.get(key), int) or settings[key] < 1:
+            raise UsageError(f"{where}: {key}={settings.get(key)}: a whole number is needed, at least 1")
+    for key, wanted in _FIXED.items():
+        if settings.get(key, wanted) not in (wanted, None):
+            raise UsageError(f"{where}: {key}={settings[key]}: it must be {wanted}, or absent")
     shape = Shape.of(settings)
-    # Within the window of a sliding attention it is a full one.
-    positions = settings.get("sliding_window") or settings["max_position_embeddings"]
+    if shape.heads % shape.groups:
+        raise UsageError(
+            f"{where}: num_attention_heads={shape.heads} is no multiple of num_key_value_heads={shape.groups}"
+        )
+    # Within the window of a sliding attention it is a full one. Transformers gives a Mistral that says nothing 4,096.
+    window = settings.get("sliding_window", 4096 if settings["model_type"] == "mistral" else None)
+    positions = min(window or settings["max_position_embeddings"], settings["max_position_embeddings"])
     return {
         "encoder_seq_length": positions,
         "max_position_embeddings": positions,
@@ -108,21 +125,26 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         "kv_channels": shape.head_dim,
         "init_method_std": settings.get("initializer_range", 0.02),
         "normalization": "rmsnorm",
-        "layernorm_epsilon": settings["rms_norm_eps"],
+        "layernorm_epsilon": settings.get("rms_norm_eps", 1e-6),
         "activation": "fast-swiglu",
         "bias": False,
-        "rotary_base": settings.get("rope_theta", 10000.0),
-        **_rope(settings.get("rope_scaling"), where),
+        **_rope(settings, where),
     }
 
 
-def _rope(scaling: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
-    kind = None if scaling is None else scaling.get("rope_type", scaling.get("type"))
-    if scaling is None or kind == "default":
-        return {}
-    if kind == "llama3":
-        return {"scale_positional_embedding": True} | {new: scaling[key] for key, new in _LLAMA3_ROPE.items()}
-    raise UsageError(f"{where}: rope_scaling={dict(scaling)}: only llama3 is known")
+def _rope(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    # transformers 5 keeps under rope_parameters what earlier ones have in two places.
+    scaling = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    found = {"rotary_base": scaling.get("rope_theta", settings.get("rope_theta", 10000.0))}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind == "default":
+        return found
+    if kind != "llama3" or not _LLAMA3_ROPE.keys() <= scaling.keys():
+        raise UsageError(
+            f"{where}: rope_scaling={dict(scaling)}: only llama3 is known, with {', '.join(_LLAMA3_ROPE)}"
+        )
+    # Read by NeMo's `mcore_model_customize` alone; Megatron-Core's own rope_scaling has a factor and nothing else.
+    return found | {"scale_positional_embedding": True} | {new: scaling[key] for key, new in _LLAMA3_ROPE.items()}
 
 
 _QKV = tuple(f"self_attn.{name}_proj.weight" for name in ("q", "k", "v"))
@@ -148,11 +170,24 @@ _OUTSIDE = {
 }
 
 
-def weight_names(shape: Shape, *, tied: bool) -> set[str]:
-    """The names of all weights in Hugging Face's layout."""
-    inside = (*_QKV, *_GATED, *_SAME.values())
-    names = {f"model.layers.{layer}.{name}" for layer in range(shape.layers) for name in inside}
-    return names | set(_OUTSIDE.values()) - ({_OUTPUT} if tied else set())
+def weight_shapes(settings: Mapping[str, Any], *, tied: bool) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights by their names in Hugging Face's layout, for the contents of a config.json."""
+    shape, hidden, inner = Shape.of(settings), settings["hidden_size"], settings["intermediate_size"]
+    queries, keys = shape.heads * shape.head_dim, shape.groups * shape.head_dim
+    inside = {
+        **dict(zip(_QKV, ((queries, hidden), (keys, hidden), (keys, hidden)), strict=True)),
+        **dict.fromkeys(_GATED, (inner, hidden)),
+        "self_attn.o_proj.weight": (hidden, queries),
+        "mlp.down_proj.weight": (hidden, inner),
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+    }
+    shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (shape.vocabulary, hidden), "model.norm.weight": (hidden,)}
+    if not tied:
+        shapes[_OUTPUT] = (shape.vocabulary, hidden)
+    return shapes | {
+        f"model.layers.{layer}.{name}": of for layer in range(shape.layers) for name, of in inside.items()
+    }
 
 
 def to_megatron(

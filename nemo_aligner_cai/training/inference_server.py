@@ -30,7 +30,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs
+from nemo_aligner_cai.training import assembly, config, inputs, model_needs
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none, a taken port or settings that this server does not have."""
-    inputs.model_config(inputs.nemo_model(cfg, "gpt_model_file"))
+    model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     if cfg.port:
         inputs.free_port(cfg.host, cfg.port, "port")
     if not cfg.server:
@@ -108,9 +108,13 @@ def load_model(cfg: DictConfig) -> Any:
     }
     if on_cpu:
         changes |= {"use_cpu_initialization": True, "use_flash_attention": False}
+        if line := model_needs.leave_out_window(model_cfg):
+            _log.warning(line)
     if on_cpu or not installed("transformer_engine"):
         changes |= {key: False for key in ("transformer_engine", "persist_layer_norm", "gradient_accumulation_fusion")}
         changes |= {f"{fused}_fusion": False for fused in ("masked_softmax", "bias_activation", "bias_dropout_add")}
+    if folder := config.select(cfg, "tokenizer.type"):
+        changes["tokenizer"] = {"type": folder}
     model_cfg = OmegaConf.merge(model_cfg, changes)
     device = "cpu" if on_cpu else f"cuda:{trainer.local_rank}"
     model = MegatronGPTModel.restore_from(**restore, override_config_path=model_cfg, map_location=device)

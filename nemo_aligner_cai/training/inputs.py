@@ -56,15 +56,19 @@ def _number(cfg: DictConfig, key: str) -> int | None:
 
 
 def nemo_model(cfg: DictConfig, key: str) -> Path:
-    """The .nemo file (a tar) or extracted folder at `key`.
+    """`nemo_file` of the path at `key`."""
+    value = select(cfg, key)
+    if value is None:
+        raise UsageError(f"{key}: no model given; name a .nemo file")
+    return nemo_file(_path(value, key), key)
+
+
+def nemo_file(path: Path, key: str) -> Path:
+    """The path of a .nemo file (a tar) or extracted folder, given at `key`.
 
     Raises:
         UsageError: it is not there, cannot be read, is cut short, or is neither of the two.
     """
-    value = select(cfg, key)
-    if value is None:
-        raise UsageError(f"{key}: no model given; name a .nemo file")
-    path = _path(value, key)
     try:
         if path.is_dir():
             if not (path / MODEL_CONFIG).is_file():

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import refuse_existing
-from nemo_aligner_cai.training import inference_server, inputs
+from nemo_aligner_cai.training import inference_server, inputs, model_needs
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "num_query_groups"
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for adapters of another model or of several processes, and for an output that exists."""
     base, adapters = inputs.nemo_model(cfg, "gpt_model_file"), inputs.nemo_model(cfg, "adapter_file")
+    model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     refuse_existing(cfg.output, overwrite=False)
     if not adapters.is_file() or _weights_in(adapters) is None:
         raise UsageError(

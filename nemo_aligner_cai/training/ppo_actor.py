@@ -27,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs, launch, processing
+from nemo_aligner_cai.training import assembly, inputs, launch, model_needs, processing
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -42,6 +42,7 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg)
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
+    model_needs.check(cfg, source)
     inputs.epochs(cfg, "trainer.ppo.max_epochs")
     inputs.save_interval(cfg, "ppo")
     inputs.sequence_length(cfg, "model.data.seq_length", window)

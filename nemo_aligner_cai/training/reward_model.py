@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, processing
+from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg, known=False)
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
+    model_needs.check(cfg, source, head=True)
     inputs.epochs(cfg, "trainer.rm.max_epochs")
     inputs.save_interval(cfg, "rm")
     inputs.sequence_length(cfg, "model.data.seq_length", window)

@@ -26,7 +26,7 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import critic_server, inputs, ppo_actor
+from nemo_aligner_cai.training import critic_server, inputs, model_needs, ppo_actor
 
 MODEL = "gpt_model_file"
 
@@ -224,3 +224,29 @@ def test_adapters_that_a_model_does_not_take(scheme: str, known: bool, good: boo
 def test_no_save_interval_matters_without_validation() -> None:
     steps = {"save_interval": 50, "val_check_interval": 20, "limit_val_batches": 0}
     inputs.save_interval(config({f"trainer.rm.{key}": value for key, value in steps.items()}), "rm")
+
+
+def test_a_sliding_window_on_a_cpu() -> None:
+    line = "no GPU here: model.window_size=[4096, 0] left out; model.encoder_seq_length=4096 is within it"
+    model = OmegaConf.create({"window_size": [4096, 0], "encoder_seq_length": 4096})
+    assert model_needs.leave_out_window(model) == line
+    assert model.window_size is None
+    assert model_needs.leave_out_window(model) is None
+    for longer in (4097, None):
+        model = OmegaConf.create({"window_size": [4096, 0], "encoder_seq_length": longer})
+        with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=.* give model\.encoder_seq_length=4096$"):
+            model_needs.leave_out_window(model)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/llama", "meta-llama/Meta-Llama-3-8B", None])
+def test_a_tokenizer_that_the_file_does_not_carry(tmp_path: Path, name: str | None) -> None:
+    stored = f"tokenizer: {{library: huggingface, type: {name or tmp_path}}}\n".encode()
+    model = {MODEL: str(archive(tmp_path / "m.nemo", stored))}
+    if name == "/nowhere/llama":
+        said = r"m\.nemo: its tokenizer is in the folder /nowhere/llama, which is not here.* give \+\+a\.type=FOLDER"
+        with pytest.raises(UsageError, match=said):
+            model_needs.check(config(model), MODEL, tokenizer="a.type")
+        with pytest.raises(UsageError, match="in the folder /not/there"):
+            model_needs.check(config(model | {"a.type": "/not/there"}), MODEL, tokenizer="a.type")
+        model["a.type"] = str(tmp_path)
+    model_needs.check(config(model), MODEL, tokenizer="a.type")

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a .nemo model needs that is not in its file, or that a stage does not give it; said before it is loaded."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import inputs
+from nemo_aligner_cai.training.config import select
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
+
+
+def check(cfg: DictConfig, key: str, *, tokenizer: str = "model.tokenizer.type", head: bool = False) -> None:
+    """Check the model at `key`.
+
+    Args:
+        cfg: the stage's configuration.
+        key: where the .nemo file is.
+        tokenizer: the key that names another folder for a tokenizer in Hugging Face's form.
+        head: whether it is loaded as a reward model or critic.
+
+    Raises:
+        UsageError: its tokenizer is in a folder that is not here.
+    """
+    path = inputs.nemo_model(cfg, key)
+    stored = inputs.model_config(path)
+    settings = stored.get("tokenizer")
+    if isinstance(settings, dict) and settings.get("library") == "huggingface":
+        _tokenizer_is_here(path, str(select(cfg, tokenizer) or settings.get("type")), tokenizer)
+    if head and stored.get("scale_positional_embedding"):
+        # `mcore_model_customize`, which scales them, is called by MegatronGPTModel.model_provider_func;
+        # NeMo-Aligner 0.7.0's MegatronGPTRewardModel has a model_provider_func of its own.
+        _log.warning(
+            "%s: its positions are scaled (Llama 3.1 and later), which upstream's reward model and critic leave out, "
+            "in training and in use alike",
+            path,
+        )
+
+
+def _tokenizer_is_here(path: Path, name: str, key: str) -> None:
+    # A relative name may be one on the hub.
+    if name.startswith("/") and not Path(name).is_dir():
+        raise UsageError(
+            f"{path}: its tokenizer is in the folder {name}, which is not here: a .nemo file cannot carry one in "
+            f"Hugging Face's form; give ++{key}=FOLDER, one with tokenizer.json"
+        )
+
+
+def leave_out_window(model: Any) -> str | None:
+    """Turn off the sliding attention of a model that no sequence is too long for, in place.
+
+    Only Transformer Engine has one (`DotProductAttention` of Megatron-Core stops at it). Upstream's converter writes
+    it for Mistral-7B v0.1, beside a sequence length that is within it.
+
+    Args:
+        model: a NeMo `model` configuration.
+
+    Returns:
+        The line to log; None where there was nothing to do.
+
+    Raises:
+        UsageError: sequences may be longer than it.
+    """
+    window, length = model.get("window_size"), model.get("encoder_seq_length")
+    if window is None:
+        return None
+    if length is None or length > window[0]:
+        raise UsageError(
+            f"model.encoder_seq_length={length} is more than model.window_size={list(window)}: a sliding attention "
+            f"needs Transformer Engine; give model.encoder_seq_length={window[0]}"
+        )
+    model.window_size = None
+    return f"no GPU here: model.window_size={list(window)} left out; model.encoder_seq_length={length} is within it"
