@@ -49,7 +49,7 @@ def whole(value: object, key: str, least: int = 1) -> int:
     return value
 
 
-def _number(cfg: DictConfig, key: str) -> int | None:
+def number(cfg: DictConfig, key: str) -> int | None:
     """The positive whole number at `key`; None where it has no value."""
     value = select(cfg, key)
     return None if value is None else whole(value, key)
@@ -123,12 +123,12 @@ def model_window(cfg: DictConfig, key: str) -> int | None:
     if configured is None and stored is not None:
         with open_dict(cfg):
             cfg.model.encoder_seq_length = stored
-    return _number(cfg, "model.encoder_seq_length")
+    return number(cfg, "model.encoder_seq_length")
 
 
 def sequence_length(cfg: DictConfig, key: str, window: int | None) -> None:
     """Raise UsageError where the sequences asked for at `key` are none or longer than the model's window."""
-    length = _number(cfg, key)
+    length = number(cfg, key)
     if window is not None and length is not None and length > window:
         raise UsageError(
             f"{key}={length} is longer than the model, which takes {window} tokens (model.encoder_seq_length); "
@@ -143,7 +143,7 @@ def plus(tokens: int | None, more: int) -> int | None:
 
 def divides(cfg: DictConfig, part: str, total: str) -> None:
     """Raise UsageError where the number at `total` is not a multiple of the number at `part`."""
-    small, large = _number(cfg, part), _number(cfg, total)
+    small, large = number(cfg, part), number(cfg, total)
     if small is not None and large is not None and large % small:
         raise UsageError(f"{total}={large} must be a multiple of {part}={small}")
 
@@ -293,7 +293,7 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
     from nemo_aligner_cai.data.formats import validate_file
 
     existing_file(path, key)
-    batch = _number(cfg, use.batch_key) if use.batch_key else None
+    batch = number(cfg, use.batch_key) if use.batch_key else None
     template = chat_template(cfg)
     if not first_rank():
         return
