@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import socket
 import tarfile
 import tempfile
@@ -198,9 +199,11 @@ def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
         paths = split_paths(value, key)
         if len(value) > 1:
             # NeMo-Aligner's scripts ask for minus a batch of samples, for "all", and its blends take that at its word.
+            output = f"blend_{key.rpartition('.')[2]}.jsonl"
+            words = ["--files", *paths, "--weights", *value[::2], "--output", output]
             raise UsageError(
-                f"{key}: upstream fails at a blend of whole files; join them, without their weights: "
-                "cat a.jsonl b.jsonl > c.jsonl"
+                f"{key}: upstream fails at a blend of whole files; write one with the same shares, by "
+                f"`cai data blend {shlex.join(map(str, words))}`, and give [{output}]"
             )
         for path in paths:
             checked_file(cfg, path, key, replace(use, batch_key=batch_key))

@@ -14,8 +14,11 @@
 """What the stages' checks say of ordinary mistakes: a UsageError that names the key, never a traceback."""
 
 import io
+import json
+import shlex
 import socket
 import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import critic_server, inputs, ppo_actor
 
@@ -138,10 +142,25 @@ def test_a_split_that_is_no_list() -> None:
         inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
 
 
-def test_a_blend_at_which_upstream_would_fail() -> None:
-    cfg = config({"model.data.data_prefix": {"train": [0.3, "a", 0.7, "b"], "validation": ["b"], "test": ["b"]}})
-    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: upstream fails at a blend"):
-        inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("a 1.jsonl", 6), ("b.jsonl", 6)):
+        rows = [
+            {"text": f"<extra_id_0>System\n\n<extra_id_1>User\n{name} {n}\n<extra_id_1>Assistant\n"}
+            for n in range(count)
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    prefix = {"train": [0.5, "a 1.jsonl", 1, "b.jsonl"], "validation": ["b"], "test": ["b"]}
+    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: upstream fails at a blend") as caught:
+        inputs.data_prefix(
+            config({"model.data.data_prefix": prefix}), inputs.Use("ppo-prompts", MODEL, None, None), "batch"
+        )
+    command = shlex.split(str(caught.value).split("`")[1])
+    assert command[0] == "cai"
+    assert cli.main(command[1:]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "blend_train.jsonl").read_text().splitlines()]
+    assert Counter(row["dataset"] for row in rows) == {"a 1": 3, "b": 6}
+    assert str(caught.value).endswith("and give [blend_train.jsonl]")
 
 
 @pytest.mark.parametrize(
