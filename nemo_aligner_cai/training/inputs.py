@@ -142,32 +142,6 @@ def plus(tokens: int | None, more: int) -> int | None:
     return None if tokens is None else tokens + more
 
 
-def divides(cfg: DictConfig, part: str, total: str) -> None:
-    """Raise UsageError where the number at `total` is not a multiple of the number at `part`."""
-    small, large = number(cfg, part), number(cfg, total)
-    if small is not None and large is not None and large % small:
-        raise UsageError(f"{total}={large} must be a multiple of {part}={small}")
-
-
-def epochs(cfg: DictConfig, key: str) -> None:
-    """Raise UsageError for less than one epoch: upstream's loop would train nothing and succeed."""
-    value = select(cfg, key)
-    if value is None or (isinstance(value, int) and value < 1):
-        raise UsageError(f"{key}={value}: at least 1 is needed; limit the run with max_steps instead")
-    whole(value, key)
-
-
-def save_interval(cfg: DictConfig, section: str) -> None:
-    """Raise UsageError where a checkpoint would be due between two validations: upstream stops there, hours later."""
-    keys = ("save_interval", "val_check_interval", "limit_val_batches")
-    save, validate, batches = (select(cfg, f"trainer.{section}.{key}") for key in keys)
-    if batches == 0:
-        return  # no validation at all
-    # A fraction of an epoch is known only when the data is.
-    if isinstance(save, int) and isinstance(validate, int) and save > 0 and validate > 0 and save % validate:
-        raise UsageError(f"trainer.{section}.save_interval={save} must be a multiple of val_check_interval={validate}")
-
-
 def adapters(cfg: DictConfig, *, known: bool = True) -> None:
     """Raise UsageError for a kind of adapters that the stage's model does not take; upstream would ignore it, or stop.
 
@@ -182,13 +156,18 @@ def adapters(cfg: DictConfig, *, known: bool = True) -> None:
         raise UsageError(f"model.peft.peft_scheme={scheme}: {mend}")
 
 
-def data_file(cfg: DictConfig, key: str, use: Use) -> None:
+def data_file(cfg: DictConfig, key: str, use: Use) -> int | None:
     """Check the data file whose path is at `key`; see `checked_file`."""
-    checked_file(cfg, _path(select(cfg, key), key), key, use)
+    return checked_file(cfg, _path(select(cfg, key), key), key, use)
 
 
-def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
-    """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it."""
+def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> int | None:
+    """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it.
+
+    Returns:
+        The samples of the training data, as `checked_file`.
+    """
+    samples: list[int | None] = []
     # The test split is loaded and never used: it may be smaller than a batch.
     batches = (use.batch_key, validation_batch_key, None)
     for key, batch_key in zip(split_keys(cfg), batches, strict=True):
@@ -206,7 +185,8 @@ def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
                 f"`cai data blend {shlex.join(map(str, words))}`, and give [{output}]"
             )
         for path in paths:
-            checked_file(cfg, path, key, replace(use, batch_key=batch_key))
+            samples.append(checked_file(cfg, path, key, replace(use, batch_key=batch_key)))
+    return samples[0]
 
 
 def split_keys(cfg: DictConfig) -> tuple[str, ...]:
@@ -286,8 +266,11 @@ class Use:
     too_long_is_error: bool = False
 
 
-def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
+def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> int | None:
     """Check that the trainer will read every row of a data file as it is meant.
+
+    Returns:
+        How many samples it has; None in a process that is not the first of its job, which checks nothing.
 
     Raises:
         UsageError: missing or empty file, less than a batch, or texts on which the trainer would stop.
@@ -299,11 +282,12 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
     batch = number(cfg, use.batch_key) if use.batch_key else None
     template = chat_template(cfg)
     if not first_rank():
-        return
+        return None
     samples = validate_file(path, use.format, template=template).rows_in // use.rows_per_sample
     if batch is not None and samples < batch:
         raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
     _check_lengths(cfg, path, key, use)
+    return samples
 
 
 def first_rank() -> bool:

@@ -27,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs, launch, processing
+from nemo_aligner_cai.training import assembly, inputs, launch, processing, schedule, sizes
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -42,8 +42,8 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg)
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
-    inputs.epochs(cfg, "trainer.ppo.max_epochs")
-    inputs.save_interval(cfg, "ppo")
+    schedule.check(cfg, "ppo")
+    sizes.model_parts(cfg, source)
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     response_key = "model.ppo.length_params.max_length"
     response = inputs.whole(select(cfg, response_key), response_key)
@@ -52,19 +52,27 @@ def check(cfg: DictConfig) -> None:
         raise UsageError(
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
-    for part, whole in (
-        ("model.global_batch_size", "model.ppo.num_rollout_samples"),
-        ("model.micro_batch_size", "model.global_batch_size"),
-        ("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples"),
-        ("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"),
-        ("model.ppo.forward_micro_batch_size", "model.ppo.rollout_micro_batch_size"),
-        ("model.ppo.forward_micro_batch_size", "model.ppo.val_rollout_micro_batch_size"),
-    ):
-        inputs.divides(cfg, part, whole)
+    _check_batches(cfg)
     processing.process(cfg, inputs.split_keys, to="ppo-prompts", taught_by=source)
     use = inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
     inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
     _critic_ready(cfg)
+
+
+def _check_batches(cfg: DictConfig) -> None:
+    """Raise UsageError for numbers of samples that upstream divides: when loading, generating, asking and training."""
+    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    sizes.batch(cfg, "model.global_batch_size", "model.ppo.num_rollout_samples", 1)
+    # TensorRT-LLM with reshard has the processes of a pipeline generate apart from each other.
+    trt_llm = select(cfg, "trainer.ppo.trt_llm.enable") and select(cfg, "trainer.ppo.trt_llm.reshard")
+    stages = (inputs.number(cfg, "model.pipeline_model_parallel_size") or 1) if trt_llm else 1
+    for micro, samples in (
+        ("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples"),
+        ("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"),
+    ):
+        sizes.batch(cfg, micro, samples, stages * sizes.copies(cfg))
+        # The log-probabilities of all samples of a copy of the model, whatever batches they were generated in.
+        sizes.batch(cfg, "model.ppo.forward_micro_batch_size", samples)
 
 
 def _critic_ready(cfg: DictConfig) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, processing
+from nemo_aligner_cai.training import assembly, config, inputs, processing, schedule, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg, known=False)
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
-    inputs.epochs(cfg, "trainer.rm.max_epochs")
-    inputs.save_interval(cfg, "rm")
+    schedule.check(cfg, "rm")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
-    inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
+    sizes.model_parts(cfg, source)
+    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     ranking = cfg.model.reward_model_type == "binary_ranking"
     processing.process(cfg, inputs.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source)
     if ranking:
@@ -52,7 +52,8 @@ def check(cfg: DictConfig) -> None:
             # Upstream skips to a later pair, and past the end of the data when there is none.
             too_long_is_error=True,
         )
-        inputs.data_prefix(cfg, use, "model.global_batch_size")
+        samples = inputs.data_prefix(cfg, use, "model.global_batch_size")
+        schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
 
 
 def train(cfg: DictConfig) -> None:

@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import critic_server, inputs, ppo_actor
+from nemo_aligner_cai.training import critic_server, inputs, ppo_actor, schedule, sizes
 
 MODEL = "gpt_model_file"
 
@@ -58,23 +58,23 @@ def test_a_number_that_is_none(value: object) -> None:
     with pytest.raises(UsageError, match=r"^model\.data\.seq_length=.*a whole number is needed, at least 1"):
         inputs.sequence_length(config({"model.data.seq_length": value}), "model.data.seq_length", None)
     with pytest.raises(UsageError, match=r"^t\.max_epochs="):
-        inputs.epochs(config({"t.max_epochs": value}), "t.max_epochs")
+        schedule.epochs(config({"t.max_epochs": value}), "t.max_epochs")
 
 
 @pytest.mark.parametrize("value", ["x", 0])
 def test_a_batch_size_that_is_none(value: object) -> None:
     with pytest.raises(UsageError, match=r"^micro="):
-        inputs.divides(config({"micro": value, "batch": 8}), "micro", "batch")
+        sizes.batch(config({"micro": value, "batch": 8}), "micro", "batch")
     with pytest.raises(UsageError, match=r"^batch="):
-        inputs.divides(config({"micro": 1, "batch": value}), "micro", "batch")
+        sizes.batch(config({"micro": 1, "batch": value}), "micro", "batch")
 
 
 def test_numbers_that_are_right() -> None:
     cfg = config({"epochs": 1, "length": 64, "micro": 2, "batch": 8})
-    inputs.epochs(cfg, "epochs")
+    schedule.epochs(cfg, "epochs")
     inputs.sequence_length(cfg, "length", 64)
     inputs.sequence_length(cfg, "absent", 64)
-    inputs.divides(cfg, "micro", "batch")
+    sizes.batch(cfg, "micro", "batch")
 
 
 def test_a_window_that_is_no_number(tmp_path: Path) -> None:
@@ -163,20 +163,6 @@ def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pyte
     assert str(caught.value).endswith("and give [blend_train.jsonl]")
 
 
-@pytest.mark.parametrize(
-    ("save", "validate", "good"), [(50, 25, True), (0, 25, True), (50, 0.5, True), (50, 20, False)]
-)
-def test_a_checkpoint_between_two_validations(save: int, validate: float, good: bool) -> None:
-    cfg = config({"trainer.rm.save_interval": save, "trainer.rm.val_check_interval": validate})
-    if good:
-        inputs.save_interval(cfg, "rm")
-        return
-    with pytest.raises(
-        UsageError, match=r"^trainer\.rm\.save_interval=50 must be a multiple of val_check_interval=20$"
-    ):
-        inputs.save_interval(cfg, "rm")
-
-
 @pytest.mark.parametrize("prefix", [5, None, "a.jsonl", ["a.jsonl"], {"train": ["a"]}])
 def test_data_without_three_splits(prefix: object) -> None:
     cfg = config({"model.data.data_prefix": prefix})
@@ -215,7 +201,8 @@ def test_a_port_that_is_taken() -> None:
 def test_an_actor_whose_lengths_or_critic_are_no_numbers(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo")),
-        "trainer.ppo.max_epochs": 1,
+        **{"trainer.ppo.max_epochs": 1, "trainer.ppo.max_steps": -1},
+        **{"trainer.ppo.save_interval": 10, "trainer.ppo.val_check_interval": 10},
         "model.data.seq_length": 64,
         "model.ppo.length_params.max_length": "x",
     }
@@ -238,8 +225,3 @@ def test_adapters_that_a_model_does_not_take(scheme: str, known: bool, good: boo
         return
     with pytest.raises(UsageError, match=rf"^model\.peft\.peft_scheme={scheme}: "):
         inputs.adapters(cfg, known=known)
-
-
-def test_no_save_interval_matters_without_validation() -> None:
-    steps = {"save_interval": 50, "val_check_interval": 20, "limit_val_batches": 0}
-    inputs.save_interval(config({f"trainer.rm.{key}": value for key, value in steps.items()}), "rm")
