@@ -28,7 +28,7 @@ import sysconfig
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import assembly, inputs, sizes
+from nemo_aligner_cai.training import assembly, inputs, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg, known=False)
     source = "pretrained_checkpoint.restore_from_path"
     inputs.model_window(cfg, source)
+    settings.check(cfg, settings.CRITIC)
     sizes.model_parts(cfg, source)
     sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     inputs.free_port(_ALL_INTERFACES, cfg.trainer.ppo.port, "trainer.ppo.port")

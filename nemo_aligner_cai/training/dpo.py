@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, config, inputs, processing, schedule, sizes
+from nemo_aligner_cai.training import assembly, config, inputs, processing, schedule, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
     inputs.adapters(cfg)
     window = inputs.model_window(cfg, _SOURCE)
+    settings.check(cfg, settings.DPO)
     schedule.check(cfg, "dpo")
     if not cfg.model.dpo.preference_loss_weight and not cfg.model.dpo.sft_loss_weight:
         raise UsageError("model.dpo.preference_loss_weight and sft_loss_weight are both 0: nothing would be learnt")

@@ -116,11 +116,24 @@ def model_window(cfg: DictConfig, key: str) -> int | None:
 
     `model.encoder_seq_length` is filled in from the checkpoint where the user gave none, so that other keys may
     refer to it.
+
+    Raises:
+        UsageError: another length than the checkpoint's, where that has an embedding for each position: it could not
+            be loaded.
     """
     from omegaconf import open_dict
 
     configured = select(cfg, "model.encoder_seq_length")
-    stored = model_config(nemo_model(cfg, key)).get("encoder_seq_length")
+    settings = model_config(nemo_model(cfg, key))
+    stored = settings.get("encoder_seq_length")
+    if settings.get("position_embedding_type") == "learned_absolute" and configured not in (None, stored):
+        raise UsageError(
+            f"model.encoder_seq_length={configured}: the model has learnt embeddings of {stored} positions; "
+            "leave the key out"
+        )
+    trained = settings.get("max_position_embeddings")
+    if isinstance(configured, int) and isinstance(trained, int) and configured > trained:
+        _log.warning("model.encoder_seq_length=%s: the model was made for %s positions", configured, trained)
     if configured is None and stored is not None:
         with open_dict(cfg):
             cfg.model.encoder_seq_length = stored

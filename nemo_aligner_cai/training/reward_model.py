@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, processing, schedule, sizes
+from nemo_aligner_cai.training import assembly, config, inputs, processing, schedule, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg, known=False)
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
+    settings.check(cfg, settings.REWARD_MODEL)
     schedule.check(cfg, "rm")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     sizes.model_parts(cfg, source)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, processing, schedule, sizes
+from nemo_aligner_cai.training import assembly, config, inputs, processing, schedule, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
     inputs.adapters(cfg)
     window = inputs.model_window(cfg, "model.restore_from_path")
+    settings.check(cfg, settings.SFT)
     schedule.check(cfg, "sft")
     sizes.model_parts(cfg, "model.restore_from_path")
     for section in _SECTIONS:

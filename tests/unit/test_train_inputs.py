@@ -15,6 +15,7 @@
 
 import io
 import json
+import logging
 import shlex
 import socket
 import tarfile
@@ -82,6 +83,27 @@ def test_a_window_that_is_no_number(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=x: "):
         inputs.model_window(config({MODEL: model, "model.encoder_seq_length": "x"}), MODEL)
     assert inputs.model_window(config({MODEL: model, "model.micro_batch_size": 1}), MODEL) == 64
+
+
+def test_a_window_of_learnt_positions(tmp_path: Path) -> None:
+    learnt = b"encoder_seq_length: 64\nposition_embedding_type: learned_absolute\n"
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", learnt)), "model.encoder_seq_length": 64})
+    assert inputs.model_window(cfg, MODEL) == 64
+    cfg.model.encoder_seq_length = 128
+    with pytest.raises(
+        UsageError, match=r"^model\.encoder_seq_length=128: .* embeddings of 64 positions; leave the key out$"
+    ):
+        inputs.model_window(cfg, MODEL)
+
+
+def test_a_window_beyond_what_the_model_was_made_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
+    rope = b"encoder_seq_length: 64\nposition_embedding_type: rope\nmax_position_embeddings: 64\n"
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", rope)), "model.encoder_seq_length": 128})
+    assert inputs.model_window(cfg, MODEL) == 128
+    assert "model.encoder_seq_length=128: the model was made for 64 positions" in caplog.text
 
 
 def test_a_model_path_that_is_none() -> None:
@@ -181,7 +203,9 @@ def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("port", ["abc", None, 0, 65536])
 def test_a_port_that_is_none(tmp_path: Path, port: object) -> None:
     source = {"pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo"))}
-    cfg = config(source | {"model.micro_batch_size": 1, "model.global_batch_size": 1, "trainer.ppo.port": port})
+    needed = {"model.output_sequence": True, "model.loss_clip_val": 0.2, "trainer.ppo.inference_micro_batch_size": 1}
+    batches = {"model.micro_batch_size": 1, "model.global_batch_size": 1}
+    cfg = config(source | batches | needed | {"trainer.ppo.port": port})
     with pytest.raises(UsageError, match=r"^trainer\.ppo\.port="):
         critic_server.check(cfg)
 
