@@ -38,7 +38,10 @@ COMMANDS = {
     "checkpoint": ("checkpoint", "turn a Hugging Face model into a .nemo file, and back"),
     "merge-lora": ("merge_lora", "merge LoRA adapters into their base model"),
     "serve": ("serve", "serve a .nemo model with NeMo's text-generation server"),
-    "data": ("data", "make data with a generator or a processor: sl-cai, rl-cai, anthropic-hh, or another package's"),
+    "data": (
+        "data",
+        "make data with a generator or a processor: sl-cai, rl-cai, anthropic-hh, blend, or another package's",
+    ),
     "validate": ("validate", "check a data file against the trainer that will read it"),
     "convert": ("convert", "turn a data file into another format"),
     "inspect": ("inspect_data", "show statistics and rendered rows of a data file"),

@@ -54,7 +54,10 @@ OURS: Mapping[str, Mapping[str, str]] = {
         "sl-cai": "nemo_aligner_cai.commands.generate_sl",
         "rl-cai": "nemo_aligner_cai.commands.generate_rl",
     },
-    "processors": {"anthropic-hh": "nemo_aligner_cai.commands.process_hh"},
+    "processors": {
+        "anthropic-hh": "nemo_aligner_cai.commands.process_hh",
+        "blend": "nemo_aligner_cai.commands.process_blend",
+    },
     "formats": {},  # they are in `data.formats.FORMATS`, which has an order for them
 }
 """Kind -> name -> ``module`` or ``module:attribute``."""

@@ -15,7 +15,7 @@
 
 The data half is tried: each of its components is imported. The packages of the training stack are looked up, which
 takes a moment where importing them takes ten seconds; torch alone is asked, in a process of its own, which CUDA
-devices it sees.
+devices it sees. The driver is known without it, so that a torch that cannot use the GPUs is found.
 """
 
 import importlib.util
@@ -25,8 +25,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import zip_longest
+from pathlib import Path
 
 from nemo_aligner_cai.components import OURS, components
 from nemo_aligner_cai.errors import UsageError
@@ -49,13 +51,29 @@ PACKAGES = {
 KEYS = ("NGC_API_KEY", "NVIDIA_API_KEY")
 PARTS = ("data", "train", "all")
 _TRAINING = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch", "hydra-core")
-_MEND = 'pip install "nemo_aligner_cai[nemo]", or work in NVIDIA\'s NeMo container'
+TORCH_TIMEOUT_S = 120.0
+"""How long importing torch may take: minutes mean a file system or a driver that does not answer."""
+_CONTAINER = "docker run --gpus all -it nvcr.io/nvidia/nemo:25.02.01"
+_MEND = f'pip install "nemo_aligner_cai[nemo]", or work in NVIDIA\'s NeMo container: {_CONTAINER}'
 _ASK_TORCH = """
-import json, torch
-cuda = torch.cuda.is_available()
-devices = [torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count())] if cuda else []
-print(json.dumps([[device.name, device.total_memory / 1e9] for device in devices]))
+import ctypes, json, torch
+found = {"cuda": torch.version.cuda, "driver_cuda": 0, "devices": [], "error": ""}
+number = ctypes.c_int()
+try:
+    if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number)) == 0:
+        found["driver_cuda"] = number.value
+except OSError:
+    pass
+try:
+    if torch.version.cuda:
+        torch.cuda.init()
+        devices = [torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count())]
+        found["devices"] = [[device.name, device.total_memory / 1e9] for device in devices]
+except Exception as error:
+    found["error"] = str(error).strip().split(chr(10))[0]
+print(json.dumps(found))
 """
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -69,10 +87,56 @@ class Package:
     @property
     def warning(self) -> str:
         """What is unusual about its version; "" where nothing is."""
-        exact = re.fullmatch(r"==([\w.]+)", self.wanted or "")
-        if self.version is None or exact is None or self.version.split("+")[0] == exact[1]:
+        if self.version is None or self.version == "unknown" or not self.wanted or _within(self.version, self.wanted):
             return ""
-        return f"tested with {exact[1]}"
+        exact = re.fullmatch(r"==([\w.]+)", self.wanted)
+        return f"tested with {exact[1]}" if exact else f"{self.wanted} is what is tested"
+
+
+@dataclass(frozen=True)
+class Graphics:
+    """The NVIDIA driver, torch and the GPUs that it can use.
+
+    Attributes:
+        driver: the driver's version; None where the kernel has none.
+        driver_cuda: the newest CUDA that the driver has, "12.4"; "" where that is not known.
+        torch_cuda: the CUDA that torch was made for, "12.6"; "" for a torch without.
+        devices: names and gigabytes.
+        error: why torch cannot be imported; "" where it can.
+        cuda_error: why torch cannot use CUDA, in its own words.
+        hidden: whether the GPUs are hidden on purpose, by an empty CUDA_VISIBLE_DEVICES.
+    """
+
+    driver: str | None = None
+    driver_cuda: str = ""
+    torch_cuda: str = ""
+    devices: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+    cuda_error: str = ""
+    hidden: bool = False
+
+    @property
+    def misfit(self) -> tuple[str, str]:
+        """Why torch cannot use the GPUs of the driver, and what mends it; empty where it can, or there are none.
+
+        A driver runs what is made for its own CUDA and for older ones, and for newer ones of the same major version
+        (CUDA's minor version compatibility).
+        """
+        if self.driver is None or self.devices or self.error or self.hidden:
+            return "", ""
+        cpu = 'to work on the CPU all the same, set CUDA_VISIBLE_DEVICES=""'
+        if not self.torch_cuda:
+            mend = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+            return "a torch that is made for CUDA", f"{mend}; {cpu}"
+        if self.driver_cuda and _release(self.driver_cuda)[0] < _release(self.torch_cuda)[0]:
+            return (
+                f"a driver for CUDA {self.torch_cuda}, which torch is made for ({self.driver} has {self.driver_cuda})",
+                f"update the driver, or install a torch for CUDA {self.driver_cuda}; {cpu}",
+            )
+        return (
+            f"a GPU that torch can use ({self.cuda_error or 'it finds none'})",
+            f"python -c 'import torch; torch.cuda.init()' shows why; {cpu}",
+        )
 
 
 @dataclass(frozen=True)
@@ -87,11 +151,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found. `devices` are names and gigabytes; `keys` the API keys that are set, by their variables."""
+    """What was found. `graphics` is None where torch was not asked; `keys` are the API keys that are set, by name."""
 
     python: str
     packages: tuple[Package, ...]
-    devices: tuple[tuple[str, float], ...]
+    graphics: Graphics | None
     entries: dict[str, str]
     keys: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -102,61 +166,122 @@ class Report:
 
 
 def version(name: str) -> str | None:
-    """The version of a distribution of `PACKAGES`, None where it is not installed."""
-    module = PACKAGES[name]
+    """The version of a distribution, None where it is not installed."""
+    module = PACKAGES.get(name)
     try:
-        if importlib.util.find_spec(module) is None:
+        if module is not None and importlib.util.find_spec(module) is None:
             return None
     except ModuleNotFoundError:
         return None  # a submodule's package is not there
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return "unknown"  # on the path without being installed
+        return "unknown" if module else None  # on the path without being installed
 
 
-def cuda_devices() -> tuple[tuple[tuple[str, float], ...], str]:
-    """The CUDA devices that torch sees, and why torch cannot be imported, "" where it can."""
-    asked = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _ASK_TORCH], capture_output=True, text=True, timeout=120, check=False
+def driver_version() -> str | None:
+    """The version of the kernel's NVIDIA driver; None where there is none."""
+    try:
+        text = _DRIVER.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module\b.*?\s(\d+(?:\.\d+)+)\s", text)
+    return found[1] if found else "of unknown version"
+
+
+def ask_torch() -> Graphics:
+    """What torch and the driver say of the GPUs; says so where torch cannot be imported, or not in time."""
+    graphics = Graphics(driver=driver_version(), hidden=os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"))
+    asked = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _ASK_TORCH],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    try:
+        said, complaints = asked.communicate(timeout=TORCH_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # Not waited for: a process that hangs in the driver cannot even be killed.
+        asked.kill()
+        return replace(graphics, error=f"importing it took more than {TORCH_TIMEOUT_S:.0f} s")
     if asked.returncode:
-        return (), (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
-    return tuple((name, memory) for name, memory in json.loads(asked.stdout.splitlines()[-1])), ""
+        return replace(graphics, error=(complaints.strip().splitlines() or [f"exit code {asked.returncode}"])[-1])
+    found = json.loads(said.splitlines()[-1])
+    number = int(found["driver_cuda"])
+    return replace(
+        graphics,
+        driver_cuda=f"{number // 1000}.{number % 1000 // 10}" if number else "",
+        torch_cuda=found["cuda"] or "",
+        devices=tuple((name, memory) for name, memory in found["devices"]),
+        cuda_error=found["error"],
+    )
 
 
 def examine(
+    part: str = "all",
     find: Callable[[str], str | None] = version,
-    ask_torch: Callable[[], tuple[tuple[tuple[str, float], ...], str]] = cuda_devices,
+    ask: Callable[[], Graphics] = ask_torch,
 ) -> Report:
     """Look at this machine.
 
     Args:
+        part: one of `PARTS`; torch is not asked for "data", which does not use it.
         find: as `version`.
-        ask_torch: as `cuda_devices`; called where torch is installed.
+        ask: as `ask_torch`; called where torch is installed.
     """
     wanted = _wanted()
-    packages = tuple(Package(name, find(name), wanted.get(name)) for name in PACKAGES)
+    packages = [Package(name, find(name), wanted.get(name)) for name in PACKAGES]
+    # Of the others only those are of interest whose version is not the tested one.
+    others = [Package(name, find(name), range_) for name, range_ in wanted.items() if name not in PACKAGES]
+    packages += [package for package in others if package.warning]
     installed = {package.name for package in packages if package.version is not None}
-    devices, torch_error = ask_torch() if "torch" in installed else ((), "")
+    graphics = ask() if "torch" in installed and part != "data" else None
+    cuda = graphics is not None and bool(graphics.devices)
     return Report(
         python=sys.version.split()[0],
-        packages=packages,
-        devices=devices,
-        entries=_entries(cuda=bool(devices)) if installed.issuperset(_TRAINING) else {},
+        packages=tuple(packages),
+        graphics=graphics,
+        entries=_entries(cuda=cuda) if graphics and installed.issuperset(_TRAINING) else {},
         keys=tuple(key for key in KEYS if os.environ.get(key)),
-        steps=_steps(installed, cuda=bool(devices), torch_error=torch_error),
+        steps=_steps(installed, graphics or Graphics()),
     )
 
 
 def _wanted() -> dict[str, str]:
-    """The versions that this package's extra `nemo` asks for."""
+    """The versions that this package asks for, of what it needs itself and in its extra `nemo`."""
     try:
         requirements = metadata.requires("nemo_aligner_cai") or []
     except metadata.PackageNotFoundError:
         return {}
-    found = (re.match(r"([\w-]+)\s*([=<>!~][^;]*)?;.*extra == .nemo.", text) for text in requirements)
+    ours = (text for text in requirements if "extra ==" not in text or re.search(r"extra == .nemo\b", text))
+    found = (re.match(r"([\w.-]+)(?:\[[^\]]*\])?\s*([=<>!~][^;]*)?", text) for text in ours)
     return {match[1]: (match[2] or "").strip() for match in found if match}
+
+
+def _within(version: str, wanted: str) -> bool:
+    """Whether a version is in a range such as ">=2.6,<2.14"; a build's mark such as "+cpu" does not count."""
+    release = _release(version)
+    for operator, bound in re.findall(r"(==|!=|>=|<=|>|<)\s*([\w.]+)", wanted):
+        pairs = list(zip_longest(release, _release(bound), fillvalue=0))
+        ours, theirs = [one for one, _ in pairs], [other for _, other in pairs]
+        holds = {
+            "==": ours == theirs,
+            "!=": ours != theirs,
+            ">=": ours >= theirs,
+            "<=": ours <= theirs,
+            ">": ours > theirs,
+            "<": ours < theirs,
+        }
+        if not holds[operator]:
+            return False
+    return True
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with: (2, 7, 0) of "2.7.0a0+7c8ec84dab.nv25.3"."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else (0,)
 
 
 def _entries(*, cuda: bool) -> dict[str, str]:
@@ -180,16 +305,19 @@ def _broken_component() -> str:
     return ""
 
 
-def _steps(installed: set[str], *, cuda: bool, torch_error: str) -> tuple[Step, ...]:
-    broken = _broken_component()
-    data = (broken, "install nemo_aligner_cai again, or the package that gives it") if broken else ("", "")
+def _steps(installed: set[str], graphics: Graphics) -> tuple[Step, ...]:
+    again = "pip install --force-reinstall nemo_aligner_cai, or the package that gives it"
+    data = (broken, again) if (broken := _broken_component()) else ("", "")
     lacking = [name for name in _TRAINING if name not in installed]
     missing, mend = (", ".join(lacking), _MEND) if lacking else ("", "")
-    if torch_error and not missing:
-        missing, mend = f"a torch that can be imported ({torch_error})", "python -c 'import torch' shows why"
+    if graphics.error and not missing:
+        missing, mend = f"a torch that can be imported ({graphics.error})", "python -c 'import torch' shows why"
+    if not missing:
+        missing, mend = graphics.misfit
     fused = [name for name in ("apex", "transformer_engine") if name not in installed]
-    if cuda and not missing and fused:
-        missing, mend = f"{', '.join(fused)}, which the GPU settings want", "work in NVIDIA's NeMo container"
+    if graphics.devices and not missing and fused:
+        missing = f"{', '.join(fused)}, which the GPU settings want"
+        mend = f"work in NVIDIA's NeMo container: {_CONTAINER}"
     critic = (missing, mend)
     if not missing and "nvidia-pytriton" not in installed:
         critic = ("nvidia-pytriton", "pip install nvidia-pytriton")

@@ -33,8 +33,8 @@ def add_parser(subparsers: Any) -> None:
         "words",
         nargs=argparse.REMAINDER,
         metavar="NAME ...",
-        help="sl-cai, rl-cai, anthropic-hh (or see `cai components`) and its own flags; or generator=NAME and other "
-        "Hydra overrides",
+        help="sl-cai, rl-cai, anthropic-hh, blend (or see `cai components`) and its own flags; or generator=NAME and "
+        "other Hydra overrides",
     )
     parser.set_defaults(run=run)
 

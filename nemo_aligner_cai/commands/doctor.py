@@ -16,11 +16,15 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.text import Text
+
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.doctor import PARTS, Report, examine
+from nemo_aligner_cai.commands.terminal import open_console, printable, table_of
+from nemo_aligner_cai.doctor import PARTS, Report, Step, examine
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,21 +41,68 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Report; 0 where every step of the asked part is ready, else 1."""
-    report = examine()
-    sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n" if args.json else _text(report, args.part))
+    report = examine(args.part)
+    steps = [step for step in report.steps if args.part in ("all", step.part)]
+    if args.json:
+        sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
+    elif sys.stdout.isatty():
+        _show(report, steps)
+    else:
+        sys.stdout.write(_text(report, steps))
     return 0 if report.ready(args.part) else 1
 
 
-def _text(report: Report, part: str) -> str:
-    lines = [f"nemo_aligner_cai {__version__}, Python {report.python}", ""]
+def _show(report: Report, steps: Sequence[Step]) -> None:
+    """For a terminal: tables that wrap, and colours for what is not as it should be."""
+    console = open_console()
+    console.print(_title(report))
+    packages = table_of(("package", "version"), [])
+    packages.add_column("")
+    for package in report.packages:
+        packages.add_row(package.name, package.version or "-", Text(package.warning, "yellow"))
+    console.print(packages)
+    for line in (*_machine(report), *_entries(report)):
+        console.print(line, markup=False)
+    table = table_of(("step",), [])
+    for _ in range(2):
+        table.add_column("")
+    for step in steps:
+        state = Text(f"lacks {printable(step.missing)}", "red") if step.missing else Text("ready", "green")
+        table.add_row(step.name, state, Text(printable(step.mend)))
+    console.print(table)
+
+
+def _text(report: Report, steps: Sequence[Step]) -> str:
+    """For a file or a pipe: one line for each thing."""
+    lines = [_title(report), ""]
     for package in report.packages:
         lines.append(f"  {package.name:<20} {package.version or '-':<14} {package.warning}".rstrip())
-    lines += ["", *(f"  GPU {number}: {name}, {gb:.0f} GB" for number, (name, gb) in enumerate(report.devices))]
-    lines += [] if report.devices else ["  no GPU that torch sees: trainers take hardware=cpu"]
-    lines += [f"  API keys: {', '.join(report.keys) or 'none'}", ""]
-    lines += [f"  cai train {stage:<14} starts {entry}" for stage, entry in report.entries.items()]
+    lines += ["", *(f"  {line}" for line in _machine(report)), ""]
+    lines += [f"  {line}" for line in _entries(report)]
     lines += [""] if report.entries else []
-    for step in report.steps:
-        if part in ("all", step.part):
-            lines.append(f"  step {step.name:<28} {f'lacks {step.missing}: {step.mend}' if step.missing else 'ready'}")
-    return "\n".join(lines) + "\n"
+    for step in steps:
+        state = f"lacks {step.missing}: {step.mend}" if step.missing else "ready"
+        lines.append(f"  step {step.name:<28} {state}")
+    return "\n".join(map(printable, lines)) + "\n"
+
+
+def _title(report: Report) -> str:
+    return f"nemo_aligner_cai {__version__}, Python {report.python}"
+
+
+def _machine(report: Report) -> list[str]:
+    """The driver, torch's CUDA, the GPUs and the API keys, a line each."""
+    lines: list[str] = []
+    if (graphics := report.graphics) is not None:
+        upto = f" (CUDA up to {graphics.driver_cuda})" if graphics.driver_cuda else ""
+        driver = f"NVIDIA driver {graphics.driver}{upto}" if graphics.driver else "no NVIDIA driver"
+        torch = f"torch for CUDA {graphics.torch_cuda}" if graphics.torch_cuda else "torch without CUDA"
+        fit = ": they fit" if graphics.devices else ": they do not fit" if graphics.misfit[0] else ""
+        lines.append(f"{driver}, {'no torch that can be imported' if graphics.error else torch}{fit}")
+        lines += [f"GPU {number}: {name}, {gb:.0f} GB" for number, (name, gb) in enumerate(graphics.devices)]
+        lines += [] if graphics.devices else ["no GPU that torch sees: trainers take hardware=cpu"]
+    return [*lines, f"API keys: {', '.join(report.keys) or 'none'}"]
+
+
+def _entries(report: Report) -> list[str]:
+    return [f"cai train {stage:<14} starts {entry}" for stage, entry in report.entries.items()]

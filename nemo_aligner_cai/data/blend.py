@@ -17,12 +17,14 @@ Input:  cai_train_comparisons.jsonl, anthropic_helpful_train_comparisons.jsonl
 Output: one file with the rows of both, each with a key "dataset", in an order that depends on the seed alone
 """
 
+import math
 import random
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -40,14 +42,16 @@ _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 
 @dataclass
 class Blend:
-    """What went into a blended file: its format, and the rows of each origin."""
+    """What went into a blended file: its format, and the rows of each origin; `left_out` are those beyond a weight."""
 
     format: str
     rows: dict[str, int] = field(default_factory=dict[str, int])
+    left_out: int = 0
 
     def __str__(self) -> str:
         parts = ", ".join(f"{count} from {name}" for name, count in self.rows.items())
-        return f"{sum(self.rows.values())} rows of {self.format} ({parts})"
+        rest = f", {self.left_out} left out by their weights" if self.left_out else ""
+        return f"{sum(self.rows.values())} rows of {self.format} ({parts}){rest}"
 
 
 def blend_files(
@@ -55,11 +59,12 @@ def blend_files(
     target: PathLike,
     *,
     seed: int,
+    weights: Sequence[float] | None = None,
     format_name: str | None = None,
     template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
 ) -> Blend:
-    """Write the rows of all sources in one random order.
+    """Write the rows of all sources, or of each a share, in one random order.
 
     Rows are copied as they are, and get the key ``dataset`` where they have none: the source's name without its
     ending, and its folder's too where two sources have one name. Only their places are held in memory, 8 bytes a
@@ -68,18 +73,23 @@ def blend_files(
     Args:
         sources: plain .jsonl files of one format; each is validated before anything is written.
         target: the file to write; may not be one of the sources.
-        seed: of the order.
+        seed: of the order, and of what is drawn by weights.
+        weights: of each source its share of the records that are written; they need not add up to 1. The blend is the
+            largest in which no record stands twice, where Megatron's would repeat the small files'. None: all rows.
         format_name: the format; None to detect it.
         template: of the formats that hold rendered text.
         overwrite: whether an existing target may be replaced.
 
     Raises:
-        UsageError: no sources, sources of different formats, packed ones, or an existing target.
+        UsageError: no sources, sources of different formats, packed ones, an existing target, or weights that are not
+            one for each source, positive and large enough for one record.
         FormatError: a row of a source is wrong.
     """
     if not sources:
         raise UsageError("nothing to blend: no files are given")
     paths = [Path(source) for source in sources]
+    if weights is not None and (len(weights) != len(paths) or not all(0 < weight < math.inf for weight in weights)):
+        raise UsageError(f"a positive weight is needed for each of {len(paths)} files, not {list(weights)}")
     if Path(target).resolve() in [path.resolve() for path in paths]:
         raise UsageError(f"{target}: is one of the files to blend; choose another name")
     refuse_existing(target, overwrite=overwrite)
@@ -92,11 +102,39 @@ def blend_files(
     with ExitStack() as stack:
         handles = [stack.enter_context(path.open("rb")) for path in paths]
         places = array("Q")
+        bounds = [0]
         for index, handle in enumerate(handles):
             places.extend(index << _OFFSET_BITS | offset for offset in _offsets(handle, group))
-        random.Random(seed).shuffle(places)
+            bounds.append(len(places))
+        order = random.Random(seed)
+        if weights is not None:
+            everything = len(places)
+            places = _drawn(places, bounds, _shares(paths, bounds, weights), order)
+            blend.left_out = group * (everything - len(places))
+        order.shuffle(places)
         write_jsonl(target, _copy(handles, _origins(paths), places, group, blend), overwrite=overwrite)
     return blend
+
+
+def _shares(paths: Sequence[Path], bounds: Sequence[int], weights: Sequence[float]) -> list[int]:
+    """How many records of each file make the largest blend with these weights."""
+    counts = [end - start for start, end in pairwise(bounds)]
+    total = min(count / weight for count, weight in zip(counts, weights, strict=True))
+    shares = [min(count, round(total * weight)) for count, weight in zip(counts, weights, strict=True)]
+    for path, share in zip(paths, shares, strict=True):
+        if not share:
+            raise UsageError(
+                f"{path}: not one record of it would be in the blend; give it a larger weight, or leave it"
+            )
+    return shares
+
+
+def _drawn(places: "array[int]", bounds: Sequence[int], shares: Sequence[int], order: random.Random) -> "array[int]":
+    """Of each file's places as many as its share, at random."""
+    drawn = array("Q")
+    for (start, end), share in zip(pairwise(bounds), shares, strict=True):
+        drawn.extend(places[start + index] for index in order.sample(range(end - start), share))
+    return drawn
 
 
 def _one_format(paths: Sequence[Path], format_name: str | None) -> str:

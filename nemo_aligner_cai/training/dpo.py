@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing
+from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing, schedule, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -42,15 +42,19 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg)
     window = inputs.model_window(cfg, _SOURCE)
     model_needs.check(cfg, _SOURCE)
-    inputs.epochs(cfg, "trainer.dpo.max_epochs")
+    settings.check(cfg, settings.DPO)
+    schedule.check(cfg, "dpo")
     if not cfg.model.dpo.preference_loss_weight and not cfg.model.dpo.sft_loss_weight:
         raise UsageError("model.dpo.preference_loss_weight and sft_loss_weight are both 0: nothing would be learnt")
-    inputs.save_interval(cfg, "dpo")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
-    inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
+    sizes.model_parts(cfg, _SOURCE)
+    for part in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
+        sizes.batch(cfg, part, "model.global_batch_size")
     processing.process(cfg, inputs.split_keys, to="dpo", taught_by=_SOURCE)
     tokens = inputs.plus(config.select(cfg, "model.data.seq_length"), 1)  # inputs and labels overlap by one
-    inputs.data_prefix(cfg, inputs.Use("dpo", _SOURCE, tokens, "model.global_batch_size"), "model.global_batch_size")
+    batch = "model.global_batch_size"
+    samples = inputs.data_prefix(cfg, inputs.Use("dpo", _SOURCE, tokens, batch), batch)
+    schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, batch))
 
 
 def train(cfg: DictConfig) -> None:

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import run
+from nemo_aligner_cai.training import launcher, run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -50,17 +50,6 @@ def script(stage: str) -> Path | None:
         return None
     found = Path(os.environ.get(HOME, "/opt/NeMo-Aligner"), "examples", "nlp", "gpt", SCRIPTS[stage])
     return found if found.is_file() else None
-
-
-def is_rank(env: Mapping[str, str]) -> bool:
-    """Whether somebody has started this process as one of several: torchrun, Slurm's srun or Open MPI's mpirun.
-
-    As Lightning sees it (lightning.fabric.plugins.environments), which takes a shell inside a Slurm allocation for no
-    such process.
-    """
-    slurm = "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive")
-    mpi = env.get("OMPI_COMM_WORLD_SIZE", "1") != "1"
-    return "RANK" in env or (slurm and "SLURM_PROCID" in env) or mpi
 
 
 def command(
@@ -107,7 +96,7 @@ def _processes(cfg: DictConfig) -> list[str]:
     """The part of the command that is torchrun's, where this process must start others."""
     # What is no number ("auto", a list of devices) is left to Lightning, which starts such processes itself.
     nodes, devices = (size if isinstance(size, int) else 1 for size in (cfg.trainer.num_nodes, cfg.trainer.devices))
-    if is_rank(os.environ) or nodes * devices <= 1:
+    if launcher.is_rank(os.environ) or (nodes * devices <= 1 and not launcher.looks_like_rank(os.environ)):
         return []
     if nodes > 1:
         raise UsageError(
@@ -115,7 +104,7 @@ def _processes(cfg: DictConfig) -> list[str]:
             f"--ntasks-per-node={devices} cai train ...`, or by `torchrun --nnodes={nodes} --nproc-per-node={devices} "
             "--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m nemo_aligner_cai.cli train ...`"
         )
-    return [*_TORCHRUN, "--standalone", f"--nproc-per-node={devices}"]
+    return [*_TORCHRUN, "--standalone", f"--nproc-per-node={max(1, devices)}"]
 
 
 def _files(cfg: DictConfig) -> dict[str, str]:

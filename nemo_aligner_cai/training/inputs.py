@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import socket
 import tarfile
 import tempfile
@@ -49,7 +50,7 @@ def whole(value: object, key: str, least: int = 1) -> int:
     return value
 
 
-def _number(cfg: DictConfig, key: str) -> int | None:
+def number(cfg: DictConfig, key: str) -> int | None:
     """The positive whole number at `key`; None where it has no value."""
     value = select(cfg, key)
     return None if value is None else whole(value, key)
@@ -119,20 +120,33 @@ def model_window(cfg: DictConfig, key: str) -> int | None:
 
     `model.encoder_seq_length` is filled in from the checkpoint where the user gave none, so that other keys may
     refer to it.
+
+    Raises:
+        UsageError: another length than the checkpoint's, where that has an embedding for each position: it could not
+            be loaded.
     """
     from omegaconf import open_dict
 
     configured = select(cfg, "model.encoder_seq_length")
-    stored = model_config(nemo_model(cfg, key)).get("encoder_seq_length")
+    settings = model_config(nemo_model(cfg, key))
+    stored = settings.get("encoder_seq_length")
+    if settings.get("position_embedding_type") == "learned_absolute" and configured not in (None, stored):
+        raise UsageError(
+            f"model.encoder_seq_length={configured}: the model has learnt embeddings of {stored} positions; "
+            "leave the key out"
+        )
+    trained = settings.get("max_position_embeddings")
+    if isinstance(configured, int) and isinstance(trained, int) and configured > trained:
+        _log.warning("model.encoder_seq_length=%s: the model was made for %s positions", configured, trained)
     if configured is None and stored is not None:
         with open_dict(cfg):
             cfg.model.encoder_seq_length = stored
-    return _number(cfg, "model.encoder_seq_length")
+    return number(cfg, "model.encoder_seq_length")
 
 
 def sequence_length(cfg: DictConfig, key: str, window: int | None) -> None:
     """Raise UsageError where the sequences asked for at `key` are none or longer than the model's window."""
-    length = _number(cfg, key)
+    length = number(cfg, key)
     if window is not None and length is not None and length > window:
         raise UsageError(
             f"{key}={length} is longer than the model, which takes {window} tokens (model.encoder_seq_length); "
@@ -143,32 +157,6 @@ def sequence_length(cfg: DictConfig, key: str, window: int | None) -> None:
 def plus(tokens: int | None, more: int) -> int | None:
     """`tokens + more`, where the number of tokens is known."""
     return None if tokens is None else tokens + more
-
-
-def divides(cfg: DictConfig, part: str, total: str) -> None:
-    """Raise UsageError where the number at `total` is not a multiple of the number at `part`."""
-    small, large = _number(cfg, part), _number(cfg, total)
-    if small is not None and large is not None and large % small:
-        raise UsageError(f"{total}={large} must be a multiple of {part}={small}")
-
-
-def epochs(cfg: DictConfig, key: str) -> None:
-    """Raise UsageError for less than one epoch: upstream's loop would train nothing and succeed."""
-    value = select(cfg, key)
-    if value is None or (isinstance(value, int) and value < 1):
-        raise UsageError(f"{key}={value}: at least 1 is needed; limit the run with max_steps instead")
-    whole(value, key)
-
-
-def save_interval(cfg: DictConfig, section: str) -> None:
-    """Raise UsageError where a checkpoint would be due between two validations: upstream stops there, hours later."""
-    keys = ("save_interval", "val_check_interval", "limit_val_batches")
-    save, validate, batches = (select(cfg, f"trainer.{section}.{key}") for key in keys)
-    if batches == 0:
-        return  # no validation at all
-    # A fraction of an epoch is known only when the data is.
-    if isinstance(save, int) and isinstance(validate, int) and save > 0 and validate > 0 and save % validate:
-        raise UsageError(f"trainer.{section}.save_interval={save} must be a multiple of val_check_interval={validate}")
 
 
 def adapters(cfg: DictConfig, *, known: bool = True) -> None:
@@ -185,13 +173,18 @@ def adapters(cfg: DictConfig, *, known: bool = True) -> None:
         raise UsageError(f"model.peft.peft_scheme={scheme}: {mend}")
 
 
-def data_file(cfg: DictConfig, key: str, use: Use) -> None:
+def data_file(cfg: DictConfig, key: str, use: Use) -> int | None:
     """Check the data file whose path is at `key`; see `checked_file`."""
-    checked_file(cfg, _path(select(cfg, key), key), key, use)
+    return checked_file(cfg, _path(select(cfg, key), key), key, use)
 
 
-def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
-    """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it."""
+def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> int | None:
+    """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it.
+
+    Returns:
+        The samples of the training data, as `checked_file`.
+    """
+    samples: list[int | None] = []
     # The test split is loaded and never used: it may be smaller than a batch.
     batches = (use.batch_key, validation_batch_key, None)
     for key, batch_key in zip(split_keys(cfg), batches, strict=True):
@@ -202,12 +195,15 @@ def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> None:
         paths = split_paths(value, key)
         if len(value) > 1:
             # NeMo-Aligner's scripts ask for minus a batch of samples, for "all", and its blends take that at its word.
+            output = f"blend_{key.rpartition('.')[2]}.jsonl"
+            words = ["--files", *paths, "--weights", *value[::2], "--output", output]
             raise UsageError(
-                f"{key}: upstream fails at a blend of whole files; join them, without their weights: "
-                "cat a.jsonl b.jsonl > c.jsonl"
+                f"{key}: upstream fails at a blend of whole files; write one with the same shares, by "
+                f"`cai data blend {shlex.join(map(str, words))}`, and give [{output}]"
             )
         for path in paths:
-            checked_file(cfg, path, key, replace(use, batch_key=batch_key))
+            samples.append(checked_file(cfg, path, key, replace(use, batch_key=batch_key)))
+    return samples[0]
 
 
 def split_keys(cfg: DictConfig) -> tuple[str, ...]:
@@ -287,8 +283,11 @@ class Use:
     too_long_is_error: bool = False
 
 
-def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
+def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> int | None:
     """Check that the trainer will read every row of a data file as it is meant.
+
+    Returns:
+        How many samples it has; None in a process that is not the first of its job, which checks nothing.
 
     Raises:
         UsageError: missing or empty file, less than a batch, or texts on which the trainer would stop.
@@ -297,14 +296,15 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
     from nemo_aligner_cai.data.formats import validate_file
 
     existing_file(path, key)
-    batch = _number(cfg, use.batch_key) if use.batch_key else None
+    batch = number(cfg, use.batch_key) if use.batch_key else None
     template = chat_template(cfg)
     if not first_rank():
-        return
+        return None
     samples = validate_file(path, use.format, template=template).rows_in // use.rows_per_sample
     if batch is not None and samples < batch:
         raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
     _check_lengths(cfg, path, key, use)
+    return samples
 
 
 def first_rank() -> bool:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import http.client
 import importlib
+import json
 import multiprocessing
 import multiprocessing.util
 import os
@@ -234,6 +235,16 @@ def unready(url: str, timeout_s: float) -> Exception | None:
             return None
     except (OSError, http.client.HTTPException) as error:
         return error
+
+
+def outputs(url: str, timeout_s: float) -> set[str]:
+    """The names of what a Triton server's model at `url` gives; none where it does not say within `timeout_s`."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=timeout_s) as answer:
+            return {str(output["name"]) for output in json.load(answer)["outputs"]}
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return set()
 
 
 def critic_urls(host: str, port: int) -> list[str]:

@@ -27,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs, launch, model_needs, processing
+from nemo_aligner_cai.training import assembly, inputs, launch, model_needs, processing, schedule, settings, sizes
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -43,8 +43,9 @@ def check(cfg: DictConfig) -> None:
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
     model_needs.check(cfg, source)
-    inputs.epochs(cfg, "trainer.ppo.max_epochs")
-    inputs.save_interval(cfg, "ppo")
+    settings.check(cfg, settings.PPO)
+    schedule.check(cfg, "ppo")
+    sizes.model_parts(cfg, source)
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     response_key = "model.ppo.length_params.max_length"
     response = inputs.whole(select(cfg, response_key), response_key)
@@ -53,32 +54,55 @@ def check(cfg: DictConfig) -> None:
         raise UsageError(
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
-    for part, whole in (
-        ("model.global_batch_size", "model.ppo.num_rollout_samples"),
-        ("model.micro_batch_size", "model.global_batch_size"),
-        ("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples"),
-        ("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"),
-        ("model.ppo.forward_micro_batch_size", "model.ppo.rollout_micro_batch_size"),
-        ("model.ppo.forward_micro_batch_size", "model.ppo.val_rollout_micro_batch_size"),
-    ):
-        inputs.divides(cfg, part, whole)
+    _check_batches(cfg)
     processing.process(cfg, inputs.split_keys, to="ppo-prompts", taught_by=source)
     use = inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
     inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
     _critic_ready(cfg)
 
 
+def _check_batches(cfg: DictConfig) -> None:
+    """Raise UsageError for numbers of samples that upstream divides: when loading, generating, asking and training."""
+    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    sizes.batch(cfg, "model.global_batch_size", "model.ppo.num_rollout_samples", 1)
+    # TensorRT-LLM with reshard has the processes of a pipeline generate apart from each other.
+    trt_llm = select(cfg, "trainer.ppo.trt_llm.enable") and select(cfg, "trainer.ppo.trt_llm.reshard")
+    stages = (inputs.number(cfg, "model.pipeline_model_parallel_size") or 1) if trt_llm else 1
+    for micro, samples in (
+        ("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples"),
+        ("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"),
+    ):
+        sizes.batch(cfg, micro, samples, stages * sizes.copies(cfg))
+        # The log-probabilities of all samples of a copy of the model, whatever batches they were generated in.
+        sizes.batch(cfg, "model.ppo.forward_micro_batch_size", samples)
+
+
 def _critic_ready(cfg: DictConfig) -> None:
-    """Raise UsageError where no critic answers: upstream's client would wait for it for 100 minutes."""
-    critic = cfg.remote_critic_rm.critic
-    inputs.whole(critic.port, "remote_critic_rm.critic.port")
-    for name in critic.name.values():
-        url = f"http://{critic.ip}:{critic.port}/v2/models/{name}/ready"
-        if (reason := launch.unready(url, _HEALTH_TIMEOUT_S)) is not None:
+    """Raise UsageError where no critic answers, or one that gives no rewards where they are to come from it.
+
+    Upstream's client would wait for 100 minutes, or fail at the first rollout.
+    """
+    remote = cfg.remote_critic_rm
+    combined = select(cfg, "remote_critic_rm.combine_rm_and_critic_server")
+    asked = [("critic", name) for name in remote.critic.name.values()]
+    asked += [] if combined in (None, True) else [("reward_model", remote.reward_model.name)]
+    for part, name in asked:
+        inputs.whole(remote[part].port, f"remote_critic_rm.{part}.port")
+        address = f"{remote[part].ip}:{remote[part].port}"
+        if (reason := launch.unready(f"http://{address}/v2/models/{name}/ready", _HEALTH_TIMEOUT_S)) is not None:
+            what = "critic server" if part == "critic" else "reward model server"
+            start = "cai train critic" if part == "critic" else "upstream's serve_reward_model.py"
             raise UsageError(
-                f"remote_critic_rm.critic: no critic server is ready at {critic.ip}:{critic.port} ({reason}); "
-                "start it first (cai train critic) and wait until it is ready"
+                f"remote_critic_rm.{part}: no {what} is ready at {address} ({reason}); start it first ({start}) and "
+                "wait until it is ready"
             )
+    url = f"http://{remote.critic.ip}:{remote.critic.port}/v2/models/{remote.critic.name.infer}"
+    gives = launch.outputs(url, _HEALTH_TIMEOUT_S)
+    if combined and gives and "rewards" not in gives:
+        raise UsageError(
+            "remote_critic_rm.combine_rm_and_critic_server=True, but the critic gives no rewards: start it with "
+            "trainer.ppo.combine_rm_and_critic_server=True, or give False here and a reward model server"
+        )
 
 
 def train(cfg: DictConfig) -> None:

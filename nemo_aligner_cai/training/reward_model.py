@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing
+from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing, schedule, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ def check(cfg: DictConfig) -> None:
     source = "pretrained_checkpoint.restore_from_path"
     window = inputs.model_window(cfg, source)
     model_needs.check(cfg, source, head=True)
-    inputs.epochs(cfg, "trainer.rm.max_epochs")
-    inputs.save_interval(cfg, "rm")
+    settings.check(cfg, settings.REWARD_MODEL)
+    schedule.check(cfg, "rm")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
-    inputs.divides(cfg, "model.micro_batch_size", "model.global_batch_size")
+    sizes.model_parts(cfg, source)
+    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     ranking = cfg.model.reward_model_type == "binary_ranking"
     processing.process(cfg, inputs.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source)
     if ranking:
@@ -53,7 +54,8 @@ def check(cfg: DictConfig) -> None:
             # Upstream skips to a later pair, and past the end of the data when there is none.
             too_long_is_error=True,
         )
-        inputs.data_prefix(cfg, use, "model.global_batch_size")
+        samples = inputs.data_prefix(cfg, use, "model.global_batch_size")
+        schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
 
 
 def train(cfg: DictConfig) -> None:

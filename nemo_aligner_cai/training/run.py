@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.training import config
+from nemo_aligner_cai.training import config, launcher
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -122,6 +122,9 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
 
         sys.stdout.write(OmegaConf.to_yaml(cfg))
         return 0
+    if launcher.looks_like_rank(os.environ):
+        tasks = os.environ["SLURM_NTASKS"]
+        raise UsageError(f"SLURM_NTASKS={tasks}, but no srun has started this: start it by srun, or by cai train")
     checked(stage, cfg, arguments.config)
     from nemo_aligner_cai.training import cpu
 
@@ -152,6 +155,9 @@ def checked(stage: Stage, cfg: DictConfig, name: str) -> None:
     """Raise UsageError where a configuration lacks a value or would fail later; converts data files as it asks for."""
     if absent := config.missing_keys(cfg):
         raise UsageError(f"{name}: no value for {', '.join(absent)}; give each as key=value")
+    from nemo_aligner_cai.training import sizes
+
+    sizes.check(cfg, gpu_count())
     stage.check(cfg)
 
 
@@ -168,11 +174,16 @@ def log_to_stderr() -> None:
 
 def cuda_available() -> bool:
     """Whether torch sees a CUDA device."""
+    return gpu_count() > 0
+
+
+def gpu_count() -> int:
+    """How many CUDA devices torch sees that it can use; 0 where there are none, or no driver that fits."""
     # torch says so on standard error, ahead of the one line that a mistake in the command is answered with.
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def parse_arguments(argv: list[str], default: str) -> Arguments:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing
+from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing, schedule, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -37,17 +37,23 @@ def check(cfg: DictConfig) -> None:
     inputs.adapters(cfg)
     window = inputs.model_window(cfg, "model.restore_from_path")
     model_needs.check(cfg, "model.restore_from_path")
-    inputs.epochs(cfg, "trainer.sft.max_epochs")
-    inputs.save_interval(cfg, "sft")
+    settings.check(cfg, settings.SFT)
+    schedule.check(cfg, "sft")
+    sizes.model_parts(cfg, "model.restore_from_path")
     for section in _SECTIONS:
         inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
-        inputs.divides(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")
+        sizes.batch(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")
     processing.process(cfg, _file_keys, to="sft-chat" if cfg.model.data.chat else "input-output")
+    samples: list[int | None] = []
     for section in _SECTIONS:
         tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
         use = inputs.Use("sft-chat", "model.restore_from_path", tokens, f"{section}.global_batch_size")
         if cfg.model.data.chat:
-            inputs.data_file(cfg, f"{section}.file_path", use)
+            samples.append(inputs.data_file(cfg, f"{section}.file_path", use))
+    steps = cfg.trainer.sft.max_steps
+    # With data.sample so many are drawn as the run takes; see `_dataset`.
+    if samples and not (cfg.model.data.get("sample", False) and steps >= 0):
+        schedule.check_epoch(cfg, "sft", samples[0], cfg.model.data.train_ds.global_batch_size)
 
 
 def _file_keys(cfg: DictConfig) -> list[str]:

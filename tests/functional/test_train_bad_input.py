@@ -122,6 +122,40 @@ def test_batches_that_do_not_divide(attempt: Callable[..., str], lab: Lab, base:
     assert "model.ppo.num_rollout_samples=48 must be a multiple of model.global_batch_size=64" in said
 
 
+def test_a_checkpoint_between_two_validations(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
+    rm = [f"pretrained_checkpoint.restore_from_path={base}", lab.splits("rm"), "model.global_batch_size=16"]
+    # 80 pairs, or conversations, are 5 steps.
+    said = attempt("reward_model", *rm, "trainer.rm.val_check_interval=0.7")
+    assert (
+        "trainer.rm.save_interval=25 must be a multiple of 3, the steps that val_check_interval=0.7 is of the 5"
+        in said
+    )
+    said = attempt("sft", *sft(lab, base), "trainer.sft.val_check_interval=0.4", "trainer.sft.save_interval=5")
+    assert (
+        "trainer.sft.save_interval=5 must be a multiple of 2, the steps that val_check_interval=0.4 is of the 5"
+        in said
+    )
+
+
+def test_forward_batches_that_do_not_divide(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
+    overrides = [f"pretrained_checkpoint.restore_from_path={base}", lab.splits("ppo")]
+    overrides += ["model.ppo.length_params.max_length=20", "model.ppo.forward_micro_batch_size=3"]
+    said = attempt("ppo_actor", *overrides)
+    assert "model.ppo.num_rollout_samples=512 must be a multiple of model.ppo.forward_micro_batch_size=3" in said
+    overrides = [f"pretrained_checkpoint.restore_from_path={base}", lab.splits("ppo")]
+    said = attempt("dpo", *overrides, "model.dpo.log_prob_forward_micro_batch_size=3")
+    assert "model.global_batch_size=64 must be a multiple of model.dpo.log_prob_forward_micro_batch_size=3" in said
+
+
+def test_a_model_that_cannot_be_divided(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
+    said = attempt("sft", *sft(lab, base), "trainer.devices=3")
+    assert "global_batch_size=16 must be a multiple of model.data.train_ds.micro_batch_size=1 x 3 copies" in said
+    parallel = ["trainer.devices=5", "model.pipeline_model_parallel_size=5"]
+    assert "model.pipeline_model_parallel_size=5: the model has num_layers=" in attempt(
+        "sft", *sft(lab, base), *parallel
+    )
+
+
 def test_an_actor_without_a_critic(attempt: Callable[..., str], lab: Lab, base: Path, free_port: int) -> None:
     overrides = [f"pretrained_checkpoint.restore_from_path={base}", lab.splits("ppo")]
     overrides += ["model.ppo.length_params.max_length=20", "model.ppo.num_rollout_samples=16"]

@@ -211,7 +211,7 @@ def reward_model_overrides(tmp_path: Path, model_config: str, raw: Path) -> list
         f"pretrained_checkpoint.restore_from_path={model}",
         f"model.data.data_prefix={{train: [{raw}], validation: [{raw}], test: [{raw}]}}",
         f"exp_manager.explicit_log_dir={tmp_path / 'log'}",
-        "model.global_batch_size=2",
+        *("model.global_batch_size=2", "trainer.devices=1"),
     ]
 
 
@@ -249,6 +249,7 @@ def test_the_stages_checks_convert_and_then_check_what_was_made(tmp_path: Path) 
     model, source = archive(tmp_path / "m.nemo"), revisions(tmp_path / "a.jsonl")
     overrides = [f"model.restore_from_path={model}", f"{FILE}={source}", f"{OTHER_FILE}={source}"]
     overrides += [f"exp_manager.explicit_log_dir={tmp_path / 'log'}", "data_processor.format=cai-revisions"]
+    overrides += ["trainer.devices=1"]
     sft.check(cfg := config.compose("cai_sft", [*overrides, "model.data.train_ds.global_batch_size=3"]))
     assert validate_file(config.select(cfg, FILE), "sft-chat").rows_in == 3
     with pytest.raises(UsageError, match="3 samples, less than one batch"):

@@ -199,6 +199,33 @@ def test_the_order_depends_on_the_seed_alone(tmp_path: Path):
     assert (tmp_path / "1").read_bytes() != (tmp_path / "3").read_bytes()
 
 
+def test_weights_are_shares_and_nothing_stands_twice(tmp_path: Path):
+    sources = [comparisons(tmp_path / "a.jsonl", 30), comparisons(tmp_path / "b.jsonl", 20)]
+    target = tmp_path / "out.jsonl"
+    blend = blend_files(sources, target, seed=1, weights=[0.3, 0.7])
+    # 20 / 0.7 pairs at most, of which 0.3 are from a: 9 of its 30.
+    assert (blend.rows, blend.left_out) == ({"a": 18, "b": 40}, 42)
+    assert str(blend).startswith("58 rows of rm-comparisons (")
+    assert str(blend).endswith("), 42 left out by their weights")
+    rows = [json.loads(line)["text"] for line in target.read_text().splitlines()]
+    assert len(set(rows)) == 58
+    assert all("good" in text for text in rows[::2])
+    again = tmp_path / "again.jsonl"
+    blend_files(sources, again, seed=1, weights=[3, 7])
+    assert again.read_bytes() == target.read_bytes()
+    blend_files(sources, again, seed=2, weights=[3, 7], overwrite=True)
+    assert {json.loads(line)["text"] for line in again.read_text().splitlines()} != set(rows)
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 2, 3], [1, 0], [1, -1], [1, float("inf")], [1, float("nan")]])
+def test_other_weights_are_refused(weights: list[float], tmp_path: Path):
+    sources = [comparisons(tmp_path / "a.jsonl", 3), comparisons(tmp_path / "b.jsonl", 2)]
+    with pytest.raises(UsageError, match="a positive weight is needed for each of 2 files"):
+        blend_files(sources, tmp_path / "out.jsonl", seed=1, weights=weights)
+    with pytest.raises(UsageError, match=r"a\.jsonl: not one record"):
+        blend_files(sources, tmp_path / "out.jsonl", seed=1, weights=[0.01, 1])
+
+
 def test_blends_that_would_mix_or_lose_are_refused(tmp_path: Path):
     pairs = comparisons(tmp_path / "pairs.jsonl", 2)
     write_jsonl(tmp_path / "prompts.jsonl", [prompt_row(Conversation.of_user("Q"))])

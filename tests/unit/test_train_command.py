@@ -35,21 +35,25 @@ from nemo_aligner_cai.training import entry, run, sft
 _SCRIPT = "import json, sys\nprint(json.dumps(sys.argv))\n"
 _RANKS = {
     "torchrun": {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
-    "srun": {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "cai"},
+    "srun": {
+        **{"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_PROCID": "0"},
+        **{"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_NAME": "cai"},
+    },
     "mpirun": {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"},
 }
-_NO_RANKS = [{}, {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}, {"OMPI_COMM_WORLD_SIZE": "1"}]
+# As sbatch starts its script: the first of eight tasks by its variables, where nobody has started the others.
+_BATCH = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "8", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "train.sh"}
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with stand-ins for upstream's scripts, on a machine with a GPU."""
+    """A folder with stand-ins for upstream's scripts, on a machine with eight GPUs."""
     folder = tmp_path / "aligner" / "examples" / "nlp" / "gpt"
     folder.mkdir(parents=True)
     for name in entry.SCRIPTS.values():
         (folder / name).write_text(_SCRIPT, encoding="utf-8")
     monkeypatch.setenv(entry.HOME, str(tmp_path / "aligner"))
-    monkeypatch.setattr(run, "cuda_available", lambda: True)
+    monkeypatch.setattr(run, "gpu_count", lambda: 8)
     for names in _RANKS.values():
         for name in names:
             monkeypatch.delenv(name, raising=False)
@@ -103,15 +107,30 @@ def test_one_of_several_processes_starts_no_others(
 ) -> None:
     for name, value in _RANKS[launcher].items():
         monkeypatch.setenv(name, value)
-    started = command([*overrides, "trainer.num_nodes=2"])
+    two = [*overrides, "trainer.num_nodes=2", "trainer.devices=1"]
+    started = command(two)
     assert started is not None
     assert started[1] == str(home / "train_gpt_sft.py")
-    assert command(overrides, "ours") is None
+    assert command(two, "ours") is None
 
 
-@pytest.mark.parametrize("env", _NO_RANKS)
-def test_a_shell_of_an_allocation_is_no_rank(env: dict[str, str]) -> None:
-    assert not entry.is_rank(env)
+def test_a_batch_script_is_no_rank(home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _BATCH.items():
+        monkeypatch.setenv(name, value)
+    for devices in (8, 1):  # one process too: Lightning would wait for seven others
+        started = command([*overrides, f"trainer.devices={devices}"], "ours")
+        assert started is not None
+        assert started[1:5] == ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+    arguments = run.chosen(overrides, "cai_sft")
+    with pytest.raises(UsageError, match=r"^SLURM_NTASKS=8, but no srun has started this"):
+        run.perform(sft.STAGE, arguments, run.composed(arguments))
+
+
+def test_more_gpus_than_there_are(home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "gpu_count", lambda: 2)
+    for stage in ("upstream", "ours"):
+        with pytest.raises(UsageError, match=r"^trainer\.devices=8: this machine has 2 GPUs"):
+            command(overrides, stage)
 
 
 def test_several_nodes_need_a_launcher(home: Path, overrides: list[str]) -> None:
@@ -130,7 +149,7 @@ def test_mistakes_are_found_before_upstreams_script_starts(home: Path, overrides
 def test_without_a_gpu_our_module_does_the_work(
     home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "cuda_available", lambda: False)
+    monkeypatch.setattr(run, "gpu_count", lambda: 0)
     assert command(overrides) is None
     theirs = command(overrides, "upstream")
     assert theirs is not None

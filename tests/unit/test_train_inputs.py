@@ -14,8 +14,12 @@
 """What the stages' checks say of ordinary mistakes: a UsageError that names the key, never a traceback."""
 
 import io
+import json
+import logging
+import shlex
 import socket
 import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +29,9 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import critic_server, inputs, model_needs, ppo_actor
+from nemo_aligner_cai.training import critic_server, inputs, model_needs, ppo_actor, schedule, sizes
 
 MODEL = "gpt_model_file"
 
@@ -54,23 +59,23 @@ def test_a_number_that_is_none(value: object) -> None:
     with pytest.raises(UsageError, match=r"^model\.data\.seq_length=.*a whole number is needed, at least 1"):
         inputs.sequence_length(config({"model.data.seq_length": value}), "model.data.seq_length", None)
     with pytest.raises(UsageError, match=r"^t\.max_epochs="):
-        inputs.epochs(config({"t.max_epochs": value}), "t.max_epochs")
+        schedule.epochs(config({"t.max_epochs": value}), "t.max_epochs")
 
 
 @pytest.mark.parametrize("value", ["x", 0])
 def test_a_batch_size_that_is_none(value: object) -> None:
     with pytest.raises(UsageError, match=r"^micro="):
-        inputs.divides(config({"micro": value, "batch": 8}), "micro", "batch")
+        sizes.batch(config({"micro": value, "batch": 8}), "micro", "batch")
     with pytest.raises(UsageError, match=r"^batch="):
-        inputs.divides(config({"micro": 1, "batch": value}), "micro", "batch")
+        sizes.batch(config({"micro": 1, "batch": value}), "micro", "batch")
 
 
 def test_numbers_that_are_right() -> None:
     cfg = config({"epochs": 1, "length": 64, "micro": 2, "batch": 8})
-    inputs.epochs(cfg, "epochs")
+    schedule.epochs(cfg, "epochs")
     inputs.sequence_length(cfg, "length", 64)
     inputs.sequence_length(cfg, "absent", 64)
-    inputs.divides(cfg, "micro", "batch")
+    sizes.batch(cfg, "micro", "batch")
 
 
 def test_a_window_that_is_no_number(tmp_path: Path) -> None:
@@ -78,6 +83,27 @@ def test_a_window_that_is_no_number(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=x: "):
         inputs.model_window(config({MODEL: model, "model.encoder_seq_length": "x"}), MODEL)
     assert inputs.model_window(config({MODEL: model, "model.micro_batch_size": 1}), MODEL) == 64
+
+
+def test_a_window_of_learnt_positions(tmp_path: Path) -> None:
+    learnt = b"encoder_seq_length: 64\nposition_embedding_type: learned_absolute\n"
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", learnt)), "model.encoder_seq_length": 64})
+    assert inputs.model_window(cfg, MODEL) == 64
+    cfg.model.encoder_seq_length = 128
+    with pytest.raises(
+        UsageError, match=r"^model\.encoder_seq_length=128: .* embeddings of 64 positions; leave the key out$"
+    ):
+        inputs.model_window(cfg, MODEL)
+
+
+def test_a_window_beyond_what_the_model_was_made_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
+    rope = b"encoder_seq_length: 64\nposition_embedding_type: rope\nmax_position_embeddings: 64\n"
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", rope)), "model.encoder_seq_length": 128})
+    assert inputs.model_window(cfg, MODEL) == 128
+    assert "model.encoder_seq_length=128: the model was made for 64 positions" in caplog.text
 
 
 def test_a_model_path_that_is_none() -> None:
@@ -138,24 +164,25 @@ def test_a_split_that_is_no_list() -> None:
         inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
 
 
-def test_a_blend_at_which_upstream_would_fail() -> None:
-    cfg = config({"model.data.data_prefix": {"train": [0.3, "a", 0.7, "b"], "validation": ["b"], "test": ["b"]}})
-    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: upstream fails at a blend"):
-        inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
-
-
-@pytest.mark.parametrize(
-    ("save", "validate", "good"), [(50, 25, True), (0, 25, True), (50, 0.5, True), (50, 20, False)]
-)
-def test_a_checkpoint_between_two_validations(save: int, validate: float, good: bool) -> None:
-    cfg = config({"trainer.rm.save_interval": save, "trainer.rm.val_check_interval": validate})
-    if good:
-        inputs.save_interval(cfg, "rm")
-        return
-    with pytest.raises(
-        UsageError, match=r"^trainer\.rm\.save_interval=50 must be a multiple of val_check_interval=20$"
-    ):
-        inputs.save_interval(cfg, "rm")
+def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("a 1.jsonl", 6), ("b.jsonl", 6)):
+        rows = [
+            {"text": f"<extra_id_0>System\n\n<extra_id_1>User\n{name} {n}\n<extra_id_1>Assistant\n"}
+            for n in range(count)
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    prefix = {"train": [0.5, "a 1.jsonl", 1, "b.jsonl"], "validation": ["b"], "test": ["b"]}
+    with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: upstream fails at a blend") as caught:
+        inputs.data_prefix(
+            config({"model.data.data_prefix": prefix}), inputs.Use("ppo-prompts", MODEL, None, None), "batch"
+        )
+    command = shlex.split(str(caught.value).split("`")[1])
+    assert command[0] == "cai"
+    assert cli.main(command[1:]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "blend_train.jsonl").read_text().splitlines()]
+    assert Counter(row["dataset"] for row in rows) == {"a 1": 3, "b": 6}
+    assert str(caught.value).endswith("and give [blend_train.jsonl]")
 
 
 @pytest.mark.parametrize("prefix", [5, None, "a.jsonl", ["a.jsonl"], {"train": ["a"]}])
@@ -176,7 +203,9 @@ def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("port", ["abc", None, 0, 65536])
 def test_a_port_that_is_none(tmp_path: Path, port: object) -> None:
     source = {"pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo"))}
-    cfg = config(source | {"model.micro_batch_size": 1, "model.global_batch_size": 1, "trainer.ppo.port": port})
+    needed = {"model.output_sequence": True, "model.loss_clip_val": 0.2, "trainer.ppo.inference_micro_batch_size": 1}
+    batches = {"model.micro_batch_size": 1, "model.global_batch_size": 1}
+    cfg = config(source | batches | needed | {"trainer.ppo.port": port})
     with pytest.raises(UsageError, match=r"^trainer\.ppo\.port="):
         critic_server.check(cfg)
 
@@ -196,7 +225,8 @@ def test_a_port_that_is_taken() -> None:
 def test_an_actor_whose_lengths_or_critic_are_no_numbers(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo")),
-        "trainer.ppo.max_epochs": 1,
+        **{"trainer.ppo.max_epochs": 1, "trainer.ppo.max_steps": -1},
+        **{"trainer.ppo.save_interval": 10, "trainer.ppo.val_check_interval": 10},
         "model.data.seq_length": 64,
         "model.ppo.length_params.max_length": "x",
     }
@@ -219,11 +249,6 @@ def test_adapters_that_a_model_does_not_take(scheme: str, known: bool, good: boo
         return
     with pytest.raises(UsageError, match=rf"^model\.peft\.peft_scheme={scheme}: "):
         inputs.adapters(cfg, known=known)
-
-
-def test_no_save_interval_matters_without_validation() -> None:
-    steps = {"save_interval": 50, "val_check_interval": 20, "limit_val_batches": 0}
-    inputs.save_interval(config({f"trainer.rm.{key}": value for key, value in steps.items()}), "rm")
 
 
 def test_a_sliding_window_on_a_cpu() -> None:

@@ -20,17 +20,21 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.training import launch, ppo_actor
 
 
 class Answer(BaseHTTPRequestHandler):
     """200 for /ready, something that is not HTTP for the rest."""
 
     def do_GET(self) -> None:
-        if self.path == "/ready":
+        if self.path.endswith("/ready"):
             self.send_response(200)
             self.end_headers()
+        elif self.path == "/v2/models/critic_infer":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"name": "critic_infer", "outputs": [{"name": "values", "datatype": "FP32"}]}')
         else:
             self.wfile.write(b"no HTTP\r\n")
 
@@ -71,3 +75,28 @@ def test_a_server_that_runs_and_answers_is_ready(address: str) -> None:
 def test_somebody_elses_server_is_not_the_jobs(address: str) -> None:
     with pytest.raises(CaiError, match="exit code 2 before it was ready; another process's server answers"):
         launch.wait_ready(job(2), [f"{address}/ready"], 5)
+
+
+def test_what_a_model_gives(address: str) -> None:
+    assert launch.outputs(f"{address}/v2/models/critic_infer", 2) == {"values"}
+    assert launch.outputs(f"{address}/v2/models/other", 2) == set()
+    assert launch.outputs("http://127.0.0.1:9/", 2) == set()
+
+
+def test_an_actor_asks_all_the_servers_that_it_will_need(address: str) -> None:
+    omegaconf = pytest.importorskip("omegaconf", reason="the training extra is not installed")
+    port = int(address.rpartition(":")[2])
+    server = {"ip": "127.0.0.1", "port": port}
+    remote = {"critic": server | {"name": {"infer": "critic_infer"}}, "reward_model": server | {"name": "rm"}}
+    cfg = omegaconf.OmegaConf.create({"remote_critic_rm": remote | {"combine_rm_and_critic_server": True}})
+    with pytest.raises(
+        UsageError, match=r"^remote_critic_rm\.combine_rm_and_critic_server=True, but the critic gives no"
+    ):
+        ppo_actor._critic_ready(cfg)
+    cfg.remote_critic_rm.combine_rm_and_critic_server = False
+    ppo_actor._critic_ready(cfg)
+    cfg.remote_critic_rm.reward_model.port = 9
+    with pytest.raises(
+        UsageError, match=r"^remote_critic_rm\.reward_model: no reward model server is ready at 127\.0\.0"
+    ):
+        ppo_actor._critic_ready(cfg)

@@ -1,0 +1,135 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Processes, GPUs, batches and the model's parts that do not divide, found before anything is loaded."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("hydra", reason="the training extra is not installed")
+
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import inputs, sizes
+
+
+def config(devices: Any = 8, nodes: int = 1, **model: Any) -> DictConfig:
+    short = {"tp": "tensor_model_parallel_size", "pp": "pipeline_model_parallel_size", "cp": "context_parallel_size"}
+    keys = {short.get(key, key): value for key, value in model.items()}
+    return OmegaConf.create({"trainer": {"devices": devices, "num_nodes": nodes}, "model": keys})
+
+
+@pytest.mark.parametrize(
+    ("cfg", "gpus", "message"),
+    [
+        (config(8), 8, ""),
+        (config(2), 8, ""),
+        (config("auto", tp=8), 8, ""),
+        (config(-1, tp=4), 8, ""),
+        (config([0, 7]), 8, ""),
+        (config(8, nodes=2, tp=8, pp=2), 8, ""),
+        # Without CUDA processes are not counted.
+        (config(8, tp=2), 0, ""),
+        (config(8), 1, r"^trainer\.devices=8: this machine has 1 GPU; give trainer\.devices=1, or start"),
+        (config(8), 4, r"this machine has 4 GPUs; give trainer\.devices=4, or"),
+        (config([0, 4]), 4, r"^trainer\.devices=\[0, 4\]: this machine has 4 GPUs"),
+        (
+            config(8, tp=8),
+            4,
+            r"give trainer\.devices=4 and smaller sizes than model\.tensor_model_parallel_size=8, by which .* takes 8",
+        ),
+        (config(8, nodes=2, tp=8), 4, r"give trainer\.devices=4, or start"),
+        (
+            config(8, tp=4, pp=4),
+            8,
+            r"8 processes cannot be divided into copies of the model of 16 each \(model\.tensor_model_parallel_size=4 "
+            r"x model\.pipeline_model_parallel_size=4\); give a multiple of 16",
+        ),
+        (config(2, tp=2, cp=2), 0, r"^trainer\.num_nodes=1 x trainer\.devices=2: 2 processes cannot"),
+        (config("auto", tp=3), 8, r"trainer\.devices=auto: 8 processes"),
+    ],
+)
+def test_more_gpus_than_there_are(cfg: DictConfig, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if not message:
+        sizes.check(cfg, gpus, {})
+        return
+    with pytest.raises(UsageError, match=message):
+        sizes.check(cfg, gpus, {})
+
+
+def test_gpus_that_are_hidden_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(UsageError, match=r"has 1 GPU \(CUDA_VISIBLE_DEVICES=3\)"):
+        sizes.check(config(2), 1, {})
+
+
+def test_the_servers_sizes_are_its_own() -> None:
+    cfg = OmegaConf.create({"trainer": {"devices": 1, "num_nodes": 1}, "tensor_model_parallel_size": 8})
+    sizes.check(cfg, 0, {})
+    with pytest.raises(UsageError, match=r"copies of the model of 8 each \(tensor_model_parallel_size=8\)"):
+        sizes.check(cfg, 8, {})
+    cfg.tensor_model_parallel_size = -1
+    sizes.check(cfg, 8, {})
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [(config(8), 8), (config(8, nodes=2, tp=4), 4), (config([0, 1]), 2), (config("auto"), 1), (config(8, cp=8), 1)],
+)
+def test_copies_of_the_model(cfg: DictConfig, expected: int) -> None:
+    assert sizes.copies(cfg) == expected
+
+
+def test_a_batch_is_divided_among_the_copies() -> None:
+    cfg = config(8, tp=2, micro_batch_size=4, global_batch_size=16)
+    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    cfg.model.micro_batch_size = 8
+    with pytest.raises(
+        UsageError,
+        match=r"^model\.global_batch_size=16 must be a multiple of model\.micro_batch_size=8 x 4 copies of the model "
+        r"= 32 \(see trainer\.devices\)$",
+    ):
+        sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    with pytest.raises(UsageError, match=r"^model\.global_batch_size=16 must be a multiple of model\.seed=3$"):
+        sizes.batch(config(8, seed=3, global_batch_size=16), "model.seed", "model.global_batch_size", 1)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "message"),
+    [
+        ({"tp": 2, "pp": 4}, ""),
+        ({"pp": 3}, r"^model\.pipeline_model_parallel_size=3: the model has num_layers=4, which must be a multiple"),
+        ({"tp": 8}, r"^model\.tensor_model_parallel_size=8: the model has num_attention_heads=12"),
+        ({"tp": 4}, r"^model\.tensor_model_parallel_size=4: the model has num_query_groups=2"),
+    ],
+)
+def test_a_model_whose_parts_do_not_divide(parallel: dict[str, int], message: str, tmp_path: Path) -> None:
+    path, content = tmp_path / "m.nemo", b"num_layers: 4\nnum_attention_heads: 12\nnum_query_groups: 2\n"
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo(inputs.MODEL_CONFIG)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    cfg = config(8, restore_from_path=str(path), **parallel)
+    if not message:
+        sizes.model_parts(cfg, "model.restore_from_path")
+        return
+    with pytest.raises(UsageError, match=message):
+        sizes.model_parts(cfg, "model.restore_from_path")
