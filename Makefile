@@ -3,6 +3,8 @@
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
 ARGS ?=
+# Two at a time, a file each: the trainers that tests start are single-threaded. ARGS='-n 0 ...' is one at a time.
+WORKERS := -n 2 --dist loadfile
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,10 +37,10 @@ quickstart: $(PACKAGE)
 	$(BIN)/cai quickstart $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-fast: $(PACKAGE)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 lint: $(PACKAGE)
 	$(BIN)/ruff check .

