@@ -95,6 +95,11 @@ def _trt_llm(cfg: DictConfig) -> bool:
     return bool(select(cfg, "trainer.ppo.trt_llm.enable"))
 
 
+def _megatrons_own(value: Any) -> bool:
+    """Whether an optimizer is Megatron-Core's, for which the model is wrapped once more than PPO looks through."""
+    return value == "mcore_distributed_optim"
+
+
 def _input_fits(value: Any, cfg: DictConfig) -> bool:
     response, window = (select(cfg, f"model.{key}") for key in ("ppo.length_params.max_length", "encoder_seq_length"))
     return _count(value) and (not _count(response) or _no_more_than(value + response, window))
@@ -209,6 +214,17 @@ REWARD_MODEL = (
 )
 CRITIC = (
     *_HEAD,
+    # MegatronGPTCriticModel.set_output_sequence_flag and offload_adam_states, at the first request
+    Rule(
+        "model.optim.name",
+        lambda value, cfg: (
+            not _megatrons_own(value)
+            or not (
+                select(cfg, "trainer.ppo.combine_rm_and_critic_server") or select(cfg, "model.offload_adam_states")
+            )
+        ),
+        "NeMo-Aligner's critic needs distributed_fused_adam",
+    ),
     # CriticServerTrainer and MegatronGPTCriticModel, at the first request
     Rule(
         "trainer.ppo.inference_micro_batch_size",
@@ -237,6 +253,12 @@ PPO = (
     _ADAPTERS,
     _JSON,
     _NO_VIRTUAL_STAGES,
+    # MegatronGPTActorModel.offload_adam_states, after the first rollout
+    Rule(
+        "model.optim.name",
+        lambda value, cfg: not _megatrons_own(value) or not select(cfg, "model.ppo.offload_adam_states"),
+        "of distributed_fused_adam alone can model.ppo.offload_adam_states move the states; give one or the other",
+    ),
     # RemoteGPTRMCriticClient.infer_rm_critic, after the first rollout that is longer
     Rule(
         "remote_critic_rm.pad_to_length",

@@ -83,6 +83,7 @@ REFUSED = [
         [*_SPLIT, "model.data.seq_length=1022"],
         "model.data.seq_length=1022: model.sequence_parallel",
     ),
+    ("cai_ppo_critic", ["model.optim.name=mcore_distributed_optim"], "model.optim.name=mcore_distributed_optim: Ne"),
     ("cai_ppo_critic", ["model.fp8=true"], "model.fp8=True"),
     ("cai_ppo_critic", ["trainer.ppo.inference_micro_batch_size=0"], "trainer.ppo.inference_micro_batch_size=0"),
     ("cai_ppo_critic", ["trainer.ppo.inference_micro_batch_size=[4, x]"], "trainer.ppo.inference_micro_batch_size="),
@@ -97,6 +98,7 @@ REFUSED = [
     ("cai_ppo_critic", ["model.loss_clip_val=null"], "model.loss_clip_val=None"),
     ("cai_ppo_critic", ["model.regression.merge_attributes=false"], "model.regression.merge_attributes=False"),
     ("cai_ppo_actor", ["model.peft.restore_from_path=absent.nemo"], "model.peft.restore_from_path=absent.nemo"),
+    ("cai_ppo_actor", ["model.optim.name=mcore_distributed_optim"], "model.optim.name=mcore_distributed_optim: of"),
     ("cai_ppo_actor", ["model.data.data_impl=mmap"], "model.data.data_impl=mmap"),
     (
         "cai_ppo_actor",
@@ -129,6 +131,10 @@ ACCEPTED = [
     ("cai_reward_model", ["trainer.rm.train_random_sampler=false"]),
     ("cai_reward_model", _SPLIT),
     ("cai_ppo_critic", ["trainer.ppo.inference_micro_batch_size=[4, 8]"]),
+    (
+        "cai_ppo_actor",
+        ["model.optim.name=mcore_distributed_optim", "model.ppo.offload_adam_states=false"],
+    ),
     ("cai_ppo_actor", ["remote_critic_rm.pad_to_length=null"]),
     ("cai_ppo_actor", [*_SPLIT, "trainer.ppo.rollout_batch_seq_length=4096"]),
     ("cai_ppo_actor", ["model.sequence_parallel=true"]),
