@@ -14,13 +14,20 @@
 """`cai convert IN OUT --to FORMAT`: a file's records in the format of another trainer."""
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.commands.flag_types import COUNT
 from nemo_aligner_cai.commands.same_files import refuse_same
+from nemo_aligner_cai.commands.validate import tokenizer_asked_for
 from nemo_aligner_cai.conversation import TokenPolicy
 from nemo_aligner_cai.data.formats import FORMATS, convert_file
+from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import Balance, PathLike, refuse_existing
 from nemo_aligner_cai.sources import data_files
 
 
@@ -49,22 +56,45 @@ def add_parser(subparsers: Any) -> None:
         default=TokenPolicy.ESCAPE.value,
         help="texts that contain the chat template's tokens are escaped, left out or refused (default: escape)",
     )
+    parser.add_argument(
+        "--tokenizer",
+        help="the model's SentencePiece .model file, or a Hugging Face tokenizer folder: what the trainer cannot use "
+        "whole is left out, by its exact number of tokens",
+    )
+    parser.add_argument("--seq-length", type=COUNT, help="the model's sequence length; with --tokenizer")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert and say where the rows went."""
+    """Convert and say where the rows went; returns 1 where none fits the sequence length."""
+    tokenizer = tokenizer_asked_for(args)
     sources = data_files(args.source, args.split)
     refuse_same([file for file in sources if isinstance(file, Path)], [args.target])
-    balance = convert_file(
+    if tokenizer is None:
+        sys.stdout.write(f"{args.target}: {args.to}; {_converted(args, args.target)}\n")
+        return 0
+    target = Path(args.target)
+    refuse_existing(target, overwrite=args.overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        whole, kept = (Path(folder) / f"{name}_{target.name}" for name in ("whole", "kept"))
+        balance = _converted(args, whole)
+        use = filter_file(whole, kept, args.to, tokenizer=tokenizer, seq_length=args.seq_length)
+        if not use.used:
+            raise CaiError(f"{args.source}: nothing is left to write: {use}")
+        os.replace(kept, target)
+    sys.stdout.write(f"{target}: {args.to}; {balance}; length: {use}\n")
+    return 0
+
+
+def _converted(args: argparse.Namespace, target: PathLike) -> Balance:
+    return convert_file(
         args.source,
-        args.target,
+        target,
         to=args.to,
         source_format=args.source_format,
         policy=TokenPolicy(args.on_template_tokens),
         split=args.split,
         overwrite=args.overwrite,
     )
-    sys.stdout.write(f"{args.target}: {args.to}; {balance}\n")
-    return 0

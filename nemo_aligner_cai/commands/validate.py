@@ -42,9 +42,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Validate each file; returns 1 where a file has a row that is wrong, or rows that a trainer cannot use."""
-    if (args.tokenizer is None) != (args.seq_length is None):
-        raise UsageError("--tokenizer and --seq-length belong together")
-    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
+    tokenizer = tokenizer_asked_for(args)
     good = True
     for file in args.files:
         try:
@@ -56,10 +54,18 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(line + "\n")
         if not all_used:
             sys.stderr.write(
-                "trainers skip, cut, replace or stop at rows that they cannot use; leave them out before\n"
+                "trainers skip, cut, replace or stop at rows that they cannot use; leave them out before: "
+                "cai convert --tokenizer --seq-length\n"
             )
             good = False
     return 0 if good else 1
+
+
+def tokenizer_asked_for(args: argparse.Namespace) -> Tokenizer | None:
+    """The tokenizer of `--tokenizer`, which goes with `--seq-length`; None where neither is given."""
+    if (args.tokenizer is None) != (args.seq_length is None):
+        raise UsageError("--tokenizer and --seq-length belong together")
+    return load_tokenizer(args.tokenizer) if args.tokenizer else None
 
 
 def _checked(file: str, format_name: str | None, tokenizer: Tokenizer | None, seq_length: int) -> tuple[str, bool]:

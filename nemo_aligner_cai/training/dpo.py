@@ -28,7 +28,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing, schedule, settings, sizes
+from nemo_aligner_cai.training import (
+    assembly,
+    config,
+    data_inputs,
+    inputs,
+    model_needs,
+    processing,
+    schedule,
+    settings,
+    sizes,
+)
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -50,10 +60,10 @@ def check(cfg: DictConfig) -> None:
     sizes.model_parts(cfg, _SOURCE)
     for part in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
         sizes.batch(cfg, part, "model.global_batch_size")
-    processing.process(cfg, inputs.split_keys, to="dpo", taught_by=_SOURCE)
+    processing.process(cfg, data_inputs.split_keys, to="dpo", taught_by=_SOURCE)
     tokens = inputs.plus(config.select(cfg, "model.data.seq_length"), 1)  # inputs and labels overlap by one
     batch = "model.global_batch_size"
-    samples = inputs.data_prefix(cfg, inputs.Use("dpo", _SOURCE, tokens, batch), batch)
+    samples = data_inputs.data_prefix(cfg, data_inputs.Use("dpo", _SOURCE, tokens, batch), batch)
     schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, batch))
 
 

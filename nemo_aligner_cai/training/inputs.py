@@ -18,12 +18,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shlex
 import socket
 import tarfile
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +29,6 @@ from nemo_aligner_cai.training.config import one_line, select
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from nemo_aligner_cai.conversation import NemoChatTemplate
 
 _log = logging.getLogger(__name__)
 MODEL_CONFIG = "model_config.yaml"
@@ -61,7 +56,7 @@ def nemo_model(cfg: DictConfig, key: str) -> Path:
     value = select(cfg, key)
     if value is None:
         raise UsageError(f"{key}: no model given; name a .nemo file")
-    return nemo_file(_path(value, key), key)
+    return nemo_file(path_of(value, key), key)
 
 
 def nemo_file(path: Path, key: str) -> Path:
@@ -85,7 +80,8 @@ def nemo_file(path: Path, key: str) -> Path:
     return path
 
 
-def _path(value: object, key: str) -> Path:
+def path_of(value: object, key: str) -> Path:
+    """The path that a value is; raises UsageError for one that is none."""
     if not isinstance(value, str):
         raise UsageError(f"{key}: {value!r} is no path of a file")
     return Path(value)
@@ -173,168 +169,10 @@ def adapters(cfg: DictConfig, *, known: bool = True) -> None:
         raise UsageError(f"model.peft.peft_scheme={scheme}: {mend}")
 
 
-def data_file(cfg: DictConfig, key: str, use: Use) -> int | None:
-    """Check the data file whose path is at `key`; see `checked_file`."""
-    return checked_file(cfg, _path(select(cfg, key), key), key, use)
-
-
-def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> int | None:
-    """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it.
-
-    Returns:
-        The samples of the training data, as `checked_file`.
-    """
-    samples: list[int | None] = []
-    # The test split is loaded and never used: it may be smaller than a batch.
-    batches = (use.batch_key, validation_batch_key, None)
-    for key, batch_key in zip(split_keys(cfg), batches, strict=True):
-        value = select(cfg, key)
-        if isinstance(value, str):
-            # Upstream would take its letters for files.
-            raise UsageError(f"{key}={value}: a list is needed, [{value}]")
-        paths = split_paths(value, key)
-        if len(value) > 1:
-            # NeMo-Aligner's scripts ask for minus a batch of samples, for "all", and its blends take that at its word.
-            output = f"blend_{key.rpartition('.')[2]}.jsonl"
-            words = ["--files", *paths, "--weights", *value[::2], "--output", output]
-            raise UsageError(
-                f"{key}: upstream fails at a blend of whole files; write one with the same shares, by "
-                f"`cai data blend {shlex.join(map(str, words))}`, and give [{output}]"
-            )
-        for path in paths:
-            samples.append(checked_file(cfg, path, key, replace(use, batch_key=batch_key)))
-    return samples[0]
-
-
-def split_keys(cfg: DictConfig) -> tuple[str, ...]:
-    """The keys of the training, validation and test files in `model.data.data_prefix`.
-
-    Raises:
-        UsageError: it is something else, or lacks one of them.
-    """
-    names = ("train", "validation", "test")
-    prefix = select(cfg, "model.data.data_prefix")
-    if not isinstance(prefix, Mapping) or any(name not in prefix for name in names):
-        raise UsageError(
-            "model.data.data_prefix: give the three splits, "
-            '"++model.data.data_prefix={train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"'
-        )
-    return tuple(f"model.data.data_prefix.{name}" for name in names)
-
-
-def split_paths(value: object, key: str) -> list[Path]:
-    """The files of one split: a path, a list of one path, or a blend, which alternates weights and paths."""
-    if isinstance(value, str):
-        return [Path(value)]
-    items: list[object] = list(value) if isinstance(value, Sequence) else []
-    weights, paths = (items[::2], items[1::2]) if len(items) > 1 else ([], items)
-    numbers = all(isinstance(weight, int | float) for weight in weights)
-    if not paths or not numbers or (weights and len(weights) != len(paths)):
-        raise UsageError(f"{key}={value}: give [file], or a blend of weights and files, [0.3, a, 0.7, b]")
-    return [_path(item, key) for item in paths]
-
-
-def chat_template(cfg: DictConfig) -> NemoChatTemplate:
-    """The template with the tokens of `model.data.chat_prompt_tokens`, or with the tutorial's where none are given.
-
-    Raises:
-        UsageError: an unknown token, or one that is no text.
-    """
-    from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTokens, NemoChatTemplate
-
-    key = "model.data.chat_prompt_tokens"
-    tokens = select(cfg, key)
-    if tokens is None:
-        return NEMO_CHAT
-    if not isinstance(tokens, Mapping):
-        raise UsageError(f"{key}={tokens}: a mapping is needed, such as {{turn_start: <extra_id_1>}}")
-    for name, token in tokens.items():
-        if not isinstance(token, str) or not token:
-            raise UsageError(f"{key}.{name}={token}: must be a text, and not empty")
-    return NemoChatTemplate(ChatTokens.from_config({str(name): token for name, token in tokens.items()}))
-
-
-def existing_file(path: Path, key: str) -> Path:
-    """The path, given at `key`; raises UsageError where there is no such file."""
-    if not path.is_file():
-        raise UsageError(f"{key}: there is no file {path}")
-    return path
-
-
-@dataclass(frozen=True)
-class Use:
-    """How a stage uses a data file.
-
-    Attributes:
-        format: its format in `nemo_aligner_cai.data.formats`.
-        model_key: where the model is whose tokenizer counts.
-        tokens: the most tokens that a text may have; None does not count them.
-        batch_key: where the batch size is that must be filled, incomplete batches being dropped by upstream's
-            loaders; None where any number will do.
-        rows_per_sample: 2 for comparisons, whose chosen and rejected texts are on a line each.
-        too_long_is_error: whether a longer text stops the trainer, rather than being cut or replaced.
-    """
-
-    format: str
-    model_key: str
-    tokens: int | None
-    batch_key: str | None
-    rows_per_sample: int = 1
-    too_long_is_error: bool = False
-
-
-def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> int | None:
-    """Check that the trainer will read every row of a data file as it is meant.
-
-    Returns:
-        How many samples it has; None in a process that is not the first of its job, which checks nothing.
-
-    Raises:
-        UsageError: missing or empty file, less than a batch, or texts on which the trainer would stop.
-        FormatError: a row that the trainer would fail on, with path and line.
-    """
-    from nemo_aligner_cai.data.formats import validate_file
-
-    existing_file(path, key)
-    batch = number(cfg, use.batch_key) if use.batch_key else None
-    template = chat_template(cfg)
-    if not first_rank():
-        return None
-    samples = validate_file(path, use.format, template=template).rows_in // use.rows_per_sample
-    if batch is not None and samples < batch:
-        raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
-    _check_lengths(cfg, path, key, use)
-    return samples
-
-
 def first_rank() -> bool:
     """Whether this process is the first of its job, by the variables of torchrun, Slurm, Lightning and Open MPI."""
     ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
-
-
-def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
-    """Count the tokens of every text, where the model's file has a tokenizer that can be loaded without NeMo."""
-    from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
-
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer_file = model_tokenizer(nemo_model(cfg, use.model_key), Path(folder))
-        if use.tokens is None or tokenizer_file is None:
-            return
-        tokenizer = load_tokenizer(tokenizer_file)
-        # LIMITS knows the limit at upstream's configurations; what is wanted here is the limit at this one.
-        length = next(n for n in range(use.tokens - 1, 2 * use.tokens + 2) if LIMITS[use.format](n) >= use.tokens)
-        found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length, template=chat_template(cfg))
-    if not found.too_long:
-        return
-    line = (found.too_long[0] - 1) * use.rows_per_sample + 1
-    message = (
-        f"{path}:{line}: {key}: {len(found.too_long)} of {found.records} texts are longer than {use.tokens} tokens"
-    )
-    # Where none fits, upstream trains on nothing and succeeds.
-    if use.too_long_is_error or not found.used:
-        raise UsageError(f"{message} (the longest has {found.longest}); leave them out, or allow more tokens")
-    _log.warning("%s; they will be cut, replaced or ignored", message)
 
 
 def model_tokenizer(path: Path, folder: Path) -> Path | None:

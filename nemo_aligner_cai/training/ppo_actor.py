@@ -27,7 +27,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, inputs, launch, model_needs, processing, schedule, settings, sizes
+from nemo_aligner_cai.training import (
+    assembly,
+    data_inputs,
+    inputs,
+    launch,
+    model_needs,
+    processing,
+    schedule,
+    settings,
+    sizes,
+)
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -55,9 +65,9 @@ def check(cfg: DictConfig) -> None:
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
     _check_batches(cfg)
-    processing.process(cfg, inputs.split_keys, to="ppo-prompts", taught_by=source)
-    use = inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
-    inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
+    processing.process(cfg, data_inputs.split_keys, to="ppo-prompts", taught_by=source)
+    use = data_inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
+    data_inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
     _critic_ready(cfg)
 
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import inputs
+from nemo_aligner_cai.training import data_inputs, inputs
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def process(
     name = select(cfg, "data_processor.format")
     if name is None:
         return
-    processor = _Processor(cfg, _known(name), to, taught_by, _cache_folder(cfg), inputs.chat_template(cfg))
+    processor = _Processor(cfg, _known(name), to, taught_by, _cache_folder(cfg), data_inputs.chat_template(cfg))
     # All are read before one is replaced: a key may refer to another.
     given = {key: _resolved(select(cfg, key)) for key in keys(cfg)}
     for key, value in given.items():
@@ -125,7 +125,7 @@ class _Processor:
 
     def replaced(self, value: object, key: str) -> object:
         """The value at a key, with converted files in place of the files."""
-        paths = iter([str(self.converted(path, key)) for path in inputs.split_paths(value, key)])
+        paths = iter([str(self.converted(path, key)) for path in data_inputs.split_paths(value, key)])
         if isinstance(value, list):
             return [next(paths) if isinstance(item, str) else item for item in value]
         return next(paths)
@@ -134,7 +134,7 @@ class _Processor:
         """The file that the trainer reads: `source` itself where it can, else one in the cache."""
         from nemo_aligner_cai.data.formats import detect_format
 
-        inputs.existing_file(source, key)
+        data_inputs.existing_file(source, key)
         source_format = detect_format(source) if self.format == AUTO else self.format
         if source_format == self.to:
             return source

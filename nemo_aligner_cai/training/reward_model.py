@@ -24,7 +24,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing, schedule, settings, sizes
+from nemo_aligner_cai.training import (
+    assembly,
+    config,
+    data_inputs,
+    inputs,
+    model_needs,
+    processing,
+    schedule,
+    settings,
+    sizes,
+)
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -43,9 +53,11 @@ def check(cfg: DictConfig) -> None:
     sizes.model_parts(cfg, source)
     sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     ranking = cfg.model.reward_model_type == "binary_ranking"
-    processing.process(cfg, inputs.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source)
+    processing.process(
+        cfg, data_inputs.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source
+    )
     if ranking:
-        use = inputs.Use(
+        use = data_inputs.Use(
             "rm-comparisons",
             source,
             config.select(cfg, "model.data.seq_length"),
@@ -54,7 +66,7 @@ def check(cfg: DictConfig) -> None:
             # Upstream skips to a later pair, and past the end of the data when there is none.
             too_long_is_error=True,
         )
-        samples = inputs.data_prefix(cfg, use, "model.global_batch_size")
+        samples = data_inputs.data_prefix(cfg, use, "model.global_batch_size")
         schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
 
 

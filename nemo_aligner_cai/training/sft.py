@@ -23,7 +23,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, inputs, model_needs, processing, schedule, settings, sizes
+from nemo_aligner_cai.training import (
+    assembly,
+    config,
+    data_inputs,
+    inputs,
+    model_needs,
+    processing,
+    schedule,
+    settings,
+    sizes,
+)
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -47,9 +57,9 @@ def check(cfg: DictConfig) -> None:
     samples: list[int | None] = []
     for section in _SECTIONS:
         tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
-        use = inputs.Use("sft-chat", "model.restore_from_path", tokens, f"{section}.global_batch_size")
+        use = data_inputs.Use("sft-chat", "model.restore_from_path", tokens, f"{section}.global_batch_size")
         if cfg.model.data.chat:
-            samples.append(inputs.data_file(cfg, f"{section}.file_path", use))
+            samples.append(data_inputs.data_file(cfg, f"{section}.file_path", use))
     steps = cfg.trainer.sft.max_steps
     # With data.sample so many are drawn as the run takes; see `_dataset`.
     if samples and not (cfg.model.data.get("sample", False) and steps >= 0):

@@ -61,6 +61,8 @@ def _data(folder: Path) -> None:
     _generation(folder)
     (folder / "tokenizer.model").write_bytes(assistant.TOKENIZER.read_bytes())
     (folder / "prompts.txt").write_text("how far ?\nhow old ?\n")
+    long = Conversation.of_user("How far is it?").with_turn(Role.ASSISTANT, "Far. " * 99)
+    write_jsonl(folder / "cai_sft.jsonl", [sft_row(long) for _ in range(6)])
     for split, rows in (("train", 30), ("test", 10)):
         turns = (
             {"chosen": f"\n\nHuman: {n}?\n\nAssistant: {n}.", "rejected": f"\n\nHuman: {n}?\n\nAssistant: No."}
@@ -76,7 +78,16 @@ PAGES: dict[str, tuple[Files, dict[str, int]]] = {
         _preferences,
         {"rl_cai/cai_comparisons.jsonl": 20, "rl_cai_by_groups/cai_comparisons.jsonl": 20, "judged.jsonl": 12},
     ),
-    "data.rst": (_data, {"messages.jsonl": 9, "helpful_dpo.jsonl": 30, "ppo_prompts.jsonl": 2}),
+    "data.rst": (
+        _data,
+        {
+            "messages.jsonl": 9,
+            "helpful_dpo.jsonl": 30,
+            "ppo_prompts.jsonl": 2,
+            "short_sft.jsonl": 9,
+            "blend_train.jsonl": 13,
+        },
+    ),
 }
 
 

@@ -21,7 +21,7 @@ import pytest
 from nemo_aligner_cai.commands import convert, inspect_data, validate
 from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.data.formats import comparison_rows, sft_row
-from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import write_jsonl
 
 
@@ -99,6 +99,36 @@ def test_convert_says_where_the_rows_went(tmp_path: Path, pairs: Path, capsys: p
     assert json.loads(target.read_text().splitlines()[0])["messages"][0] == {"role": "user", "content": "Q"}
     with pytest.raises(UsageError, match="already exists"):
         call("convert", pairs, target, "--to", "messages")
+
+
+def test_convert_leaves_out_what_is_too_long(
+    tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    class Letters:
+        def encode(self, texts: list[str]) -> list[list[int]]:
+            return [[0] * len(text) for text in texts]
+
+    monkeypatch.setattr(validate, "load_tokenizer", lambda path: Letters())
+    target = tmp_path / "new" / "short.jsonl"
+    asked = ("convert", pairs, target, "--to", "rm-comparisons", "--tokenizer", "x", "--seq-length")
+    assert call(*asked, 125) == 0
+    assert capsys.readouterr().out == (
+        f"{target}: rm-comparisons; 6 rows in = 6 written + 0 left out; length: 2 of 3 records are used: "
+        "1 are longer than 125 tokens, the first is record 3; the longest has 129; "
+        "the trainer stops at record 3: no pair that it could take instead follows\n"
+    )
+    assert target.read_bytes() == b"".join(pairs.read_bytes().splitlines(keepends=True)[:4])
+    with pytest.raises(UsageError, match="already exists"):
+        call(*asked, 125)
+    with pytest.raises(CaiError, match="nothing is left to write: 0 of 3 records") as raised:
+        call(*asked, 20, "--overwrite")
+    assert raised.value.exit_code == 1
+    assert [path.name for path in target.parent.iterdir()] == ["short.jsonl"], "what was there is there, and no more"
+    assert target.stat().st_size > 0
+    with pytest.raises(UsageError, match="belong together"):
+        call(*asked[:-1])
+    with pytest.raises(UsageError, match="token limits are known for"):
+        call("convert", pairs, tmp_path / "m.jsonl", "--to", "messages", "--tokenizer", "x", "--seq-length", 9)
 
 
 def test_inspect_shows_figures_and_rows(pairs: Path, capsys: pytest.CaptureFixture[str]):

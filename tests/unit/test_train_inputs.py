@@ -31,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import critic_server, inputs, model_needs, ppo_actor, schedule, sizes
+from nemo_aligner_cai.training import critic_server, data_inputs, inputs, model_needs, ppo_actor, schedule, sizes
 
 MODEL = "gpt_model_file"
 
@@ -153,15 +153,15 @@ def test_a_tokenizer_setting_that_is_no_mapping(tmp_path: Path) -> None:
 @pytest.mark.parametrize("train", [None, [], 5, [5], [0.5, "a", 0.5], ["a", "b"], {"a": 1}])
 def test_a_split_without_files(train: object) -> None:
     cfg = config({"model.data.data_prefix": {"train": train, "validation": ["b"], "test": ["b"]}})
-    use = inputs.Use("ppo-prompts", MODEL, None, None)
+    use = data_inputs.Use("ppo-prompts", MODEL, None, None)
     with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train"):
-        inputs.data_prefix(cfg, use, "batch")
+        data_inputs.data_prefix(cfg, use, "batch")
 
 
 def test_a_split_that_is_no_list() -> None:
     cfg = config({"model.data.data_prefix": {"train": "a.jsonl", "validation": ["b"], "test": ["b"]}})
     with pytest.raises(UsageError, match=r"data_prefix\.train=a\.jsonl: a list is needed, \[a\.jsonl\]$"):
-        inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+        data_inputs.data_prefix(cfg, data_inputs.Use("ppo-prompts", MODEL, None, None), "batch")
 
 
 def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +174,8 @@ def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     prefix = {"train": [0.5, "a 1.jsonl", 1, "b.jsonl"], "validation": ["b"], "test": ["b"]}
     with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: upstream fails at a blend") as caught:
-        inputs.data_prefix(
-            config({"model.data.data_prefix": prefix}), inputs.Use("ppo-prompts", MODEL, None, None), "batch"
+        data_inputs.data_prefix(
+            config({"model.data.data_prefix": prefix}), data_inputs.Use("ppo-prompts", MODEL, None, None), "batch"
         )
     command = shlex.split(str(caught.value).split("`")[1])
     assert command[0] == "cai"
@@ -189,7 +189,7 @@ def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pyte
 def test_data_without_three_splits(prefix: object) -> None:
     cfg = config({"model.data.data_prefix": prefix})
     with pytest.raises(UsageError, match=r"^model\.data\.data_prefix: give the three splits"):
-        inputs.data_prefix(cfg, inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+        data_inputs.data_prefix(cfg, data_inputs.Use("ppo-prompts", MODEL, None, None), "batch")
 
 
 def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
     data.write_text('{"text": "<extra_id_1>User\\nHello\\n<extra_id_1>Assistant\\n"}\n', encoding="utf-8")
     cfg = config({MODEL: str(archive(tmp_path / "m.nemo")), "batch": "x"})
     with pytest.raises(UsageError, match=r"^batch=x: a whole number"):
-        inputs.checked_file(cfg, data, "file", inputs.Use("ppo-prompts", MODEL, None, "batch"))
+        data_inputs.checked_file(cfg, data, "file", data_inputs.Use("ppo-prompts", MODEL, None, "batch"))
 
 
 @pytest.mark.parametrize("port", ["abc", None, 0, 65536])

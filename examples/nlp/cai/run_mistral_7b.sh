@@ -112,11 +112,21 @@ convert_model() {
     run cai checkpoint to-nemo "$1" "$2"
 }
 
-# "{train: [...], validation: [...], test: [...]}" of the blended files of a kind.
+# "{train: [...], validation: [...], test: [...]}" of what was kept of a kind.
 data_prefix() {
-    local start=$RESULTS/rl_cai_data/blend_helpful_with_cai_rlaif end=$1_with_chat_prompt.jsonl
-    local train=${start}_train_$end test=${start}_test_$end
+    local train=$RESULTS/rl_cai_data/train_$1.jsonl test=$RESULTS/rl_cai_data/test_$1.jsonl
     echo "model.data.data_prefix={train: [$train], validation: [$test], test: [$test]}"
+}
+
+# keep KIND FORMAT: the blends of a kind without what is too long.
+keep() {
+    local split folder=$RESULTS/rl_cai_data
+    for split in train test; do
+        [[ $DRY_RUN = 1 ]] || rm -f "$folder/${split}_$1.jsonl"
+        run cai convert "$folder/blend_helpful_with_cai_rlaif_${split}_$1_with_chat_prompt.jsonl" \
+            "$folder/${split}_$1.jsonl" --to "$2" \
+            --tokenizer "$MODELS/mistral-7b-hf/tokenizer.model" --seq-length "$SEQ_LENGTH"
+    done
 }
 
 # {'prompts': [...], 'comparisons': [...]} of the human preferences of a split.
@@ -204,6 +214,8 @@ step_4_rl_cai_data() {
         --blend-with "{'name': 'helpful', 'train': $(human train), 'test': $(human test)}" \
         --output-dir "$folder" --output-filename-prefix cai_rlaif ${resume:+"$resume"}
     stop_server
+    keep comparisons rm-comparisons
+    keep prompts ppo-prompts
 }
 
 step_5_reward_model() {

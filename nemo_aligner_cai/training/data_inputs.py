@@ -1,0 +1,193 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The data files of a training stage, checked before anything is loaded: their rows, and the tokens of their texts."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemo_aligner_cai.conversation import NemoChatTemplate
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import inputs
+from nemo_aligner_cai.training.config import select
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
+
+
+def data_file(cfg: DictConfig, key: str, use: Use) -> int | None:
+    """Check the data file whose path is at `key`; see `checked_file`."""
+    return checked_file(cfg, inputs.path_of(select(cfg, key), key), key, use)
+
+
+def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> int | None:
+    """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it.
+
+    Returns:
+        The samples of the training data, as `checked_file`.
+    """
+    samples: list[int | None] = []
+    # The test split is loaded and never used: it may be smaller than a batch.
+    batches = (use.batch_key, validation_batch_key, None)
+    for key, batch_key in zip(split_keys(cfg), batches, strict=True):
+        value = select(cfg, key)
+        if isinstance(value, str):
+            # Upstream would take its letters for files.
+            raise UsageError(f"{key}={value}: a list is needed, [{value}]")
+        paths = split_paths(value, key)
+        if len(value) > 1:
+            # NeMo-Aligner's scripts ask for minus a batch of samples, for "all", and its blends take that at its word.
+            output = f"blend_{key.rpartition('.')[2]}.jsonl"
+            words = ["--files", *paths, "--weights", *value[::2], "--output", output]
+            raise UsageError(
+                f"{key}: upstream fails at a blend of whole files; write one with the same shares, by "
+                f"`cai data blend {shlex.join(map(str, words))}`, and give [{output}]"
+            )
+        for path in paths:
+            samples.append(checked_file(cfg, path, key, replace(use, batch_key=batch_key)))
+    return samples[0]
+
+
+def split_keys(cfg: DictConfig) -> tuple[str, ...]:
+    """The keys of the training, validation and test files in `model.data.data_prefix`.
+
+    Raises:
+        UsageError: it is something else, or lacks one of them.
+    """
+    names = ("train", "validation", "test")
+    prefix = select(cfg, "model.data.data_prefix")
+    if not isinstance(prefix, Mapping) or any(name not in prefix for name in names):
+        raise UsageError(
+            "model.data.data_prefix: give the three splits, "
+            '"++model.data.data_prefix={train: [a.jsonl], validation: [b.jsonl], test: [b.jsonl]}"'
+        )
+    return tuple(f"model.data.data_prefix.{name}" for name in names)
+
+
+def split_paths(value: object, key: str) -> list[Path]:
+    """The files of one split: a path, a list of one path, or a blend, which alternates weights and paths."""
+    if isinstance(value, str):
+        return [Path(value)]
+    items: list[object] = list(value) if isinstance(value, Sequence) else []
+    weights, paths = (items[::2], items[1::2]) if len(items) > 1 else ([], items)
+    numbers = all(isinstance(weight, int | float) for weight in weights)
+    if not paths or not numbers or (weights and len(weights) != len(paths)):
+        raise UsageError(f"{key}={value}: give [file], or a blend of weights and files, [0.3, a, 0.7, b]")
+    return [inputs.path_of(item, key) for item in paths]
+
+
+def chat_template(cfg: DictConfig) -> NemoChatTemplate:
+    """The template with the tokens of `model.data.chat_prompt_tokens`, or with the tutorial's where none are given.
+
+    Raises:
+        UsageError: an unknown token, or one that is no text.
+    """
+    from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTokens, NemoChatTemplate
+
+    key = "model.data.chat_prompt_tokens"
+    tokens = select(cfg, key)
+    if tokens is None:
+        return NEMO_CHAT
+    if not isinstance(tokens, Mapping):
+        raise UsageError(f"{key}={tokens}: a mapping is needed, such as {{turn_start: <extra_id_1>}}")
+    for name, token in tokens.items():
+        if not isinstance(token, str) or not token:
+            raise UsageError(f"{key}.{name}={token}: must be a text, and not empty")
+    return NemoChatTemplate(ChatTokens.from_config({str(name): token for name, token in tokens.items()}))
+
+
+def existing_file(path: Path, key: str) -> Path:
+    """The path, given at `key`; raises UsageError where there is no such file."""
+    if not path.is_file():
+        raise UsageError(f"{key}: there is no file {path}")
+    return path
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a stage uses a data file.
+
+    Attributes:
+        format: its format in `nemo_aligner_cai.data.formats`.
+        model_key: where the model is whose tokenizer counts.
+        tokens: the most tokens that a text may have; None does not count them.
+        batch_key: where the batch size is that must be filled, incomplete batches being dropped by upstream's
+            loaders; None where any number will do.
+        rows_per_sample: 2 for comparisons, whose chosen and rejected texts are on a line each.
+        too_long_is_error: whether a longer text stops the trainer, rather than being cut or replaced.
+    """
+
+    format: str
+    model_key: str
+    tokens: int | None
+    batch_key: str | None
+    rows_per_sample: int = 1
+    too_long_is_error: bool = False
+
+
+def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> int | None:
+    """Check that the trainer will read every row of a data file as it is meant.
+
+    Returns:
+        How many samples it has; None in a process that is not the first of its job, which checks nothing.
+
+    Raises:
+        UsageError: missing or empty file, less than a batch, or texts on which the trainer would stop.
+        FormatError: a row that the trainer would fail on, with path and line.
+    """
+    from nemo_aligner_cai.data.formats import validate_file
+
+    existing_file(path, key)
+    batch = inputs.number(cfg, use.batch_key) if use.batch_key else None
+    template = chat_template(cfg)
+    if not inputs.first_rank():
+        return None
+    samples = validate_file(path, use.format, template=template).rows_in // use.rows_per_sample
+    if batch is not None and samples < batch:
+        raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {use.batch_key}={batch}")
+    _check_lengths(cfg, path, key, use)
+    return samples
+
+
+def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
+    """Count the tokens of every text, where the model's file has a tokenizer that can be loaded without NeMo."""
+    from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
+
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer_file = inputs.model_tokenizer(inputs.nemo_model(cfg, use.model_key), Path(folder))
+        if use.tokens is None or tokenizer_file is None:
+            return
+        tokenizer = load_tokenizer(tokenizer_file)
+        # LIMITS knows the limit at upstream's configurations; what is wanted here is the limit at this one.
+        length = next(n for n in range(use.tokens - 1, 2 * use.tokens + 2) if LIMITS[use.format](n) >= use.tokens)
+        found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length, template=chat_template(cfg))
+    if not found.too_long:
+        return
+    line = (found.too_long[0] - 1) * use.rows_per_sample + 1
+    message = (
+        f"{path}:{line}: {key}: {len(found.too_long)} of {found.records} texts are longer than {use.tokens} tokens"
+    )
+    # Where none fits, upstream trains on nothing and succeeds.
+    if use.too_long_is_error or not found.used:
+        mend = "leave them out (cai convert --tokenizer --seq-length), or allow more tokens"
+        raise UsageError(f"{message} (the longest has {found.longest}); {mend}")
+    _log.warning("%s; they will be cut, replaced or ignored", message)
