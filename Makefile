@@ -3,8 +3,9 @@
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
 ARGS ?=
-# Two at a time, a file each: the trainers that tests start are single-threaded. ARGS='-n 0 ...' is one at a time.
-WORKERS := -n 2 --dist loadfile
+# Two at a time, a file each and the long ones first: the trainers that tests start have one thread. ARGS="-n 0 ..." is
+# one at a time.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin

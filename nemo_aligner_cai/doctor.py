@@ -317,7 +317,7 @@ def _steps(installed: set[str], graphics: Graphics) -> tuple[Step, ...]:
     fused = [name for name in ("apex", "transformer_engine") if name not in installed]
     if graphics.devices and not missing and fused:
         missing = f"{', '.join(fused)}, which the GPU settings want"
-        mend = f"work in NVIDIA's NeMo container: {_CONTAINER}"
+        mend = f"work in NVIDIA's NeMo container, {_CONTAINER}; or give hardware=1xgpu, which does without"
     critic = (missing, mend)
     if not missing and "nvidia-pytriton" not in installed:
         critic = ("nvidia-pytriton", "pip install nvidia-pytriton")
