@@ -39,8 +39,13 @@ def data_file(cfg: DictConfig, key: str, use: Use) -> int | None:
     return checked_file(cfg, inputs.path_of(select(cfg, key), key), key, use)
 
 
-def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str) -> int | None:
+def data_prefix(cfg: DictConfig, use: Use, validation_batch_key: str | None) -> int | None:
     """Check `model.data.data_prefix`: {train: [...], validation: [...], test: [...]}, as the RM and PPO take it.
+
+    Args:
+        cfg: the stage's configuration.
+        use: of the training data.
+        validation_batch_key: where the size of a batch of the validation data is; None where any number will do.
 
     Returns:
         The samples of the training data, as `checked_file`.
@@ -188,6 +193,6 @@ def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
     )
     # Where none fits, upstream trains on nothing and succeeds.
     if use.too_long_is_error or not found.used:
-        mend = "leave them out (cai convert --tokenizer --seq-length), or allow more tokens"
+        mend = f"leave them out (cai convert --tokenizer TOKENIZER --seq-length {length}), or allow more tokens"
         raise UsageError(f"{message} (the longest has {found.longest}); {mend}")
     _log.warning("%s; they will be cut, replaced or ignored", message)

@@ -63,7 +63,8 @@ def check(cfg: DictConfig) -> None:
     processing.process(cfg, data_inputs.split_keys, to="dpo", taught_by=_SOURCE)
     tokens = inputs.plus(config.select(cfg, "model.data.seq_length"), 1)  # inputs and labels overlap by one
     batch = "model.global_batch_size"
-    samples = data_inputs.data_prefix(cfg, data_inputs.Use("dpo", _SOURCE, tokens, batch), batch)
+    use = data_inputs.Use("dpo", _SOURCE, tokens, batch)
+    samples = data_inputs.data_prefix(cfg, use, batch if schedule.validates(cfg, "dpo") else None)
     schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, batch))
 
 

@@ -83,7 +83,9 @@ def command(
     changed = [f"++{key}={value}" for key, value in _files(cfg).items() if before.get(key) != value]
     changed += ["data_processor=none"] if changed else []
     target = [str(theirs)] if theirs is not None else ["-m", module]
-    return [sys.executable, *processes, *target, *settings(arguments), *changed]
+    alone = not processes and launcher.looks_like_rank(os.environ)
+    before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []
+    return [*before_python, sys.executable, *processes, *target, *settings(arguments), *changed]
 
 
 def settings(arguments: run.Arguments) -> list[str]:
@@ -96,7 +98,7 @@ def _processes(cfg: DictConfig) -> list[str]:
     """The part of the command that is torchrun's, where this process must start others."""
     # What is no number ("auto", a list of devices) is left to Lightning, which starts such processes itself.
     nodes, devices = (size if isinstance(size, int) else 1 for size in (cfg.trainer.num_nodes, cfg.trainer.devices))
-    if launcher.is_rank(os.environ) or (nodes * devices <= 1 and not launcher.looks_like_rank(os.environ)):
+    if launcher.is_rank(os.environ) or nodes * devices <= 1:
         return []
     if nodes > 1:
         raise UsageError(
@@ -104,7 +106,7 @@ def _processes(cfg: DictConfig) -> list[str]:
             f"--ntasks-per-node={devices} cai train ...`, or by `torchrun --nnodes={nodes} --nproc-per-node={devices} "
             "--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m nemo_aligner_cai.cli train ...`"
         )
-    return [*_TORCHRUN, "--standalone", f"--nproc-per-node={max(1, devices)}"]
+    return [*_TORCHRUN, "--standalone", f"--nproc-per-node={devices}"]
 
 
 def _files(cfg: DictConfig) -> dict[str, str]:

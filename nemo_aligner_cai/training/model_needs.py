@@ -44,7 +44,9 @@ def check(cfg: DictConfig, key: str, *, tokenizer: str = "model.tokenizer.type",
     path = inputs.nemo_model(cfg, key)
     stored = inputs.model_config(path)
     settings = stored.get("tokenizer")
-    if isinstance(settings, dict) and settings.get("library") == "huggingface":
+    settings = settings if isinstance(settings, dict) else {}
+    library = select(cfg, f"{tokenizer.rpartition('.')[0]}.library") or settings.get("library")
+    if library == "huggingface":
         _tokenizer_is_here(path, str(select(cfg, tokenizer) or settings.get("type")), tokenizer)
     if head and stored.get("scale_positional_embedding"):
         # `mcore_model_customize`, which scales them, is called by MegatronGPTModel.model_provider_func;

@@ -67,7 +67,7 @@ def check(cfg: DictConfig) -> None:
     _check_batches(cfg)
     processing.process(cfg, data_inputs.split_keys, to="ppo-prompts", taught_by=source)
     use = data_inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
-    data_inputs.data_prefix(cfg, use, "model.ppo.num_val_samples")
+    data_inputs.data_prefix(cfg, use, "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None)
     _critic_ready(cfg)
 
 
@@ -78,10 +78,10 @@ def _check_batches(cfg: DictConfig) -> None:
     # TensorRT-LLM with reshard has the processes of a pipeline generate apart from each other.
     trt_llm = select(cfg, "trainer.ppo.trt_llm.enable") and select(cfg, "trainer.ppo.trt_llm.reshard")
     stages = (inputs.number(cfg, "model.pipeline_model_parallel_size") or 1) if trt_llm else 1
-    for micro, samples in (
-        ("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples"),
-        ("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"),
-    ):
+    rollouts = [("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples")]
+    if schedule.validates(cfg, "ppo"):
+        rollouts.append(("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"))
+    for micro, samples in rollouts:
         sizes.batch(cfg, micro, samples, stages * sizes.copies(cfg))
         # The log-probabilities of all samples of a copy of the model, whatever batches they were generated in.
         sizes.batch(cfg, "model.ppo.forward_micro_batch_size", samples)

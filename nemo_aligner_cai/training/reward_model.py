@@ -66,7 +66,8 @@ def check(cfg: DictConfig) -> None:
             # Upstream skips to a later pair, and past the end of the data when there is none.
             too_long_is_error=True,
         )
-        samples = data_inputs.data_prefix(cfg, use, "model.global_batch_size")
+        validation_batch = "model.global_batch_size" if schedule.validates(cfg, "rm") else None
+        samples = data_inputs.data_prefix(cfg, use, validation_batch)
         schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
 
 

@@ -123,8 +123,8 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
         sys.stdout.write(OmegaConf.to_yaml(cfg))
         return 0
     if launcher.looks_like_rank(os.environ):
-        tasks = os.environ["SLURM_NTASKS"]
-        raise UsageError(f"SLURM_NTASKS={tasks}, but no srun has started this: start it by srun, or by cai train")
+        # By this variable alone Lightning takes the process for one of srun's.
+        del os.environ["SLURM_NTASKS"]
     checked(stage, cfg, arguments.config)
     from nemo_aligner_cai.training import cpu
 

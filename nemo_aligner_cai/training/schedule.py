@@ -42,7 +42,9 @@ def check(cfg: DictConfig, section: str) -> None:
     """
     at = f"trainer.{section}."
     epochs(cfg, f"{at}max_epochs")
-    if (steps := select(cfg, f"{at}max_steps")) == 0 or not isinstance(steps, int | None):
+    steps = select(cfg, f"{at}max_steps")
+    # Upstream takes -1 where the key is absent, and compares what is there.
+    if steps == 0 or not isinstance(steps, int | None) or (steps is None and "max_steps" in cfg.trainer[section]):
         raise UsageError(f"{at}max_steps={steps}: a whole number is needed, or -1 for whole epochs; 0 trains nothing")
     for name in ("limit_train_batches", "limit_val_batches"):
         # Below 0 upstream trains on all batches, but validates on none, of which it then wants the mean.
@@ -57,7 +59,7 @@ def check(cfg: DictConfig, section: str) -> None:
     if not isinstance(validate, int | float) or (section == "ppo" and not isinstance(validate, int)):
         fraction = "" if section == "ppo" else ", or a fraction of an epoch"
         raise UsageError(f"{at}val_check_interval={validate}: a whole number of steps is needed{fraction}")
-    if isinstance(validate, int) and validate > 0 and select(cfg, f"{at}limit_val_batches") != 0 and save % validate:
+    if isinstance(validate, int) and _surely_validates(cfg, section) and save % validate:
         raise UsageError(f"{at}save_interval={save} must be a multiple of val_check_interval={validate}")
     if (limit := select(cfg, _MAX_TIME)) is not None and not re.fullmatch(r"\s*\d+(:\d+){3}\s*", str(limit)):
         raise UsageError(f"{_MAX_TIME}={limit} (trainer.max_time): give days:hours:minutes:seconds, 00:03:45:00")
@@ -85,7 +87,7 @@ def check_epoch(cfg: DictConfig, section: str, samples: int | None, batch: int |
             f"{at}limit_train_batches={limit}: not one step of the {samples // batch} of an epoch is left; give more"
         )
     validate, save = select(cfg, f"{at}val_check_interval"), select(cfg, f"{at}save_interval")
-    if not isinstance(validate, float) or validate <= 0 or select(cfg, f"{at}limit_val_batches") == 0:
+    if not isinstance(validate, float) or not _surely_validates(cfg, section):
         return
     interval = int(validate * steps)
     if not interval:
@@ -97,6 +99,19 @@ def check_epoch(cfg: DictConfig, section: str, samples: int | None, batch: int |
             f"{at}save_interval={save} must be a multiple of {interval}, the steps that val_check_interval={validate} "
             f"is of the {steps} of an epoch; give save_interval={interval}, or val_check_interval in steps"
         )
+
+
+def validates(cfg: DictConfig, section: str) -> bool:
+    """Whether a run ever looks at its validation data, as upstream's `check_progress` says."""
+    at = f"trainer.{section}."
+    interval = select(cfg, f"{at}val_check_interval")
+    return select(cfg, f"{at}limit_val_batches") != 0 and isinstance(interval, int | float) and interval > 0
+
+
+def _surely_validates(cfg: DictConfig, section: str) -> bool:
+    # A fraction of the validation batches may be none of them, and then no validation is due.
+    limit = select(cfg, f"trainer.{section}.limit_val_batches")
+    return validates(cfg, section) and not (isinstance(limit, float) and limit < 1.0)
 
 
 def epochs(cfg: DictConfig, key: str) -> None:

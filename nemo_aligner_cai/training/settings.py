@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import schedule
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def _rollouts_split(value: Any, cfg: DictConfig) -> bool:
 
 
 def _weights_fit(value: Any, cfg: DictConfig) -> bool:
-    return value is None or len(value) == (select(cfg, "model.regression.num_attributes") or 1)
+    if value is None:
+        return True
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return listed and len(value) == (select(cfg, "model.regression.num_attributes") or 1)
 
 
 def _regression(cfg: DictConfig) -> bool:
@@ -174,7 +178,11 @@ DPO = (
         "more than 0 is needed to learn from preferences",
     ),
     # the first validation
-    Rule("model.data.validation_drop_last", lambda value, cfg: value is not False, "DPO needs true"),
+    Rule(
+        "model.data.validation_drop_last",
+        lambda value, cfg: value is not False or not schedule.validates(cfg, "dpo"),
+        "DPO needs true",
+    ),
 )
 REWARD_MODEL = (
     *_HEAD,
@@ -236,7 +244,12 @@ CRITIC = (
         lambda value, cfg: value is None or _count(value),
         "a whole number of at least 1 is needed, or null",
     ),
-    Rule("model.forward_micro_batch_size", lambda value, cfg: value is None or _count(value), "at least 1 is needed"),
+    Rule(
+        "model.forward_micro_batch_size",
+        # Upstream takes the micro batch's size where the key is absent, and divides by what is there.
+        lambda value, cfg: _count(value) or "forward_micro_batch_size" not in cfg.model,
+        "at least 1 is needed",
+    ),
     Rule(
         "model.output_sequence", lambda value, cfg: value is True, "the critic needs a value for each token; give true"
     ),
@@ -263,13 +276,14 @@ PPO = (
     Rule(
         "remote_critic_rm.pad_to_length",
         lambda value, cfg: value is None or _no_more_than(select(cfg, "model.data.seq_length"), value),
-        "at least model.data.seq_length is needed, the longest rollout, or null",
+        "at least model.data.seq_length is needed, which a rollout may have, or null; or lower that",
     ),
     # Megatron-Core's scatter_to_sequence_parallel_region, in training: generation does without
     Rule(
         "trainer.ppo.rollout_batch_seq_length",
         _rollouts_split,
-        "model.sequence_parallel needs a multiple of the tensor-parallel size, at least model.data.seq_length",
+        "model.sequence_parallel needs a multiple of the tensor-parallel size, at least model.data.seq_length, which "
+        "a rollout may have; or lower that",
     ),
     # GPTGenerateTRTLLM
     Rule(

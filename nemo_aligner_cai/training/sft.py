@@ -57,10 +57,12 @@ def check(cfg: DictConfig) -> None:
     samples: list[int | None] = []
     for section in _SECTIONS:
         tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
-        use = data_inputs.Use("sft-chat", "model.restore_from_path", tokens, f"{section}.global_batch_size")
+        needed = section == _SECTIONS[0] or schedule.validates(cfg, "sft")
+        batch = f"{section}.global_batch_size" if needed else None
+        use = data_inputs.Use("sft-chat", "model.restore_from_path", tokens, batch)
         if cfg.model.data.chat:
             samples.append(data_inputs.data_file(cfg, f"{section}.file_path", use))
-    steps = cfg.trainer.sft.max_steps
+    steps = cfg.trainer.sft.get("max_steps", -1)
     # With data.sample so many are drawn as the run takes; see `_dataset`.
     if samples and not (cfg.model.data.get("sample", False) and steps >= 0):
         schedule.check_epoch(cfg, "sft", samples[0], cfg.model.data.train_ds.global_batch_size)

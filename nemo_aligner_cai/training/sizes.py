@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _TENSOR, _PIPELINE = "tensor_model_parallel_size", "pipeline_model_parallel_size"
 _PARALLEL = (_TENSOR, _PIPELINE, "context_parallel_size")
 """The product is the number of processes that hold one copy of a model."""
+_ENDS_COUNT = ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split")
+"""Where both hold, embedding and loss count as a layer each, and Megatron-Core divides otherwise."""
 _SHAPES = (("num_layers", _PIPELINE), ("num_attention_heads", _TENSOR), ("num_query_groups", _TENSOR))
 """What of a model is divided among the processes of which size."""
 
@@ -39,7 +41,7 @@ def check(cfg: DictConfig, gpus: int, env: Mapping[str, str] = os.environ) -> No
 
     Args:
         cfg: a stage's configuration.
-        gpus: how many CUDA devices torch sees; 0 on a machine without, whose processes are not counted.
+        gpus: how many CUDA devices torch sees; 0 on a machine without, where there are none to compare with.
         env: the process's variables.
 
     Raises:
@@ -49,7 +51,7 @@ def check(cfg: DictConfig, gpus: int, env: Mapping[str, str] = os.environ) -> No
     devices = select(cfg, "trainer.devices")
     if gpus:
         _on_gpus(cfg, devices, gpus)
-    elif "model" not in cfg:
+    elif _serves(cfg):
         return  # the server, which takes one process for a whole model where there is no GPU
     nodes = inputs.number(cfg, "trainer.num_nodes") or 1
     copy = model_parallel(cfg)
@@ -113,7 +115,8 @@ def model_parts(cfg: DictConfig, key: str) -> None:
     Megatron-Core asserts it when it builds the model (`transformer_block`, `attention`).
     """
     stored = inputs.model_config(inputs.nemo_model(cfg, key))
-    for name, divisor in _SHAPES:
+    ends_count = all(select(cfg, f"model.{name}") or stored.get(name) for name in _ENDS_COUNT)
+    for name, divisor in _SHAPES[1:] if ends_count else _SHAPES:
         count, size = stored.get(name), _size(cfg, divisor)
         if isinstance(count, int) and count % size:
             raise UsageError(f"model.{divisor}={size}: the model has {name}={count}, which must be a multiple of it")
@@ -128,8 +131,13 @@ def _processes(devices: Any, nodes: int, gpus: int) -> int:
     return nodes * max(1, gpus)
 
 
+def _serves(cfg: DictConfig) -> bool:
+    """Whether a configuration is the inference server's, which has the sizes at its top."""
+    return "server" in cfg
+
+
 def _size(cfg: DictConfig, name: str) -> int:
-    if "model" in cfg:
+    if not _serves(cfg):
         return inputs.number(cfg, f"model.{name}") or 1
     # The server's, for which NeMo has -1 too: as the model was trained.
     value = select(cfg, name)
@@ -138,5 +146,5 @@ def _size(cfg: DictConfig, name: str) -> int:
 
 def _sizes(cfg: DictConfig) -> str:
     """The sizes above 1, as they are typed."""
-    prefix = "model." if "model" in cfg else ""
+    prefix = "" if _serves(cfg) else "model."
     return " x ".join(f"{prefix}{name}={size}" for name in _PARALLEL if (size := _size(cfg, name)) > 1)

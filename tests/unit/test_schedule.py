@@ -46,6 +46,7 @@ def config(section: str, max_time: object = None, **changes: Any) -> DictConfig:
     [
         ({}, ""),
         ({"max_steps": 0}, r"^trainer\.rm\.max_steps=0: .*-1 for whole epochs"),
+        ({"max_steps": None}, r"^trainer\.rm\.max_steps=None: .*-1 for whole epochs"),
         ({"max_steps": 1.5}, r"^trainer\.rm\.max_steps=1\.5: "),
         ({"save_interval": 0}, ""),
         ({"save_interval": -1}, r"^trainer\.rm\.save_interval=-1: a whole number of steps"),
@@ -144,7 +145,7 @@ def test_steps_are_counted_as_upstream_counts_them(limit: int | float | None, up
 
 @pytest.mark.parametrize("save", [0, 1, 33, 50, 100])
 @pytest.mark.parametrize("validate", [0, 1, 25, 30, 100, 0.25, 0.33, 1.0])
-@pytest.mark.parametrize("limit", [0, 40, 1.0])
+@pytest.mark.parametrize("limit", [0, 40, 1.0, 0.01])
 def test_a_run_is_refused_where_upstream_stops_after_a_step(
     save: int, validate: int | float, limit: int | float, upstream: Any
 ) -> None:

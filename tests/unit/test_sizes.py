@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import inputs, sizes
+from nemo_aligner_cai.training.config import compose
 
 
 def config(devices: Any = 8, nodes: int = 1, **model: Any) -> DictConfig:
@@ -45,7 +46,7 @@ def config(devices: Any = 8, nodes: int = 1, **model: Any) -> DictConfig:
         (config(-1, tp=4), 8, ""),
         (config([0, 7]), 8, ""),
         (config(8, nodes=2, tp=8, pp=2), 8, ""),
-        # Without CUDA processes are not counted.
+        # Without CUDA there are no GPUs to compare with.
         (config(8, tp=2), 0, ""),
         (config(8), 1, r"^trainer\.devices=8: this machine has 1 GPU; give trainer\.devices=1, or start"),
         (config(8), 4, r"this machine has 4 GPUs; give trainer\.devices=4, or"),
@@ -82,9 +83,9 @@ def test_gpus_that_are_hidden_are_explained(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_servers_sizes_are_its_own() -> None:
-    cfg = OmegaConf.create({"trainer": {"devices": 1, "num_nodes": 1}, "tensor_model_parallel_size": 8})
+    cfg = compose("cai_inference", ["tensor_model_parallel_size=4", "trainer.devices=6"])
     sizes.check(cfg, 0, {})
-    with pytest.raises(UsageError, match=r"copies of the model of 8 each \(tensor_model_parallel_size=8\)"):
+    with pytest.raises(UsageError, match=r"copies of the model of 4 each \(tensor_model_parallel_size=4\)"):
         sizes.check(cfg, 8, {})
     cfg.tensor_model_parallel_size = -1
     sizes.check(cfg, 8, {})
@@ -133,3 +134,16 @@ def test_a_model_whose_parts_do_not_divide(parallel: dict[str, int], message: st
         return
     with pytest.raises(UsageError, match=message):
         sizes.model_parts(cfg, "model.restore_from_path")
+
+
+def test_layers_are_divided_otherwise_where_embedding_and_loss_count_as_layers(tmp_path: Path) -> None:
+    path, content = tmp_path / "m.nemo", b"num_layers: 126\nnum_attention_heads: 128\n"
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("model_config.yaml")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    cfg = config(128, tp=8, pp=16, restore_from_path=str(path))
+    with pytest.raises(UsageError, match=r"num_layers=126, which must be a multiple"):
+        sizes.model_parts(cfg, "model.restore_from_path")
+    cfg.model.account_for_embedding_in_pipeline_split = cfg.model.account_for_loss_in_pipeline_split = True
+    sizes.model_parts(cfg, "model.restore_from_path")

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import entry, run, sft
+from nemo_aligner_cai.training import config, entry, run, sft
 
 # A stand-in for upstream's script: says what it was started with.
 _SCRIPT = "import json, sys\nprint(json.dumps(sys.argv))\n"
@@ -117,13 +118,20 @@ def test_one_of_several_processes_starts_no_others(
 def test_a_batch_script_is_no_rank(home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in _BATCH.items():
         monkeypatch.setenv(name, value)
-    for devices in (8, 1):  # one process too: Lightning would wait for seven others
-        started = command([*overrides, f"trainer.devices={devices}"], "ours")
+    started = command(overrides, "ours")
+    assert started is not None
+    assert started[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8"]
+    # One process, or as many as Lightning starts by itself: with the variable it would wait for seven others.
+    for devices in ("1", "auto", "-1", "[0,1]"):
+        alone = [*overrides, f"trainer.devices={devices}"]
+        started = command(alone)
         assert started is not None
-        assert started[1:5] == ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+        assert started[:5] == ["/usr/bin/env", "-u", "SLURM_NTASKS", sys.executable, str(home / "train_gpt_sft.py")]
+        assert command(alone, "ours") is None
     arguments = run.chosen(overrides, "cai_sft")
-    with pytest.raises(UsageError, match=r"^SLURM_NTASKS=8, but no srun has started this"):
-        run.perform(sft.STAGE, arguments, run.composed(arguments))
+    with pytest.raises(UsageError, match=r"^cai_sft: no value for"):
+        run.perform(sft.STAGE, arguments, config.compose("cai_sft", []))
+    assert "SLURM_NTASKS" not in os.environ
 
 
 def test_more_gpus_than_there_are(home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,5 +273,6 @@ def test_a_tokenizer_that_the_file_does_not_carry(tmp_path: Path, name: str | No
             model_needs.check(config(model), MODEL, tokenizer="a.type")
         with pytest.raises(UsageError, match="in the folder /not/there"):
             model_needs.check(config(model | {"a.type": "/not/there"}), MODEL, tokenizer="a.type")
+        model_needs.check(config(model | {"a.library": "sentencepiece"}), MODEL, tokenizer="a.type")
         model["a.type"] = str(tmp_path)
     model_needs.check(config(model), MODEL, tokenizer="a.type")

@@ -57,6 +57,7 @@ REFUSED = [
     ("cai_reward_model", ["model.reward_model_type=ranking"], "model.reward_model_type=ranking: binary_ranking or"),
     ("cai_reward_model", ["model.regression.num_attributes=0"], "model.regression.num_attributes=0"),
     ("cai_reward_model", ["model.regression.attribute_weights=[1, 1]"], "model.regression.attribute_weights=[1, 1]"),
+    ("cai_reward_model", ["model.regression.attribute_weights=1"], "model.regression.attribute_weights=1"),
     (
         "cai_reward_model",
         ["trainer.rm.train_random_sampler=false", "trainer.rm.max_epochs=2"],
@@ -94,6 +95,7 @@ REFUSED = [
         "trainer.ppo.strip_sequence_length_to_multiple=0",
     ),
     ("cai_ppo_critic", ["model.forward_micro_batch_size=0"], "model.forward_micro_batch_size=0"),
+    ("cai_ppo_critic", ["model.forward_micro_batch_size=null"], "model.forward_micro_batch_size=None"),
     ("cai_ppo_critic", ["model.output_sequence=false"], "model.output_sequence=False: the critic needs"),
     ("cai_ppo_critic", ["model.loss_clip_val=null"], "model.loss_clip_val=None"),
     ("cai_ppo_critic", ["model.regression.merge_attributes=false"], "model.regression.merge_attributes=False"),
@@ -126,6 +128,7 @@ ACCEPTED = [
     ("cai_sft", ["model.data.train_ds.packed_sequence=true", "model.data.chat=false"]),
     ("cai_dpo", ["model.dpo.ref_policy_kl_penalty=0", "model.dpo.preference_loss_weight=0"]),
     ("cai_dpo", ["model.virtual_pipeline_model_parallel_size=1"]),
+    ("cai_dpo", ["model.data.validation_drop_last=false", "trainer.dpo.limit_val_batches=0"]),
     ("cai_reward_model", [_REGRESSION]),
     ("cai_reward_model", ["model.regression.num_attributes=2", "model.regression.attribute_weights=[1, 1]"]),
     ("cai_reward_model", ["trainer.rm.train_random_sampler=false"]),
