@@ -24,8 +24,8 @@ from nemo_aligner_cai.commands.flag_types import COUNT
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.validate import tokenizer_asked_for
 from nemo_aligner_cai.conversation import TokenPolicy
-from nemo_aligner_cai.data.formats import FORMATS, convert_file
-from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.data.formats import FORMATS, convert_file, format_named, require_suffix
+from nemo_aligner_cai.data.length import filter_file, limit_of
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, PathLike, refuse_existing
 from nemo_aligner_cai.sources import data_files
@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{args.target}: {args.to}; {_converted(args, args.target)}\n")
         return 0
     target = Path(args.target)
+    require_suffix(target, format_named(args.to))
+    limit_of(args.to, args.seq_length)
     refuse_existing(target, overwrite=args.overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         if not use.used:
             raise CaiError(f"{args.source}: nothing is left to write: {use}")
         os.replace(kept, target)
-    sys.stdout.write(f"{target}: {args.to}; {balance}; length: {use}\n")
+    sys.stdout.write(f"{target}: {args.to}; {balance}; of these records: {use.balance}\n")
     return 0
 
 

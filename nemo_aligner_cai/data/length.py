@@ -37,7 +37,7 @@ from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, refuse_existing, write_jsonl
 
-__all__ = ["LIMITS", "Tokenizer", "Use", "drop_long", "filter_file", "load_tokenizer", "predict_use", "texts_of"]
+__all__ = ["LIMITS", "Tokenizer", "Use", "drop_long", "filter_file", "limit_of", "load_tokenizer", "predict_use", "texts_of"]
 
 Item = TypeVar("Item")
 
@@ -107,6 +107,16 @@ class Use:
         return {*self.too_long, *self.merged}
 
     @property
+    def balance(self) -> Balance:
+        """Where the records go when those that the trainer does not use whole are left out."""
+        balance = Balance(rows_in=self.records, written=self.used)
+        merged = self.left_out - set(self.too_long)
+        for reason, count in ((f"longer than {self.limit} tokens", len(self.too_long)), (_MERGED, len(merged))):
+            if count:
+                balance.leave_out(reason, count)
+        return balance
+
+    @property
     def stops(self) -> list[int]:
         """The numbers of the records at which the trainer stops with an error."""
         if not self.pairs:
@@ -141,7 +151,8 @@ def texts_of(record: Record, format_name: str, template: NemoChatTemplate = NEMO
     return tuple(row["text"] for row in rows)
 
 
-def _limit(format_name: str, seq_length: int) -> int:
+def limit_of(format_name: str, seq_length: int) -> int:
+    """The most token ids that a text of a format may have; raises UsageError where it has no known limit, or none."""
     if format_name not in LIMITS:
         raise UsageError(f"token limits are known for {', '.join(LIMITS)}, not for {format_name}")
     limit = LIMITS[format_name](seq_length)
@@ -227,7 +238,7 @@ def drop_long(
     Raises:
         UsageError: the format has no known limit, or the sequence length leaves no room.
     """
-    limit = _limit(format_name, seq_length)
+    limit = limit_of(format_name, seq_length)
     for record, measured in _measure(records, _itself, format_name, tokenizer, template):
         balance.rows_in += 1
         if measured.length > limit:
@@ -256,7 +267,7 @@ def predict_use(
     Raises:
         UsageError, FormatError: as `read_records` and `drop_long`.
     """
-    use = Use(limit=_limit(format_name, seq_length), pairs=format_name == "rm-comparisons")
+    use = Use(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
     records = read_records(path, format_name, balance=Balance(), template=template)
     for _, measured in _measure(records, _itself, format_name, tokenizer, template):
         use.add(measured.length, measured.total, merged=measured.merged)
@@ -282,7 +293,7 @@ def filter_file(
         UsageError, FormatError: as `predict_use`, or the target exists.
     """
     refuse_existing(target, overwrite=overwrite)
-    use = Use(limit=_limit(format_name, seq_length), pairs=format_name == "rm-comparisons")
+    use = Use(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
     groups = read_groups(source, format_name, balance=Balance(), template=template)
 
     def kept() -> Iterator[Row]:

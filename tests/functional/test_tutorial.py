@@ -122,6 +122,7 @@ def _words(folder: Path, judge: str) -> dict[str, str]:
         "--retry-delay 5": "--retry-delay 1",
         "model=mistral_7b hardware=8xh100": "hardware=cpu",
         "4096": "128",
+        "6144": "176",
         "1024": "40",
         "=128": "=8",
         "micro_batch_size=1 ": "micro_batch_size=8 ",

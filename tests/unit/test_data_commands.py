@@ -113,9 +113,8 @@ def test_convert_leaves_out_what_is_too_long(
     asked = ("convert", pairs, target, "--to", "rm-comparisons", "--tokenizer", "x", "--seq-length")
     assert call(*asked, 125) == 0
     assert capsys.readouterr().out == (
-        f"{target}: rm-comparisons; 6 rows in = 6 written + 0 left out; length: 2 of 3 records are used: "
-        "1 are longer than 125 tokens, the first is record 3; the longest has 129; "
-        "the trainer stops at record 3: no pair that it could take instead follows\n"
+        f"{target}: rm-comparisons; 6 rows in = 6 written + 0 left out; of these records: "
+        "3 rows in = 2 written + 1 left out (1 longer than 125 tokens)\n"
     )
     assert target.read_bytes() == b"".join(pairs.read_bytes().splitlines(keepends=True)[:4])
     with pytest.raises(UsageError, match="already exists"):
@@ -127,6 +126,8 @@ def test_convert_leaves_out_what_is_too_long(
     assert target.stat().st_size > 0
     with pytest.raises(UsageError, match="belong together"):
         call(*asked[:-1])
+    with pytest.raises(UsageError, match=r"^\S*short\.csv: ?rm-comparisons is written as \.jsonl"):
+        call("convert", pairs, tmp_path / "short.csv", *asked[3:], 9)
     with pytest.raises(UsageError, match="token limits are known for"):
         call("convert", pairs, tmp_path / "m.jsonl", "--to", "messages", "--tokenizer", "x", "--seq-length", 9)
 

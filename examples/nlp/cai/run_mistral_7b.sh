@@ -118,14 +118,14 @@ data_prefix() {
     echo "model.data.data_prefix={train: [$train], validation: [$test], test: [$test]}"
 }
 
-# keep KIND FORMAT: the blends of a kind without what is too long.
+# keep KIND FORMAT TOKENS: the blends of a kind without what is too long.
 keep() {
     local split folder=$RESULTS/rl_cai_data
     for split in train test; do
         [[ $DRY_RUN = 1 ]] || rm -f "$folder/${split}_$1.jsonl"
         run cai convert "$folder/blend_helpful_with_cai_rlaif_${split}_$1_with_chat_prompt.jsonl" \
             "$folder/${split}_$1.jsonl" --to "$2" \
-            --tokenizer "$MODELS/mistral-7b-hf/tokenizer.model" --seq-length "$SEQ_LENGTH"
+            --tokenizer "$MODELS/mistral-7b-hf/tokenizer.model" --seq-length "$3"
     done
 }
 
@@ -214,8 +214,9 @@ step_4_rl_cai_data() {
         --blend-with "{'name': 'helpful', 'train': $(human train), 'test': $(human test)}" \
         --output-dir "$folder" --output-filename-prefix cai_rlaif ${resume:+"$resume"}
     stop_server
-    keep comparisons rm-comparisons
-    keep prompts ppo-prompts
+    keep comparisons rm-comparisons "$SEQ_LENGTH"
+    # A prompt may have half of this: the sequence without the tokens of a reply.
+    keep prompts ppo-prompts "$((2 * (SEQ_LENGTH - 1024)))"
 }
 
 step_5_reward_model() {
