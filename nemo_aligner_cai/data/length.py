@@ -37,7 +37,17 @@ from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, refuse_existing, write_jsonl
 
-__all__ = ["LIMITS", "Tokenizer", "Use", "drop_long", "filter_file", "limit_of", "load_tokenizer", "predict_use", "texts_of"]
+__all__ = [
+    "LIMITS",
+    "Tokenizer",
+    "Use",
+    "drop_long",
+    "filter_file",
+    "limit_of",
+    "load_tokenizer",
+    "predict_use",
+    "texts_of",
+]
 
 Item = TypeVar("Item")
 
