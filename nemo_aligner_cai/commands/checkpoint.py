@@ -13,13 +13,16 @@
 # limitations under the License.
 """`cai checkpoint to-nemo | to-hf`: models between Hugging Face's layout and NeMo's.
 
-Where NeMo's own converters and a GPU are at hand (in NVIDIA's container), these are what is started.
+Where NeMo's own converter and a GPU are at hand (in NVIDIA's container), it is what is started to make a .nemo file.
+Going back, NeMo's rounds to bfloat16 unasked, copies no tokenizer for Llama, leaves a second copy of its weights, and
+ties what was untied; reading a .nemo file's weights needs no NeMo, so ours does that everywhere.
 """
 
 import argparse
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,8 +34,7 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 _CONVERTERS = Path("scripts") / "checkpoint_converters"
 # What NeMo takes where a file says no more than scale_positional_embedding, as those of its converter do.
 _LLAMA31 = {"scale_factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "old_context_len": 8192}
-_ENDINGS = {True: "hf_to_nemo", False: "nemo_to_hf"}
-_NAMES = {"llama": "convert_llama", "mistral": "convert_mistral_7b"}
+_SCRIPTS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_7b_hf_to_nemo.py"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,8 +60,7 @@ def add_parser(subparsers: Any) -> None:
     back.add_argument("reference", type=Path, metavar="FOLDER", help="the folder that the model came from")
     back.add_argument("target", type=Path, metavar="NEW_FOLDER", help="must not exist")
     back.add_argument("--precision", choices=["32", "bf16", "16"], help="of the written weights (default: as stored)")
-    for one in (into, back):
-        one.add_argument("--print-command", action="store_true", help="say what would be started, and start nothing")
+    into.add_argument("--print-command", action="store_true", help="say what would be started, and start nothing")
     parser.set_defaults(run=run)
 
 
@@ -68,20 +69,19 @@ def run(args: argparse.Namespace) -> int:
     from nemo_aligner_cai.training import checkpoint
 
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    into = args.direction == "to-nemo"
-    if into:
-        settings, _ = checkpoint.check_folder(args.source, args.target)
-    else:
-        settings = checkpoint.check_model(args.source, args.reference, args.target)
+    # A batch system's SIGTERM is to end the converter and remove what is unfinished, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.direction == "to-hf":
+        checkpoint.to_hf(args.source, args.reference, args.target, args.precision)
+        return 0
+    settings, _ = checkpoint.check_folder(args.source, args.target)
     command = upstream_command(args, settings)
     if args.print_command:
         sys.stdout.write(f"{shlex.join(command) if command else 'in this process: no NeMo converter is at hand'}\n")
     elif command:
         _convert_by_nemo(args, settings)
-    elif into:
-        checkpoint.to_nemo(args.source, args.target, args.precision, args.tokenizer)
     else:
-        checkpoint.to_hf(args.source, args.reference, args.target, args.precision)
+        checkpoint.to_nemo(args.source, args.target, args.precision, args.tokenizer)
     return 0
 
 
@@ -103,7 +103,7 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
     """The command line of NeMo 2.2's converter; None where it or a GPU is not there.
 
     Args:
-        args: of the command.
+        args: of `to-nemo`.
         settings: the contents of the Hugging Face folder's config.json.
 
     Raises:
@@ -112,34 +112,23 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
     from nemo_aligner_cai.training import run as runner
     from nemo_aligner_cai.training.hf_layout import model_settings
 
-    into = args.direction == "to-nemo"
     wanted = model_settings(settings, "config.json")
-    name = _NAMES[settings["model_type"]]
-    script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / f"{name}_{_ENDINGS[into]}.py"
+    kind = settings["model_type"]
+    script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / _SCRIPTS[kind]
     if not script.is_file() or not runner.cuda_available():
         return None
-    if not into and settings.get("tie_word_embeddings"):
-        # It loads both ends into the reference, which ties them: the one that was loaded first is lost.
-        return None
-    llama = name == "convert_llama"
     scaled = wanted.get("scale_positional_embedding", False)
-    if into and scaled and (other := {key: wanted[key] for key in _LLAMA31 if wanted[key] != _LLAMA31[key]}):
+    if scaled and (other := {key: wanted[key] for key in _LLAMA31 if wanted[key] != _LLAMA31[key]}):
         raise UsageError(
             f"{args.source}: rope_scaling: NeMo's converter writes Llama 3.1's, and this model has {other}; convert "
             "it where Apex is not installed (constraints/cpu-py311.txt): the file is for the container as well"
         )
-    if into and args.tokenizer:
+    if args.tokenizer:
         raise UsageError(
             f"--tokenizer={args.tokenizer}: NeMo's converter names the tokenizer by itself; whoever loads the file "
             f"may give ++model.tokenizer.type={args.tokenizer}"
         )
-    command = [sys.executable, str(script), "--input_name_or_path", str(args.source), "--output_path"]
-    if into:
-        command += [str(args.target), "--precision", args.precision]
-        # Its --llama31 is any text but the empty one, and true unless given: it would scale every Llama's positions.
-        return [*command, *(["--llama31", ""] if llama and not scaled else [])]
-    precision = ["--precision", args.precision] if args.precision else []
-    if llama:
-        command += [str(args.target / "pytorch_model.bin"), "--hf_output_path", str(args.target)]
-        return [*command, "--hf_input_path", str(args.reference), *precision]
-    return [*command, str(args.target), "--hf_model_name", str(args.reference), *precision]
+    command = [sys.executable, str(script), "--input_name_or_path", str(args.source)]
+    command += ["--output_path", str(args.target), "--precision", args.precision]
+    # Its --llama31 is any text but the empty one, and true unless given: it would scale every Llama's positions.
+    return [*command, *(["--llama31", ""] if kind == "llama" and not scaled else [])]

@@ -95,7 +95,9 @@ def _machine(report: Report) -> list[str]:
     lines: list[str] = []
     if (graphics := report.graphics) is not None:
         upto = f" (CUDA up to {graphics.driver_cuda})" if graphics.driver_cuda else ""
-        driver = f"NVIDIA driver {graphics.driver}{upto}" if graphics.driver else "no NVIDIA driver"
+        # Not every kernel with a driver has the file that says which (WSL2).
+        version = graphics.driver or ("of unknown version" if graphics.devices else "")
+        driver = f"NVIDIA driver {version}{upto}" if version else "no NVIDIA driver"
         torch = f"torch for CUDA {graphics.torch_cuda}" if graphics.torch_cuda else "torch without CUDA"
         fit = ": they fit" if graphics.devices else ": they do not fit" if graphics.misfit[0] else ""
         lines.append(f"{driver}, {'no torch that can be imported' if graphics.error else torch}{fit}")

@@ -155,7 +155,7 @@ def to_hf(source: Path, reference: Path, target: Path, precision: str | None = N
     import torch
     from safetensors.torch import save_file
 
-    settings, path = check_model(source, reference, target), source
+    settings, path = _check_model(source, reference, target), source
     shape = Shape.of(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".hf-") as folder:
@@ -197,8 +197,8 @@ def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, 
     return settings, wanted
 
 
-def check_model(source: Path, reference: Path, target: Path) -> dict[str, Any]:
-    """Check what `to_hf` is given, whoever will convert it; raises as that does.
+def _check_model(source: Path, reference: Path, target: Path) -> dict[str, Any]:
+    """Check what `to_hf` is given; raises as that does.
 
     Returns:
         The contents of the reference's config.json.

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import threading
@@ -67,6 +68,9 @@ def nvidia_smi(field: str) -> list[str]:
     """A field of each GPU, as nvidia-smi says it; empty where it says nothing."""
     try:
         command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+        # It shows every GPU, whatever torch may see.
+        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            command.append(f"--id={visible.split(',')[0]}")
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
@@ -103,7 +107,13 @@ def conditions(hardware: str, steps: int) -> dict[str, str]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     packages = ("nemo_toolkit", "nemo_aligner", "megatron-core", "transformer_engine", "apex")
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        revision = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        revision = "not known"
     return {
+        "revision": revision,
         "gpu": gpu,
         "driver": ", ".join(nvidia_smi("driver_version")[:1]) or "none",
         "torch": torch.__version__,

@@ -203,7 +203,15 @@ def generation(bench: Bench, task: Task) -> Row:
             if not all(len(reply) > len(asked) for reply, asked in zip(replies, body["sentences"], strict=True)):
                 raise RuntimeError(f"the server gave an empty reply, see {log}")
     step = settled(seconds)
-    return Row(name, "generation", "bf16", step, len(lines) * size.reply / step, used(), [])
+    return Row(
+        name,
+        "generation",
+        "fp32" if bench.hardware == "cpu" else "bf16",
+        step,
+        len(lines) * size.reply / step,
+        used(),
+        [],
+    )
 
 
 def against_cpu(bench: Bench, task: Task) -> list[Agreement]:

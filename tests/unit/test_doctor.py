@@ -123,7 +123,7 @@ def test_a_driver_that_torch_cannot_use(graphics: doctor.Graphics, lacks: str, m
     training = [step for step in report.steps if step.part == "train"]
     assert {step.missing for step in training} == {lacks}
     assert all(step.mend.startswith(mend) or mend in step.mend for step in training)
-    assert report.ready("all") is not lacks
+    assert report.ready("all") is (not lacks)
 
 
 @pytest.mark.parametrize(
