@@ -3,9 +3,9 @@
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
 ARGS ?=
-# Two at a time, a file each and the long ones first: the trainers that tests start have one thread. ARGS="-n 0 ..." is
-# one at a time.
-WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+# Two files at a time, the long ones first, and one thread for each trainer that they start: with more threads than
+# cores they would wait for each other. ARGS="-n 0 ..." is one at a time.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,10 +38,10 @@ quickstart: $(PACKAGE)
 	$(BIN)/cai quickstart $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(PACKAGE)
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(PACKAGE)
 	$(BIN)/ruff check .
