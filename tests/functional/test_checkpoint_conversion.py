@@ -283,8 +283,7 @@ def test_nemos_own_converter_is_started_where_it_and_a_gpu_are(
     assert cli.main([*words, "--precision", "32"]) == 1
     assert "out.nemo: NeMo's converter ended with exit code 1" in capsys.readouterr().err
     assert not list(target.parent.iterdir()), "half a file is left behind"
-    with pytest.raises(KeyboardInterrupt):  # what a batch system's SIGTERM becomes
-        cli.main([*words, "--precision", "16"])
+    assert cli.main([*words, "--precision", "16"]) == 130  # the converter sends what a batch system does
     assert not list(target.parent.iterdir())
     assert not Path("/proc", (tmp_path / "nemo" / "pid").read_text()).exists(), "the converter goes on"
     assert cli.main(words) == 0
