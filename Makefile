@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell command -v $(p) 2>/
 ARGS ?=
 # Two files at a time, the long ones first, and one thread for each trainer that they start: with more threads than
 # cores they would wait for each other. ARGS="-n 0 ..." is one at a time.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,7 @@ help:
 quickstart: $(PACKAGE)
 	$(BIN)/cai quickstart $(ARGS)
 
+test test-fast: export OMP_NUM_THREADS = 1
 test: lint
 	$(PYTEST) $(ARGS)
 

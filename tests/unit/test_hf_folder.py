@@ -272,6 +272,7 @@ def test_the_rows_that_a_tokenizer_is_padded_to(folder: Path) -> None:
 
 
 def test_a_tokenizer_that_the_file_cannot_carry_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
     found = hf_folder.tokenizer(folder, 9)["tokenizer"]
     assert (found["library"], found["type"]) == ("huggingface", str(folder))
     assert f"whoever loads it will look in {folder}; --tokenizer names another" in caplog.text

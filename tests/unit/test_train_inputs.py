@@ -100,6 +100,7 @@ def test_a_window_beyond_what_the_model_was_made_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
+    caplog.set_level(logging.WARNING)
     rope = b"encoder_seq_length: 64\nposition_embedding_type: rope\nmax_position_embeddings: 64\n"
     cfg = config({MODEL: str(archive(tmp_path / "m.nemo", rope)), "model.encoder_seq_length": 128})
     assert inputs.model_window(cfg, MODEL) == 128
