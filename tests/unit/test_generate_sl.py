@@ -198,7 +198,7 @@ def test_killed_and_resumed_it_repeats_no_call_and_writes_the_same_bytes(
 
 
 def test_ctrl_c_leaves_a_journal_to_resume(inputs: dict[str, str], tmp_path: Path) -> None:
-    with FakeNemo(reply, ending="</s>", delay=0.1) as server:
+    with FakeNemo(reply, ending="</s>", delay=0.3) as server:
         script = ROOT / "examples" / "nlp" / "cai" / "generate_sl_cai_dataset.py"
         flags = ["--port", str(server.port), "--host", "127.0.0.1", "--batch_size", "2"]
         process = subprocess.Popen(
