@@ -77,30 +77,34 @@ def run(args: argparse.Namespace) -> int:
     settings, _ = checkpoint.check_folder(args.source, args.target)
     command = upstream_command(args, settings)
     if args.print_command:
-        sys.stdout.write(f"{shlex.join(command) if command else 'in this process: no NeMo converter is at hand'}\n")
+        whole = (
+            shlex.join([*command, *_into(args.target)]) if command else "in this process: no NeMo converter is at hand"
+        )
+        sys.stdout.write(f"{whole}\n")
     elif command:
-        _convert_by_nemo(args, settings)
+        _convert_by_nemo(command, args.target)
     else:
         checkpoint.to_nemo(args.source, args.target, args.precision, args.tokenizer)
     return 0
 
 
-def _convert_by_nemo(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+def _into(target: Path) -> list[str]:
+    return ["--output_path", str(target)]
+
+
+def _convert_by_nemo(command: list[str], target: Path) -> None:
     """Run NeMo's converter into a folder beside the target, which gets its name when all of it is there."""
-    target: Path = args.target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".convert-") as folder:
         made = Path(folder) / target.name
-        command = upstream_command(argparse.Namespace(**{**vars(args), "target": made}), settings)
-        assert command is not None  # there was one for the same arguments
-        code = subprocess.run(command, check=False).returncode
+        code = subprocess.run([*command, *_into(made)], check=False).returncode
         if code or not made.exists():
             raise CaiError(f"{target}: NeMo's converter ended with exit code {code}; what it printed says why")
         made.rename(target)
 
 
 def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list[str] | None:
-    """The command line of NeMo 2.2's converter; None where it or a GPU is not there.
+    """The command line of NeMo 2.2's converter, without its output; None where it or a GPU is not there.
 
     Args:
         args: of `to-nemo`.
@@ -128,7 +132,6 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
             f"--tokenizer={args.tokenizer}: NeMo's converter names the tokenizer by itself; whoever loads the file "
             f"may give ++model.tokenizer.type={args.tokenizer}"
         )
-    command = [sys.executable, str(script), "--input_name_or_path", str(args.source)]
-    command += ["--output_path", str(args.target), "--precision", args.precision]
+    command = [sys.executable, str(script), "--input_name_or_path", str(args.source), "--precision", args.precision]
     # Its --llama31 is any text but the empty one, and true unless given: it would scale every Llama's positions.
     return [*command, *(["--llama31", ""] if kind == "llama" and not scaled else [])]

@@ -28,7 +28,7 @@ import sysconfig
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import assembly, inputs, model_needs, settings, sizes
+from nemo_aligner_cai.training import assembly, checks, inputs, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -40,12 +40,7 @@ _ALL_INTERFACES = "0.0.0.0"  # where upstream's trainer binds: actors run on oth
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none or a port that is taken."""
-    inputs.adapters(cfg, known=False)
-    source = "pretrained_checkpoint.restore_from_path"
-    inputs.model_window(cfg, source)
-    model_needs.check(cfg, source, head=True)
-    settings.check(cfg, settings.CRITIC)
-    sizes.model_parts(cfg, source)
+    checks.common(cfg, "pretrained_checkpoint.restore_from_path", settings.CRITIC, head=True)
     sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     inputs.free_port(_ALL_INTERFACES, cfg.trainer.ppo.port, "trainer.ppo.port")
 

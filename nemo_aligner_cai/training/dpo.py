@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import (
     assembly,
+    checks,
     config,
     data_inputs,
     inputs,
-    model_needs,
     processing,
     schedule,
     settings,
@@ -49,15 +49,10 @@ _SOURCE = "pretrained_checkpoint.restore_from_path"
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    inputs.adapters(cfg)
-    window = inputs.model_window(cfg, _SOURCE)
-    model_needs.check(cfg, _SOURCE)
-    settings.check(cfg, settings.DPO)
-    schedule.check(cfg, "dpo")
+    window = checks.common(cfg, _SOURCE, settings.DPO, "dpo")
     if not cfg.model.dpo.preference_loss_weight and not cfg.model.dpo.sft_loss_weight:
         raise UsageError("model.dpo.preference_loss_weight and sft_loss_weight are both 0: nothing would be learnt")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
-    sizes.model_parts(cfg, _SOURCE)
     for part in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
         sizes.batch(cfg, part, "model.global_batch_size")
     processing.process(cfg, data_inputs.split_keys, to="dpo", taught_by=_SOURCE)

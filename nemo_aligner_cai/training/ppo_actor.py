@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import (
     assembly,
+    checks,
     data_inputs,
     inputs,
     launch,
-    model_needs,
     processing,
     schedule,
     settings,
@@ -49,13 +49,8 @@ _HEALTH_TIMEOUT_S = 5.0
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or never end, after minutes of loading."""
-    inputs.adapters(cfg)
     source = "pretrained_checkpoint.restore_from_path"
-    window = inputs.model_window(cfg, source)
-    model_needs.check(cfg, source)
-    settings.check(cfg, settings.PPO)
-    schedule.check(cfg, "ppo")
-    sizes.model_parts(cfg, source)
+    window = checks.common(cfg, source, settings.PPO, "ppo")
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     response_key = "model.ppo.length_params.max_length"
     response = inputs.whole(select(cfg, response_key), response_key)

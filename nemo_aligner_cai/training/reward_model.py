@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.training import (
     assembly,
+    checks,
     config,
     data_inputs,
     inputs,
-    model_needs,
     processing,
     schedule,
     settings,
@@ -43,14 +43,9 @@ if TYPE_CHECKING:
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    inputs.adapters(cfg, known=False)
     source = "pretrained_checkpoint.restore_from_path"
-    window = inputs.model_window(cfg, source)
-    model_needs.check(cfg, source, head=True)
-    settings.check(cfg, settings.REWARD_MODEL)
-    schedule.check(cfg, "rm")
+    window = checks.common(cfg, source, settings.REWARD_MODEL, "rm", head=True)
     inputs.sequence_length(cfg, "model.data.seq_length", window)
-    sizes.model_parts(cfg, source)
     sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     ranking = cfg.model.reward_model_type == "binary_ranking"
     processing.process(

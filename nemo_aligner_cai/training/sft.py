@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.training import (
     assembly,
+    checks,
     config,
     data_inputs,
     inputs,
-    model_needs,
     processing,
     schedule,
     settings,
@@ -44,12 +44,7 @@ _SECTIONS = ("model.data.train_ds", "model.data.validation_ds")
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    inputs.adapters(cfg)
-    window = inputs.model_window(cfg, "model.restore_from_path")
-    model_needs.check(cfg, "model.restore_from_path")
-    settings.check(cfg, settings.SFT)
-    schedule.check(cfg, "sft")
-    sizes.model_parts(cfg, "model.restore_from_path")
+    window = checks.common(cfg, "model.restore_from_path", settings.SFT, "sft")
     for section in _SECTIONS:
         inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
         sizes.batch(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")

@@ -14,7 +14,6 @@
 """One tiny base model for the whole session, and the runs that start from it."""
 
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import pytest
 
 from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.metrics_file import read_metrics
+from tests import ports
 from tests.functional import world
 
 PACKAGE = "nemo_aligner_cai.training"
@@ -139,6 +139,4 @@ def reward_model(lab: Lab, sft: Run) -> Run:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return ports.free_port()

@@ -14,7 +14,6 @@
 """The paper's evaluation items, judged by the tiny assistant on NeMo's real server: right or wrong, all are asked."""
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,13 +23,12 @@ from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.training import launch
 from tests.functional.conftest import ENV, PACKAGE
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = int(probe.getsockname()[1])
+    number = free_port()
     model = Path(assistant.__file__).with_name("assistant.nemo")
     overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu"]
     log = tmp_path_factory.mktemp("server") / "log"

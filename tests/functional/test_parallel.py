@@ -17,7 +17,6 @@ Each step sees one and the same set of samples, the whole file: data-parallel pr
 each. With a micro batch of one sample no loss depends on which samples share a micro batch.
 """
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ import pytest
 from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
+from tests.ports import free_port
 
 BATCH = 16  # samples; the whole file
 STEPS = 4
@@ -51,12 +51,6 @@ ACTOR = {f"train_rollouts/{name}": STEPS for name in ROLLOUTS} | {
     "train_optim/grad_norm": STEPS,
     "val_rollouts/rewards": 1,
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def two_ranks(lab: Lab, stage: str, name: str, *overrides: str) -> list[launch.Job]:

@@ -28,7 +28,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +41,7 @@ from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.documented import blocks_of
+from tests.ports import free_ports
 
 _TIMEOUT_S = 900
 _BATCH = "micro_batch_size=8 ++model.global_batch_size=8 model.optim.sched.warmup_steps=1"
@@ -95,19 +95,9 @@ def _hub(folder: Path) -> None:
         shutil.copy(assistant.TOKENIZER, model / "tokenizer.model")
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 def _words(folder: Path, judge: str) -> dict[str, str]:
     """What is printed -> what takes its place here."""
-    ports = _free_ports(4)
+    ports = free_ports(4)
     few_shots = folder / "few_shots.json"
     turns = [{"role": "User", "content": "hello"}, {"role": "Assistant", "content": "hello"}]
     few_shots.write_text(json.dumps({"samples": [turns]}), encoding="utf-8")

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import socket
 import statistics
 import sys
 import time
@@ -39,6 +38,7 @@ from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.gpu import tasks
 from tests.gpu.figures import Agreement, Row, conditions, memory, table, version, write
 from tests.gpu.tasks import PACKAGE, Size, Task
+from tests.ports import free_port
 
 TIMEOUT_S = 480
 PARTS = ("sft", "reward_model", "ppo", "generation", "cpu")
@@ -113,11 +113,9 @@ def supervised(bench: Bench, task: Task, stage: str) -> Row:
         log_dir = bench.trained(
             stage, f"{task.size.name}_{stage}", [f"hardware={bench.hardware}", *overrides(task, bench.steps)]
         )
-    metrics = list(read_metrics(log_dir))
-    step = settled([row["train/step_time"] for row in metrics if "train/step_time" in row])
+    step = settled(series(log_dir, "train/step_time"))
     tokens = task.size.batch * texts * task.tokens[file]
-    losses = [row["train/loss"] for row in metrics if "train/loss" in row]
-    return Row(task.size.name, what, precision(log_dir), step, tokens / step, used(), losses)
+    return Row(task.size.name, what, precision(log_dir), step, tokens / step, used(), series(log_dir, "train/loss"))
 
 
 def ppo(bench: Bench, task: Task) -> Row:
@@ -163,13 +161,12 @@ def ppo(bench: Bench, task: Task) -> Row:
         launch.server(f"{PACKAGE}.critic_server", critic, bench.out / f"{name}_critic.log", urls, timeout_s=TIMEOUT_S),
     ):
         log_dir = bench.trained("ppo_actor", f"{name}_actor", actor)
-    metrics = list(read_metrics(log_dir))
-    times = [row["timers/rollout_time"] + row["timers/train_time"] for row in metrics if "timers/rollout_time" in row]
-    rollouts = [row for row in metrics if "train_rollouts/rewards" in row]
-    step = settled(times)
-    replies = statistics.mean(row["train_rollouts/generation_length"] for row in rollouts) * size.batch
-    rewards = [row["train_rollouts/rewards"] for row in rollouts]
-    return Row(name, "PPO", precision(log_dir), step, replies / step, used(), rewards)
+    rollouts, trainings = (series(log_dir, f"timers/{part}_time") for part in ("rollout", "train"))
+    step = settled([one + other for one, other in zip(rollouts, trainings, strict=True)])
+    replies = statistics.mean(series(log_dir, "train_rollouts/generation_length")) * size.batch
+    return Row(
+        name, "PPO", precision(log_dir), step, replies / step, used(), series(log_dir, "train_rollouts/rewards")
+    )
 
 
 def generation(bench: Bench, task: Task) -> Row:
@@ -233,9 +230,14 @@ def against_cpu(bench: Bench, task: Task) -> list[Agreement]:
             full = [f"hardware={hardware}", "trainer.precision=32", "model.megatron_amp_O2=false"]
             name = f"{task.size.name}_{stage}_fp32_{device}"
             log_dir = bench.trained(stage, name, [*full, *overrides], env)
-            losses.append([row["train/loss"] for row in read_metrics(log_dir) if "train/loss" in row])
+            losses.append(series(log_dir, "train/loss"))
         found.append(Agreement(task.size.name, stage, *losses))
     return found
+
+
+def series(log_dir: Path, key: str) -> list[float]:
+    """The values of a metric, in their order."""
+    return [row[key] for row in read_metrics(log_dir) if key in row]
 
 
 def settled(values: Sequence[float]) -> float:
@@ -248,13 +250,6 @@ def precision(log_dir: Path) -> str:
     from omegaconf import OmegaConf
 
     return "fp32" if OmegaConf.load(log_dir / "config.yaml").trainer.precision == 32 else "bf16"
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def put(url: str, body: dict[str, Any]) -> Any:

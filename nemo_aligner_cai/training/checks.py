@@ -1,0 +1,52 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What each stage that trains a model checks first, whatever it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nemo_aligner_cai.training import inputs, model_needs, schedule, settings, sizes
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def common(
+    cfg: DictConfig, source: str, rules: Sequence[settings.Rule], section: str | None = None, *, head: bool = False
+) -> int | None:
+    """Check the model that a stage begins with, and its settings.
+
+    Args:
+        cfg: the stage's configuration.
+        source: the key of the model.
+        rules: of the stage, in `settings`.
+        section: the part of `trainer` that is upstream's loop; None for the critic, whose actor decides when to stop.
+        head: whether the stage trains a reward model or critic, which take no adapters.
+
+    Returns:
+        The tokens that the model takes, as `inputs.model_window`.
+
+    Raises:
+        UsageError: of the first thing that is wrong.
+    """
+    inputs.adapters(cfg, known=not head)
+    window = inputs.model_window(cfg, source)
+    model_needs.check(cfg, source, head=head)
+    settings.check(cfg, rules)
+    if section is not None:
+        schedule.check(cfg, section)
+    sizes.model_parts(cfg, source)
+    return window
