@@ -114,10 +114,11 @@ def train(cfg: DictConfig) -> None:
     """Train the policy of `pretrained_checkpoint.restore_from_path`."""
     from nemo_aligner.algorithms.ppo import PPOTrainer
     from nemo_aligner.models.nlp.gpt.megatron_gpt_ppo_actor import MegatronGPTActorModel
-    from nemo_aligner.models.nlp.gpt.reward_critic_clients import RemoteGPTRMCriticClient
     from nemo_aligner.utils.batch_iterators import get_batch_iterator_cls
     from nemo_aligner.utils.train_script_utils import init_peft
     from nemo_aligner.utils.utils import load_from_nemo, retrieve_model_state_dict_in_cpu
+
+    from nemo_aligner_cai.training.critic_client import OrderedCriticClient
 
     assembly.spawn_workers()
     source = cfg.pretrained_checkpoint.restore_from_path
@@ -136,7 +137,7 @@ def train(cfg: DictConfig) -> None:
     training = assembly.prepare_training(cfg, setup, model, _optimization_steps(cfg, train_ds), train_ds)
     del model._train_dl  # it only told the scheduler how many steps there are
 
-    rm_critic = RemoteGPTRMCriticClient(cfg.remote_critic_rm)
+    rm_critic = OrderedCriticClient(cfg.remote_critic_rm)
     try:
         trainer = PPOTrainer(
             cfg=cfg.trainer.ppo,
@@ -155,6 +156,7 @@ def train(cfg: DictConfig) -> None:
         if setup.resumed is not None:
             trainer.load_state_dict(setup.resumed)
         trainer.fit()
+        rm_critic.wait()
     finally:
         # Its worker threads are no daemons: left open, they would keep a failed run from ever ending.
         rm_critic.communicator.close()

@@ -17,13 +17,18 @@ Each step sees one and the same set of samples, the whole file: data-parallel pr
 each. With a micro batch of one sample no loss depends on which samples share a micro batch.
 """
 
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
+from tests.functional.proxy import proxy
 from tests.ports import free_port
 
 BATCH = 16  # samples; the whole file
@@ -203,16 +208,60 @@ def test_a_checkpoint_of_two_pipeline_stages_goes_on_in_one_process(lab: Lab, ba
     assert both.series("train/loss") == pytest.approx(sft_alone.series("train/loss"), abs=TOLERANCE)
 
 
-@pytest.fixture(scope="module")
-def ppo_alone(lab: Lab, sft: Run, reward_model: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+def ppo_run(
+    lab: Lab, policy: Path, reward_model: Path, name: str, before: Callable[[str], bool] | None = None
+) -> tuple[Run, Run]:
+    """The actor and the critic of a run of one process each.
+
+    Args:
+        lab: where it runs.
+        policy: the actor's .nemo file.
+        reward_model: the critic's.
+        name: ends the names of the run's files.
+        before: what happens to each request of the actor to the critic (`proxy.proxy`); None without a proxy.
+    """
     port = free_port()
-    critic = critic_overrides(reward_model.nemo("cai_reward_model"), port)
-    log_dir = lab.folder / "critic_alone"
-    command = [*critic, f"exp_manager.explicit_log_dir={log_dir}"]
+    log_dir = lab.folder / f"critic_{name}"
+    command = [*critic_overrides(reward_model, port), f"exp_manager.explicit_log_dir={log_dir}"]
     urls = launch.critic_urls("127.0.0.1", port)
-    with launch.server(f"{PACKAGE}.critic_server", command, lab.folder / "critic_alone.log", urls, env=ENV) as job:
-        actor = lab.run("ppo_actor", "actor_alone", *actor_overrides(lab, sft.nemo("cai_sft"), port))
+    log = lab.folder / f"critic_{name}.log"
+    with (
+        launch.server(f"{PACKAGE}.critic_server", command, log, urls, env=ENV) as job,
+        nullcontext(port) if before is None else proxy(port, before) as seen_port,
+    ):
+        actor = lab.run("ppo_actor", f"actor_{name}", *actor_overrides(lab, policy, seen_port))
     return actor, Run(log_dir, job.log, list(read_metrics(log_dir)))
+
+
+@pytest.fixture(scope="module")
+def ppo_alone(lab: Lab, sft: Run, reward_model: Run) -> tuple[Run, Run]:
+    return ppo_run(lab, sft.nemo("cai_sft"), reward_model.nemo("cai_reward_model"), "alone")
+
+
+def test_ppo_asks_a_critic_that_is_slow_to_learn_for_nothing_earlier(
+    lab: Lab, sft: Run, reward_model: Run, ppo_alone: tuple[Run, Run]
+) -> None:
+    """Upstream's actor would get the values of the critic before its training, and a checkpoint of that."""
+    delayed: list[str] = []
+
+    def late(path: str) -> bool:
+        if path.endswith("critic_train/infer"):
+            delayed.append(path)
+            time.sleep(3)  # longer than a step of the actor
+        return True
+
+    models = sft.nemo("cai_sft"), reward_model.nemo("cai_reward_model")
+    actor, critic = ppo_run(lab, *models, "late", late)
+    assert len(delayed) == STEPS
+    agree(actor, ppo_alone[0], ACTOR)
+    agree(critic, ppo_alone[1], CRITIC)
+
+
+def test_a_critic_that_cannot_train_ends_the_run(lab: Lab, sft: Run, reward_model: Run) -> None:
+    """Upstream's actor drops the critic's answer, and would go on with one that never learns."""
+    models = sft.nemo("cai_sft"), reward_model.nemo("cai_reward_model")
+    with pytest.raises(CaiError, match=r"exit code 1\n(.*\n)*.*the critic server failed to train"):
+        ppo_run(lab, *models, "failing", lambda path: not path.endswith("critic_train/infer"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
