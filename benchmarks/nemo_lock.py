@@ -42,7 +42,7 @@ from nemo_aligner_cai.generate.revisions import Revised, Revising, fresh_records
 from nemo_aligner_cai.generate.seeds import derive_seed
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models import Completion, NemoServerClient, Sampling, ScriptedClient
-from nemo_aligner_cai.pipeline.serving import HOST, ask, free_port
+from nemo_aligner_cai.pipeline.serving import HOST, ask
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.tiny.assistant import CONSTITUTION, MODEL
 from nemo_aligner_cai.tiny.data import TRAIN
@@ -156,7 +156,7 @@ def main() -> int:
     args = parser.parse_args()
     requests = language().distinct_requests(SEED, TRAIN, args.rows * args.rounds, harmful=True)
     prompts = [Prompt.of(request.conversation) for request in requests]
-    port, mine, theirs = free_port(), Runs(), Runs()
+    port, mine, theirs = launch.free_port(), Runs(), Runs()
     overrides = [f"gpt_model_file={quoted(MODEL)}", f"host={HOST}", f"port={port}"]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "server.log")

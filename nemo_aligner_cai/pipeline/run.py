@@ -20,7 +20,7 @@ what is repeated when a run is started again.  Models speak only through real se
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from typing import Any
 from nemo_aligner_cai import components
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
-from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, require_file, write_json
 from nemo_aligner_cai.generate.comparisons import generate_comparisons
 from nemo_aligner_cai.generate.judge import Judge
@@ -38,11 +37,12 @@ from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
-from nemo_aligner_cai.pipeline import files, measure
+from nemo_aligner_cai.pipeline import files, measure, training
 from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
 from nemo_aligner_cai.pipeline.ledger import Ledger, Step
-from nemo_aligner_cai.pipeline.serving import HOST, ask, free_port, served
+from nemo_aligner_cai.pipeline.serving import HOST, ask, served
+from nemo_aligner_cai.pipeline.training import MODEL
 from nemo_aligner_cai.prompts import read_prompts
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.data import Sizes, write_data
@@ -59,7 +59,6 @@ DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = STEPS = (
     "6_ppo",
     "7_measure",
 )
-MODEL = "model.nemo"
 _DATA_FILES = ("sl_prompts.jsonl", "rl_prompts.jsonl", "helpful_sft.jsonl", "measure.jsonl")
 _HELPFUL_FILES = tuple(
     f"helpful_{split}_{what}_with_chat_prompt.jsonl"
@@ -247,7 +246,7 @@ class Pipeline:
             *self._common(folder),
             *self.config.sft.overrides,
         )
-        return self._trained(folder, lambda: _train("sft", overrides, folder))
+        return training.trained(folder, lambda: training.run("sft", overrides, folder))
 
     def _rl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The SL-CAI model gives candidates, the helpful-only model judges them by the constitution."""
@@ -296,11 +295,11 @@ class Pipeline:
             *self._common(folder),
             *self.config.reward_model.overrides,
         )
-        return self._trained(folder, lambda: _train("reward_model", overrides, folder))
+        return training.trained(folder, lambda: training.run("reward_model", overrides, folder))
 
     def _ppo(self, folder: Path) -> Mapping[str, Any]:
         """NeMo-Aligner's PPO: a critic server that is the reward model too, and the actor."""
-        port = free_port()
+        port = launch.free_port()
         critic = (
             f"pretrained_checkpoint.restore_from_path={quoted(self._file(REWARD_MODEL, MODEL))}",
             f"trainer.ppo.port={port}",
@@ -322,13 +321,11 @@ class Pipeline:
         server = "nemo_aligner_cai.training.critic_server"
 
         def train() -> None:
-            if not _checkpoints(folder / "train"):
-                # Without the actor's, the critic's would be ahead of it.
-                shutil.rmtree(folder / "critic", ignore_errors=True)
+            training.together(folder / "train", folder / "critic")
             with launch.server(server, critic, folder / "critic.log", launch.critic_urls(HOST, port)):
-                _train("ppo_actor", actor, folder)
+                training.run("ppo_actor", actor, folder)
 
-        return self._trained(folder, train)
+        return training.trained(folder, train)
 
     def _measure(self, folder: Path) -> Mapping[str, Any]:
         """Ask the three models held-out prompts, and the oracle what their replies do."""
@@ -363,38 +360,6 @@ class Pipeline:
     def _data_prefix(self, name: str) -> str:
         train, test = (quoted(self._file(RL_CAI, f"{name}_{split}.jsonl")) for split in ("train", "test"))
         return f"{{train: [{train}], validation: [{test}], test: [{test}]}}"
-
-    @staticmethod
-    def _trained(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
-        """Train, move the .nemo to the step's folder and remove the checkpoints, which have served their purpose.
-
-        An interrupted attempt goes on from its checkpoint, if there is one.  One that was interrupted after its last
-        step has nothing more to train, and upstream then saves nothing: it starts over.
-        """
-        log_dir = folder / "train"
-        for attempt in ("resumed", "anew"):
-            for half in (log_dir / "checkpoints").glob("*.nemo"):
-                half.unlink()
-            if attempt == "anew":
-                shutil.rmtree(log_dir)
-            train()
-            found = list((log_dir / "checkpoints").glob("*.nemo"))
-            if found:
-                break
-        else:
-            raise CaiError(f"{log_dir}: no .nemo file is there after training; see {folder / 'train.log'}")
-        found[0].replace(folder / MODEL)
-        for part in ("train", "critic"):
-            shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
-        return {"metrics": measure.last_metrics(log_dir)}
-
-
-def _train(module: str, overrides: Sequence[str], folder: Path) -> None:
-    launch.finish(launch.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"))
-
-
-def _checkpoints(log_dir: Path) -> list[Path]:
-    return [path for path in (log_dir / "checkpoints").glob("*") if path.is_dir()]
 
 
 def _sampling(decoding: Decoding) -> Sampling:

@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,13 +29,6 @@ from nemo_aligner_cai.training.config import quoted
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -54,7 +46,7 @@ def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generat
     Raises:
         CaiError: the server did not get ready; with its log's last lines.
     """
-    port = free_port()
+    port = launch.free_port()
     overrides = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}"]
     urls = [f"http://{HOST}:{port}/health"]
     with launch.server("nemo_aligner_cai.training.inference_server", overrides, log, urls):

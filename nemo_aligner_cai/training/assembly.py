@@ -79,6 +79,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     from omegaconf import OmegaConf
 
     from nemo_aligner_cai.training.metrics import JsonlLogger
+    from nemo_aligner_cai.training.random_state import RandomState
 
     cfg.model = load_and_override_model_config(restore_path, cfg.model)
     if not torch.cuda.is_available():
@@ -86,6 +87,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     if inputs.first_rank():
         forget_unfinished(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
     trainer = resolve_and_create_trainer(cfg, section)
+    trainer.callbacks.insert(0, RandomState())
     log_dir = exp_manager(trainer, cfg.exp_manager)
     if trainer.global_rank == 0:
         OmegaConf.save(cfg, Path(log_dir) / "config.yaml")

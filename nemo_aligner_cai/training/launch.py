@@ -29,7 +29,9 @@ import json
 import multiprocessing
 import multiprocessing.util
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -37,7 +39,7 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -46,6 +48,8 @@ from nemo_aligner_cai.errors import CaiError
 
 _POLL_S = 0.2
 _ORPHAN_GRACE_S = 20.0
+# Below what Linux (32768) and macOS (49152) give away, above what services are usually configured to.
+_PORTS = range(15000, 32768)
 _PRELOAD = "nemo_aligner_cai.training.preload"
 
 
@@ -251,6 +255,19 @@ def critic_urls(host: str, port: int) -> list[str]:
     """What answers 200 once a critic server is ready for an actor."""
     names = ("critic_infer", "critic_train", "critic_save")
     return [f"http://{host}:{port}/v2/models/{name}/ready" for name in names]
+
+
+def free_port() -> int:
+    """A port of this machine for a server to listen at, which nobody has at the moment.
+
+    The system gives none of these to those who ask for any port: the server itself opens dozens of such while it
+    starts, one for each of torch's process groups, and one of them could be the one that it was told to listen at.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def stop(job: Job, grace_s: float = 30.0) -> None:

@@ -94,7 +94,7 @@ wait_ready() {
 }
 
 free_port() {
-    "$PYTHON" -c 'import socket; probe = socket.create_server(("127.0.0.1", 0)); print(probe.getsockname()[1])'
+    "$PYTHON" -c 'from nemo_aligner_cai.training import launch; print(launch.free_port())'
 }
 
 # start_stage STAGE SCRIPT CONFIG key=value...: cai's name of the stage, upstream's script, our config. Its files go to

@@ -22,7 +22,6 @@ import pytest
 
 from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.metrics_file import read_metrics
-from tests import ports
 from tests.functional import world
 
 PACKAGE = "nemo_aligner_cai.training"
@@ -139,4 +138,4 @@ def reward_model(lab: Lab, sft: Run) -> Run:
 
 @pytest.fixture
 def free_port() -> int:
-    return ports.free_port()
+    return launch.free_port()

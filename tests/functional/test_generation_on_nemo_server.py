@@ -40,14 +40,13 @@ from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.training import launch
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
-from tests.ports import free_port
 
 HELP, REFUSE = CHOICES = ("i will help", "i will not")
 
 
 @pytest.fixture(scope="module")
 def port(lab: Lab, sft: Run) -> Iterator[int]:
-    number = free_port()
+    number = launch.free_port()
     overrides = [f"gpt_model_file={sft.nemo('cai_sft')}", f"port={number}", "hardware=cpu"]
     log = lab.folder / "generation_server.log"
     url = f"http://127.0.0.1:{number}/health"

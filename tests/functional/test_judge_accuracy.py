@@ -23,12 +23,11 @@ from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.training import launch
 from tests.functional.conftest import ENV, PACKAGE
-from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    number = free_port()
+    number = launch.free_port()
     model = Path(assistant.__file__).with_name("assistant.nemo")
     overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu"]
     log = tmp_path_factory.mktemp("server") / "log"

@@ -29,7 +29,6 @@ from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 from tests.functional.proxy import proxy
-from tests.ports import free_port
 
 BATCH = 16  # samples; the whole file
 STEPS = 4
@@ -60,7 +59,7 @@ ACTOR = {f"train_rollouts/{name}": STEPS for name in ROLLOUTS} | {
 
 def two_ranks(lab: Lab, stage: str, name: str, *overrides: str) -> list[launch.Job]:
     """Start a stage as two ranks, with the variables that torchrun sets."""
-    port = free_port()
+    port = launch.free_port()
     command = [*overrides, "trainer.devices=2", f"exp_manager.explicit_log_dir={lab.folder / name}"]
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": name}
     jobs: list[launch.Job] = []
@@ -220,7 +219,7 @@ def ppo_run(
         name: ends the names of the run's files.
         before: what happens to each request of the actor to the critic (`proxy.proxy`); None without a proxy.
     """
-    port = free_port()
+    port = launch.free_port()
     log_dir = lab.folder / f"critic_{name}"
     command = [*critic_overrides(reward_model, port), f"exp_manager.explicit_log_dir={log_dir}"]
     urls = launch.critic_urls("127.0.0.1", port)
@@ -268,7 +267,7 @@ def test_a_critic_that_cannot_train_ends_the_run(lab: Lab, sft: Run, reward_mode
 def test_ppo_has_the_rewards_and_losses_of_one_process_each(
     lab: Lab, sft: Run, reward_model: Run, ppo_alone: tuple[Run, Run], layout: str
 ) -> None:
-    port = free_port()
+    port = launch.free_port()
     critic = critic_overrides(reward_model.nemo("cai_reward_model"), port)
     servers = two_ranks(lab, "critic_server", f"critic_{layout}", *critic, *LAYOUTS[layout])
     try:

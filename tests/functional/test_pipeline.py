@@ -48,6 +48,8 @@ _COMPARED = (
     "4_rl_cai/ppo_train.jsonl",
     "7_measure/helpful_only_sampled.jsonl",
     "7_measure/sl_cai_sampled.jsonl",
+    "7_measure/rl_cai_sampled.jsonl",
+    "7_measure/rl_cai_greedy.jsonl",
 )
 
 
@@ -65,7 +67,7 @@ def _config(folder: Path, **changes: Any) -> Path:
     tree["reward_model"]["overrides"] += ["++model.micro_batch_size=8", "++model.global_batch_size=8"]
     tree["ppo"]["actor"] = [
         line for line in tree["ppo"]["actor"] if not line.startswith(("trainer.ppo.max_steps", "trainer.ppo.val"))
-    ] + ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2"]
+    ] + ["trainer.ppo.max_steps=4", "trainer.ppo.val_check_interval=2"]
     for key, value in changes.items():
         section = tree
         *parents, last = key.split("__")
@@ -229,10 +231,11 @@ def test_from_repeats_a_step_and_all_after_it(finished: tuple[Path, Path, str], 
     assert (output / "7_measure" / "figures.json").read_bytes() == figures
 
 
-# What a step leaves when it is well under way: answers in its journal, or steps of its trainer.
+# What a step leaves when it is well under way: answers in its journal, or steps of its trainer. PPO is to go on from
+# a checkpoint, with the random numbers and the critic that it had there.
 _UNDER_WAY = (
     *("sl_prompts.jsonl", "*.journal.jsonl", "train/metrics.jsonl", "*.journal.jsonl"),
-    *("train/metrics.jsonl", "train/metrics.jsonl", "*.journal.jsonl"),
+    *("train/metrics.jsonl", "train/checkpoints/*step=2*-last/metadata.json", "*.journal.jsonl"),
 )
 
 

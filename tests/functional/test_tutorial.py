@@ -39,9 +39,9 @@ from nemo_aligner_cai.files import read_json, read_jsonl, write_jsonl
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
+from nemo_aligner_cai.training.launch import free_port
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.documented import blocks_of
-from tests.ports import free_ports
 
 _TIMEOUT_S = 900
 _BATCH = "micro_batch_size=8 ++model.global_batch_size=8 model.optim.sched.warmup_steps=1"
@@ -97,7 +97,9 @@ def _hub(folder: Path) -> None:
 
 def _words(folder: Path, judge: str) -> dict[str, str]:
     """What is printed -> what takes its place here."""
-    ports = free_ports(4)
+    ports: set[int] = set()
+    while len(ports) < 4:
+        ports.add(free_port())
     few_shots = folder / "few_shots.json"
     turns = [{"role": "User", "content": "hello"}, {"role": "Assistant", "content": "hello"}]
     few_shots.write_text(json.dumps({"samples": [turns]}), encoding="utf-8")

@@ -38,7 +38,6 @@ from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.gpu import tasks
 from tests.gpu.figures import Agreement, Row, conditions, memory, table, version, write
 from tests.gpu.tasks import PACKAGE, Size, Task
-from tests.ports import free_port
 
 TIMEOUT_S = 480
 PARTS = ("sft", "reward_model", "ppo", "generation", "cpu")
@@ -121,7 +120,7 @@ def supervised(bench: Bench, task: Task, stage: str) -> Row:
 def ppo(bench: Bench, task: Task) -> Row:
     """Measure PPO: a critic's server and an actor on the same GPU, from the SFT and reward models made before."""
     name, size = task.size.name, task.size
-    port = free_port()
+    port = launch.free_port()
     window = [f"hardware={bench.hardware}", f"++model.encoder_seq_length={size.window}"]
     critic = [
         *window,
@@ -172,7 +171,7 @@ def ppo(bench: Bench, task: Task) -> Row:
 def generation(bench: Bench, task: Task) -> Row:
     """Measure NeMo's server on the SFT model: batches of greedy replies, each of just `size.reply` tokens."""
     name, size = task.size.name, task.size
-    port = free_port()
+    port = launch.free_port()
     command = [
         f"gpt_model_file={bench.out}/{name}_sft/checkpoints/cai_sft.nemo",
         f"port={port}",

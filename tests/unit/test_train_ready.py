@@ -13,6 +13,7 @@
 # limitations under the License.
 """Whether a server is ready, and whether it is ours."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,3 +101,12 @@ def test_an_actor_asks_all_the_servers_that_it_will_need(address: str) -> None:
         UsageError, match=r"^remote_critic_rm\.reward_model: no reward model server is ready at 127\.0\.0"
     ):
         ppo_actor._critic_ready(cfg)
+
+
+def test_a_free_port_is_none_that_the_system_gives_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch.free_port() < 32768
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        free = launch.free_port()
+        monkeypatch.setattr(launch, "_PORTS", [port, port, port, free])
+        assert {launch.free_port() for _ in range(20)} == {free}

@@ -1,0 +1,94 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A step that trains: what it goes on from when it was interrupted, and where its model ends up."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.pipeline import measure
+from nemo_aligner_cai.training import launch
+
+MODEL = "model.nemo"
+
+
+def run(module: str, overrides: Sequence[str], folder: Path) -> None:
+    """Run a stage's module to its end, with its log in the step's folder; raises CaiError where it fails."""
+    launch.finish(launch.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"))
+
+
+def trained(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
+    """Train, move the .nemo to the step's folder and remove the checkpoints, which have served their purpose.
+
+    An interrupted attempt goes on from its checkpoint, if there is one.  One that was interrupted after its last
+    step has nothing more to train, and upstream then saves nothing: it starts over.
+    """
+    log_dir = folder / "train"
+    for attempt in ("resumed", "anew"):
+        for half in (log_dir / "checkpoints").glob("*.nemo"):
+            half.unlink()
+        if attempt == "anew":
+            shutil.rmtree(log_dir)
+        train()
+        found = list((log_dir / "checkpoints").glob("*.nemo"))
+        if found:
+            break
+    else:
+        raise CaiError(f"{log_dir}: no .nemo file is there after training; see {folder / 'train.log'}")
+    found[0].replace(folder / MODEL)
+    for part in ("train", "critic"):
+        shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
+    return {"metrics": measure.last_metrics(log_dir)}
+
+
+def together(actor: Path, critic: Path) -> None:
+    """Remove what PPO's actor and critic have saved, unless they saved it in the same step.
+
+    Each saves for itself: a run that is killed meanwhile leaves one of them ahead of the other.
+
+    Args:
+        actor: its log directory.
+        critic: its log directory.
+    """
+    if not _same_step(actor, critic):
+        for folder in (actor, critic):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _same_step(actor: Path, critic: Path) -> bool:
+    step, updates = _last_step(actor), _last_step(critic)
+    configs = [folder / "config.yaml" for folder in (actor, critic)]
+    # NeMo moves them away for a moment when a run goes on.
+    if step is None or updates is None or not all(path.is_file() for path in configs):
+        return False
+    ours, theirs = (OmegaConf.load(path) for path in configs)
+    # The critic counts its own batches, and the rollouts it warms up on.
+    batches = math.ceil(ours.model.ppo.num_rollout_samples / theirs.model.global_batch_size)
+    return bool(updates == (step + ours.trainer.ppo.get("critic_warmup_steps", 0)) * batches)
+
+
+def _last_step(log_dir: Path) -> int | None:
+    """The step of the checkpoint that upstream would go on from; None where there is none."""
+    folders = [path for path in (log_dir / "checkpoints").glob("*-last") if path.is_dir()]
+    finished = [path for path in folders if not path.with_name(f"{path.name}-unfinished").exists()]
+    steps = [re.search(r"step=(\d+)", path.name) for path in finished]
+    return max((int(step[1]) for step in steps if step), default=None)

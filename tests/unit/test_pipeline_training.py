@@ -1,0 +1,74 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a PPO step goes on from when it was killed."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_aligner_cai.pipeline import training
+
+
+def saved(folder: Path, *checkpoints: str, rollouts: int = 0, batch: int = 0, warmup: int = 0) -> Path:
+    """A log directory with a configuration and empty checkpoints."""
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in checkpoints:
+        (folder / "checkpoints" / name).mkdir()
+    sizes = {"num_rollout_samples": rollouts}
+    model = {"ppo": sizes, "batch": batch, "global_batch_size": "${model.batch}"}
+    tree = {"model": model, "trainer": {"ppo": {"critic_warmup_steps": warmup}}}
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(tree)))
+    return folder
+
+
+ACTOR = "cai_ppo_actor-step={}-consumed_samples=640-epoch=1-last"
+CRITIC = "cai_ppo_critic-step={}-last"
+
+
+@pytest.mark.parametrize(
+    ("actor_step", "critic_step", "warmup", "kept"),
+    [
+        (10, 20, 0, True),  # two batches of the critic to a step of the actor
+        (10, 24, 2, True),
+        (10, 40, 0, False),  # killed after the critic's save
+        (20, 20, 0, False),  # killed after the actor's save
+        (10, None, 0, False),
+        (None, 20, 0, False),
+        (None, None, 0, False),
+    ],
+)
+def test_actor_and_critic_go_on_from_the_same_step_or_from_none(
+    tmp_path: Path, actor_step: int | None, critic_step: int | None, warmup: int, kept: bool
+) -> None:
+    actors = [ACTOR.format(actor_step)] if actor_step is not None else []
+    critics = [CRITIC.format(critic_step)] if critic_step is not None else []
+    actor = saved(tmp_path / "train", *actors, rollouts=128, warmup=warmup)
+    critic = saved(tmp_path / "critic", *critics, batch=64)
+    training.together(actor, critic)
+    assert (actor.exists(), critic.exists()) == (kept, kept)
+
+
+def test_a_checkpoint_that_was_being_written_does_not_count(tmp_path: Path) -> None:
+    actor = saved(tmp_path / "train", ACTOR.format(5), ACTOR.format(10), rollouts=64)
+    critic = saved(tmp_path / "critic", CRITIC.format(5), batch=64)
+    (actor / "checkpoints" / f"{ACTOR.format(10)}-unfinished").touch()
+    training.together(actor, critic)
+    assert (actor / "checkpoints" / ACTOR.format(5)).is_dir()
+    assert (critic / "checkpoints" / CRITIC.format(5)).is_dir()
+
+
+def test_nothing_is_there_at_first(tmp_path: Path) -> None:
+    training.together(tmp_path / "train", tmp_path / "critic")
+    assert not list(tmp_path.iterdir())
