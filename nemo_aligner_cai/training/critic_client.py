@@ -20,6 +20,10 @@ cannot be repeated, and one that is resumed goes on from another critic. And a c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,41 +31,81 @@ from nemo_aligner.models.nlp.gpt.reward_critic_clients import RemoteGPTRMCriticC
 
 from nemo_aligner_cai.errors import CaiError
 
+_PATIENCE = timedelta(seconds=600_000)  # upstream's client has as much for an answer
+
 
 class OrderedCriticClient(RemoteGPTRMCriticClient):
-    """Upstream's client, which asks for values and for checkpoints once the critic has trained on what was sent.
+    """Upstream's client, whose requests for values and checkpoints are sent once the critic has trained.
 
-    Nothing is lost by it: the critic does one thing at a time, and the actor trains and generates meanwhile.
-    Every process calls every method, as upstream's trainer does; rank 0 alone has the critic's answers.
+    Meanwhile the actor trains and generates. Every process calls every method, as upstream's trainer does; rank 0
+    alone hears from the critic whether it has trained.
     """
 
-    _sent = False
-    _training: Any = None
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = self.cfg.critic.name
+        self.communicator = _InOrder(self.communicator, {name.infer, name.save})
 
     def train(self, ppo_rollout_data: Any) -> Any:
         """Send the critic the rollouts of a step; returns upstream's future on rank 0, None elsewhere."""
-        self._training = super().train(ppo_rollout_data)
-        self._sent = True
-        return self._training
+        future = super().train(ppo_rollout_data)
+        self.communicator.hold(future)
+        return future
 
-    def infer_rm_critic(self, rollout_batch: Any) -> Any:
-        """Ask for the rewards and values of a batch of rollouts; raises CaiError like `wait`."""
-        self.wait()
-        return super().infer_rm_critic(rollout_batch)
+    def close(self) -> None:
+        """Leave the servers."""
+        self.communicator.close()
 
-    def save(self) -> Any:
-        """Have the critic save a checkpoint; raises CaiError like `wait`."""
-        self.wait()
-        return super().save()
 
-    def wait(self) -> None:
-        """Return when the critic has trained on all it was sent; raises CaiError where it could not."""
-        if not self._sent:
-            return
-        self._sent = False
-        if self._training is not None:
+class _InOrder:
+    """Upstream's communicator with the servers, which holds requests back until the critic has trained.
+
+    Their futures raise CaiError where it could not.
+    """
+
+    def __init__(self, communicator: Any, held: set[str]) -> None:
+        """Wrap upstream's; `held` are the names of what is asked of the critic."""
+        self._communicator = communicator
+        self._held = held
+        self._sender = ThreadPoolExecutor(max_workers=1)
+        # One of its own: the barrier waits in a thread, beside whatever the main one does.
+        self._group: Any = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        self._trained: Future[None] | None = None
+
+    def send_data_to_server(self, server_name: str, data: dict[str, Any], batching: bool = True) -> Any:
+        send = partial(self._communicator.send_data_to_server, server_name, data, batching)
+        if server_name not in self._held:
+            return send()
+        return _Answer(self._sender.submit(_after, self._trained, send))
+
+    def hold(self, training: Any) -> None:
+        """Hold back what is asked from now on until rank 0's `training` has its result."""
+        self._trained = self._sender.submit(self._wait, training)
+
+    def _wait(self, training: Any) -> None:
+        if training is not None:
             try:
-                self._training.result()
+                training.result()
             except Exception as error:
                 raise CaiError(f"the critic server failed to train; its log says why ({error})") from error
-        torch.distributed.barrier()
+        torch.distributed.barrier(group=self._group)
+
+    def close(self) -> None:
+        self._sender.shutdown(wait=False, cancel_futures=True)
+        self._communicator.close()
+
+
+def _after(trained: Future[None] | None, send: Callable[[], Any]) -> Any:
+    if trained is not None:
+        trained.result()
+    return send()
+
+
+class _Answer:
+    """The future of a request that is sent later."""
+
+    def __init__(self, request: Future[Any]) -> None:
+        self._request = request
+
+    def result(self) -> Any:
+        return self._request.result().result()

@@ -156,10 +156,9 @@ def train(cfg: DictConfig) -> None:
         if setup.resumed is not None:
             trainer.load_state_dict(setup.resumed)
         trainer.fit()
-        rm_critic.wait()
     finally:
         # Its worker threads are no daemons: left open, they would keep a failed run from ever ending.
-        rm_critic.communicator.close()
+        rm_critic.close()
 
 
 def _datasets(cfg: DictConfig, tokenizer: Any) -> tuple[Any, Any, Any]:
