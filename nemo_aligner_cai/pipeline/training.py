@@ -87,8 +87,8 @@ def _same_step(actor: Path, critic: Path) -> bool:
 
 
 def _last_step(log_dir: Path) -> int | None:
-    """The step of the checkpoint that upstream would go on from; None where there is none."""
+    """The step of the checkpoint that upstream would go on from; None where there is none, or more than one."""
     folders = [path for path in (log_dir / "checkpoints").glob("*-last") if path.is_dir()]
     finished = [path for path in folders if not path.with_name(f"{path.name}-unfinished").exists()]
-    steps = [re.search(r"step=(\d+)", path.name) for path in finished]
-    return max((int(step[1]) for step in steps if step), default=None)
+    step = re.search(r"step=(\d+)", finished[0].name) if len(finished) == 1 else None
+    return int(step[1]) if step else None

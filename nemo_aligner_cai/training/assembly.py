@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,12 @@ from nemo_aligner_cai.training.hardware import adapt_to_cpu
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+PATIENCE = timedelta(days=20)
+"""How long the processes of a server wait for work, and PPO's for each other: torch ends them after half an hour.
+
+In milliseconds it fits into 31 bits.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
         forget_unfinished(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
     trainer = resolve_and_create_trainer(cfg, section)
     trainer.callbacks.insert(0, RandomState())
+    if section == "ppo":
+        trainer.strategy._timeout = PATIENCE  # what upstream's builder of the strategy does not let one choose
     log_dir = exp_manager(trainer, cfg.exp_manager)
     if trainer.global_rank == 0:
         OmegaConf.save(cfg, Path(log_dir) / "config.yaml")

@@ -87,7 +87,7 @@ def load_model(cfg: DictConfig) -> Any:
     if on_cpu:
         _one_process(cfg)
     sizes = {key: max(1, cfg[key]) for key in sizes}
-    trainer = Trainer(strategy=NLPDDPStrategy(), **cfg.trainer)
+    trainer = Trainer(strategy=NLPDDPStrategy(timeout=assembly.PATIENCE), **cfg.trainer)
     connector = NLPSaveRestoreConnector()
     path = inputs.nemo_model(cfg, "gpt_model_file")
     if path.is_dir():

@@ -260,8 +260,8 @@ def critic_urls(host: str, port: int) -> list[str]:
 def free_port() -> int:
     """A port of this machine for a server to listen at, which nobody has at the moment.
 
-    The system gives none of these to those who ask for any port: the server itself opens dozens of such while it
-    starts, one for each of torch's process groups, and one of them could be the one that it was told to listen at.
+    As systems are set up they give none of these to those who ask for any port: the server itself opens dozens of such
+    while it starts, one for each of torch's process groups, and one of them could be what it was told to listen at.
     """
     while True:
         port = secrets.choice(_PORTS)

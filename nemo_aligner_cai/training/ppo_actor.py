@@ -156,6 +156,7 @@ def train(cfg: DictConfig) -> None:
         if setup.resumed is not None:
             trainer.load_state_dict(setup.resumed)
         trainer.fit()
+        rm_critic.wait()
     finally:
         # Its worker threads are no daemons: left open, they would keep a failed run from ever ending.
         rm_critic.close()

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The state of torch's random numbers, kept in a stage's checkpoints.
+"""The state of the random numbers, kept in a stage's checkpoints.
 
 Upstream keeps none: a PPO run that goes on from a checkpoint draws the random numbers of its first rollouts again.
 """
@@ -21,24 +21,39 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+_KEY = "random_state"
 
 
 class RandomState(Callback):
     """Has a resumed run draw what the uninterrupted one would have drawn.
 
-    Rank 0's state is every rank's: upstream seeds all alike. TensorRT-LLM draws from a generator of its own.
+    Every process has a state of its own, which depends on what it has sampled: a checkpoint has them all, by rank. A
+    run that goes on with another number of processes takes rank 0's in all of them.
     """
 
-    def state_dict(self) -> dict[str, Any]:
-        """The states to keep, as byte tensors: of the CPU, and of the CUDA device where there is one."""
-        state = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            state["cuda"] = torch.cuda.get_rng_state()
-        return state
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Gather the states of all ranks: byte tensors by name."""
+        states: list[Any] = [None] * trainer.world_size
+        own = {name: generator.get_state() for name, generator in _generators(pl_module).items()}
+        torch.distributed.all_gather_object(states, own)
+        checkpoint[_KEY] = states
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Set the kept states; one made on another kind of machine gives what it has."""
-        torch.set_rng_state(state_dict["cpu"].cpu())
-        if "cuda" in state_dict and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state_dict["cuda"].cpu())
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Set this rank's states; a checkpoint without any, as upstream's scripts save it, leaves them as they are."""
+        if states := checkpoint.get(_KEY):
+            own = states[trainer.global_rank if len(states) == trainer.world_size else 0]
+            for name, generator in _generators(pl_module).items():
+                if name in own:
+                    generator.set_state(own[name].cpu())
+
+
+def _generators(pl_module: LightningModule) -> dict[str, torch.Generator]:
+    """What a stage draws from: torch's own, and the one from which TensorRT-LLM's seeds come in PPO."""
+    found = {"cpu": torch.default_generator}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
+    if (trt_llm := getattr(pl_module, "trtllm_generate", None)) is not None:
+        found["trt_llm"] = trt_llm.rng_generator
+    return found

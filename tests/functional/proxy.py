@@ -16,19 +16,24 @@
 import http.client
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "host"}
 
 
+class Refused(Exception):
+    """A request is to be answered with 500."""
+
+
 @contextmanager
-def proxy(port: int, before: Callable[[str], bool]) -> Iterator[int]:
+def proxy(port: int, passing: Callable[[str], AbstractContextManager[None]]) -> Iterator[int]:
     """Serve what `port` serves on another port, which is yielded.
 
     Args:
         port: of the server behind.
-        before: called with each request's path, ahead of its forwarding; where it returns False the answer is 500.
+        passing: called with each request's path; the request is forwarded inside of what it returns, which may raise
+            `Refused`.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,16 +41,16 @@ def proxy(port: int, before: Callable[[str], bool]) -> Iterator[int]:
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            if not before(self.path):
-                self.reply(500, {}, b'{"error": "refused by the test"}')
-                return
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             try:
-                connection.request(self.command, self.path, body, dict(self.headers))
-                answer = connection.getresponse()
-                self.reply(answer.status, dict(answer.getheaders()), answer.read())
-            finally:
-                connection.close()
+                with passing(self.path):
+                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                    connection.request(self.command, self.path, body, dict(self.headers))
+                    answer = connection.getresponse()
+                    status, headers, content = answer.status, dict(answer.getheaders()), answer.read()
+                    connection.close()
+            except Refused:
+                status, headers, content = 500, {}, b'{"error": "refused by the test"}'
+            self.reply(status, headers, content)
 
         do_GET = do_POST = forward
 

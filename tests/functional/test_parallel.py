@@ -17,9 +17,11 @@ Each step sees one and the same set of samples, the whole file: data-parallel pr
 each. With a micro batch of one sample no loss depends on which samples share a micro batch.
 """
 
+import shutil
+import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
-from tests.functional.proxy import proxy
+from tests.functional.proxy import Refused, proxy
 
 BATCH = 16  # samples; the whole file
 STEPS = 4
@@ -208,76 +210,132 @@ def test_a_checkpoint_of_two_pipeline_stages_goes_on_in_one_process(lab: Lab, ba
 
 
 def ppo_run(
-    lab: Lab, policy: Path, reward_model: Path, name: str, before: Callable[[str], bool] | None = None
+    lab: Lab,
+    sft: Run,
+    reward_model: Run,
+    name: str,
+    *,
+    layout: Sequence[str] = (),
+    critic_ranks: int = 1,
+    actor_ranks: int = 1,
+    critic_more: Sequence[str] = (),
+    actor_more: Sequence[str] = (),
+    passing: Callable[[str], AbstractContextManager[None]] | None = None,
 ) -> tuple[Run, Run]:
-    """The actor and the critic of a run of one process each.
+    """Run the actor and the critic of PPO.
 
     Args:
-        lab: where it runs.
-        policy: the actor's .nemo file.
-        reward_model: the critic's.
+        lab: where they run.
+        sft: has the actor's model.
+        reward_model: has the critic's.
         name: ends the names of the run's files.
-        before: what happens to each request of the actor to the critic (`proxy.proxy`); None without a proxy.
+        layout: how each shares its work.
+        critic_ranks: processes of the critic, one or two.
+        actor_ranks: processes of the actor, one or two.
+        critic_more: further overrides of the critic.
+        actor_more: further overrides of the actor.
+        passing: what happens to each request of the actor to the critic (`proxy.proxy`); None without a proxy.
     """
     port = launch.free_port()
+    critic = [*critic_overrides(reward_model.nemo("cai_reward_model"), port), *layout, *critic_more]
+    servers = (two_ranks if critic_ranks == 2 else one_rank)(lab, "critic_server", f"critic_{name}", *critic)
+    try:
+        launch.wait_ready(servers[0], launch.critic_urls("127.0.0.1", port), TIMEOUT_S)
+        with nullcontext(port) if passing is None else proxy(port, passing) as seen_port:
+            actor = [*actor_overrides(lab, sft.nemo("cai_sft"), seen_port), *layout, *actor_more]
+            ran = (two_processes if actor_ranks == 2 else Lab.run)(lab, "ppo_actor", f"actor_{name}", *actor)
+    finally:
+        stop(servers)
     log_dir = lab.folder / f"critic_{name}"
-    command = [*critic_overrides(reward_model, port), f"exp_manager.explicit_log_dir={log_dir}"]
-    urls = launch.critic_urls("127.0.0.1", port)
-    log = lab.folder / f"critic_{name}.log"
-    with (
-        launch.server(f"{PACKAGE}.critic_server", command, log, urls, env=ENV) as job,
-        nullcontext(port) if before is None else proxy(port, before) as seen_port,
-    ):
-        actor = lab.run("ppo_actor", f"actor_{name}", *actor_overrides(lab, policy, seen_port))
-    return actor, Run(log_dir, job.log, list(read_metrics(log_dir)))
+    return ran, Run(log_dir, servers[0].log, list(read_metrics(log_dir)))
+
+
+def one_rank(lab: Lab, stage: str, name: str, *overrides: str) -> list[launch.Job]:
+    """Start a stage as one process."""
+    command = [*overrides, f"exp_manager.explicit_log_dir={lab.folder / name}"]
+    return [launch.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.log", ENV)]
 
 
 @pytest.fixture(scope="module")
 def ppo_alone(lab: Lab, sft: Run, reward_model: Run) -> tuple[Run, Run]:
-    return ppo_run(lab, sft.nemo("cai_sft"), reward_model.nemo("cai_reward_model"), "alone")
-
-
-def test_ppo_asks_a_critic_that_is_slow_to_learn_for_nothing_earlier(
-    lab: Lab, sft: Run, reward_model: Run, ppo_alone: tuple[Run, Run]
-) -> None:
-    """Upstream's actor would get the values of the critic before its training, and a checkpoint of that."""
-    delayed: list[str] = []
-
-    def late(path: str) -> bool:
-        if path.endswith("critic_train/infer"):
-            delayed.append(path)
-            time.sleep(3)  # longer than a step of the actor
-        return True
-
-    models = sft.nemo("cai_sft"), reward_model.nemo("cai_reward_model")
-    actor, critic = ppo_run(lab, *models, "late", late)
-    assert len(delayed) == STEPS
-    agree(actor, ppo_alone[0], ACTOR)
-    agree(critic, ppo_alone[1], CRITIC)
-
-
-def test_a_critic_that_cannot_train_ends_the_run(lab: Lab, sft: Run, reward_model: Run) -> None:
-    """Upstream's actor drops the critic's answer, and would go on with one that never learns."""
-    models = sft.nemo("cai_sft"), reward_model.nemo("cai_reward_model")
-    with pytest.raises(CaiError, match=r"exit code 1\n(.*\n)*.*the critic server failed to train"):
-        ppo_run(lab, *models, "failing", lambda path: not path.endswith("critic_train/infer"))
+    return ppo_run(lab, sft, reward_model, "alone")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_ppo_has_the_rewards_and_losses_of_one_process_each(
     lab: Lab, sft: Run, reward_model: Run, ppo_alone: tuple[Run, Run], layout: str
 ) -> None:
-    port = launch.free_port()
-    critic = critic_overrides(reward_model.nemo("cai_reward_model"), port)
-    servers = two_ranks(lab, "critic_server", f"critic_{layout}", *critic, *LAYOUTS[layout])
-    try:
-        launch.wait_ready(servers[0], launch.critic_urls("127.0.0.1", port), TIMEOUT_S)
-        actor = actor_overrides(lab, sft.nemo("cai_sft"), port)
-        run = two_processes(lab, "ppo_actor", f"actor_{layout}", *actor, *LAYOUTS[layout])
-    finally:
-        stop(servers)
-    critic_run = Run(
-        lab.folder / f"critic_{layout}", servers[0].log, list(read_metrics(lab.folder / f"critic_{layout}"))
-    )
-    agree(run, ppo_alone[0], ACTOR)
-    agree(critic_run, ppo_alone[1], CRITIC)
+    actor, critic = ppo_run(lab, sft, reward_model, layout, layout=LAYOUTS[layout], critic_ranks=2, actor_ranks=2)
+    agree(actor, ppo_alone[0], ACTOR)
+    agree(critic, ppo_alone[1], CRITIC)
+
+
+def test_ppo_asks_a_critic_that_is_slow_to_learn_for_nothing_earlier(
+    lab: Lab, sft: Run, reward_model: Run, ppo_alone: tuple[Run, Run]
+) -> None:
+    """Upstream's actor would get the values of the critic before its training, and a checkpoint of that."""
+    trained: list[str] = []
+    learning, asked = threading.Event(), dict.fromkeys(("critic_infer", "critic_save"), 0)
+    overtaking: list[str] = []
+
+    @contextmanager
+    def late(path: str) -> Iterator[None]:
+        name, _, what = path.removeprefix("/v2/models/").partition("/")
+        if what != "infer":
+            yield
+        elif name == "critic_train":
+            learning.set()
+            time.sleep(3)
+            yield
+            trained.append(path)
+            learning.clear()
+        else:
+            asked[name] += 1
+            overtaking.extend([name] if learning.is_set() else [])
+            yield
+
+    # Both data-parallel processes ask for values, and one of them alone has sent what the critic is to learn.
+    actor, critic = ppo_run(lab, sft, reward_model, "late", actor_ranks=2, passing=late)
+    assert len(trained) == STEPS
+    assert asked["critic_infer"] > STEPS
+    assert asked["critic_save"] == 1
+    assert not overtaking
+    agree(actor, ppo_alone[0], ACTOR)
+    agree(critic, ppo_alone[1], CRITIC)
+
+
+def test_a_critic_that_cannot_train_ends_the_run(lab: Lab, sft: Run, reward_model: Run) -> None:
+    """Upstream's actor drops the critic's answer, and would go on with one that never learns."""
+
+    @contextmanager
+    def failing(path: str) -> Iterator[None]:
+        if path.endswith("critic_train/infer"):
+            raise Refused
+        yield
+
+    with pytest.raises(CaiError, match=r"exit code 1\n(.*\n)*.*the critic server failed to train"):
+        ppo_run(lab, sft, reward_model, "failing", actor_ranks=2, passing=failing)
+    for rank in ("0", "1"):
+        assert "the critic server failed to train" in (lab.folder / f"actor_failing.{rank}.log").read_text("utf-8")
+
+
+def test_two_processes_that_go_on_with_ppo_sample_what_they_would_have_sampled(
+    lab: Lab, sft: Run, reward_model: Run
+) -> None:
+    keep = ["exp_manager.create_checkpoint_callback=true", "exp_manager.checkpoint_callback_params.save_top_k=-1"]
+    # Upstream's critic tells its checkpoints no epoch, which a verbose one asks for.
+    critic = [*keep, "++exp_manager.checkpoint_callback_params.verbose=false"]
+    half = STEPS // 2
+    sampled = ["model.ppo.sampling_params.use_greedy=false", f"trainer.ppo.val_check_interval={half}"]
+
+    def run(name: str) -> tuple[Run, Run]:
+        return ppo_run(lab, sft, reward_model, name, actor_ranks=2, critic_more=critic, actor_more=[*keep, *sampled])
+
+    whole = run("whole")
+    for part in ("actor", "critic"):
+        (saved,) = (lab.folder / f"{part}_whole" / "checkpoints").glob(f"*-step={half}*")
+        shutil.copytree(saved, lab.folder / f"{part}_on" / "checkpoints" / f"{saved.name}-last")
+    for uninterrupted, on, counts in zip(whole, run("on"), (ACTOR, CRITIC), strict=True):
+        for key in counts:
+            assert on.series(key) == pytest.approx(uninterrupted.series(key)[-len(on.series(key)) :], rel=1e-6), key
+        assert [row["step"] for row in on.metrics if "train/loss" in row or "train_rollouts/rewards" in row] == [2, 3]

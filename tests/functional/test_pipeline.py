@@ -232,10 +232,10 @@ def test_from_repeats_a_step_and_all_after_it(finished: tuple[Path, Path, str], 
 
 
 # What a step leaves when it is well under way: answers in its journal, or steps of its trainer. PPO is to go on from
-# a checkpoint, with the random numbers and the critic that it had there.
+# a checkpoint, with the random numbers and the critic that it had there: its third step begins when both have saved.
 _UNDER_WAY = (
-    *("sl_prompts.jsonl", "*.journal.jsonl", "train/metrics.jsonl", "*.journal.jsonl"),
-    *("train/metrics.jsonl", "train/checkpoints/*step=2*-last/metadata.json", "*.journal.jsonl"),
+    *(("sl_prompts.jsonl", ""), ("*.journal.jsonl", ""), ("train/metrics.jsonl", ""), ("*.journal.jsonl", "")),
+    *(("train/metrics.jsonl", ""), ("train/metrics.jsonl", '"step": 2, "train_rollouts'), ("*.journal.jsonl", "")),
 )
 
 
@@ -244,9 +244,9 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
 ) -> None:
     config, uninterrupted, _ = finished
     output = tmp_path / "run"
-    for number, (step, sign) in enumerate(zip(STEPS, _UNDER_WAY, strict=True)):
+    for number, (step, (sign, text)) in enumerate(zip(STEPS, _UNDER_WAY, strict=True)):
         process = runs.start(config, output)
-        _wait_for(output / step, process, sign)
+        _wait_for(output / step, process, sign, text)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         runs.assert_none_left()
@@ -255,14 +255,15 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
         stamps = {name: (output / name / "step.json").stat().st_mtime_ns for name in done}
     runs.finish(config, output)
     assert {name: (output / name / "step.json").stat().st_mtime_ns for name in stamps} == stamps
+    assert next(read_jsonl(output / "6_ppo" / "train" / "metrics.jsonl"))[1]["step"] == 2
     for file in _COMPARED:
         assert (output / file).read_bytes() == (uninterrupted / file).read_bytes(), file
 
 
-def _wait_for(folder: Path, process: subprocess.Popen[str], sign: str) -> None:
-    """Wait until the folder has a file with content that matches ``sign``."""
+def _wait_for(folder: Path, process: subprocess.Popen[str], sign: str, text: str = "") -> None:
+    """Wait until the folder has a file whose name matches ``sign``, with content, and with ``text`` in it."""
     deadline = time.monotonic() + _STEP_TIMEOUT_S
-    while not any(path.stat().st_size for path in folder.glob(sign)):
+    while not any(path.stat().st_size and text in path.read_text("utf-8") for path in folder.glob(sign)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -15,13 +15,14 @@
 
 import json
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nemo_aligner_cai.training import launch
 from tests.functional import world
-from tests.functional.conftest import ENV, PACKAGE, Lab, Run
+from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 
 
 def ask(method: str, url: str, body: dict[str, Any]) -> Any:
@@ -84,3 +85,18 @@ def test_a_taken_port_is_said_before_the_model_is_loaded(
         arguments = [f"gpt_model_file={sft.nemo('cai_sft')}", f"port={free_port}", "hardware=cpu"]
         assert run.main(inference_server.STAGE, arguments) == 2
     assert f"port {free_port} on 127.0.0.1 is taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("server", ["cai_inference", "cai_ppo_critic"])
+def test_a_server_of_several_processes_may_be_idle_for_days(
+    lab: Lab, sft: Run, reward_model: Run, tmp_path: Path, server: str
+) -> None:
+    """Upstream's wait half an hour for the first one's next request, and then end."""
+    critic = [
+        f"pretrained_checkpoint.restore_from_path={reward_model.nemo('cai_reward_model')}",
+        f"exp_manager.explicit_log_dir={tmp_path / 'critic'}",
+    ]
+    overrides = critic if server == "cai_ppo_critic" else [f"gpt_model_file={sft.nemo('cai_sft')}", "hardware=cpu"]
+    command = [f"--config-name={server}", *overrides, f"+out={tmp_path / 'seconds'}"]
+    launch.finish(launch.start("tests.functional.patience_job", command, tmp_path / "job.log", ENV), TIMEOUT_S)
+    assert float((tmp_path / "seconds").read_text()) == 20 * 24 * 3600

@@ -69,6 +69,15 @@ def test_a_checkpoint_that_was_being_written_does_not_count(tmp_path: Path) -> N
     assert (critic / "checkpoints" / CRITIC.format(5)).is_dir()
 
 
+def test_two_last_checkpoints_are_none(tmp_path: Path) -> None:
+    """NeMo stops at them: a run was killed before the earlier one was removed."""
+    actor = saved(tmp_path / "train", ACTOR.format(5), ACTOR.format(10), rollouts=64)
+    critic = saved(tmp_path / "critic", CRITIC.format(10), batch=64)
+    training.together(actor, critic)
+    assert not actor.exists()
+    assert not critic.exists()
+
+
 def test_nothing_is_there_at_first(tmp_path: Path) -> None:
     training.together(tmp_path / "train", tmp_path / "critic")
     assert not list(tmp_path.iterdir())

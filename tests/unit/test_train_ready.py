@@ -103,8 +103,7 @@ def test_an_actor_asks_all_the_servers_that_it_will_need(address: str) -> None:
         ppo_actor._critic_ready(cfg)
 
 
-def test_a_free_port_is_none_that_the_system_gives_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launch.free_port() < 32768
+def test_a_free_port_is_one_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         free = launch.free_port()
