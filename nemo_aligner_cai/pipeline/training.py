@@ -22,8 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline import measure
 from nemo_aligner_cai.training import launch
@@ -75,6 +73,8 @@ def together(actor: Path, critic: Path) -> None:
 
 
 def _same_step(actor: Path, critic: Path) -> bool:
+    from omegaconf import OmegaConf
+
     step, updates = _last_step(actor), _last_step(critic)
     configs = [folder / "config.yaml" for folder in (actor, critic)]
     # NeMo moves them away for a moment when a run goes on.

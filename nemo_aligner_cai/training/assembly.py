@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PATIENCE = timedelta(days=20)
-"""How long the processes of a server wait for work, and PPO's for each other: torch ends them after half an hour.
+"""How long the processes of a server wait for work, where torch would end them after half an hour.
 
 In milliseconds it fits into 31 bits.
 """
@@ -95,8 +95,6 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
         forget_unfinished(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
     trainer = resolve_and_create_trainer(cfg, section)
     trainer.callbacks.insert(0, RandomState())
-    if section == "ppo":
-        trainer.strategy._timeout = PATIENCE  # what upstream's builder of the strategy does not let one choose
     log_dir = exp_manager(trainer, cfg.exp_manager)
     if trainer.global_rank == 0:
         OmegaConf.save(cfg, Path(log_dir) / "config.yaml")

@@ -54,6 +54,7 @@ def serve(cfg: DictConfig) -> None:
 
     source = cfg.pretrained_checkpoint.restore_from_path
     setup = assembly.set_up(cfg, source, "ppo")
+    setup.trainer.strategy._timeout = assembly.PATIENCE  # upstream's builder of the strategy does not let one choose
     set_autocast_gpu_dtype(cfg.trainer.precision)
     model = load_from_nemo(MegatronGPTCriticModel, cfg.model, setup.trainer, strict=True, restore_path=source)
     if cfg.trainer.ppo.combine_rm_and_critic_server:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, inference_server
+from nemo_aligner_cai.training import critic_server, inference_server
 from nemo_aligner_cai.training.run import Stage
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 def work(cfg: DictConfig) -> None:
     import torch
+    from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
 
     if "gpt_model_file" in cfg:
         inference_server.load_model(cfg)
     else:
-        source = cfg.pretrained_checkpoint.restore_from_path
-        assembly.set_up(cfg, source, "ppo").trainer.strategy.setup_environment()
+        CriticServerTrainer.run_server = lambda _: None
+        critic_server.serve(cfg)
     group: Any = torch.distributed.group.WORLD
     timeout = group._get_backend(torch.device("cpu")).options._timeout
     Path(cfg.out).write_text(str(timeout.total_seconds()))

@@ -21,8 +21,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,13 +75,19 @@ def two_ranks(lab: Lab, stage: str, name: str, *overrides: str) -> list[launch.J
 
 
 def two_processes(lab: Lab, stage: str, name: str, *overrides: str) -> Run:
-    """Run a stage as two ranks to its end."""
+    """Run a stage as two ranks to its end, each by itself; fails with the first one's failure."""
     jobs = two_ranks(lab, stage, name, *overrides)
+    failures: list[CaiError] = []
     try:
         for job in jobs:
-            launch.finish(job, TIMEOUT_S)
+            try:
+                launch.finish(job, TIMEOUT_S)
+            except CaiError as failure:
+                failures.append(failure)
     finally:
         stop(jobs)
+    if failures:
+        raise failures[0]
     log_dir = lab.folder / name
     return Run(log_dir, jobs[0].log, list(read_metrics(log_dir)))
 
@@ -302,6 +311,55 @@ def test_ppo_asks_a_critic_that_is_slow_to_learn_for_nothing_earlier(
     assert not overtaking
     agree(actor, ppo_alone[0], ACTOR)
     agree(critic, ppo_alone[1], CRITIC)
+
+
+@dataclass
+class FakeCommunicator:
+    """In place of upstream's: notes what is sent, and answers at once."""
+
+    sent: list[str] = field(default_factory=list)
+
+    def send_data_to_server(self, server_name: str, data: dict[str, Any], batching: bool = True) -> Future[str]:
+        self.sent.append(server_name)
+        answer: Future[str] = Future()
+        answer.set_result(f"of {server_name}")
+        return answer
+
+    def close(self) -> None:
+        self.sent.append("closed")
+
+
+def test_what_is_asked_of_a_critic_waits_for_its_training() -> None:
+    import torch.distributed as dist
+
+    from nemo_aligner_cai.training import cpu
+
+    cpu.install()
+    from nemo_aligner_cai.training.critic_client import _InOrder
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        servers = FakeCommunicator()
+        asked = _InOrder(servers, {"infer", "save"})
+        training: Future[None] = Future()
+        asked.hold(training)
+        answers = [asked.send_data_to_server(name, {}) for name in ("infer", "save", "reward_model")]
+        time.sleep(0.2)
+        assert servers.sent == ["reward_model"]
+        training.set_result(None)
+        assert [answer.result() for answer in answers] == ["of infer", "of save", "of reward_model"]
+        assert servers.sent == ["reward_model", "infer", "save"]
+
+        failed: Future[None] = Future()
+        failed.set_exception(ValueError("out of memory"))
+        asked.hold(failed)
+        for answer in (asked.send_data_to_server("save", {}), asked.trained):
+            with pytest.raises(CaiError, match=r"the critic server failed to train.*\(out of memory\)"):
+                answer.result()
+        asked.close()
+        assert servers.sent == ["reward_model", "infer", "save", "closed"]
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_critic_that_cannot_train_ends_the_run(lab: Lab, sft: Run, reward_model: Run) -> None:
