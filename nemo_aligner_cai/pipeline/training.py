@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import shutil
@@ -27,6 +28,7 @@ from nemo_aligner_cai.pipeline import measure
 from nemo_aligner_cai.training import launch
 
 MODEL = "model.nemo"
+_log = logging.getLogger(__name__)
 
 
 def run(module: str, overrides: Sequence[str], folder: Path) -> None:
@@ -67,9 +69,13 @@ def together(actor: Path, critic: Path) -> None:
         actor: its log directory.
         critic: its log directory.
     """
-    if not _same_step(actor, critic):
-        for folder in (actor, critic):
-            shutil.rmtree(folder, ignore_errors=True)
+    if _same_step(actor, critic):
+        return
+    for folder in (actor, critic):
+        if folder.exists():
+            _log.warning("%s: actor and critic have no checkpoint of one step; PPO starts over", folder)
+            # What could not be removed would be gone on from.
+            shutil.rmtree(folder)
 
 
 def _same_step(actor: Path, critic: Path) -> bool:

@@ -126,7 +126,7 @@ class _Later:
 
 
 class _Answer(FutureResult):
-    """Upstream's answer, which no process waits for, in a collective of its own, where there will be none."""
+    """Upstream's answer, which processes share in a collective: each hears before it whether there will be one."""
 
     def __init__(self, answer: FutureResult, trained: Future[None]) -> None:
         self._answer = answer

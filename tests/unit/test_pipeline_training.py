@@ -50,14 +50,21 @@ CRITIC = "cai_ppo_critic-step={}-last"
     ],
 )
 def test_actor_and_critic_go_on_from_the_same_step_or_from_none(
-    tmp_path: Path, actor_step: int | None, critic_step: int | None, warmup: int, kept: bool
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    actor_step: int | None,
+    critic_step: int | None,
+    warmup: int,
+    kept: bool,
 ) -> None:
+    caplog.set_level("WARNING", logger=training.__name__)
     actors = [ACTOR.format(actor_step)] if actor_step is not None else []
     critics = [CRITIC.format(critic_step)] if critic_step is not None else []
     actor = saved(tmp_path / "train", *actors, rollouts=128, warmup=warmup)
     critic = saved(tmp_path / "critic", *critics, batch=64)
     training.together(actor, critic)
     assert (actor.exists(), critic.exists()) == (kept, kept)
+    assert ("PPO starts over" in caplog.text) != kept
 
 
 def test_a_checkpoint_that_was_being_written_does_not_count(tmp_path: Path) -> None:
