@@ -19,7 +19,6 @@ ties what was untied; reading a .nemo file's weights needs no NeMo, so ours does
 """
 
 import argparse
-import logging
 import os
 import shlex
 import signal
@@ -29,6 +28,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.commands.exit_codes import log_to_stderr
 from nemo_aligner_cai.errors import CaiError, UsageError
 
 _CONVERTERS = Path("scripts") / "checkpoint_converters"
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert, here or by NeMo's converter."""
     from nemo_aligner_cai.training import checkpoint
 
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    log_to_stderr()
     # A batch system's SIGTERM is to end the converter and remove what is unfinished, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if args.direction == "to-hf":

@@ -17,8 +17,8 @@ import argparse
 import sys
 from typing import Any
 
-from nemo_aligner_cai.commands.terminal import printable
 from nemo_aligner_cai.components import OURS, components
+from nemo_aligner_cai.printable import printable
 
 
 def add_parser(subparsers: Any) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 from rich.text import Text
 
-from nemo_aligner_cai.commands.terminal import open_console, printable, table_of
+from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle, load_constitution
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
@@ -38,6 +38,7 @@ from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.revisions import Revising, fresh_records
 from nemo_aligner_cai.generate.wording import PromptWording, load_wording
 from nemo_aligner_cai.models import Completion, Request, Sampling, ScriptedClient
+from nemo_aligner_cai.printable import printable
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
 
 FORMS = ("critique", "revision", "judge")
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     for principle in shown:
         for title, request in requests_of(principle, wording, few_shots):
             console.rule(Text(f"{printable(principle.id)}: {title}"), align="left", style="dim")
-            console.print(Text(printable(rendered(request))), soft_wrap=True)
+            console.print(Text(printable(rendered(request), keep="\n\t")), soft_wrap=True)
     return 0
 
 

@@ -23,8 +23,9 @@ from typing import Any
 from rich.text import Text
 
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.commands.terminal import open_console, printable, table_of
+from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.doctor import PARTS, Report, Step, examine
+from nemo_aligner_cai.printable import printable
 
 
 def add_parser(subparsers: Any) -> None:

@@ -13,11 +13,13 @@
 # limitations under the License.
 """How a command ends: with an exit code and, where something is wrong, one line about it."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
 
 from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.printable import PrintableFormatter, error_line
 
 
 def exit_code(work: Callable[[], int], name: str) -> int:
@@ -34,15 +36,22 @@ def exit_code(work: Callable[[], int], name: str) -> int:
     try:
         return work()
     except CaiError as error:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(error_line(name, error))
         return error.exit_code
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(error_line(name, error))
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted\n")
         return 130
+
+
+def log_to_stderr() -> None:
+    """Show log lines on standard error, where they can do nothing to a terminal."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

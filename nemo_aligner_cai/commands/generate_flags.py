@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nemo_aligner_cai.commands.exit_codes import exit_code
+from nemo_aligner_cai.commands.exit_codes import exit_code, log_to_stderr
 from nemo_aligner_cai.commands.flag_types import (
     COUNT,
     NOT_NEGATIVE,
@@ -247,7 +247,7 @@ def run_script(
     run: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> int:
     """Run a script's work; returns the exit code, and shows an error as one line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
 
     def work() -> int:
         args = parser.parse_args(argv)

@@ -23,13 +23,14 @@ from typing import Any, TypeVar
 
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.commands.same_files import refuse_same
-from nemo_aligner_cai.commands.terminal import open_console, printable, table_of
+from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.conversation import ChatTemplate, Role
 from nemo_aligner_cai.files import PathLike, refuse_existing, sha256_file, write_json
 from nemo_aligner_cai.generate.engine import Engine, HasId, Step
 from nemo_aligner_cai.generate.plan import plan
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Request, ScriptedClient
+from nemo_aligner_cai.printable import printable
 from nemo_aligner_cai.sources import DataFile, data_files
 
 R = TypeVar("R", bound=HasId)
@@ -64,7 +65,7 @@ def show_preview(
                 continue
             console.rule(f"prompt {record.id}, call {number} of {len(asked)}", align="left")
             text = _as_sent(request, template)
-            console.print("\n".join(map(printable, text.split("\n"))), markup=False, soft_wrap=True)
+            console.print(printable(text, keep="\n\t"), markup=False, soft_wrap=True)
 
 
 def _as_sent(request: Request, template: ChatTemplate | None) -> str:

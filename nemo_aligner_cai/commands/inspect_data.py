@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nemo_aligner_cai.commands.terminal import open_console, printable
+from nemo_aligner_cai.commands.terminal import open_console
 from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, Role
 from nemo_aligner_cai.data.dedup import record_id
@@ -44,6 +44,7 @@ from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.printable import printable
 
 _BATCH = 512
 _BAR = 40
@@ -139,7 +140,7 @@ def coloured(conversation: Conversation, template: NemoChatTemplate) -> Text:
 
 
 def _visible(text: str) -> str:
-    return printable(text).replace("\n", "⏎\n")
+    return printable(text, keep="\n\t").replace("\n", "⏎\n")
 
 
 def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]:

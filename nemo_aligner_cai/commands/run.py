@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nemo_aligner_cai.commands.exit_codes import log_to_stderr
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.measure import table
@@ -48,7 +48,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, output: Path | None) -
 
 def run(args: argparse.Namespace) -> int:
     """Run or resume a pipeline, as ``args.config`` says, and say what came of it."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    log_to_stderr()
     # A batch system's SIGTERM is to stop servers and trainers as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]

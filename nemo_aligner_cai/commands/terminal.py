@@ -13,7 +13,6 @@
 # limitations under the License.
 """How commands show text and tables: with colours on a terminal, as plain lines elsewhere."""
 
-import re
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from nemo_aligner_cai.printable import printable
+
 _WIDE = 160
 """Columns off a terminal: whatever reads it there need not fit a screen."""
 
@@ -29,11 +29,6 @@ _WIDE = 160
 def open_console() -> Console:
     """The process's standard output."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-
-
-def printable(text: str) -> str:
-    """The text with control characters spelt out: an escape sequence in data must not reach the terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> Table:

@@ -22,6 +22,7 @@ from nemo_aligner_cai.data.formats import detect_format, validate_file
 from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.printable import error_line
 
 
 def add_parser(subparsers: Any) -> None:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             line, all_used = _checked(file, args.format, tokenizer, args.seq_length)
         except FormatError as error:
-            sys.stderr.write(f"cai: {error}\n")
+            sys.stderr.write(error_line("cai", error))
             good = False
             continue
         sys.stdout.write(line + "\n")

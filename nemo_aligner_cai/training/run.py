@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.printable import PrintableFormatter, error_line
 from nemo_aligner_cai.training import config, launcher
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except CaiError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(error_line("error", error))
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -166,7 +167,7 @@ def log_to_stderr() -> None:
     logger = logging.getLogger("nemo_aligner_cai")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("[cai] %(message)s"))
+        handler.setFormatter(PrintableFormatter("[cai] %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False

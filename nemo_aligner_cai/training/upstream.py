@@ -26,6 +26,7 @@ import sys
 from pathlib import Path
 
 from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.printable import error_line
 from nemo_aligner_cai.training import run
 
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
             raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream SCRIPT key=value ...")
         _execute(Path(argv[0]).resolve(), argv)
     except CaiError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(error_line("error", error))
         return error.exit_code
     return 0
 
