@@ -23,6 +23,8 @@ import hashlib
 import io
 import os
 import platform
+import secrets
+import stat
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,8 +34,10 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
+from nemo_aligner_cai.derived_files import remove_indexes
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.gunzip import GZIP_ERRORS, GZIP_MAGIC, Unpacked
+from nemo_aligner_cai.output_paths import check_output
 
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
@@ -41,6 +45,8 @@ Row = dict[str, Any]
 _BOM = b"\xef\xbb\xbf"
 # Rows are short: with the default of 8 KiB, half of the time of a large file goes into system calls.
 _BUFFER = 1 << 20
+_TEMPORARY_BYTES = 96
+"""What a temporary name keeps of the file's own; a machine's name, a process id and 16 random digits follow."""
 
 
 @dataclass
@@ -100,13 +106,20 @@ class Balance:
 def require_file(path: PathLike) -> Path:
     """The path of a file that can be opened for reading; raises UsageError otherwise."""
     path = Path(path)
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, a file is needed")
     try:
-        with path.open("rb"):
-            return path
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        # Without waiting for whoever writes into a pipe.
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        mode = os.fstat(opened).st_mode
+        if stat.S_ISDIR(mode):
+            raise UsageError(f"{path}: is a folder, a file is needed")
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"{path}: is a device, a pipe or a socket; files are read more than once, save it as one")
+    finally:
+        os.close(opened)
+    return path
 
 
 @contextmanager
@@ -224,16 +237,17 @@ def to_json(obj: object, *, indent: bool = False) -> bytes:
 def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[BinaryIO, None, None]:
     """A binary handle whose content takes the place of `path` when the block ends without an error.
 
+    The permissions of a file that is replaced are kept.
+
     Raises:
-        UsageError: the file exists and `overwrite` is False, or its folder cannot be written.
+        UsageError: as `check_output`, or the file cannot be written.
     """
     path = Path(path)
-    refuse_existing(path, overwrite=overwrite)
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+    check_output(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
-        handle = temporary.open("wb", buffering=_BUFFER)
+        handle, temporary = _open_temporary(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
@@ -241,18 +255,41 @@ def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Binar
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def put_in_place(made: Path, path: Path) -> None:
+    """Give a finished file its name, in one step, and the permissions and no index of the file that it replaces."""
+    if path.exists():
+        made.chmod(stat.S_IMODE(path.stat().st_mode))
+    remove_indexes(path)
+    os.replace(made, path)
     _sync_folder(path.parent)
+
+
+def _open_temporary(path: Path) -> tuple[BinaryIO, Path]:
+    """A new file beside `path`, under a name that nobody can foresee; never one that is there, nor through a link."""
+    # Nobody reads it earlier than the file that it replaces allows.
+    mode = 0o600 if path.exists() else 0o666
+    temporary = path.with_name(f"{_temporary_start(path)}{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    created = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    return os.fdopen(created, "wb", buffering=_BUFFER), temporary
+
+
+def _temporary_start(path: Path) -> str:
+    # A long name leaves no room for more; what is cut off makes no difference, a process id follows.
+    name = os.fsencode(path.name)[:_TEMPORARY_BYTES]
+    return f".{os.fsdecode(name)}.{platform.node()}."
 
 
 def _remove_leftovers(path: Path) -> None:
     """Delete what writers of this file left behind that were killed, on this machine."""
-    start = f".{path.name}.{platform.node()}."
+    start = _temporary_start(path)
     for leftover in path.parent.glob(f"{glob.escape(start)}*.tmp"):
-        pid = leftover.name.removeprefix(start).removesuffix(".tmp")
+        pid = leftover.name.removeprefix(start).split(".")[0]
         if pid.isdigit() and not _is_alive(int(pid)):
             leftover.unlink(missing_ok=True)
 
@@ -265,14 +302,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         pass  # another user's
     return True
-
-
-def refuse_existing(path: PathLike, *, overwrite: bool) -> None:
-    """Raises UsageError when `path` exists and must not be replaced. Call it before expensive work."""
-    if Path(path).is_dir():
-        raise UsageError(f"{path}: is a folder, a file name is needed")
-    if not overwrite and Path(path).exists():
-        raise UsageError(f"{path}: already exists; choose another name or give --overwrite")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -25,6 +25,7 @@ One row is in memory at a time, or one row group of parquet. Only a JSON list is
 import csv
 import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -84,7 +85,7 @@ def data_files(source: PathLike, split: str = "train") -> list[DataFile]:
             raise UsageError(f"{source}: must look like {HUB}Anthropic/hh-rlhf or {HUB}Anthropic/hh-rlhf/helpful-base")
         return [HubData(f"{owner}/{name}", "/".join(filter(None, folders)) or None, split)]
     path = Path(source)
-    return [*_folder_files(path, split)] if path.is_dir() else [require_file(path)]
+    return [*_folder_files(path, split)] if os.path.isdir(path) else [require_file(path)]
 
 
 def _folder_files(folder: Path, split: str) -> list[Path]:

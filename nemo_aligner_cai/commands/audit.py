@@ -32,7 +32,8 @@ from nemo_aligner_cai.data.formats import convert_file
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
 from nemo_aligner_cai.evaluation.audit import Audit, Figures, read_judged
 from nemo_aligner_cai.evaluation.rates import Rate
-from nemo_aligner_cai.files import refuse_existing, require_file, write_json
+from nemo_aligner_cai.files import require_file, write_json
+from nemo_aligner_cai.output_paths import check_output
 
 
 def add_parser(subparsers: Any) -> None:
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     targets = [target for target in (args.json, args.icai) if target]
     refuse_same(files, targets)
     for target in targets:
-        refuse_existing(target, overwrite=args.overwrite)
+        check_output(target, overwrite=args.overwrite)
     exported = args.icai and convert_file(
         files[0], args.icai, to="inverse-cai", source_format="cai-comparisons", overwrite=args.overwrite
     )

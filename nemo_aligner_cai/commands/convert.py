@@ -14,7 +14,6 @@
 """`cai convert IN OUT --to FORMAT`: a file's records in the format of another trainer."""
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,7 +26,8 @@ from nemo_aligner_cai.conversation import TokenPolicy
 from nemo_aligner_cai.data.formats import FORMATS, convert_file, format_named, require_suffix
 from nemo_aligner_cai.data.length import filter_file, limit_of
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import Balance, PathLike, refuse_existing
+from nemo_aligner_cai.files import Balance, PathLike, put_in_place
+from nemo_aligner_cai.output_paths import check_output
 from nemo_aligner_cai.sources import data_files
 
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.target)
     require_suffix(target, format_named(args.to))
     limit_of(args.to, args.seq_length)
-    refuse_existing(target, overwrite=args.overwrite)
+    check_output(target, overwrite=args.overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         whole, kept = (Path(folder) / f"{name}_{target.name}" for name in ("whole", "kept"))
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         use = filter_file(whole, kept, args.to, tokenizer=tokenizer, seq_length=args.seq_length)
         if not use.used:
             raise CaiError(f"{args.source}: nothing is left to write: {use}")
-        os.replace(kept, target)
+        put_in_place(kept, target)
     sys.stdout.write(f"{target}: {args.to}; {balance}; of these records: {use.balance}\n")
     return 0
 

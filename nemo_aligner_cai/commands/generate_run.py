@@ -25,11 +25,12 @@ from nemo_aligner_cai import __version__
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.conversation import ChatTemplate, Role
-from nemo_aligner_cai.files import PathLike, refuse_existing, sha256_file, write_json
+from nemo_aligner_cai.files import PathLike, sha256_file, write_json
 from nemo_aligner_cai.generate.engine import Engine, HasId, Step
 from nemo_aligner_cai.generate.plan import plan
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Request, ScriptedClient
+from nemo_aligner_cai.output_paths import check_output
 from nemo_aligner_cai.printable import printable
 from nemo_aligner_cai.sources import DataFile, data_files
 
@@ -87,7 +88,7 @@ def check_files(
     """Raises UsageError for the first output that is an input, or that exists and may not be replaced."""
     refuse_same([one for one in inputs if isinstance(one, Path)], [*outputs, journal, manifest])
     for path in outputs:
-        refuse_existing(path, overwrite=replace)
+        check_output(path, overwrite=replace)
 
 
 def remove_stale(outputs: Iterable[Path], written: Iterable[Path]) -> None:

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     targets = [path for files in outputs.values() for path in (files.prompts, files.comparisons)]
     refuse_same(inputs, [*targets, manifest])
     for files in outputs.values():
-        files.refuse_existing(overwrite=args.overwrite)
+        files.check(overwrite=args.overwrite)
 
     balances: dict[str, Row] = {}
     for split, rows in sources.items():

@@ -13,6 +13,7 @@
 # limitations under the License.
 """No command replaces what it reads."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def refuse_same(inputs: Iterable[PathLike], outputs: Iterable[PathLike]) -> None
     seen: list[tuple[Path, str]] = [(Path(path), "is read by this command") for path in inputs]
     for output in map(Path, outputs):
         for path, what in seen:
-            if path.resolve() == output.resolve() or (path.exists() and output.exists() and path.samefile(output)):
+            if os.path.realpath(path) == os.path.realpath(output) or (
+                path.exists() and output.exists() and path.samefile(output)
+            ):
                 raise UsageError(f"{output}: {what}, and would be replaced; choose another name")
         seen.append((output, "is written twice"))

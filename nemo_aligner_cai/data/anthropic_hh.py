@@ -31,7 +31,8 @@ import orjson
 
 from nemo_aligner_cai.conversation import ChatTemplate, TokenPolicy, guard
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, refuse_existing, require_file
+from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, require_file
+from nemo_aligner_cai.output_paths import check_output
 from nemo_aligner_cai.sources import HUB, DataFile, data_files, read_rows, split_files
 from nemo_aligner_cai.transcript import TranscriptError, alternating, split_turns, strip_run_on
 
@@ -131,10 +132,10 @@ class Outputs:
         end = "with_chat_prompt" if add_eos else "with_chat_prompt_no_extra_id_eos"
         return cls(*(Path(folder) / f"{start}_{what}_{end}.jsonl" for what in ("prompts", "comparisons")))
 
-    def refuse_existing(self, *, overwrite: bool) -> None:
-        """Raises UsageError when one exists and must not be replaced."""
+    def check(self, *, overwrite: bool) -> None:
+        """Raises UsageError when one cannot be written, or exists and must not be replaced."""
         for path in (self.prompts, self.comparisons):
-            refuse_existing(path, overwrite=overwrite)
+            check_output(path, overwrite=overwrite)
 
 
 def write_split(

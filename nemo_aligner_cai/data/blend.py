@@ -18,6 +18,7 @@ Output: one file with the rows of both, each with a key "dataset", in an order t
 """
 
 import math
+import os
 import random
 from array import array
 from collections import Counter
@@ -33,7 +34,8 @@ import orjson
 from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
 from nemo_aligner_cai.data.formats import detect_format, format_named, require_plain_lines, validate_file
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, Row, refuse_existing, write_jsonl
+from nemo_aligner_cai.files import PathLike, Row, write_jsonl
+from nemo_aligner_cai.output_paths import check_output
 
 _OFFSET_BITS = 48
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
@@ -90,9 +92,9 @@ def blend_files(
     paths = [Path(source) for source in sources]
     if weights is not None and (len(weights) != len(paths) or not all(0 < weight < math.inf for weight in weights)):
         raise UsageError(f"a positive weight is needed for each of {len(paths)} files, not {list(weights)}")
-    if Path(target).resolve() in [path.resolve() for path in paths]:
+    if os.path.realpath(target) in map(os.path.realpath, paths):
         raise UsageError(f"{target}: is one of the files to blend; choose another name")
-    refuse_existing(target, overwrite=overwrite)
+    check_output(target, overwrite=overwrite)
     name = _one_format(paths, format_name)
     for path in paths:
         require_plain_lines(path)

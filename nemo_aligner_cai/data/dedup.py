@@ -22,7 +22,8 @@ from nemo_aligner_cai.data.formats import Group, format_named, read_groups
 from nemo_aligner_cai.data.records import Record, conversations_of
 from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tables import write_rows
-from nemo_aligner_cai.files import Balance, PathLike, content_hash, refuse_existing
+from nemo_aligner_cai.files import Balance, PathLike, content_hash
+from nemo_aligner_cai.output_paths import check_output
 
 Item = TypeVar("Item")
 
@@ -86,7 +87,7 @@ def dedup_file(
     Raises:
         UsageError, FormatError: as `read_groups`, or the target exists.
     """
-    refuse_existing(target, overwrite=overwrite)
+    check_output(target, overwrite=overwrite)
     balance, read = Balance(), Balance()
     identity = record_id if by == "record" else record_prompt_id
     first = drop_duplicates(

@@ -29,7 +29,8 @@ from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record, 
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.data.tables import require_suffix, write_rows
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, refuse_existing, require_file
+from nemo_aligner_cai.files import Balance, PathLike, Row, require_file
+from nemo_aligner_cai.output_paths import check_output
 from nemo_aligner_cai.sources import DataFile, data_files, is_parquet, read_rows
 
 # In the order in which detection tries them: the more telling keys first.
@@ -289,7 +290,7 @@ def convert_file(
     """
     writer = format_named(to)
     require_suffix(target, writer)
-    refuse_existing(target, overwrite=overwrite)
+    check_output(target, overwrite=overwrite)
     balance, read = Balance(), Balance()
     groups = read_groups(source, source_format, balance=read, template=template, split=split)
 

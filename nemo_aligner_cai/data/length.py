@@ -35,7 +35,8 @@ from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, refuse_existing, write_jsonl
+from nemo_aligner_cai.files import Balance, PathLike, Row, write_jsonl
+from nemo_aligner_cai.output_paths import check_output
 
 __all__ = [
     "LIMITS",
@@ -302,7 +303,7 @@ def filter_file(
     Raises:
         UsageError, FormatError: as `predict_use`, or the target exists.
     """
-    refuse_existing(target, overwrite=overwrite)
+    check_output(target, overwrite=overwrite)
     use = Use(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
     groups = read_groups(source, format_name, balance=Balance(), template=template)
 

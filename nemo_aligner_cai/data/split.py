@@ -34,7 +34,8 @@ from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
 from nemo_aligner_cai.data.formats import format_named, read_groups, read_records
 from nemo_aligner_cai.data.records import Record, prompt_of
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike, content_hash, jsonl_writer, refuse_existing
+from nemo_aligner_cai.files import Balance, PathLike, content_hash, jsonl_writer
+from nemo_aligner_cai.output_paths import check_output
 
 Item = TypeVar("Item")
 Splits = dict[str, Decimal]
@@ -184,7 +185,7 @@ def split_file(
     if set(targets) != set(splits):
         raise UsageError(f"files are given for {', '.join(targets)}, the splits are {', '.join(splits)}")
     for target in targets.values():
-        refuse_existing(target, overwrite=overwrite)
+        check_output(target, overwrite=overwrite)
     records = read_records(source, format_name, balance=Balance(), template=template)
     assigned = assign_splits(map(record_prompt_id, records), splits, seed=seed)
     written = dict.fromkeys(splits, 0)

@@ -24,11 +24,12 @@ from typing import Any, BinaryIO, TypeVar
 import orjson
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import Balance, PathLike, atomic_writer, refuse_existing
+from nemo_aligner_cai.files import Balance, PathLike, atomic_writer
 from nemo_aligner_cai.generate.engine import Engine, HasId, Outcome, Step
 from nemo_aligner_cai.generate.journal import Journal
 from nemo_aligner_cai.generate.progress import Meter, Prices, show_progress
 from nemo_aligner_cai.generate.summary import Summary
+from nemo_aligner_cai.output_paths import check_output
 
 R = TypeVar("R", bound=HasId)
 Row = Mapping[str, Any]
@@ -109,7 +110,7 @@ async def run_stage(
     """
     replace = options.overwrite or options.resume
     for output in outputs:
-        refuse_existing(output.path, overwrite=replace)
+        check_output(output.path, overwrite=replace)
     journal = Journal.open(journal_path, resume=options.resume, overwrite=options.overwrite)
     clients = {id(step.client): step.client for step in steps}.values()
     meter = Meter([client.stats for client in clients], options.total, options.prices)

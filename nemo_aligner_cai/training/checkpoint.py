@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.output_paths import check_new
 from nemo_aligner_cai.training import config, inputs
 from nemo_aligner_cai.training.hf_folder import Weight, check_weights, open_weights, read_settings, tokenizer
 from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron, weight_shapes
@@ -189,7 +190,7 @@ def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, 
     Returns:
         The contents of config.json, and NeMo's settings of such a model.
     """
-    _refuse_existing(target)
+    check_new(target)
     settings = read_settings(source)
     wanted = model_settings(settings, str(source / "config.json"))
     tied = bool(settings.get("tie_word_embeddings"))
@@ -203,7 +204,7 @@ def _check_model(source: Path, reference: Path, target: Path) -> dict[str, Any]:
     Returns:
         The contents of the reference's config.json.
     """
-    _refuse_existing(target)
+    check_new(target)
     settings = read_settings(reference)
     wanted = model_settings(settings, str(reference / "config.json"))
     stored = inputs.model_config(inputs.nemo_file(source, "MODEL.nemo"))
@@ -213,12 +214,6 @@ def _check_model(source: Path, reference: Path, target: Path) -> dict[str, Any]:
         if stored.get(key) is not None and stored[key] != wanted[key]:
             raise UsageError(f"{source}: {key}={stored[key]}, and {reference} has {wanted[key]}")
     return settings
-
-
-def _refuse_existing(target: Path) -> None:
-    # Nothing is overwritten: models are large, and were not made in a minute.
-    if target.exists():
-        raise UsageError(f"{target}: already exists; remove it or choose another name")
 
 
 def _language_model(path: Path, stored: dict[str, Any]) -> None:

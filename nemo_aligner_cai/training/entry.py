@@ -41,6 +41,7 @@ SCRIPTS = {
 """What is typed after `cai train` -> upstream's script."""
 HOME = "NEMO_ALIGNER_HOME"
 TRAINERS = ("auto", "upstream", "ours")
+_INDEX = ".index_mapping_dir"
 _TORCHRUN = ["-m", "torch.distributed.run"]
 
 
@@ -76,16 +77,17 @@ def command(
     processes = _processes(cfg)
     if theirs is None and not processes:
         return None
-    before = _files(cfg)
+    before = _data_settings(cfg)
     # Once, ahead of the processes: each of them would repeat the mistake, in torchrun's traceback.
     run.checked(stage, cfg, arguments.config)
     # What has been converted is not to be converted again, and upstream does not know how.
-    changed = [f"++{key}={value}" for key, value in _files(cfg).items() if before.get(key) != value]
-    changed += ["data_processor=none"] if changed else []
+    changed = {key: value for key, value in _data_settings(cfg).items() if before.get(key) != value}
+    added = [f"++{key}={value}" for key, value in changed.items()]
+    added += ["data_processor=none"] if any(not key.endswith(_INDEX) for key in changed) else []
     target = [str(theirs)] if theirs is not None else ["-m", module]
     alone = not processes and launcher.looks_like_rank(os.environ)
     before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []
-    return [*before_python, sys.executable, *processes, *target, *settings(arguments), *changed]
+    return [*before_python, sys.executable, *processes, *target, *settings(arguments), *added]
 
 
 def settings(arguments: run.Arguments) -> list[str]:
@@ -109,8 +111,8 @@ def _processes(cfg: DictConfig) -> list[str]:
     return [*_TORCHRUN, "--standalone", f"--nproc-per-node={devices}"]
 
 
-def _files(cfg: DictConfig) -> dict[str, str]:
-    """Where a configuration has data files -> the file, or the list of files, as Hydra reads it."""
+def _data_settings(cfg: DictConfig) -> dict[str, str]:
+    """The key of each data file, list of files and folder for indexes -> its value, as Hydra reads it."""
     from omegaconf import OmegaConf
 
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
@@ -121,7 +123,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
         for key, value in cast(dict[str, Any], node).items():
             yield from _leaves(value, f"{path}.{key}")
-    elif "file_path" in path or "data_prefix" in path:
+    elif "file_path" in path or "data_prefix" in path or path.endswith(_INDEX):
         many = isinstance(node, list)
         items = [_value(item) for item in cast(list[Any], node if many else [node])]
         yield path, f"[{','.join(items)}]" if many else items[0]

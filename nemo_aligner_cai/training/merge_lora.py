@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import refuse_existing
+from nemo_aligner_cai.output_paths import check_new
 from nemo_aligner_cai.training import inference_server, inputs, model_needs
 from nemo_aligner_cai.training.run import Stage, start
 
@@ -49,7 +49,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UsageError for adapters of another model or of several processes, and for an output that exists."""
     base, adapters = inputs.nemo_model(cfg, "gpt_model_file"), inputs.nemo_model(cfg, "adapter_file")
     model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
-    refuse_existing(cfg.output, overwrite=False)
+    check_new(cfg.output)
     if not adapters.is_file() or _weights_in(adapters) is None:
         raise UsageError(
             f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor or "

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.output_paths import check_new
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def check(cfg: DictConfig) -> None:
     for key, value in (("corpus.file", cfg.corpus.file), ("model.tokenizer.model", cfg.model.tokenizer.model)):
         if not Path(value).is_file():
             raise UsageError(f"{key}: there is no file {value}")
-    if Path(cfg.output).exists():
-        raise UsageError(f"output: {cfg.output} exists already; remove it or name another file")
+    check_new(cfg.output)
     if not 0 < cfg.corpus.validation <= 0.5:
         raise UsageError(f"corpus.validation={cfg.corpus.validation}: a fraction in (0, 0.5] is needed")
     if cfg.model.hidden_size % cfg.model.num_attention_heads:

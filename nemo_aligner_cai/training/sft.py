@@ -27,6 +27,7 @@ from nemo_aligner_cai.training import (
     assembly,
     checks,
     config,
+    data_index,
     data_inputs,
     inputs,
     processing,
@@ -51,6 +52,7 @@ def check(cfg: DictConfig) -> None:
     processing.process(cfg, _file_keys, to="sft-chat" if cfg.model.data.chat else "input-output")
     samples: list[int | None] = []
     for section in _SECTIONS:
+        data_index.separate(cfg, section)
         tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
         needed = section == _SECTIONS[0] or schedule.validates(cfg, "sft")
         batch = f"{section}.global_batch_size" if needed else None

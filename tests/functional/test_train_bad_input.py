@@ -167,7 +167,7 @@ def test_an_actor_without_a_critic(attempt: Callable[..., str], lab: Lab, base: 
 def test_an_output_that_exists(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
     before = base.stat()
     overrides = [f"corpus.file={lab.folder / 'corpus.jsonl'}", f"output={base}"]
-    assert "exists already" in attempt(
+    assert "already exists" in attempt(
         "pretrain", *overrides, f"model.tokenizer.model={lab.folder / 'tokenizer.model'}"
     )
     assert base.stat() == before

@@ -86,9 +86,45 @@ def test_upstreams_script_is_started_with_our_config(
     assert cli.main(["train", "sft", "--print-command", *overrides, "trainer.devices=1"]) == 0
     printed = shlex.split(capsys.readouterr().out)
     expected = [str(home / "train_gpt_sft.py"), "--config-name=cai_sft", *overrides, "trainer.devices=1"]
-    assert printed == [sys.executable, *expected]
+    assert printed[:-2] == [sys.executable, *expected]
+    expected += printed[-2:]
     done = subprocess.run(printed, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == expected
+
+
+def index_folders(started: list[str] | None) -> list[str]:
+    assert started is not None
+    return [word.partition("=")[2].strip("'") for word in started if "index_mapping_dir" in word]
+
+
+def test_a1_upstreams_script_keeps_the_index_of_each_content_in_a_folder_of_its_own(
+    home: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    one = [*overrides, "trainer.devices=1"]
+    before = index_folders(command(one))
+    assert len(before) == 2
+    assert all(Path(folder).parent == tmp_path / "log" / "data_index" for folder in before)
+    data = tmp_path / "sft, 1.jsonl"
+    row = data.read_bytes().splitlines(keepends=True)[0]
+    at = data.stat().st_mtime
+    data.write_bytes(row * 201)
+    os.utime(data, (at, at))  # content decides, not time
+    after = index_folders(command(one))
+    assert set(before).isdisjoint(after)
+    data.write_bytes(row * 200)
+    assert index_folders(command(one)) == before
+    # The processes of a job come to the same folder by themselves.
+    given = [f"model.data.{split}.index_mapping_dir='{before[0]}'" for split in ("train_ds", "validation_ds")]
+    assert index_folders(command([*one, *given])) == [before[0]] * 2
+    assert "data_processor=none" not in (command(one) or [])
+
+
+def test_a1_a_folder_for_indexes_that_is_given_has_one_for_each_content(
+    home: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    given = f"model.data.train_ds.index_mapping_dir={tmp_path / 'own'}"
+    folders = index_folders(command([*overrides, "trainer.devices=1", given]))
+    assert Path(folders[-2]).parent == tmp_path / "own"
 
 
 def test_several_devices_are_several_processes(home: Path, overrides: list[str]) -> None:
@@ -177,6 +213,7 @@ def test_converted_files_reach_upstreams_script(home: Path, overrides: list[str]
     started = command([overrides[0], *paths, overrides[3], "data_processor=auto", "trainer.devices=1"])
     assert started is not None
     assert started[-1] == "data_processor=none"
-    last = started[-2].removeprefix("++model.data.validation_ds.file_path=").strip("'")
+    key = "++model.data.validation_ds.file_path="
+    (last,) = [word.removeprefix(key).strip("'") for word in started if word.startswith(key)]
     assert sum(1 for _ in read_jsonl(last)) == 200
     assert all("conversations" in row for _, row in read_jsonl(last))
