@@ -15,8 +15,9 @@
 
     python -m nemo_aligner_cai.training.critic_server pretrained_checkpoint.restore_from_path=... trainer.ppo.port=5567
 
-Ready when each of http://HOST:PORT/v2/models/{critic_infer,critic_train,critic_save}/ready answers 200 (the
-server's own /v2/health/ready does so earlier, and then not while the models load). It ends on SIGINT and SIGTERM.
+It listens on this machine only; trainer.ppo.host opens it to actors on other nodes. It is ready when each of
+http://HOST:PORT/v2/models/{critic_infer,critic_train,critic_save}/ready answers 200 (the server's own
+/v2/health/ready does so earlier, and then not while the models load). It ends on SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -28,21 +29,27 @@ import sysconfig
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import assembly, checks, inputs, settings, sizes
+from nemo_aligner_cai.training import assembly, checks, closed_triton, inputs, listening, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _log = logging.getLogger(__name__)
-_ALL_INTERFACES = "0.0.0.0"  # where upstream's trainer binds: actors run on other nodes
 
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none or a port that is taken."""
     checks.common(cfg, "pretrained_checkpoint.restore_from_path", settings.CRITIC, head=True)
     sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
-    inputs.free_port(_ALL_INTERFACES, cfg.trainer.ppo.port, "trainer.ppo.port")
+    host = cfg.trainer.ppo.get("host", listening.LOOPBACK)
+    inputs.free_port(host, cfg.trainer.ppo.port, "trainer.ppo.port")
+    if inputs.first_rank() and not listening.is_loopback(host):
+        _log.warning(
+            "trainer.ppo.host=%s: whoever reaches port %s can train and save the critic, without a password",
+            host,
+            cfg.trainer.ppo.port,
+        )
 
 
 def serve(cfg: DictConfig) -> None:
@@ -85,6 +92,7 @@ def serve(cfg: DictConfig) -> None:
     if setup.resumed is not None:
         server.load_state_dict(setup.resumed)
     find_libpython()
+    closed_triton.restrict_critic()
     # A shell that starts the server in the background has it ignore SIGINT, which would leave no way to stop it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

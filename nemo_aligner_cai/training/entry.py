@@ -42,7 +42,8 @@ SCRIPTS = {
 HOME = "NEMO_ALIGNER_HOME"
 TRAINERS = ("auto", "upstream", "ours")
 _INDEX = ".index_mapping_dir"
-_TORCHRUN = ["-m", "torch.distributed.run"]
+_TORCHRUN = ["-m", "nemo_aligner_cai.training.local_ranks"]
+_UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream"]
 
 
 def script(stage: str) -> Path | None:
@@ -84,7 +85,7 @@ def command(
     changed = {key: value for key, value in _data_settings(cfg).items() if before.get(key) != value}
     added = [f"++{key}={value}" for key, value in changed.items()]
     added += ["data_processor=none"] if any(not key.endswith(_INDEX) for key in changed) else []
-    target = [str(theirs)] if theirs is not None else ["-m", module]
+    target = [*_UPSTREAM, str(theirs)] if theirs is not None else ["-m", module]
     alone = not processes and launcher.looks_like_rank(os.environ)
     before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []
     return [*before_python, sys.executable, *processes, *target, *settings(arguments), *added]
@@ -108,7 +109,7 @@ def _processes(cfg: DictConfig) -> list[str]:
             f"--ntasks-per-node={devices} cai train ...`, or by `torchrun --nnodes={nodes} --nproc-per-node={devices} "
             "--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m nemo_aligner_cai.cli train ...`"
         )
-    return [*_TORCHRUN, "--standalone", f"--nproc-per-node={devices}"]
+    return [*_TORCHRUN, f"--nproc-per-node={devices}"]
 
 
 def _data_settings(cfg: DictConfig) -> dict[str, str]:

@@ -55,6 +55,17 @@ def is_rank(env: Mapping[str, str]) -> bool:
     return env.get("OMPI_COMM_WORLD_SIZE", "1") != "1"
 
 
+def nodes(env: Mapping[str, str]) -> int:
+    """How many machines have processes of this one's job; 1 where nobody has started others."""
+    if "RANK" in env:
+        world, local = env.get("WORLD_SIZE", ""), env.get("LOCAL_WORLD_SIZE", "")
+        # A launcher that does not say how many of its processes are here may have others elsewhere.
+        return -(-_count(world) // _count(local or "1"))
+    if (tasks := _srun_tasks(env)) > 1:
+        return _count(env.get("SLURM_NNODES", str(tasks)))
+    return -(-_count(env.get("OMPI_COMM_WORLD_SIZE", "")) // _count(env.get("OMPI_COMM_WORLD_LOCAL_SIZE", "")))
+
+
 def looks_like_rank(env: Mapping[str, str]) -> bool:
     """Whether Lightning would wait for other tasks that nobody has started: those of a batch script without srun.
 
@@ -96,3 +107,7 @@ def _srun_tasks(env: Mapping[str, str]) -> int:
     tasks = env.get("SLURM_STEP_NUM_TASKS", "")
     own = "SLURM_STEP_ID" in env and "SLURM_PROCID" in env and tasks == env.get("SLURM_NTASKS")
     return int(tasks) if own and tasks.isdecimal() else 0
+
+
+def _count(text: str) -> int:
+    return max(1, int(text)) if text.isdecimal() else 1

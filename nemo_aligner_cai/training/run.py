@@ -127,8 +127,9 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
         # By this variable alone Lightning takes the process for one of srun's.
         del os.environ["SLURM_NTASKS"]
     checked(stage, cfg, arguments.config)
-    from nemo_aligner_cai.training import cpu
+    from nemo_aligner_cai.training import cpu, listening
 
+    listening.restrict()
     cpu.install()
     stage.work(cfg)
     return 0

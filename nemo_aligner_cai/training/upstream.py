@@ -11,12 +11,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Run an unmodified NeMo-Aligner script on a machine without CUDA.
+"""Run an unmodified NeMo-Aligner script, also on a machine without CUDA.
 
     python -m nemo_aligner_cai.training.upstream train_gpt_sft.py --config-name=cai_sft hardware=cpu ...
 
-With CUDA, Apex and Transformer Engine this adds nothing to `python train_gpt_sft.py ...`. The script's own checks
-stay as they are: unlike ours, it takes GPU settings on a CPU at their word.
+With CUDA, Apex and Transformer Engine this adds one thing to `python train_gpt_sft.py ...`: a job of one machine
+listens on the loopback interface alone, and so does the critic, unless trainer.ppo.host opens it. The script's own
+checks stay as they are: unlike ours, it takes GPU settings on a CPU at their word.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from pathlib import Path
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.printable import error_line
 from nemo_aligner_cai.training import run
+
+_CRITIC = "serve_ppo_critic.py"
 
 
 def main(argv: list[str]) -> int:
@@ -43,11 +46,14 @@ def main(argv: list[str]) -> int:
 
 
 def _execute(script: Path, argv: list[str]) -> None:
-    from nemo_aligner_cai.training import config, cpu, critic_server
+    from nemo_aligner_cai.training import closed_triton, config, cpu, critic_server, listening
 
     config.register_resolvers()
     critic_server.find_libpython()
+    listening.restrict()
     cpu.install()
+    if script.name == _CRITIC:
+        closed_triton.restrict_critic()
     sys.argv = [str(script), *argv[1:]]
     sys.path.insert(0, str(script.parent))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

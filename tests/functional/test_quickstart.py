@@ -32,6 +32,7 @@ from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.language import language
 from tests.documented import commands_of
+from tests.functional.sockets import open_doors, watched
 from tests.functional.test_docs import PAGES
 
 _CAI = [sys.executable, "-m", "nemo_aligner_cai.cli"]
@@ -41,9 +42,17 @@ _CAI = [sys.executable, "-m", "nemo_aligner_cai.cli"]
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The metrics of the quickstart with its own settings."""
     output = tmp_path_factory.mktemp("quickstart") / "run"
-    done = subprocess.run([*_CAI, "quickstart", "--output", str(output)], capture_output=True, text=True, timeout=880)
-    assert done.returncode == 0, done.stderr
-    return json.loads((output / "metrics.json").read_text())
+    command = [*_CAI, "quickstart", "--output", str(output)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        watched(process.pid, open_doors) as doors,
+    ):
+        try:
+            _, errors = process.communicate(timeout=880)
+        finally:
+            process.terminate()
+    assert process.returncode == 0, errors
+    return json.loads((output / "metrics.json").read_text()) | {"open_doors": doors}
 
 
 def _value(figures: dict[str, Any], stage: str, decoding: str, name: str) -> float:
@@ -81,6 +90,10 @@ def test_judge_and_reward_model_are_right(figures: dict[str, Any]) -> None:
     assert figures["judge"]["accuracy"] >= 0.95
     assert figures["judge"]["n"] >= 300
     assert figures["reward_model"]["accuracy"] >= 0.85
+
+
+def test_c2_nothing_listens_on_another_interface_than_loopback(figures: dict[str, Any]) -> None:
+    assert figures["open_doors"] == set()
 
 
 def test_it_fits_a_laptop(figures: dict[str, Any]) -> None:

@@ -86,3 +86,19 @@ def test_the_number_of_processes_is_compared(env: dict[str, str], nodes: int, de
         return
     with pytest.raises(UsageError, match=message):
         launcher.check_number(env, nodes=nodes, devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("env", "nodes"),
+    [
+        ({}, 1),
+        (BATCH, 1),
+        (SRUN, 1),
+        (SRUN | {"SLURM_NNODES": "2"}, 2),
+        (_TORCHRUN | {"LOCAL_WORLD_SIZE": "2"}, 1),
+        (_TORCHRUN | {"LOCAL_WORLD_SIZE": "1"}, 2),
+        ({"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, 2),
+    ],
+)
+def test_c2_a_job_is_on_one_machine_or_on_several(env: dict[str, str], nodes: int) -> None:
+    assert launcher.nodes(env) == nodes

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Triton servers that listen where they are told to, and accept nothing but calls of their models.
+
+Upstream's critic listens on all interfaces, and PyTriton has Triton load and unload models at anybody's request. Here
+Triton loads its models when it starts, from the folder that PyTriton writes, and refuses to change them.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from nemo_aligner_cai.training.listening import LOOPBACK
+from nemo_aligner_cai.training.patches import replace
+
+_REFUSED = ("model-repository", "shared-memory", "trace")
+"""Triton's groups of requests that nobody here sends. PyTriton itself reads the log settings ("logging")."""
+_RESTRICTED = "http-restricted-api"
+
+
+def restrict_critic() -> None:
+    """Have upstream's critic listen on `trainer.ppo.host`, loopback where it is not given, with its models fixed."""
+    from nemo_aligner.algorithms import critic_server_trainer as upstream
+
+    replace(upstream, "Triton", _fixed_triton())
+    run_server: Callable[[Any], None] = upstream.CriticServerTrainer.run_server
+    if hasattr(run_server, "__wrapped__"):
+        return
+
+    @functools.wraps(run_server)
+    def on_one_host(self: Any) -> None:
+        replace(upstream, "ENDPOINT_BIND_ADDRESS", self.cfg.get("host", LOOPBACK))
+        run_server(self)
+
+    upstream.CriticServerTrainer.run_server = on_one_host
+
+
+def _fixed_triton() -> Any:
+    """PyTriton's server without model control."""
+    from pytriton.server.triton_server_config import TritonServerConfig
+    from pytriton.triton import Triton, TritonLifecyclePolicy
+
+    if _RESTRICTED not in TritonServerConfig.server_arg_keys:
+        TritonServerConfig.server_arg_keys.append(_RESTRICTED)
+
+    class FixedTriton(Triton):
+        def __init__(self, **given: Any) -> None:
+            policy = TritonLifecyclePolicy(launch_triton_on_startup=False, local_model_store=True)
+            super().__init__(**given, triton_lifecycle_policy=policy)
+
+        def _prepare_triton_config(self, workspace: Any) -> None:
+            super()._prepare_triton_config(workspace)
+            config = self._triton_server_config
+            config["model_control_mode"] = "none"
+            config["load-model"] = None
+            # Allowed to those who send a header of this name and value. A name ends at its first colon, so nobody can
+            # send this one, even with the value from the process list.
+            config[_RESTRICTED] = f"{','.join(_REFUSED)}:nobody:={secrets.token_hex()}"
+
+    return FixedTriton

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A critic server without a model: upstream's `run_server` on a Triton server of ours, with functions that do nothing.
+
+python -m tests.functional.critic_job PORT
+"""
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+
+from nemo_aligner_cai.training import closed_triton, cpu, critic_server, launch, listening
+
+
+def main(port: int) -> None:
+    listening.restrict()
+    cpu.install()
+    from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
+    from pytriton.decorators import sample
+    from pytriton.model_config import Tensor
+
+    # The address that a host's name has: torch and gloo would listen there, and the store on all.
+    store = f"tcp://{sys.argv[2]}:{launch.free_port()}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    torch.distributed.new_group([0])
+
+    @sample
+    def nothing(**_: Any) -> dict[str, Any]:
+        return {"status": np.array((0,), dtype=np.int32)}
+
+    status = (Tensor(name="status", shape=(1,), dtype=np.int32),)
+    asked = (Tensor(name="dummy", shape=(1,), dtype=np.int32),)
+    critic: Any = CriticServerTrainer.__new__(CriticServerTrainer)
+    critic.cfg, critic.port, critic.lock = {}, port, threading.Lock()
+    critic.max_queue_delay_microseconds, critic.preferred_batch_sizes = 2000, [1]
+    for name in ("infer", "train", "save"):
+        setattr(critic, f"{name}_inputs", asked)
+        setattr(critic, f"{name}_outputs", status)
+        setattr(critic, f"server_{name}", nothing)
+    critic_server.find_libpython()
+    closed_triton.restrict_critic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        critic.run_server()
+    except KeyboardInterrupt:
+        sys.stdout.write("stopped\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
+    os._exit(0)

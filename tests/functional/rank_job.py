@@ -1,0 +1,41 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One of several processes: writes down what it and the processes around it listen on.
+
+python -m tests.functional.rank_job FOLDER
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from nemo_aligner_cai.training import listening
+from tests.functional import sockets
+
+
+def main(folder: Path) -> None:
+    listening.restrict()
+    torch.distributed.init_process_group("gloo")
+    torch.distributed.new_group([0, 1])
+    found = {"listening": sockets.listening(os.getppid()), "open": sockets.open_doors(os.getppid())}
+    torch.distributed.barrier()
+    text = json.dumps({name: sorted(of) for name, of in found.items()})
+    (folder / f"{torch.distributed.get_rank()}.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Servers and trainers listen on the loopback interface alone, and accept what they are for (fault C2)."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nemo_aligner_cai.tiny import assistant
+from nemo_aligner_cai.training import launch
+from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S
+from tests.functional.sockets import listening, open_doors
+
+
+def outer_address() -> str:
+    """An address of this machine that is not a loopback one."""
+    found = [
+        one.address
+        for ones in psutil.net_if_addrs().values()
+        for one in ones
+        if one.family.name == "AF_INET" and not one.address.startswith("127.")
+    ]
+    return found[0] if found else pytest.skip("this machine has no other interface than loopback")
+
+
+def status(url: str, method: str = "GET", body: object = None) -> int:
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def test_c2_the_critic_is_reached_from_this_machine_and_for_its_models_alone(tmp_path: Path, free_port: int) -> None:
+    with (tmp_path / "critic.log").open("w") as log:
+        command = [sys.executable, "-m", "tests.functional.critic_job", str(free_port), outer_address()]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | ENV)
+    job = launch.Job("critic", tmp_path / "critic.log", process.pid, process.poll)
+    try:
+        launch.wait_ready(job, launch.critic_urls("127.0.0.1", free_port), TIMEOUT_S)
+        # The store, a gloo socket of each group, and Triton.
+        assert len(listening(process.pid)) >= 4
+        assert open_doors(process.pid) == set()
+        assert status(f"http://{outer_address()}:{free_port}/v2/health/ready") == 0
+        url = f"http://127.0.0.1:{free_port}/v2"
+        for path in ("repository/models/critic_train/unload", "repository/models/critic_train/load"):
+            assert status(f"{url}/{path}", "POST") == 403
+        shared = {"key": "/anything", "offset": 0, "byte_size": 8}
+        assert status(f"{url}/systemsharedmemory/region/anything/register", "POST", shared) == 403
+        asked = {"inputs": [{"name": "dummy", "shape": [1], "datatype": "INT32", "data": [1]}]}
+        assert status(f"{url}/models/critic_save/infer", "POST", asked) == 200
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
+def test_c2_the_text_server_is_reached_from_this_machine_alone(tmp_path: Path, free_port: int) -> None:
+    overrides = [f"gpt_model_file={assistant.MODEL}", f"port={free_port}", "hardware=cpu"]
+    urls = [f"http://127.0.0.1:{free_port}/health"]
+    with launch.server(f"{PACKAGE}.inference_server", overrides, tmp_path / "log", urls, env=ENV) as server:
+        assert len(listening(server.pid)) >= 2
+        assert open_doors(server.pid) == set()
+
+
+def test_c2_torchrun_and_its_processes_are_reached_from_this_machine_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"{PACKAGE}.local_ranks", "--nproc-per-node=2", "-m", "tests.functional.rank_job"]
+    done = subprocess.run(
+        [*command, str(tmp_path)], env=os.environ | ENV, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, done.stderr
+    written = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert len(written) == 2
+    assert all(rank["listening"] and not rank["open"] for rank in written), written
