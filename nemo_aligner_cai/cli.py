@@ -19,13 +19,13 @@ Each subcommand lives in ``nemo_aligner_cai/commands/`` and is imported only whe
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
-from nemo_aligner_cai import __version__
+from nemo_aligner_cai import __version__, program
 from nemo_aligner_cai.commands.exit_codes import exit_code
+from nemo_aligner_cai.commands.flag_types import Parser
 
 # Subcommand -> (module in nemo_aligner_cai.commands, one line of help).
 COMMANDS = {
@@ -63,9 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    program.begin(argv or ())
+    return exit_code(lambda: _run(list(sys.argv[1:] if argv is None else argv)), "cai")
+
+
+def _run(arguments: list[str]) -> int:
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
-    parser = argparse.ArgumentParser(prog="cai", description="Constitutional AI for NVIDIA NeMo-Aligner.")
+    parser = Parser(prog="cai", description="Constitutional AI for NVIDIA NeMo-Aligner.")
     parser.add_argument("--version", action="version", version=f"nemo_aligner_cai {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (module, help_line) in COMMANDS.items():
@@ -79,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         args.overrides = [*args.overrides, *rest]
-    return exit_code(lambda: args.run(args), "cai")
+    return args.run(args)
 
 
 if __name__ == "__main__":

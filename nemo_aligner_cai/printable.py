@@ -47,6 +47,25 @@ def printable(text: str, *, keep: str = "") -> str:
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
 
+_SECRETS: set[str] = set()
+_LEAST_SECRET = 4
+"""Characters from which a secret is looked for: shorter ones are parts of other words."""
+_USER_OF_ADDRESS = re.compile(r"(?<=://)[^/?#\s]+@")
+
+
+def hide_secret(secret: str) -> None:
+    """Let `redacted` replace a secret from now on, and with it every error and log line of this process."""
+    if len(secret) >= _LEAST_SECRET:
+        _SECRETS.add(secret)
+
+
+def redacted(text: str) -> str:
+    """The text without the secrets that this process was told of, and without users and passwords in addresses."""
+    for secret in sorted(_SECRETS, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _USER_OF_ADDRESS.sub("***@", text)
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
@@ -56,11 +75,11 @@ class PrintableFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format the record's line."""
-        return printable(super().formatMessage(record))
+        return printable(redacted(super().formatMessage(record)))
 
     def formatException(self, ei: "logging._SysExcInfoType") -> str:  # pyright: ignore[reportPrivateUsage]
         """Format the traceback below it."""
-        return printable(super().formatException(ei), keep="\n\t")
+        return printable(redacted(super().formatException(ei)), keep="\n\t")
 
 
 def error_line(name: str, error: BaseException | str) -> str:
@@ -68,5 +87,5 @@ def error_line(name: str, error: BaseException | str) -> str:
 
     A line end in a message is text from elsewhere, or our own details: indented, it cannot pass for a line of ours.
     """
-    first, *details = printable(str(error), keep="\n\t").split("\n")
+    first, *details = printable(redacted(str(error)), keep="\n\t").split("\n")
     return "\n  ".join([f"{name}: {first}", *details]) + "\n"

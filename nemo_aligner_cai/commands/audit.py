@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if repeated:
         console.print(f"{repeated} pairs stand in their file more than once; the first counts for agreement")
     if exported:
-        console.print(f"{args.icai}: {exported}", markup=False, soft_wrap=True)
+        console.print(f"{args.icai}: {exported}", soft_wrap=True)
     if args.json:
         report = {
             "runs": [{"file": str(file), **audit.to_dict()} for file, audit in zip(files, audits, strict=True)],

@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 
 from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE
+from nemo_aligner_cai.commands.terminal import note_line, write_line
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
@@ -47,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     require_file(args.model)
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        sys.stderr.write(f"loading {args.model} ...\n")
+        note_line(f"loading {args.model} ...")
         with served(args.model, Path(folder) / "server.log", identity="chat", batch_size=1) as client:
             ask(_talk(client, sampling), client)
     return 0
@@ -70,6 +71,6 @@ async def _talk(client: ModelClient, sampling: Sampling) -> None:
             continue
         conversation = conversation.with_turn(Role.USER, NEMO_CHAT.escape(line.strip()))
         reply = (await client.complete(Request(conversation, sampling))).text.strip()
-        sys.stdout.write(f"{reply}\n")
+        write_line(reply, keep="\n\t")
         sys.stdout.flush()
         conversation = conversation.with_turn(Role.ASSISTANT, NEMO_CHAT.escape(reply))

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands.exit_codes import log_to_stderr
+from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.errors import CaiError, UsageError
 
 _CONVERTERS = Path("scripts") / "checkpoint_converters"
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         whole = (
             shlex.join([*command, *_into(args.target)]) if command else "in this process: no NeMo converter is at hand"
         )
-        sys.stdout.write(f"{whole}\n")
+        write_line(f"{whole}")
     elif command:
         _convert_by_nemo(command, args.target)
     else:

@@ -14,11 +14,10 @@
 """`cai components`: everything that is chosen by name, and where it comes from."""
 
 import argparse
-import sys
 from typing import Any
 
+from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.components import OURS, components
-from nemo_aligner_cai.printable import printable
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
     ]
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
     for row in rows:
-        cells = [f"{printable(cell):<{width}}" for cell, width in zip(row, widths, strict=False)]
-        sys.stdout.write("  ".join([*cells, printable(row[-1])]) + "\n")
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
+        write_line("  ".join([*cells, row[-1]]))
     return 0

@@ -76,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
     console.print(
         f"{args.file}: {constitution.name}, {len(constitution.principles)} principles, "
         f"{len(constitution.for_revision)} of them critique and revise, {len(constitution.for_judging)} judge",
-        markup=False,
     )
     unit = "tokens" if tokenizer else "words"
     rows = [
@@ -86,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
     console.print(table_of(["principle", *(f"{form}, {unit}" for form in FORMS)], rows))
     if few_shots:
         length = _length("\n".join(turn.content for shot in few_shots for turn in shot.turns), tokenizer)
-        console.print(f"{args.few_shots}: {len(few_shots)} examples, {length} {unit} in all", markup=False)
+        console.print(f"{args.few_shots}: {len(few_shots)} examples, {length} {unit} in all")
     for finding in (*findings(constitution), *few_shot_findings(few_shots)):
         console.print(Text.assemble(("warning: ", "yellow"), printable(finding)), soft_wrap=True)
     for principle in shown:
         for title, request in requests_of(principle, wording, few_shots):
             console.rule(Text(f"{printable(principle.id)}: {title}"), align="left", style="dim")
-            console.print(Text(printable(rendered(request), keep="\n\t")), soft_wrap=True)
+            console.print(rendered(request), soft_wrap=True)
     return 0
 
 

@@ -14,13 +14,13 @@
 """`cai convert IN OUT --to FORMAT`: a file's records in the format of another trainer."""
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands.flag_types import COUNT
 from nemo_aligner_cai.commands.same_files import refuse_same
+from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.commands.validate import tokenizer_asked_for
 from nemo_aligner_cai.conversation import TokenPolicy
 from nemo_aligner_cai.data.formats import FORMATS, convert_file, format_named, require_suffix
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     sources = data_files(args.source, args.split)
     refuse_same([file for file in sources if isinstance(file, Path)], [args.target])
     if tokenizer is None:
-        sys.stdout.write(f"{args.target}: {args.to}; {_converted(args, args.target)}\n")
+        write_line(f"{args.target}: {args.to}; {_converted(args, args.target)}")
         return 0
     target = Path(args.target)
     require_suffix(target, format_named(args.to))
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         if not use.used:
             raise CaiError(f"{args.source}: nothing is left to write: {use}")
         put_in_place(kept, target)
-    sys.stdout.write(f"{target}: {args.to}; {balance}; of these records: {use.balance}\n")
+    write_line(f"{target}: {args.to}; {balance}; of these records: {use.balance}")
     return 0
 
 

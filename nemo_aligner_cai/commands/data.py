@@ -20,6 +20,7 @@ from typing import Any
 from nemo_aligner_cai.commands.data_groups import FLAGS, compose_command, is_hydra
 from nemo_aligner_cai.components import components
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.printable import redacted
 
 
 def add_parser(subparsers: Any) -> None:
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if is_hydra(words):
         composed = compose_command(words)
         if isinstance(composed, str):
-            sys.stdout.write(composed)
+            sys.stdout.write(redacted(composed))
             return 0
         maker, arguments = composed
         return int(maker.load().main(arguments))

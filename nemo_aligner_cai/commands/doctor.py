@@ -60,10 +60,10 @@ def _show(report: Report, steps: Sequence[Step]) -> None:
     packages = table_of(("package", "version"), [])
     packages.add_column("")
     for package in report.packages:
-        packages.add_row(package.name, package.version or "-", Text(package.warning, "yellow"))
+        packages.add_row(package.name, package.version or "-", Text(printable(package.warning), "yellow"))
     console.print(packages)
     for line in (*_machine(report), *_entries(report)):
-        console.print(line, markup=False)
+        console.print(line)
     table = table_of(("step",), [])
     for _ in range(2):
         table.add_column("")

@@ -14,40 +14,44 @@
 """How a command ends: with an exit code and, where something is wrong, one line about it."""
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 
+from nemo_aligner_cai import program
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.printable import PrintableFormatter, error_line
 
 
 def exit_code(work: Callable[[], int], name: str) -> int:
-    """What `work` returns, or the exit code of the error it ends with, which is shown as one line after `name`.
+    """Do a program's work; returns its exit code, or that of the error that ended it, which is shown as one line.
 
-    0 done, 1 failed, 2 usage, 130 interrupted. What is no `CaiError` and no error of the system, such as a full disk,
-    is a defect of this program and goes through.
+    0 done, 1 failed, 2 usage, 130 interrupted; the text of a KeyboardInterrupt says how to resume. An error that is
+    neither a `CaiError` nor one of the system, such as a full disk, is a defect of this program and is not caught.
 
-    File names and data are in every script, and terminals and locales are not: what standard output cannot show, it
-    shows as an escape, as standard error does.
+    Args:
+        work: the work.
+        name: the program's name, with which the line starts.
     """
-    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
-        reconfigure(errors="backslashreplace")
+    program.begin()
     try:
-        return work()
+        code = work()
+    except SystemExit:  # argparse, after --help
+        if program.lost_output() is None:
+            raise
+        code = 0
     except CaiError as error:
         sys.stderr.write(error_line(name, error))
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        code = error.exit_code
     except OSError as error:
         sys.stderr.write(error_line(name, error))
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted\n")
-        return 130
+        code = 1
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(error_line(name, "; ".join(["interrupted", *map(str, stop.args)])))
+        code = 130
+    if (lost := program.lost_output()) is not None:
+        sys.stderr.write(error_line(name, f"standard output: {lost.strerror}"))
+        return code or 1
+    return code
 
 
 def log_to_stderr() -> None:

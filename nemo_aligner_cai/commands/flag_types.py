@@ -14,7 +14,9 @@
 """Flags that are checked as they are read, so that a bad one is found before anything is done."""
 
 import argparse
+import ipaddress
 import math
+import re
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -72,6 +74,31 @@ def variable(text: str) -> str:
             "must be the name of an environment variable, and not what is in it: command lines are no place for keys"
         )
     return text
+
+
+def not_empty(text: str) -> str:
+    """The ``type`` of a flag whose text must have a character at least."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def host(text: str) -> str:
+    """The ``type`` of a flag that takes a server's name or address, as it is written in a URL.
+
+    An IPv6 address gets its brackets. What is refused is not repeated if a password may be in it.
+    """
+    if "@" in text:
+        raise argparse.ArgumentTypeError("must be a host without user and password: they would be in manifests")
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        if not re.fullmatch(r"[\w.-]+", text):
+            raise argparse.ArgumentTypeError(
+                f"must be a name or an address alone, without http:// and port, it is {text!r}"
+            ) from None
+        return text
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 class Parser(argparse.ArgumentParser):

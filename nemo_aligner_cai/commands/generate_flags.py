@@ -15,10 +15,11 @@
 
 import argparse
 import logging
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from nemo_aligner_cai import program
 from nemo_aligner_cai.commands.exit_codes import exit_code, log_to_stderr
 from nemo_aligner_cai.commands.flag_types import (
     COUNT,
@@ -28,6 +29,8 @@ from nemo_aligner_cai.commands.flag_types import (
     SHARE,
     TEMPERATURE,
     Number,
+    host,
+    not_empty,
     variable,
 )
 from nemo_aligner_cai.conversation import (
@@ -52,6 +55,7 @@ from nemo_aligner_cai.models import (
     key_from_environment,
 )
 from nemo_aligner_cai.models.nemo_server import MOST_SENTENCES
+from nemo_aligner_cai.printable import hide_secret
 from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
 
 _log = logging.getLogger(__name__)
@@ -74,9 +78,9 @@ def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, 
     group.add_argument("--temperature", type=TEMPERATURE, default=1.0)
     group.add_argument("--greedy", choices=_TRUTH, default=defaults["greedy"])
     group.add_argument("--tokens_to_generate", type=COUNT, default=1024)
-    group.add_argument("--end_strings", nargs="*", default=defaults["end_strings"])
+    group.add_argument("--end_strings", nargs="*", type=not_empty, default=defaults["end_strings"])
     group.add_argument("--port", type=PORT, default=5656)
-    group.add_argument("--host", default="localhost")
+    group.add_argument("--host", type=host, default="localhost")
 
 
 def add_template_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, str | None]) -> Any:
@@ -218,7 +222,9 @@ def named_key(variable: str | None) -> str | None:
         return None
     key = key_from_environment(variable)
     if key is None:
-        raise UsageError(f"the environment variable {variable} with the API key is not set")
+        # In lower case it may be a key, given by mistake.
+        name = variable if variable.isupper() else "that --...-api-key-env names"
+        raise UsageError(f"the environment variable {name} with the API key is not set")
     return checked_key(key, variable)
 
 
@@ -226,6 +232,7 @@ def checked_key(key: str, source: str) -> str:
     """The key; raises UsageError, without the key in it, where no HTTP header can hold it."""
     if not (key.isascii() and key.isprintable()):
         raise UsageError(f"{source}: the API key has a line end, or another character that no key has, in it")
+    hide_secret(key)
     return key
 
 
@@ -243,19 +250,28 @@ def first_prompts(path: str, turns: Turns, count: int) -> list[Prompt]:
     return list(read_prompts(path, balance=Balance(), turns=turns, limit=count))
 
 
+@contextmanager
+def resumable(args: argparse.Namespace) -> Generator[None]:
+    """Do a run's work; a KeyboardInterrupt is given the words that say how to resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if args.dry_run or args.plan or args.preview is not None:
+            raise
+        resume = "--resume in place of --overwrite" if args.overwrite else "--resume"
+        raise KeyboardInterrupt(f"the same command with {resume} resumes from here") from None
+
+
 def run_script(
     run: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> int:
     """Run a script's work; returns the exit code, and shows an error as one line."""
+    program.begin(argv or ())
     log_to_stderr()
 
     def work() -> int:
         args = parser.parse_args(argv)
-        try:
+        with resumable(args):
             return run(args)
-        except KeyboardInterrupt:
-            resume = "--resume in place of --overwrite" if args.overwrite else "--resume"
-            sys.stderr.write(f"interrupted; the same command with {resume} goes on from here\n")
-            return 130
 
     return exit_code(work, "error")

@@ -31,7 +31,6 @@ from nemo_aligner_cai.generate.plan import plan
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Request, ScriptedClient
 from nemo_aligner_cai.output_paths import check_output
-from nemo_aligner_cai.printable import printable
 from nemo_aligner_cai.sources import DataFile, data_files
 
 R = TypeVar("R", bound=HasId)
@@ -66,7 +65,7 @@ def show_preview(
                 continue
             console.rule(f"prompt {record.id}, call {number} of {len(asked)}", align="left")
             text = _as_sent(request, template)
-            console.print(printable(text, keep="\n\t"), markup=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
 
 
 def _as_sent(request: Request, template: ChatTemplate | None) -> str:
@@ -117,7 +116,7 @@ def show_summary(title: str, summary: Summary, lines: Sequence[str]) -> None:
     console = open_console()
     console.print(table_of((title, ""), list(summary.rows())))
     for line in lines:
-        console.print(printable(line), markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def write_manifest(

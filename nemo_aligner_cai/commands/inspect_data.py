@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     balance = Balance()
     statistics = collect(read_records(args.file, name, balance=balance, split=args.split), tokenizer=tokenizer)
-    console.print(Text(printable(f"{args.file}: {name}")))
+    console.print(f"{args.file}: {name}")
     console.print(_table(_summary(balance, statistics)))
     _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")
     records = read_records(args.file, name, balance=Balance(), split=args.split)
@@ -195,8 +195,7 @@ def _summary(balance: Balance, statistics: Statistics) -> list[tuple[str, str]]:
 def _table(rows: Sequence[tuple[str, str]]) -> Table:
     table = Table(box=None, show_header=False)
     for row in rows:
-        # Data is untrusted: neither markup nor an escape sequence in it must reach the terminal.
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*row)
     return table
 
 

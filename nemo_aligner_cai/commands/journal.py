@@ -14,13 +14,13 @@
 """`cai journal show|stats|export FILE`: read the journal of a generation run."""
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands.same_files import refuse_same
+from nemo_aligner_cai.commands.terminal import note_line, write_line
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file, write_jsonl
 from nemo_aligner_cai.generate.journal import read_entries
@@ -51,7 +51,7 @@ def run_show(args: argparse.Namespace) -> int:
     for call in _calls(args.file, args.step, args.record):
         scores: dict[str, float] = call["choice_logprobs"] or {}
         said = call["text"] or ", ".join(f"{choice}: {score:.3f}" for choice, score in scores.items())
-        sys.stdout.write(f"{call['record']} {call['step']:>12} {' '.join(said.split())[:_WIDTH]}\n")
+        write_line(f"{call['record']} {call['step']:>12} {' '.join(said.split())[:_WIDTH]}")
     return 0
 
 
@@ -66,9 +66,9 @@ def run_stats(args: argparse.Namespace) -> int:
         elif entry["kind"] == "failure":
             failures[f"{entry['step']}: {entry['reason']}"] += 1
     for step, count in calls.items():
-        sys.stdout.write(f"{step:>12} {count:>8} calls {cut[step]:>8} cut at the limit {tokens[step]:>10} tokens\n")
+        write_line(f"{step:>12} {count:>8} calls {cut[step]:>8} cut at the limit {tokens[step]:>10} tokens")
     for reason, count in failures.items():
-        sys.stdout.write(f"failed for good, {reason}: {count}\n")
+        write_line(f"failed for good, {reason}: {count}")
     return 0
 
 
@@ -76,7 +76,7 @@ def run_export(args: argparse.Namespace) -> int:
     """Write calls with whole conversations."""
     refuse_same([args.file], [args.output])
     written = write_jsonl(args.output, _calls(args.file, args.step, args.record), overwrite=args.overwrite)
-    sys.stdout.write(f"{args.output}: {written} calls\n")
+    write_line(f"{args.output}: {written} calls")
     return 0
 
 
@@ -90,7 +90,7 @@ def _entries(path: str) -> Iterator[dict[str, Any]]:
             raise UsageError(f"{Path(path)}: is not a journal (byte {offset})")
         yield entry
     if damaged:
-        sys.stderr.write(f"{path}: {damaged} damaged lines are passed over\n")
+        note_line(f"{path}: {damaged} damaged lines are passed over")
 
 
 def _calls(path: str, step: str | None, record: str | None) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, PORT
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT, host
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import NEMO_CHAT
@@ -60,7 +60,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
     parser.add_argument("--num-examples", type=COUNT, metavar="N", help="the first N items (default: all)")
     parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--host", default="localhost", help="of a NeMo text-generation server (default: localhost)")
+    parser.add_argument(
+        "--host", type=host, default="localhost", help="of a NeMo text-generation server (default: localhost)"
+    )
     parser.add_argument("--port", type=PORT, default=5656, help="likewise (default: 5656)")
     judge_flags.add_strategy_flags(parser)
     flags.add_run_flags(parser)
@@ -99,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
         outputs = [rows, left_out_path(rows), *([Path(args.json)] if args.json else [])]
         replace = args.overwrite or args.resume
         generate_run.check_files(inputs, outputs, journal=journal, manifest=manifest, replace=replace)
-        summary = asyncio.run(_ask(items, client, steps(client), rows, journal, options, read))
+        with flags.resumable(args):
+            summary = asyncio.run(_ask(items, client, steps(client), rows, journal, options, read))
         accuracy = Accuracy()
         for _, row in read_jsonl(rows):
             accuracy.add(row)

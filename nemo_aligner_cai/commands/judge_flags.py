@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 
 from nemo_aligner_cai import components
 from nemo_aligner_cai.commands import generate_flags as flags
-from nemo_aligner_cai.commands.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, variable
-from nemo_aligner_cai.commands.process_list import hide_argument
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, host, variable
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import UsageError
@@ -90,7 +89,7 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
         "--judge-tokens-per-minute", type=POSITIVE, metavar="N", help="likewise, read and written together"
     )
     group.add_argument("--judge-port", type=PORT, help="the judge is a NeMo text-generation server on this port")
-    group.add_argument("--judge-host", default="localhost", help="with --judge-port (default: localhost)")
+    group.add_argument("--judge-host", type=host, default="localhost", help="with --judge-port (default: localhost)")
 
 
 def add_strategy_flags(parser: argparse.ArgumentParser) -> None:
@@ -190,11 +189,7 @@ def judge_key(args: argparse.Namespace) -> str | None:
     if args.dry_run or args.plan or args.judge_port:
         return None
     if args.ngc_api_key:
-        hidden = hide_argument(args.ngc_api_key)
-        _log.warning(
-            "--ngc-api-key stands in shell histories%s; set NGC_API_KEY instead",
-            ", and stood in process lists until now" if hidden else " and in process lists",
-        )
+        _log.warning("--ngc-api-key stays in shell histories, and was in process lists; set NGC_API_KEY instead")
         return flags.checked_key(args.ngc_api_key, "--ngc-api-key")
     if args.judge_api_key_env:
         return flags.named_key(args.judge_api_key_env)

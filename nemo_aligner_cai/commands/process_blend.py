@@ -22,11 +22,11 @@ for, as its scripts do. A file that holds the shares says the same.
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 
 from nemo_aligner_cai.commands.exit_codes import exit_code
-from nemo_aligner_cai.commands.flag_types import Number
+from nemo_aligner_cai.commands.flag_types import Number, Parser
+from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.data.blend import blend_files
 
 description = "Files of one format as one, each with its share."
@@ -34,7 +34,7 @@ description = "Files of one format as one, each with its share."
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags of `cai data blend`."""
-    parser = argparse.ArgumentParser(prog="cai data blend", description=description)
+    parser = Parser(prog="cai data blend", description=description)
     parser.add_argument("--files", nargs="+", required=True, metavar="FILE", help="plain .jsonl files of one format")
     parser.add_argument(
         "--weights",
@@ -52,11 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Write the blend, and say how many rows of each file are in it."""
     blend = blend_files(args.files, args.output, seed=args.seed, weights=args.weights, overwrite=args.overwrite)
-    sys.stdout.write(f"{args.output}: {blend}\n")
+    write_line(f"{args.output}: {blend}")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code, and shows an error as one line."""
-    args = build_parser().parse_args(argv)
-    return exit_code(lambda: run(args), "error")
+    return exit_code(lambda: run(build_parser().parse_args(argv)), "error")

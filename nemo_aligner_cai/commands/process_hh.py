@@ -14,12 +14,13 @@
 """What examples/nlp/cai/process_anthropic_hh_using_chat_prompt.py does, with upstream's flags and file names."""
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nemo_aligner_cai.commands.exit_codes import exit_code
+from nemo_aligner_cai.commands.flag_types import Parser
 from nemo_aligner_cai.commands.same_files import refuse_same
+from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -28,7 +29,7 @@ from nemo_aligner_cai.files import Row, to_json, write_json
 
 def build_parser() -> argparse.ArgumentParser:
     """Upstream's flags and defaults, and --input, --on-template-tokens and --overwrite."""
-    parser = argparse.ArgumentParser(description="Anthropic HH-RLHF as prompts and comparisons in a chat template.")
+    parser = Parser(description="Anthropic HH-RLHF as prompts and comparisons in a chat template.")
     parser.add_argument("--output-dir", required=True)
     parser.add_argument(
         "--dataset-dir-name", nargs="*", metavar="NAME", help=f"of {', '.join(SUBSETS)}; default: all of them"
@@ -102,12 +103,11 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
         )
         balances[split] = balance.to_dict()
-        sys.stdout.write(f"{outputs[split].comparisons}: {balance}\n")
+        write_line(f"{outputs[split].comparisons}: {balance}")
     write_json(manifest, {"flags": flags, "splits": balances}, overwrite=True)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code, and shows an error as one line."""
-    args = build_parser().parse_args(argv)
-    return exit_code(lambda: run(args), "error")
+    return exit_code(lambda: run(build_parser().parse_args(argv)), "error")

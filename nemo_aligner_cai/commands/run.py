@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nemo_aligner_cai.commands.exit_codes import log_to_stderr
+from nemo_aligner_cai.commands.terminal import open_console
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.measure import table
@@ -60,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     except UsageError:
         raise  # nothing was done that one could go on from
     except KeyboardInterrupt:
-        sys.stderr.write(f"{again}\n")
-        raise
+        raise KeyboardInterrupt(again) from None
     except CaiError as error:
         raise CaiError(f"{error}\n{again}") from error
     _show(args.output, metrics)
@@ -69,17 +66,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(folder: Path, metrics: dict[str, Any]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = open_console()
     console.print(table(metrics["stages"]))
     judge, reward_model = metrics["judge"], metrics["reward_model"]["accuracy"]
     if judge["accuracy"] is not None:
         share = f"{100 * judge['accuracy']:.1f} % of {judge['n']} kept pairs"
-        console.print(f"judge:        {share} are as the oracle ranks them", highlight=False)
+        console.print(f"judge:        {share} are as the oracle ranks them")
     if judge["position_flip_rate"] is not None:
         flips = f"{100 * judge['position_flip_rate']:.1f} % of the pairs in both orders"
-        console.print(f"position:     the order decided {flips}, which were left out", highlight=False)
+        console.print(f"position:     the order decided {flips}, which were left out")
     if reward_model is not None:
-        console.print(f"reward model: {100 * reward_model:.1f} % of held-out pairs ranked right", highlight=False)
+        console.print(f"reward model: {100 * reward_model:.1f} % of held-out pairs ranked right")
     console.print(f"{metrics['seconds']:.0f} s, at most {metrics['peak_rss_mb']:.0f} MB of memory")
     files = {
         "SL-CAI data": folder / SL_CAI / "train.jsonl",
@@ -90,5 +87,5 @@ def _show(folder: Path, metrics: dict[str, Any]) -> None:
         "metrics": folder / "metrics.json",
     }
     for name, path in files.items():
-        console.print(f"{name + ':':16}{path}", soft_wrap=True, highlight=False)
-    console.print(f"talk to it:     cai chat {folder / PPO / MODEL}", soft_wrap=True, highlight=False)
+        console.print(f"{name + ':':16}{path}", soft_wrap=True)
+    console.print(f"talk to it:     cai chat {folder / PPO / MODEL}", soft_wrap=True)

@@ -20,6 +20,9 @@ import shlex
 import sys
 from typing import Any
 
+from nemo_aligner_cai.commands.flag_types import Parser
+from nemo_aligner_cai.commands.terminal import write_line
+
 # What is typed -> the module whose STAGE runs.
 STAGES = {
     "sft": "sft",
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from nemo_aligner_cai.training import run as runner
 
     # Flags may stand among the overrides, which argparse leaves alone.
-    own = argparse.ArgumentParser(prog="cai train", add_help=False, allow_abbrev=False)
+    own = Parser(prog="cai train", add_help=False, allow_abbrev=False)
     own.add_argument("--trainer", choices=entry.TRAINERS, default="auto")
     own.add_argument("--print-command", action="store_true")
     own_flags, overrides = own.parse_known_args(args.overrides)
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     command = None if arguments.show else entry.command(args.stage, stage, module, arguments, cfg, own_flags.trainer)
     if own_flags.print_command:
         here = [sys.executable, "-m", module, *entry.settings(arguments)]
-        sys.stdout.write(f"{shlex.join(command or here)}\n")
+        write_line(shlex.join(command or here))
         return 0
     if command is not None:
         sys.stdout.flush()

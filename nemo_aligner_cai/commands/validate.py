@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from nemo_aligner_cai.commands.flag_types import COUNT
+from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.data.formats import detect_format, validate_file
 from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
 from nemo_aligner_cai.data.tokenizer import Tokenizer
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             sys.stderr.write(error_line("cai", error))
             good = False
             continue
-        sys.stdout.write(line + "\n")
+        write_line(line)
         if not all_used:
             sys.stderr.write(
                 "trainers skip, cut, replace or stop at rows that they cannot use; leave them out before: "

@@ -135,11 +135,11 @@ class BarProgress:
         self._meter = meter
         self._bar = RichProgress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", markup=False),
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task(title, total=meter.total, line="")

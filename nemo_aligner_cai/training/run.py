@@ -29,8 +29,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemo_aligner_cai import program
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.printable import PrintableFormatter, error_line
+from nemo_aligner_cai.printable import PrintableFormatter, error_line, printable, redacted
 from nemo_aligner_cai.training import config, launcher
 
 if TYPE_CHECKING:
@@ -84,17 +85,18 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 def guarded(work: Callable[[], int]) -> int:
     """Do a stage's work; returns its exit code, or that of the error that ended it, which is said as for `main`."""
+    program.begin()
     log_to_stderr()
     try:
         return work()
     except CaiError as error:
         sys.stderr.write(error_line("error", error))
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(error_line("error", "; ".join(["interrupted", *map(str, stop.args)])))
         return 130
     except Exception:
-        traceback.print_exc()
+        sys.stderr.write(printable(redacted(traceback.format_exc()), keep="\n\t"))
         return 1
 
 
@@ -121,7 +123,7 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
     if arguments.show:
         from omegaconf import OmegaConf
 
-        sys.stdout.write(OmegaConf.to_yaml(cfg))
+        sys.stdout.write(printable(redacted(OmegaConf.to_yaml(cfg)), keep="\n\t"))
         return 0
     if launcher.looks_like_rank(os.environ):
         # By this variable alone Lightning takes the process for one of srun's.
@@ -131,7 +133,14 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
 
     listening.restrict()
     cpu.install()
-    stage.work(cfg)
+    try:
+        stage.work(cfg)
+    except KeyboardInterrupt:
+        from omegaconf import OmegaConf
+
+        if OmegaConf.select(cfg, "exp_manager.resume_if_exists"):
+            raise KeyboardInterrupt("the same command resumes from the last checkpoint") from None
+        raise
     return 0
 
 

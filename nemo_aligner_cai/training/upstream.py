@@ -26,6 +26,7 @@ import os
 import sys
 from pathlib import Path
 
+from nemo_aligner_cai import program
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.printable import error_line
 from nemo_aligner_cai.training import run
@@ -35,6 +36,7 @@ _CRITIC = "serve_ppo_critic.py"
 
 def main(argv: list[str]) -> int:
     """Run the script `argv[0]` with the arguments that follow it; returns the exit code."""
+    program.begin()
     try:
         if not argv or not Path(argv[0]).is_file():
             raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream SCRIPT key=value ...")

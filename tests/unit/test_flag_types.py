@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.commands import generate_rl, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SHARE, Number
+from nemo_aligner_cai.commands.flag_types import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SHARE, Number, host
 from nemo_aligner_cai.models import NemoServerClient, Patience
 from tests.unit.rl_run import red_team_flags
 
@@ -165,3 +165,37 @@ def test_the_judge_on_a_nemo_server_has_the_name_that_it_is_given(flags: list[st
     named, other, unnamed = client("--judge-model", "a"), client("--judge-model", "b"), client()
     assert named.identity != other.identity, "after a change of judge nothing is reused"
     assert unnamed.identity["model"] == "judge"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("::1", "[::1]"), ("[::1]", "[::1]"), ("127.0.0.1", "127.0.0.1"), ("node-3.cluster_a", "node-3.cluster_a")],
+)
+def test_b6_a_host_is_written_as_in_a_url(text: str, value: str) -> None:
+    assert host(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "http://h", "h:5656", "h/x", "h h", "h\x1b", "me:geheim@h", "geheim@h", "h?"])
+def test_b6_c4_what_is_no_host_is_refused_without_its_password(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        host(text)
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "more", [["--end_strings", ""], ["--end_strings", "</s>", ""], ["--host", "me:geheim@h"], ["--judge-host", "a/b"]]
+)
+def test_b6_a_flag_that_no_server_takes_is_one_line_that_names_it(
+    flags: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate_rl.main([*flags, *more]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: argument {more[0]}") and line.count("\n") == 1 and "geheim" not in line
+
+
+def test_c4_a_key_in_place_of_its_variable_is_not_repeated(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--model-url", "http://localhost:1/v1", "--model", "m", "--api-key-env", "hf_geheim"]
+    assert generate_rl.main([*flags, *more, "--judge-url", "http://localhost:1/v1"]) == 2
+    assert "geheim" not in capsys.readouterr().err

@@ -78,7 +78,7 @@ def test_a_preview_of_rl_cai_tells_the_policys_server_from_the_judges(
 
 @pytest.mark.parametrize(
     ("flags", "hint"),
-    [([], "with --resume goes on"), (["--overwrite"], "with --resume in place of --overwrite goes on")],
+    [([], "with --resume resumes"), (["--overwrite"], "with --resume in place of --overwrite resumes")],
 )
 def test_whoever_interrupts_a_run_is_told_how_to_go_on(
     inputs: dict[str, str],

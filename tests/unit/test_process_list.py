@@ -16,26 +16,59 @@ import sys
 
 import pytest
 
+from nemo_aligner_cai.process_list import secrets_in
+
 SHOW = """
 import sys
 from pathlib import Path
-from nemo_aligner_cai.commands.process_list import hide_argument
+from nemo_aligner_cai.process_list import hide_secrets
+from nemo_aligner_cai.printable import redacted
 
-secret = sys.argv[1]
-print(hide_argument(secret), sys.argv[1] == secret, hide_argument("z" * 9))
-print(Path("/proc/self/cmdline").read_bytes().split(bytes(1))[-4:-1])
+given = list(sys.argv)
+hide_secrets()
+assert sys.argv == given
+print(Path("/proc/self/cmdline").read_bytes().split(bytes(1))[3:-1])
+print(redacted(" ".join(given)))
 """
+SECRET = "nvapi-geheim-é"
+STARS = "*" * len(SECRET.encode())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="process lists are hidden on Linux only")
-def test_a_secret_argument_disappears_from_the_process_list_and_stays_known_to_the_program() -> None:
-    command = [sys.executable, "-c", SHOW, "nvapi-geheim-é", "--key=nvapi-geheim-é", "rest"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    stars = b"*" * len("nvapi-geheim-é".encode())
-    assert shown == ["True True False", repr([stars, b"--key=" + stars, b"rest"])]
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--ngc-api-key", SECRET, "rest"], ["--ngc-api-key", STARS, "rest"]),
+        ([f"--ngc-api-key={SECRET}"], [f"--ngc-api-key={STARS}"]),
+        (["--ngc-a", SECRET], ["--ngc-a", STARS]),
+        ([f"--ngc-api={SECRET}"], [f"--ngc-api={STARS}"]),
+        ([f"--api-key={SECRET}"], [f"--api-key={STARS}"]),
+        ([f"+logger.wandb.api_key={SECRET}", "a=b"], [f"+logger.wandb.api_key={STARS}", "a=b"]),
+        ([f"https://me:{SECRET}@host/v1"], [f"https://***{STARS}@host/v1"]),
+        (["--host", f"me:{SECRET}@host"], ["--host", f"***{STARS}@host"]),
+        ([f"http://host/v1?api_key={SECRET}&x=1"], [f"http://host/v1?api_key={STARS}&x=1"]),
+        ([f'{{"password": "{SECRET}"}}'], [f'{{"password": "{STARS}"}}']),
+        ([f"--header=Authorization: Bearer {SECRET}"], [f"--header=Authorization: Bearer {STARS}"]),
+    ],
+)
+def test_c4_a_secret_disappears_from_the_process_list_and_from_messages(words: list[str], shown: list[str]) -> None:
+    command = [sys.executable, "-c", SHOW, *words]
+    listed, said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert listed == repr([word.encode() for word in shown])
+    assert SECRET not in said
 
 
-def test_an_empty_secret_hides_nothing() -> None:
-    from nemo_aligner_cai.commands.process_list import hide_argument
-
-    assert hide_argument("") is False
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--eos_token", "<extra_id_1>", "--bos_token=<s>"],
+        ["--tokens_to_generate", "1024", "--tokens-per-minute=5"],
+        ["--judge-api-key-env", "NGC_API_KEY"],
+        ["model.tokenizer.library=sentencepiece", "++model.data.eos_token=</s>"],
+        ["--num-examples", "3", "--model", "secretary"],
+        ["data/me@home.jsonl", "http://host:5656/v1"],
+        ["--ngc-api-key", "--resume"],
+    ],
+)
+def test_c4_other_words_are_left_alone(words: list[str]) -> None:
+    assert not list(secrets_in(words))
