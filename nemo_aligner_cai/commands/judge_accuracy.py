@@ -39,6 +39,7 @@ from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
 from nemo_aligner_cai.evaluation.judge_items import JudgeItem, item_row, read_items
 from nemo_aligner_cai.evaluation.options_judge import OptionsJudge
 from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.files import Balance, read_jsonl, write_json
 from nemo_aligner_cai.generate.contest import Contest, Judging
 from nemo_aligner_cai.generate.engine import Step
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
         write_json(args.json, figures, overwrite=True)
-    if (failed := count - accuracy.asked) > options.max_dropped * count:
+    if (failed := count - accuracy.asked) > exact(options.max_dropped) * count:
         raise CaiError(
             f"{failed} of {count} items could not be asked, more than --max-dropped {options.max_dropped:g} allows: "
             f"{summary.balance}. The same command with --resume, and without --overwrite, tries these again"

@@ -109,9 +109,15 @@ class Comparing:
 
 
 def candidate_keys(temperatures: Sequence[float]) -> list[str]:
-    """``response_t=0.51`` where temperatures differ, as in upstream's files; ``response_0`` where they do not."""
+    """``response_t=0.51`` where temperatures differ, as in upstream's files; ``response_0`` where they do not.
+
+    Temperatures that are equal in six digits are written in full.
+    """
     if len(set(temperatures)) == len(temperatures):
-        return [f"response_t={temperature:g}" for temperature in temperatures]
+        short = [f"response_t={temperature:g}" for temperature in temperatures]
+        if len(set(short)) == len(short):
+            return short
+        return [f"response_t={temperature!r}" for temperature in map(float, temperatures)]
     return [f"response_{number}" for number in range(len(temperatures))]
 
 
@@ -174,7 +180,7 @@ def comparison_row(record: Contest) -> dict[str, Any]:
                 "principle": verdict.principle,
                 "better": verdict.better,
                 "worse": verdict.worse,
-                "probability": verdict.probability,
+                "probability": None if verdict.probability is None else float(verdict.probability),
                 "raw": verdict.raw,
             }
             for verdict in judgement.verdicts

@@ -28,6 +28,7 @@ of the judge's own answer alone, so that no candidate can bring its verdict alon
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Protocol
 
 from nemo_aligner_cai.conversation import Conversation
@@ -88,6 +89,7 @@ class Verdict:
         better: a candidate's number; None where the judge named none, or sees no difference.
         worse: likewise.
         probability: the judge's, in [0, 1], that the first shown candidate is the better one; None where it gave none.
+            A fraction where it is a share of votes, so that comparisons with it are exact.
         raw: what the judge wrote.
         explanation: the part of it that gives reasons.
         votes: answers that were sampled for this verdict, 0 where log-probabilities or one answer told.
@@ -99,7 +101,7 @@ class Verdict:
     principle: str | None
     better: int | None
     worse: int | None
-    probability: float | None = None
+    probability: float | Fraction | None = None
     raw: str = ""
     explanation: str = ""
     votes: int = 0

@@ -27,7 +27,10 @@ exceed the judge's mean probability.
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Literal
+
+from nemo_aligner_cai.exact import exact
 
 SoftLabels = Literal["threshold", "repeat"]
 
@@ -50,7 +53,7 @@ def hard_pairs(
     if how == "threshold":
         yield chosen, rejected
         return
-    as_preferred = copies if probability is None else math.floor(probability * copies + 0.5)
+    as_preferred = copies if probability is None else math.floor(exact(probability) * copies + Fraction(1, 2))
     for number in range(copies):
         yield (chosen, rejected) if number < as_preferred else (rejected, chosen)
 

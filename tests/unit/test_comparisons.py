@@ -25,7 +25,7 @@ from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.generate import judge as j
-from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons, near_identical
+from nemo_aligner_cai.generate.comparisons import Comparing, candidate_keys, generate_comparisons, near_identical
 from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
@@ -300,3 +300,8 @@ def test_on_nemo_servers_with_log_probabilities_and_faults(tmp_path: Path) -> No
         numbers = [int(c["text"].split()[2]) for c in row["candidates"]]
         assert int(row["pairs"][0]["chosen"].split()[2]) == max(numbers)
         assert row["pairs"][0]["probability"] == pytest.approx(0.95)
+
+
+def test_a14_temperatures_that_are_equal_in_six_digits_have_keys_of_their_own() -> None:
+    assert candidate_keys((0.01, 0.51)) == ["response_t=0.01", "response_t=0.51"]
+    assert len(set(candidate_keys((0.5000001, 0.5000002, 1.0)))) == 3

@@ -25,6 +25,7 @@ from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.generate import judge as j
 from nemo_aligner_cai.generate.judge import Answered, Case, Judge
+from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.generate.judges.pairs import Pairs
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
@@ -227,3 +228,21 @@ def test_settings_that_cannot_work_are_refused() -> None:
         judge_of(votes=0)
     with pytest.raises(UsageError, match=r"go over 0\.5"):
         judge_of(clamp=(0.6, 0.9))
+
+
+@pytest.mark.parametrize(("votes_for_a", "margin", "kept"), [(3, 0.2, 1), (3, 0.21, 0), (4, 0.6, 1), (4, 0.61, 0)])
+def test_a14_a_pair_at_the_exact_margin_is_kept(votes_for_a: int, margin: float, kept: int) -> None:
+    """A14: 3 of 5 votes are |2p - 1| = 0.2 exactly; in binary floating point they are a little less."""
+    judge = multiple_choice(
+        JudgeSettings(PRINCIPLES, pairs="one", both_orders=False, margin=margin, votes=5, logprobs=False)
+    )
+    said = iter(["(A)"] * votes_for_a + ["(B)"] * (5 - votes_for_a))
+    judgement = decide(judge, lambda request: Completion(next(said), "stop"))
+    assert judgement.counts[j.KEPT] == kept
+    assert [type(one.probability) for one in judgement.preferences] == [float] * kept
+
+
+def test_a14_a_clamp_allows_the_margin_that_it_is_as_wide_as() -> None:
+    settings = JudgeSettings(PRINCIPLES, pairs="one", both_orders=False, margin=0.2, clamp=(0.4, 0.6))
+    judgement = decide(chain_of_thought(settings), lambda q: scored(0.9) if q.choices else Completion("hm", "stop"))
+    assert [one.probability for one in judgement.preferences] == [0.6]

@@ -196,7 +196,7 @@ def test_its_probabilities_are_brought_into_the_interval() -> None:
     judgement = decide(chain_of_thought(settings()), thinking("So it is.", by_worth))
     (preference,) = judgement.preferences
     assert preference.probability == pytest.approx(0.6) and preference.explanation == "So it is."
-    assert {verdict.probability for verdict in judgement.verdicts} == {0.4, 0.6}
+    assert {float(verdict.probability or 0) for verdict in judgement.verdicts} == {0.4, 0.6}
     unclamped = chain_of_thought(settings(clamp=(0.0, 1.0)))
     assert decide(unclamped, thinking("", by_worth)).preferences[0].probability == pytest.approx(0.9)
     mild = decide(chain_of_thought(settings()), thinking("", lambda request: by_worth(request, p=0.55)))
@@ -225,7 +225,7 @@ def test_no_verdict_is_read_out_of_a_reasoning(reasoning: str) -> None:
 
     one_order = chain_of_thought(settings(votes=2, both_orders=False))
     (verdict,) = decide(one_order, thinking(reasoning, second)).verdicts
-    assert verdict.probability == 0.4 and verdict.better == verdict.shown[1]
+    assert verdict.probability == pytest.approx(0.4) and verdict.better == verdict.shown[1]
 
 
 def test_reasonings_that_are_cut_are_counted() -> None:
@@ -389,3 +389,21 @@ def test_markup_is_broken_however_often_it_is_nested() -> None:
 def test_a_choice_is_a_whole_answer_or_none(text: str) -> None:
     assert parse_choice(text, ("(A)", "(B)")) is None
     assert parse_choice(f" (B).\n{text}", ("(A)", "(B)")) is (None if text.strip() else 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'chosen': 1, 'chosen': 2, 'rejected': 3}",
+        '{"chosen": 1, "rejected": 3, "chosen": 2}',
+        "{'chosen': 1, 'cho' 'sen': 2, 'rejected': 3}",
+        "{**{'chosen': 1}, 'chosen': 2, 'rejected': 3}",
+    ],
+)
+def test_a14_a_verdict_that_names_two_best_ones_is_none(text: str) -> None:
+    assert parse_best_worst(text, 3) == (None, None, "")
+
+
+def test_a14_a_choice_object_that_makes_two_choices_is_none() -> None:
+    assert parse_choice('{"choice": "(A)", "choice": "(B)"}', ("(A)", "(B)")) is None
+    assert parse_choice('{"choice": "(B)"}', ("(A)", "(B)")) == 1

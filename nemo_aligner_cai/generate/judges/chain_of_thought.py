@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 
 from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.generate.judge import Verdict
 from nemo_aligner_cai.generate.judges.few_shots import FewShots
 from nemo_aligner_cai.generate.judges.multiple_choice import Choosing, with_probability
@@ -78,7 +79,7 @@ class ChainOfThoughtBallot:
         reasoning = past[0][0]
         verdict = self.choosing.verdict(shown, principle, past[1:])
         if verdict.probability is not None:
-            low, high = self.clamp
+            low, high = map(exact, self.clamp)
             verdict = with_probability(verdict, min(high, max(low, verdict.probability)))
         return replace(
             verdict,
@@ -95,12 +96,12 @@ def chain_of_thought_ballot(settings: JudgeSettings) -> ChainOfThoughtBallot:
         UsageError: the margin is more than the interval allows, so that no pair could be kept; or the examples hold no
             reasoning.
     """
-    low, high = settings.clamp
+    low, high = map(exact, settings.clamp)
     most = 2 * max(high, 1 - low) - 1
-    if settings.margin > most:
+    if exact(settings.margin) > most:
         raise UsageError(
-            f"judge: probabilities from {low:g} to {high:g} differ by {most:g} at most: no pair has the margin "
-            f"{settings.margin:g}"
+            f"judge: probabilities from {float(low):g} to {float(high):g} differ by {float(most):g} at most: "
+            f"no pair has the margin {settings.margin:g}"
         )
     settings.shots.for_reasoning(settings.principles.for_judging[0], settings.wording)
     return ChainOfThoughtBallot(

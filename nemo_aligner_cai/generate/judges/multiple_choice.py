@@ -24,6 +24,7 @@ the first answer alone, which is in the journal like every other.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.generate.judge import Verdict
@@ -94,7 +95,7 @@ class Choosing:
         counted = replace(nothing, raw="\n".join(texts), votes=len(parsed), unparsed_votes=parsed.count(None))
         if counted.votes == counted.unparsed_votes:
             return counted
-        return with_probability(counted, parsed.count(0) / (counted.votes - counted.unparsed_votes))
+        return with_probability(counted, Fraction(parsed.count(0), counted.votes - counted.unparsed_votes))
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def multiple_choice(settings: JudgeSettings) -> PairJudge:
     )
 
 
-def with_probability(verdict: Verdict, p: float) -> Verdict:
+def with_probability(verdict: Verdict, p: float | Fraction) -> Verdict:
     """The verdict with the probability that the first shown candidate is better, and with what follows from it."""
     first, second = verdict.shown
     if p == 0.5:

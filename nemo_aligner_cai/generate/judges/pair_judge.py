@@ -22,12 +22,14 @@ The ballot is what strategies differ in: how one principle and two candidates in
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain
 from typing import Protocol
 
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.generate.judge import (
     BOTH_ORDERS,
     FLIPS,
@@ -193,7 +195,7 @@ class PairJudge:
         return _Match(tuple(verdicts), preference, winner, counts)
 
     def _agreed(
-        self, pair: Pair, said: Sequence[float], verdicts: Sequence[Verdict], counts: Counter[str]
+        self, pair: Pair, said: Sequence[float | Fraction], verdicts: Sequence[Verdict], counts: Counter[str]
     ) -> Preference | None:
         """The preference on which all orders agree, None where there is none; counts why.
 
@@ -211,12 +213,12 @@ class PairJudge:
         p = sum(said) / len(said)
         better, worse = pair if p > 0.5 else pair[::-1]
         p = max(p, 1 - p)
-        if 2 * p - 1 < self.margin:
+        if 2 * p - 1 < exact(self.margin):
             counts[UNSURE] += 1
             return None
         principle = verdicts[0].principle if self.principles_per_pair == 1 else None
         explanation = next((verdict.explanation for verdict in verdicts if verdict.better == better), "")
-        return Preference(better, worse, p, principle, explanation)
+        return Preference(better, worse, float(p), principle, explanation)
 
 
 def _by_showing(level: Sequence[Round]) -> dict[tuple[Pair, str], list[list[Completion]]]:
@@ -232,11 +234,11 @@ def _by_showing(level: Sequence[Round]) -> dict[tuple[Pair, str], list[list[Comp
     return said
 
 
-def _for_first(verdict: Verdict, pair: Pair) -> float:
+def _for_first(verdict: Verdict, pair: Pair) -> float | Fraction:
     """The probability that the pair's first candidate is the better one, by a verdict that has one."""
     assert verdict.probability is not None
     return verdict.probability if verdict.shown == pair else 1 - verdict.probability
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _mean(values: Sequence[float | Fraction]) -> float | Fraction | None:
     return sum(values) / len(values) if values else None

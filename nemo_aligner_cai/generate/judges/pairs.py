@@ -25,9 +25,11 @@ ranks all N, which no trainer here asks for, and takes the comparisons of "all" 
 
 import random
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import combinations
 from typing import Literal, get_args
 
+from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.generate.judge import Preference
 
 Pairs = Literal["one", "all", "best-worst", "tournament"]
@@ -73,9 +75,10 @@ def kept(pairs: Pairs, preferences: Sequence[Preference], candidates: int) -> li
 
 def extremes(preferences: Sequence[Preference], candidates: int) -> list[Preference]:
     """The preference between the candidates that win most and least, if they were told apart."""
-    wins = [0.0] * candidates
+    # Exact sums: equal wins must be equal in whatever order they are added.
+    wins = [Fraction(0)] * candidates
     for preference in preferences:
-        p = 1.0 if preference.probability is None else preference.probability
+        p = Fraction(1) if preference.probability is None else exact(preference.probability)
         wins[preference.chosen] += p
         wins[preference.rejected] -= p
     best, worst = max(range(candidates), key=wins.__getitem__), min(range(candidates), key=wins.__getitem__)

@@ -71,8 +71,8 @@ def parse_choice(text: str, choices: tuple[str, str]) -> Literal[0, 1] | None:
     answer = text.strip().removesuffix(".")
     if answer.startswith("{"):
         try:
-            answer = ChoiceAnswer.model_validate_json(answer).choice
-        except ValueError:
+            answer = ChoiceAnswer.model_validate(json.loads(answer, object_pairs_hook=_once)).choice
+        except (ValueError, RecursionError):
             return None
     return 0 if answer == choices[0] else 1 if answer == choices[1] else None
 
@@ -104,14 +104,23 @@ def _object(body: str) -> tuple[dict[str, Any], int]:
     except (ValueError, RecursionError):
         length = body.find("}") + 1
         try:
-            values = ast.literal_eval(body[:length])
+            values = _python_dict(body[:length])
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return {}, 0
     return (cast(dict[str, Any], values), length) if isinstance(values, dict) else ({}, 0)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # JSON lets the last of two equal keys win; an answer that names two best ones names none.
+def _python_dict(body: str) -> dict[Any, Any]:
+    """The dict that a text spells in Python. Raises what `ast.literal_eval` raises."""
+    tree = ast.parse(body, mode="eval").body
+    if not isinstance(tree, ast.Dict):
+        raise ValueError("not a dict")
+    names = [ast.literal_eval(key) for key in tree.keys if key is not None]
+    return _once(list(zip(names, map(ast.literal_eval, tree.values), strict=True)))
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    # JSON and Python let the last of two equal keys win; an answer that names two best ones names none.
     values = dict(pairs)
     return values if len(values) == len(pairs) else {}
 
