@@ -240,26 +240,16 @@ def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
         yield path
         return
     unpacked = folder / "unpacked"
-    with tarfile.open(path) as archive:
-        archive.extractall(unpacked, filter="data")
+    inputs.unpack(path, unpacked)
     yield unpacked
     shutil.rmtree(unpacked)
 
 
 def _converted(folder: Path, shape: Shape) -> Iterator[tuple[str, Any]]:
     """Hugging Face's weights by name, of a distributed checkpoint; without NeMo, so whatever layers wrote it."""
-    import torch
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-    from torch.distributed.checkpoint.state_dict_loader import load
+    from nemo_aligner_cai.training.stored_tensors import read_distributed
 
-    reader = FileSystemReader(str(folder))
-    state = {
-        name: torch.empty(entry.size, dtype=entry.properties.dtype)
-        for name, entry in reader.read_metadata().state_dict_metadata.items()
-        if isinstance(entry, TensorStorageMetadata) and _EXTRA_STATE not in name
-    }
-    load(state, storage_reader=reader, no_dist=True)
+    state = read_distributed(folder, lambda name: _EXTRA_STATE not in name)
     for key in list(state):
         name = key.removeprefix("model.").removeprefix("module.")
         yield from to_huggingface(name, state.pop(key), shape)

@@ -179,7 +179,10 @@ def _shards(index: Path) -> list[Path]:
     places = _mapping(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise UsageError(f"{index}: it has no weight_map")
-    files = [index.parent / str(name) for name in sorted(set(map(str, places.values())))]
+    names = sorted(set(map(str, places.values())))
+    if outside := [name for name in names if Path(name).name != name]:
+        raise UsageError(f"{index}: it names {outside[0]!r}, which is not in its folder")
+    files = [index.parent / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise UsageError(
             f"{index.parent}: {missing[0]} is missing, which {index.name} names "
@@ -204,11 +207,9 @@ def _safetensors(file: Path) -> dict[str, Weight]:
 
 
 def _pickled(file: Path) -> dict[str, Weight]:
-    import torch
+    from nemo_aligner_cai.training.stored_tensors import load_tensors
 
-    state = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    if not isinstance(state, dict):
-        raise UsageError(f"{file}: holds no weights by name")
+    state = load_tensors(file, str(file))
     return {
         name: Weight(tuple(weight.shape), str(weight.dtype).removeprefix("torch."), lambda weight=weight: weight)
         for name, weight in state.items()

@@ -20,7 +20,7 @@ import logging
 import os
 import socket
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
@@ -75,6 +75,8 @@ def nemo_file(path: Path, key: str) -> Path:
             raise UsageError(f"{key}: {path} is not a .nemo model (a tar archive)")
         elif not _complete(path):
             raise UsageError(f"{key}: {path} cannot be read to its end: copy or download it again")
+        elif not _compressed(path):
+            check_members(path)
     except (OSError, EOFError) as error:
         raise UsageError(f"{key}: {path} cannot be read: {one_line(error)}") from error
     return path
@@ -207,6 +209,28 @@ def _complete(path: Path) -> bool:
     except tarfile.ReadError:
         return False
     return True
+
+
+def check_members(path: Path) -> None:
+    """Raise UsageError for an archive with anything but files and folders of its own: a link, or a way out."""
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
+                raise UsageError(
+                    f"{path}: its member {member.name!r} is a link, a device or outside the archive's folder: no "
+                    ".nemo model has such"
+                )
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Extract a .nemo model; raises UsageError as `check_members`, and for an archive that cannot be read."""
+    try:
+        check_members(path)
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UsageError(f"{path} cannot be unpacked: {one_line(error)}") from error
 
 
 def _member(path: Path, name: str) -> bytes | None:

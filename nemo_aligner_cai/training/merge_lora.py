@@ -88,12 +88,12 @@ def merge(cfg: DictConfig) -> None:
 
 def _adapters(path: Path) -> dict[str, tuple[Any, Any]]:
     """Name of the adapted weight -> A and B."""
-    import torch
+    from nemo_aligner_cai.training.stored_tensors import load_tensors
 
     with tarfile.open(path) as archive:
         file = archive.extractfile(str(_weights_in(path)))
         assert file is not None  # `check` has seen it
-        state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
+        state = load_tensors(io.BytesIO(file.read()), f"{path}: {_WEIGHTS}")
     found: dict[str, tuple[Any, Any]] = {}
     for key in state:
         place = re.fullmatch(r"(model\.(?:module\.)?decoder\.layers\.\d+\.)(.+)\.linear_in\.weight", key)

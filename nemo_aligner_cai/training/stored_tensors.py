@@ -1,0 +1,164 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Tensors out of pickled files of strangers: a pickle is a program, and torch's checkpoints are pickles.
+
+Input:  a folder of torch's distributed checkpoints (.metadata, *.distcp), or a file of torch.save
+Output: the tensors by name; nothing that a file names is run
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch.distributed.checkpoint import metadata as stored
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training.config import one_line
+
+_METADATA = ".metadata"
+_KNOWN: dict[tuple[str, str], Any] = {
+    **{
+        (kind.__module__, kind.__name__): kind
+        for kind in (
+            stored.BytesStorageMetadata,
+            stored.ChunkStorageMetadata,
+            stored.Metadata,
+            stored.MetadataIndex,
+            stored.StorageMeta,
+            stored.TensorProperties,
+            stored.TensorStorageMetadata,
+            stored._MEM_FORMAT_ENCODING,
+            _StorageInfo,
+        )
+    },
+    ("torch", "Size"): torch.Size,
+    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,
+    ("collections", "OrderedDict"): dict,
+}
+_PLANS = ("torch.distributed.checkpoint.", "megatron.core.dist_checkpointing.")
+"""Where the classes of a save plan are, which Megatron stores besides and nobody reads back."""
+_PATHS = ("pathlib", "pathlib._local")
+
+
+class _Unread:
+    """Stands for what is stored and not needed: it holds nothing and does nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+class _MetadataUnpickler(pickle.Unpickler):
+    """Creates the classes of torch's metadata, and nothing else."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        found = _KNOWN.get((module_name, global_name))
+        if found is not None:
+            return found
+        if module_name == "torch" and isinstance(dtype := getattr(torch, global_name, None), torch.dtype):
+            return dtype
+        if (module_name.startswith(_PLANS) or module_name in _PATHS) and "." not in global_name:
+            return _Unread
+        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which no checkpoint needs")
+
+
+class _Reader(FileSystemReader):
+    def read_metadata(self, *_: Any, **__: Any) -> Any:
+        with Path(self.path, _METADATA).open("rb") as file:
+            found = _unpickled(lambda: _MetadataUnpickler(file).load(), Path(self.path, _METADATA))
+        if not isinstance(found, stored.Metadata):
+            raise UsageError(f"{self.path}/{_METADATA}: it is no metadata of a distributed checkpoint")
+        found.storage_meta = stored.StorageMeta(load_id=self.load_id)
+        return found
+
+
+def read_distributed(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
+    """The tensors of a distributed checkpoint.
+
+    Args:
+        folder: the checkpoint's.
+        wanted: tells which names to read.
+
+    Raises:
+        UsageError: the folder is not a checkpoint, a file of it cannot be read or is too short, or its metadata names
+            something other than a checkpoint's classes, or a file outside the folder.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    reader = _Reader(str(folder))
+    try:
+        metadata = reader.read_metadata()
+        _check_files(metadata, folder)
+        state = {
+            name: torch.empty(entry.size, dtype=entry.properties.dtype)
+            for name, entry in metadata.state_dict_metadata.items()
+            if isinstance(entry, stored.TensorStorageMetadata) and wanted(name)
+        }
+        load(state, storage_reader=reader, no_dist=True)
+    except (OSError, CheckpointException, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{folder} cannot be read; copy or save it again: {one_line(error)}") from error
+    return state
+
+
+def _check_files(metadata: Any, folder: Path) -> None:
+    names = {info.relative_path for info in metadata.storage_data.values()}
+    if outside := sorted(name for name in names if not isinstance(name, str) or Path(name).name != name):
+        raise UsageError(f"{folder}/{_METADATA}: it names the file {outside[0]!r}, which is not in its folder")
+    there = sum((folder / name).stat().st_size for name in names)
+    for name, entry in metadata.state_dict_metadata.items():
+        if isinstance(entry, stored.TensorStorageMetadata):
+            size = entry.size.numel() * entry.properties.dtype.itemsize
+            if size > there:
+                raise UsageError(f"{folder}/{_METADATA}: {name} has {size} bytes, and the files have {there}")
+
+
+def load_tensors(file: Path | IO[bytes], where: str) -> dict[str, Any]:
+    """The tensors of a file of torch.save by name.
+
+    Args:
+        file: its path or contents.
+        where: its name in errors.
+
+    Raises:
+        UsageError: the file holds something else, or names anything that tensors do not need.
+    """
+    # The older formats are no zip archives: torch before 2.6 runs what they name, even where told not to.
+    if not zipfile.is_zipfile(file):
+        raise UsageError(
+            f"{where} cannot be read; copy or download it again, or save it with torch 1.6 or later: no zip archive"
+        )
+    mapped = isinstance(file, Path)
+    state = _unpickled(lambda: torch.load(file, map_location="cpu", mmap=mapped, weights_only=True), where)
+    if not isinstance(state, dict) or not all(isinstance(weight, torch.Tensor) for weight in state.values()):
+        raise UsageError(f"{where}: holds no weights by name")
+    return state
+
+
+def _unpickled(read: Callable[[], Any], where: Path | str) -> Any:
+    try:
+        return read()
+    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # What a damaged pickle raises has no common type.
+        raise UsageError(f"{where} is refused: {one_line(error)}") from error
