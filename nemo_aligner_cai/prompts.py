@@ -68,6 +68,7 @@ def read_prompts(
     split: str = "train",
     template: ChatTemplate = NEMO_CHAT,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
+    system_message: str = "",
 ) -> Iterator[Prompt]:
     """Read prompts in file order, each only once.
 
@@ -79,6 +80,7 @@ def read_prompts(
         split: of a folder or data set that has splits, the one to read.
         template: whose tokens must not stand in a prompt.
         policy: what to do with a prompt that contains them.
+        system_message: of the prompts that have none.
 
     Raises:
         UsageError: the path cannot be read (at the call), or `policy` is to refuse.
@@ -87,7 +89,9 @@ def read_prompts(
     if limit is not None and limit < 1:
         raise UsageError(f"the number of prompts must be positive, it is {limit}")
     files = data_files(path, split)
-    return _read(files, balance=balance, turns=turns, limit=limit, template=template, policy=policy)
+    return _read(
+        files, balance=balance, turns=turns, limit=limit, template=template, policy=policy, system=system_message
+    )
 
 
 def _read(
@@ -98,6 +102,7 @@ def _read(
     limit: int | None,
     template: ChatTemplate,
     policy: TokenPolicy,
+    system: str,
 ) -> Iterator[Prompt]:
     seen, prompts = CompactSet(), 0
     for path in files:
@@ -106,7 +111,7 @@ def _read(
                 return
             balance.rows_in += 1
             try:
-                conversation = _prompt_of(_conversation(row), turns)
+                conversation = _prompt_of(_conversation(row), turns).with_system(system)
             except TranscriptError as reason:
                 balance.leave_out(str(reason))
                 continue

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.commands.flag_types import COUNT
+from nemo_aligner_cai.commands.flag_types import COUNT, system_message
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.commands.validate import tokenizer_asked_for
@@ -55,6 +55,14 @@ def add_parser(subparsers: Any) -> None:
         choices=[policy.value for policy in TokenPolicy],
         default=TokenPolicy.ESCAPE.value,
         help="texts that contain the chat template's tokens are escaped, left out or refused (default: escape)",
+    )
+    parser.add_argument(
+        "--system-message",
+        type=system_message,
+        metavar="TEXT",
+        default="",
+        help="system message of the conversations that have none; some tokenizers (GPT-2's rule, such as SmolLM2's) "
+        "need one for SFT",
     )
     parser.add_argument(
         "--tokenizer",
@@ -98,5 +106,6 @@ def _converted(args: argparse.Namespace, target: PathLike) -> Balance:
         source_format=args.source_format,
         policy=TokenPolicy(args.on_template_tokens),
         split=args.split,
+        system_message=args.system_message,
         overwrite=args.overwrite,
     )

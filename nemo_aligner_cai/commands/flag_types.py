@@ -101,6 +101,13 @@ def host(text: str) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
+def system_message(text: str) -> str:
+    """The ``type`` of a flag that takes a system message; tokenizers may merge white space at its ends."""
+    if text != text.strip():
+        raise argparse.ArgumentTypeError(f"must be a text without white space at its ends, it is {text!r}")
+    return text
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are errors as all others are, one line each."""
 

@@ -31,6 +31,7 @@ from nemo_aligner_cai.commands.flag_types import (
     Number,
     host,
     not_empty,
+    system_message,
     variable,
 )
 from nemo_aligner_cai.conversation import (
@@ -128,6 +129,14 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="share of the prompts that may be left out by faults (default: 0.01); more ends with exit code 1",
     )
     group.add_argument("--turns", choices=["first", "all"], default="first", help="of multi-turn red-team dialogues")
+    group.add_argument(
+        "--system-message",
+        type=system_message,
+        metavar="TEXT",
+        default="",
+        help="system message of the prompts that have none, in requests and outputs; some tokenizers (GPT-2's rule, "
+        "such as SmolLM2's) need one for SFT",
+    )
     group.add_argument(
         "--dry-run", action="store_true", help="go through everything with a scripted model, keep nothing"
     )
@@ -245,9 +254,10 @@ def count_prompts(path: str, turns: Turns, limit: int | None) -> int:
     return count
 
 
-def first_prompts(path: str, turns: Turns, count: int) -> list[Prompt]:
+def first_prompts(path: str, turns: Turns, count: int, system_message: str) -> list[Prompt]:
     """The first prompts of a file."""
-    return list(read_prompts(path, balance=Balance(), turns=turns, limit=count))
+    prompts = read_prompts(path, balance=Balance(), turns=turns, limit=count, system_message=system_message)
+    return list(prompts)
 
 
 @contextmanager

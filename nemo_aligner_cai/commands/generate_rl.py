@@ -131,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
         return Comparing(policy, judge_model, judge, sampling, temperatures, args.seed, template)
 
     if args.preview is not None:
-        records = [Contest(prompt) for prompt in flags.first_prompts(source, args.turns, args.preview)]
+        prompts = flags.first_prompts(source, args.turns, args.preview, args.system_message)
+        records = [Contest(prompt) for prompt in prompts]
         of_policy = None if args.model_url else template
         of_judge = NEMO_CHAT if args.judge_port else None
         generate_run.show_preview(records, lambda *clients: comparing(*clients).steps(), of_policy, of_judge)
@@ -154,7 +155,14 @@ def run(args: argparse.Namespace) -> int:
         key = judge_flags.judge_key(args)
         judge_model = judge_flags.judge_client(args, key, Patience(timeout=args.request_timeout))
         read = Balance()
-        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit, template=template)
+        prompts = read_prompts(
+            source,
+            balance=read,
+            turns=args.turns,
+            limit=limit,
+            template=template,
+            system_message=args.system_message,
+        )
         steps = comparing(policy, judge_model).steps()
         if args.plan:
             journal = None if args.overwrite else files.journal

@@ -36,8 +36,8 @@ from nemo_aligner_cai.commands.flag_types import COUNT, Parser
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.formats import validate_file
-from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.data.formats import convert_file, validate_file
+from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, filter_file, merges_empty_system
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, require_file, write_json, write_jsonl
@@ -177,18 +177,20 @@ def run(args: argparse.Namespace) -> int:
         )
 
     if args.preview is not None:
-        records = fresh_records(flags.first_prompts(source, args.turns, args.preview))
+        records = fresh_records(flags.first_prompts(source, args.turns, args.preview, args.system_message))
         rendered = None if args.model_url or server_template else template
         generate_run.show_preview(records, lambda *clients: revising(*clients).steps(), rendered)
         return 0
     validate_file(args.helpfulness_dataset_path, "sft-chat")
+    if tokenizer is not None and not args.system_message:
+        _require_system(args, tokenizer)
     options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out.jsonl" if args.dry_run else Path(args.output_filepath)
         files = _Files(out, args.max_seq_length)
         client = flags.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
         read = Balance()
-        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit)
+        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit, system_message=args.system_message)
         if args.plan:
             journal = None if args.overwrite else files.journal
             steps = revising(client).steps()
@@ -254,6 +256,13 @@ def _tokenizer(args: argparse.Namespace) -> Tokenizer | None:
     return load_tokenizer(args.tokenizer_model)
 
 
+def _require_system(args: argparse.Namespace, tokenizer: Tokenizer) -> None:
+    """Raises UsageError if SFT would stop at every prompt without a system message, before any is paid for."""
+    prompts = read_prompts(args.red_teaming_prompts_dataset_path, balance=Balance(), turns=args.turns)
+    if merges_empty_system(tokenizer) and any(not prompt.conversation.system for prompt in prompts):
+        raise UsageError(f"--tokenizer-model {args.tokenizer_model}: {EMPTY_SYSTEM_MERGED}")
+
+
 def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
     """The template, and whether the server renders: then it only has to find replies."""
     if args.chat_template or args.apply_chat_template == "True":
@@ -268,7 +277,13 @@ def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
 def _finish(args: argparse.Namespace, files: _Files, tokenizer: Tokenizer | None) -> tuple[list[str], bool]:
     """Blend, filter and say what went in; returns lines for people, and whether anything is left to train on."""
     helpful, seed = args.helpfulness_dataset_path, args.seed
-    blend = blend_files([helpful, files.samples], files.blended, seed=seed, format_name="sft-chat", overwrite=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source = helpful
+        if args.system_message:
+            # Under its own name, which the rows get as their data set's.
+            source = Path(folder) / Path(helpful).name
+            convert_file(helpful, source, to="sft-chat", system_message=args.system_message)
+        blend = blend_files([source, files.samples], files.blended, seed=seed, format_name="sft-chat", overwrite=True)
     lines = [f"blended: {blend}"]
     summary: dict[str, Any] = {
         "input_files": [helpful, str(files.samples)],

@@ -110,6 +110,12 @@ class Conversation:
         """This conversation with one more message at its end."""
         return Conversation((*self.messages, Message(role, text, label)))
 
+    def with_system(self, text: str) -> "Conversation":
+        """This conversation with a system message, if it has none or only white space; with "", as it is."""
+        if not text or self.system.strip():
+            return self
+        return Conversation((Message(Role.SYSTEM, text), *self.turns))
+
     def without_last(self) -> "Conversation":
         """This conversation without its last message."""
         return Conversation(self.messages[:-1])

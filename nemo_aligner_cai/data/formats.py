@@ -25,7 +25,7 @@ from nemo_aligner_cai.data import formats_other as other
 from nemo_aligner_cai.data import formats_tables as tables
 from nemo_aligner_cai.data.format import Format
 from nemo_aligner_cai.data.guard import guard_record
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record, to_kind
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record, to_kind, with_system
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.data.tables import require_suffix, write_rows
 from nemo_aligner_cai.errors import FormatError, UsageError
@@ -267,6 +267,7 @@ def convert_file(
     template: NemoChatTemplate = NEMO_CHAT,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
     split: str = "train",
+    system_message: str = "",
     overwrite: bool = False,
 ) -> Balance:
     """Write a source's records in another format; says less where the other format holds less.
@@ -279,6 +280,7 @@ def convert_file(
         template: of the formats that hold rendered text.
         policy: what to do with texts that contain the template's tokens.
         split: of a folder or data set that has splits, the one to read.
+        system_message: of the conversations that have none.
         overwrite: whether an existing target may be replaced.
 
     Returns:
@@ -298,7 +300,8 @@ def convert_file(
         keys: set[str] = set()
         for file, line, taken, record in groups:
             try:
-                safe = guard_record(record, template, policy=policy, balance=balance, rows=len(taken))
+                whole = with_system(record, system_message)
+                safe = guard_record(whole, template, policy=policy, balance=balance, rows=len(taken))
                 if safe is None:
                     continue
                 made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]

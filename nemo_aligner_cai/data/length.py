@@ -39,6 +39,7 @@ from nemo_aligner_cai.files import Balance, PathLike, Row, write_jsonl
 from nemo_aligner_cai.output_paths import check_output
 
 __all__ = [
+    "EMPTY_SYSTEM_MERGED",
     "LIMITS",
     "Tokenizer",
     "Use",
@@ -46,6 +47,7 @@ __all__ = [
     "filter_file",
     "limit_of",
     "load_tokenizer",
+    "merges_empty_system",
     "predict_use",
     "texts_of",
 ]
@@ -70,6 +72,12 @@ _BATCH = 512
 # rows are longer.
 _LONG_ENOUGH = 32
 _MERGED = "the tokenizer merges letters over the end of the prompt or of a turn"
+EMPTY_SYSTEM_MERGED = (
+    "the tokenizer merges the line ends of an empty system turn, at which SFT stops; give a system message "
+    "(--system-message)"
+)
+_SYSTEM_MERGED = "the tokenizer merges the end of the system message with what follows"
+_NOTHING_LEARNT = "the tokenizer's merges leave no token to learn of the short reply"
 
 
 @dataclass
@@ -83,24 +91,24 @@ class Use:
     """The ids of all texts together."""
     too_long: list[int] = field(default_factory=list[int])
     """The numbers of the records that are longer, from 1."""
-    merged: list[int] = field(default_factory=list[int])
-    """The numbers of the records at which the trainer stops, since the tokenizer merges letters over an end."""
+    merged: dict[int, str] = field(default_factory=dict[int, str])
+    """The numbers of the records at which the trainer stops, since the tokenizer merges letters over an end -> why."""
     lengths: Counter[int] = field(default_factory=Counter[int])
     """How many records have a longest text of so many ids."""
     pairs: bool = False
     """Whether it is the reward model that reads them: in place of a pair that is too long it takes the second after
     it, and so on, and stops where the file ends."""
 
-    def add(self, length: int, tokens: int, *, merged: bool) -> bool:
+    def add(self, length: int, tokens: int, merged: str | None) -> bool:
         """Count the next record; returns whether the trainer uses it as it is."""
         self.records += 1
         self.tokens += tokens
         self.lengths[length] += 1
         if length > self.limit:
             self.too_long.append(self.records)
-        if merged:
-            self.merged.append(self.records)
-        return length <= self.limit and not merged
+        if merged is not None:
+            self.merged[self.records] = merged
+        return length <= self.limit and merged is None
 
     @property
     def longest(self) -> int:
@@ -121,17 +129,17 @@ class Use:
     def balance(self) -> Balance:
         """Where the records go when those that the trainer does not use whole are left out."""
         balance = Balance(rows_in=self.records, written=self.used)
-        merged = self.left_out - set(self.too_long)
-        for reason, count in ((f"longer than {self.limit} tokens", len(self.too_long)), (_MERGED, len(merged))):
-            if count:
-                balance.leave_out(reason, count)
+        if self.too_long:
+            balance.leave_out(f"longer than {self.limit} tokens", len(self.too_long))
+        for number in sorted(self.left_out - set(self.too_long)):
+            balance.leave_out(self.merged[number])
         return balance
 
     @property
     def stops(self) -> list[int]:
         """The numbers of the records at which the trainer stops with an error."""
         if not self.pairs:
-            return self.merged
+            return list(self.merged)
         too_long = set(self.too_long)
         # In the reward model's steps, from the file's end back.
         replaced: set[int] = set()
@@ -142,7 +150,7 @@ class Use:
 
     def __str__(self) -> str:
         stops = self.stops
-        why = "no pair that it could take instead follows" if self.pairs else _MERGED
+        why = "no pair that it could take instead follows" if self.pairs else next(iter(self.merged.values()), "")
         first = f", the first is record {self.too_long[0]}" if self.too_long else ""
         return (
             f"{self.used} of {self.records} records are used: {len(self.too_long)} are longer than {self.limit} tokens"
@@ -176,7 +184,8 @@ class _Measured(NamedTuple):
     length: int
     """The ids of its longest text."""
     total: int
-    merged: bool
+    merged: str | None
+    """Why the trainer stops at it."""
 
 
 def _measure(
@@ -199,9 +208,27 @@ def _measure(
             ids = list(islice(encoded, len(group)))
             lengths = [len(one) for one in ids]
             expected = started[start]
-            merged = any(one[: len(expected)] != expected for one in ids)
-            merged = merged or _hides_all(record_of(item), tokenizer, template)
+            merged = None
+            if any(one[: len(expected)] != expected for one in ids):
+                merged = _why_merged(record_of(item))
+            elif _hides_all(record_of(item), tokenizer, template):
+                merged = _NOTHING_LEARNT
             yield item, _Measured(max(lengths), sum(lengths), merged)
+
+
+def _why_merged(record: Record) -> str:
+    if not isinstance(record, Chat):
+        return _MERGED
+    return _SYSTEM_MERGED if record.conversation.system.strip() else EMPTY_SYSTEM_MERGED
+
+
+def merges_empty_system(tokenizer: Tokenizer, template: NemoChatTemplate = NEMO_CHAT) -> bool:
+    """Whether SFT stops at every row without a system message.
+
+    By the rule of GPT-2 two line ends are one token at the end of a text, and two tokens before a "<".
+    """
+    header, whole = tokenizer.encode([template.render(Conversation(())), template.render(Conversation.of_user("Q"))])
+    return whole[: len(header)] != header
 
 
 def _hides_all(record: Record, tokenizer: Tokenizer, template: NemoChatTemplate) -> bool:
@@ -254,8 +281,8 @@ def drop_long(
         balance.rows_in += 1
         if measured.length > limit:
             balance.leave_out(f"longer than {limit} tokens")
-        elif measured.merged:
-            balance.leave_out(_MERGED)
+        elif measured.merged is not None:
+            balance.leave_out(measured.merged)
         else:
             balance.written += 1
             yield record
@@ -281,7 +308,7 @@ def predict_use(
     use = Use(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
     records = read_records(path, format_name, balance=Balance(), template=template)
     for _, measured in _measure(records, _itself, format_name, tokenizer, template):
-        use.add(measured.length, measured.total, merged=measured.merged)
+        use.add(measured.length, measured.total, measured.merged)
     return use
 
 
@@ -309,7 +336,7 @@ def filter_file(
 
     def kept() -> Iterator[Row]:
         for group, measured in _measure(groups, _record_of, format_name, tokenizer, template):
-            if use.add(measured.length, measured.total, merged=measured.merged):
+            if use.add(measured.length, measured.total, measured.merged):
                 yield from group.rows
 
     write_jsonl(target, kept(), overwrite=overwrite)

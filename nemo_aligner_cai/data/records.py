@@ -13,7 +13,7 @@
 # limitations under the License.
 """What a row of training data says, whatever its format: every format reads into and writes out of these six."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemo_aligner_cai.conversation import Conversation, LabelType, Role
 from nemo_aligner_cai.errors import UsageError
@@ -104,6 +104,16 @@ def prompt_of(record: Record) -> Conversation:
     messages = record.conversation.messages
     users = [position for position, message in enumerate(messages) if message.role is Role.USER]
     return Conversation(messages[: users[-1] + 1]) if users else record.conversation
+
+
+def with_system(record: Record, text: str) -> Record:
+    """The record with a system message in its conversations, as `Conversation.with_system`."""
+    if isinstance(record, (Chat, Scored)):
+        return replace(record, conversation=record.conversation.with_system(text))
+    if isinstance(record, Judged):
+        comparisons = tuple(replace(one, prompt=one.prompt.with_system(text)) for one in record.comparisons)
+        return replace(record, prompt=record.prompt.with_system(text), comparisons=comparisons)
+    return replace(record, prompt=record.prompt.with_system(text))
 
 
 def conversations_of(record: Record) -> list[Conversation]:

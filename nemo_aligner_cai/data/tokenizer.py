@@ -23,6 +23,9 @@ from typing import Any, Protocol, cast
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, require_file
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+"""What a Hugging Face folder may have, the first one first."""
+
 
 class Tokenizer(Protocol):
     """Texts to token ids, without BOS and EOS, as NeMo's data sets call it."""
@@ -39,11 +42,16 @@ def load_tokenizer(path: PathLike) -> Tokenizer:
         UsageError: it cannot be read, or the library that reads it is not installed.
     """
     path = Path(path)
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        file = path / "tokenizer.model"
+    file = tokenizer_file(path) if path.is_dir() else path
+    if file is None:
+        raise UsageError(f"{path}: has neither {' nor '.join(TOKENIZER_FILES)}")
     require_file(file)
     return _HuggingFace(file) if file.suffix == ".json" else _SentencePiece(file)
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """The file in a Hugging Face folder that `load_tokenizer` reads; None if it has none."""
+    return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
 
 
 class _SentencePiece:
@@ -72,6 +80,9 @@ class _HuggingFace:
             self._tokenizer = cast(Any, Fast).from_file(str(path))
         except Exception as error:  # the library raises bare Exception for every kind of damage
             raise UsageError(f"{path}: is not a Hugging Face tokenizer: {error}") from error
+        # Both may be set in the file; NeMo's trainers encode whole texts.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [item.ids for item in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]

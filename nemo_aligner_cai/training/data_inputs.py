@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +24,14 @@ from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.conversation import NemoChatTemplate
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import inputs
+from nemo_aligner_cai.training import inputs, model_tokenizer
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _log = logging.getLogger(__name__)
+_SYSTEM_FIX = "; here, \"data_processor.system_message='You are a helpful assistant.'\""
 
 
 def data_file(cfg: DictConfig, key: str, use: Use) -> int | None:
@@ -174,25 +174,35 @@ def checked_file(cfg: DictConfig, path: Path, key: str, use: Use) -> int | None:
 
 
 def _check_lengths(cfg: DictConfig, path: Path, key: str, use: Use) -> None:
-    """Count the tokens of every text, where the model's file has a tokenizer that can be loaded without NeMo."""
-    from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
+    """Count the tokens of every text, and look for rows at which the trainer stops."""
+    from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, LIMITS, predict_use
 
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer_file = inputs.model_tokenizer(inputs.nemo_model(cfg, use.model_key), Path(folder))
-        if use.tokens is None or tokenizer_file is None:
-            return
-        tokenizer = load_tokenizer(tokenizer_file)
-        # LIMITS knows the limit at upstream's configurations; what is wanted here is the limit at this one.
-        length = next(n for n in range(use.tokens - 1, 2 * use.tokens + 2) if LIMITS[use.format](n) >= use.tokens)
-        found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length, template=chat_template(cfg))
+    if use.tokens is None:
+        return
+    tokenizer = model_tokenizer.load(cfg, use.model_key)
+    if tokenizer is None:
+        return
+    # LIMITS knows the limit at upstream's configurations; what is wanted here is the limit at this one.
+    length = next(n for n in range(use.tokens - 1, 2 * use.tokens + 2) if LIMITS[use.format](n) >= use.tokens)
+    found = predict_use(path, use.format, tokenizer=tokenizer, seq_length=length, template=chat_template(cfg))
+    if found.merged:
+        number, why = next(iter(found.merged.items()))
+        raise UsageError(
+            f"{path}:{_line(number, use)}: {key}: the trainer stops at {len(found.merged)} of {found.records} rows: "
+            f"{why}{_SYSTEM_FIX if why == EMPTY_SYSTEM_MERGED else ''}"
+        )
     if not found.too_long:
         return
-    line = (found.too_long[0] - 1) * use.rows_per_sample + 1
     message = (
-        f"{path}:{line}: {key}: {len(found.too_long)} of {found.records} texts are longer than {use.tokens} tokens"
+        f"{path}:{_line(found.too_long[0], use)}: {key}: {len(found.too_long)} of {found.records} texts are longer "
+        f"than {use.tokens} tokens"
     )
     # Where none fits, upstream trains on nothing and succeeds.
     if use.too_long_is_error or not found.used:
         mend = f"leave them out (cai convert --tokenizer TOKENIZER --seq-length {length}), or allow more tokens"
         raise UsageError(f"{message} (the longest has {found.longest}); {mend}")
     _log.warning("%s; they will be cut, replaced or ignored", message)
+
+
+def _line(record: int, use: Use) -> int:
+    return (record - 1) * use.rows_per_sample + 1

@@ -75,7 +75,7 @@ def nemo_file(path: Path, key: str) -> Path:
             raise UsageError(f"{key}: {path} is not a .nemo model (a tar archive)")
         elif not _complete(path):
             raise UsageError(f"{key}: {path} cannot be read to its end: copy or download it again")
-        elif not _compressed(path):
+        elif not compressed(path):
             check_members(path)
     except (OSError, EOFError) as error:
         raise UsageError(f"{key}: {path} cannot be read: {one_line(error)}") from error
@@ -98,9 +98,9 @@ def model_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = (path / MODEL_CONFIG).read_bytes() if path.is_dir() else _member(path, MODEL_CONFIG)
+        text = (path / MODEL_CONFIG).read_bytes() if path.is_dir() else member(path, MODEL_CONFIG)
         if text is None:
-            if _compressed(path):
+            if compressed(path):
                 return {}
             raise UsageError(f"{path} is a tar archive without {MODEL_CONFIG}, so no .nemo model")
         content = yaml.safe_load(text)
@@ -177,30 +177,17 @@ def first_rank() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
-def model_tokenizer(path: Path, folder: Path) -> Path | None:
-    """Copy the SentencePiece model out of a .nemo file; None where there is none or the archive is compressed."""
-    settings = model_config(path).get("tokenizer")
-    name = str(settings.get("model") or "").removeprefix("nemo:") if isinstance(settings, dict) else ""
-    if not name.endswith(".model"):
-        return None
+def compressed(path: Path) -> bool:
+    """Whether a .nemo file is packed with gzip."""
     if path.is_dir():
-        return path / name if (path / name).is_file() else None
-    content = _member(path, Path(name).name)
-    if content is None:
-        return None
-    target = folder / Path(name).name
-    target.write_bytes(content)
-    return target
-
-
-def _compressed(path: Path) -> bool:
+        return False
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
 def _complete(path: Path) -> bool:
     """Whether an archive has all of its last file, as a copy that broke off has not; a compressed one is not read."""
-    if _compressed(path):
+    if compressed(path):
         return True
     try:
         with tarfile.open(path, mode="r:") as archive:
@@ -233,13 +220,13 @@ def unpack(path: Path, folder: Path) -> None:
         raise UsageError(f"{path} cannot be unpacked: {one_line(error)}") from error
 
 
-def _member(path: Path, name: str) -> bytes | None:
+def member(path: Path, name: str) -> bytes | None:
     """A file out of an uncompressed archive, whose weights are skipped, not read; None where it has none."""
-    if _compressed(path):
+    if compressed(path):
         return None
     with tarfile.open(path, mode="r:") as archive:
-        for member in archive:
-            if Path(member.name).name == name and (file := archive.extractfile(member)) is not None:
+        for entry in archive:
+            if Path(entry.name).name == name and (file := archive.extractfile(entry)) is not None:
                 return file.read()
     return None
 

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import inputs
-from nemo_aligner_cai.training.config import select
+from nemo_aligner_cai.training import inputs, model_tokenizer
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,11 +42,9 @@ def check(cfg: DictConfig, key: str, *, tokenizer: str = "model.tokenizer.type",
     """
     path = inputs.nemo_model(cfg, key)
     stored = inputs.model_config(path)
-    settings = stored.get("tokenizer")
-    settings = settings if isinstance(settings, dict) else {}
-    library = select(cfg, f"{tokenizer.rpartition('.')[0]}.library") or settings.get("library")
-    if library == "huggingface":
-        _tokenizer_is_here(path, str(select(cfg, tokenizer) or settings.get("type")), tokenizer)
+    wanted = model_tokenizer.settings(cfg, path, tokenizer.rpartition(".")[0])
+    if wanted.get("library") == "huggingface":
+        _tokenizer_is_here(path, str(wanted.get("type")), tokenizer)
     if head and stored.get("scale_positional_embedding"):
         # `mcore_model_customize`, which scales them, is called by MegatronGPTModel.model_provider_func;
         # NeMo-Aligner 0.7.0's MegatronGPTRewardModel has a model_provider_func of its own.

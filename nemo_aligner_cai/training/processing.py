@@ -19,8 +19,9 @@ Input:  a configuration whose data files are in any format of `nemo_aligner_cai.
 Output: the same configuration with the files <cache>/<hash>.jsonl in their place, each in the trainer's format
 
 The hash is of all that determines such a file: the source's bytes and its name's ending, both formats and whose they
-are, and the chat template's tokens. So a file is converted once, however often and by how many stages it is used, and
-again when any of that changes. Beside it, <hash>.json tells what it was made of and where its rows went.
+are, the chat template's tokens, and the system message. So a file is converted once, however often and by how many
+stages it is used, and again when any of that changes. Beside it, <hash>.json tells what it was made of and where its
+rows went.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ AUTO = "auto"
 """The processor that looks at each file, and leaves those alone that the trainer reads as they are."""
 
 _CACHE = "data_cache"
+_SYSTEM_MESSAGE = "data_processor.system_message"
 _HASH_DIGITS = 32
 _WAIT_S = 1800.0
 """How long the other processes of a job wait for the first one, which takes a minute for a million rows."""
@@ -57,7 +59,7 @@ _POLL_S = 0.2
 def process(
     cfg: DictConfig, keys: Callable[[DictConfig], Sequence[str]], *, to: str, taught_by: str | None = None
 ) -> None:
-    """Convert a stage's data files, where its configuration names a data processor; else do nothing.
+    """Convert a stage's data files, where its configuration names a data processor or a system message.
 
     Args:
         cfg: the stage's; the converted files' paths take the place of the given ones.
@@ -71,10 +73,18 @@ def process(
     """
     from omegaconf import OmegaConf
 
-    name = select(cfg, "data_processor.format")
-    if name is None:
+    name, system_message = select(cfg, "data_processor.format"), select(cfg, _SYSTEM_MESSAGE)
+    if name is None and system_message is None:
         return
-    processor = _Processor(cfg, _known(name), to, taught_by, _cache_folder(cfg), data_inputs.chat_template(cfg))
+    processor = _Processor(
+        cfg,
+        _known(AUTO if name is None else name),
+        to,
+        taught_by,
+        _cache_folder(cfg),
+        data_inputs.chat_template(cfg),
+        _system_message(system_message),
+    )
     # All are read before one is replaced: a key may refer to another.
     given = {key: _resolved(select(cfg, key)) for key in keys(cfg)}
     for key, value in given.items():
@@ -90,6 +100,14 @@ def _known(name: object) -> str:
         except UsageError as error:
             raise UsageError(f"data_processor.format={name}: {error}; {AUTO} looks at each file") from error
     return str(name)
+
+
+def _system_message(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not value or value != value.strip():
+        raise UsageError(f"{_SYSTEM_MESSAGE}={value!r}: give a text without white space at its ends, or null")
+    return value
 
 
 def _cache_folder(cfg: DictConfig) -> Path:
@@ -114,6 +132,7 @@ class _Processor:
         taught_by: see `process`.
         cache: the folder of the converted files.
         template: of the text that is rendered.
+        system_message: of the conversations that have none.
     """
 
     cfg: DictConfig
@@ -122,6 +141,7 @@ class _Processor:
     taught_by: str | None
     cache: Path
     template: NemoChatTemplate
+    system_message: str
 
     def replaced(self, value: object, key: str) -> object:
         """The value at a key, with converted files in place of the files."""
@@ -136,7 +156,7 @@ class _Processor:
 
         data_inputs.existing_file(source, key)
         source_format = detect_format(source) if self.format == AUTO else self.format
-        if source_format == self.to:
+        if source_format == self.to and not self.system_message:
             return source
         self._require_taught_tokens()
         target = self.cache / f"{self._hash(source, source_format)}.jsonl"
@@ -173,7 +193,8 @@ class _Processor:
         formats = [(name, known[name].origin) for name in (source_format, self.to)]
         # The ending says how to read a file: "a.csv.gz".
         read = [sha256_file(source), source.suffixes[-2:]]
-        return content_hash([read, formats, asdict(self.template.tokens), __version__], _HASH_DIGITS)
+        determined = [read, formats, asdict(self.template.tokens), __version__]
+        return content_hash(determined + ([self.system_message] if self.system_message else []), _HASH_DIGITS)
 
     def _convert(self, source: Path, source_format: str, target: Path, summary: Path, key: str) -> None:
         from nemo_aligner_cai.data.formats import convert_file
@@ -181,7 +202,13 @@ class _Processor:
 
         try:
             balance = convert_file(
-                source, target, to=self.to, source_format=source_format, template=self.template, overwrite=True
+                source,
+                target,
+                to=self.to,
+                source_format=source_format,
+                template=self.template,
+                system_message=self.system_message,
+                overwrite=True,
             )
         except UsageError as error:
             mend = "" if self.format == AUTO else f"; data_processor={AUTO} looks at each file"

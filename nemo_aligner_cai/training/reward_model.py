@@ -24,12 +24,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nemo_aligner_cai.data.records import ATTRIBUTES
 from nemo_aligner_cai.training import (
     assembly,
     checks,
     config,
     data_inputs,
     inputs,
+    model_tokenizer,
     processing,
     schedule,
     settings,
@@ -51,19 +53,21 @@ def check(cfg: DictConfig) -> None:
     processing.process(
         cfg, data_inputs.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source
     )
-    if ranking:
-        use = data_inputs.Use(
-            "rm-comparisons",
-            source,
-            config.select(cfg, "model.data.seq_length"),
-            "model.global_batch_size",
-            rows_per_sample=2,
-            # Upstream skips to a later pair, and past the end of the data when there is none.
-            too_long_is_error=True,
-        )
-        validation_batch = "model.global_batch_size" if schedule.validates(cfg, "rm") else None
-        samples = data_inputs.data_prefix(cfg, use, validation_batch)
-        schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
+    if not ranking and config.select(cfg, "model.regression.num_attributes") != len(ATTRIBUTES):
+        model_tokenizer.not_counted("model.data.data_prefix", f"only rows of {len(ATTRIBUTES)} attributes are read")
+        return
+    use = data_inputs.Use(
+        "rm-comparisons" if ranking else "rm-regression",
+        source,
+        config.select(cfg, "model.data.seq_length"),
+        "model.global_batch_size",
+        rows_per_sample=2 if ranking else 1,
+        # Upstream skips to a later pair, and past the end of the data when there is none. It masks single texts.
+        too_long_is_error=ranking,
+    )
+    validation_batch = "model.global_batch_size" if schedule.validates(cfg, "rm") else None
+    samples = data_inputs.data_prefix(cfg, use, validation_batch)
+    schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
 
 
 def train(cfg: DictConfig) -> None:

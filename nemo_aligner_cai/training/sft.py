@@ -30,6 +30,7 @@ from nemo_aligner_cai.training import (
     data_index,
     data_inputs,
     inputs,
+    model_tokenizer,
     processing,
     schedule,
     settings,
@@ -59,6 +60,8 @@ def check(cfg: DictConfig) -> None:
         use = data_inputs.Use("sft-chat", "model.restore_from_path", tokens, batch)
         if cfg.model.data.chat:
             samples.append(data_inputs.data_file(cfg, f"{section}.file_path", use))
+        else:
+            model_tokenizer.not_counted(f"{section}.file_path", "only chats are read, and model.data.chat is false")
     steps = cfg.trainer.sft.get("max_steps", -1)
     # With data.sample so many are drawn as the run takes; see `_dataset`.
     if samples and not (cfg.model.data.get("sample", False) and steps >= 0):

@@ -172,10 +172,10 @@ def test_every_config_composes_on_every_hardware(name: str, machine: str) -> Non
 @pytest.mark.parametrize("name", WITH_DATA)
 def test_every_data_processor_is_a_format_and_changes_nothing_else(name: str) -> None:
     plain = config.compose(name, [])
-    assert plain.data_processor == {"format": None, "cache": None}
+    assert plain.data_processor == {"format": None, "system_message": None, "cache": None}
     for processor, wanted in PROCESSORS.items():
         chosen = config.compose(name, [f"data_processor={processor}"])
-        assert chosen.data_processor == {"format": wanted, "cache": None}
+        assert chosen.data_processor == {"format": wanted, "system_message": None, "cache": None}
         assert wanted in (None, "auto") or format_named(wanted).name == wanted
         chosen.data_processor = plain.data_processor
         assert chosen == plain
@@ -183,7 +183,7 @@ def test_every_data_processor_is_a_format_and_changes_nothing_else(name: str) ->
 
 def test_a_format_can_be_named_without_the_group() -> None:
     cfg = config.compose("cai_sft", ["data_processor.format=messages", "data_processor.cache=shared/cache"])
-    assert cfg.data_processor == {"format": "messages", "cache": "shared/cache"}
+    assert cfg.data_processor == {"format": "messages", "system_message": None, "cache": "shared/cache"}
 
 
 def test_stages_without_data_files_take_no_processor() -> None:
@@ -203,7 +203,7 @@ def test_an_application_with_configs_of_its_own_composes_ours_with_their_groups(
     config.register_resolvers()
     with initialize_config_dir(str(tmp_path), version_base=None):
         theirs = compose("theirs", [search, "hardware=cpu", "data_processor=auto", *TUTORIAL[name]])
-    assert theirs.data_processor == {"format": "auto", "cache": None}
+    assert theirs.data_processor == {"format": "auto", "system_message": None, "cache": None}
     assert theirs == config.compose(name, ["hardware=cpu", "data_processor=auto", *TUTORIAL[name]])
 
 

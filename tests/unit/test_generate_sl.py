@@ -21,10 +21,12 @@ from pathlib import Path
 
 import pytest
 
+from nemo_aligner_cai.commands import generate_sl
 from nemo_aligner_cai.commands.generate_sl import build_parser
 from nemo_aligner_cai.data.formats import validate_file
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.sl_run import rows, run
+from tests.unit.test_length import Gpt2
 
 ROOT = Path(__file__).parents[2]
 HH = ROOT.parent / "shared" / "data" / "hh" / "harmless_base_test.jsonl.gz"
@@ -89,11 +91,35 @@ def test_flags_are_upstreams() -> None:
             "--model",
         ),
         *("--model-url", "--num-revisions", "--overwrite", "--plan", "--preview", "--price-read", "--price-written"),
-        *("--request-timeout", "--requests-per-minute", "--resume", "--tokens-per-minute", "--turns"),
+        *(
+            "--request-timeout",
+            "--requests-per-minute",
+            "--resume",
+            "--system-message",
+            "--tokens-per-minute",
+            "--turns",
+        ),
     }
     assert set(known) - set(upstream) - set(truths) == required | ours | {
         *("--few-shot-prompts-dataset-path", "--critique-revision-instructions-path", "--help", "-h"),
     }
+
+
+def test_a12_a_tokenizer_that_merges_an_empty_system_turn_is_found_before_any_call(
+    inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generate_sl, "load_tokenizer", lambda _: Gpt2())
+    flags = ("--tokenizer-model", "gpt2", "--max-seq-length", "4096")
+    with FakeOpenAI(lambda body: f"{len(body['messages'])}: {body['messages'][-1]['content']}") as server:
+        flags += ("--model-url", f"http://127.0.0.1:{server.port}/v1", "--model", "m")
+        assert run(inputs, *flags) == 2
+        assert not server.bodies
+        assert "--system-message" in capsys.readouterr().err
+        assert run(inputs, *flags, "--system-message", "Be brief.") == 0
+        assert {body["messages"][0]["content"] for body in server.bodies} == {"Be brief."}
+    made = rows(tmp_path / "out" / "sl.jsonl")
+    assert {row["system"] for row in made} == {"Be brief."}
+    assert len({row["dataset"] for row in made}) == 2
 
 
 def test_a_whole_run_under_the_servers_template(inputs: dict[str, str], tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTokens, Conversation, LabelType, NemoChatTemplate, Role
-from nemo_aligner_cai.data.formats import read_records, write_records
+from nemo_aligner_cai.data.formats import convert_file, read_records, write_records
 from nemo_aligner_cai.data.formats_nemo import sft_text
-from nemo_aligner_cai.data.length import LIMITS, drop_long, filter_file, predict_use, texts_of
+from nemo_aligner_cai.data.length import LIMITS, drop_long, filter_file, merges_empty_system, predict_use, texts_of
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
@@ -108,7 +108,7 @@ def test_rows_at_which_a_trainer_would_stop_are_found_and_left_out(tmp_path: Pat
     pairs = [Comparison(prompt, "a", "b"), Comparison(prompt, "a", "\nb")]
     write_records(path, pairs, "dpo")
     use = filter_file(path, target, "dpo", tokenizer=Merging(), seq_length=1000)
-    assert (use.used, use.too_long, use.merged) == (1, [], [2])
+    assert (use.used, use.too_long, use.merged) == (1, [], {2: use.merged[2]})
     assert "the trainer stops at record 2" in str(use)
     assert list(read_records(target, balance=Balance())) == pairs[:1]
     balance = Balance()
@@ -168,13 +168,39 @@ class MergedLines(Letters):
         return [[hash(piece) for piece in re.findall(r"Q\n\x11|.", text, re.DOTALL)] for text in texts]
 
 
+class Gpt2(Letters):
+    """GPT-2's way of cutting words: line ends in a row are one token at the end of a text, and none before letters."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[hash(piece) for piece in re.findall(r"\s+(?!\S)|\s|[^\s]", text)] for text in texts]
+
+
+def test_a12_an_empty_system_turn_is_named_as_the_cause_and_a_message_is_the_fix(tmp_path: Path):
+    path = tmp_path / "sft.jsonl"
+    spaced = Chat(Conversation.of_user("Q", system="Be good.\n").with_turn(Role.ASSISTANT, "A"))
+    good = Chat(Conversation.of_user("Q", system="Be good.").with_turn(Role.ASSISTANT, "A"))
+    write_records(path, [chat("A"), good, spaced], "sft-chat")
+    use = predict_use(path, "sft-chat", tokenizer=Gpt2(), seq_length=1000)
+    assert (use.used, use.stops) == (1, [1, 3])
+    assert "--system-message" in use.merged[1] and "--system-message" in str(use)
+    assert "--system-message" not in use.merged[3]
+    assert merges_empty_system(Gpt2()) and not merges_empty_system(Letters())
+    fixed = tmp_path / "fixed.jsonl"
+    convert_file(path, fixed, to="sft-chat", system_message="Be brief.")
+    assert predict_use(fixed, "sft-chat", tokenizer=Gpt2(), seq_length=1000).stops == [3]
+    kept = [
+        record.conversation.system for record in read_records(fixed, balance=Balance()) if isinstance(record, Chat)
+    ]
+    assert kept == ["Be brief.", "Be good.", "Be good.\n"]
+
+
 def test_sft_stops_where_merged_line_ends_leave_nothing_to_learn():
     template = NemoChatTemplate(ChatTokens("\x00", "\x11", "\x12"))
     records = [chat(""), chat("Yes.")]
     balance = Balance()
     used = drop_long(records, "sft-chat", tokenizer=MergedLines(), seq_length=200, balance=balance, template=template)
     assert list(used) == records[1:]
-    assert balance.left_out == {"the tokenizer merges letters over the end of the prompt or of a turn": 1}
+    assert list(balance.left_out.values()) == [1]
 
 
 def test_loads_sentencepiece_and_hugging_face_tokenizers(tmp_path: Path):

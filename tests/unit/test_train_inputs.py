@@ -31,7 +31,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import critic_server, data_inputs, inputs, model_needs, ppo_actor, schedule, sizes
+from nemo_aligner_cai.training import (
+    critic_server,
+    data_inputs,
+    inputs,
+    model_needs,
+    model_tokenizer,
+    ppo_actor,
+    schedule,
+    sizes,
+)
 
 MODEL = "gpt_model_file"
 
@@ -148,7 +157,8 @@ def test_a_model_whose_configuration_is_none(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_tokenizer_setting_that_is_no_mapping(tmp_path: Path) -> None:
-    assert inputs.model_tokenizer(archive(tmp_path / "m.nemo", b"tokenizer: a.model\n"), tmp_path) is None
+    path = archive(tmp_path / "m.nemo", b"tokenizer: a.model\n")
+    assert model_tokenizer.settings(config({MODEL: str(path)}), path) == {}
 
 
 @pytest.mark.parametrize("train", [None, [], 5, [5], [0.5, "a", 0.5], ["a", "b"], {"a": 1}])
