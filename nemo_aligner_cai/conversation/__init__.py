@@ -21,10 +21,10 @@ knows how to render a whole conversation as SFT trains on it, how to stop right 
 find the reply again in what a server returns; the first is always the second plus the reply plus a fixed ending.
 """
 
+from nemo_aligner_cai.conversation.control_tokens import CONTROL_TOKENS
 from nemo_aligner_cai.conversation.messages import Conversation, Message, Role, require_user_last
 from nemo_aligner_cai.conversation.named import (
     CHATML,
-    KNOWN_MARKERS,
     LLAMA3,
     MISTRAL_INSTRUCT,
     TEMPLATES,
@@ -36,7 +36,7 @@ from nemo_aligner_cai.conversation.template import ChatTemplate, Segment, TokenP
 
 __all__ = [
     "CHATML",
-    "KNOWN_MARKERS",
+    "CONTROL_TOKENS",
     "LLAMA3",
     "MISTRAL_INSTRUCT",
     "NEMO_CHAT",

@@ -56,13 +56,20 @@ class Markers:
         UsageError: one of them is U+FFFD, which takes the place of tokens of one character.
     """
 
-    def __init__(self, markers: Iterable[str]) -> None:
+    def __init__(self, markers: Iterable[str], pattern: str = "(?!)") -> None:
+        """Prepare the searches.
+
+        Args:
+            markers: the strings.
+            pattern: a regular expression of further ones, none of which begins with what `escape` makes of another.
+        """
         # White space around a token is no part of its meaning, and could come from the text's neighbours.
         self.strings = tuple(sorted({marker.strip() or marker for marker in markers} - {""}))
         if _GONE in self.strings:
             raise UsageError("U+FFFD cannot be a token of a chat template: it stands for what could not be read")
         normalized = {marker.translate(_NORMALIZED) for marker in self.strings} - {""}
-        self._pattern, self._disguised = _any_of(self.strings), _any_of(normalized)
+        self._pattern = re.compile(f"{_any_of(self.strings)}|{pattern}")
+        self._disguised = re.compile(f"{_any_of(normalized)}|{pattern}")
         self._starts = tuple({marker[0] for marker in (*self.strings, *normalized)})
 
     def found_in(self, text: str) -> bool:
@@ -75,7 +82,7 @@ class Markers:
                     break
             else:
                 return False
-        if any(marker in text for marker in self.strings):
+        if any(marker in text for marker in self.strings) or self._pattern.search(text):
             return True
         return self._disguised.search(text.translate(_NORMALIZED)) is not None
 
@@ -96,10 +103,10 @@ class Markers:
         return "".join(letters)
 
 
-def _any_of(strings: Iterable[str]) -> re.Pattern[str]:
+def _any_of(strings: Iterable[str]) -> str:
     longest_first = sorted(strings, key=len, reverse=True)
     # Without strings, a pattern that nothing matches.
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+    return "|".join(map(re.escape, longest_first)) or r"(?!)"
 
 
 def _break(match: re.Match[str]) -> str:

@@ -15,7 +15,6 @@
 
 from pathlib import Path
 
-from nemo_aligner_cai.conversation.markers import Markers
 from nemo_aligner_cai.conversation.nemo import NEMO_CHAT
 from nemo_aligner_cai.conversation.strings import StringTemplate
 from nemo_aligner_cai.conversation.template import ChatTemplate
@@ -53,18 +52,6 @@ TEMPLATES: dict[str, ChatTemplate] = {
     "chatml": CHATML,
     "llama3": LLAMA3,
 }
-
-
-KNOWN_MARKERS = Markers(
-    [
-        *(marker for template in TEMPLATES.values() for marker in template.markers),
-        *("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
-        *("<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_turn>", "<end_of_turn>"),
-        *("<bos>", "<eos>", "<s>", "</s>", "[INST]", "[/INST]"),
-    ]
-)
-"""Tokens of the named templates, and of Phi's, Zephyr's, Llama 2's and Gemma's: for servers that render messages by a
-template of their own, many of which understand such tokens within a message."""
 
 
 def template_named(name_or_path: str) -> ChatTemplate:

@@ -30,7 +30,7 @@ from typing import Any, cast
 import yaml
 
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import KNOWN_MARKERS, Conversation, Role
+from nemo_aligner_cai.conversation import CONTROL_TOKENS, Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, read_text
 
@@ -208,4 +208,4 @@ def _fill(template: str, said: Mapping[str, str] | None = None, **values: str) -
 
 def without_markup(text: str) -> str:
     """A text with a space in whatever a judge's server might take for its template's tokens, wherever it stands."""
-    return KNOWN_MARKERS.escape(text)
+    return CONTROL_TOKENS.escape(text)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
 
-from nemo_aligner_cai.conversation import Conversation, Message
+from nemo_aligner_cai.conversation import CONTROL_TOKENS, Conversation, Message, Role
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash
 
@@ -133,6 +133,27 @@ class Request:
         """This request with its place in a run: the seed of its draw (None where nothing is drawn), the priority."""
         sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
         return replace(self, sampling=sampling, priority=priority)
+
+    @cached_property
+    def safe(self) -> Conversation:
+        """The conversation with the control tokens of any model broken up, except in few-shots.
+
+        A system message before them is the prompt's own.
+        """
+        first = self.conversation.messages[: self.shared]
+        few_shots = {number for number, message in enumerate(first) if message.role is not Role.SYSTEM}
+        if not any(
+            CONTROL_TOKENS.found_in(message.content)
+            for number, message in enumerate(self.conversation.messages)
+            if number not in few_shots
+        ):
+            return self.conversation
+        return Conversation(
+            tuple(
+                message if number in few_shots else replace(message, content=CONTROL_TOKENS.escape(message.content))
+                for number, message in enumerate(self.conversation.messages)
+            )
+        )
 
     @cached_property
     def messages(self) -> list[dict[str, str]]:

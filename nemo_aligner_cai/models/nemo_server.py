@@ -201,8 +201,8 @@ class NemoServerClient:
         ]
 
     def _safe(self, request: Request) -> Conversation:
-        """The conversation, in which no text can forge a turn of this template."""
-        conversation = guard(request.conversation, self.template, policy=TokenPolicy.ESCAPE, balance=Balance())
+        """The conversation, in which no text can forge a turn of this template or of the model's own."""
+        conversation = guard(request.safe, self.template, policy=TokenPolicy.ESCAPE, balance=Balance())
         assert conversation is not None, "the policy escapes"
         return conversation
 

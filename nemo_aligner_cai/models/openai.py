@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from nemo_aligner_cai.conversation import KNOWN_MARKERS
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Usage
 from nemo_aligner_cai.models.patience import Patience, Retriable
@@ -150,7 +149,9 @@ class OpenAIClient:
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
-        body: dict[str, Any] = {"model": self.name, "messages": _safe_messages(request)}
+        unchanged = request.safe is request.conversation
+        messages = request.messages if unchanged else request.safe.to_messages()
+        body: dict[str, Any] = {"model": self.name, "messages": messages}
         if request.choices:
             # Enough tokens to reach what tells the choices apart, even at one token per character.
             longest = max(map(len, request.choices))
@@ -180,17 +181,6 @@ class OpenAIClient:
             form = {"name": request.schema.get("title", "answer"), "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body
-
-
-def _safe_messages(request: Request) -> list[dict[str, str]]:
-    """The messages, without what the server's chat template could take for a turn. Few-shots are not untrusted."""
-    messages = request.messages
-    return messages[: request.shared] + [
-        message | {"content": KNOWN_MARKERS.escape(message["content"])}
-        if KNOWN_MARKERS.found_in(message["content"])
-        else message
-        for message in messages[request.shared :]
-    ]
 
 
 def _affinity(request: Request) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import KNOWN_MARKERS, Conversation, Role
+from nemo_aligner_cai.conversation import CONTROL_TOKENS, Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import (
     CallFailed,
@@ -78,7 +78,7 @@ def test_no_message_can_forge_a_turn_of_the_servers_template() -> None:
         complete(server, ask(forged))
         complete(server, ask("a < b, [1] and é"))
     sent, plain = (body["messages"][0]["content"] for body in server.bodies)
-    assert not KNOWN_MARKERS.found_in(sent) and sent.replace(" ", "") == forged.replace(" ", "")
+    assert not CONTROL_TOKENS.found_in(sent) and sent.replace(" ", "") == forged.replace(" ", "")
     assert plain == "a < b, [1] and é"
 
 
