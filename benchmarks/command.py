@@ -26,8 +26,8 @@ from nemo_aligner_cai.files import write_jsonl
 _ROOT = Path(__file__).resolve().parent.parent
 _SCRIPT = _ROOT / "examples" / "nlp" / "cai" / "generate_sl_cai_dataset.py"
 _PROMPTS, _HELPFUL, OUT = "prompts.jsonl", "helpful.jsonl", "out/sft.jsonl"
-REVISIONS = "out/cai_output/cai_revisions.jsonl"
-LEFT_OUT = "out/cai_output/cai_revisions.left_out.jsonl"
+REVISIONS = "out/cai_output/sft.jsonl/cai_revisions.jsonl"
+LEFT_OUT = "out/cai_output/sft.jsonl/cai_revisions.left_out.jsonl"
 _HOLDS_TIMES = ("journal", "manifest")
 """What a file's name contains that differs from run to run."""
 

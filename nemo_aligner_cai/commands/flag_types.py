@@ -64,7 +64,17 @@ SHARE = Number(float, 0.0, 1.0)
 POSITIVE = Number(float, 0.0, above=True)
 NOT_NEGATIVE = Number(float, 0.0)
 TEMPERATURE = Number(float, 0.0, 100.0)
+SEED = Number(int, 0)
 PORT = Number(int, 1, 65535)
+
+
+def file_prefix(text: str) -> str:
+    """The ``type`` of a flag with the beginning of file names, which may be empty; a path would lead elsewhere."""
+    if "/" in text or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            f"must be a part of a name, without '/', it is {text!r}; another flag names the folder"
+        )
+    return text
 
 
 def variable(text: str) -> str:

@@ -28,6 +28,7 @@ from typing import Any, cast
 
 import orjson
 
+from nemo_aligner_cai.commands.generate_manifest import Place
 from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role, StringTemplate
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import format_named, validate_file, write_records
@@ -40,6 +41,7 @@ from nemo_aligner_cai.generate.seeds import generator
 from nemo_aligner_cai.generate.soft_labels import SoftLabels, hard_pairs
 from nemo_aligner_cai.generate.stage import left_out_path
 
+DEFAULT_PREFIX = "cai_rlaif"
 KINDS = {"prompts": "ppo-prompts", "comparisons": "rm-comparisons"}
 """Upstream's words for the two kinds of file, and our names of their formats."""
 
@@ -118,30 +120,43 @@ class PreferenceFiles:
             if format_named(name).kind is not Comparison:
                 raise UsageError(f"--formats: {name!r} does not hold comparisons")
 
+    def _own(self, name: str) -> Path:
+        """A file that belongs to this prefix, so that several can be in one folder."""
+        start = "" if self.prefix == DEFAULT_PREFIX else f"{self.prefix or 'no_prefix'}_"
+        return self.folder / f"{start}{name}"
+
     @property
     def comparisons(self) -> Path:
         """The raw rows."""
-        return self.folder / "cai_comparisons.jsonl"
+        return self._own("cai_comparisons.jsonl")
 
     @property
     def journal(self) -> Path:
         """The journal."""
+        return self._own("cai_comparisons.journal.jsonl")
+
+    @property
+    def old_journal(self) -> Path:
+        """Where earlier versions had the journal, whatever the prefix."""
         return self.folder / "cai_comparisons.journal.jsonl"
 
     @property
     def candidate_dataset(self) -> Path:
         """All candidates, in upstream's form."""
-        return self.folder / "cai_candidate_dataset.json"
+        return self._own("cai_candidate_dataset.json")
 
     @property
     def preference_dataset(self) -> Path:
         """All preferences, in upstream's form."""
-        return self.folder / "cai_preference_dataset.json"
+        return self._own("cai_preference_dataset.json")
 
     @property
-    def manifest(self) -> Path:
-        """Flags and counts."""
-        return self.folder / "cai_manifest.json"
+    def place(self) -> Place:
+        """Where the manifest is, with flags and counts."""
+        path, old = self._own("cai_manifest.json"), self.folder / "cai_manifest.json"
+        return Place(
+            path, "cai_comparisons.jsonl", "output_filename_prefix", (self.folder,), None if path == old else old
+        )
 
     def of(self, split: str, kind: str) -> Path:
         """A split's file of a kind."""

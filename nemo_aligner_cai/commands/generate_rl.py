@@ -30,14 +30,16 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE, Number, Parser
-from nemo_aligner_cai.commands.generate_outputs import Blending, PreferenceFiles
+from nemo_aligner_cai.commands.flag_types import COUNT, SEED, TEMPERATURE, Number, Parser, file_prefix
+from nemo_aligner_cai.commands.generate_manifest import Manifest, generation_facts
+from nemo_aligner_cai.commands.generate_outputs import DEFAULT_PREFIX, Blending, PreferenceFiles
 from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.data.split import parse_splits, split_counts
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl
 from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
 from nemo_aligner_cai.generate.contest import Contest
+from nemo_aligner_cai.generate.journal import adopt
 from nemo_aligner_cai.generate.json_list import write_json_list
 from nemo_aligner_cai.generate.judge import position_line
 from nemo_aligner_cai.generate.summary import Summary
@@ -53,9 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Let a model answer red-team prompts several times, and a judge choose by a constitution (RL-CAI)."
     )
     parser.add_argument("--batch-size", type=COUNT, default=128, help="prompts per request to NeMo's server")
-    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--seed", type=SEED, default=1234)
     parser.add_argument("--output-dir", default=".")
-    parser.add_argument("--output-filename-prefix", default="cai_rlaif")
+    parser.add_argument("--output-filename-prefix", type=file_prefix, default=DEFAULT_PREFIX)
     parser.add_argument("--splits", default="{'train': 0.8, 'test': 0.2}", help="share of the prompts in each split")
     parser.add_argument("--shuffle", choices=["True", "False"], default="True")
     parser.add_argument("--red-teaming-file-path", required=True)
@@ -164,6 +166,8 @@ def run(args: argparse.Namespace) -> int:
             system_message=args.system_message,
         )
         steps = comparing(policy, judge_model).steps()
+        if args.resume:
+            adopt(files.old_journal, files.journal)
         if args.plan:
             journal = None if args.overwrite else files.journal
             generate_run.show_plan(map(Contest, prompts), steps, seed=args.seed, journal_path=journal)
@@ -172,10 +176,15 @@ def run(args: argparse.Namespace) -> int:
         inputs = generate_run.input_files(
             source, args.sys_prompt_constitution_file_path, args.judge_few_shot_path, *blended
         )
-        replace = args.resume or args.overwrite
         generate_run.check_files(
-            inputs, files.outputs, journal=files.journal, manifest=files.manifest, replace=replace
+            inputs,
+            files.outputs,
+            journal=files.journal,
+            manifest=files.place.path,
+            resume=args.resume,
+            overwrite=args.overwrite,
         )
+        manifest = Manifest.begin(files.place, args, inputs)
 
         async def generate() -> Summary:
             try:
@@ -199,20 +208,14 @@ def run(args: argparse.Namespace) -> int:
                 await judge_model.close()
 
         summary = asyncio.run(generate())
+        manifest.announce(files.outputs)
         write_json_list(files.candidate_dataset, _candidates(files.comparisons), overwrite=True)
         write_json_list(files.preference_dataset, _preferences(files.comparisons), overwrite=True)
         enough = summary.balance.written >= len(splits)
-        generate_run.remove_stale(files.outputs, files.outputs if enough else files.raw)
         lines = [position_line(summary.facts)]
+        lines += manifest.remove_stale(files.outputs if enough else files.raw, files.outputs)
         lines += files.write(shuffle=args.shuffle == "True", seed=args.seed) if enough else []
-        generate_run.write_manifest(
-            files.manifest,
-            args,
-            summary,
-            models={"policy": policy, "judge": judge_model},
-            inputs=inputs,
-            outputs=files.outputs,
-        )
+        manifest.write(files.outputs, **generation_facts(summary, policy=policy, judge=judge_model))
     if args.dry_run:
         lines.append("dry run: nothing was kept")
     elif enough:

@@ -13,28 +13,25 @@
 # limitations under the License.
 """Before and after a generation run: what it would ask, what it would cost, what it did."""
 
-import argparse
 import asyncio
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from nemo_aligner_cai import __version__
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.conversation import ChatTemplate, Role
-from nemo_aligner_cai.files import PathLike, sha256_file, write_json
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.generate.engine import Engine, HasId, Step
+from nemo_aligner_cai.generate.journal import has_calls, require_journal
 from nemo_aligner_cai.generate.plan import plan
 from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.models import ModelClient, Request, ScriptedClient
+from nemo_aligner_cai.models import Request, ScriptedClient
 from nemo_aligner_cai.output_paths import check_output
 from nemo_aligner_cai.sources import DataFile, data_files
 
 R = TypeVar("R", bound=HasId)
-_SECRET = ("ngc_api_key",)
 
 
 def show_preview(
@@ -82,18 +79,30 @@ def input_files(*sources: PathLike | None) -> list[DataFile]:
 
 
 def check_files(
-    inputs: Sequence[DataFile], outputs: Sequence[Path], *, journal: Path, manifest: Path, replace: bool
+    inputs: Sequence[DataFile],
+    outputs: Sequence[Path],
+    *,
+    journal: Path,
+    manifest: Path,
+    resume: bool,
+    overwrite: bool,
 ) -> None:
-    """Raises UsageError for the first output that is an input, or that exists and may not be replaced."""
+    """Check what a run reads and writes, before anything is asked.
+
+    Raises:
+        UsageError: an output is an input, cannot be written, or exists and may not be replaced; or there is nothing
+            to resume a finished output from.
+    """
     refuse_same([one for one in inputs if isinstance(one, Path)], [*outputs, journal, manifest])
-    for path in outputs:
-        check_output(path, overwrite=replace)
-
-
-def remove_stale(outputs: Iterable[Path], written: Iterable[Path]) -> None:
-    """Remove those outputs of an earlier run that this one has nothing to replace with."""
-    for path in set(outputs) - set(written):
-        path.unlink(missing_ok=True)
+    if not (resume or overwrite) and has_calls(journal):
+        raise UsageError(
+            f"{journal}: the journal of an earlier run with this output; give --resume to go on from it, or "
+            "--overwrite to start again"
+        )
+    for path in (*outputs, journal, manifest):
+        check_output(path, overwrite=resume or overwrite)
+    if resume:
+        require_journal(journal, outputs)
 
 
 def _begins(request: Request, later: Request) -> bool:
@@ -117,26 +126,3 @@ def show_summary(title: str, summary: Summary, lines: Sequence[str]) -> None:
     console.print(table_of((title, ""), list(summary.rows())))
     for line in lines:
         console.print(line, soft_wrap=True)
-
-
-def write_manifest(
-    path: Path,
-    args: argparse.Namespace,
-    summary: Summary,
-    *,
-    models: Mapping[str, ModelClient],
-    inputs: Sequence[DataFile],
-    outputs: Sequence[Path],
-) -> None:
-    """Write what a run was made of, what it made (those of `outputs` that exist), and when; no secret is in it."""
-    shown = {name: value for name, value in sorted(vars(args).items()) if name not in _SECRET}
-    manifest: dict[str, Any] = {
-        "flags": shown,
-        "summary": summary.to_dict(),
-        "models": {name: client.identity for name, client in models.items()},
-        "inputs": {str(one): sha256_file(one) if isinstance(one, Path) else one.split for one in inputs},
-        "outputs": {str(one): sha256_file(one) for one in outputs if one.exists()},
-        "versions": {"nemo_aligner_cai": __version__, "python": platform.python_version()},
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    write_json(path, manifest, overwrite=True)

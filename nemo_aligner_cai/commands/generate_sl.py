@@ -16,10 +16,11 @@
 Input:  red-team prompts, few-shots, critique and revision instructions, helpfulness SFT data
 Output: OUT.jsonl                                      what SFT trains on: blended, shuffled, nothing over-long
         OUT.summary.jsonl                              what went into it
-        cai_output/cai_samples.jsonl                   the SL-CAI rows alone
-        cai_output/cai_critique_revision_samples.json  each prompt's answer, critique and revision
-        cai_output/cai_revisions.jsonl, .journal.jsonl, .left_out.jsonl, cai_manifest.json
         removed_long_dialogs/...                       with --max-seq-length: the same rows under upstream's name
+        and in cai_output/OUT.jsonl/, so that several outputs can be in one folder:
+        cai_samples.jsonl                              the SL-CAI rows alone
+        cai_critique_revision_samples.json             each prompt's answer, critique and revision
+        cai_revisions.jsonl, .journal.jsonl, .left_out.jsonl, cai_manifest.json
 """
 
 import argparse
@@ -32,7 +33,8 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run
-from nemo_aligner_cai.commands.flag_types import COUNT, Parser
+from nemo_aligner_cai.commands.flag_types import COUNT, SEED, Parser
+from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, generation_facts
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.data.blend import blend_files
@@ -41,6 +43,7 @@ from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, filter_file, merge
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, require_file, write_json, write_jsonl
+from nemo_aligner_cai.generate.journal import adopt
 from nemo_aligner_cai.generate.json_list import write_json_list
 from nemo_aligner_cai.generate.revisions import Revising, fresh_records, generate_revisions
 from nemo_aligner_cai.generate.stage import left_out_path
@@ -72,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--few-shot-prompts-dataset-path", default=str(packaged("few_shots.json")))
     parser.add_argument("--critique-revision-instructions-path", default=str(packaged()))
     parser.add_argument("--output-filepath", default="cai_revisions_aligner_chat_template.jsonl")
-    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--seed", type=SEED, default=1234)
     parser.add_argument("--helpfulness-dataset-path", required=True)
     parser.add_argument("--num-revisions", type=COUNT, default=1, help="rounds of critique and revision (default: 1)")
     parser.add_argument(
@@ -95,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_WITHOUT_LONG = "removed_long_dialogs"
+
+
 @dataclass(frozen=True)
 class _Files:
     """Where everything goes."""
@@ -104,8 +110,13 @@ class _Files:
     """What dialogues are filtered by, None where they are not."""
 
     @property
-    def folder(self) -> Path:
+    def old_folder(self) -> Path:
+        """Where earlier versions had what is in `folder` now, of whatever output."""
         return self.out.parent / "cai_output"
+
+    @property
+    def folder(self) -> Path:
+        return self.old_folder / self.out.name
 
     @property
     def revisions(self) -> Path:
@@ -124,8 +135,14 @@ class _Files:
         return self.folder / "cai_critique_revision_samples.json"
 
     @property
-    def manifest(self) -> Path:
-        return self.folder / "cai_manifest.json"
+    def old_journal(self) -> Path:
+        return self.old_folder / self.journal.name
+
+    @property
+    def place(self) -> Place:
+        name = "cai_manifest.json"
+        folders = (self.out.parent, self.folder, self.old_folder, self.out.parent / _WITHOUT_LONG)
+        return Place(self.folder / name, self.revisions.name, "output_filepath", folders, self.old_folder / name)
 
     @property
     def summary(self) -> Path:
@@ -140,11 +157,11 @@ class _Files:
     @property
     def without_long(self) -> Path:
         name = f"{self.out.stem}_remove_long_dialogs_max_seq_{self.seq_length}{self.out.suffix}"
-        return self.out.parent / "removed_long_dialogs" / name
+        return self.out.parent / _WITHOUT_LONG / name
 
     @property
     def statistics(self) -> Path:
-        return self.without_long.with_name("remove_long_dialogs_statistics.json")
+        return self.without_long.with_name(f"{self.out.stem}_remove_long_dialogs_statistics.json")
 
     @property
     def raw(self) -> list[Path]:
@@ -191,6 +208,8 @@ def run(args: argparse.Namespace) -> int:
         client = flags.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
         read = Balance()
         prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit, system_message=args.system_message)
+        if args.resume:
+            adopt(files.old_journal, files.journal)
         if args.plan:
             journal = None if args.overwrite else files.journal
             steps = revising(client).steps()
@@ -199,10 +218,15 @@ def run(args: argparse.Namespace) -> int:
         inputs = generate_run.input_files(
             source, args.few_shot_prompts_dataset_path, instructions, args.helpfulness_dataset_path
         )
-        replace = args.resume or args.overwrite
         generate_run.check_files(
-            inputs, files.outputs, journal=files.journal, manifest=files.manifest, replace=replace
+            inputs,
+            files.outputs,
+            journal=files.journal,
+            manifest=files.place.path,
+            resume=args.resume,
+            overwrite=args.overwrite,
         )
+        manifest = Manifest.begin(files.place, args, inputs)
         revising(client)
 
         async def generate() -> Summary:
@@ -226,17 +250,11 @@ def run(args: argparse.Namespace) -> int:
                 await client.close()
 
         summary = asyncio.run(generate())
+        manifest.announce(files.outputs)
         write_json_list(files.steps, _steps(files.revisions), overwrite=True)
         lines, made = _finish(args, files, tokenizer) if summary.balance.written else ([], False)
-        generate_run.remove_stale(files.outputs, files.outputs if made else files.raw)
-        generate_run.write_manifest(
-            files.manifest,
-            args,
-            summary,
-            models={"helpful-only": client},
-            inputs=inputs,
-            outputs=files.outputs,
-        )
+        lines += manifest.remove_stale(files.outputs if made else files.raw, files.outputs)
+        manifest.write(files.outputs, **generation_facts(summary, **{"helpful-only": client}))
     if args.dry_run:
         lines.append("dry run: nothing was kept")
     elif made:

@@ -30,7 +30,8 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, PORT, host
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT, SEED, host
+from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, generation_facts
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import NEMO_CHAT
@@ -43,8 +44,9 @@ from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.files import Balance, read_jsonl, write_json
 from nemo_aligner_cai.generate.contest import Contest, Judging
 from nemo_aligner_cai.generate.engine import Step
+from nemo_aligner_cai.generate.journal import adopt
 from nemo_aligner_cai.generate.judge import UNPARSED, Judge, position_line, position_rates
-from nemo_aligner_cai.generate.stage import Output, RunOptions, left_out_path, run_stage
+from nemo_aligner_cai.generate.stage import Output, RunOptions, companion, left_out_path, run_stage
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient
 
@@ -60,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--output", default="judge_accuracy.jsonl", metavar="ROWS", help="default: %(default)s")
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
     parser.add_argument("--num-examples", type=COUNT, metavar="N", help="the first N items (default: all)")
-    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--seed", type=SEED, default=1234)
     parser.add_argument(
         "--host", type=host, default="localhost", help="of a NeMo text-generation server (default: localhost)"
     )
@@ -93,32 +95,31 @@ def run(args: argparse.Namespace) -> int:
     client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates)
     with tempfile.TemporaryDirectory() as scratch:
         rows = Path(scratch) / "rows.jsonl" if args.dry_run else Path(args.output)
-        journal, manifest = rows.with_suffix(".journal.jsonl"), rows.with_suffix(".manifest.json")
+        figures_file = args.json and (Path(scratch) / "figures.json" if args.dry_run else Path(args.json))
+        journal = companion(rows, "journal.jsonl")
+        place = Place(companion(rows, "manifest.json"), rows.name, "output", (rows.parent,))
+        if args.resume:
+            adopt(rows.with_suffix(".journal.jsonl"), journal)
         if args.plan:
             past = None if args.overwrite else journal
             generate_run.show_plan(items, steps(client), seed=args.seed, journal_path=past)
             return 0
         inputs = generate_run.input_files(args.file, args.sys_prompt_constitution_file_path, args.judge_few_shot_path)
-        outputs = [rows, left_out_path(rows), *([Path(args.json)] if args.json else [])]
-        replace = args.overwrite or args.resume
-        generate_run.check_files(inputs, outputs, journal=journal, manifest=manifest, replace=replace)
+        outputs = [rows, left_out_path(rows), *([figures_file] if figures_file else [])]
+        generate_run.check_files(
+            inputs, outputs, journal=journal, manifest=place.path, resume=args.resume, overwrite=args.overwrite
+        )
+        manifest = Manifest.begin(place, args, inputs)
         with flags.resumable(args):
             summary = asyncio.run(_ask(items, client, steps(client), rows, journal, options, read))
         accuracy = Accuracy()
         for _, row in read_jsonl(rows):
             accuracy.add(row)
-        generate_run.write_manifest(
-            manifest,
-            argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "run"}),
-            summary,
-            models={"judge": client},
-            inputs=inputs,
-            outputs=[rows],
-        )
+        if figures_file:
+            figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
+            write_json(figures_file, figures, overwrite=True)
+        manifest.write([rows], **generation_facts(summary, judge=client))
     _show(accuracy, summary)
-    if args.json:
-        figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
-        write_json(args.json, figures, overwrite=True)
     if (failed := count - accuracy.asked) > exact(options.max_dropped) * count:
         raise CaiError(
             f"{failed} of {count} items could not be asked, more than --max-dropped {options.max_dropped:g} allows: "

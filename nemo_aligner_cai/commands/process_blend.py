@@ -21,11 +21,10 @@ for, as its scripts do. A file that holds the shares says the same.
 """
 
 import argparse
-import math
 from collections.abc import Sequence
 
 from nemo_aligner_cai.commands.exit_codes import exit_code
-from nemo_aligner_cai.commands.flag_types import Number, Parser
+from nemo_aligner_cai.commands.flag_types import SEED, Number, Parser
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.data.blend import blend_files
 
@@ -44,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the share of each file in the records that are written, none of which stands twice (default: all rows)",
     )
     parser.add_argument("--output", required=True, metavar="FILE")
-    parser.add_argument("--seed", type=Number(int, -math.inf), default=1234, help="of the order (default: 1234)")
+    parser.add_argument("--seed", type=SEED, default=1234, help="of the order (default: 1234)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     return parser
 

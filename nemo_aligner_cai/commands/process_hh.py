@@ -18,13 +18,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nemo_aligner_cai.commands.exit_codes import exit_code
-from nemo_aligner_cai.commands.flag_types import Parser
+from nemo_aligner_cai.commands.flag_types import Parser, file_prefix
+from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, recordable
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
-from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Row, to_json, write_json
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Row
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,7 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dataset-dir-name", nargs="*", metavar="NAME", help=f"of {', '.join(SUBSETS)}; default: all of them"
     )
-    parser.add_argument("--output-file-name-prefix", help="default: anthropic_hh where no --dataset-dir-name is given")
+    parser.add_argument(
+        "--output-file-name-prefix",
+        type=file_prefix,
+        help="default: anthropic_hh where no --dataset-dir-name is given",
+    )
     parser.add_argument(
         "--add-eos", choices=["False", "True"], default="True", help="end comparisons with the end-of-sequence token"
     )
@@ -59,13 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write each split's files, say where its rows went, and leave the same in a manifest beside them."""
-    flags = {name: value for name, value in sorted(vars(args).items()) if name != "run"}
-    for name, value in flags.items():
-        try:
-            to_json(value)
-        except CaiError as error:
-            flag = name if name in TEMPLATE_FLAGS else name.replace("_", "-")
-            raise UsageError(f"--{flag} {value!r}: holds half of a character") from error
+    recordable(args)
     prefix: str | None = args.output_file_name_prefix
     if not args.dataset_dir_name:
         prefix = prefix or "anthropic_hh"
@@ -86,11 +85,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         sources = {split: hub_rows(subsets, split) for split in SPLITS}
     outputs = {split: Outputs.named(args.output_dir, split, prefix=prefix, add_eos=add_eos) for split in sources}
-    manifest = Path(args.output_dir) / f"{prefix + '_' if prefix else ''}with_chat_prompt.manifest.json"
+    manifest_path = Path(args.output_dir) / f"{prefix + '_' if prefix else ''}with_chat_prompt.manifest.json"
     targets = [path for files in outputs.values() for path in (files.prompts, files.comparisons)]
-    refuse_same(inputs, [*targets, manifest])
+    refuse_same(inputs, [*targets, manifest_path])
     for files in outputs.values():
         files.check(overwrite=args.overwrite)
+    place = Place(manifest_path, "", "output_file_name_prefix", (Path(args.output_dir),))
+    manifest = Manifest.begin(place, args, inputs)
 
     balances: dict[str, Row] = {}
     for split, rows in sources.items():
@@ -104,7 +105,10 @@ def run(args: argparse.Namespace) -> int:
         )
         balances[split] = balance.to_dict()
         write_line(f"{outputs[split].comparisons}: {balance}")
-    write_json(manifest, {"flags": flags, "splits": balances}, overwrite=True)
+    if args.overwrite:
+        for line in manifest.remove_stale(targets, ()):
+            write_line(line)
+    manifest.write(targets, splits=balances)
     return 0
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nemo_aligner_cai.commands.flag_types import COUNT, SEED
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 
@@ -29,15 +30,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     build = actions.add_parser("build", help="pretrain the tiny assistant on this machine and save it as .nemo")
     build.add_argument("--output", type=Path, required=True, help="folder for assistant.nemo and what it is made of")
-    build.add_argument("--seed", type=int, default=1)
-    build.add_argument("--documents", type=int, default=150_000)
+    build.add_argument("--seed", type=SEED, default=1)
+    build.add_argument("--documents", type=COUNT, default=150_000)
     build.add_argument("overrides", nargs="*", help="Hydra overrides for the pretraining, key=value")
     build.set_defaults(run=_build)
 
     data = actions.add_parser("data", help="write the tiny world's data files in the formats of the real ones")
     data.add_argument("--output", type=Path, required=True, help="folder for the files")
-    data.add_argument("--seed", type=int, default=1)
-    data.add_argument("--rows", type=int, default=500, help="rows of each file")
+    data.add_argument("--seed", type=SEED, default=1)
+    data.add_argument("--rows", type=COUNT, default=500, help="rows of each file")
     data.set_defaults(run=_data)
 
 

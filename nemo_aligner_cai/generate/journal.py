@@ -33,6 +33,7 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ import orjson
 
 from nemo_aligner_cai.compact import CompactMap
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import PathLike, content_hash, require_file
+from nemo_aligner_cai.files import PathLike, atomic_writer, content_hash, require_file
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Usage
+from nemo_aligner_cai.output_paths import check_output
 
 _FSYNC_SECONDS = 1.0
 """A power cut costs at most the calls of so many seconds; a killed process loses none that is written."""
@@ -110,10 +112,9 @@ class Journal:
             UsageError: the journal is there and neither is given, it is in use, or it is not a journal.
         """
         path = Path(path)
-        if resume and not path.exists():
-            _logger.info("%s: there is no journal to resume; the run starts anew", path)
-        if path.exists() and path.stat().st_size and not (resume or overwrite):
-            raise UsageError(f"{path}: a journal of an earlier run; give --resume to go on, --overwrite to start anew")
+        check_output(path, overwrite=True)
+        if has_calls(path) and not (resume or overwrite):
+            raise UsageError(f"{path}: a journal of an earlier run; give --resume to go on or --overwrite")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -122,6 +123,7 @@ class Journal:
         journal = cls(path, handle)
         try:
             journal._lock()
+            journal._require_start()
             if overwrite and not resume:
                 os.ftruncate(handle, 0)
             journal._load()
@@ -140,6 +142,7 @@ class Journal:
         path = require_file(path)
         journal = cls(path, os.open(path, os.O_RDONLY), read_only=True)
         try:
+            journal._require_start()
             journal._load()
         except BaseException:
             os.close(journal._handle)
@@ -225,6 +228,7 @@ class Journal:
             except OSError as error:
                 raise CaiError(f"{self.path}: the journal cannot be written: {error.strerror or error}") from error
         if time.monotonic() - self._synced_at >= _FSYNC_SECONDS and (self._sync is None or self._sync.done()):
+            self._require_place()
             self._synced_at = time.monotonic()
             self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, self._handle))
 
@@ -245,11 +249,27 @@ class Journal:
             # Some network disks have no locks; two runs on one journal then only waste calls.
             pass
 
-    def _load(self) -> None:
-        """Index the whole lines, and cut off a torn line or an incomplete batch at the end."""
+    def _require_start(self) -> None:
+        """Raise UsageError for a file that is not a journal, whatever is to become of it."""
         start = os.pread(self._handle, len(_START), 0)
         if start != _START[: len(start)]:
             raise UsageError(f"{self.path}: is not a journal of this program; choose another name")
+
+    def _require_place(self) -> None:
+        """Raise CaiError where the file has been removed or replaced: what is written would be lost with it."""
+        own = os.fstat(self._handle)
+        try:
+            there = self.path.stat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino):
+            raise CaiError(
+                f"{self.path}: the journal was removed, moved or replaced during the run, which ends before more "
+                "calls are lost; put it back and give --resume, or start again"
+            )
+
+    def _load(self) -> None:
+        """Index the whole lines, and cut off a torn line or an incomplete batch at the end."""
         batch: list[tuple[int, int]] = []
         keep = damaged = 0
         for offset, end, entry in read_entries(self.path):
@@ -280,6 +300,33 @@ class Journal:
         for key, start in batch:
             self._offsets[key] = start
         return []
+
+
+def has_calls(path: Path) -> bool:
+    """Tell whether there is a journal with something in it."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def require_journal(journal: Path, outputs: Sequence[Path]) -> None:
+    """Check that finished files can be made again from their journal, before a run that resumes replaces them.
+
+    Raises:
+        UsageError: one of `outputs` has content, and there is no journal.
+    """
+    finished = [path for path in outputs if path.is_file() and path.stat().st_size]
+    if finished and not has_calls(journal):
+        raise UsageError(
+            f"{journal}: there is no journal to resume from, and {finished[0]} has finished rows that would be lost; "
+            "put the journal back, or give --overwrite to start again"
+        )
+
+
+def adopt(old: Path, journal: Path) -> None:
+    """Copy the calls of a journal at the place of earlier versions, where there is none at the present place."""
+    if not has_calls(journal) and has_calls(old):
+        _logger.info("%s: the calls of %s are taken over", journal, old)
+        with old.open("rb") as source, atomic_writer(journal, overwrite=True) as target:
+            shutil.copyfileobj(source, target)
 
 
 def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | None]]:

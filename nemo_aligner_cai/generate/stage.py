@@ -26,7 +26,7 @@ import orjson
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, PathLike, atomic_writer
 from nemo_aligner_cai.generate.engine import Engine, HasId, Outcome, Step
-from nemo_aligner_cai.generate.journal import Journal
+from nemo_aligner_cai.generate.journal import Journal, require_journal
 from nemo_aligner_cai.generate.progress import Meter, Prices, show_progress
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.output_paths import check_output
@@ -71,8 +71,13 @@ class Output:
 
 def left_out_path(path: PathLike) -> Path:
     """Where the prompts that did not make it into `path` are listed, with the reason."""
+    return companion(path, "left_out.jsonl")
+
+
+def companion(path: PathLike, ending: str) -> Path:
+    """A file that belongs to another one, told by its name: rows.jsonl -> rows.left_out.jsonl, and no other's."""
     path = Path(path)
-    return path.with_name(f"{path.name.split('.')[0]}.left_out.jsonl")
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{ending}")
 
 
 async def run_stage(
@@ -111,6 +116,8 @@ async def run_stage(
     replace = options.overwrite or options.resume
     for output in outputs:
         check_output(output.path, overwrite=replace)
+    if options.resume:
+        require_journal(Path(journal_path), [output.path for output in outputs])
     journal = Journal.open(journal_path, resume=options.resume, overwrite=options.overwrite)
     clients = {id(step.client): step.client for step in steps}.values()
     meter = Meter([client.stats for client in clients], options.total, options.prices)

@@ -121,7 +121,7 @@ class Measure(Section):
 class RunConfig(Section):
     """All of a run; see ``tiny/quickstart.yaml`` for the meaning of each value."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=1 << 32)  # what NumPy's generator takes
     data: Data
     models: Models
     sl_cai: SlCai

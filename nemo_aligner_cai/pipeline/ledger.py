@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ from nemo_aligner_cai.pipeline.memory import PeakMemory
 
 _RECORD = "step.json"
 _STARTED = "started"
+_INPUTS = re.compile(rb"[0-9a-f]{64}")
 # A journal's entries are found by what they were made of, so one of an earlier configuration saves calls, never lies.
 JOURNAL_SUFFIX = ".journal.jsonl"
 _log = logging.getLogger(__name__)
@@ -138,21 +141,30 @@ class Ledger:
         """
         return self._models.get(path) or sha256_file(path)
 
+    def forget(self, names: Sequence[str]) -> None:
+        """Remove steps' folders, journals too, so that these steps are done again.
+
+        Raises:
+            UsageError: there is something in one of the folders that no step has put there; nothing is removed then.
+        """
+        folders = [self.folder / name for name in names]
+        for folder in folders:
+            _require_own(folder)
+        for folder in folders:
+            _empty(folder, but_journals=False)
+
     def _begin(self, folder: Path, inputs: str) -> None:
         """Make the folder ready: what an interrupted attempt with the same inputs left is kept, all else goes.
 
         Raises:
             UsageError: there is something in the folder that no step has put there.
         """
+        _require_own(folder)
         started = folder / _STARTED
         if (folder / _RECORD).is_file():
             _log.info("its inputs, settings or outputs have changed since it was done: doing it again")
-        elif folder.exists() and not started.is_file() and any(folder.iterdir()):
-            raise UsageError(f"{folder}: holds files that are not this run's; give another --output")
         if not started.is_file() or started.read_text(encoding="utf-8") != inputs:
-            for path in folder.glob("*"):
-                if not path.name.endswith(JOURNAL_SUFFIX):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _empty(folder, but_journals=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _RECORD).unlink(missing_ok=True)
         started.write_text(inputs, encoding="utf-8")
@@ -168,3 +180,22 @@ class Ledger:
             for name, digest in record["outputs"].items()
         )
         return record if unchanged else None
+
+
+def _require_own(folder: Path) -> None:
+    """Raise UsageError for a step's folder with something in it and no sign that a step has begun there."""
+    empty = not any(folder.iterdir()) if folder.is_dir() else not os.path.lexists(folder)
+    started = folder / _STARTED
+    if not empty and not (started.is_file() and _INPUTS.fullmatch(started.read_bytes())):
+        raise UsageError(f"{folder}: holds files that are not this run's; give another --output")
+
+
+def _empty(folder: Path, *, but_journals: bool) -> None:
+    # A step's folder may be a link to another disk, which stays.
+    for path in folder.glob("*"):
+        if but_journals and path.name.endswith(JOURNAL_SUFFIX):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -19,7 +19,6 @@ what is repeated when a run is started again.  Models speak only through real se
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -104,13 +103,12 @@ class Pipeline:
             first: forget this step and all after it, so that they are done again.
 
         Raises:
-            UsageError: another run is at work in the folder.
+            UsageError: another run is at work in the folder, or it holds files that no run has made.
             CaiError: a step failed.
         """
         with self.ledger.locked():
-            for name in STEPS[STEPS.index(first) :] if first else ():
-                if (self.folder / name).exists():
-                    shutil.rmtree(self.folder / name)
+            if first:
+                self.ledger.forget(STEPS[STEPS.index(first) :])
             launch.warm_up()
             records = [self.ledger.run(step) for step in self.steps()]
         metrics = measure.metrics(records, seed=self.config.seed)

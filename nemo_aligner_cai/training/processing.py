@@ -13,7 +13,7 @@
 # limitations under the License.
 """Data processors: a stage's data files in other formats, converted for its trainer when it starts.
 
-    cai train sft data_processor=cai_revisions model.data.train_ds.file_path=cai_output/cai_revisions.jsonl ...
+    cai train sft data_processor=cai_revisions model.data.train_ds.file_path=cai_revisions.jsonl ...
 
 Input:  a configuration whose data files are in any format of `nemo_aligner_cai.data.formats`, or another package's
 Output: the same configuration with the files <cache>/<hash>.jsonl in their place, each in the trainer's format

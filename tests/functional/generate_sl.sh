@@ -36,9 +36,9 @@ end_jobs
 TOO_LONG=$("$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["removed_long_dialogs"])' \
     "$DATA/train.summary.jsonl")
 check data \
-    "read:cai_output/cai_manifest.json = $PROMPTS_PATH" \
-    "wrote:cai_output/cai_manifest.json = cai_output/cai_samples.jsonl" \
-    "rows:train.jsonl + $TOO_LONG = cai_output/cai_samples.jsonl + $HELPFUL_DATA_PATH" \
-    outputs:cai_output/cai_manifest.json
+    "read:cai_output/train.jsonl/cai_manifest.json = $PROMPTS_PATH" \
+    "wrote:cai_output/train.jsonl/cai_manifest.json = cai_output/train.jsonl/cai_samples.jsonl" \
+    "rows:train.jsonl + $TOO_LONG = cai_output/train.jsonl/cai_samples.jsonl + $HELPFUL_DATA_PATH" \
+    outputs:cai_output/train.jsonl/cai_manifest.json
 "$PYTHON" -m nemo_aligner_cai.cli validate "$DATA/train.jsonl" --as sft-chat \
     --tokenizer "$TOKENIZER_MODEL" --seq-length "$SEQ_LENGTH"

@@ -103,7 +103,7 @@ def test_every_case_that_fits_passes_and_the_others_are_named(
         "rm-tiny/reward-model falls:train/loss",
         "ppo-tiny/ppo-actor steps:train_rollouts/rewards=4",
         "ppo-tiny/critic falls:train/loss",
-        "generate-sl-tiny/data outputs:cai_output/cai_manifest.json",
+        "generate-sl-tiny/data outputs:cai_output/train.jsonl/cai_manifest.json",
         "generate-rl-tiny/data outputs:cai_manifest.json",
     ):
         assert f"ok {fact}: " in ran.stdout
@@ -119,9 +119,9 @@ def test_every_case_that_fits_passes_and_the_others_are_named(
         ("sft-tiny/sft", "finite:no_such_metric"),
         ("sft-tiny/sft", "nemo:no_such_model"),
         ("ppo-tiny/critic", "checkpoint:cai_ppo_critic-step=5-last"),
-        ("generate-sl-tiny/data", "rows:train.jsonl = 1 + cai_output/cai_samples.jsonl"),
-        ("generate-sl-tiny/data", "read:cai_output/cai_manifest.json = 56"),
-        ("generate-sl-tiny/data", "wrote:cai_output/cai_manifest.json = 64"),
+        ("generate-sl-tiny/data", "rows:train.jsonl = 1 + cai_output/train.jsonl/cai_samples.jsonl"),
+        ("generate-sl-tiny/data", "read:cai_output/train.jsonl/cai_manifest.json = 56"),
+        ("generate-sl-tiny/data", "wrote:cai_output/train.jsonl/cai_manifest.json = 64"),
         ("changed", "outputs:cai_manifest.json"),
     ],
 )

@@ -194,11 +194,12 @@ def test_step_1_loses_no_row(ran: Path) -> None:
 
 def test_step_2_accounts_for_every_prompt_and_holds_rows_out(ran: Path) -> None:
     folder = ran / "results" / "sl_cai_data"
-    balance = read_json(folder / "cai_output" / "cai_manifest.json")["summary"]["balance"]
+    rows = "cai_revisions_aligner_chat_template.jsonl"
+    balance = read_json(folder / "cai_output" / rows / "cai_manifest.json")["summary"]["balance"]
     assert balance["rows_in"] == 48
     assert balance["written"] + sum(balance["left_out"].values()) == 48
     assert balance["written"] > 0
-    whole = _rows(folder / "cai_revisions_aligner_chat_template.jsonl")
+    whole = _rows(folder / rows)
     assert [*_rows(folder / "validation.jsonl"), *_rows(folder / "train.jsonl")] == whole
     assert len(_rows(folder / "validation.jsonl")) == 16
 

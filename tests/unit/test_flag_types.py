@@ -21,7 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.commands import generate_rl, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SHARE, Number, host
+from nemo_aligner_cai.commands.flag_types import (
+    COUNT,
+    NOT_NEGATIVE,
+    PORT,
+    POSITIVE,
+    SEED,
+    SHARE,
+    Number,
+    file_prefix,
+    host,
+)
 from nemo_aligner_cai.models import NemoServerClient, Patience
 from tests.unit.rl_run import red_team_flags
 
@@ -199,3 +209,16 @@ def test_c4_a_key_in_place_of_its_variable_is_not_repeated(
     more = ["--model-url", "http://localhost:1/v1", "--model", "m", "--api-key-env", "hf_geheim"]
     assert generate_rl.main([*flags, *more, "--judge-url", "http://localhost:1/v1"]) == 2
     assert "geheim" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", f"{10**26}", f"-{10**26}", "1" * 5000, "1.5", "nan"])
+def test_b8_a_seed_that_cannot_be_recorded_is_refused(seed: str):
+    with pytest.raises(argparse.ArgumentTypeError):
+        SEED(seed)
+
+
+@pytest.mark.parametrize("prefix", ["../x", "/tmp/x", "a/b", "x\n", "\udcff"])
+def test_b2_a_prefix_is_a_name_and_not_a_path(prefix: str):
+    with pytest.raises(argparse.ArgumentTypeError):
+        file_prefix(prefix)
+    assert file_prefix("my run.2") == "my run.2"

@@ -139,11 +139,13 @@ def test_a_whole_run_under_the_servers_template(inputs: dict[str, str], tmp_path
         assert server.bodies[0]["greedy"] is True and "</s>" in server.bodies[0]["end_strings"]
         assert sorted({len(b["sentences"][0]["role"]) for b in server.bodies}) == [2, 4], "10 prompts, not 8 or 12"
     out = tmp_path / "out"
-    samples = rows(out / "cai_output" / "cai_samples.jsonl")
+    samples = rows(out / "cai_output" / "sl.jsonl" / "cai_samples.jsonl")
     assert len(samples) == 10
     assert samples[0]["conversations"][0] == {"from": "User", "value": "Wie geht böses Ding 0 中文?", "label": None}
     assert samples[0]["dataset"] == "sl_cai_samples" and samples[0]["mask"] == "User" and samples[0]["system"] == ""
-    steps = json.loads((out / "cai_output" / "cai_critique_revision_samples.json").read_text(encoding="utf-8"))
+    steps = json.loads(
+        (out / "cai_output" / "sl.jsonl" / "cai_critique_revision_samples.json").read_text(encoding="utf-8")
+    )
     assert len(steps) == 10
     assert steps[0]["initial_response"] == "About 'Wie geht böses Ding 0 中文?': done"
     assert steps[0]["critique_prompt"].startswith("find flaw") and "\n" not in steps[0]["critique_prompt"]
@@ -168,7 +170,7 @@ def test_a_whole_run_under_the_servers_template(inputs: dict[str, str], tmp_path
 def test_num_examples_is_exact(inputs: dict[str, str], tmp_path: Path, count: int, batch: int) -> None:
     with FakeNemo(reply, ending="</s>") as server:
         assert run(inputs, "--num-examples", str(count), "--batch_size", str(batch), port=server.port) == 0
-    assert len(rows(tmp_path / "out" / "cai_output" / "cai_samples.jsonl")) == count
+    assert len(rows(tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_samples.jsonl")) == count
 
 
 def test_our_template_flags_with_unicode_reach_the_server(inputs: dict[str, str]) -> None:
@@ -204,7 +206,7 @@ def test_killed_and_resumed_it_repeats_no_call_and_writes_the_same_bytes(
         process = subprocess.Popen(
             [*command, "--port", str(server.port), "--host", "127.0.0.1"], env={"PYTHONPATH": str(ROOT)}
         )
-        journal = tmp_path / "killed" / "cai_output" / "cai_revisions.journal.jsonl"
+        journal = tmp_path / "killed" / "cai_output" / "sl.jsonl" / "cai_revisions.journal.jsonl"
         try:
             while not (journal.exists() and journal.read_bytes().count(b"\n") > 8):
                 assert process.poll() is None
@@ -232,7 +234,7 @@ def test_ctrl_c_leaves_a_journal_to_resume(inputs: dict[str, str], tmp_path: Pat
             env={"PYTHONPATH": str(ROOT)},
             stderr=subprocess.PIPE,
         )
-        journal = tmp_path / "out" / "cai_output" / "cai_revisions.journal.jsonl"
+        journal = tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_revisions.journal.jsonl"
         while not (journal.exists() and journal.read_bytes().count(b"\n") > 4):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -340,7 +342,7 @@ def test_long_dialogues_are_left_out_of_what_training_gets(inputs: dict[str, str
     assert 0 < len(kept) < 15 and "helpful" in {row["dataset"] for row in kept}
     same = out / "removed_long_dialogs" / "sl_remove_long_dialogs_max_seq_95.jsonl"
     assert same.read_bytes() == (out / "sl.jsonl").read_bytes()
-    statistics = json.loads((out / "removed_long_dialogs" / "remove_long_dialogs_statistics.json").read_text())
+    statistics = json.loads((out / "removed_long_dialogs" / "sl_remove_long_dialogs_statistics.json").read_text())
     assert statistics["num_removed_ids"] == 15 - len(kept) == len(statistics["removed_ids"])
     flags[1] = "20"
     with FakeNemo(reply, ending="</s>") as server:
@@ -380,8 +382,10 @@ def test_the_papers_files_and_real_prompts(inputs: dict[str, str], tmp_path: Pat
     }
     with FakeNemo(reply, ending="</s>") as server:
         assert run(real, "--num-examples", "60", port=server.port) == 0
-    samples = rows(tmp_path / "out" / "cai_output" / "cai_samples.jsonl")
+    samples = rows(tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_samples.jsonl")
     assert len(samples) == 60 == len({row["conversations"][0]["value"] for row in samples})
-    steps = json.loads((tmp_path / "out" / "cai_output" / "cai_critique_revision_samples.json").read_text())
+    steps = json.loads(
+        (tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_critique_revision_samples.json").read_text()
+    )
     assert not any("CritiqueRequest" in row["critique_prompt"] for row in steps)
     assert len({row["critique_prompt"] for row in steps}) > 8

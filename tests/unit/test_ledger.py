@@ -149,3 +149,57 @@ def test_a_model_is_known_by_what_it_was_made_of_and_data_by_their_bytes(tmp_pat
     assert first == again
     assert first[0] != other[0]
     assert first[1] == other[1]
+
+
+def test_b3_only_folders_that_a_step_has_begun_are_forgotten(tmp_path: Path, source: Path) -> None:
+    run = tmp_path / "run"
+    ledger = Ledger(run)
+    ledger.run(_step(Counting(), source))
+    (run / "1_first" / "calls.journal.jsonl").write_text("")
+    foreign = run / "2_second"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    for name, content in (("notes", ""), ("step.json", "{}"), ("started", "at nine o'clock")):
+        (foreign / name).write_text(content)
+        with pytest.raises(UsageError, match="2_second"):
+            ledger.forget(["1_first", "2_second"])
+        assert (foreign / "thesis.txt").exists()
+        assert (run / "1_first" / "out.txt").exists(), "nothing is removed where something cannot be"
+    ledger.forget(["1_first", "3_third"])
+    assert list((run / "1_first").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a file", "link to a folder"])
+def test_b3_what_is_not_a_steps_folder_stays(tmp_path: Path, source: Path, kind: str) -> None:
+    outside = tmp_path / "outside"
+    if kind == "link to a folder":
+        outside.mkdir()
+        (outside / "thesis.txt").write_text("years of work")
+    else:
+        outside.write_text("years of work")
+    (tmp_path / "run").mkdir()
+    folder = tmp_path / "run" / "1_first"
+    if kind == "file":
+        folder.write_text("years of work")
+    else:
+        folder.symlink_to(outside)
+    ledger = Ledger(tmp_path / "run")
+    with pytest.raises(UsageError, match="1_first"):
+        ledger.forget(["1_first"])
+    with pytest.raises(UsageError, match="1_first"):
+        ledger.run(_step(Counting(), source))
+    assert outside.exists()
+
+
+def test_b3_a_steps_folder_may_be_a_link_to_another_disk(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "1_first").symlink_to(tmp_path / "disk")
+    (tmp_path / "precious").mkdir()
+    ledger, work = Ledger(tmp_path / "run"), Counting()
+    ledger.run(_step(work, source))
+    (tmp_path / "disk" / "link").symlink_to(tmp_path / "precious")
+    ledger.forget(["1_first"])
+    ledger.run(_step(work, source))
+    assert work.times == 2
+    assert (tmp_path / "precious").is_dir()

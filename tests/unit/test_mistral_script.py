@@ -135,8 +135,9 @@ def test_a_failed_step_stops_its_server_leaves_no_marker_and_is_repeated(machine
     assert len(machine.finished) == 7
 
 
-def test_generation_goes_on_from_its_journal(machine: Machine) -> None:
-    journal = machine.folder / "results" / "sl_cai_data" / "cai_output" / "cai_revisions.journal.jsonl"
+@pytest.mark.parametrize("place", ["cai_revisions_aligner_chat_template.jsonl", ""])
+def test_generation_goes_on_from_its_journal(machine: Machine, place: str) -> None:
+    journal = machine.folder / "results" / "sl_cai_data" / "cai_output" / place / "cai_revisions.journal.jsonl"
     journal.parent.mkdir(parents=True)
     journal.touch()
     _, calls = machine.run()

@@ -126,7 +126,7 @@ def test_the_same_of_sl_cai(inputs: dict[str, str], tmp_path: Path, capsys: pyte
         assert run_sl(inputs, "--overwrite", port=server.port) == 1
     captured = capsys.readouterr()
     assert "written:" not in captured.out and "no record was written" in captured.err
-    manifest = json.loads((out.parent / "cai_output" / "cai_manifest.json").read_text())
+    manifest = json.loads((out.parent / "cai_output" / out.name / "cai_manifest.json").read_text())
     assert not out.exists() and str(out) not in manifest["outputs"]
 
 

@@ -98,9 +98,13 @@ step() {
 
 # The flag that goes on from a journal, where there is one.
 resume_from() {
-    if [[ -e $1 ]]; then
-        echo --resume
-    fi
+    local journal
+    for journal in "$@"; do
+        if [[ -e $journal ]]; then
+            echo --resume
+            return
+        fi
+    done
 }
 
 serve() {
@@ -159,7 +163,8 @@ step_1_data() {
 
 step_2_sl_cai_data() {
     local folder=$RESULTS/sl_cai_data rows=cai_revisions_aligner_chat_template.jsonl resume
-    resume=$(resume_from "$folder/cai_output/cai_revisions.journal.jsonl")
+    # The second place is that of earlier versions.
+    resume=$(resume_from "$folder/cai_output/"{"$rows/",}cai_revisions.journal.jsonl)
     serve "$MODELS/mistral-7b-instruct.nemo" "$HELPFUL_ONLY_PORT"
     run python $EXAMPLES/cai/generate_sl_cai_dataset.py \
         --red-teaming-prompts-dataset-path "$DATA/hh-rlhf/red-team-attempts" \
