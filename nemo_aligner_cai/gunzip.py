@@ -54,18 +54,35 @@ class Unpacked(io.RawIOBase):
         super().close()
 
 
-def _unpacked_blocks(packed: BinaryIO) -> Iterator[bytes]:
-    # Of limited size: a gzip file can be a thousand times larger than it looks.
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    while block := packed.read(_BLOCK):
-        while block:
-            if unpacker.eof:
+class Inflater:
+    """Decompresses data that arrives in pieces, and gives it out in blocks of limited size."""
+
+    def __init__(self, wbits: int = zlib.MAX_WBITS | 16) -> None:
+        """`wbits` is zlib's name for the format, gzip by default."""
+        self._wbits = wbits
+        self._unpacker = zlib.decompressobj(wbits)
+
+    def feed(self, packed: bytes) -> Iterator[bytes]:
+        """The blocks of the next piece; raises zlib.error where it is damaged."""
+        while packed:
+            if self._unpacker.eof:
                 # Files of several parts, and zeros after a part, are gzip too.
-                if not (block := block.lstrip(b"\0")):
+                if not (packed := packed.lstrip(b"\0")):
                     break
-                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            if part := unpacker.decompress(block, _BLOCK):
-                yield part
-            block = unpacker.unconsumed_tail or unpacker.unused_data
-    if not unpacker.eof:
-        raise EOFError("it ends before its end marker")
+                self._unpacker = zlib.decompressobj(self._wbits)
+            # Of limited size: a gzip file can be a thousand times larger than it looks.
+            if block := self._unpacker.decompress(packed, _BLOCK):
+                yield block
+            packed = self._unpacker.unconsumed_tail or self._unpacker.unused_data
+
+    def finish(self) -> None:
+        """Raises EOFError where the end of the data is missing."""
+        if not self._unpacker.eof:
+            raise EOFError("it ends before its end marker")
+
+
+def _unpacked_blocks(packed: BinaryIO) -> Iterator[bytes]:
+    inflater = Inflater()
+    while piece := packed.read(_BLOCK):
+        yield from inflater.feed(piece)
+    inflater.finish()

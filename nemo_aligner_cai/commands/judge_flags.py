@@ -61,6 +61,7 @@ _HOSTED_REQUESTS_PER_MINUTE = 40.0
 _SCRIPTED = re.compile(r"scripted reply \(([0-9a-f]{12})\)")
 _PROBE = Patience(timeout=60.0, attempts=2, outage=10.0)
 """A judge that does not answer at all is found within seconds, before anything is generated."""
+_WRONG_SETTINGS = (400, 422)
 _EXAMPLE = Case("probe", Conversation.of_user("Hello"), ("Hello.", "Good day."))
 
 
@@ -256,9 +257,9 @@ async def probe_judge(args: argparse.Namespace, key: str | None, judge: Judge) -
     request = judge.questions(_EXAMPLE)[0].request
     try:
         await client.complete(replace(request, sampling=replace(request.sampling, max_tokens=1)))
-    except CallFailed as failure:
+    except (CallFailed, ServerRefused) as failure:
         mend = ""
-        if failure.reason.startswith("HTTP 4") and (request.choices or request.schema):
+        if getattr(failure, "status", None) in _WRONG_SETTINGS and (request.choices or request.schema):
             flag = "--no-judge-logprobs" if request.choices else "no --judge-structured"
             mend = f"; if it cannot do what it was asked, give {flag}"
         raise ServerRefused(f"the judge does not answer: {failure}{mend}") from None

@@ -42,6 +42,11 @@ class CallFailed(CaiError):
 class ServerRefused(CaiError):
     """Every request would fail in the same way (wrong key, no such model, wrong settings): the run has to stop."""
 
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        """`status` is that of the HTTP answer, None where there was none."""
+        super().__init__(message)
+        self.status = status
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -133,6 +138,11 @@ class Request:
         """This request with its place in a run: the seed of its draw (None where nothing is drawn), the priority."""
         sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
         return replace(self, sampling=sampling, priority=priority)
+
+    def harmless(self) -> "Request":
+        """This request with a greeting for each text: what a server rejects of it, it rejects of every request."""
+        messages = tuple(replace(message, content="Hello") for message in self.conversation.messages)
+        return replace(self, conversation=Conversation(messages), shared=0)
 
     @cached_property
     def safe(self) -> Conversation:

@@ -28,6 +28,7 @@ What NeMo 2.2.1 does, and this module answers to:
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -47,8 +48,10 @@ _LOWEST_TEMPERATURE = 1e-8
 _END_PIECES = frozenset({"</s>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<eos>", "<EOS>"})
 """How tokenizers spell the token that ends a text; it is missing from the decoded sentence."""
 _REFUSAL = "refused by the server"
-_UPSET = frozenset({"HTTP 400", "HTTP 413", "HTTP 422", "HTTP 500"})
+_UPSET = re.compile("HTTP [34]..|HTTP 500")
 """Failures that one prompt of a batch can be the cause of."""
+_LONGEST_ANSWER = 32 << 20
+"""Bytes for 128 sentences of 4,096 tokens, each with its piece, id, offset and log-probability."""
 
 
 class NemoServerClient:
@@ -94,6 +97,7 @@ class NemoServerClient:
             method="PUT",
             concurrency=concurrency,
             patience=patience or Patience(),
+            longest_answer=_LONGEST_ANSWER,
         )
         self.stats: ClientStats = self._transport.stats
         self._identity = {
@@ -143,12 +147,13 @@ class NemoServerClient:
             completions = await self._transport.send(
                 self._body(requests, seed),
                 lambda answer: self._read(answer, requests),
+                harmless=lambda: self._body([requests[0].harmless()], seed),
                 priority=min(request.priority for request in requests),
             )
         except CallFailed as failure:
             if failure.reason == _REFUSAL:
                 raise ServerRefused(str(failure)) from None
-            if len(requests) == 1 or failure.reason not in _UPSET:
+            if len(requests) == 1 or not _UPSET.fullmatch(failure.reason):
                 return [failure] * len(requests)
             middle = len(requests) // 2
             # One after the other: the same seeds for the same halves, whatever else is on its way.
@@ -258,11 +263,11 @@ def _columns(answer: Any, rows: int) -> tuple[list[str], list[list[str]], list[l
         if name == "logprob" and values is None:
             return [()] * rows
         if not isinstance(values, list) or len(cast(list[Any], values)) != rows:
-            raise Retriable("malformed answer", f"{name!r} is no list of {rows}: {values!r}"[:300])
+            raise Retriable("malformed answer", f"{name!r} is no list of {rows}")
         for value in cast(list[Any], values):
             good = isinstance(value, str) if kinds is None else _is_list_of(value, kinds)
             if not good:
-                raise Retriable("malformed answer", f"{name!r} holds {value!r}"[:300])
+                raise Retriable("malformed answer", f"{name!r} holds something else than it should")
         return cast(list[Any], values)
 
     return (

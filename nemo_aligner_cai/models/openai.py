@@ -135,6 +135,7 @@ class OpenAIClient:
         completion = await self._transport.send(
             self._body(request),
             lambda answer: _read(answer, request),
+            harmless=lambda: self._body(request.harmless()),
             priority=request.priority,
             affinity=_affinity(request),
         )
@@ -196,12 +197,12 @@ def _read(answer: Any, request: Request) -> Completion:
         text = choice["message"]["content"]
         finish_reason = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Retriable("malformed answer", repr(answer)[:300]) from None
+        raise Retriable("malformed answer") from None
     if text is None:
         # A refusal field or a tool call instead of a text: upstream turns this into the word "None".
         text = ""
     if not isinstance(text, str) or not _can_be_kept(choice):
-        raise Retriable("malformed answer", repr(choice)[:300])
+        raise Retriable("malformed answer")
     logprobs = choice_logprobs(choice.get("logprobs"), request.choices) if request.choices else None
     reason = "choices" if logprobs is not None else _finish_reason(finish_reason)
     return Completion(text, reason, _usage(answer.get("usage")), logprobs, raw=choice)
@@ -210,7 +211,8 @@ def _read(answer: Any, request: Request) -> Completion:
 def _can_be_kept(raw: Any) -> bool:
     """Whether the journal can write it: numbers beyond 64 bits and hundreds of nested lists it cannot."""
     try:
-        orjson.dumps(raw)
+        # The journal's entry is around it.
+        orjson.dumps([raw])
     except TypeError:
         return False
     return True

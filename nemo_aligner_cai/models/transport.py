@@ -31,6 +31,14 @@ from yarl import URL
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
+from nemo_aligner_cai.models.exchange import (
+    ACCEPTED_ENCODINGS,
+    CleanConnector,
+    hopeless,
+    proxy_of,
+    read_payload,
+    redacted,
+)
 from nemo_aligner_cai.models.gate import Gate
 from nemo_aligner_cai.models.patience import Patience, Retriable, Tries
 from nemo_aligner_cai.models.quota import Quota
@@ -39,13 +47,16 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _RETRIABLE = frozenset({408, 409, 425, 429})
-_REFUSED = frozenset({401, 402, 403, 404, 405})
+_REFUSED = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407})
+"""Answers that can begin at any time to be those to all requests: a revoked key, an empty account, a moved server."""
 _AWAY = frozenset({429, 502, 503, 504})
 """Answers of a server that is there but cannot serve now: waited out like one that cannot be reached."""
-_REFUSALS = 10
-"""Requests that are refused, one for itself, before any is served: then it is not the requests that are wrong."""
-_MOST_BYTES = 64 << 20
-"""Of an answer. What is longer is no answer to a chat, and would fill the memory."""
+_MOST_VALUES = 2_000_000
+"""In a JSON answer: each takes up to 72 bytes of memory, and three of the answer."""
+_COUNTED = 1 << 20
+"""Bytes of an answer from which on its values are counted."""
+_WORDS = 300
+"""Characters of an answer that are shown."""
 _UNEVEN = 8
 """An endpoint may have this share (one in so many) of all requests in flight more than the least busy one, where it
 has the beginning of a prompt in its cache."""
@@ -54,9 +65,14 @@ has the beginning of a prompt in its cache."""
 @dataclass
 class _Endpoint:
     url: URL
+    proxy: URL | None = None
     outstanding: int = 0
     failures: int = 0
-    back_at: float = field(default=0.0)
+    back_at: float = 0.0
+    served_since: float = float("-inf")
+    """When the latest request was sent that was served."""
+    doubt: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the rejected request that finds out whether the server serves anything."""
 
     def failed(self) -> None:
         """Not asked again for a while: 1 s, 2 s, 4 s, up to 30 s."""
@@ -65,6 +81,17 @@ class _Endpoint:
 
     def answered(self) -> None:
         self.failures, self.back_at = 0, 0.0
+
+
+class _Rejected(Exception):
+    """The server rejects this request with a status that no other attempt would change.
+
+    `said` is the address, the status and the server's words; `at` is the time of the answer.
+    """
+
+    def __init__(self, endpoint: _Endpoint, status: int, said: str) -> None:
+        super().__init__(said)
+        self.endpoint, self.status, self.said, self.at = endpoint, status, said, time.monotonic()
 
 
 class Transport:
@@ -79,53 +106,105 @@ class Transport:
         patience: Patience,
         quota: Quota | None = None,
         key: str | None = None,
+        longest_answer: int = 4 << 20,
     ) -> None:
-        """Args as their names say; `key` is sent as a bearer token and appears nowhere else."""
-        self._endpoints = [_Endpoint(URL(url)) for url in urls]
+        """Nothing is sent yet.
+
+        Args:
+            urls: equal endpoints.
+            method: of the HTTP requests.
+            concurrency: requests in flight at most.
+            patience: time-outs and retries.
+            quota: the service's, None where it has none.
+            key: sent as a bearer token; appears nowhere else, not even where the server repeats it.
+            longest_answer: bytes; what is longer would fill the memory.
+
+        Raises:
+            UsageError: the environment names a proxy for an address that cannot be used.
+        """
+        self._endpoints = [_Endpoint(URL(url), proxy_of(URL(url))) for url in urls]
         self._method = method
         self._patience = patience
         self._quota = quota
         self._key = key
+        self._longest_answer = longest_answer
         self._session: aiohttp.ClientSession | None = None
+        self._connector: CleanConnector | None = None
+        self._is_caught = False
+        self._turn = asyncio.Lock()
         self._served_at = float("-inf")
-        self._refusals = 0
         self._is_away = False
         self.gate = Gate(concurrency)
         self.stats = ClientStats()
 
     async def send(
-        self, body: Mapping[str, Any], read: Callable[[Any], T], *, priority: int = 0, affinity: int = 0
+        self,
+        body: Mapping[str, Any],
+        read: Callable[[Any], T],
+        *,
+        harmless: Callable[[], Mapping[str, Any]],
+        priority: int = 0,
+        affinity: int = 0,
     ) -> T:
         """Send `body` and return ``read(answer)``.
 
         Args:
             body: the JSON object to send.
             read: makes something of the decoded answer; raises Retriable when it is not what was asked for.
+            harmless: a body with the same settings and a content that no server objects to. It is sent after a
+                request has been rejected, to tell whether the server rejects that request or every one.
             priority: lower goes first among those that wait.
             affinity: requests with equal numbers begin alike: they go to the same endpoint where it is not busier
                 than others, so that its prefix cache serves them.
 
         Raises:
-            CallFailed: the patience with this request is at its end.
-            ServerRefused: the server would refuse every request, or was away for as long as it is waited for.
+            CallFailed: the patience with this request is at its end, or the server rejects this request.
+            ServerRefused: the server rejects every request, or was away for as long as it is waited for.
         """
         content = self._encode(body)
-        tries: Tries | None = None
         await self.gate.enter(priority)
         try:
-            while True:
-                try:
-                    return await self._attempt(content, read, affinity)
-                except Retriable as fault:
-                    tries = tries or Tries(self._patience)
-                    wait = tries.wait_after(fault)
-                    if wait is None:
-                        raise self._given_up(fault, tries) from None
-                    self._tell(fault)
-                self.stats.retries += 1
-                await asyncio.sleep(wait)
+            try:
+                return await self._persist(content, read, lambda: self._choose(affinity))
+            except _Rejected as rejected:
+                error = await self._blame(rejected, harmless)
+            raise error
         finally:
             self.gate.leave()
+
+    async def _persist(self, content: bytes, read: Callable[[Any], T], choose: Callable[[], _Endpoint]) -> T:
+        """Attempt until an answer is good, or the patience is at its end."""
+        tries: Tries | None = None
+        while True:
+            try:
+                return await self._attempt(content, read, choose())
+            except Retriable as fault:
+                tries = tries or Tries(self._patience)
+                wait = tries.wait_after(fault)
+                if wait is None:
+                    raise self._given_up(fault, tries) from None
+                self._tell(fault)
+            self.stats.retries += 1
+            await asyncio.sleep(wait)
+
+    async def _blame(self, rejected: _Rejected, harmless: Callable[[], Mapping[str, Any]]) -> CaiError:
+        """The error for a rejected request: its own, or the server's where that rejects a harmless request too.
+
+        The decision depends on the server alone, not on how many requests were served before or at the same time. A
+        key can be revoked at any time, so that only what was sent after the answer shows that it still serves; wrong
+        settings were wrong from the beginning.
+        """
+        endpoint = rejected.endpoint
+        since = rejected.at if rejected.status in _REFUSED else float("-inf")
+        async with endpoint.doubt:
+            if endpoint.served_since <= since:
+                try:
+                    await self._persist(self._encode(harmless()), lambda answer: None, lambda: endpoint)
+                except _Rejected as again:
+                    return ServerRefused(again.said, status=again.status)
+                except CallFailed as failure:
+                    return ServerRefused(f"{rejected.said}; nor is a harmless request served: {failure}")
+        return CallFailed(f"HTTP {rejected.status}", rejected.said)
 
     def _given_up(self, fault: Retriable, tries: Tries) -> CaiError:
         """What to raise: an outage that no other request got through ends the run, else each would wait in turn."""
@@ -150,50 +229,74 @@ class Transport:
         except TypeError as error:
             raise CallFailed("the text cannot be sent (lone surrogate?)", str(error)) from None
 
-    async def _attempt(self, content: bytes, read: Callable[[Any], T], affinity: int) -> T:
+    async def _attempt(self, content: bytes, read: Callable[[Any], T], endpoint: _Endpoint) -> T:
         if self._quota is not None:
             await self._quota.take(content)
-        endpoint = self._choose(affinity)
         endpoint.outstanding += 1
         self.stats.in_flight += 1
+        sent = time.monotonic()
         try:
-            answer = await self._exchange(endpoint, content)
-            result = read(answer)
+            payload = await self._exchange(endpoint, content)
         finally:
             endpoint.outstanding -= 1
             self.stats.in_flight -= 1
+        answer = _decoded(endpoint, payload)
+        endpoint.served_since = max(endpoint.served_since, sent)
         self._served_at, self._is_away = time.monotonic(), False
+        try:
+            result = read(answer)
+        except Retriable as fault:
+            raise Retriable(fault.reason, fault.detail or f"{endpoint.url}: {_words(payload)}") from None
         self.gate.succeeded()
         return result
 
-    async def _exchange(self, endpoint: _Endpoint, content: bytes) -> Any:
+    async def _exchange(self, endpoint: _Endpoint, content: bytes) -> bytes:
+        """The body of a good answer."""
+        timeout = f"{endpoint.url}: {self._patience.timeout:g} s"
         try:
-            async with self._open_session().request(self._method, endpoint.url, data=content) as response:
-                payload = await _payload(response)
+            async with self._open_session().request(
+                self._method, endpoint.url, data=content, proxy=endpoint.proxy, allow_redirects=False
+            ) as response:
+                payload = await read_payload(response, limit=self._longest_answer, turn=self._turn)
         except asyncio.TimeoutError:
             endpoint.failed()
-            raise Retriable("no answer in time", f"{endpoint.url}: {self._patience.timeout:g} s") from None
-        except aiohttp.ClientConnectorError as error:
-            endpoint.failed()
-            raise Retriable("server not reachable", f"{endpoint.url}: {error}", away=True) from None
+            raise Retriable("no answer in time", timeout) from None
         except (aiohttp.ClientError, OSError) as error:
-            endpoint.failed()
-            raise Retriable("connection lost", f"{endpoint.url}: {error!r}") from None
+            raise await self._lost(endpoint, error) from None
+        self._note_caught(endpoint)
+        payload = redacted(payload, self._key)
         self._check_status(endpoint, response, payload)
         endpoint.answered()
-        try:
-            return orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            raise Retriable("malformed answer", f"{endpoint.url}: {error}") from None
+        return payload
+
+    async def _lost(self, endpoint: _Endpoint, error: Exception) -> CaiError | Retriable:
+        """What to raise for an exchange that has failed."""
+        if endpoint.served_since == float("-inf"):
+            reason = await hopeless(error, endpoint.url)
+            if reason is not None:
+                return ServerRefused(self._redact(f"{endpoint.url}: {reason}"))
+        endpoint.failed()
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return Retriable("server not reachable", f"{endpoint.url}: {error}", away=True)
+        return Retriable("connection lost", f"{endpoint.url}: {error!r}"[:_WORDS])
+
+    def _note_caught(self, endpoint: _Endpoint) -> None:
+        """Say once that a server sends answers that nobody has asked for."""
+        if not self._is_caught and self._connector is not None and self._connector.caught:
+            self._is_caught = True
+            _log.warning(
+                "%s: sends more answers than it is asked for; each request gets a connection of its own from now on",
+                endpoint.url,
+            )
 
     def _check_status(self, endpoint: _Endpoint, response: aiohttp.ClientResponse, payload: bytes) -> None:
         status = response.status
-        if status < 400:
+        if status < 300:
             return
-        words = self._redact(payload.decode("utf-8", "replace"))[:300].strip()
-        said = f"{endpoint.url}: HTTP {status}: {words}"
-        if status in _REFUSED:
-            raise ServerRefused(said)
+        said = f"{endpoint.url}: HTTP {status}: {_words(payload)}"
+        if status < 400:
+            target = self._redact(response.headers.get("Location", "nowhere"))[:_WORDS]
+            said = f"{endpoint.url}: HTTP {status}: redirects to {target}; if that is the server, give its address"
         if status == 429:
             self.gate.overloaded()
         elif status in _AWAY:
@@ -202,10 +305,7 @@ class Transport:
         if status in _RETRIABLE or status >= 500:
             wait = _retry_after(response.headers.get("Retry-After"))
             raise Retriable(f"HTTP {status}", said, retry_after=wait, away=status in _AWAY)
-        self._refusals += 1
-        if self._refusals >= _REFUSALS and self._served_at == float("-inf"):
-            raise ServerRefused(f"none of {self._refusals} requests was served: {said}")
-        raise CallFailed(f"HTTP {status}", said)
+        raise _Rejected(endpoint, status, said)
 
     def _choose(self, affinity: int) -> _Endpoint:
         if len(self._endpoints) == 1:
@@ -222,14 +322,16 @@ class Transport:
     def _open_session(self) -> aiohttp.ClientSession:
         # Made at the first request: a session belongs to the event loop that is running then.
         if self._session is None:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", "Accept-Encoding": ACCEPTED_ENCODINGS}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
+            self._connector = CleanConnector()
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=self._connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=self._patience.timeout),
                 headers=headers,
+                auto_decompress=False,
             )
         return self._session
 
@@ -239,20 +341,24 @@ class Transport:
     async def close(self) -> None:
         """Give back the connections."""
         if self._session is not None:
+            if self._connector is not None:
+                self._connector.drop_resting()
             await self._session.close()
-            self._session = None
+            self._session = self._connector = None
 
 
-async def _payload(response: aiohttp.ClientResponse) -> bytes:
-    length = response.content_length
-    if length is not None and length <= _MOST_BYTES:
-        return await response.read()
-    payload = bytearray()
-    async for chunk in response.content.iter_any():
-        payload += chunk
-        if len(payload) > _MOST_BYTES:
-            raise Retriable("malformed answer", f"{response.url.host}: more than {_MOST_BYTES >> 20} MiB")
-    return bytes(payload)
+def _decoded(endpoint: _Endpoint, payload: bytes) -> Any:
+    try:
+        if len(payload) > _COUNTED and payload.count(b",") > _MOST_VALUES:
+            raise Retriable("malformed answer", f"{endpoint.url}: it has more than {_MOST_VALUES:,} values")
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise Retriable("malformed answer", f"{endpoint.url}: {error}: {_words(payload)}") from None
+
+
+def _words(payload: bytes) -> str:
+    """The beginning of an answer, from which the API key is already gone."""
+    return payload[: 4 * _WORDS].decode("utf-8", "replace")[:_WORDS].strip()
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -43,7 +43,8 @@ def answer_by_hash(prompt: str, rng: random.Random | None) -> str:
 class FakeServer:
     """A server in a thread; `with` starts and stops it. `faults` are taken from its front, one per request:
 
-    an int is a status, "hang", "reset", "truncated", "garbage", "utf8" and "string" are what they say, None is none.
+    an int is a status, "hang", "reset", "truncated", "garbage", "utf8" and "string" are what they say, None is none,
+    "twice" sends the answer once more, "late" too, a moment later.
     """
 
     path = ""
@@ -54,6 +55,7 @@ class FakeServer:
         self.faults: list[int | str | None] = []
         self.fault_of: Callable[[dict[str, Any]], int | str | None] = lambda body: None
         self.retry_after = ""
+        self.late = 0.02
         self.lock = threading.Lock()
         self.busy = 0
         self.most_busy = 0
@@ -126,7 +128,7 @@ class FakeServer:
                 self.busy += 1
                 self.most_busy = max(self.most_busy, self.busy)
             status, answer = self.answer(body)
-            payload = json.dumps(answer).encode()
+            payload = self.respond(http, json.dumps(answer).encode())
             with self.lock:
                 self.busy -= 1
         http.send_response(status)
@@ -138,9 +140,19 @@ class FakeServer:
             http.send_header("Retry-After", self.retry_after or "0.05")
         http.end_headers()
         http.wfile.write(payload)
+        if fault in ("twice", "late"):
+            http.wfile.flush()
+            time.sleep(self.late if fault == "late" else 0)
+            http.send_response(status)
+            http.send_header("Content-Length", str(len(payload)))
+            http.end_headers()
+            http.wfile.write(payload)
 
     def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
         raise NotImplementedError
+
+    def respond(self, http: BaseHTTPRequestHandler, payload: bytes) -> bytes:
+        return payload
 
 
 class FakeNemo(FakeServer):

@@ -212,7 +212,7 @@ def test_a_bad_key_is_found_by_one_probe_and_appears_nowhere(
     with FakeNemo(policy) as server, FakeOpenAI(judge) as judge_server:
         judge_server.fault_of = lambda body: 401
         assert run(flags, server, judge_server, "--judge-api-key-env", "MY_KEY") == 1
-        assert server.bodies == [] and len(judge_server.headers) == 1
+        assert server.bodies == [] and len(judge_server.headers) == 2
         assert judge_server.headers[0]["Authorization"] == f"Bearer {SECRET}"
     assert "HTTP 401" in capsys.readouterr().err
 

@@ -30,7 +30,6 @@ from nemo_aligner_cai.models import (
     key_from_environment,
 )
 from nemo_aligner_cai.models import quota as quota_module
-from nemo_aligner_cai.models import transport as transport_module
 from nemo_aligner_cai.models.openai import chat_url
 from nemo_aligner_cai.models.quota import Quota
 from tests.unit.fake_servers import FakeOpenAI
@@ -107,13 +106,6 @@ def test_a_refusal_that_holds_for_all_stops_the_run_without_naming_the_key(statu
         with pytest.raises(ServerRefused, match=f"HTTP {status}") as caught:
             complete(server, ask(), key=SECRET)
     assert SECRET not in str(caught.value)
-
-
-def test_a_refusal_of_one_request_is_that_requests_failure() -> None:
-    with FakeOpenAI() as server:
-        server.fault_of = lambda body: 400
-        with pytest.raises(CallFailed, match="HTTP 400"):
-            complete(server, ask())
 
 
 def test_attempts_come_to_an_end() -> None:
@@ -258,23 +250,6 @@ def test_an_address_that_cannot_be_is_refused(given: str) -> None:
         chat_url(given)
 
 
-def test_a_server_that_serves_nobody_ends_the_run_with_its_words() -> None:
-    async def run(port: int) -> None:
-        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=QUICK, concurrency=1)
-        try:
-            for number in range(9):
-                with pytest.raises(CallFailed):
-                    await client.complete(ask(str(number)))
-            with pytest.raises(ServerRefused, match=r"none of 10 requests was served.*told to"):
-                await client.complete(ask("last"))
-        finally:
-            await client.close()
-
-    with FakeOpenAI() as server:
-        server.fault_of = lambda body: 400
-        asyncio.run(run(server.port))
-
-
 def test_a_server_that_stays_away_ends_the_run_and_no_retry_after_is_longer_than_the_patience() -> None:
     async def run(port: int) -> float:
         client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=Patience(outage=0.3, first_wait=0.01))
@@ -297,15 +272,9 @@ def test_a_key_is_hidden_before_a_servers_words_are_cut() -> None:
         def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
             return 400, "x" * 290 + SECRET
 
-    with Telling() as server, pytest.raises(CallFailed) as caught:
+    with Telling() as server, pytest.raises(ServerRefused) as caught:
         complete(server, ask(), key=SECRET)
     assert SECRET[:5] not in str(caught.value)
-
-
-def test_an_endless_answer_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_module, "_MOST_BYTES", 1000)
-    with FakeOpenAI(lambda body: "x" * 2000) as server, pytest.raises(CallFailed, match="malformed answer"):
-        complete(server, ask())
 
 
 def test_key_comes_from_the_first_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,12 +306,3 @@ def test_odd_token_counts_are_no_usage(odd: Any) -> None:
 
     with Odd() as server:
         assert complete(server, ask()).usage is None
-
-
-def test_what_no_journal_can_hold_is_no_answer() -> None:
-    nested: Any = 1
-    for _ in range(300):
-        nested = [nested]
-    reply = {"message": {"content": "x"}, "extra": nested}
-    with FakeOpenAI(lambda body: reply) as server, pytest.raises(CallFailed, match="malformed answer"):
-        complete(server, ask())

@@ -1,0 +1,316 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Servers that answer twice, reject one request or all, send bombs, repeat the key, or are not at the address."""
+
+import asyncio
+import gzip
+import json
+import random
+import time
+import zlib
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import orjson
+import pytest
+
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.generate.engine import Engine, Outcome, Step
+from nemo_aligner_cai.models import (
+    CallFailed,
+    Completion,
+    ModelClient,
+    NemoServerClient,
+    OpenAIClient,
+    Patience,
+    Request,
+    Sampling,
+    ServerRefused,
+)
+from nemo_aligner_cai.models.exchange import redacted
+from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
+
+QUICK = Patience(timeout=2.0, attempts=2, outage=2.0, first_wait=0.01, longest_wait=0.05)
+SECRET = "nvapi-very-secret"
+
+
+def ask(text: str = "q") -> Request:
+    return Request(Conversation.of_user(text), Sampling(seed=1))
+
+
+def client_of(server: FakeServer, **kwargs: Any) -> ModelClient:
+    if isinstance(server, FakeNemo):
+        return NemoServerClient("127.0.0.1", server.port, patience=QUICK, **kwargs)
+    return OpenAIClient(f"http://127.0.0.1:{server.port}", "m", patience=QUICK, **kwargs)
+
+
+def complete(server: FakeServer, request: Request, **kwargs: Any) -> Completion:
+    async def run() -> Completion:
+        client = client_of(server, **kwargs)
+        try:
+            return await client.complete(request)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["openai", "nemo"])
+@pytest.mark.parametrize("fault", ["twice", "late"])
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a4_a_second_answer_is_never_another_requests(kind: str, fault: str, concurrency: int) -> None:
+    drawn = random.Random(1)
+    server: FakeServer = FakeOpenAI(lambda body: f"re {body['messages'][0]['content']}")
+    if kind == "nemo":
+        server = FakeNemo(lambda prompt, _: f"re {prompt.split('User' + chr(10))[-1].splitlines()[0]}")
+    server.fault_of = lambda body: fault if drawn.random() < 0.05 else None
+
+    async def run() -> list[str]:
+        client = client_of(server, concurrency=concurrency)
+        answers = await asyncio.gather(*(client.complete(ask(f"number {number}")) for number in range(200)))
+        await client.close()
+        return [answer.text.strip() for answer in answers]
+
+    with server:
+        assert asyncio.run(run()) == [f"re number {number}" for number in range(200)]
+
+
+def test_a4_a_late_answer_after_a_timeout_is_nobodys() -> None:
+    slow = Patience(timeout=0.1, attempts=3, first_wait=0.01)
+
+    async def run(port: int) -> list[str]:
+        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=slow, concurrency=4)
+        answers = await asyncio.gather(*(client.complete(ask(f"number {n}")) for n in range(20)))
+        await client.close()
+        return [answer.text for answer in answers]
+
+    seen: set[str] = set()
+
+    def reply(body: dict[str, Any]) -> str:
+        text = body["messages"][0]["content"]
+        if text not in seen and text.endswith("5"):
+            seen.add(text)
+            time.sleep(0.2)
+        return f"re {text}"
+
+    with FakeOpenAI(reply) as server:
+        assert asyncio.run(run(server.port)) == [f"re number {n}" for n in range(20)]
+
+
+def steps_of(client: ModelClient) -> Step[Any]:
+    return Step("answer", client, lambda record: [ask(record.id)], lambda record, answers: record)
+
+
+class Record:
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+
+def served(server: FakeServer, names: list[str], concurrency: int) -> list[tuple[str, str | None]]:
+    """(record, why it was dropped) of a run."""
+    outcomes: list[tuple[str, str | None]] = []
+
+    def finished(outcome: Outcome[Any]) -> None:
+        outcomes.append((outcome.record.id, outcome.left_out.reason if outcome.left_out else None))
+
+    async def run() -> None:
+        client = client_of(server, concurrency=concurrency)
+        try:
+            await Engine(seed=1).run([Record(name) for name in names], [steps_of(client)], finished)
+        finally:
+            await client.close()
+
+    asyncio.run(run())
+    return outcomes
+
+
+def flag(status: int | str, word: str = "bad") -> Callable[[dict[str, Any]], int | str | None]:
+    return lambda body: status if word in json.dumps(body) else None
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 302, 451])
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_b1_rejected_prompts_are_their_own_failure_wherever_they_stand(status: int, concurrency: int) -> None:
+    names = [f"bad {n}" for n in range(12)] + [f"{'bad' if n % 7 == 0 else 'good'} {n}" for n in range(40)]
+    with FakeOpenAI() as server:
+        server.fault_of = flag(status)
+        outcomes = served(server, names, concurrency)
+    expected = [(name, f"answer call failed: HTTP {status}" if "bad" in name else None) for name in names]
+    assert outcomes == expected
+
+
+def test_b1_a_batch_with_a_rejected_sentence_is_halved() -> None:
+    names = [f"{'bad' if n in (3, 17) else 'good'} {n}" for n in range(20)]
+    with FakeNemo() as server:
+        server.fault_of = flag(403)
+        assert [name for name, why in served(server, names, 3) if why] == ["bad 3", "bad 17"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 64])
+@pytest.mark.parametrize("status", [401, 403, 404, 400, 422, 301])
+def test_b1_a_server_that_rejects_all_ends_the_run_at_once(status: int, concurrency: int) -> None:
+    with FakeOpenAI() as server:
+        server.fault_of = lambda body: status
+        with pytest.raises(ServerRefused, match=f"HTTP {status}"):
+            served(server, [str(n) for n in range(1000)], concurrency)
+    assert len(server.headers) <= concurrency + 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_b1_a_key_that_is_revoked_ends_the_run(concurrency: int) -> None:
+    with FakeOpenAI() as server:
+        server.fault_of = lambda body: 401 if len(server.headers) > 50 else None
+        with pytest.raises(ServerRefused, match="HTTP 401"):
+            served(server, [str(n) for n in range(1000)], concurrency)
+    assert len(server.headers) <= 51 + 2 * concurrency
+
+
+@pytest.mark.parametrize("depth", [253, 254, 300, 900, 1000, 1023, 5000])
+@pytest.mark.parametrize("place", ["choice", "content", "answer", "usage"])
+def test_b6_deep_answers_are_malformed(depth: int, place: str) -> None:
+    deep = "[" * depth + "]" * depth
+    content, usage = '"x"', '{"prompt_tokens": 1, "completion_tokens": 1}'
+    choice = f'{{"message": {{"content": {deep if place == "content" else content}}}, "finish_reason": "stop"'
+    choice += f', "extra": {deep}}}' if place == "choice" else "}"
+    answer = f'{{"choices": [{choice}], "usage": {deep if place == "usage" else usage}}}'
+
+    class Deep(FakeOpenAI):
+        def respond(self, http: BaseHTTPRequestHandler, payload: bytes) -> bytes:
+            return (deep if place == "answer" else answer).encode()
+
+    with Deep() as server:
+        if place == "usage" and depth < 1024:
+            assert complete(server, ask()).text == "x"
+        else:
+            with pytest.raises(CallFailed, match="malformed answer"):
+                complete(server, ask())
+
+
+def test_b6_the_deepest_choice_that_is_taken_fits_into_a_journal() -> None:
+    nested: Any = 1
+    for _ in range(251):
+        nested = [nested]
+    with FakeOpenAI(lambda body: {"message": {"content": "x"}, "extra": nested}) as server:
+        raw = complete(server, ask()).raw
+    orjson.dumps({"raw": raw})
+
+
+class Packing(FakeOpenAI):
+    """Sends `packed` with a content encoding."""
+
+    def __init__(self, encoding: str, packed: bytes, *, chunked: bool = False) -> None:
+        super().__init__()
+        self.encoding, self.packed, self.chunked = encoding, packed, chunked
+
+    def handle(self, http: BaseHTTPRequestHandler) -> None:
+        body = http.rfile.read(int(http.headers["Content-Length"]))
+        self.bodies.append(json.loads(body))
+        self.headers.append(dict(http.headers.items()))
+        http.send_response(200)
+        if self.encoding:
+            http.send_header("Content-Encoding", self.encoding)
+        if self.chunked:
+            http.send_header("Transfer-Encoding", "chunked")
+            http.end_headers()
+            for start in range(0, len(self.packed), 1000):
+                part = self.packed[start : start + 1000]
+                http.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+            http.wfile.write(b"0\r\n\r\n")
+        else:
+            http.send_header("Content-Length", str(len(self.packed)))
+            http.end_headers()
+            http.wfile.write(self.packed)
+
+
+ANSWER = json.dumps({"choices": [{"message": {"content": "hello " * 1000}, "finish_reason": "stop"}]}).encode()
+
+
+def bare_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("", ANSWER),
+        ("gzip", gzip.compress(ANSWER)),
+        ("x-gzip", gzip.compress(ANSWER[:50]) + gzip.compress(ANSWER[50:])),
+        ("deflate", zlib.compress(ANSWER)),
+        ("deflate", bare_deflate(ANSWER)),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_b7_packed_answers_are_read(encoding: str, packed: bytes, chunked: bool) -> None:
+    with Packing(encoding, packed, chunked=chunked) as server:
+        assert complete(server, ask()).text == "hello " * 1000
+
+
+BOMB = b'{"choices": "' + b" " * (8 << 20) + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("", BOMB),
+        ("gzip", gzip.compress(BOMB)),
+        ("deflate", zlib.compress(BOMB)),
+        ("br", ANSWER),
+        ("zstd", ANSWER),
+        ("gzip, gzip", ANSWER),
+        ("gzip", ANSWER),
+        ("gzip", gzip.compress(ANSWER)[:-20]),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_b7_bombs_and_what_was_not_asked_for_are_malformed(encoding: str, packed: bytes, chunked: bool) -> None:
+    with Packing(encoding, packed, chunked=chunked) as server, pytest.raises(CallFailed, match="malformed answer"):
+        complete(server, ask())
+    assert len(server.bodies) == QUICK.attempts
+
+
+@pytest.mark.parametrize("spelled", [SECRET, SECRET.replace("-", "\\u002d"), SECRET.replace("-", "\\u002D")])
+def test_c4_a_key_that_an_answer_repeats_is_hidden(spelled: str) -> None:
+    answer = f'{{"choices": [{{"message": {{"content": "it is {spelled}"}}, "x": "{spelled}"}}]}}'.encode()
+    with Packing("", answer) as server:
+        completion = complete(server, ask(), key=SECRET)
+    assert SECRET not in completion.text + json.dumps(completion.raw) and "***" in completion.text
+
+
+def test_c4_half_a_key_at_the_cut_is_hidden_in_malformed_answers() -> None:
+    for pad in range(200, 300, 7):
+        answer = json.dumps({"choices": "x" * pad + SECRET}).encode()
+        with Packing("", answer) as server, pytest.raises(CallFailed) as caught:
+            complete(server, ask(), key=SECRET)
+        assert SECRET[:5] not in str(caught.value)
+
+
+def test_c4_placeholders_and_escapes_stay() -> None:
+    payload = rb'{"a": "EMPTY \\u0041 \u00e9 \u0022 \/ caf\u00e9 placeholder"}'
+    for key in (None, "EMPTY", "placeholder", SECRET):
+        assert json.loads(redacted(payload, key)) == json.loads(payload)
+
+
+def test_b9_a_redirect_names_the_address_to_use() -> None:
+    class Moved(FakeOpenAI):
+        def handle(self, http: BaseHTTPRequestHandler) -> None:
+            http.rfile.read(int(http.headers["Content-Length"]))
+            http.send_response(301)
+            http.send_header("Location", "https://elsewhere.test/v1")
+            http.send_header("Content-Length", "0")
+            http.end_headers()
+
+    with Moved() as server, pytest.raises(ServerRefused, match=r"https://elsewhere\.test/v1"):
+        complete(server, ask())
