@@ -18,6 +18,7 @@ length: NeMo's server runs a batch from the end of its shortest prompt to the en
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from nemo_aligner_cai.generate.progress import Tally
 from nemo_aligner_cai.generate.seeds import derive_seed
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 Answer = Completion | CallFailed
 
@@ -47,6 +49,7 @@ class Answers:
         self._seed = seed
         self._journal = journal
         self._tally = tally
+        self._told: set[tuple[str, str]] = set()
         self._batch_clients = {id(client): client for client in clients if isinstance(client, BatchClient)}
 
     async def to(self, client: ModelClient, calls: Sequence[Call]) -> list[Answer]:
@@ -137,6 +140,9 @@ class Answers:
 
     def _note_failure(self, call: Call, failure: CallFailed) -> None:
         self._tally.failed += 1
+        if (call.step, failure.reason) not in self._told:
+            self._told.add((call.step, failure.reason))
+            _log.warning("%s: call failed for %s: %s (the first of its kind)", call.step, call.record, failure)
         if self._journal is not None:
             self._journal.append_failure(call, failure)
 

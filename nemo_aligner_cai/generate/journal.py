@@ -39,7 +39,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -357,14 +357,16 @@ def _is_whole(entry: Any) -> bool:
             "step": str(),
             "record": str(),
             "batch": None | {"size": int(), "place": int()},
-            "request": {"prefix": None | str(), "messages": list()},
+            "request": {"prefix": None | str(), "messages": list(), "choices": list()},
             "text": str(),
             "finish_reason": str(),
             "usage": None | [int(), int()],
-            "choice_logprobs": None | dict(),
+            "choice_logprobs": scores,
             "raw": _,
         }:
-            return _KEY.fullmatch(key) is not None
+            return _KEY.fullmatch(key) is not None and (
+                scores is None or _are_scores(scores, entry["request"]["choices"])
+            )
         case {"kind": "prefix", "id": str(), "messages": list()}:
             return True
         case {"kind": "failure", "step": str(), "record": str(), "reason": str()}:
@@ -373,6 +375,14 @@ def _is_whole(entry: Any) -> bool:
             return False
         case _:
             return isinstance(entry, dict)
+
+
+def _are_scores(scores: Any, choices: object) -> bool:
+    return (
+        isinstance(scores, dict)
+        and list(cast(dict[str, Any], scores)) == choices
+        and all(type(score) in (int, float) for score in cast(dict[str, Any], scores).values())
+    )
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

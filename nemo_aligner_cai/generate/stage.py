@@ -138,6 +138,8 @@ async def run_stage(
                     why = outcome.left_out
                     summary.balance.leave_out(why.reason)
                     summary.faults += why.fault
+                    if why.fault and summary.first_fault is None:
+                        summary.first_fault = why.detail
                     prompt = prompt_of(outcome.record)
                     row = {"id": outcome.record.id, "prompt": prompt, "reason": why.reason, "detail": why.detail}
                     _write(rejects, [row])

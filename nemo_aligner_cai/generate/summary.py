@@ -33,6 +33,7 @@ class Summary:
         reused: calls found in the journal.
         failed: calls that failed for good.
         faults: records left out because something went wrong, not because of what was said.
+        first_fault: details of the first of them in the prompts' order, such as a server's words; None without any.
         retries: attempts after the first.
         prompt_tokens: tokens read by the servers, where they say so.
         completion_tokens: tokens written.
@@ -46,6 +47,7 @@ class Summary:
     reused: int = 0
     failed: int = 0
     faults: int = 0
+    first_fault: str | None = None
     retries: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -80,13 +82,16 @@ class Summary:
             CaiError: nothing was written, or more than `max_dropped` (a share of the prompts) was left out by faults.
         """
         if self.balance.written == 0:
-            raise CaiError(f"no record was written: {self.balance}")
+            raise CaiError(f"no record was written: {self.balance}{self._example()}")
         if self.faults > exact(max_dropped) * self.balance.rows_in:
             raise CaiError(
                 f"{self.faults} of {self.balance.rows_in} records were left out because of faults, more than "
                 f"--max-dropped {max_dropped:g} allows: {self.balance}. All others are saved; the same command with "
-                "--resume, and without --overwrite, tries these again"
+                f"--resume, and without --overwrite, tries these again{self._example()}"
             )
+
+    def _example(self) -> str:
+        return f"; the first fault: {self.first_fault}" if self.first_fault else ""
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """For people: names and what they come to."""

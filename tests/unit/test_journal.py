@@ -242,3 +242,17 @@ def test_the_command_shows_counts_and_exports(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "other").write_text('{"a": 1}\n')
     with pytest.raises(UsageError, match="is not a journal"):
         cai_journal("stats", str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    "scores", [{"(A)": "x", "(B)": -1.0}, {"(A)": -0.1}, {"(A)": None, "(B)": -1.0}, {"(A)": True, "(B)": 0}, [1], "x"]
+)
+def test_b6_edited_scores_are_a_damaged_line(tmp_path: Path, scores: Any) -> None:
+    one = Call("judge", "r", 0, Request(Conversation.of_user("q"), Sampling(), choices=("(A)", "(B)")), MODEL)
+    scored = Completion("", "choices", choice_logprobs={"(A)": -0.1, "(B)": -2})
+    path = tmp_path / "j.jsonl"
+    write(path, (None, [(one.key, one, scored)]))
+    assert found(path, one) == [""]
+    entry = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps(entry | {"choice_logprobs": scores}) + b"\n")
+    assert found(path, one) == [None]

@@ -27,7 +27,10 @@ import orjson
 import pytest
 
 from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.generate.engine import Engine, Outcome, Step
+from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
@@ -314,3 +317,17 @@ def test_b9_a_redirect_names_the_address_to_use() -> None:
 
     with Moved() as server, pytest.raises(ServerRefused, match=r"https://elsewhere\.test/v1"):
         complete(server, ask())
+
+
+def test_b8_the_first_failure_is_logged_with_the_servers_words(caplog: pytest.LogCaptureFixture) -> None:
+    with FakeOpenAI() as server:
+        server.fault_of = flag(400)
+        served(server, ["good", "bad 1", "bad 2"], 1)
+    assert [("bad 1" in line, "told to" in line) for line in caplog.messages] == [(True, True)]
+
+
+@pytest.mark.parametrize("written", [0, 3])
+def test_b8_the_end_message_holds_the_servers_words(written: int) -> None:
+    summary = Summary(Balance(rows_in=5, written=written), faults=5 - written, first_fault="HTTP 400: told to")
+    with pytest.raises(CaiError, match="told to"):
+        summary.check(0.01)
