@@ -26,6 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nemo_aligner_cai.commands.flag_types import Parser
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.data.formats import convert_file
@@ -38,13 +39,14 @@ from nemo_aligner_cai.output_paths import check_output
 
 def add_parser(subparsers: Any) -> None:
     """Declare `cai audit`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser: Parser = subparsers.add_parser(
         "audit", help="length bias, position bias, principles and agreement of AI preferences"
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="cai_comparisons.jsonl of one run, or of several")
     parser.add_argument("--json", metavar="OUT", help="write all figures to this file")
     parser.add_argument("--icai", metavar="OUT", help="write the first file's kept pairs as inverse-cai's CSV")
     parser.add_argument("--overwrite", action="store_true", help="replace what --json and --icai name")
+    parser.effect("overwrite", when=lambda args: bool(args.json or args.icai), otherwise="without --json or --icai")
     parser.set_defaults(run=run)
 
 

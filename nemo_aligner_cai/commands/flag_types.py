@@ -15,13 +15,16 @@
 
 import argparse
 import ipaddress
+import logging
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nemo_aligner_cai.errors import UsageError
 
+_log = logging.getLogger(__name__)
 _LARGE = 1 << 53
 """Above it, JSON's numbers are not whole ones any more."""
 
@@ -118,9 +121,75 @@ def system_message(text: str) -> str:
     return text
 
 
+def never(args: argparse.Namespace) -> bool:
+    """When a flag that is only accepted has an effect."""
+    return False
+
+
+class _NotGiven(list[object]):
+    """A flag's value while it is not given: a list, since flags that can be repeated append to what is there."""
+
+
+@dataclass(frozen=True)
+class _Effect:
+    flags: tuple[str, ...]
+    when: Callable[[argparse.Namespace], bool]
+    otherwise: str
+    accepted: bool
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are errors as all others are, one line each."""
+    """A parser whose errors are errors as all others are, one line each, and that ignores no flag in silence.
+
+    Flags can declare when they have an effect. One that is given where it has none is refused, since the run would not
+    be the one that was asked for. If its value is the default, as in upstream's command lines, it is said once.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._effects: list[_Effect] = []
+
+    def effect(
+        self, *flags: str, when: Callable[[argparse.Namespace], bool], otherwise: str, accepted: bool = False
+    ) -> None:
+        """Declare when flags have an effect.
+
+        Args:
+            flags: their names in the namespace.
+            when: tells it from all flags' values.
+            otherwise: the reason why they have none, and what to give; follows "has no effect".
+            accepted: any value is taken and said, as upstream's script does; for flags that are there for its sake.
+        """
+        self._effects.append(_Effect(flags, when, otherwise, accepted))
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
         raise UsageError(message)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - argparse has overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        """Parse, as argparse does; raises UsageError for a flag that has no effect."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        if self._effects:
+            self._check_effects(parsed, self._given(args))
+        return parsed, rest
+
+    def _given(self, args: Any) -> dict[str, str]:
+        """Each flag that is on the command line: its name in the namespace -> its name there."""
+        options = {action.dest: action.option_strings[0] for action in self._actions if action.option_strings}
+        absent = {name: _NotGiven() for name in options}
+        probe, _ = super().parse_known_args(args, argparse.Namespace(**absent))
+        return {name: option for name, option in options.items() if getattr(probe, name) is not absent[name]}
+
+    def _check_effects(self, parsed: argparse.Namespace, given: Mapping[str, str]) -> None:
+        for effect in self._effects:
+            if effect.when(parsed):
+                continue
+            idle = [name for name in effect.flags if name in given]
+            for name in idle:
+                if not effect.accepted and getattr(parsed, name) != self.get_default(name):
+                    self.error(f"{given[name]} has no effect {effect.otherwise}")
+            if idle:
+                names = ", ".join(given[name] for name in idle)
+                _log.info("%s: no effect %s", names, effect.otherwise)

@@ -29,7 +29,9 @@ from nemo_aligner_cai.commands.flag_types import (
     SHARE,
     TEMPERATURE,
     Number,
+    Parser,
     host,
+    never,
     not_empty,
     system_message,
     variable,
@@ -62,10 +64,10 @@ from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
 _log = logging.getLogger(__name__)
 _TRUTH = ("True", "False")
 _CONCURRENCY = 64
-_OF_MODEL_URL = ("api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute")
+WITH_MODEL_URL = "with --model-url: it is about NeMo's server"
 
 
-def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
+def add_inference_flags(parser: Parser, defaults: Mapping[str, Any]) -> None:
     """Upstream's flags for NeMo's server, with the script's own defaults."""
     group = parser.add_argument_group("inference", "NeMo's text-generation server and how it samples")
     group.add_argument("--add_bos", choices=_TRUTH, default="False")
@@ -82,9 +84,23 @@ def add_inference_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, 
     group.add_argument("--end_strings", nargs="*", type=not_empty, default=defaults["end_strings"])
     group.add_argument("--port", type=PORT, default=5656)
     group.add_argument("--host", type=host, default="localhost")
+    parser.effect("all_probs", when=never, otherwise="here: nothing needs them", accepted=True)
+    parser.effect("add_bos", "port", "host", when=_nemo_server, otherwise=WITH_MODEL_URL, accepted=True)
+    parser.effect(
+        "temperature",
+        "top_p",
+        when=lambda args: args.greedy == "False" and args.top_k != 1,
+        otherwise="where the likeliest token is taken; to sample, give --greedy False --top_k 0",
+    )
+    parser.effect("top_k", when=lambda args: args.greedy == "False" or args.top_k == 1, otherwise="with --greedy True")
+    parser.effect(
+        "repetition_penalty",
+        when=lambda args: args.greedy == "False" or not _nemo_server(args),
+        otherwise="on NeMo's server with --greedy True",
+    )
 
 
-def add_template_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, str | None]) -> Any:
+def add_template_flags(parser: Parser, defaults: Mapping[str, str | None]) -> Any:
     """Upstream's seven flags for the chat template; returns their group."""
     group = parser.add_argument_group("prompt_template", "the chat template; {MESSAGE} stands for a message")
     group.add_argument(
@@ -94,6 +110,7 @@ def add_template_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, s
     )
     for name, default in defaults.items():
         group.add_argument(f"--{name}", default=default)
+    parser.effect(*defaults, when=lambda args: not args.chat_template, otherwise="with --chat-template")
     return group
 
 
@@ -104,7 +121,7 @@ def template_of(args: argparse.Namespace) -> ChatTemplate:
     return template_from_flags({name: getattr(args, name) for name in TEMPLATE_FLAGS})
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
+def add_run_flags(parser: Parser) -> None:
     """What upstream does not have: other servers, resuming, limits, and looking before paying."""
     group = parser.add_argument_group("server", "an OpenAI-compatible server in place of --host and --port")
     group.add_argument(
@@ -117,6 +134,14 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--concurrency", type=COUNT, help=f"requests in flight there (default: {_CONCURRENCY})")
     group.add_argument("--requests-per-minute", type=POSITIVE, metavar="N", help="the quota of --model-url")
     group.add_argument("--tokens-per-minute", type=POSITIVE, metavar="N", help="likewise, read and written together")
+    parser.effect(
+        "api_key_env",
+        "concurrency",
+        "requests_per_minute",
+        "tokens_per_minute",
+        when=lambda args: not _nemo_server(args),
+        otherwise="without --model-url: NeMo's server takes one batch at a time, and no key",
+    )
     group = parser.add_argument_group("run")
     group.add_argument("--resume", action="store_true", help="go on from the journal; no finished call is repeated")
     group.add_argument("--overwrite", action="store_true", help="start anew and replace existing outputs")
@@ -154,6 +179,10 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--price-written", type=NOT_NEGATIVE, metavar="PRICE", help="of a million completion tokens")
 
 
+def _nemo_server(args: argparse.Namespace) -> bool:
+    return not args.model_url
+
+
 def sampling_of(args: argparse.Namespace) -> Sampling:
     """The sampling that the inference flags describe; raises UsageError for values that no server takes."""
     return Sampling(
@@ -187,8 +216,6 @@ def model_client(
     args: argparse.Namespace, template: ChatTemplate, *, batch_size: int, server_template: bool = False
 ) -> ModelClient:
     """The client of the model that is sampled from."""
-    if not args.model_url:
-        refuse_flags(args, _OF_MODEL_URL, "needs --model-url: NeMo's server takes one batch at a time, and no key")
     if args.dry_run:
         return ScriptedClient(remember=False)
     patience = Patience(timeout=args.request_timeout)
@@ -216,13 +243,6 @@ def model_client(
         server_template=server_template,
         patience=patience,
     )
-
-
-def refuse_flags(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    """Raises UsageError for the first of these flags that is given, where it would say nothing."""
-    for name in names:
-        if getattr(args, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} {why}")
 
 
 def named_key(variable: str | None) -> str | None:

@@ -49,7 +49,7 @@ from nemo_aligner_cai.prompts import read_prompts
 UPSTREAM_TEMPERATURES = (0.01, 0.51, 1.01, 1.51)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Upstream's flags and defaults, and what only this package has."""
     parser = Parser(
         description="Let a model answer red-team prompts several times, and a judge choose by a constitution (RL-CAI)."
@@ -114,6 +114,15 @@ def build_parser() -> argparse.ArgumentParser:
         },
     )
     flags.add_run_flags(parser)
+    parser.effect("batch_size", when=lambda args: not args.model_url, otherwise=flags.WITH_MODEL_URL, accepted=True)
+    parser.effect(
+        "temperature",
+        when=lambda args: args.num_responses is not None,
+        otherwise="on candidates without --num-responses N; --temperatures gives each its own",
+    )
+    parser.effect(
+        "label_copies", when=lambda args: args.soft_labels == "repeat", otherwise="without --soft-labels repeat"
+    )
     return parser
 
 

@@ -33,7 +33,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run
-from nemo_aligner_cai.commands.flag_types import COUNT, SEED, Parser
+from nemo_aligner_cai.commands.flag_types import COUNT, SEED, Parser, never
 from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, generation_facts
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
@@ -53,7 +53,7 @@ from nemo_aligner_cai.models import ModelClient
 from nemo_aligner_cai.prompts import read_few_shots, read_prompts
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Upstream's flags and defaults, and what only this package has."""
     parser = Parser(
         description="Let a helpful-only model answer red-team prompts, critique its answers and revise them (SL-CAI)."
@@ -95,6 +95,29 @@ def build_parser() -> argparse.ArgumentParser:
         help="False: the server's tokenizer renders the messages; True: the flags of this group do",
     )
     flags.add_run_flags(parser)
+    parser.effect("tokenizer_library", when=never, otherwise="here: the file tells", accepted=True)
+    parser.effect("save_to_file_interval", when=never, otherwise="here: every call is saved at once", accepted=True)
+    parser.effect(
+        "tokenizer_model", when=lambda args: args.max_seq_length is not None, otherwise="without --max-seq-length"
+    )
+    parser.effect(
+        "batch_size",
+        "response_extract_pattern",
+        when=lambda args: not args.model_url,
+        otherwise=flags.WITH_MODEL_URL,
+        accepted=True,
+    )
+    parser.effect(
+        "chat_template",
+        "apply_chat_template",
+        when=lambda args: not args.model_url,
+        otherwise="with --model-url: that server renders the messages",
+    )
+    parser.effect(
+        *(name for name in TEMPLATE_FLAGS if name != "response_extract_pattern"),
+        when=lambda args: args.apply_chat_template == "True" and not args.model_url,
+        otherwise="where the server renders the messages; give --apply_chat_template True for NeMo's server",
+    )
     return parser
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, PORT, SEED, host
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT, SEED, Parser, host, never
 from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, generation_facts
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle
@@ -55,9 +55,7 @@ DEFAULT_JUDGE = "multiple-choice"
 
 def add_parser(subparsers: Any) -> None:
     """Declare `cai judge-accuracy`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "judge-accuracy", help="measure a judge on items with a known answer"
-    )
+    parser: Parser = subparsers.add_parser("judge-accuracy", help="measure a judge on items with a known answer")
     parser.add_argument("file", metavar="FILE", help="items, as the paper's evaluations have them")
     parser.add_argument("--output", default="judge_accuracy.jsonl", metavar="ROWS", help="default: %(default)s")
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
@@ -69,6 +67,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--port", type=PORT, default=5656, help="likewise (default: 5656)")
     judge_flags.add_strategy_flags(parser)
     flags.add_run_flags(parser)
+    parser.effect("host", "port", when=lambda args: not args.model_url, otherwise="with --model-url")
+    parser.effect("turns", when=never, otherwise="here: items are no red-team dialogues")
+    parser.effect("pairs", when=never, otherwise="here: two candidates are one pair")
     # The principle is what the items ask for, and there are two candidates: one pair.
     parser.set_defaults(
         run=run, judge=DEFAULT_JUDGE, pairs="one", sys_prompt_constitution_file_path=None, add_bos="False"

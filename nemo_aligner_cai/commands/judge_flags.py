@@ -17,12 +17,14 @@ import argparse
 import json
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
 from nemo_aligner_cai import components
 from nemo_aligner_cai.commands import generate_flags as flags
-from nemo_aligner_cai.commands.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, host, variable
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, Parser, host, variable
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import UsageError
@@ -51,7 +53,6 @@ from nemo_aligner_cai.models.openai import chat_url
 _log = logging.getLogger(__name__)
 _KEYS = ("NGC_API_KEY", "NVIDIA_API_KEY")
 _KEYS_TEXT = " or ".join(_KEYS)
-_OF_JUDGE_URL = ("judge_api_key_env", "judge_requests_per_minute", "judge_tokens_per_minute")
 _YAML_OR_JSON = (".yaml", ".yml", ".json")
 _HOSTED = "api.nvidia.com"
 _NVIDIA = "nvidia.com"
@@ -65,7 +66,7 @@ _WRONG_SETTINGS = (400, 422)
 _EXAMPLE = Case("probe", Conversation.of_user("Hello"), ("Hello.", "Good day."))
 
 
-def add_server_flags(parser: argparse.ArgumentParser) -> None:
+def add_server_flags(parser: Parser) -> None:
     """Upstream's flags for the judge's server, and ours."""
     group = parser.add_argument_group("NGC", "the judge: a hosted model, or any OpenAI-compatible server")
     group.add_argument("--ngc-api-key", help="visible to other users of the machine; better set NGC_API_KEY")
@@ -91,9 +92,21 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--judge-port", type=PORT, help="the judge is a NeMo text-generation server on this port")
     group.add_argument("--judge-host", type=host, default="localhost", help="with --judge-port (default: localhost)")
+    parser.effect(
+        "ngc_url",
+        "ngc_api_key",
+        "judge_api_key_env",
+        "judge_concurrency",
+        "judge_requests_per_minute",
+        "judge_tokens_per_minute",
+        when=lambda args: not args.judge_port,
+        otherwise="with --judge-port: it is about --judge-url",
+    )
+    parser.effect("judge_host", when=lambda args: bool(args.judge_port), otherwise="without --judge-port")
+    parser.effect("judge_api_key_env", when=lambda args: not args.ngc_api_key, otherwise="with --ngc-api-key")
 
 
-def add_strategy_flags(parser: argparse.ArgumentParser) -> None:
+def add_strategy_flags(parser: Parser) -> None:
     """How the judge is asked."""
     group = parser.add_argument_group("judging")
     group.add_argument(
@@ -143,6 +156,20 @@ def add_strategy_flags(parser: argparse.ArgumentParser) -> None:
         "--ensemble", type=Number(int, 2), default=4, metavar="K", help="ensemble: principles for each pair"
     )
     group.add_argument("--ensemble-of", choices=list(BALLOTS), default="multiple-choice", help="ensemble: asked how")
+    choosing = ("multiple-choice", "chain-of-thought", "ensemble")
+    for names, judges in (
+        (("pairs", "judge_logprobs", "judge_votes"), choosing),
+        (("judge_clamp",), ("chain-of-thought",)),
+        (("judge_max_tokens",), ("best-worst", "chain-of-thought")),
+        (("ensemble", "ensemble_of"), ("ensemble",)),
+    ):
+        parser.effect(*names, when=partial(_is_used, judges), otherwise=f"but with --judge {' or '.join(judges)}")
+
+
+def _is_used(judges: Sequence[str], args: argparse.Namespace) -> bool:
+    """Whether the judge is one of these, or an ensemble of one; another package's takes any setting."""
+    name = args.ensemble_of if args.judge == "ensemble" and "ensemble" not in judges else args.judge
+    return name in judges or name not in components.OURS["judges"]
 
 
 def judge_of(args: argparse.Namespace, constitution: Constitution | None = None) -> Judge:
@@ -185,8 +212,6 @@ def judge_of(args: argparse.Namespace, constitution: Constitution | None = None)
 def judge_key(args: argparse.Namespace) -> str | None:
     """The judge's API key, None where none is needed; raises UsageError where it is missing, or flags contradict."""
     chat_url(args.ngc_url)
-    if args.judge_port:
-        flags.refuse_flags(args, _OF_JUDGE_URL, "is about --judge-url, not about --judge-port")
     if args.dry_run or args.plan or args.judge_port:
         return None
     if args.ngc_api_key:

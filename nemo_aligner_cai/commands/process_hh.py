@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nemo_aligner_cai.commands.exit_codes import exit_code
-from nemo_aligner_cai.commands.flag_types import Parser, file_prefix
+from nemo_aligner_cai.commands.flag_types import Parser, file_prefix, never
 from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, recordable
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import write_line
@@ -28,7 +28,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Upstream's flags and defaults, and --input, --on-template-tokens and --overwrite."""
     parser = Parser(description="Anthropic HH-RLHF as prompts and comparisons in a chat template.")
     parser.add_argument("--output-dir", required=True)
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--bos_token")
     group.add_argument("--eos_token", default="<extra_id_1>")
     group.add_argument("--response_extract_pattern", default=r"<extra_id_1>Assistant\n")
+    parser.effect("response_extract_pattern", when=never, otherwise="here: no reply is extracted", accepted=True)
     return parser
 
 

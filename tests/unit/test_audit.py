@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-import argparse
 import asyncio
 import csv
 import json
@@ -25,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.commands import audit as command
+from nemo_aligner_cai.commands.flag_types import Parser
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import FormatError, UsageError
@@ -293,7 +293,7 @@ def test_the_rows_of_a_run_are_audited_as_they_are(tmp_path: Path):
 
 
 def call(*args: object) -> int:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.add_parser(parser.add_subparsers())
     parsed = parser.parse_args(["audit", *map(str, args)])
     return parsed.run(parsed)

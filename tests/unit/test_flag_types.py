@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.commands import generate_rl, judge_flags
+from nemo_aligner_cai.commands import generate_rl, generate_sl, judge_flags
 from nemo_aligner_cai.commands.flag_types import (
     COUNT,
     NOT_NEGATIVE,
@@ -32,6 +32,7 @@ from nemo_aligner_cai.commands.flag_types import (
     file_prefix,
     host,
 )
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import NemoServerClient, Patience
 from tests.unit.rl_run import red_team_flags
 
@@ -110,11 +111,12 @@ def test_bad_mappings_and_names_of_files_are_refused(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--api-key-env", "HOME"], "--api-key-env needs --model-url"),
-        (["--requests-per-minute", "3"], "--requests-per-minute needs --model-url"),
-        (["--concurrency", "4"], "--concurrency needs --model-url"),
-        (["--judge-port", "1", "--judge-api-key-env", "HOME"], "--judge-api-key-env is about --judge-url"),
-        (["--judge-port", "1", "--judge-url", f"http://user:{SECRET}@h/v1"], "must hold neither user"),
+        (["--api-key-env", "HOME"], "--api-key-env has no effect without --model-url"),
+        (["--requests-per-minute", "3"], "--requests-per-minute has no effect without --model-url"),
+        (["--concurrency", "4"], "--concurrency has no effect without --model-url"),
+        (["--judge-port", "1", "--judge-api-key-env", "HOME"], "--judge-api-key-env has no effect with --judge-port"),
+        (["--judge-port", "1", "--judge-url", "http://h/v1"], "--ngc-url has no effect with --judge-port"),
+        (["--judge-url", f"http://user:{SECRET}@h/v1"], "must hold neither user"),
         (["--api-key-env", SECRET], "argument --api-key-env: must be the name of an environment variable"),
         (["--judge-api-key-env", SECRET], "argument --judge-api-key-env: must be the name of an environment"),
     ],
@@ -222,3 +224,80 @@ def test_b2_a_prefix_is_a_name_and_not_a_path(prefix: str):
     with pytest.raises(argparse.ArgumentTypeError):
         file_prefix(prefix)
     assert file_prefix("my run.2") == "my run.2"
+
+
+SL = ["--red-teaming-prompts-dataset-path", "r", "--helpfulness-dataset-path", "h"]
+URL = ["--model-url", "http://h/v1"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--temperature", "0.7"],
+        ["--greedy", "False", "--temperature", "0.7"],
+        ["--top_p", "0.5"],
+        ["--top_k", "40"],
+        ["--repetition_penalty", "1.5"],
+        ["--user_format", "{MESSAGE}"],
+        ["--apply_chat_template", "True", *URL],
+        ["--chat-template", "nemo", *URL],
+        ["--user_format", "{MESSAGE}", "--apply_chat_template", "True", "--chat-template", "nemo"],
+        ["--tokenizer-model", "t"],
+        ["--api-key-env", "KEY"],
+        ["--concurrency", "3"],
+    ],
+)
+def test_d2_a_flag_without_effect_in_sl_cai_is_refused(more: list[str]) -> None:
+    with pytest.raises(UsageError, match="no effect") as refused:
+        generate_sl.build_parser().parse_args([*SL, *more])
+    assert any(str(refused.value).startswith(f"{word} ") for word in more)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--temperature", "0.7"],
+        ["--temperatures", "0.5", "1", "--temperature", "0.7"],
+        ["--num-responses", "4", "--temperature", "0.7", "--top_k", "1"],
+        ["--label-copies", "4"],
+        ["--judge-host", "h"],
+        ["--judge-port", "1", "--judge-concurrency", "2"],
+        ["--pairs", "all"],
+        ["--judge-votes", "3"],
+        ["--no-judge-logprobs"],
+        ["--judge-clamp", "0.3", "0.7", "--judge", "multiple-choice"],
+        ["--judge-max-tokens", "7", "--judge", "ensemble"],
+        ["--ensemble", "3", "--judge", "chain-of-thought"],
+        ["--ensemble-of", "chain-of-thought"],
+    ],
+)
+def test_d2_a_flag_without_effect_in_rl_cai_is_refused(more: list[str]) -> None:
+    with pytest.raises(UsageError, match="no effect"):
+        generate_rl.build_parser().parse_args(["--red-teaming-file-path", "r", *more])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--greedy", "False", "--temperature", "0.7", "--top_k", "0"], set[str]()),
+        (["--temperature", "1.0", "--top_p", "0.9"], {"--temperature, --top_p"}),
+        (["--temperature=1.0", "--tokenizer-lib", "x"], {"--temperature", "--tokenizer-library"}),
+        ([*URL, *URL, "--port", "1", "--host", "h", "--batch_size", "4"], {"--port, --host", "--batch_size"}),
+    ],
+)
+def test_d2_what_upstreams_command_lines_have_is_said_once(
+    more: list[str], said: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        generate_sl.build_parser().parse_args([*SL, *more])
+    assert {record.getMessage().partition(":")[0] for record in caplog.records} == said
+
+
+def test_d2_judges_take_what_they_use_and_other_packages_take_all() -> None:
+    for more in (
+        ["--judge", "ensemble", "--ensemble-of", "chain-of-thought", "--judge-clamp", "0.3", "0.7"],
+        ["--judge", "multiple-choice", "--pairs", "all", "--no-judge-logprobs"],
+        ["--judge", "another", "--pairs", "all", "--ensemble", "3"],
+        ["--num-responses", "4", "--temperature", "0.7"],
+    ):
+        generate_rl.build_parser().parse_args(["--red-teaming-file-path", "r", *more])

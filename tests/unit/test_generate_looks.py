@@ -58,7 +58,10 @@ def test_a_preview_shows_what_each_server_is_sent(
     template = ["--apply_chat_template", "True", "--chat-template", "nemo"]
     assert run(inputs, "--preview", "1", *template) == 0
     assert "<extra_id_1>User\nshot question\n<extra_id_1>Assistant\n" in capsys.readouterr().out
-    assert run(inputs, "--preview", "1", *template, "--model-url", "http://127.0.0.1:1", "--model", "m") == 0
+    server = ["--model-url", "http://127.0.0.1:1", "--model", "m"]
+    assert run(inputs, "--preview", "1", *template, *server) == 2, "it renders by itself"
+    capsys.readouterr()
+    assert run(inputs, "--preview", "1", *server) == 0
     assert messages in capsys.readouterr().out
 
 

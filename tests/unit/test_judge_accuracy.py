@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-import argparse
 import json
 import math
 import re
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.commands import judge_accuracy as command
+from nemo_aligner_cai.commands.flag_types import Parser
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.evaluation.audit import read_judged
 from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgeItem, read_items
@@ -105,7 +105,7 @@ def by_key(items: list[JudgeItem]) -> Callable[[dict[str, Any]], Any]:
 
 
 def call(*args: object) -> int:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.add_parser(parser.add_subparsers())
     parsed = parser.parse_args(["judge-accuracy", *map(str, args)])
     return parsed.run(parsed)
@@ -292,7 +292,7 @@ def test_a_call_that_fails_leaves_its_item_out_and_resume_asks_it_alone(pairs: P
 
 def test_bad_settings_are_refused_before_anything_is_asked(tmp_path: Path, pairs: Path, kinds: Path):
     where = ("--model-url", "http://127.0.0.1:9", "--model", "m")
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(UsageError, match="--num-examples"):
         call(pairs, *where, "--num-examples", 0)
     with pytest.raises(UsageError, match="leave out --judge"):
         call(kinds, *where, "--judge", "best-worst")
