@@ -61,6 +61,13 @@ def add_parser(subparsers: Any) -> None:
     back.add_argument("reference", type=Path, metavar="FOLDER", help="the folder that the model came from")
     back.add_argument("target", type=Path, metavar="NEW_FOLDER", help="must not exist")
     back.add_argument("--precision", choices=["32", "bf16", "16"], help="of the written weights (default: as stored)")
+    back.add_argument(
+        "--chat-template",
+        choices=["auto", "nemo", "reference"],
+        default="auto",
+        help="of the new folder: nemo, what NeMo's chat datasets render; reference, that of FOLDER (default: nemo for "
+        "a model that SFT has trained on chat rows, and what was made from it)",
+    )
     into.add_argument("--print-command", action="store_true", help="say what would be started, and start nothing")
     parser.set_defaults(run=run)
 
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     # A batch system's SIGTERM is to end the converter and remove what is unfinished, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if args.direction == "to-hf":
-        checkpoint.to_hf(args.source, args.reference, args.target, args.precision)
+        checkpoint.to_hf(args.source, args.reference, args.target, args.precision, args.chat_template)
         return 0
     settings, _ = checkpoint.check_folder(args.source, args.target)
     command = upstream_command(args, settings)

@@ -13,6 +13,7 @@
 # limitations under the License.
 """NeMo's chat template, as its SFT dataset class renders and masks it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -89,6 +90,25 @@ class NemoChatTemplate(ChatTemplate):
         tokens = self.tokens
         ends = tuple(token for token in (tokens.end_of_turn, tokens.end_of_name) if token.strip())
         return (tokens.system_turn_start, tokens.turn_start, tokens.label_start, *ends)
+
+    @property
+    def jinja(self) -> str:
+        """The template as a program for transformers' `apply_chat_template`, of conversations without labels."""
+        tokens = self.tokens
+        user, assistant = (_in_jinja(self.turn_header(role)) for role in (Role.USER, Role.ASSISTANT))
+        end, turn = _in_jinja(tokens.end_of_turn), _in_jinja(tokens.turn_start)
+        return (
+            "{%- set first = messages[0].role == 'system' -%}"
+            f"{{{{- {_in_jinja(self._start)} + (messages[0].content if first else '') + {end} -}}}}"
+            "{%- for message in (messages[1:] if first else messages) -%}"
+            f"{{%- if message.role == 'user' -%}}{{{{- {user} + message.content + {end} -}}}}"
+            f"{{%- elif message.role == 'assistant' -%}}{{{{- {assistant} + message.content + {end} -}}}}"
+            "{%- else -%}{{- raise_exception('a system message must be the first, and other roles than user and "
+            "assistant are unknown: ' + message.role) -}}{%- endif -%}"
+            "{%- endfor -%}"
+            f"{{%- if add_generation_prompt -%}}{{{{- {assistant} -}}}}"
+            f"{{%- elif messages[-1].role == 'assistant' -%}}{{{{- {turn} -}}}}{{%- endif -%}}"
+        )
 
     def render(self, conversation: Conversation) -> str:
         """The whole conversation as SFT teaches it."""
@@ -225,6 +245,11 @@ class NemoChatTemplate(ChatTemplate):
         elif turn.label is not None and self.label_type is LabelType.VALUE_TO_TEXT:
             context = self._label(turn.label)
         return Segment(header + context, trained=False), Segment(body.removeprefix(context), trained=True)
+
+
+def _in_jinja(text: str) -> str:
+    """A text as a literal of Jinja, whose escape sequences are Python's."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 NEMO_CHAT = NemoChatTemplate()

@@ -31,7 +31,7 @@ from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.output_paths import check_new
-from nemo_aligner_cai.training import config, inputs
+from nemo_aligner_cai.training import config, hf_chat, inputs
 from nemo_aligner_cai.training.hf_folder import Weight, check_weights, open_weights, read_settings, tokenizer
 from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron, weight_shapes
 from nemo_aligner_cai.training.patches import installed
@@ -140,14 +140,18 @@ def _with_te_state(model: Any, layers: int) -> None:
     model.sharded_state_dict = sharded_state_dict
 
 
-def to_hf(source: Path, reference: Path, target: Path, precision: str | None = None) -> None:
+def to_hf(
+    source: Path, reference: Path, target: Path, precision: str | None = None, chat_template: str = "auto"
+) -> None:
     """Write the weights of a .nemo file as a Hugging Face folder.
 
     Args:
         source: the .nemo file or extracted folder, of a model that came from `to_nemo` or upstream's converter.
-        reference: the folder that it came from; its configuration and tokenizer are copied.
+        reference: the folder that it came from; its configuration and tokenizer are copied, but for the chat
+            template of a model that was trained with NeMo's.
         target: the folder, which must not exist.
         precision: of the written weights, one of `PRECISIONS`; None keeps what is stored.
+        chat_template: one of `hf_chat.CHOICES`.
 
     Raises:
         UsageError: no such file or folder, other sizes than the reference's, weights of another architecture, a reward
@@ -156,7 +160,8 @@ def to_hf(source: Path, reference: Path, target: Path, precision: str | None = N
     import torch
     from safetensors.torch import save_file
 
-    settings, path = _check_model(source, reference, target), source
+    settings, stored, path = *_check_model(source, reference, target), source
+    template = hf_chat.taught(stored, chat_template, source)
     shape = Shape.of(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".hf-") as folder:
@@ -181,6 +186,8 @@ def to_hf(source: Path, reference: Path, target: Path, precision: str | None = N
         settings.pop("dtype", None)
         changed = settings | {"tie_word_embeddings": False, "torch_dtype": dtype}
         (made / "config.json").write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
+        if template is not None:
+            hf_chat.write(made, template)
         made.rename(target)
 
 
@@ -198,11 +205,11 @@ def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, 
     return settings, wanted
 
 
-def _check_model(source: Path, reference: Path, target: Path) -> dict[str, Any]:
+def _check_model(source: Path, reference: Path, target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check what `to_hf` is given; raises as that does.
 
     Returns:
-        The contents of the reference's config.json.
+        The contents of the reference's config.json, and of the model's configuration.
     """
     check_new(target)
     settings = read_settings(reference)
@@ -213,7 +220,7 @@ def _check_model(source: Path, reference: Path, target: Path) -> dict[str, Any]:
     for key in _SAME:
         if stored.get(key) is not None and stored[key] != wanted[key]:
             raise UsageError(f"{source}: {key}={stored[key]}, and {reference} has {wanted[key]}")
-    return settings
+    return settings, stored
 
 
 def _language_model(path: Path, stored: dict[str, Any]) -> None:

@@ -83,7 +83,19 @@ def merge(cfg: DictConfig) -> None:
                 raise UsageError(f"adapter_file: {cfg.gpt_model_file} has no weight {name}")
             weight = weights[name]
             weight += (up.float() @ down.float()).to(weight.device, weight.dtype)
+    _keep_template(model.cfg, inputs.model_config(Path(cfg.adapter_file)))
     save_nemo(model, Path(cfg.output))
+
+
+def _keep_template(settings: Any, trained: dict[str, Any]) -> None:
+    """Have the model's settings say which chat template the adapters were trained with."""
+    from omegaconf import OmegaConf, open_dict
+
+    data = trained.get("data")
+    if isinstance(data, dict):
+        kept = {"data": {key: data[key] for key in ("chat", "chat_prompt_tokens") if key in data}}
+        with open_dict(settings):
+            settings.merge_with(OmegaConf.create(kept))
 
 
 def _adapters(path: Path) -> dict[str, tuple[Any, Any]]:

@@ -13,6 +13,7 @@
 # limitations under the License.
 """The renderer and the loss mask against NeMo's SFT data set, id for id."""
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -178,3 +179,44 @@ def test_mistrals_template_is_what_nemos_server_renders(tokenizers: Tokenizers):
         messages = [{"role": turn.role.speaker, "content": turn.content} for turn in turns]
         theirs = tokenize_with_chat_template(Letters(), messages, {"prefix": "{_bos_}", "roles": roles})
         assert MISTRAL_INSTRUCT.render(Conversation(turns)) == "".join(theirs)
+
+
+@pytest.mark.parametrize("tokens", [TUTORIAL, GPT_SFT], ids=["tutorial", "gpt_sft"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a10_transformers_ids_of_a_converted_folder_are_those_of_the_sft_row(
+    name: str, tokens: ChatTokens, tmp_path: Path
+) -> None:
+    """What vLLM would send to a model that NeMo has trained; the reference's own template is another."""
+    from transformers import AutoTokenizer
+
+    from nemo_aligner_cai.training import hf_chat
+
+    tokenizers, template = make_tokenizers(name, tmp_path), NemoChatTemplate(tokens)
+    if name != "huggingface":
+        config = {
+            "tokenizer_class": "LlamaTokenizer",
+            "add_bos_token": True,
+            "chat_template": "another",
+            "legacy": True,
+        }
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    hf_chat.write(tmp_path, template)
+    theirs, random_, asked = AutoTokenizer.from_pretrained(tmp_path, use_fast=False), random.Random(name), 0
+    found = [Chat(_escaped(conversation(random_), template)) for _ in range(300)]
+    found = [row for row in found if row.conversation.messages[-1].role is Role.ASSISTANT]
+    # NeMo stops at rows whose turns the tokenizer merges.
+    limits = {"tokenizer": tokenizers.ours, "seq_length": 1 << 20, "balance": Balance(), "template": template}
+    made = [row.conversation for row in drop_long(found, "sft-chat", **limits)]
+    write_records(tmp_path / "sft.jsonl", [Chat(one) for one in made], "sft-chat")
+    special = {key: getattr(tokens, key) for key in ChatTokens.__annotations__}
+    dataset = _sft_dataset(tmp_path / "sft.jsonl", tokenizers.theirs, special)
+    for index, one in enumerate(made):
+        trained = dataset.tokenizer.text_to_ids(template.render(one))
+        assert theirs.apply_chat_template(one.to_messages()) == trained
+        prompt = theirs.apply_chat_template(one.without_last().to_messages(), add_generation_prompt=True)
+        item = dataset[index]["input_ids"].tolist()
+        assert item == trained
+        if one.turns[-1].content[:1].strip():
+            assert item[: len(prompt)] == prompt
+            asked += 1
+    assert asked > 50

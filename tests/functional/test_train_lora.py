@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import config, launch, merge_lora
+from nemo_aligner_cai.training import config, inputs, launch, merge_lora
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 
 LORA = [
@@ -49,5 +49,10 @@ def test_the_merged_model_has_the_loss_of_the_adapted_one(lab: Lab, base: Path, 
     frozen = ["model.optim.lr=0", "model.optim.sched.min_lr=0", "trainer.sft.val_check_interval=1"]
     again = lab.run("sft", "sft_merged", *lab.sft_overrides(merged, 1), *frozen)
     assert again.series("val/loss")[-1] == pytest.approx(adapters.series("val/loss")[-1], abs=1e-5)
+    # A10: the adapters were trained with NeMo's template, which the base has not been.
+    assert not inputs.model_config(base)["data"].get("chat")
+    kept, trained = (inputs.model_config(path)["data"] for path in (merged, adapters.nemo("cai_sft")))
+    assert kept["chat"] is True
+    assert kept["chat_prompt_tokens"] == trained["chat_prompt_tokens"]
     with pytest.raises(UsageError, match="holds a whole model"):
         merge_lora.check(config.compose("cai_merge_lora", [*paths[:1], f"adapter_file={base}", f"output={merged}2"]))

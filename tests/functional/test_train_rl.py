@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training import inputs, launch
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
 
@@ -96,6 +96,9 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
     assert server.poll() == 0, launch.tail(server.log)
     assert not launch.answers(urls[0])
 
+    # A10: by this a converted folder gets NeMo's chat template.
+    for path in (sft.nemo("cai_sft"), run.nemo("cai_ppo_actor")):
+        assert inputs.model_config(path)["data"]["chat"] is True
     assert len(adapters.series("train_rollouts/rewards")) == 2
     assert adapters.nemo("cai_ppo_actor").stat().st_size < sft.nemo("cai_sft").stat().st_size / 2
     rewards = run.series("train_rollouts/rewards")

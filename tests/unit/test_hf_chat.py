@@ -1,0 +1,143 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The chat template of a folder whose model NeMo has trained (fault A10)."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from nemo_aligner_cai.conversation import (
+    NEMO_CHAT,
+    ChatTokens,
+    Conversation,
+    Message,
+    NemoChatTemplate,
+    Role,
+    template_named,
+)
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import hf_chat
+from tests.conversations import conversation
+
+# NeMo's own defaults are control characters; quotes, backslashes and braces are Jinja's.
+OTHER = NemoChatTemplate(ChatTokens("\x00", "\x11", "\x12", "\n", "\n"))
+QUOTED = NemoChatTemplate(ChatTokens("\"{{'s'}}\\n", "<turn 😀>", "<label>", "é\\\n", "{% name %}"))
+TEMPLATES = {"tutorial": NEMO_CHAT, "default": OTHER, "quoted": QUOTED}
+
+
+def folder_with(folder: Path, template: NemoChatTemplate, **files: Any) -> Path:
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_tokens(["</s>", AddedToken("<extra_id_1>", normalized=False)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_text(json.dumps(content), encoding="utf-8")
+    hf_chat.write(folder, template)
+    return folder
+
+
+def read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a10_the_folder_renders_as_nemo_does(name: str, tmp_path: Path) -> None:
+    ours = TEMPLATES[name]
+    folder = folder_with(tmp_path, ours, tokenizer_config__json={"eos_token": "</s>", "chat_template": "base's"})
+    theirs, random_ = template_named(str(folder)), random.Random(name)
+    for _ in range(300):
+        made = conversation(random_, any_order=True)
+        made = Conversation(tuple(Message(turn.role, turn.content) for turn in made.messages))
+        assert theirs.render(made) == ours.render(made)
+        if made.messages[-1].role is Role.USER:
+            assert theirs.generation_prompt(made) == ours.generation_prompt(made)
+    empty = Conversation.of_user("Q")
+    assert theirs.generation_prompt(empty) == ours.generation_prompt(empty)
+    assert ours.tokens.turn_start in theirs.stop or name == "quoted"
+
+
+@pytest.mark.parametrize("role", ["system", "tool"])
+def test_a10_what_nemo_has_no_place_for_is_refused(role: str, tmp_path: Path) -> None:
+    template: Any = template_named(str(folder_with(tmp_path, NEMO_CHAT, tokenizer_config__json={"eos_token": None})))
+    messages = [{"role": "user", "content": "Q"}, {"role": role, "content": "S"}]
+    with pytest.raises(jinja2.TemplateError, match=role):
+        template._program.render(messages=messages, add_generation_prompt=True)
+
+
+def test_a10_no_other_template_of_the_folder_is_left(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("base's")
+    named = [{"name": "default", "template": "base's"}, {"name": "tool_use", "template": "base's"}]
+    config = {"chat_template": named, "eos_token": "</s>", "model_max_length": 9}
+    folder = folder_with(
+        tmp_path, NEMO_CHAT, tokenizer_config__json=config, chat_template__json={"chat_template": "b"}
+    )
+    assert sorted(file.name for file in folder.glob("chat_template*")) == []
+    written = read(folder / "tokenizer_config.json")
+    assert written == config | {"chat_template": NEMO_CHAT.jinja}
+
+
+@pytest.mark.parametrize(
+    ("files", "ends"),
+    [
+        ({"generation_config__json": {"eos_token_id": 0, "temperature": 0.6}}, [0, 1]),
+        ({"generation_config__json": {"eos_token_id": [0, 7]}}, [0, 7, 1]),
+        ({"config__json": {"eos_token_id": 0, "bos_token_id": None, "vocab_size": 2}}, [0, 1]),
+        ({}, 1),
+    ],
+)
+def test_a10_generation_stops_at_the_next_turn(files: dict[str, Any], ends: Any, tmp_path: Path) -> None:
+    written = read(folder_with(tmp_path, NEMO_CHAT, **files) / "generation_config.json")
+    assert written["eos_token_id"] == ends
+    assert written["stop_strings"] == ["<extra_id_1>"]
+    assert written.get("temperature") == files.get("generation_config__json", {}).get("temperature")
+    assert "vocab_size" not in written
+
+
+def test_a10_a_stop_string_of_several_tokens_is_no_end_of_sequence(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, QUOTED, generation_config__json={"eos_token_id": 0})
+    assert read(folder / "generation_config.json")["eos_token_id"] == 0
+
+
+TOKENS = {"system_turn_start": "\x00", "turn_start": "\x11", "label_start": "\x12", "end_of_turn": "\n"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "choice", "expected"),
+    [
+        ({"data": {"chat": True, "chat_prompt_tokens": TOKENS}}, "auto", OTHER),
+        ({"data": {"chat": True}}, "auto", NEMO_CHAT),
+        ({"data": {"chat": False, "chat_prompt_tokens": TOKENS}}, "auto", None),
+        ({"data": {"chat_prompt_tokens": TOKENS}}, "auto", None),
+        ({"data": {"chat_prompt_tokens": TOKENS}}, "nemo", OTHER),
+        ({"data": None}, "auto", None),
+        ({}, "nemo", NEMO_CHAT),
+        ({"data": {"chat": True}}, "reference", None),
+    ],
+)
+def test_a10_the_template_is_that_of_the_models_training(stored: Any, choice: str, expected: Any) -> None:
+    assert hf_chat.taught(stored, choice, Path("a.nemo")) == expected
+
+
+@pytest.mark.parametrize("tokens", [{"turn_start": 1}, {"turn_start": ""}, [], {"unknown": "a"}])
+def test_a10_tokens_that_are_no_texts_are_refused(tokens: Any) -> None:
+    with pytest.raises(UsageError, match="chat_prompt_tokens"):
+        hf_chat.taught({"data": {"chat": True, "chat_prompt_tokens": tokens}}, "auto", Path("a.nemo"))
