@@ -39,9 +39,9 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl
 from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
 from nemo_aligner_cai.generate.contest import Contest
-from nemo_aligner_cai.generate.journal import adopt
 from nemo_aligner_cai.generate.json_list import write_json_list
 from nemo_aligner_cai.generate.judge import position_line
+from nemo_aligner_cai.generate.resuming import adopt
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Patience
 from nemo_aligner_cai.prompts import read_prompts

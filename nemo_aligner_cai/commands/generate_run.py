@@ -24,8 +24,9 @@ from nemo_aligner_cai.conversation import ChatTemplate, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.generate.engine import Engine, HasId, Step
-from nemo_aligner_cai.generate.journal import has_calls, require_journal
+from nemo_aligner_cai.generate.journal import has_calls
 from nemo_aligner_cai.generate.plan import plan
+from nemo_aligner_cai.generate.resuming import require_journal
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import Request, ScriptedClient
 from nemo_aligner_cai.output_paths import check_output

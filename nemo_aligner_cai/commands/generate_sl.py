@@ -40,11 +40,11 @@ from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTe
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import convert_file, validate_file
 from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, filter_file, merges_empty_system
-from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer, tokenizer_path
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, require_file, write_json, write_jsonl
-from nemo_aligner_cai.generate.journal import adopt
 from nemo_aligner_cai.generate.json_list import write_json_list
+from nemo_aligner_cai.generate.resuming import adopt
 from nemo_aligner_cai.generate.revisions import Revising, fresh_records, generate_revisions
 from nemo_aligner_cai.generate.stage import left_out_path
 from nemo_aligner_cai.generate.summary import Summary
@@ -239,7 +239,8 @@ def run(args: argparse.Namespace) -> int:
             generate_run.show_plan(fresh_records(prompts), steps, seed=args.seed, journal_path=journal)
             return 0
         inputs = generate_run.input_files(
-            source, args.few_shot_prompts_dataset_path, instructions, args.helpfulness_dataset_path
+            *(source, args.few_shot_prompts_dataset_path, instructions, args.helpfulness_dataset_path),
+            tokenizer_path(args.tokenizer_model) if tokenizer is not None else None,
         )
         generate_run.check_files(
             inputs,

@@ -86,7 +86,7 @@ def _entries(path: str) -> Iterator[dict[str, Any]]:
         if entry is None:
             damaged += 1
             continue
-        if entry.get("kind") not in ("call", "prefix", "failure"):
+        if entry.get("kind") not in ("call", "prefix", "failure", "served"):
             raise UsageError(f"{Path(path)}: is not a journal (byte {offset})")
         yield entry
     if damaged:

@@ -44,8 +44,8 @@ from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.files import Balance, read_jsonl, write_json
 from nemo_aligner_cai.generate.contest import Contest, Judging
 from nemo_aligner_cai.generate.engine import Step
-from nemo_aligner_cai.generate.journal import adopt
 from nemo_aligner_cai.generate.judge import UNPARSED, Judge, position_line, position_rates
+from nemo_aligner_cai.generate.resuming import adopt
 from nemo_aligner_cai.generate.stage import Output, RunOptions, companion, left_out_path, run_stage
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient

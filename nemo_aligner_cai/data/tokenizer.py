@@ -41,12 +41,17 @@ def load_tokenizer(path: PathLike) -> Tokenizer:
     Raises:
         UsageError: it cannot be read, or the library that reads it is not installed.
     """
+    file = tokenizer_path(path)
+    return _HuggingFace(file) if file.suffix == ".json" else _SentencePiece(file)
+
+
+def tokenizer_path(path: PathLike) -> Path:
+    """The file that `load_tokenizer` reads; raises UsageError where there is none."""
     path = Path(path)
     file = tokenizer_file(path) if path.is_dir() else path
     if file is None:
         raise UsageError(f"{path}: has neither {' nor '.join(TOKENIZER_FILES)}")
-    require_file(file)
-    return _HuggingFace(file) if file.suffix == ".json" else _SentencePiece(file)
+    return require_file(file)
 
 
 def tokenizer_file(folder: Path) -> Path | None:

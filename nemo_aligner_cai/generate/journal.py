@@ -21,6 +21,7 @@ One JSON object per line, appended and never changed:
      "schema": null}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ...,
      "time": "..."}
     {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for the reader; never reused
+    {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   which model its server had
 
 The key is a hash of everything that determines the completion. A line is written in one piece right after its call, so
 a process that is killed loses only calls in flight; a torn last line is cut off when the journal is opened again. The
@@ -33,7 +34,6 @@ import fcntl
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ import orjson
 
 from nemo_aligner_cai.compact import CompactMap
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import PathLike, atomic_writer, content_hash, require_file
+from nemo_aligner_cai.files import PathLike, content_hash, require_file
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Usage
 from nemo_aligner_cai.output_paths import check_output
 
@@ -96,6 +96,9 @@ class Journal:
         self._read_only = read_only
         self._offsets = CompactMap()
         self._prefixes: dict[str, int] = {}
+        self._served: dict[str, dict[str, str]] = {}
+        self.had_calls = False
+        """There were calls in it when it was opened."""
         self._synced_at = time.monotonic()
         self._sync: asyncio.Task[None] | None = None
 
@@ -198,6 +201,15 @@ class Journal:
             lines.append(_line(entry))
         self._write(b"".join(lines))
 
+    def served(self, model: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """What a server said of the model that answered under this identity; None where it has not been recorded."""
+        return self._served.get(content_hash(model))
+
+    def append_served(self, model: Mapping[str, Any], served: Mapping[str, str]) -> None:
+        """Record what a server says of its model."""
+        self._served[content_hash(model)] = dict(served)
+        self._write(_line({"kind": "served", "model": model, "served": served, "time": _now()}))
+
     def append_failure(self, call: Call, failure: CallFailed) -> None:
         """Note a call that failed for good; it will be tried again by the next run."""
         entry = {"kind": "failure", "step": call.step, "record": call.record, "sample": call.sample}
@@ -279,7 +291,10 @@ class Journal:
             elif kind == "prefix":
                 self._prefixes[entry["id"]] = offset
             elif kind == "call":
+                self.had_calls = True
                 batch = self._index(entry, offset, batch)
+            elif kind == "served":
+                self._served[content_hash(entry["model"])] = entry["served"]
             if not batch:
                 keep = end
         if damaged:
@@ -305,28 +320,6 @@ class Journal:
 def has_calls(path: Path) -> bool:
     """Tell whether there is a journal with something in it."""
     return path.is_file() and path.stat().st_size > 0
-
-
-def require_journal(journal: Path, outputs: Sequence[Path]) -> None:
-    """Check that finished files can be made again from their journal, before a run that resumes replaces them.
-
-    Raises:
-        UsageError: one of `outputs` has content, and there is no journal.
-    """
-    finished = [path for path in outputs if path.is_file() and path.stat().st_size]
-    if finished and not has_calls(journal):
-        raise UsageError(
-            f"{journal}: there is no journal to resume from, and {finished[0]} has finished rows that would be lost; "
-            "put the journal back, or give --overwrite to start again"
-        )
-
-
-def adopt(old: Path, journal: Path) -> None:
-    """Copy the calls of a journal at the place of earlier versions, where there is none at the present place."""
-    if not has_calls(journal) and has_calls(old):
-        _logger.info("%s: the calls of %s are taken over", journal, old)
-        with old.open("rb") as source, atomic_writer(journal, overwrite=True) as target:
-            shutil.copyfileobj(source, target)
 
 
 def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
@@ -371,7 +364,9 @@ def _is_whole(entry: Any) -> bool:
             return True
         case {"kind": "failure", "step": str(), "record": str(), "reason": str()}:
             return True
-        case {"kind": "call" | "prefix" | "failure"}:
+        case {"kind": "served", "model": dict(), "served": dict()}:
+            return all(isinstance(value, str) for value in cast(dict[str, Any], entry["served"]).values())
+        case {"kind": "call" | "prefix" | "failure" | "served"}:
             return False
         case _:
             return isinstance(entry, dict)

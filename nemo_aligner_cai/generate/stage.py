@@ -26,8 +26,10 @@ import orjson
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, PathLike, atomic_writer
 from nemo_aligner_cai.generate.engine import Engine, HasId, Outcome, Step
-from nemo_aligner_cai.generate.journal import Journal, require_journal
+from nemo_aligner_cai.generate.journal import Journal
 from nemo_aligner_cai.generate.progress import Meter, Prices, show_progress
+from nemo_aligner_cai.generate.resuming import require_journal
+from nemo_aligner_cai.generate.served_models import check_served
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.output_paths import check_output
 
@@ -48,6 +50,8 @@ class RunOptions:
         progress: show a bar or log lines.
         total: the number of prompts, for the bar, where it is known.
         prices: what tokens cost, for the bar and the summary, where it is known.
+        ask_for_models: compare the model that a server says it has with the one that gave the journal's replies; not
+            for a server that the caller starts itself, and whose model is named by what it was made of.
     """
 
     seed: int = 1234
@@ -58,6 +62,7 @@ class RunOptions:
     progress: bool = True
     total: int | None = None
     prices: Prices | None = None
+    ask_for_models: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,12 @@ async def run_stage(
                 for output, writer in zip(outputs, writers, strict=True):
                     _write(writer, (output.left_out if outcome.left_out else output.rows)(outcome.record))
 
+            if options.ask_for_models:
+                await check_served(journal, clients, say=True)
             await engine.run(records, steps, finished)
+            if options.ask_for_models:
+                # A server may not have been there at the beginning, or have been replaced since.
+                await check_served(journal, clients, say=False)
     finally:
         if progress is not None:
             progress.close(engine.tally)

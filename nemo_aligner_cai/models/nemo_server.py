@@ -38,6 +38,7 @@ from nemo_aligner_cai.files import Balance, content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
 from nemo_aligner_cai.models.nemo_scores import score_choices
 from nemo_aligner_cai.models.patience import Patience, Retriable
+from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.transport import Transport
 
 MOST_SENTENCES = 128
@@ -90,6 +91,7 @@ class NemoServerClient:
         self.template = template
         self.batch_size = batch_size
         self.concurrency = concurrency
+        self._models_url = f"http://{host}:{port}/v1/models"
         self._add_bos = add_bos
         self._server_template = server_template
         self._transport = Transport(
@@ -119,6 +121,10 @@ class NemoServerClient:
         if isinstance(completion, CallFailed):
             raise completion
         return completion
+
+    async def served_model(self) -> dict[str, str] | None:
+        """See `TellsModel`: `cai serve` tells, NeMo's own server does not."""
+        return await ask_for_model([self._models_url], None)
 
     async def close(self) -> None:
         """See `ModelClient`."""

@@ -29,6 +29,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Usage
 from nemo_aligner_cai.models.patience import Patience, Retriable
 from nemo_aligner_cai.models.quota import Quota
+from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.transport import Transport
 
 _TOP_LOGPROBS = 20
@@ -106,8 +107,11 @@ class OpenAIClient:
         self.name = model
         self.concurrency = concurrency
         self._quota = Quota(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+        urls = tuple(map(chat_url, addresses))
+        self._models_urls = [f"{url.removesuffix(_CHAT)}/models" for url in urls]
+        self._key = key
         self._transport = Transport(
-            tuple(map(chat_url, addresses)),
+            urls,
             method="POST",
             concurrency=concurrency,
             patience=patience or Patience(),
@@ -143,6 +147,10 @@ class OpenAIClient:
         if completion.usage is not None:
             self._quota.wrote(completion.usage.completion_tokens)
         return completion
+
+    async def served_model(self) -> dict[str, str] | None:
+        """See `TellsModel`."""
+        return await ask_for_model(self._models_urls, self.name, self._key)
 
     async def close(self) -> None:
         """See `ModelClient`."""

@@ -88,7 +88,12 @@ class Ledger:
         Raises:
             UsageError: another one is at it.
         """
-        with (self.folder / ".lock").open("w") as lock:
+        path = self.folder / ".lock"
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be locked: {error.strerror or error}") from error
+        with os.fdopen(lock):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

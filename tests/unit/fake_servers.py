@@ -56,6 +56,7 @@ class FakeServer:
         self.fault_of: Callable[[dict[str, Any]], int | str | None] = lambda body: None
         self.retry_after = ""
         self.late = 0.02
+        self.model: dict[str, Any] | None = None
         self.lock = threading.Lock()
         self.busy = 0
         self.most_busy = 0
@@ -65,6 +66,16 @@ class FakeServer:
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
             wbufsize = -1
+
+            def do_GET(self) -> None:
+                if server.model is None:
+                    self.send_error(404)
+                    return
+                payload = json.dumps({"object": "list", "data": [server.model]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
 
             def do_PUT(self) -> None:
                 server.handle(self)

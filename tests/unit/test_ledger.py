@@ -203,3 +203,12 @@ def test_b3_a_steps_folder_may_be_a_link_to_another_disk(tmp_path: Path, source:
     ledger.run(_step(work, source))
     assert work.times == 2
     assert (tmp_path / "precious").is_dir()
+
+
+def test_c5_the_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".lock").symlink_to(victim)
+    with pytest.raises(UsageError), Ledger(tmp_path).locked():
+        pass
+    assert victim.read_text() == "precious"

@@ -329,3 +329,11 @@ def test_a9_a_split_that_new_human_preferences_lack_is_removed(tmp_path: Path) -
     alone = str(source / "helpful-base" / "train.jsonl")
     assert cli.main([*command, "--input", alone, "--overwrite"]) == 0
     assert training_files(out) == {f"train_{kind}_with_chat_prompt.jsonl" for kind in ("prompts", "comparisons")}
+
+
+def test_a13_the_tokenizer_is_among_the_inputs(inputs: dict[str, str], tmp_path: Path) -> None:
+    filtered = ["--max-seq-length", "2000", "--tokenizer-model", str(assistant.TOKENIZER)]
+    with FakeNemo(reply, ending="</s>") as server:
+        assert run_sl(inputs, *filtered, port=server.port) == 0
+    manifest = json.loads((tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_manifest.json").read_text())
+    assert manifest["inputs"][str(assistant.TOKENIZER)] == sha256_file(assistant.TOKENIZER)

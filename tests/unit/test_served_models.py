@@ -1,0 +1,115 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A13: replies of a journal are reused for the model that gave them, and for no other under the same name."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai import cli
+from tests.unit.fake_servers import FakeNemo, FakeOpenAI
+from tests.unit.rl_run import judge, policy, red_team_flags, run
+from tests.unit.sl_run import run as run_sl
+
+OLD = {"id": "nemo", "root": "/models/a.nemo", "fingerprint": "sha256:aaaa"}
+NEW = OLD | {"fingerprint": "sha256:bbbb"}
+
+
+def reply(prompt: Any, rng: Any) -> str:
+    return f"about {len(str(prompt))}"
+
+
+def test_a13_a_server_with_another_model_is_not_resumed(
+    inputs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(inputs["--output-filepath"])
+    with FakeNemo(reply, ending="</s>") as server:
+        server.model = OLD
+        assert run_sl(inputs, port=server.port) == 0
+        whole, done = out.read_bytes(), len(server.bodies)
+        server.model = OLD | {"root": "/moved/a.nemo"}
+        assert run_sl(inputs, "--resume", port=server.port) == 0
+        server.model = NEW
+        capsys.readouterr()
+        assert run_sl(inputs, "--resume", port=server.port) == 2
+        assert len(server.bodies) == done and out.read_bytes() == whole
+        said = capsys.readouterr().err
+        assert "aaaa" in said and "bbbb" in said and "--model" in said
+        assert run_sl(inputs, "--resume", "--model", "second", port=server.port) == 0
+        assert len(server.bodies) == 2 * done
+        assert run_sl(inputs, "--resume", "--model", "second", port=server.port) == 0
+        assert len(server.bodies) == 2 * done
+
+
+def test_a13_a_model_that_is_replaced_during_the_run_gives_no_output(inputs: dict[str, str], tmp_path: Path) -> None:
+    with FakeNemo(reply, ending="</s>") as server:
+
+        def replaces(prompt: Any, rng: Any) -> str:
+            server.model = NEW
+            return reply(prompt, rng)
+
+        server.reply, server.model = replaces, OLD
+        assert run_sl(inputs, port=server.port) == 2
+    assert not (tmp_path / "out" / "sl.jsonl").exists()
+
+
+def test_a13_where_the_server_does_not_tell_the_user_is_told_once(
+    inputs: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with FakeNemo(reply, ending="</s>") as server:
+        assert run_sl(inputs, port=server.port) == 0
+        assert "does not tell" not in caplog.text
+        assert run_sl(inputs, "--resume", port=server.port) == 0
+    assert caplog.text.count("does not tell") == 1
+
+
+def test_a13_an_openai_server_with_the_name_at_another_path_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    flags = [*red_team_flags(tmp_path), "--judge-model", "j"]
+    with FakeNemo(policy) as server, FakeOpenAI(judge) as judge_server:
+        judge_server.model = {"id": "j", "root": "/models/one"}
+        assert run(flags, server, judge_server) == 0
+        judge_server.model = {"id": "j", "root": "/models/two"}
+        assert run(flags, server, judge_server, "--resume") == 0
+    assert caplog.text.count("/models/one") == 1
+
+
+@pytest.mark.parametrize("model", [{}, {"id": 3}, {"id": ["x"], "root": {}, "fingerprint": None}])
+def test_a13_whatever_a_server_says_of_its_models_the_run_goes_on(
+    inputs: dict[str, str], model: dict[str, Any]
+) -> None:
+    with FakeNemo(reply, ending="</s>") as server:
+        server.model = model
+        assert run_sl(inputs, port=server.port) == 0
+
+
+def test_a13_the_record_is_no_call(inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeNemo(reply, ending="</s>") as server:
+        server.model = OLD
+        assert run_sl(inputs, port=server.port) == 0
+    journal = str(tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_revisions.journal.jsonl")
+    kinds = [json.loads(line)["kind"] for line in Path(journal).read_text().splitlines()]
+    assert kinds.count("served") == 1
+    capsys.readouterr()
+    for command in ("show", "stats"):
+        assert cli.main(["journal", command, journal]) == 0
+    exported = tmp_path / "calls.jsonl"
+    assert cli.main(["journal", "export", journal, str(exported)]) == 0
+    assert len(exported.read_text().splitlines()) == kinds.count("call")
