@@ -32,9 +32,9 @@ from typing import Any
 from benchmarks.standin.replies import BYTES_PER_TOKEN, content_digest, words
 from benchmarks.table import Figure, show
 from benchmarks.workload import CALLS, few_shots, prompt_text, revise
+from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.files import Balance, write_jsonl
 from nemo_aligner_cai.models import ClientStats, Completion, ModelClient, Request, Usage
-from nemo_aligner_cai.prompts import read_prompts
 
 MEGABYTES, SPREAD = 150.0, 0.05
 _REPLY_TOKENS = 60

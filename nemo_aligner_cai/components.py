@@ -24,14 +24,15 @@ Another package adds one by an entry point of the group ``nemo_aligner_cai.KIND`
 
     setup(..., entry_points={"nemo_aligner_cai.judges": ["mine = my_package.my_judge:my_judge"]})
 
-Ours are listed here and not as entry points of our own, so that they are there in a checkout that is not installed. A
-name that two packages give is an error: which one a run means would depend on what else is installed.
+Ours are listed here and not as entry points of our own, so that they are there in a checkout that is not installed.
+Using a name that two packages give is an error: which one a run means would depend on what else is installed. Neither
+that nor a package that cannot be imported hides the other components.
 """
 
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, cast
 
@@ -65,23 +66,37 @@ OURS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Component:
-    """Something with a name. `origin` is the distribution that it comes from, with its version."""
+    """Something with a name. `origin` is the distribution that it comes from, with its version.
+
+    `conflict` is another distribution that gives the same name.
+    """
 
     kind: str
     name: str
     target: str
     origin: str
+    conflict: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its kind, name and origin, for a message."""
+        return f"{self.kind}: {self.name!r} of {self.origin}"
 
     def load(self) -> Any:
-        """Import it; raises UsageError where that fails, since the mend is another installation."""
+        """Import it; raises UsageError where that fails, or another package gives the name: the fix is to install."""
+        if self.conflict:
+            raise UsageError(
+                f"{self.kind}: {self.name!r} is given by {self.origin} and by {self.conflict}; remove one of them"
+            )
         module, _, attribute = self.target.partition(":")
         try:
             found: Any = importlib.import_module(module)
             for part in filter(None, attribute.split(".")):
                 found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
+        # An import runs another package's code, which can raise anything.
+        except Exception as error:
             raise UsageError(
-                f"{self.kind}: {self.name!r} of {self.origin} cannot be loaded from {self.target}: {error}"
+                f"{self.label} cannot be loaded from {self.target}: {type(error).__name__}: {error}"
             ) from error
         return found
 
@@ -89,29 +104,25 @@ class Component:
         """One line about it: its ``description`` (an attribute, or a key of a mapping), else its documentation's."""
         found: Any = self.load()
         if isinstance(found, Mapping):
-            return str(cast(Mapping[str, Any], found)["description"])
+            return str(cast(Mapping[str, Any], found).get("description", "")).strip().split("\n")[0]
         return str(getattr(found, "description", None) or inspect.getdoc(found) or "").strip().split("\n")[0]
 
 
 def components(kind: str) -> dict[str, Component]:
-    """All components of a kind by name, ours first.
-
-    Raises:
-        UsageError: two packages give the same name.
-    """
+    """All components of a kind by name, ours first; one whose name two packages give cannot be loaded."""
     ours = _formats() if kind == "formats" else OURS[kind]
     found = {name: Component(kind, name, target, _OWN) for name, target in ours.items()}
     for point in sorted(metadata.entry_points(group=_GROUP + kind), key=lambda point: point.name):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
         other = found.get(point.name)
         if other is not None and other.target != point.value:
-            raise UsageError(f"{kind}: {point.name!r} is given by {other.origin} and by {origin}; remove one of them")
+            found[point.name] = replace(other, conflict=origin)
         found.setdefault(point.name, Component(kind, point.name, point.value, origin))
     return found
 
 
 def _formats() -> dict[str, str]:
-    formats = importlib.import_module("nemo_aligner_cai.data.formats").FORMATS
+    formats = importlib.import_module("nemo_aligner_cai.data.format_registry").FORMATS
     return {name: f"{type(one).__module__}:{type(one).__qualname__}" for name, one in formats.items()}
 
 

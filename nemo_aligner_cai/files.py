@@ -45,6 +45,10 @@ Row = dict[str, Any]
 _BOM = b"\xef\xbb\xbf"
 # Rows are short: with the default of 8 KiB, half of the time of a large file goes into system calls.
 _BUFFER = 1 << 20
+_MOST_COLUMNS = 20
+"""Of a message about them."""
+_DEEPEST = 100
+"""Levels of a JSON document. Python's own recursion, in repr() or ==, fails at about 1,000, and orjson writes 254."""
 _TEMPORARY_BYTES = 96
 """What a temporary name keeps of the file's own; a machine's name, a process id and 16 random digits follow."""
 
@@ -54,13 +58,18 @@ class Balance:
     """Where every row went: ``rows_in == written + sum(left_out.values())``, or the command is wrong.
 
     `left_out` counts rows by reason; a reason is a short phrase that a reader of the summary understands. `noted`
-    counts what happened to rows that are kept all the same ("template tokens escaped").
+    counts what happened to rows that are kept all the same ("template tokens escaped"). `made` counts the rows of the
+    output, where one row in can give several. `unused` names the columns of the input that no output has.
+    `stopped_at` is the limit at which reading stopped though there were more rows.
     """
 
     rows_in: int = 0
     written: int = 0
     left_out: Counter[str] = field(default_factory=Counter[str])
     noted: Counter[str] = field(default_factory=Counter[str])
+    made: int = 0
+    unused: set[str] = field(default_factory=set[str])
+    stopped_at: int | None = None
 
     def leave_out(self, reason: str, rows: int = 1) -> None:
         """Count `rows` rows that are not written, and why."""
@@ -75,12 +84,19 @@ class Balance:
         if self.rows_in != self.written + sum(self.left_out.values()):
             raise CaiError(f"rows are unaccounted for, which is a defect of this program; please report it: {self}")
 
+    def require_written(self, source: object) -> None:
+        """Raises CaiError where nothing is written, with where the rows went."""
+        if not self.written:
+            raise CaiError(f"{source}: nothing is left to write: {self}")
+
     def merge(self, other: "Balance") -> None:
         """Add another file's balance to this one."""
         self.rows_in += other.rows_in
         self.written += other.written
         self.left_out.update(other.left_out)
         self.noted.update(other.noted)
+        self.made += other.made
+        self.unused.update(other.unused)
 
     def to_dict(self) -> Row:
         """As it stands in a manifest; reasons in alphabetical order, so that equal balances give equal bytes."""
@@ -89,6 +105,9 @@ class Balance:
             "written": self.written,
             "left_out": dict(sorted(self.left_out.items())),
             "noted": dict(sorted(self.noted.items())),
+            **({"made": self.made} if self.made not in (0, self.written) else {}),
+            **({"unused_columns": sorted(self.unused)} if self.unused else {}),
+            **({"stopped_at": self.stopped_at} if self.stopped_at else {}),
         }
 
     def __str__(self) -> str:
@@ -100,7 +119,15 @@ class Balance:
             f"{self.rows_in} rows in = {self.written} written + {sum(self.left_out.values())} left out"
             + (f" ({reasons})" if reasons else "")
             + (f"; of the written: {notes}" if notes else "")
+            + (f"; {self.made} rows out" if self.made not in (0, self.written) else "")
+            + (f"; more rows were not read, the limit is {self.stopped_at}" if self.stopped_at else "")
+            + (f"; columns that nothing is made of: {self._columns()}" if self.unused else "")
         )
+
+    def _columns(self) -> str:
+        names = sorted(self.unused)
+        more = f" and {len(names) - _MOST_COLUMNS} more" if len(names) > _MOST_COLUMNS else ""
+        return ", ".join(name[:40] for name in names[:_MOST_COLUMNS]) + more
 
 
 def require_file(path: PathLike) -> Path:
@@ -151,9 +178,27 @@ def read_json(path: PathLike) -> Any:
     """One JSON document; raises FormatError with the line where it stops being JSON."""
     text = read_text(path)
     try:
-        return orjson.loads(text)
+        document: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise FormatError.at(path, error.lineno, f"not JSON: {error.msg} (column {error.colno})") from error
+    if _too_deep(document):
+        raise FormatError.at(path, 1, f"is nested more than {_DEEPEST} levels deep")
+    return document
+
+
+def _too_deep(document: object) -> bool:
+    level = [document]
+    for _ in range(_DEEPEST):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += cast(Row, item).values()
+            elif isinstance(item, list):
+                inner += cast(list[object], item)
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
@@ -208,6 +253,9 @@ def _rows(path: Path, *, allow_blank: bool) -> Iterator[tuple[int, Row]]:
             row: object = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise FormatError.at(path, number, f"not JSON: {error.msg} (column {error.colno})") from error
+        # Most rows have fewer brackets than levels are allowed, and need no walk through them.
+        if line.count(b"{") + line.count(b"[") > _DEEPEST and _too_deep(row):
+            raise FormatError.at(path, number, f"is nested more than {_DEEPEST} levels deep")
         yield number, _as_row(path, number, row)
 
 

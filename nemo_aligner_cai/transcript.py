@@ -30,6 +30,13 @@ _STARTS = {Role.USER: _HUMAN, Role.ASSISTANT: _ASSISTANT}
 _RUN_ON = ("\n\nHuman:", "\n\nHuman", "\n\nAssistant")
 
 
+def is_transcript(text: str) -> bool:
+    """Whether a text is a transcript: it starts with a human turn, after a blank line or before an assistant's."""
+    if text.startswith((_HUMAN, "\r\n\r\nHuman:")):
+        return True
+    return text.lstrip().startswith("Human:") and _ASSISTANT in text.replace("\r\n", "\n")
+
+
 class TranscriptError(ValueError):
     """A transcript that cannot be understood; the message is a reason to count it under."""
 
@@ -57,8 +64,11 @@ def split_turns(text: str) -> list[str]:
     line. "Human:" inside a line is text. The last reply may be empty.
 
     Raises:
-        TranscriptError: no turns, words before the first, the assistant speaks first, a turn without words.
+        TranscriptError: no turns, words before the first, the assistant speaks first, a turn without words, or an
+            assistant whose only turn has no blank line before it.
     """
+    if "\r\n\r\n" in text:
+        text = text.replace("\r\n", "\n")
     # Plain splits: on a page of text they are many times faster than a regular expression.
     first, *rounds = ("\n\n" + text.lstrip()).split(_HUMAN)
     before, *replies = first.split(_ASSISTANT)
@@ -77,6 +87,8 @@ def split_turns(text: str) -> list[str]:
         contents.append(asked.strip())
         if replies:
             contents.append(replies[0].strip() if len(replies) == 1 else _joined(*replies))
+    if len(contents) == 1 and "\nAssistant:" in contents[0]:
+        raise TranscriptError("no blank line before the assistant's turn")
     if "" in contents[: len(contents) - (len(contents) % 2 == 0)]:
         raise TranscriptError("empty turn")
     return contents

@@ -16,8 +16,9 @@
 import argparse
 from typing import Any
 
-from nemo_aligner_cai.commands.terminal import write_line
+from nemo_aligner_cai.commands.terminal import note_line, write_line
 from nemo_aligner_cai.components import OURS, components
+from nemo_aligner_cai.errors import UsageError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,14 +31,21 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the components; one that cannot be loaded is an error that names its package."""
-    rows = [
-        (component.kind, component.name, component.origin, component.describe())
-        for kind in ([args.kind] if args.kind else OURS)
-        for component in components(kind).values()
-    ]
+    """List the components; returns 1, after all the others, for one that cannot be loaded."""
+    rows: list[tuple[str, ...]] = []
+    broken: list[str] = []
+    for kind in [args.kind] if args.kind else OURS:
+        for component in components(kind).values():
+            try:
+                description = component.describe()
+            except UsageError as error:
+                broken.append(str(error))
+                description = "(cannot be loaded)"
+            rows.append((component.kind, component.name, component.origin, description))
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
     for row in rows:
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
         write_line("  ".join([*cells, row[-1]]))
-    return 0
+    for problem in broken:
+        note_line(f"cai: {problem}")
+    return 1 if broken else 0

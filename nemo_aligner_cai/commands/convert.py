@@ -23,8 +23,12 @@ from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.commands.validate import tokenizer_asked_for
 from nemo_aligner_cai.conversation import TokenPolicy
-from nemo_aligner_cai.data.formats import FORMATS, convert_file, format_named, require_suffix
+from nemo_aligner_cai.data.columns import ColumnChoice
+from nemo_aligner_cai.data.format_registry import all_formats
+from nemo_aligner_cai.data.format_registry import listed as listed_names
+from nemo_aligner_cai.data.formats import convert_file, format_named
 from nemo_aligner_cai.data.length import filter_file, limit_of
+from nemo_aligner_cai.data.tables import require_suffix
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, PathLike, put_in_place
 from nemo_aligner_cai.output_paths import check_output
@@ -33,7 +37,8 @@ from nemo_aligner_cai.sources import data_files
 
 def add_parser(subparsers: Any) -> None:
     """Declare `cai convert`."""
-    listed = "\n".join(f"  {format.name:<26}{format.description}" for format in FORMATS.values())
+    formats, _ = all_formats()
+    listed = "\n".join(f"  {name:<26}{formats[name].description}" for name in listed_names(formats))
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "convert",
         help="write a data file in another trainer's format",
@@ -70,6 +75,22 @@ def add_parser(subparsers: Any) -> None:
         "whole is left out, by its exact number of tokens",
     )
     parser.add_argument("--seq-length", type=COUNT, help="the model's sequence length; with --tokenizer")
+    parser.add_argument(
+        "--prompt-column", metavar="NAME", help="the column of IN that holds the prompts; the others are not read"
+    )
+    parser.add_argument(
+        "--ignore-columns",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="columns of IN, or keys of its messages, that are not read: one that changes what a row means is "
+        "otherwise an error",
+    )
+    parser.add_argument(
+        "--drop-refused",
+        action="store_true",
+        help="leave out the rows that cannot be carried, and count them; default: the first one is an error",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(run=run)
 
@@ -107,5 +128,7 @@ def _converted(args: argparse.Namespace, target: PathLike) -> Balance:
         policy=TokenPolicy(args.on_template_tokens),
         split=args.split,
         system_message=args.system_message,
+        columns=ColumnChoice(frozenset(args.ignore_columns), args.prompt_column),
+        drop_refused=args.drop_refused,
         overwrite=args.overwrite,
     )

@@ -15,7 +15,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,7 @@ from nemo_aligner_cai.commands.flag_types import (
     variable,
 )
 from nemo_aligner_cai.conversation import (
+    NEMO_CHAT,
     TEMPLATE_FLAGS,
     TEMPLATES,
     ChatTemplate,
@@ -44,6 +45,7 @@ from nemo_aligner_cai.conversation import (
     template_named,
 )
 from nemo_aligner_cai.conversation.strings import unescape
+from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.generate.progress import Prices
@@ -59,7 +61,7 @@ from nemo_aligner_cai.models import (
 )
 from nemo_aligner_cai.models.nemo_server import MOST_SENTENCES
 from nemo_aligner_cai.printable import hide_secret
-from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
+from nemo_aligner_cai.prompts import Prompt
 
 _log = logging.getLogger(__name__)
 _TRUTH = ("True", "False")
@@ -183,6 +185,15 @@ def _nemo_server(args: argparse.Namespace) -> bool:
     return not args.model_url
 
 
+def add_prompt_column_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that names the column of the prompts."""
+    parser.add_argument(
+        "--prompt-column",
+        metavar="NAME",
+        help="the column of the red-team file that holds the prompts; default: told by the names of the columns",
+    )
+
+
 def sampling_of(args: argparse.Namespace) -> Sampling:
     """The sampling that the inference flags describe; raises UsageError for values that no server takes."""
     return Sampling(
@@ -265,19 +276,38 @@ def checked_key(key: str, source: str) -> str:
     return key
 
 
-def count_prompts(path: str, turns: Turns, limit: int | None) -> int:
+def count_prompts(args: argparse.Namespace, path: str, limit: int | None) -> int:
     """How many prompts a file has; raises for what is wrong in it, before anything is paid for."""
     balance = Balance()
-    count = sum(1 for _ in read_prompts(path, balance=balance, turns=turns, limit=limit))
+    count = sum(1 for _ in prompts_of(args, path, limit, balance=balance))
     if not count:
         raise UsageError(f"{path}: no usable prompt: {balance}")
     return count
 
 
-def first_prompts(path: str, turns: Turns, count: int, system_message: str) -> list[Prompt]:
-    """The first prompts of a file."""
-    prompts = read_prompts(path, balance=Balance(), turns=turns, limit=count, system_message=system_message)
-    return list(prompts)
+def first_prompts(args: argparse.Namespace, path: str) -> list[Prompt]:
+    """The prompts of a file that --preview shows."""
+    return list(prompts_of(args, path, args.preview, balance=Balance()))
+
+
+def prompts_of(
+    args: argparse.Namespace,
+    path: str,
+    limit: int | None,
+    *,
+    balance: Balance,
+    template: ChatTemplate = NEMO_CHAT,
+) -> Iterator[Prompt]:
+    """The prompts of a file as the flags ask for them."""
+    return read_prompts(
+        path,
+        balance=balance,
+        turns=args.turns,
+        limit=limit,
+        column=args.prompt_column,
+        template=template,
+        system_message=args.system_message,
+    )
 
 
 @contextmanager

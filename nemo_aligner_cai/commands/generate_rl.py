@@ -44,7 +44,6 @@ from nemo_aligner_cai.generate.judge import position_line
 from nemo_aligner_cai.generate.resuming import adopt
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Patience
-from nemo_aligner_cai.prompts import read_prompts
 
 UPSTREAM_TEMPERATURES = (0.01, 0.51, 1.01, 1.51)
 
@@ -113,6 +112,7 @@ def build_parser() -> Parser:
             "response_extract_pattern": r"<extra_id_1>Assistant\n",
         },
     )
+    flags.add_prompt_column_flag(parser)
     flags.add_run_flags(parser)
     parser.effect("batch_size", when=lambda args: not args.model_url, otherwise=flags.WITH_MODEL_URL, accepted=True)
     parser.effect(
@@ -142,13 +142,12 @@ def run(args: argparse.Namespace) -> int:
         return Comparing(policy, judge_model, judge, sampling, temperatures, args.seed, template)
 
     if args.preview is not None:
-        prompts = flags.first_prompts(source, args.turns, args.preview, args.system_message)
-        records = [Contest(prompt) for prompt in prompts]
+        records = [Contest(prompt) for prompt in flags.first_prompts(args, source)]
         of_policy = None if args.model_url else template
         of_judge = NEMO_CHAT if args.judge_port else None
         generate_run.show_preview(records, lambda *clients: comparing(*clients).steps(), of_policy, of_judge)
         return 0
-    options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
+    options = flags.options_of(args, flags.count_prompts(args, source, limit))
     split_counts(options.total or 0, splits)
     with tempfile.TemporaryDirectory() as scratch:
         files = PreferenceFiles(
@@ -166,14 +165,7 @@ def run(args: argparse.Namespace) -> int:
         key = judge_flags.judge_key(args)
         judge_model = judge_flags.judge_client(args, key, Patience(timeout=args.request_timeout))
         read = Balance()
-        prompts = read_prompts(
-            source,
-            balance=read,
-            turns=args.turns,
-            limit=limit,
-            template=template,
-            system_message=args.system_message,
-        )
+        prompts = flags.prompts_of(args, source, limit, balance=read, template=template)
         steps = comparing(policy, judge_model).steps()
         if args.resume:
             adopt(files.old_journal, files.journal)

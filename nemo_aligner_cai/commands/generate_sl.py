@@ -50,7 +50,7 @@ from nemo_aligner_cai.generate.stage import left_out_path
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models import ModelClient
-from nemo_aligner_cai.prompts import read_few_shots, read_prompts
+from nemo_aligner_cai.prompts import read_few_shots
 
 
 def build_parser() -> Parser:
@@ -94,6 +94,7 @@ def build_parser() -> Parser:
         default="False",
         help="False: the server's tokenizer renders the messages; True: the flags of this group do",
     )
+    flags.add_prompt_column_flag(parser)
     flags.add_run_flags(parser)
     parser.effect("tokenizer_library", when=never, otherwise="here: the file tells", accepted=True)
     parser.effect("save_to_file_interval", when=never, otherwise="here: every call is saved at once", accepted=True)
@@ -217,20 +218,20 @@ def run(args: argparse.Namespace) -> int:
         )
 
     if args.preview is not None:
-        records = fresh_records(flags.first_prompts(source, args.turns, args.preview, args.system_message))
+        records = fresh_records(flags.first_prompts(args, source))
         rendered = None if args.model_url or server_template else template
         generate_run.show_preview(records, lambda *clients: revising(*clients).steps(), rendered)
         return 0
     validate_file(args.helpfulness_dataset_path, "sft-chat")
     if tokenizer is not None and not args.system_message:
         _require_system(args, tokenizer)
-    options = flags.options_of(args, flags.count_prompts(source, args.turns, limit))
+    options = flags.options_of(args, flags.count_prompts(args, source, limit))
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out.jsonl" if args.dry_run else Path(args.output_filepath)
         files = _Files(out, args.max_seq_length)
         client = flags.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
         read = Balance()
-        prompts = read_prompts(source, balance=read, turns=args.turns, limit=limit, system_message=args.system_message)
+        prompts = flags.prompts_of(args, source, limit, balance=read)
         if args.resume:
             adopt(files.old_journal, files.journal)
         if args.plan:
@@ -300,7 +301,7 @@ def _tokenizer(args: argparse.Namespace) -> Tokenizer | None:
 
 def _require_system(args: argparse.Namespace, tokenizer: Tokenizer) -> None:
     """Raises UsageError if SFT would stop at every prompt without a system message, before any is paid for."""
-    prompts = read_prompts(args.red_teaming_prompts_dataset_path, balance=Balance(), turns=args.turns)
+    prompts = flags.prompts_of(args, args.red_teaming_prompts_dataset_path, None, balance=Balance())
     if merges_empty_system(tokenizer) and any(not prompt.conversation.system for prompt in prompts):
         raise UsageError(f"--tokenizer-model {args.tokenizer_model}: {EMPTY_SYSTEM_MERGED}")
 

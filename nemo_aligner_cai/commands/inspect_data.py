@@ -165,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     balance = Balance()
     statistics = collect(read_records(args.file, name, balance=balance, split=args.split), tokenizer=tokenizer)
+    balance.require_written(args.file)
     console.print(f"{args.file}: {name}")
     console.print(_table(_summary(balance, statistics)))
     _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")

@@ -19,7 +19,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands.flag_types import COUNT
 from nemo_aligner_cai.commands.terminal import write_line
-from nemo_aligner_cai.data.formats import detect_format, validate_file
+from nemo_aligner_cai.data.formats import detect_format, format_named, validate_file
 from nemo_aligner_cai.data.length import LIMITS, load_tokenizer, predict_use
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import FormatError, UsageError
@@ -74,6 +74,8 @@ def _checked(file: str, format_name: str | None, tokenizer: Tokenizer | None, se
     """What is to be said of a file, and whether all of its rows can be used."""
     name = format_name or detect_format(file)
     line = f"{file}: {name}, {validate_file(file, name).rows_in} rows, all of them valid"
+    if format_named(name).read_only:
+        line += "; no trainer reads this format, `cai convert` writes one that a trainer reads"
     if tokenizer is None:
         return line, True
     if name not in LIMITS:

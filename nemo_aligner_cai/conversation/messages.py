@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from nemo_aligner_cai.errors import UsageError
 
@@ -39,16 +39,20 @@ class Role(str, Enum):
         """A role from any spelling in use ("User", "user", "human", "gpt"); raises UsageError for others."""
         role = _ROLE_NAMES.get(name.lower()) if isinstance(name, str) else None
         if role is None:
-            raise UsageError(f"unknown role {name!r}; use one of system, user, assistant")
+            # A value that is no text may be nested so deep that its repr() fails.
+            shown = f" {name[:40]!r}" if isinstance(name, str) else f", a {type(name).__name__}"
+            raise UsageError(f"unknown role{shown}; use one of system, user, assistant")
         return role
 
 
 _ROLE_NAMES = {
-    "system": Role.SYSTEM,
-    "user": Role.USER,
-    "human": Role.USER,
-    "assistant": Role.ASSISTANT,
-    "gpt": Role.ASSISTANT,
+    **dict.fromkeys(("system", "developer"), Role.SYSTEM),
+    # "prompter" is Open Assistant's; the assistants are those of ShareGPT and WildChat.
+    **dict.fromkeys(("user", "human", "prompter"), Role.USER),
+    **dict.fromkeys(
+        ("assistant", "gpt", "chatgpt", "bing", "bard", "claude", "gemini", "bot", "chatbot", "model", "ai"),
+        Role.ASSISTANT,
+    ),
 }
 
 
@@ -89,7 +93,11 @@ class Conversation:
 
     @classmethod
     def from_messages(cls, messages: Iterable[Mapping[str, Any]]) -> "Conversation":
-        """From ``[{"role": ..., "content": ...}, ...]``; raises UsageError where a message is not that."""
+        """From ``[{"role": ..., "content": ...}, ...]``, or ``from`` and ``value``; a content may be text parts.
+
+        Raises:
+            UsageError: a message is not that, or holds what a conversation cannot, such as tool calls or a weight.
+        """
         return cls(tuple(_message(position, item) for position, item in enumerate(messages)))
 
     def to_messages(self) -> list[dict[str, str]]:
@@ -121,11 +129,69 @@ class Conversation:
         return Conversation(self.messages[:-1])
 
 
+_PLAIN = frozenset({"role", "content"})
+READ_KEYS = frozenset({"role", "from", "content", "value"})
+"""The keys of a message that are read."""
+_NOT_CARRIED = frozenset(
+    {
+        *("tool_calls", "tool_call_id", "tools", "function_call", "functions", "name", "refusal", "prefix"),
+        *("images", "image", "audio", "audios", "video", "videos", "reasoning_content", "reasoning", "thinking"),
+    }
+)
+"""The keys of a message that change its meaning and that no conversation here can hold."""
+_WEIGHTS = frozenset({"weight", "loss_weight", "train", "trainable", "training", "loss"})
+"""The keys that say whether a message is learned."""
+
+
 def _message(position: int, item: Mapping[str, Any]) -> Message:
     content = item.get("content")
-    if not isinstance(content, str):
-        raise UsageError(f"message {position}: the key 'content' must be a text, it is {type(content).__name__}")
-    return Message(Role.of(item.get("role")), content)
+    if isinstance(content, str) and item.keys() <= _PLAIN:
+        return Message(Role.of(item.get("role")), content)
+    if "role" not in item and "from" not in item:
+        raise UsageError(f"message {position}: needs the keys 'role' and 'content'")
+    refuse_message_keys(position, item)
+    content = content if content is not None else item.get("value")
+    return Message(Role.of(item.get("role", item.get("from"))), _text(position, content))
+
+
+def refuse_message_keys(position: int, item: Mapping[str, Any]) -> None:
+    """Raises UsageError, with the key, for a message that says what a conversation cannot hold."""
+    for key, value in item.items():
+        if key in _NOT_CARRIED and value not in (None, "", [], {}):
+            raise UsageError(
+                f"message {position}: {key!r} cannot be carried; remove the row, or the key where it does not matter"
+            )
+        if key in _WEIGHTS and value not in (None, True):
+            raise UsageError(
+                f"message {position}: {key!r} is not 1, but every reply of a conversation is learned; remove the row, "
+                "or end it before this message"
+            )
+
+
+def _type_of(value: object) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _text(position: int, content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise UsageError(
+            f"message {position}: the key 'content' must be a text, it is {_type_of(cast(object, content))}"
+        )
+    parts = cast(list[Any], content)
+    texts: list[str] = []
+    for part in parts:
+        entry: Mapping[str, Any] = (
+            cast(Mapping[str, Any], part) if isinstance(part, Mapping) else {"type": "text", "text": part}
+        )
+        text = entry.get("text")
+        if entry.get("type") not in ("text", "input_text", "output_text") or not isinstance(text, str):
+            kind = entry.get("type")
+            shown = f"of type {kind[:40]!r}" if isinstance(kind, str) else "without a type"
+            raise UsageError(f"message {position}: 'content' has a part {shown}; only text parts can be carried")
+        texts.append(text)
+    return "\n".join(texts)
 
 
 def require_user_last(conversation: Conversation) -> None:

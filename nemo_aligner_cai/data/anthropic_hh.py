@@ -158,10 +158,11 @@ def write_split(
         overwrite: whether existing files may be replaced.
 
     Returns:
-        Where the rows went; "written" counts comparisons.
+        Where the rows went; "written" counts comparisons, "made" their lines.
 
     Raises:
         FormatError: a row lacks the two transcripts, or `policy` refuses it.
+        CaiError: no row can be used.
     """
     balance = Balance()
     prompts_of = _Prompts(template)
@@ -189,7 +190,9 @@ def write_split(
             prompts.write(asked + _LINE_END)
             comparisons.write(asked + _inner(good + end) + _LINE_END + asked + _inner(bad + end) + _LINE_END)
             balance.written += 1
-    balance.check()
+            balance.made += 2
+        balance.check()
+        balance.require_written(outputs.comparisons)
     return balance
 
 

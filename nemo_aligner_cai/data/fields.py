@@ -22,16 +22,16 @@ A part is an attribute of the record, unless the format has a view of its own (`
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from nemo_aligner_cai.conversation import Conversation, NemoChatTemplate
 from nemo_aligner_cai.data import rows as take
-from nemo_aligner_cai.data.format import Format, beside, with_beside
+from nemo_aligner_cai.data.format import Format, beside, beside_keys, with_beside
 from nemo_aligner_cai.data.records import Comparison, Record
-from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
-from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, write_transcript
+from nemo_aligner_cai.transcript import TranscriptError, is_transcript, write_transcript
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,27 @@ class FieldFormat(Format):
     """A format whose rows have `fields`."""
 
     fields: ClassVar[Sequence[Field]]
+    asked: ClassVar[str] = "prompt"
+    """The part that prompts are taken from."""
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(field.key for field in self.fields) | beside_keys(self.kind)
+
+    def known_keys(self, row: Row) -> frozenset[str]:
+        """The keys of the fields, and those of `beside`."""
+        return self._known
+
+    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """What the row's prompt says, whatever else it says."""
+        field = next(field for field in self.fields if field.name == self.asked)
+        value: object = row.get(field.key)
+        if value is None:
+            raise TranscriptError("empty prompt")
+        if isinstance(value, list):
+            return take.messages(row, field.key)
+        asked: Conversation = field.codec.read(row, field.key)
+        return Conversation.of_user(asked.messages[0].content.strip()) if len(asked.messages) == 1 else asked
 
     def matches(self, row: Row) -> bool:
         """By the keys and the types of their values."""
@@ -101,25 +122,16 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _question(row: Row, key: str) -> Conversation:
-    return Conversation.of_user(take.text(row, key))
-
-
 def _one_user_turn(prompt: Conversation) -> str:
     if len(prompt.messages) != 1:
         raise UsageError("its prompt is more than one user turn")
+    if is_transcript(prompt.messages[0].content):
+        raise UsageError("its prompt would be read as a transcript")
     return prompt.messages[0].content
 
 
 def _assistant(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
-
-
-def _transcript(row: Row, key: str) -> Conversation:
-    try:
-        return parse_transcript(take.text(row, key))
-    except TranscriptError as error:
-        raise RowError(key, str(error)) from error
 
 
 TEXT = Codec(str, take.text, _as_it_is)
@@ -131,6 +143,6 @@ PROMPT = Codec(list, take.prompt, Conversation.to_messages)
 """Such a one that ends with a user turn."""
 REPLY = Codec(list, take.single_reply, _assistant)
 """A list of one assistant message."""
-QUESTION = Codec(str, _question, _one_user_turn)
-"""The text of a prompt's one user turn."""
-TRANSCRIPT = Codec(str, _transcript, write_transcript)
+QUESTION = Codec(str, take.question, _one_user_turn)
+"""The text of a prompt's one user turn; a transcript is read too."""
+TRANSCRIPT = Codec(str, take.transcript, write_transcript)

@@ -19,9 +19,9 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
-from nemo_aligner_cai.conversation import NemoChatTemplate
+from nemo_aligner_cai.conversation import Conversation, NemoChatTemplate
 from nemo_aligner_cai.data import rows as take
-from nemo_aligner_cai.data.records import Kind, Record
+from nemo_aligner_cai.data.records import Kind, Record, conversations_of
 from nemo_aligner_cai.files import Row
 
 
@@ -45,6 +45,23 @@ class Format(ABC):
     """What its trainer's files are: ``.jsonl``, ``.csv`` or ``.parquet``. JSON lines may have any name."""
     columns: ClassVar[Mapping[str, Any]] = {}
     """Of a table, the columns and their types: ``str``, ``float``, ``[type]`` or a mapping of names to types."""
+    read_only: ClassVar[bool] = False
+    """True for published or raw data, which no trainer reads: `write` raises UsageError."""
+    keys: ClassVar[frozenset[str] | None] = None
+    """The keys that `read` uses, apart from those of `beside`. None: any, for a format that does not say."""
+
+    def known_keys(self, row: Row) -> frozenset[str] | None:
+        """The keys of a row that this format reads; None where it does not say."""
+        return None if self.keys is None else self.keys | beside_keys(self.kind)
+
+    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """The conversation in a row that prompts are taken from; unlike `read`, it needs no reply.
+
+        Raises:
+            UsageError: a key is wrong.
+            TranscriptError: the row has no prompt.
+        """
+        return conversations_of(self.read([row], template))[0]
 
     @abstractmethod
     def matches(self, row: Row) -> bool:
@@ -68,16 +85,17 @@ class Format(ABC):
 
 
 class _Beside(NamedTuple):
-    key: str
+    keys: tuple[str, ...]
+    """The first is the one that is written; the others are names that other people use."""
     read: Callable[[Row, str], Any]
 
 
 _BESIDE: Mapping[str, _Beside] = {
-    "dataset": _Beside("dataset", take.optional_text),
+    "dataset": _Beside(("dataset",), take.optional_text),
     # TRL takes a row with the key "label" for one of a reply.
-    "label": _Beside("prompt_label", take.optional_text),
-    "chosen_reward": _Beside("chosen_reward", take.optional_number),
-    "rejected_reward": _Beside("rejected_reward", take.optional_number),
+    "label": _Beside(("prompt_label",), take.optional_text),
+    "chosen_reward": _Beside(("chosen_reward", "score_chosen", "chosen_score"), take.optional_number),
+    "rejected_reward": _Beside(("rejected_reward", "score_rejected", "rejected_score"), take.optional_number),
 }
 """By attribute of a record, the key of a row."""
 
@@ -88,17 +106,28 @@ def _names_beside(kind: Kind) -> tuple[str, ...]:
     return tuple(name for name in _BESIDE if name in names)
 
 
+@cache
+def beside_keys(kind: Kind) -> frozenset[str]:
+    """The keys that `beside` reads."""
+    return frozenset(key for name in _names_beside(kind) for key in _BESIDE[name].keys)
+
+
 def beside(row: Row, kind: Kind) -> dict[str, Any]:
     """What a row says beside its texts, of what a record of this kind can hold: origin, label, rewards.
 
     Every format has room for it, as keys that its trainer does not look at.
     """
-    return {name: _BESIDE[name].read(row, _BESIDE[name].key) for name in _names_beside(kind)}
+    return {name: _read_beside(row, _BESIDE[name]) for name in _names_beside(kind)}
+
+
+def _read_beside(row: Row, spec: _Beside) -> Any:
+    key = next((key for key in spec.keys if key in row), spec.keys[0])
+    return spec.read(row, key)
 
 
 def with_beside(row: Row, record: Record, *, but: Collection[str] = ()) -> Row:
     """The row with what the record knows beside its texts, `but` for what the row holds already."""
     for name in _names_beside(type(record)):
         if name not in but and (value := getattr(record, name)) is not None:
-            row[_BESIDE[name].key] = value
+            row[_BESIDE[name].keys[0]] = value
     return row

@@ -11,19 +11,18 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The registry of formats, and what can be done with a file in any of them: detect, validate, read, write, convert."""
+"""What can be done with a file of any format: read, validate, write, convert."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nemo_aligner_cai.components import components
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate, TokenPolicy
-from nemo_aligner_cai.data import formats_cai as cai
 from nemo_aligner_cai.data import formats_nemo as nemo
-from nemo_aligner_cai.data import formats_other as other
-from nemo_aligner_cai.data import formats_tables as tables
+from nemo_aligner_cai.data.columns import ColumnChoice, carry
 from nemo_aligner_cai.data.format import Format
+from nemo_aligner_cai.data.format_registry import FORMATS, PluginError, detect_format, format_named
 from nemo_aligner_cai.data.guard import guard_record
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record, to_kind, with_system
 from nemo_aligner_cai.data.rows import RowError
@@ -33,35 +32,22 @@ from nemo_aligner_cai.files import Balance, PathLike, Row, require_file
 from nemo_aligner_cai.output_paths import check_output
 from nemo_aligner_cai.sources import DataFile, data_files, is_parquet, read_rows
 
-# In the order in which detection tries them: the more telling keys first.
-FORMATS: dict[str, Format] = {
-    format.name: format
-    for format in (
-        nemo.SftChat(),
-        nemo.Dpo(),
-        nemo.Kto(),
-        nemo.RegressionRm(),
-        nemo.PpoPrompts(),
-        nemo.RmComparisons(),
-        cai.CaiRevisions(),
-        cai.CaiComparisons(),
-        tables.InverseCai(),
-        tables.Verl(),
-        other.HelpSteer(),
-        other.Messages(),
-        other.InputOutput(),
-        other.NemoRlPreference(),
-        other.NemoRlBinary(),
-        other.OpenRlhf(),
-        other.TrlPreference(),
-        other.TrlImplicit(),
-        other.TrlUnpaired(),
-        other.TrlPrompts(),
-        other.AnthropicHh(),
-        other.RedTeam(),
-        other.PlainPrompts(),
-    )
-}
+__all__ = [
+    "FORMATS",
+    "Group",
+    "comparison_rows",
+    "convert_file",
+    "detect_format",
+    "format_named",
+    "prompt_row",
+    "read_groups",
+    "read_records",
+    "require_plain_lines",
+    "require_readable",
+    "sft_row",
+    "validate_file",
+    "write_records",
+]
 
 _NEMO_FORMATS = tuple(name for name, format in FORMATS.items() if type(format).__module__ == nemo.__name__)
 
@@ -91,33 +77,6 @@ def prompt_row(
     return FORMATS["ppo-prompts"].write(PromptOnly(conversation, dataset), template)[0]
 
 
-def format_named(name: str) -> Format:
-    """The format of that name, ours or another package's; raises UsageError with the names there are."""
-    if name in FORMATS:
-        return FORMATS[name]
-    others = components("formats")
-    if name not in others:
-        raise UsageError(f"unknown format {name!r}; the formats are {', '.join(others)}")
-    return others[name].load()()
-
-
-def detect_format(source: PathLike, *, split: str = "train") -> str:
-    """The name of the format of a source, told by the keys of its first row.
-
-    Raises:
-        UsageError: the source cannot be read.
-        FormatError: it has no rows, or a first row like no format's.
-    """
-    for file in data_files(source, split):
-        for line, row in read_rows(file):
-            for name, format in FORMATS.items():
-                if format.matches(row):
-                    return name
-            keys = ", ".join(map(repr, row)) or "no keys"
-            raise FormatError.at(file, line, f"a row with {keys} is of no known format; known: {', '.join(FORMATS)}")
-    raise FormatError(f"{source}: has no rows")
-
-
 def read_records(
     source: PathLike,
     format_name: str | None = None,
@@ -126,6 +85,7 @@ def read_records(
     template: NemoChatTemplate = NEMO_CHAT,
     strict: bool = False,
     split: str = "train",
+    columns: ColumnChoice | None = None,
 ) -> Iterator[Record]:
     """The records of a source, one at a time.
 
@@ -136,12 +96,15 @@ def read_records(
         template: of the formats that hold rendered text.
         strict: refuse blank lines, and rows that a lenient format would leave out.
         split: of a folder or data set that has splits, the one to read.
+        columns: those to ignore, or the one of the prompts.
 
     Raises:
         UsageError: the source cannot be read.
-        FormatError: a row is wrong, with line, key and mend, or there are none.
+        FormatError: a row is wrong, or says what its format does not read, with line, key and fix; or there are none.
     """
-    groups = read_groups(source, format_name, balance=balance, template=template, strict=strict, split=split)
+    groups = read_groups(
+        source, format_name, balance=balance, template=template, strict=strict, split=split, columns=columns
+    )
     return (group.record for group in groups)
 
 
@@ -163,31 +126,55 @@ def read_groups(
     template: NemoChatTemplate = NEMO_CHAT,
     strict: bool = False,
     split: str = "train",
+    columns: ColumnChoice | None = None,
+    drop_refused: bool = False,
 ) -> Iterator[Group]:
-    """The records of a source with their rows; arguments and errors as those of `read_records`."""
-    format = format_named(format_name or detect_format(source, split=split))
-    files = data_files(source, split)
-    return (
-        group for file in files for group in _groups(file, format, balance=balance, template=template, strict=strict)
-    )
+    """The records of a source with their rows; arguments and errors as those of `read_records`.
+
+    With `drop_refused`, the rows of every format are left out and counted where they are wrong.
+    """
+    format = format_named(format_name or detect_format(source, split=split, columns=columns))
+    read = _Reading(format, template, strict, columns or ColumnChoice(), format.lenient or drop_refused)
+    return (group for file in data_files(source, split) for group in _groups(file, read, balance=balance))
 
 
-def _groups(
-    file: DataFile, format: Format, *, balance: Balance, template: NemoChatTemplate, strict: bool
-) -> Iterator[Group]:
+@dataclass(frozen=True)
+class _Reading:
+    """How rows are read."""
+
+    format: Format
+    template: NemoChatTemplate
+    strict: bool
+    columns: ColumnChoice
+    lenient: bool
+
+    def record(self, rows: Sequence[Row], unused: set[str]) -> Record:
+        """The record of a group of rows, with what other columns say."""
+        chosen: list[Row] = []
+        for row in rows:
+            row, ignored = self.columns.apply(row)
+            chosen.append(row)
+            unused |= ignored
+        record = self.format.read(chosen, self.template)
+        known = self.format.known_keys(chosen[0])
+        return record if known is None else carry(record, chosen, known, unused=unused, strict=self.strict)
+
+
+def _groups(file: DataFile, read: _Reading, *, balance: Balance) -> Iterator[Group]:
+    format = read.format
     lines: list[int] = []
     rows: list[Row] = []
     line = 0
-    for line, row in read_rows(file, allow_blank=not strict):
+    for line, row in read_rows(file, allow_blank=not read.strict):
         lines.append(line)
         rows.append(row)
         balance.rows_in += 1
         if len(rows) < format.group:
             continue
         try:
-            record = format.read(rows, template)
+            record = read.record(rows, balance.unused)
         except UsageError as error:
-            if not format.lenient or strict:
+            if not read.lenient or read.strict or isinstance(error, PluginError):
                 position = error.position if isinstance(error, RowError) else 0
                 raise FormatError.at(file, lines[position], str(error)) from error
             balance.leave_out(str(error), format.group)
@@ -268,6 +255,8 @@ def convert_file(
     policy: TokenPolicy = TokenPolicy.ESCAPE,
     split: str = "train",
     system_message: str = "",
+    columns: ColumnChoice | None = None,
+    drop_refused: bool = False,
     overwrite: bool = False,
 ) -> Balance:
     """Write a source's records in another format; says less where the other format holds less.
@@ -281,20 +270,31 @@ def convert_file(
         policy: what to do with texts that contain the template's tokens.
         split: of a folder or data set that has splits, the one to read.
         system_message: of the conversations that have none.
+        columns: of the source, those to ignore, or the one of the prompts.
+        drop_refused: leave rows out that are wrong or say what cannot be carried, and count them.
         overwrite: whether an existing target may be replaced.
 
     Returns:
-        Where the source's rows went; "written" counts the rows whose records are in the target.
+        Where the source's rows went; "written" counts the rows whose records are in the target, "made" its own rows.
 
     Raises:
         UsageError: a source or format is wrong, or the target's kind of record cannot be made from the source's.
         FormatError: a source row is wrong, or says what the target format cannot hold.
+        CaiError: there is nothing to write.
     """
     writer = format_named(to)
     require_suffix(target, writer)
     check_output(target, overwrite=overwrite)
     balance, read = Balance(), Balance()
-    groups = read_groups(source, source_format, balance=read, template=template, split=split)
+    groups = read_groups(
+        source,
+        source_format,
+        balance=read,
+        template=template,
+        split=split,
+        columns=columns,
+        drop_refused=drop_refused,
+    )
 
     def rows() -> Iterator[Row]:
         keys: set[str] = set()
@@ -308,7 +308,7 @@ def convert_file(
             except UsageError as error:
                 raise FormatError.at(file, line, str(error)) from error
             if not made:
-                balance.leave_out("the judge preferred none of the candidate responses", len(taken))
+                balance.leave_out("none of the replies is preferred", len(taken))
                 continue
             if _leaves_masks_behind(safe, writer):
                 balance.note("mask and labels left behind", len(taken))
@@ -316,12 +316,16 @@ def convert_file(
             if made[0].keys() != keys:
                 balance.note("other keys than the first row, at which the library datasets may stop", len(taken))
             balance.written += len(taken)
+            balance.made += len(made)
             yield from made
+        balance.rows_in = read.rows_in
+        balance.left_out.update(read.left_out)
+        balance.unused = read.unused
+        balance.check()
+        # Raised before the target is put in place.
+        balance.require_written(source)
 
     write_rows(target, rows(), writer, overwrite=overwrite)
-    balance.rows_in = read.rows_in
-    balance.left_out.update(read.left_out)
-    balance.check()
     return balance
 
 

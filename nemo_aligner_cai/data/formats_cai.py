@@ -43,6 +43,8 @@ class CaiRevisions(Format):
     name = "cai-revisions"
     description = "raw SL-CAI data, cai_revisions.jsonl: answers, critiques and revisions (read only)"
     kind = Chat
+    read_only = True
+    keys = frozenset({"prompt", "revision", "dataset"})
 
     def matches(self, row: Row) -> bool:
         """By the keys ``prompt`` and ``revision``."""
@@ -68,6 +70,8 @@ class CaiComparisons(Format):
     name = "cai-comparisons"
     description = "raw RL-CAI data, cai_comparisons.jsonl: candidates, verdicts and pairs (read only)"
     kind = Judged
+    read_only = True
+    keys = frozenset({"prompt", "pairs", "dataset"})
 
     def matches(self, row: Row) -> bool:
         """By the keys ``candidates`` and ``pairs``."""

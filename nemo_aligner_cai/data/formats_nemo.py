@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from nemo_aligner_cai.conversation import Conversation, LabelType, Message, NemoChatTemplate, Role
+from nemo_aligner_cai.conversation.messages import refuse_message_keys
 from nemo_aligner_cai.data import rows as take
 from nemo_aligner_cai.data.format import Format, beside, with_beside
 from nemo_aligner_cai.data.records import (
@@ -76,24 +77,27 @@ class SftChat(Format):
     name = "sft-chat"
     description = "NeMo-Aligner SFT and SPIN, chat (GPTSFTChatDataset)"
     kind = Chat
+    keys = frozenset({"system", "conversations", "mask", "type"})
 
     def matches(self, row: Row) -> bool:
         """By the key ``conversations``."""
         return "conversations" in row
+
+    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """The turns, whether or not there is something to learn from them, and a system message if there is one."""
+        return _conversation({**row, "system": take.optional_text(row, "system") or ""}, labelled=False)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Chat:
         """One row; a speaker other than User and Assistant, or one that leaves nothing to learn, is an error."""
         row = rows[0]
         mask = take.text(row, "mask") if "mask" in row else "User"
         label_type = _label_type(row)
-        turns = tuple(_turn(item, labelled=label_type is not None) for item in take.objects(row, "conversations"))
-        system = take.text(row, "system")
-        start = (Message(Role.SYSTEM, system),) if system else ()
-        _require_learnt(turns, mask, label_type)
-        for turn in turns:
+        conversation = _conversation(row, labelled=label_type is not None)
+        _require_learnt(conversation.turns, mask, label_type)
+        for turn in conversation.turns:
             if template.contains_template_token(turn.content):
                 raise RowError("conversations", "a text contains the template's tokens and forges a turn; escape it")
-        return Chat(Conversation((*start, *turns)), mask=mask, label_type=label_type, **beside(row, Chat))
+        return Chat(conversation, mask=mask, label_type=label_type, **beside(row, Chat))
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """One row; ``type`` only where labels are used, as NeMo ignores labels without it."""
@@ -132,10 +136,18 @@ def _label_type(row: Row) -> LabelType | None:
         raise RowError("type", f"must be null, 'VALUE_TO_TEXT' or 'TEXT_TO_VALUE', it is {name!r}") from None
 
 
-def _turn(item: Row, *, labelled: bool) -> Message:
+def _conversation(row: Row, *, labelled: bool) -> Conversation:
+    items = enumerate(take.objects(row, "conversations"))
+    turns = tuple(_turn(position, item, labelled=labelled) for position, item in items)
+    system = take.text(row, "system")
+    return Conversation((*((Message(Role.SYSTEM, system),) if system else ()), *turns))
+
+
+def _turn(position: int, item: Row, *, labelled: bool) -> Message:
     speaker = take.text(item, "from")
     if speaker not in ("User", "Assistant"):
-        raise RowError("from", f"must be 'User' or 'Assistant', it is {speaker!r}")
+        raise RowError("from", f"must be 'User' or 'Assistant', it is {speaker[:40]!r}")
+    refuse_message_keys(position, item)
     label: Any = item.get("label")
     if labelled and not (label is None or isinstance(label, str)):
         raise RowError("label", f"must be null or a text such as 'quality:4', it is {type(label).__name__}")
@@ -148,7 +160,12 @@ class RmComparisons(Format):
     name = "rm-comparisons"
     description = "NeMo-Aligner reward model, Bradley-Terry (RewardModelDataset): chosen and rejected on two lines"
     kind = Comparison
+    keys = frozenset({"text"})
     group = 2
+
+    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """The conversation of one of the two rows."""
+        return _parse(template, take.text(row, "text"), "text")
 
     def matches(self, row: Row) -> bool:
         """By the key ``text``, whatever it ends with: prompts and scored rows are tried before."""
@@ -193,6 +210,7 @@ class RegressionRm(Format):
     name = "rm-regression"
     description = "NeMo-Aligner reward model, regression (RegressionRewardModelDataset): nine scores"
     kind = Scored
+    keys = frozenset({"text", "label"})
 
     def matches(self, row: Row) -> bool:
         """By the keys ``text`` and ``label``."""
@@ -212,7 +230,7 @@ class RegressionRm(Format):
             )
         for score in cast(list[object], label):
             if isinstance(score, bool) or not isinstance(score, (int, float)):
-                raise RowError("label", f"must hold numbers, it holds {score!r}")
+                raise RowError("label", f"must hold numbers, it holds {take.type_of(score)}")
         scores = tuple(float(score) for score in cast(list[float], label))
         if all(score == MASKED_SCORE for score in scores):
             raise RowError("label", "all scores are masked; remove the row")
@@ -232,6 +250,7 @@ class PpoPrompts(Format):
     name = "ppo-prompts"
     description = "NeMo-Aligner PPO, REINFORCE and rejection sampling (RLHFDataset): prompts"
     kind = PromptOnly
+    keys = frozenset({"text"})
 
     def matches(self, row: Row) -> bool:
         """By a ``text`` that ends where the assistant is to speak."""
@@ -258,10 +277,11 @@ class Dpo(Format):
     name = "dpo"
     description = "NeMo-Aligner DPO, IPO and RPO (DPOModelDataset): a prompt and two responses"
     kind = Comparison
+    keys = frozenset({"prompt", "chosen_response", "rejected_response"})
 
     def matches(self, row: Row) -> bool:
-        """By the key ``chosen_response``."""
-        return "chosen_response" in row
+        """By the keys ``prompt`` and ``chosen_response``."""
+        return "prompt" in row and "chosen_response" in row
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Comparison:
         """One row, of strings or of messages."""
@@ -304,6 +324,7 @@ class Kto(Format):
     name = "kto"
     description = "NeMo-Aligner KTO (KTOModelDataset): a prompt, a response and whether it is preferred"
     kind = Rated
+    keys = frozenset({"prompt", "response", "preference"})
 
     def matches(self, row: Row) -> bool:
         """By the keys ``response`` and ``preference``."""

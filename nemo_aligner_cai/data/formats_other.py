@@ -47,6 +47,7 @@ from nemo_aligner_cai.data.records import (
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
+from nemo_aligner_cai.transcript import is_transcript, parse_transcript
 
 
 class Messages(FieldFormat):
@@ -56,6 +57,7 @@ class Messages(FieldFormat):
     description = "OpenAI fine-tuning, NeMo-RL openai_format, TRL SFT, UltraChat 200k: a list of messages"
     kind = Chat
     fields = (Field("messages", MESSAGES, "conversation"),)
+    asked = "conversation"
 
 
 class InputOutput(FieldFormat):
@@ -117,7 +119,8 @@ def _prompt_as_text_or_messages(row: Row, key: str) -> Conversation:
 
 
 def _text_or_messages(prompt: Conversation) -> str | list[dict[str, str]]:
-    return prompt.messages[0].content if len(prompt.messages) == 1 else prompt.to_messages()
+    is_text = len(prompt.messages) == 1 and not is_transcript(prompt.messages[0].content)
+    return prompt.messages[0].content if is_text else prompt.to_messages()
 
 
 class NemoRlBinary(FieldFormat):
@@ -175,6 +178,7 @@ class _TwoConversations(FieldFormat):
     """Comparisons of two whole conversations, which differ in their last reply only."""
 
     kind = Comparison
+    asked = "chosen"
 
     def record(self, parts: dict[str, Any]) -> Record:
         """What both conversations begin with is the prompt."""
@@ -205,6 +209,10 @@ class AnthropicHh(_TwoConversations):
     description = "Anthropic HH-RLHF: chosen and rejected transcripts"
     lenient = True
     fields = (Field("chosen", TRANSCRIPT), Field("rejected", TRANSCRIPT))
+
+    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """The turns of the chosen transcript."""
+        return parse_transcript(take.text(row, "chosen"))
 
     def record(self, parts: dict[str, Any]) -> Record:
         """As the others; a transcript may break off where the assistant is to speak, and then says nothing."""
@@ -239,13 +247,23 @@ class TrlPrompts(FieldFormat):
     fields = (Field("prompt", PROMPT),)
 
 
+def _plain_prompt(row: Row, key: str) -> Conversation:
+    value: object = row.get(key)
+    # Real Toxicity Prompts have {"text": ..., "toxicity": ...} there.
+    return take.question(cast(Row, value), "text") if isinstance(value, dict) else take.question(row, key)
+
+
 class PlainPrompts(FieldFormat):
     """Prompts as texts."""
 
     name = "plain-prompts"
     description = "prompts as plain texts: .txt, .csv (as XSTest), JSON lines or a JSON list"
     kind = PromptOnly
-    fields = (Field("prompt", QUESTION), Field("label", OPTIONAL_TEXT))
+    fields = (Field("prompt", Codec(object, _plain_prompt, QUESTION.write)), Field("label", OPTIONAL_TEXT))
+
+    def matches(self, row: Row) -> bool:
+        """By the key ``prompt``, whatever is there: no other format has matched."""
+        return "prompt" in row
 
 
 def _first_user_turn(row: Row, key: str) -> Conversation:
@@ -265,6 +283,10 @@ class RedTeam(FieldFormat):
     kind = PromptOnly
     lenient = True
     fields = (Field("transcript", Codec(str, _first_user_turn, _asked), "prompt"),)
+
+    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """All of the turns."""
+        return parse_transcript(take.text(row, "transcript"))
 
 
 _BEFORE, _AFTER = NEMO_CHAT.generation_prompt(Conversation.of_user("\0")).split("\0")

@@ -35,6 +35,7 @@ class Verl(Format):
     description = "verl PPO and GRPO (parquet): data source, prompt messages, reward model"
     kind = PromptOnly
     suffix = ".parquet"
+    keys = frozenset({"data_source", "prompt", "extra_info"})
     columns: ClassVar[Mapping[str, Any]] = {
         "data_source": str,
         "prompt": [{"role": str, "content": str}],

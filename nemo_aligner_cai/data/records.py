@@ -142,8 +142,10 @@ def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
         return (record,)
     if kind is PromptOnly:
         return (PromptOnly(prompt_of(record), record.dataset),)
+    if isinstance(record, Judged) and kind is Comparison:
+        return record.comparisons
     if isinstance(record, Judged):
-        return tuple(part for comparison in record.comparisons for part in to_kind(comparison, kind))
+        return _clear_replies(record, kind)
     if isinstance(record, Comparison) and kind is Rated:
         return (
             Rated(record.prompt, record.chosen, True, record.dataset),
@@ -154,3 +156,16 @@ def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
     if isinstance(record, Scored) and kind is Chat:
         return (Chat(record.conversation, record.dataset),)
     raise UsageError(f"a {type(record).__name__.lower()} cannot be made into a {kind.__name__.lower()}")
+
+
+def _clear_replies(record: Judged, kind: Kind) -> tuple[Record, ...]:
+    """The comparisons of one prompt as single replies: each once, none that won one comparison and lost another."""
+    won = {pair.chosen for pair in record.comparisons}
+    lost = {pair.rejected for pair in record.comparisons}
+    parts: dict[Record, None] = {}
+    for pair in record.comparisons:
+        for part in to_kind(pair, kind):
+            is_bad = isinstance(part, Rated) and not part.good
+            if (pair.rejected not in won) if is_bad else (pair.chosen not in lost):
+                parts[part] = None
+    return tuple(parts)

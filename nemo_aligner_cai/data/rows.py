@@ -19,6 +19,7 @@ from typing import cast
 from nemo_aligner_cai.conversation import Conversation, Message, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
+from nemo_aligner_cai.transcript import TranscriptError, is_transcript, parse_transcript
 
 
 class RowError(UsageError):
@@ -29,17 +30,23 @@ class RowError(UsageError):
         self.position = position
 
 
-def _type(value: object) -> str:
+def type_of(value: object) -> str:
+    """The name of a value's type, for a message; the value itself may be long, or too deep to be shown."""
     return "null" if value is None else type(value).__name__
+
+
+def described(row: Row) -> str:
+    """A row's keys, for a message."""
+    return ", ".join(repr(key[:40]) for key in row) or "no keys"
 
 
 def text(row: Row, key: str, *, position: int = 0) -> str:
     """A text, as it stands."""
     if key not in row:
-        raise RowError(key, f"is missing; the row has {', '.join(map(repr, row)) or 'no keys'}", position=position)
+        raise RowError(key, f"is missing; the row has {described(row)}", position=position)
     value: object = row[key]
     if not isinstance(value, str):
-        raise RowError(key, f"must be a text, it is {_type(value)}", position=position)
+        raise RowError(key, f"must be a text, it is {type_of(value)}", position=position)
     return value
 
 
@@ -54,7 +61,7 @@ def optional_number(row: Row, key: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RowError(key, f"must be a number, it is {_type(value)}")
+        raise RowError(key, f"must be a number, it is {type_of(value)}")
     if not math.isfinite(value):
         raise RowError(key, f"must be a finite number, it is {value}")
     return float(value)
@@ -71,13 +78,13 @@ def truth(row: Row, key: str) -> bool:
 def objects(row: Row, key: str) -> list[Row]:
     """A list of objects, not empty."""
     if key not in row:
-        raise RowError(key, f"is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
+        raise RowError(key, f"is missing; the row has {described(row)}")
     value: object = row[key]
     if not isinstance(value, list) or not value:
         raise RowError(key, "must be a list that is not empty")
     for item in cast(list[object], value):
         if not isinstance(item, dict):
-            raise RowError(key, f"must hold objects, it holds {_type(item)}")
+            raise RowError(key, f"must hold objects, it holds {type_of(item)}")
     return cast(list[Row], value)
 
 
@@ -100,6 +107,27 @@ def prompt(row: Row, key: str) -> Conversation:
     if not conversation.turns or conversation.turns[-1].role is not Role.USER:
         raise RowError(key, "must end with a user turn; move the assistant's last turn into the reply")
     return conversation
+
+
+def question(row: Row, key: str) -> Conversation:
+    """A prompt in a text: a transcript, which may end where the assistant is to speak, or one user turn."""
+    asked = text(row, key)
+    if not is_transcript(asked):
+        return Conversation.of_user(asked)
+    conversation = transcript(row, key)
+    if conversation.messages[-1] == Message(Role.ASSISTANT, ""):
+        conversation = conversation.without_last()
+    if conversation.messages[-1].role is not Role.USER:
+        raise RowError(key, "is a transcript that must end with a human turn; move the last reply out of it")
+    return conversation
+
+
+def transcript(row: Row, key: str) -> Conversation:
+    """The turns of a transcript."""
+    try:
+        return parse_transcript(text(row, key))
+    except TranscriptError as error:
+        raise RowError(key, str(error)) from error
 
 
 def single_reply(row: Row, key: str) -> str:

@@ -28,13 +28,14 @@ from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import read_records, write_records
 from nemo_aligner_cai.data.formats_cai import RL_CAI
 from nemo_aligner_cai.data.length import drop_long
+from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
 from nemo_aligner_cai.data.records import PromptOnly, Record
 from nemo_aligner_cai.data.split import assign_splits, parse_splits, record_prompt_id, split_items
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, write_jsonl
 from nemo_aligner_cai.generate.comparisons import comparisons_of_row
-from nemo_aligner_cai.prompts import Prompt, Turns, read_prompts
+from nemo_aligner_cai.prompts import Prompt
 
 Balances = dict[str, dict[str, Any]]
 

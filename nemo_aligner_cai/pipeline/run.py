@@ -26,6 +26,7 @@ from typing import Any
 
 from nemo_aligner_cai import components
 from nemo_aligner_cai.constitution import load_constitution
+from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.files import Balance, require_file, write_json
 from nemo_aligner_cai.generate.comparisons import generate_comparisons
@@ -42,7 +43,6 @@ from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
 from nemo_aligner_cai.pipeline.ledger import Ledger, Step
 from nemo_aligner_cai.pipeline.serving import HOST, ask, served
 from nemo_aligner_cai.pipeline.training import MODEL
-from nemo_aligner_cai.prompts import read_prompts
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language

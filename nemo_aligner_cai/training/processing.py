@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training import data_inputs, inputs
 from nemo_aligner_cai.training.config import select
 
@@ -210,11 +210,9 @@ class _Processor:
                 system_message=self.system_message,
                 overwrite=True,
             )
-        except UsageError as error:
+        except CaiError as error:
             mend = "" if self.format == AUTO else f"; data_processor={AUTO} looks at each file"
             raise UsageError(f"{key}: {error} (read as {source_format}{mend})") from error
-        if not balance.written:
-            raise UsageError(f"{key}: no row of {source} can be used: {balance}")
         told = {"source": str(source), "format": source_format, "to": self.to, "rows": balance.to_dict()}
         write_json(summary, told, overwrite=True)
         _log.info("%s: %s converted from %s to %s: %s; %s", key, source, source_format, self.to, target, balance)

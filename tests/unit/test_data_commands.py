@@ -95,7 +95,7 @@ def test_validate_predicts_what_the_trainer_will_use(
 def test_convert_says_where_the_rows_went(tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]):
     target = tmp_path / "out.jsonl"
     assert call("convert", pairs, target, "--to", "messages") == 0
-    assert capsys.readouterr().out == f"{target}: messages; 6 rows in = 6 written + 0 left out\n"
+    assert capsys.readouterr().out == f"{target}: messages; 6 rows in = 6 written + 0 left out; 3 rows out\n"
     assert json.loads(target.read_text().splitlines()[0])["messages"][0] == {"role": "user", "content": "Q"}
     with pytest.raises(UsageError, match="already exists"):
         call("convert", pairs, target, "--to", "messages")

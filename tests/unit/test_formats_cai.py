@@ -80,7 +80,7 @@ def test_all_pairs_of_a_row_become_comparisons_and_the_prompt_is_asked_once(tmp_
 
     balance = convert_file(source, tmp_path / "rm.jsonl", to="rm-comparisons")
     assert (balance.rows_in, balance.written) == (3, 2)
-    assert balance.left_out == {"the judge preferred none of the candidate responses": 1}
+    assert balance.left_out == {"none of the replies is preferred": 1}
     assert validate_file(tmp_path / "rm.jsonl").rows_in == 8
     texts = [row["text"].removesuffix("\n<extra_id_1>").splitlines()[-1] for row in lines(tmp_path / "rm.jsonl")]
     assert texts == [*(f"answer {n} to a" for n in (0, 3, 1, 3, 2, 3)), "answer 0 to c", "answer 3 to c"]

@@ -31,9 +31,9 @@ from hypothesis import strategies as st
 from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.data.anthropic_hh import Outputs, rows_of, write_split
 from nemo_aligner_cai.data.formats import FORMATS, detect_format, read_records, validate_file
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.data.prompt_files import read_prompts
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, Row
-from nemo_aligner_cai.prompts import read_prompts
 from tests.unit.record_strategies import held_by_all
 
 READ_ONLY: dict[str, Row] = {
@@ -66,7 +66,7 @@ def read_in_every_way(path: Path, name: str | None, rows: int | None) -> int:
         balance = Balance()
         try:
             read(path, name, balance)
-        except UsageError as error:
+        except CaiError as error:
             assert "\n" not in str(error) and len(str(error)) < 2000
             continue
         balance.check()

@@ -92,6 +92,7 @@ def test_flags_are_upstreams() -> None:
         ),
         *("--model-url", "--num-revisions", "--overwrite", "--plan", "--preview", "--price-read", "--price-written"),
         *(
+            "--prompt-column",
             "--request-timeout",
             "--requests-per-minute",
             "--resume",
@@ -297,7 +298,7 @@ def test_a_bad_row_is_named_before_anything_is_asked(
         file.write('{"text": 1}\n')
     with FakeNemo(reply) as server:
         assert run(inputs, port=server.port) == 2 and server.bodies == []
-    assert "red.jsonl:11: needs one of the keys" in capsys.readouterr().err
+    assert "red.jsonl:11: a row with 'text'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

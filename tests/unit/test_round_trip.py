@@ -38,10 +38,7 @@ from tests.unit.record_strategies import held_by_all, records
 ASKED = Conversation.of_user("Q")
 # Of which formats hold how many, and thus how many pairs there are: a new format changes them knowingly.
 KINDS: dict[Kind, int] = {Chat: 3, Comparison: 9, PromptOnly: 5, Rated: 2, Scored: 2}
-READ_ONLY = ("cai-revisions", "cai-comparisons")
-WRITTEN = {
-    kind: [name for name, one in FORMATS.items() if one.kind is kind and name not in READ_ONLY] for kind in KINDS
-}
+WRITTEN = {kind: [name for name, one in FORMATS.items() if one.kind is kind and not one.read_only] for kind in KINDS}
 # Formats of one user turn, of transcripts, of CSV; a HelpSteer prompt has no system message.
 LIMITED = {"input-output", "plain-prompts", "red-team", "anthropic-hh", "inverse-cai", "helpsteer"}
 PAIRS = [(kind, first, second) for kind, names in WRITTEN.items() for first in names for second in names]

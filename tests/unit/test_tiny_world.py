@@ -22,11 +22,11 @@ import pytest
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.conversation import NEMO_CHAT, Role
 from nemo_aligner_cai.data.formats import read_records, validate_file
+from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, read_json, sha256_file
 from nemo_aligner_cai.generate.wording import load_wording
-from nemo_aligner_cai.prompts import read_prompts
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.corpus import Corpus, Imperfections
 from nemo_aligner_cai.tiny.data import Sizes, read_measured, write_data

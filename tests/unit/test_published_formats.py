@@ -1,0 +1,299 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Rows in the shapes that people use: each is read with its meaning whole, or refused by file, line and key."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai import cli
+from nemo_aligner_cai.data.columns import ColumnChoice
+from nemo_aligner_cai.data.format_registry import FORMATS, detect_format
+from nemo_aligner_cai.data.formats import convert_file, read_records, validate_file
+from nemo_aligner_cai.data.prompt_files import read_prompts
+from nemo_aligner_cai.errors import FormatError
+from nemo_aligner_cai.files import Balance
+
+HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Red?\n\nAssistant:"
+ASK = {"role": "user", "content": "Q"}
+RED, DOG = ({"role": "assistant", "content": text} for text in "AB")
+GPT = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+TOOL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+
+
+def write(folder: Path, *rows: Any, name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def converted(source: Path, to: str, **options: Any) -> list[dict[str, Any]]:
+    target = source.with_name(f"{to}.out.jsonl")
+    convert_file(source, target, to=to, overwrite=True, **options)
+    return [json.loads(line) for line in target.read_text().splitlines()]
+
+
+def said(messages: list[dict[str, str]]) -> str:
+    return " | ".join(f"{one['role'][0]}: {one['content']}" for one in messages)
+
+
+CHATS = [
+    ("alpaca", {"instruction": "Translate.", "input": "chat", "output": "cat"}, "u: Translate.\n\nchat | a: cat"),
+    ("alpaca", {"instruction": "Q", "input": "", "output": "A", "system": "S"}, "s: S | u: Q | a: A"),
+    ("alpaca", {"instruction": "Q", "output": "A", "history": [["Hi", "Hello"]]}, "u: Hi | a: Hello | u: Q | a: A"),
+    ("alpaca", {"instruction": "Q", "context": "C", "response": "A", "category": "x"}, "u: Q\n\nC | a: A"),
+    ("question-answer", {"system_prompt": "S", "question": "Q", "response": "A"}, "s: S | u: Q | a: A"),
+    ("question-answer", {"prompt": "Q", "completion": "A"}, "u: Q | a: A"),
+    ("input-output", {"system": "S", "input": "Q", "output": "A"}, "s: S | u: Q | a: A"),
+    ("messages", {"system": "S", "messages": [ASK, RED]}, "s: S | u: Q | a: A"),
+    ("messages", {"System Prompt": "S", "messages": [ASK, RED]}, "s: S | u: Q | a: A"),
+    ("messages", {"messages": [{"role": "developer", "content": "S"}, ASK, RED]}, "s: S | u: Q | a: A"),
+    ("messages", {"messages": [ASK, {**RED, "weight": 1}]}, "u: Q | a: A"),
+    ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}]}, RED]}, "u: Q | a: A"),
+    ("sharegpt", {"conversations": GPT}, "u: Q | a: A"),
+    ("sharegpt", {"conversations": [{"from": "gpt", "value": "Hi"}, *GPT]}, "a: Hi | u: Q | a: A"),
+    ("sharegpt", {"conversations": [{"from": "system", "value": "S"}, *GPT]}, "s: S | u: Q | a: A"),
+    ("sharegpt", {"conversations": [{"from": "user", "value": "Q"}, {"from": "bing", "value": "A"}]}, "u: Q | a: A"),
+    ("sharegpt", {"conversation": [ASK, RED], "model": "m"}, "u: Q | a: A"),
+]
+
+
+@pytest.mark.parametrize(("format_name", "row", "expected"), CHATS)
+def test_a6_d13_conversations_keep_all_that_they_say(
+    tmp_path: Path, format_name: str, row: dict[str, Any], expected: str
+):
+    source = write(tmp_path, row)
+    assert detect_format(source) == format_name
+    (out,) = converted(source, "messages")
+    assert said(out["messages"]) == expected
+    (sft,) = converted(source, "sft-chat")
+    assert ("s: " in expected) == bool(sft["system"])
+    (prompt,) = read_prompts(source, balance=Balance(), turns="all")
+    assert said(prompt.conversation.to_messages()) == expected.rpartition(" | ")[0]
+
+
+PAIRS = [
+    (
+        "preference-texts",
+        {"prompt": HH, "chosen": " Yes", "rejected": " No"},
+        "u: Hi | a: Hello | u: Red?",
+        "Yes",
+        "No",
+    ),
+    (
+        "preference-texts",
+        {"prompt": "Human: Q\n\nAssistant:", "response": " A", "chosen": " A", "rejected": " B"},
+        *("u: Q", "A", "B"),
+    ),
+    ("preference-texts", {"system": "S", "question": "Q", "chosen": "A", "rejected": "B"}, "s: S | u: Q", "A", "B"),
+    ("preference-texts", {"instruction": "Q", "chosen_response": "A", "rejected_response": "B"}, "u: Q", "A", "B"),
+    ("preference-texts", {"instruction": "Q", "input": "I", "chosen": "A", "rejected": "B"}, "u: Q\n\nI", "A", "B"),
+    ("preference-texts", {"prompt": "Q", "chosen": [RED], "rejected": [DOG]}, "u: Q", "A", "B"),
+    (
+        "nemo-rl-binary-preference",
+        {"system": "S", "prompt": "Q", "chosen": "A", "rejected": "B"},
+        "s: S | u: Q",
+        "A",
+        "B",
+    ),
+    (
+        "trl-preference-implicit",
+        {"prompt": "Q", "messages": [ASK, RED], "chosen": [ASK, RED], "rejected": [ASK, DOG]},
+        *("u: Q", "A", "B"),
+    ),
+    (
+        "sharegpt-preference",
+        {"conversations": GPT[:1], "chosen": {"from": "gpt", "value": "A"}, "rejected": {"from": "gpt", "value": "B"}},
+        *("u: Q", "A", "B"),
+    ),
+    ("shp", {"history": "Q", "human_ref_A": "A", "human_ref_B": "B", "labels": 1}, "u: Q", "A", "B"),
+    ("shp", {"history": "Q", "human_ref_A": "B", "human_ref_B": "A", "labels": 0}, "u: Q", "A", "B"),
+    (
+        "pku-saferlhf",
+        {"prompt": "Q", "response_0": "B", "response_1": "A", "safer_response_id": 1, "better_response_id": 1},
+        *("u: Q", "A", "B"),
+    ),
+    (
+        "ranked-answers",
+        {"prompt": HH, "answers": [{"answer": "B", "rank": 2.0}, {"answer": "A", "rank": 1.0}]},
+        *("u: Hi | a: Hello | u: Red?", "A", "B"),
+    ),
+    (
+        "ranked-answers",
+        {
+            "instruction": "Q",
+            "completions": [{"response": "A", "overall_score": 8.0}, {"response": "B", "overall_score": 1.0}],
+        },
+        *("u: Q", "A", "B"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("format_name", "row", "prompt", "chosen", "rejected"), PAIRS)
+def test_a7_preferences_keep_prompt_order_and_system(
+    tmp_path: Path, format_name: str, row: dict[str, Any], prompt: str, chosen: str, rejected: str
+):
+    source = write(tmp_path, row)
+    assert detect_format(source) == format_name
+    (out,) = converted(source, "trl-preference")
+    assert said(out["prompt"]) == prompt
+    assert (out["chosen"][0]["content"], out["rejected"][0]["content"]) == (chosen, rejected)
+    (asked,) = read_prompts(source, balance=Balance(), turns="all")
+    assert said(asked.conversation.to_messages()) == prompt
+
+
+PROMPTS = [
+    ({"Behavior": "Q", "ContextString": None, "BehaviorID": "x"}, "u: Q"),
+    ({"Behavior": "Q", "ContextString": "C"}, "u: C\n\n---\n\nQ"),
+    ({"goal": "Q", "target": "Sure"}, "u: Q"),
+    ({"forbidden_prompt": "Q"}, "u: Q"),
+    ({"id": 1, "question": "Q"}, "u: Q"),
+    ({"user_input": "Q", "model_output": "A"}, "u: Q"),
+    ({"instruction": "Q", "input": "I"}, "u: Q\n\nI"),
+    ({"Prompt": "Q"}, "u: Q"),
+    ({"prompt": {"text": "Q", "toxicity": 0.1}, "continuation": {"text": "x"}}, "u: Q"),
+    ({"prompt": "Q", "system": "S"}, "s: S | u: Q"),
+    ({"prompt": "\r\n\r\nHuman: Q\r\n\r\nAssistant:"}, "u: Q"),
+]
+
+
+@pytest.mark.parametrize(("row", "expected"), PROMPTS)
+def test_d13_prompt_files_of_known_names_are_read_by_the_scripts_and_by_convert(
+    tmp_path: Path, row: dict[str, Any], expected: str
+):
+    source = write(tmp_path, row)
+    (prompt,) = read_prompts(source, balance=Balance())
+    assert said(prompt.conversation.to_messages()) == expected
+    (out,) = converted(source, "trl-prompts")
+    assert said(out["prompt"]) == expected
+
+
+REFUSED = [
+    ({"messages": [ASK, {**RED, "weight": 0}, ASK, RED]}, "messages", "weight"),
+    ({"messages": [ASK, {**RED, "train": False}]}, "messages", "train"),
+    ({"messages": [ASK, TOOL, {"role": "tool", "content": "x", "tool_call_id": "1"}, RED]}, "messages", "tool_calls"),
+    ({"messages": [{**ASK, "name": "Ann"}, RED]}, "messages", "name"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, RED]}, "messages", "image_url"),
+    ({"messages": [{"role": ["a"], "content": "Q"}]}, "messages", "list"),
+    ({"conversations": [*GPT, {"from": "observation", "value": "x"}]}, "conversations", "observation"),
+    ({"messages": [ASK, RED], "tools": [{"type": "function"}]}, "tools", "--ignore-columns tools"),
+    ({"messages": [ASK, RED], "history": [["Hi", "Hello"]]}, "history", "--ignore-columns history"),
+    ({"messages": [ASK, RED], "weight": 0}, "weight", "--ignore-columns"),
+    ({"messages": [ASK, RED], "label": False}, "label", "remove the row"),
+    ({"input": "Q", "output": "A", "Instruction": "Translate."}, "Instruction", "--ignore-columns"),
+    ({"question": "Q", "context": "C", "answer": "A"}, "context", "--ignore-columns"),
+    ({"system": "S", "messages": [{"role": "system", "content": "T"}, ASK, RED]}, "system", "remove one"),
+    ({"message_id": "a", "parent_id": None, "text": "Q", "role": "prompter"}, "parent_id", "messages"),
+    ({"message_tree_id": "a", "prompt": {"text": "Q", "role": "prompter", "replies": []}}, "prompt", "messages"),
+    ({"prompt": "Q", "goal": "G", "chosen": "A", "rejected": "A"}, "rejected", "remove the pair"),
+    ({"Prompt": "Q", "Chosen": "A", "Rejected": "B"}, "Prompt", "lower case"),
+]
+
+
+@pytest.mark.parametrize(("row", "key", "words"), REFUSED)
+def test_a6_what_cannot_be_carried_is_refused_by_line_key_and_fix(
+    tmp_path: Path, row: dict[str, Any], key: str, words: str
+):
+    source = write(tmp_path, row)
+    with pytest.raises(FormatError) as raised:
+        convert_file(source, tmp_path / "out.jsonl", to="messages")
+    message = str(raised.value)
+    assert message.startswith(f"{source}:1: ") and f"'{key}'" in message and words in message and "\n" not in message
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a6_ignored_columns_and_dropped_rows_are_chosen_and_counted(tmp_path: Path):
+    source = write(tmp_path, {"messages": [ASK, RED], "tools": ["t"], "id": 1}, {"messages": [ASK, TOOL], "tools": []})
+    ignoring = ColumnChoice(frozenset({"tools"}))
+    with pytest.raises(FormatError, match=r"rows\.jsonl:2: .*tool_calls"):
+        converted(source, "messages", columns=ignoring)
+    balance = convert_file(source, tmp_path / "o.jsonl", to="messages", columns=ignoring, drop_refused=True)
+    assert (balance.rows_in, balance.written, balance.left_out.total()) == (2, 1, 1)
+    assert balance.unused == {"tools", "id"} and "id, tools" in str(balance)
+
+
+def test_a6_a_system_column_is_no_part_of_what_trainers_read(tmp_path: Path):
+    source = write(tmp_path, {"system": "S", "messages": [ASK, RED]})
+    with pytest.raises(FormatError, match=r":1: key 'system'.*cai convert"):
+        validate_file(source)
+
+
+def test_a7_nothing_written_is_an_error_and_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source, target = write(tmp_path, {"chosen": "Yes", "rejected": "No"}), tmp_path / "out.jsonl"
+    assert cli.main(["convert", str(source), str(target), "--to", "dpo"]) == 1
+    assert "1 rows in = 0 written" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_d9_rows_in_and_rows_out_are_both_said(tmp_path: Path):
+    answers = [{"answer": text, "rank": rank} for rank, text in enumerate("ABC")]
+    source = write(tmp_path, *({"prompt": f"Q{number}", "answers": answers} for number in range(2)))
+    balance = convert_file(source, tmp_path / "rm.jsonl", to="rm-comparisons")
+    assert (balance.rows_in, balance.written, balance.made) == (2, 2, 12) and "; 12 rows out" in str(balance)
+    best = converted(source, "messages")
+    assert [said(row["messages"]) for row in best] == ["u: Q0 | a: A", "u: Q1 | a: A"]
+    balance = Balance()
+    list(read_prompts(source, balance=balance, limit=1))
+    assert "not read, the limit is 1" in str(balance)
+
+
+def test_d13_a_prompt_column_is_named(tmp_path: Path):
+    source = write(tmp_path, {"words": "Q", "context": "C", "system": "S"}, {"words": None})
+    with pytest.raises(FormatError, match=r":1: .*--prompt-column"):
+        list(read_prompts(source, balance=Balance()))
+    balance = Balance()
+    (prompt,) = read_prompts(source, balance=balance, column="words")
+    assert said(prompt.conversation.to_messages()) == "s: S | u: Q"
+    assert balance.left_out == {"empty prompt": 1} and balance.unused == {"context"}
+    with pytest.raises(FormatError, match=":1: key 'word': is missing"):
+        list(read_prompts(source, balance=Balance(), column="word"))
+
+
+@pytest.mark.parametrize("depth", [150, 900])
+def test_b6_a_row_nested_deep_is_one_line(tmp_path: Path, depth: int):
+    deep = "[" * depth + "]" * depth
+    source = tmp_path / "deep.jsonl"
+    for row in (f'{{"messages": [{{"role": {deep}, "content": "x"}}]}}', f'{{"text": "a", "label": [{deep}]}}'):
+        source.write_text(row + "\n")
+        with pytest.raises(FormatError, match=r"deep\.jsonl:1: "):
+            list(read_prompts(source, balance=Balance()))
+        with pytest.raises(FormatError, match=r"deep\.jsonl:1: "):
+            converted(source, "messages")
+
+
+def test_every_file_of_the_shared_folder_is_read_or_refused_in_one_line(shared_data: Path, tmp_path: Path):
+    folder = shared_data.parent / "faults"
+    if not folder.is_dir():
+        pytest.skip("needs the shared folder of small input files")
+    files = [file for file in folder.iterdir() if file.suffix in (".jsonl", ".csv")]
+    refused = {"oai_weight.jsonl", "oasst_flat.jsonl", "oasst_tree.jsonl", "toolcalls.jsonl"}
+    for file in files:
+        balance = Balance()
+        try:
+            records = list(read_records(file, balance=balance))
+        except FormatError as error:
+            assert file.name in refused and str(error).startswith(f"{file}:") and "\n" not in str(error)
+        else:
+            assert (
+                file.name not in refused
+                and records
+                and balance.rows_in == balance.written + sum(balance.left_out.values())
+            )
+
+
+def test_read_only_formats_are_marked():
+    for name, format in FORMATS.items():
+        assert format.read_only == ("(read only)" in format.description), name
