@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         # In this process's place: signals and the exit code are its own.
         os.execv(command[0], command)
-    code = runner.guarded(lambda: runner.perform(stage, arguments, cfg))
+    code = runner.guarded(lambda: runner.perform(stage, arguments, cfg, quietly=True))
     if code:
         runner.leave(code)
     return code

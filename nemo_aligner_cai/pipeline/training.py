@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline import measure
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training import launch, outcome
 
 MODEL = "model.nemo"
 _log = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ def together(actor: Path, critic: Path) -> None:
 def _same_step(actor: Path, critic: Path) -> bool:
     from omegaconf import OmegaConf
 
-    step, updates = _last_step(actor), _last_step(critic)
+    step, updates = outcome.last_step(actor), outcome.last_step(critic)
     configs = [folder / "config.yaml" for folder in (actor, critic)]
     # NeMo moves them away for a moment when a run goes on.
     if step is None or updates is None or not all(path.is_file() for path in configs):
@@ -90,11 +89,3 @@ def _same_step(actor: Path, critic: Path) -> bool:
     # The critic counts its own batches, and the rollouts it warms up on.
     batches = math.ceil(ours.model.ppo.num_rollout_samples / theirs.model.global_batch_size)
     return bool(updates == (step + ours.trainer.ppo.get("critic_warmup_steps", 0)) * batches)
-
-
-def _last_step(log_dir: Path) -> int | None:
-    """The step of the checkpoint that upstream would go on from; None where there is none, or more than one."""
-    folders = [path for path in (log_dir / "checkpoints").glob("*-last") if path.is_dir()]
-    finished = [path for path in folders if not path.with_name(f"{path.name}-unfinished").exists()]
-    step = re.search(r"step=(\d+)", finished[0].name) if len(finished) == 1 else None
-    return int(step[1]) if step else None

@@ -45,11 +45,13 @@ class Setup:
     Attributes:
         trainer: builds processes, precision and checkpoints; upstream's own loops do the training.
         logger: upstream's wrapper over the trainer's loggers, one of which writes metrics.jsonl.
+        progress: another of them, which logs a line now and then; it is to be told the number of steps.
         resumed: step, samples and epoch of the checkpoint this run goes on from; None in a new run.
     """
 
     trainer: Any
     logger: Any
+    progress: Any
     resumed: dict[str, Any] | None
 
     @property
@@ -85,7 +87,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     from nemo_aligner.utils.utils import load_and_override_model_config
     from omegaconf import OmegaConf
 
-    from nemo_aligner_cai.training.metrics import JsonlLogger
+    from nemo_aligner_cai.training.metrics import JsonlLogger, ProgressLogger
     from nemo_aligner_cai.training.random_state import RandomState
 
     cfg.model = load_and_override_model_config(restore_path, cfg.model)
@@ -98,9 +100,10 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     log_dir = exp_manager(trainer, cfg.exp_manager)
     if trainer.global_rank == 0:
         OmegaConf.save(cfg, Path(log_dir) / "config.yaml")
-    trainer.loggers = [*trainer.loggers, JsonlLogger(Path(log_dir))]
+    progress = ProgressLogger()
+    trainer.loggers = [*trainer.loggers, JsonlLogger(Path(log_dir)), progress]
     resumed = retrieve_custom_trainer_state_dict(trainer) if trainer.ckpt_path is not None else None
-    return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), resumed=resumed)
+    return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), progress=progress, resumed=resumed)
 
 
 def forget_unfinished(folder: Path) -> None:
@@ -181,6 +184,7 @@ def fit_supervised(
     )
     if setup.resumed is not None:
         trainer.load_state_dict(setup.resumed)
+    setup.progress.total = trainer.max_steps
     trainer.fit()
 
 

@@ -34,6 +34,7 @@ from nemo_aligner_cai.training import (
     config,
     data_inputs,
     inputs,
+    outcome,
     processing,
     schedule,
     settings,
@@ -61,6 +62,8 @@ def check(cfg: DictConfig) -> None:
     use = data_inputs.Use("dpo", _SOURCE, tokens, batch)
     samples = data_inputs.data_prefix(cfg, use, batch if schedule.validates(cfg, "dpo") else None)
     schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, batch))
+    planned = schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, batch))
+    outcome.check_earlier_run(cfg, "dpo", planned)
 
 
 def train(cfg: DictConfig) -> None:
@@ -120,7 +123,7 @@ def train(cfg: DictConfig) -> None:
     )
 
 
-STAGE = Stage(config="cai_dpo", check=check, work=train)
+STAGE = Stage(config="cai_dpo", check=check, work=train, output="exp_manager.explicit_log_dir")
 
 if __name__ == "__main__":
     start(STAGE)

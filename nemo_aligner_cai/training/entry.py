@@ -84,7 +84,8 @@ def command(
     # What has been converted is not to be converted again, and upstream does not know how.
     changed = {key: value for key, value in _data_settings(cfg).items() if before.get(key) != value}
     added = [f"++{key}={value}" for key, value in changed.items()]
-    added += ["data_processor=none"] if any(not key.endswith(_INDEX) for key in changed) else []
+    if any(not key.endswith(_INDEX) for key in changed):
+        added += ["++data_processor.format=null", "++data_processor.system_message=null", "data_processor=none"]
     target = [*_UPSTREAM, str(theirs)] if theirs is not None else ["-m", module]
     alone = not processes and launcher.looks_like_rank(os.environ)
     before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []

@@ -117,7 +117,7 @@ def _adapters(path: Path) -> dict[str, tuple[Any, Any]]:
     return found
 
 
-STAGE = Stage(config="cai_merge_lora", check=check, work=merge)
+STAGE = Stage(config="cai_merge_lora", check=check, work=merge, output="output")
 
 if __name__ == "__main__":
     start(STAGE)

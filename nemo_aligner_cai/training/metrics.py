@@ -21,7 +21,10 @@ It is what the pipeline, the tests and a waiting engineer read while a job runs;
 from __future__ import annotations
 
 import json
+import logging
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,9 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from nemo_aligner_cai.training.metrics_file import METRICS_FILE
+
+_log = logging.getLogger(__name__)
+_EVERY_S = 10.0
 
 
 class JsonlLogger(Logger):
@@ -68,6 +74,76 @@ class JsonlLogger(Logger):
         # Opened for each line: a killed job loses nothing, and a reader never sees half a buffer.
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+class ProgressLogger(Logger):
+    """Logs a line at the first and last step, after each validation, and every ten seconds; only rank 0 does.
+
+    Attributes:
+        total: the steps of the whole run; None as long as they are unknown.
+    """
+
+    def __init__(self, total: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.total = total
+        self._clock = clock
+        self._first: tuple[int, float] | None = None
+        self._said = -math.inf
+
+    @property
+    def name(self) -> str:
+        """Lightning's name for this logger."""
+        return "progress"
+
+    @property
+    def version(self) -> str:
+        """Lightning asks for one."""
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> None:
+        """No third-party object stands behind this logger."""
+        return None
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Not shown."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Log the loss of a step, or the rewards of its rollouts, with the time left."""
+        if step is None:
+            return
+        shown = [(key, value) for key in _SHOWN if key in metrics and (value := _number(metrics[key])) is not None]
+        if not shown:
+            return
+        key, value = shown[0]
+        if key.startswith("val"):
+            _log.info("step %d: %s %.4g", step, key, value)
+            return
+        # NeMo-Aligner counts a step when it has logged it.
+        done, now = step + 1, self._clock()
+        if self._first is None:
+            self._first = (done, now)
+        if now - self._said < _EVERY_S and done != self.total:
+            return
+        self._said = now
+        _log.info(
+            "step %d%s: %s %.4g%s", done, f" of {self.total}" if self.total else "", key, value, self._left(done)
+        )
+
+    def _left(self, done: int) -> str:
+        assert self._first is not None  # the caller has set it
+        start, began = self._first
+        if not self.total or done <= start or done >= self.total:
+            return ""
+        seconds = (self._clock() - began) / (done - start) * (self.total - done)
+        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+
+
+_SHOWN = ("train/loss", "train_rollouts/rewards", "reduced_train_loss", "val/loss", "val_rollouts/rewards", "val_loss")
+"""The keys of which a line shows the first that there is."""
 
 
 def _number(value: Any) -> float | int | None:

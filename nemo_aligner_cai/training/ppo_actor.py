@@ -33,6 +33,7 @@ from nemo_aligner_cai.training import (
     data_inputs,
     inputs,
     launch,
+    outcome,
     processing,
     schedule,
     settings,
@@ -62,7 +63,11 @@ def check(cfg: DictConfig) -> None:
     _check_batches(cfg)
     processing.process(cfg, data_inputs.split_keys, to="ppo-prompts", taught_by=source)
     use = data_inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
-    data_inputs.data_prefix(cfg, use, "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None)
+    samples = data_inputs.data_prefix(
+        cfg, use, "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None
+    )
+    rollouts = inputs.number(cfg, "model.ppo.num_rollout_samples")
+    outcome.check_earlier_run(cfg, "ppo", schedule.planned_steps(cfg, "ppo", samples, rollouts))
     _critic_ready(cfg)
 
 
@@ -155,6 +160,7 @@ def train(cfg: DictConfig) -> None:
         )
         if setup.resumed is not None:
             trainer.load_state_dict(setup.resumed)
+        setup.progress.total = trainer.max_steps
         trainer.fit()
         rm_critic.wait()
     finally:
@@ -200,7 +206,7 @@ def _optimization_steps(cfg: DictConfig, dataset: Any) -> Any:
     return torch.utils.data.DataLoader(dataset=dataset, batch_size=batch)
 
 
-STAGE = Stage(config="cai_ppo_actor", check=check, work=train)
+STAGE = Stage(config="cai_ppo_actor", check=check, work=train, output="exp_manager.explicit_log_dir")
 
 if __name__ == "__main__":
     start(STAGE)

@@ -62,7 +62,7 @@ def pretrain(cfg: DictConfig) -> None:
     from nemo.utils.exp_manager import exp_manager
     from omegaconf import OmegaConf, open_dict
 
-    from nemo_aligner_cai.training.metrics import JsonlLogger
+    from nemo_aligner_cai.training.metrics import JsonlLogger, ProgressLogger
 
     output = Path(cfg.output).resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def pretrain(cfg: DictConfig) -> None:
         OmegaConf.resolve(cfg)
         trainer = MegatronTrainerBuilder(cfg).create_trainer()
         exp_manager(trainer, cfg.exp_manager)
-        trainer.loggers = [*trainer.loggers, JsonlLogger(log_dir)]
+        trainer.loggers = [*trainer.loggers, JsonlLogger(log_dir), ProgressLogger(cfg.trainer.max_steps)]
         model = MegatronGPTModel(cfg.model, trainer)
         trainer.fit(model)
         with open_dict(model.cfg):
@@ -156,7 +156,7 @@ def save_nemo(model: Any, output: Path) -> None:
         shutil.rmtree(attempt, ignore_errors=True)
 
 
-STAGE = Stage(config="cai_pretrain", check=check, work=pretrain)
+STAGE = Stage(config="cai_pretrain", check=check, work=pretrain, output="output")
 
 if __name__ == "__main__":
     start(STAGE)

@@ -32,6 +32,7 @@ from nemo_aligner_cai.training import (
     data_inputs,
     inputs,
     model_tokenizer,
+    outcome,
     processing,
     schedule,
     settings,
@@ -68,6 +69,8 @@ def check(cfg: DictConfig) -> None:
     validation_batch = "model.global_batch_size" if schedule.validates(cfg, "rm") else None
     samples = data_inputs.data_prefix(cfg, use, validation_batch)
     schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
+    planned = schedule.planned_steps(cfg, "rm", samples, cfg.model.global_batch_size)
+    outcome.check_earlier_run(cfg, "rm", planned)
 
 
 def train(cfg: DictConfig) -> None:
@@ -113,7 +116,7 @@ def _datasets(cfg: DictConfig, kind: Any, tokenizer: Any) -> tuple[Any, Any]:
     return train, validation
 
 
-STAGE = Stage(config="cai_reward_model", check=check, work=train)
+STAGE = Stage(config="cai_reward_model", check=check, work=train, output="exp_manager.explicit_log_dir")
 
 if __name__ == "__main__":
     start(STAGE)

@@ -22,9 +22,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,11 +49,13 @@ class Stage:
         check: raises UsageError for anything wrong in the configuration or its input files; must be quick, but for
             the conversion of data files that the configuration asks for (see `processing`).
         work: does the stage's work; imports upstream only when called.
+        output: the key of the log folder, or of the file, in which its model is afterwards; None for a server.
     """
 
     config: str
     check: Callable[[DictConfig], None]
     work: Callable[[DictConfig], None]
+    output: str | None = None
 
 
 @dataclass
@@ -64,12 +68,13 @@ class Arguments:
     show: bool = False
 
 
-def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
+def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = False) -> int:
     """Run a stage from a command line of Hydra overrides.
 
     Args:
         stage: what to run.
         argv: the arguments after the program's name; None takes the process's own.
+        quietly: see `perform`.
 
     Returns:
         0 when done, 2 for a mistake in the command or its inputs, 1 for a failure after that. The reason is on
@@ -78,7 +83,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         arguments = chosen(list(sys.argv[1:] if argv is None else argv), stage.config)
-        return perform(stage, arguments, composed(arguments))
+        return perform(stage, arguments, composed(arguments), quietly=quietly)
 
     return guarded(work)
 
@@ -102,7 +107,7 @@ def guarded(work: Callable[[], int]) -> int:
 
 def start(stage: Stage) -> None:
     """Run a stage and end the process with its exit code; the body of each module's `__main__`."""
-    leave(main(stage))
+    leave(main(stage, quietly=True))
 
 
 def leave(code: int) -> None:
@@ -118,8 +123,15 @@ def leave(code: int) -> None:
     sys.exit(0)
 
 
-def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
-    """Do a stage's work in this process, or only show its configuration where that is asked for; returns 0."""
+def perform(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: bool = False) -> int:
+    """Do a stage's work in this process, or only show its configuration where that is asked for; returns 0.
+
+    Args:
+        stage: what to run.
+        arguments: its command line.
+        cfg: what they compose to.
+        quietly: let a trainer's libraries write into a file in its log folder.
+    """
     if arguments.show:
         from omegaconf import OmegaConf
 
@@ -129,18 +141,23 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig) -> int:
         # By this variable alone Lightning takes the process for one of srun's.
         del os.environ["SLURM_NTASKS"]
     checked(stage, cfg, arguments.config)
-    from nemo_aligner_cai.training import cpu, listening
+    from nemo_aligner_cai.training import cpu, inputs, listening, outcome, quiet
 
-    listening.restrict()
-    cpu.install()
+    began = time.time()
+    log_dir = config.select(cfg, "exp_manager.explicit_log_dir") if quietly and stage.output is not None else None
     try:
-        stage.work(cfg)
+        with quiet.quiet(quiet.output_file(Path(str(log_dir)))) if log_dir is not None else nullcontext():
+            listening.restrict()
+            cpu.install()
+            stage.work(cfg)
     except KeyboardInterrupt:
         from omegaconf import OmegaConf
 
         if OmegaConf.select(cfg, "exp_manager.resume_if_exists"):
             raise KeyboardInterrupt("the same command resumes from the last checkpoint") from None
         raise
+    if stage.output is not None and inputs.first_rank():
+        outcome.report(cfg, stage.output, began)
     return 0
 
 

@@ -101,6 +101,23 @@ def check_epoch(cfg: DictConfig, section: str, samples: int | None, batch: int |
         )
 
 
+def planned_steps(cfg: DictConfig, section: str, samples: int | None, batch: int | None) -> int | None:
+    """The steps of a whole run, as upstream's trainers count them; None if the samples are not counted.
+
+    Args:
+        cfg: a stage's configuration, which has passed `check`.
+        section: "sft", "rm", "dpo" or "ppo".
+        samples: of the training data.
+        batch: how many samples a step takes.
+    """
+    if samples is None or batch is None:
+        return None
+    at = f"trainer.{section}."
+    steps = _limited(samples // batch, select(cfg, f"{at}limit_train_batches")) * select(cfg, f"{at}max_epochs")
+    most = select(cfg, f"{at}max_steps")
+    return steps if most is None or most < 0 else min(steps, most)
+
+
 def validates(cfg: DictConfig, section: str) -> bool:
     """Whether a run ever looks at its validation data, as upstream's `check_progress` says."""
     at = f"trainer.{section}."

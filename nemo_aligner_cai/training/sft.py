@@ -31,6 +31,7 @@ from nemo_aligner_cai.training import (
     data_inputs,
     inputs,
     model_tokenizer,
+    outcome,
     processing,
     schedule,
     settings,
@@ -64,8 +65,12 @@ def check(cfg: DictConfig) -> None:
             model_tokenizer.not_counted(f"{section}.file_path", "only chats are read, and model.data.chat is false")
     steps = cfg.trainer.sft.get("max_steps", -1)
     # With data.sample so many are drawn as the run takes; see `_dataset`.
-    if samples and not (cfg.model.data.get("sample", False) and steps >= 0):
-        schedule.check_epoch(cfg, "sft", samples[0], cfg.model.data.train_ds.global_batch_size)
+    drawn = bool(cfg.model.data.get("sample", False)) and steps >= 0
+    batch = cfg.model.data.train_ds.global_batch_size
+    if samples and not drawn:
+        schedule.check_epoch(cfg, "sft", samples[0], batch)
+    planned = schedule.planned_steps(cfg, "sft", samples[0], batch) if samples else None
+    outcome.check_earlier_run(cfg, "sft", steps if drawn else planned)
 
 
 def _file_keys(cfg: DictConfig) -> list[str]:
@@ -129,7 +134,7 @@ def _loader(cfg: DictConfig, split: str, dataset: Any, consumed: int, *, shuffle
     )
 
 
-STAGE = Stage(config="cai_sft", check=check, work=train)
+STAGE = Stage(config="cai_sft", check=check, work=train, output="exp_manager.explicit_log_dir")
 
 if __name__ == "__main__":
     start(STAGE)

@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from nemo_aligner_cai import program
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.printable import error_line
-from nemo_aligner_cai.training import run
+from nemo_aligner_cai.training import inputs, outcome, run
 
 _CRITIC = "serve_ppo_critic.py"
 
@@ -40,11 +41,23 @@ def main(argv: list[str]) -> int:
     try:
         if not argv or not Path(argv[0]).is_file():
             raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream SCRIPT key=value ...")
+        began = time.time()
         _execute(Path(argv[0]).resolve(), argv)
+        if Path(argv[0]).name != _CRITIC and inputs.first_rank():
+            _report(argv[1:], began)
     except CaiError as error:
         sys.stderr.write(error_line("error", error))
         return error.exit_code
     return 0
+
+
+def _report(words: list[str], began: float) -> None:
+    """Say where the model is, if one of our configurations says where the log folder is."""
+    known = [word for word in words if not word.startswith("-") or word.startswith("--config-")]
+    arguments = run.parse_arguments(known, "")
+    if arguments.config:
+        run.log_to_stderr()
+        outcome.report(run.composed(arguments), "exp_manager.explicit_log_dir", began)
 
 
 def _execute(script: Path, argv: list[str]) -> None:

@@ -14,6 +14,7 @@
 """Pretraining, SFT, resume, the .nemo file, tensor parallelism and the launcher."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,34 @@ def test_sft_loss_falls_and_the_model_is_saved(sft: Run) -> None:
     assert len(losses) == 20
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert sft.nemo("cai_sft").is_file()
+    said = re.findall(r"\[cai\] .*", sft.log.read_text(encoding="utf-8"))
+    assert said[-1] == f"[cai] saved: {sft.nemo('cai_sft')}"
+    assert any("step 20 of 20" in line for line in said)
+
+
+def test_b10_d11_a_finished_run_is_refused_and_a_new_one_says_little(lab: Lab, base: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nemo_aligner_cai.cli", "train", "sft", *lab.sft_overrides(base, 2)]
+    command += ["trainer.sft.val_check_interval=2", f"exp_manager.explicit_log_dir={tmp_path / 'log'}"]
+    root = str(Path(__file__).resolve().parents[2])
+    env = os.environ | ENV | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+    def train(*more: str) -> tuple[int, list[str]]:
+        done = subprocess.run(
+            [*command, *more], env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        return done.returncode, (done.stdout + done.stderr).splitlines()
+
+    code, lines = train()
+    assert code == 0, lines[-30:]
+    assert lines[-1] == f"[cai] saved: {tmp_path / 'log' / 'checkpoints' / 'cai_sft.nemo'}"
+    assert len(lines) < 20, lines
+    assert "Training steps" in (tmp_path / "log" / "output" / "rank0.log").read_text(encoding="utf-8")
+    code, lines = train("model.optim.lr=1e-2")
+    assert (code, len(lines)) == (2, 2)
+    assert "finished run of 2 steps" in lines[-1]
+    code, lines = train("trainer.sft.max_steps=4")
+    assert code == 0 and any("resuming the run there at step 2" in line for line in lines)
+    assert lines[-1].startswith("[cai] saved: ")
 
 
 def test_a_reloaded_model_has_the_loss_it_was_saved_with(lab: Lab, sft: Run) -> None:

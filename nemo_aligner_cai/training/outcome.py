@@ -1,0 +1,112 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The state of a training's log folder: an earlier run that is finished or will be resumed, and the saved model.
+
+<explicit_log_dir>/config.yaml                              the settings of the run
+<explicit_log_dir>/checkpoints/<name>--...step=50...-last   the checkpoint that the next run resumes from
+<explicit_log_dir>/checkpoints/<name>.nemo                  the model, saved after the last step
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training.config import select
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_log = logging.getLogger(__name__)
+_LOG_DIR = "exp_manager.explicit_log_dir"
+_SOURCES = ("model.restore_from_path", "pretrained_checkpoint.restore_from_path")
+_DATA = ("model.data.train_ds.file_path", "model.data.validation_ds.file_path", "model.data.data_prefix")
+
+
+def last_step(log_dir: Path) -> int | None:
+    """The step of the checkpoint from which NeMo would resume; None if there is none, or more than one."""
+    folders = [path for path in (log_dir / "checkpoints").glob("*-last") if path.is_dir()]
+    finished = [path for path in folders if not path.with_name(f"{path.name}-unfinished").exists()]
+    step = re.search(r"step=(\d+)", finished[0].name) if len(finished) == 1 else None
+    return int(step[1]) if step else None
+
+
+def saved_models(log_dir: Path) -> list[Path]:
+    """The .nemo files of a log folder, the newest last."""
+    return sorted((log_dir / "checkpoints").glob("*.nemo"), key=lambda path: path.stat().st_mtime)
+
+
+def check_earlier_run(cfg: DictConfig, section: str, planned: int | None) -> None:
+    """Look at an earlier run in the same log folder, and say so if this one resumes it.
+
+    Args:
+        cfg: the stage's configuration.
+        section: the part of `trainer` that is upstream's loop: "sft", "rm", "dpo" or "ppo".
+        planned: the steps of the whole run; None if they are unknown.
+
+    Raises:
+        UsageError: the earlier run is finished. NeMo would load its model, train nothing and succeed.
+    """
+    folder = select(cfg, _LOG_DIR)
+    if folder is None or not select(cfg, "exp_manager.resume_if_exists"):
+        return
+    log_dir = Path(str(folder))
+    step, models = last_step(log_dir), saved_models(log_dir)
+    if step is None:
+        return
+    if planned is not None and step >= planned and models:
+        raise UsageError(
+            f"{_LOG_DIR}={folder}: a finished run of {step} steps is there, its model is {models[-1]}; nothing would "
+            f"be trained. Give another folder, or to resume it more than {step} steps "
+            f"(trainer.{section}.max_steps, trainer.{section}.max_epochs)"
+        )
+    changed = _changed(cfg, log_dir)
+    _log.warning(
+        "%s: resuming the run there at step %d, with its weights%s",
+        folder,
+        step,
+        f"; changed since: {', '.join(changed)}" if changed else "",
+    )
+
+
+def _changed(cfg: DictConfig, log_dir: Path) -> list[str]:
+    from omegaconf import OmegaConf
+
+    path = log_dir / "config.yaml"
+    if not path.is_file():
+        return []
+    earlier: Any = OmegaConf.load(path)
+    return [key for key in (*_SOURCES, *_DATA) if select(earlier, key) != select(cfg, key)]
+
+
+def report(cfg: DictConfig, output: str, began: float) -> None:
+    """Say where the model is, as the last line of a training.
+
+    Args:
+        cfg: the stage's configuration.
+        output: the key of the log folder, or of the file that the stage writes.
+        began: when the stage did, in seconds of the epoch.
+    """
+    place = Path(str(select(cfg, output)))
+    # Some file systems keep whole seconds.
+    models = saved_models(place) if output == _LOG_DIR else [place]
+    if models and models[-1].stat().st_mtime >= int(began):
+        _log.info("saved: %s", models[-1])
+        return
+    step = last_step(place)
+    where = "" if step is None else f"; the last checkpoint is of step {step}, and the same command resumes from it"
+    _log.warning("nothing saved: this run wrote no .nemo file in %s%s", place / "checkpoints", where)
