@@ -150,6 +150,8 @@ def load_tensors(file: Path | IO[bytes], where: str) -> dict[str, Any]:
             f"{where} cannot be read; copy or download it again, or save it with torch 1.6 or later: no zip archive"
         )
     mapped = isinstance(file, Path)
+    if not isinstance(file, Path):
+        file.seek(0)  # is_zipfile has read its end
     state = _unpickled(lambda: torch.load(file, map_location="cpu", mmap=mapped, weights_only=True), where)
     if not isinstance(state, dict) or not all(isinstance(weight, torch.Tensor) for weight in state.values()):
         raise UsageError(f"{where}: holds no weights by name")

@@ -108,6 +108,13 @@ def test_c1_metadata_names_no_file_elsewhere_and_no_more_than_there_is(checkpoin
             read(checkpoint)
 
 
+def test_plain_weights_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.arange(3.0)}, file)
+    for read_from in (file, io.BytesIO(file.read_bytes())):
+        assert torch.equal(load_tensors(read_from, "here")["a"], torch.arange(3.0))
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_c1_weights_that_run_something_are_refused(tmp_path: Path, zipped: bool) -> None:
     file = tmp_path / "pytorch_model.bin"
