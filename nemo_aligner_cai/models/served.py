@@ -27,6 +27,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import aiohttp
 import orjson
+from yarl import URL
+
+from nemo_aligner_cai.models.exchange import proxy_of
 
 _MOST_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=60.0, connect=5.0)
@@ -63,9 +66,10 @@ async def ask_for_model(urls: Sequence[str], name: str | None, key: str | None =
     Returns:
         The fingerprint, or the name and path; None where none of them says anything.
     """
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    # Not packed: a small answer could unpack to one that fills the memory.
+    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
     async with aiohttp.ClientSession(
-        timeout=_TIMEOUT, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
+        timeout=_TIMEOUT, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
     ) as session:
         for url in urls:
             if (found := _model_of(await _get(session, url), name)) is not None:
@@ -76,7 +80,7 @@ async def ask_for_model(urls: Sequence[str], name: str | None, key: str | None =
 async def _get(session: aiohttp.ClientSession, url: str) -> Any:
     """The JSON at an address; None where there is none."""
     try:
-        async with session.get(url, allow_redirects=False) as response:
+        async with session.get(url, allow_redirects=False, proxy=proxy_of(URL(url))) as response:
             payload = await response.content.read(_MOST_BYTES) if response.status == 200 else b"null"
         return orjson.loads(payload)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.training.metrics_file import read_metrics
+from tests.functional import world
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab, Run
 
 
@@ -81,6 +82,25 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(lab: Lab, base: Path, 
     both = lab.run("sft", "resumed", *lab.sft_overrides(base, 20))
     assert [row["step"] for row in both.metrics if "train/loss" in row] == list(range(20))
     assert both.series("train/loss") == pytest.approx(sft.series("train/loss"), abs=1e-5)
+
+
+def test_a1_a_file_that_is_replaced_under_its_name_is_trained_on_whole(lab: Lab, base: Path) -> None:
+    data = lab.folder / "grows.jsonl"
+    overrides = [
+        *lab.sft_overrides(base, -1),
+        *(f"model.data.{split}_ds.file_path={data}" for split in ("train", "validation")),
+        "model.data.train_ds.micro_batch_size=4",
+        "model.data.train_ds.global_batch_size=4",
+        "trainer.sft.max_epochs=1",
+        "trainer.sft.val_check_interval=100",
+    ]
+    for rows, verb in ((16, "see"), (48, "look at again")):
+        world.write(data, [world.sft_row(verb, f"cat {number}", "yes") for number in range(rows)])
+        # NeMo's own index of other content lies beside the file, as earlier versions left it.
+        data.with_name("grows.jsonl.idx.npy").write_bytes(b"stale")
+        data.with_name("grows.jsonl.idx.info").write_bytes(b"stale")
+        steps = lab.run("sft", f"grows_{rows}", *overrides).series("train/loss")
+        assert len(steps) == rows // 4
 
 
 def test_a_checkpoint_whose_writing_was_interrupted_is_forgotten(tmp_path: Path) -> None:
