@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai import __version__
+from nemo_aligner_cai.conversation import TEMPLATE_FLAGS
 from nemo_aligner_cai.derived_files import remove_file
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_json, sha256_file, to_json, write_json
@@ -42,6 +43,8 @@ from nemo_aligner_cai.sources import DataFile
 _log = logging.getLogger(__name__)
 _SECRET = ("ngc_api_key",)
 _NOT_FLAGS = ("run",)
+_UNDERSCORED = (*TEMPLATE_FLAGS, "end_strings")
+"""Upstream's flags with texts that are written with underscores."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,8 @@ def recordable(args: argparse.Namespace) -> dict[str, Any]:
     shown = {name: value for name, value in sorted(vars(args).items()) if name not in (*_SECRET, *_NOT_FLAGS)}
     for name, value in shown.items():
         if not _is_recordable(value):
-            raise UsageError(f"--{name.replace('_', '-')} {value!r}: not UTF-8, or too large a number; give another")
+            flag = name if name in _UNDERSCORED else name.replace("_", "-")
+            raise UsageError(f"--{flag} {value!r}: not UTF-8, or too large a number; give another")
     return shown
 
 
