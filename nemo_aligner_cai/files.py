@@ -37,11 +37,14 @@ import orjson
 from nemo_aligner_cai.derived_files import remove_indexes
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.gunzip import GZIP_ERRORS, GZIP_MAGIC, Unpacked
+from nemo_aligner_cai.json_items import MOST_VALUES, BrokenListError, has_too_many_values, split_list
 from nemo_aligner_cai.output_paths import check_output
 
 PathLike = str | os.PathLike[str]
 Row = dict[str, Any]
 
+LONGEST = 16 << 20
+"""Bytes of a line, of an item of a list or of a settings file: gzip makes a thousand bytes of one."""
 _BOM = b"\xef\xbb\xbf"
 # Rows are short: with the default of 8 KiB, half of the time of a large file goes into system calls.
 _BUFFER = 1 << 20
@@ -167,7 +170,10 @@ def read_text(path: PathLike) -> str:
     """A whole UTF-8 file (gzip or not), without its byte order mark; raises UsageError when it is not UTF-8."""
     try:
         with open_binary(path) as handle:
-            return handle.read().decode("utf-8-sig")
+            content = handle.read(LONGEST + 1)
+            if len(content) > LONGEST:
+                raise UsageError(f"{path}: has more than {LONGEST >> 20} MiB, after decompression; no settings have")
+            return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except GZIP_ERRORS as error:
@@ -178,12 +184,9 @@ def read_json(path: PathLike) -> Any:
     """One JSON document; raises FormatError with the line where it stops being JSON."""
     text = read_text(path)
     try:
-        document: object = orjson.loads(text)
+        return _loads(path, 1, text.encode())
     except orjson.JSONDecodeError as error:
         raise FormatError.at(path, error.lineno, f"not JSON: {error.msg} (column {error.colno})") from error
-    if _too_deep(document):
-        raise FormatError.at(path, 1, f"is nested more than {_DEEPEST} levels deep")
-    return document
 
 
 def _too_deep(document: object) -> bool:
@@ -211,7 +214,10 @@ def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
     number = 0
     try:
         with open_binary(path) as handle:
-            for number, line in enumerate(handle, start=1):
+            while line := handle.readline(LONGEST + 1):
+                number += 1
+                if len(line) > LONGEST:
+                    raise FormatError.at(path, number, f"a line of more than {LONGEST >> 20} MiB; rows are shorter")
                 if number == 1:
                     line = line.removeprefix(_BOM)
                 yield number, line.rstrip(b"\r\n")
@@ -224,8 +230,7 @@ def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
 def read_jsonl(path: PathLike, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
     """(1-based line number, row) of a .jsonl, .jsonl.gz or .json file, one row in memory at a time.
 
-    A file whose first character is ``[`` is read as one JSON list; its "line numbers" are positions in the list, and
-    it is held in memory whole.
+    A file whose first character is ``[`` is read as one JSON list; its "line numbers" are positions in the list.
 
     Args:
         path: the file.
@@ -239,32 +244,67 @@ def read_jsonl(path: PathLike, *, allow_blank: bool = True) -> Iterator[tuple[in
 
 
 def _rows(path: Path, *, allow_blank: bool) -> Iterator[tuple[int, Row]]:
-    lines = read_lines(path)
-    for number, line in lines:
+    if is_json_list(path):
+        for number, item in read_items(path):
+            yield number, _as_row(path, number, item)
+        return
+    for number, line in read_lines(path):
         if not line.strip():
             if not allow_blank:
                 raise FormatError.at(path, number, "a blank line; remove it, NeMo's readers stop there")
             continue
-        if number == 1 and line.lstrip().startswith(b"["):
-            lines.close()
-            yield from _list_items(path)
-            return
         try:
-            row: object = orjson.loads(line)
+            row = _loads(path, number, line)
         except orjson.JSONDecodeError as error:
             raise FormatError.at(path, number, f"not JSON: {error.msg} (column {error.colno})") from error
-        # Most rows have fewer brackets than levels are allowed, and need no walk through them.
-        if line.count(b"{") + line.count(b"[") > _DEEPEST and _too_deep(row):
-            raise FormatError.at(path, number, f"is nested more than {_DEEPEST} levels deep")
         yield number, _as_row(path, number, row)
 
 
-def _list_items(path: Path) -> Iterator[tuple[int, Row]]:
-    items: object = read_json(path)
-    if not isinstance(items, list):
-        raise FormatError.at(path, 1, "a JSON list or one JSON object per line is needed")
-    for number, row in enumerate(cast(list[object], items), start=1):
-        yield number, _as_row(path, number, row)
+def is_json_list(path: PathLike) -> bool:
+    """Whether a file's first character is ``[``; raises UsageError where it cannot be opened."""
+    return next((block for block in _blocks(path) if block.strip()), b"").lstrip().startswith(b"[")
+
+
+def read_items(path: PathLike) -> Iterator[tuple[int, Any]]:
+    """(1-based position, item) of a file that holds a JSON list; one item is in memory at a time.
+
+    Raises:
+        UsageError: the file cannot be opened.
+        FormatError: it is not JSON, or the gzip data is damaged.
+    """
+    line, position = 1, 0
+    try:
+        for line, item in split_list(_blocks(path), longest=LONGEST):
+            position += 1
+            yield position, _loads(path, line, item)
+    except BrokenListError as error:
+        raise FormatError.at(path, error.line, str(error)) from error
+    except orjson.JSONDecodeError as error:
+        where = line + error.lineno - 1
+        raise FormatError.at(path, where, f"not JSON: {error.msg} (column {error.colno})") from error
+
+
+def _loads(path: PathLike, line: int, content: bytes) -> Any:
+    """JSON of bounded size and depth."""
+    if has_too_many_values(content):
+        raise FormatError.at(path, line, f"has more than {MOST_VALUES:,} values")
+    document: object = orjson.loads(content)
+    # Most rows have fewer brackets than levels are allowed, and need no walk through them.
+    if content.count(b"{") + content.count(b"[") > _DEEPEST and _too_deep(document):
+        raise FormatError.at(path, line, f"is nested more than {_DEEPEST} levels deep")
+    return document
+
+
+def _blocks(path: PathLike) -> Generator[bytes, None, None]:
+    """A file, gzip or not, in blocks, without its byte order mark."""
+    try:
+        with open_binary(path) as handle:
+            block = handle.read(_BUFFER).removeprefix(_BOM)
+            while block:
+                yield block
+                block = handle.read(_BUFFER)
+    except GZIP_ERRORS as error:
+        raise FormatError.at(path, 1, f"the gzip data is damaged ({error}); fetch the file again") from error
 
 
 def _as_row(path: Path, number: int, row: object) -> Row:

@@ -19,7 +19,7 @@ r"""Rows of data, wherever they are: files of many kinds, folders in the layout 
     helpful-base/{train,test}.jsonl.gz             a folder: the files of one split
     hf://datasets/Anthropic/hh-rlhf/helpful-base   a data set on the hub, or one of its folders; needs the extra [hf]
 
-One row is in memory at a time, or one row group of parquet. Only a JSON list is held in memory whole.
+One row is in memory at a time, or one row group of parquet. No row may be longer than 16 MiB after decompression.
 """
 
 import csv
@@ -27,7 +27,6 @@ import importlib
 import io
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,10 +35,12 @@ from typing import Any, cast
 
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import (
+    LONGEST,
     PathLike,
     Row,
+    is_json_list,
     open_binary,
-    read_json,
+    read_items,
     read_jsonl,
     read_lines,
     require_file,
@@ -165,11 +166,10 @@ def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    _, start = next(read_lines(path), (1, b""))
-    if not start.lstrip().startswith(b"["):
+    if not is_json_list(path):
         yield from read_jsonl(path)
         return
-    for number, item in enumerate(cast(list[object], read_json(path)), start=1):
+    for number, item in read_items(path):
         if isinstance(item, str):
             yield number, {"prompt": item}
         elif isinstance(item, dict):
@@ -180,11 +180,11 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     # An empty cell is as null, since CSV has no other.
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(LONGEST)
     number = 1
     try:
         with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True)
+            reader = csv.reader(_bounded_lines(path, text), strict=True)
             names = next(reader, list[str]())
             if len(set(names)) < len(names):
                 raise FormatError.at(path, 1, "the first line names a column twice")
@@ -200,6 +200,15 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise FormatError.at(path, number, "is not UTF-8 text, here or right after; save it as UTF-8") from error
     except GZIP_ERRORS as error:
         raise FormatError.at(path, number, f"the gzip data is damaged ({error}); fetch the file again") from error
+
+
+def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+    number = 0
+    while line := text.readline(LONGEST + 1):
+        number += 1
+        if len(line) > LONGEST:
+            raise FormatError.at(path, number, f"a line of more than {LONGEST >> 20} MiB; rows are shorter")
+        yield line
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:

@@ -30,6 +30,7 @@ import orjson
 from yarl import URL
 
 from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.json_items import MOST_VALUES, has_too_many_values
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
 from nemo_aligner_cai.models.exchange import (
     ACCEPTED_ENCODINGS,
@@ -51,10 +52,6 @@ _REFUSED = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407})
 """Answers that can begin at any time to be those to all requests: a revoked key, an empty account, a moved server."""
 _AWAY = frozenset({429, 502, 503, 504})
 """Answers of a server that is there but cannot serve now: waited out like one that cannot be reached."""
-_MOST_VALUES = 2_000_000
-"""In a JSON answer: each takes up to 72 bytes of memory, and three of the answer."""
-_COUNTED = 1 << 20
-"""Bytes of an answer from which on its values are counted."""
 _WORDS = 300
 """Characters of an answer that are shown."""
 _UNEVEN = 8
@@ -349,8 +346,8 @@ class Transport:
 
 def _decoded(endpoint: _Endpoint, payload: bytes) -> Any:
     try:
-        if len(payload) > _COUNTED and payload.count(b",") > _MOST_VALUES:
-            raise Retriable("malformed answer", f"{endpoint.url}: it has more than {_MOST_VALUES:,} values")
+        if has_too_many_values(payload):
+            raise Retriable("malformed answer", f"{endpoint.url}: it has more than {MOST_VALUES:,} values")
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise Retriable("malformed answer", f"{endpoint.url}: {error}: {_words(payload)}") from None

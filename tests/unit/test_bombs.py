@@ -1,0 +1,107 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Files that are a thousand times larger than they look, and lists of any length (B7)."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from nemo_aligner_cai.errors import FormatError
+from nemo_aligner_cai.files import read_items, read_jsonl
+from nemo_aligner_cai.json_items import BrokenListError, split_list
+
+ITEMS = [{"a": 'x"]}\\', "b": [1, {"c": None}]}, "é,[", 1.5, [], {}, "", {"n": "\\\\"}, None]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_b7_a_list_is_split_wherever_its_blocks_end(indent: int | None, size: int) -> None:
+    content = b" \n" + json.dumps(ITEMS, indent=indent, ensure_ascii=False).encode() + b"\n "
+    blocks = [content[start : start + size] for start in range(0, len(content), size)]
+    found = list(split_list(blocks, longest=100))
+    assert [orjson.loads(item) for _, item in found] == ITEMS
+    lines = content.splitlines()
+    if indent is None:
+        assert {line for line, _ in found} == {2}
+    else:
+        assert [lines[line - 1].strip()[:1] for line, _ in found] == [item[:1] for _, item in found]
+
+
+@pytest.mark.parametrize("content", [b"[", b"[1", b"[1,", b"[1,]", b"[,1]", b"[1]]", b"[1] x", b'["x', b'[{"a": 1}'])
+def test_b7_a_broken_list_is_refused(content: bytes) -> None:
+    with pytest.raises(BrokenListError):
+        list(split_list([content], longest=100))
+
+
+def test_b7_an_error_in_a_list_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[\n{"a": 1},\n\n{"a":\n x}\n]')
+    with pytest.raises(FormatError, match=r"a\.json:5:"):
+        list(read_items(path))
+    path.write_text("[]")
+    assert list(read_jsonl(path)) == []
+
+
+_SCRIPT = """
+import resource, sys
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import read_json
+from nemo_aligner_cai.sources import data_files, read_rows
+path = sys.argv[1]
+try:
+    if path.endswith("settings.json"):
+        read_json(path)
+    else:
+        print(sum(1 for file in data_files(path) for _ in read_rows(file)))
+except CaiError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+SIZE = 400 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "start", "piece", "end", "where"),
+    [
+        ("a.jsonl", b'{"prompt": "', b"x", b'"}\n', "a.jsonl:1:"),
+        ("b.jsonl", b'{"prompt": "q"}\n', b" ", b"\n", "b.jsonl:2:"),
+        ("c.json", b'["', b"x", b'"]', "c.json:1:"),
+        ("d.json", b"[", b"[],", b"[]]", "d.json:1: a JSON object"),
+        ("f.json", b'["q"', b" ", b"]", "f.json:1:"),
+        ("g.csv", b"prompt\n", b"x", b"\n", "g.csv:2:"),
+        ("h.csv", b'prompt\n"', b"x\n", b'"\n', "h.csv:"),
+        ("i.txt", b"q\n", b"x", b"\n", "i.txt:2:"),
+        ("settings.json", b"[", b"[],", b"[]]", "settings.json"),
+        ("j.jsonl", b'{"prompt": [', b"[],", b"[]]}\n", "j.jsonl:1:"),
+    ],
+)
+def test_b7_a_packed_file_takes_little_memory(
+    name: str, start: bytes, piece: bytes, end: bytes, where: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    block = piece * ((1 << 20) // len(piece))
+    with gzip.open(path, "wb", compresslevel=1) as handle:
+        handle.write(start)
+        for _ in range(SIZE >> 20):
+            handle.write(block)
+        handle.write(end)
+    done = subprocess.run([sys.executable, "-c", _SCRIPT, str(path)], capture_output=True, text=True, check=True)
+    said, megabytes = done.stdout.rstrip().rsplit("\n", 1)
+    assert where in said and int(megabytes) < 300, (said, megabytes)
