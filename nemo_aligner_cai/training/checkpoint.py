@@ -187,7 +187,7 @@ def to_hf(
         changed = settings | {"tie_word_embeddings": False, "torch_dtype": dtype}
         (made / "config.json").write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
         if template is not None:
-            hf_chat.write(made, template)
+            hf_chat.write(made, template, (stored.get("tokenizer") or {}).get("library"))
         made.rename(target)
 
 

@@ -64,11 +64,20 @@ def taught(stored: Mapping[str, Any], choice: str, source: Path) -> NemoChatTemp
     return template
 
 
-def write(folder: Path, template: NemoChatTemplate) -> None:
-    """Give a folder a chat template and its stop strings."""
+def write(folder: Path, template: NemoChatTemplate, library: str | None = None) -> None:
+    """Give a folder a chat template and its stop strings.
+
+    Args:
+        folder: has the model's configuration and tokenizer.
+        template: what the model was trained with.
+        library: NeMo's `tokenizer.library`. With "huggingface" NeMo has read tokenizer.json as it is, which not every
+            version of transformers does: 5 rebuilds parts of it after the tokenizer's class.
+    """
     for name in _OTHER_TEMPLATES:
         (folder / name).unlink(missing_ok=True)
-    _write(folder / _CONFIG, _read(folder / _CONFIG) | {"chat_template": template.jinja})
+    as_it_is = library == "huggingface" and (folder / "tokenizer.json").is_file()
+    changed = {"tokenizer_class": "PreTrainedTokenizerFast"} if as_it_is else {}
+    _write(folder / _CONFIG, _read(folder / _CONFIG) | changed | {"chat_template": template.jinja})
     generation = _read(folder / _GENERATION)
     if not generation:
         model = _read(folder / "config.json")
@@ -76,8 +85,8 @@ def write(folder: Path, template: NemoChatTemplate) -> None:
     ends = generation.get("eos_token_id")
     ids = [*(cast(list[int], ends) if isinstance(ends, list) else [ends] if ends is not None else [])]
     ids += [number for number in _ids(folder, template.stop) if number not in ids]
-    changed = {"eos_token_id": ids if len(ids) > 1 else ids[0]} if ids else {}
-    _write(folder / _GENERATION, generation | changed | {"stop_strings": list(template.stop)})
+    ended = {"eos_token_id": ids if len(ids) > 1 else ids[0]} if ids else {}
+    _write(folder / _GENERATION, generation | ended | {"stop_strings": list(template.stop)})
 
 
 def _ids(folder: Path, strings: tuple[str, ...]) -> list[int]:

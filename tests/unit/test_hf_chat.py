@@ -95,6 +95,13 @@ def test_a10_no_other_template_of_the_folder_is_left(tmp_path: Path) -> None:
     assert written == config | {"chat_template": NEMO_CHAT.jinja}
 
 
+@pytest.mark.parametrize(("library", "written"), [("huggingface", "PreTrainedTokenizerFast"), ("sentencepiece", "L")])
+def test_a10_tokenizer_json_is_read_as_nemo_has_read_it(library: str, written: str, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, NEMO_CHAT, tokenizer_config__json={"tokenizer_class": "L"})
+    hf_chat.write(folder, NEMO_CHAT, library)
+    assert read(folder / "tokenizer_config.json")["tokenizer_class"] == written
+
+
 @pytest.mark.parametrize(
     ("files", "ends"),
     [
