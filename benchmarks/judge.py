@@ -53,7 +53,8 @@ from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.seeds import derive_seed
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.models import Completion, ModelClient, OpenAIClient, Request, ScriptedClient
-from nemo_aligner_cai.models.openai import choice_logprobs
+from nemo_aligner_cai.models.choice_scorer import CONTINUE, PROBE, scoring_body
+from nemo_aligner_cai.models.choice_scores import choice_logprobs
 
 RATIO = 0.92
 OVERLAP = 0.9
@@ -128,14 +129,14 @@ async def closed_loop(url: str, job: Job, strategy: str) -> None:
     everything = cases(job)
 
     async def ask(session: aiohttp.ClientSession, request: Request) -> Completion:
-        body: dict[str, Any] = {"model": "standin", "messages": request.messages, "temperature": 0.0}
+        body: dict[str, Any] = {"model": "standin"}
         if request.choices:
-            body |= {"max_tokens": max(map(len, request.choices)), "logprobs": True, "top_logprobs": 20}
+            body |= scoring_body(CONTINUE, request, request.messages)
         else:
-            body |= {"max_tokens": request.sampling.max_tokens}
+            body |= {"messages": request.messages, "max_tokens": request.sampling.max_tokens, "temperature": 0.0}
         async with session.post(f"{url}/chat/completions", data=orjson.dumps(body)) as response:
             said = orjson.loads(await response.read())["choices"][0]
-        scores = choice_logprobs(said["logprobs"], request.choices) if request.choices else None
+        scores = choice_logprobs(said["logprobs"], request.choices, "(") if request.choices else None
         return Completion(said["message"]["content"], said["finish_reason"], choice_logprobs=scores)
 
     async def work(session: aiohttp.ClientSession) -> None:
@@ -145,6 +146,8 @@ async def closed_loop(url: str, job: Job, strategy: str) -> None:
                 told.append([Answered(question, await ask(session, question.request)) for question in asked])
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        # The client asks it once, to find out how the server scores choices.
+        await ask(session, PROBE)
         await asyncio.gather(*[work(session) for _ in range(job.slots)])
 
 

@@ -119,13 +119,18 @@ def words(digest: bytes, count: int) -> str:
 
 def _letter(body: Mapping[str, Any], digest: bytes, limit: int) -> Reply:
     """One of the letters that the question offers as "(A)", with its probability; "A" and "B" where there are none."""
-    question = str(body["messages"][-1]["content"])
+    question = next(str(one["content"]) for one in reversed(body["messages"]) if one["role"] == "user")
     letters = list(dict.fromkeys(_LETTERS.findall(question))) or ["A", "B"]
     weights = [uniform(digest, letter.encode()) for letter in letters]
     scores = {letter: math.log(weight / sum(weights)) for letter, weight in zip(letters, weights, strict=True)}
     best = max(letters, key=lambda letter: scores[letter])
-    # A single token has room for the bare letter only.
-    tokens = [{best: scores[best]} | scores] if limit == 1 else [{"(": 0.0}, {best: scores[best]} | scores, {")": 0.0}]
+    # A reply that continues "(" begins with the letter, and a single token has room for nothing else.
+    bare = limit == 1 or body.get("continue_final_message")
+    tokens = (
+        [{best: scores[best]} | scores, {")": 0.0}]
+        if bare
+        else [{"(": 0.0}, {best: scores[best]} | scores, {")": 0.0}]
+    )
     shown = int(body.get("top_logprobs") or 0)
     content = [_token(alternatives, shown) for alternatives in tokens[:limit]]
     text = "".join(entry["token"] for entry in content)

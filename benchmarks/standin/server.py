@@ -140,7 +140,7 @@ class StandIn:
         try:
             body = orjson.loads(content)
             digest = content_digest(body)
-            prompt = _rendered(body["messages"])
+            prompt = _rendered(body["messages"], continued=bool(body.get("continue_final_message")))
             reply = reply_to(body, digest, self._lengths)
             if body.get("stream") or body.get("n", 1) != 1:
                 raise ValueError("neither streams nor several choices are answered here")
@@ -193,9 +193,9 @@ class StandIn:
             self._opening = asyncio.ensure_future(self.start())
 
 
-def _rendered(messages: list[dict[str, Any]]) -> str:
+def _rendered(messages: list[dict[str, Any]], *, continued: bool) -> str:
     """The prompt as a chat template makes it: with the reply behind it, it begins the conversation's next prompt."""
-    return "".join(f"<{one['role']}>{one['content']}" for one in messages) + "<assistant>"
+    return "".join(f"<{one['role']}>{one['content']}" for one in messages) + ("" if continued else "<assistant>")
 
 
 def _answer(body: dict[str, Any], digest: bytes, prompt: str, reply: Reply) -> dict[str, Any]:

@@ -273,7 +273,7 @@ def _dry_judge(request: Request) -> Completion:
 async def probe_judge(args: argparse.Namespace, key: str | None, judge: Judge) -> None:
     """Ask the judge's first question about two greetings: a bad key or name is found before anything is paid for.
 
-    So is a server that refuses log-probabilities or JSON schemas.
+    So is a server that refuses JSON schemas.
 
     Raises:
         ServerRefused: it does not answer as it must.
@@ -281,12 +281,12 @@ async def probe_judge(args: argparse.Namespace, key: str | None, judge: Judge) -
     client = judge_client(args, key, _PROBE)
     request = judge.questions(_EXAMPLE)[0].request
     try:
-        await client.complete(replace(request, sampling=replace(request.sampling, max_tokens=1)))
+        # Without choices: how they can be scored is found out by the client that scores them, once.
+        await client.complete(replace(request, choices=(), sampling=replace(request.sampling, max_tokens=1)))
     except (CallFailed, ServerRefused) as failure:
         mend = ""
-        if getattr(failure, "status", None) in _WRONG_SETTINGS and (request.choices or request.schema):
-            flag = "--no-judge-logprobs" if request.choices else "no --judge-structured"
-            mend = f"; if it cannot do what it was asked, give {flag}"
+        if getattr(failure, "status", None) in _WRONG_SETTINGS and request.schema:
+            mend = "; if it cannot do what it was asked, give no --judge-structured"
         raise ServerRefused(f"the judge does not answer: {failure}{mend}") from None
     finally:
         await client.close()

@@ -17,13 +17,14 @@ Input:  Case(conversation="... What description best characterizes ...?", candid
 Output: the answer that the model finds most likely, of "(A)", "(B)", ...
 
 The strategies in `generate/judges/` compare what an assistant said; here the candidates are names of kinds. All are
-shown at once, and the most likely letter is taken (arXiv 2212.08073, section 4.1, with more than two answers). In both
-orders, the second time in reverse: what the two disagree on is no answer.
+shown at once, and the most likely letter is taken (arXiv 2212.08073, section 4.1, with more than two answers). Without
+log-probabilities, the model is asked once more, for the letter that it writes at temperature 0. In both orders, the
+second time in reverse: what the two disagree on is no answer.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
 from nemo_aligner_cai.conversation import Conversation
@@ -62,13 +63,14 @@ class OptionsJudge:
     name: str = "options"
 
     def rounds(self, candidates: int) -> int:
-        """See `Judge`: one."""
-        return 1
+        """See `Judge`: one that scores, and one for what could not be scored."""
+        return 2
 
     def questions(self, case: Case, past: Sequence[Round] = ()) -> list[Question]:
         """See `Judge`."""
         if past:
-            return []
+            silent = (answered.question for answered in past[0] if answered.completion.choice_logprobs is None)
+            return [replace(one, request=replace(one.request, choices=())) for one in silent] if len(past) < 2 else []
         shown = tuple(range(len(case.candidates)))
         orders = [shown, shown[::-1]] if self.both_orders else [shown]
         return [self._question(case, order) for order in orders]
@@ -85,7 +87,8 @@ class OptionsJudge:
 
     def decide(self, case: Case, rounds: Sequence[Round]) -> Judgement:
         """See `Judge`: the preferences are those of the answer over each other one."""
-        verdicts = tuple(_verdict(answered) for answered in rounds[0])
+        written = {answered.question.shown: answered for answered in (rounds[1] if len(rounds) > 1 else ())}
+        verdicts = tuple(_verdict(written.get(answered.question.shown, answered)) for answered in rounds[0])
         counts = Counter({JUDGED: 1}) + count_verdicts(verdicts)
         named = {verdict.better for verdict in verdicts}
         if None in named:

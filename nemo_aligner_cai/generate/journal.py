@@ -46,7 +46,7 @@ import orjson
 from nemo_aligner_cai.compact import CompactMap
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike, content_hash, require_file
-from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Usage
+from nemo_aligner_cai.models.base import CHOICE_LEAD, CallFailed, Completion, Request, Usage
 from nemo_aligner_cai.output_paths import check_output
 
 _FSYNC_SECONDS = 1.0
@@ -81,7 +81,8 @@ class Call:
                 "sample": self.sample,
             }
             # Only where there is one, so that the other keys stay what they were.
-            | ({"schema": self.request.schema} if self.request.schema is not None else {}),
+            | ({"schema": self.request.schema} if self.request.schema is not None else {})
+            | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {}),
             length=32,
         )
 

@@ -33,6 +33,7 @@ from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import CONTROL_TOKENS, Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, read_text
+from nemo_aligner_cai.models.base import CHOICE_LEAD
 
 _INSET = 4 * " "
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -82,6 +83,8 @@ class PromptWording:
     """What it is asked after its reasoning."""
     choices: tuple[str, str] = ("(A)", "(B)")
     """How the judge's answer begins: the first stands for `{a}`."""
+    choice_lead: str = CHOICE_LEAD
+    """What stands before the choice in the judge's answer, on servers that can be told how an answer begins."""
     best_worst_system: str = (
         "You compare an assistant's answers by these principles:\n\n{principles}\n\n"
         'Answer with a JSON object on the first line, {"chosen": <number of the best answer>, '

@@ -48,6 +48,10 @@ class ServerRefused(CaiError):
         self.status = status
 
 
+CHOICE_LEAD = "The answer is: "
+"""How a reply begins that is made to choose. With it, small models put most of their probability on the choices."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How a reply is drawn.
@@ -112,6 +116,9 @@ class Request:
     With `choices`, nothing is generated: each choice is scored as the beginning of the assistant's reply, and the
     completion carries their log-probabilities. No choice may begin with another.
 
+    `lead` is what the reply begins with before its choice, on servers that can be told how it begins (see
+    `choice_scorer.py`); NeMo's server scores any text as it is and needs none.
+
     `schema` is the JSON schema that a server with structured output holds the reply to; None where it is free.
 
     `shared` counts the leading messages that many requests have in common (few-shots); the journal writes them once.
@@ -121,6 +128,7 @@ class Request:
     conversation: Conversation
     sampling: Sampling
     choices: tuple[str, ...] = ()
+    lead: str = CHOICE_LEAD
     schema: Mapping[str, Any] | None = None
     shared: int = 0
     priority: int = 0

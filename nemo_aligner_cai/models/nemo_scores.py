@@ -29,6 +29,7 @@ third of the mass). At one position this is the same for all choices.
 import re
 from collections.abc import Sequence
 
+from nemo_aligner_cai.models.choice_scores import shared_beginning
 from nemo_aligner_cai.models.patience import Retriable
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
@@ -55,7 +56,7 @@ def score_choices(
         Retriable: the rows are not those of one prompt with these choices.
     """
     start = _first_difference(token_ids)
-    shared = len(_common_prefix(choices))
+    shared = len(shared_beginning(choices))
     return {
         choice: sum(logprobs[row][start - 1 : _end(choice[shared:], tokens[row], start) - 1])
         for row, choice in enumerate(choices)
@@ -69,14 +70,6 @@ def _first_difference(rows: Sequence[Sequence[int]]) -> int:
                 break
             return position
     raise Retriable("malformed answer", "the choices have the same tokens, or none in common with their prompt")
-
-
-def _common_prefix(texts: Sequence[str]) -> str:
-    first, last = min(texts), max(texts)
-    length = next(
-        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(map(len, (first, last)))
-    )
-    return first[:length]
 
 
 def _end(remainder: str, tokens: Sequence[str], start: int) -> int:

@@ -17,9 +17,9 @@ Input:  Request -> {"model": ..., "messages": [{"role": "user", "content": ...}]
 Output: {"choices": [{"message": {"content": ...}, "finish_reason": "stop"}], "usage": {...}} -> Completion
 """
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,13 +27,12 @@ import orjson
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Usage
+from nemo_aligner_cai.models.choice_scorer import ChoiceScorer
 from nemo_aligner_cai.models.patience import Patience, Retriable
 from nemo_aligner_cai.models.quota import Quota
 from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.transport import Transport
 
-_TOP_LOGPROBS = 20
-"""The most alternatives per token that these servers give."""
 _CHAT = "/chat/completions"
 _ASK_AGAIN = 2
 """Times that an empty reply is asked for again: overloaded servers send some, and a model may mean it."""
@@ -42,8 +41,6 @@ _COMPLETE = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", None)
 _WITHHELD = ("content_filter", "tool_calls", "function_call", "refusal")
 """Finish reasons of a reply that another attempt would not bring."""
 _MOST_TOKENS = 1 << 53
-_LEAST = 1e-30
-"""A probability for what cannot have any."""
 _BEGINNING = 256
 """Characters of a prompt that tell chains apart which a server's prefix cache knows."""
 
@@ -119,6 +116,7 @@ class OpenAIClient:
             key=key,
         )
         self.stats: ClientStats = self._transport.stats
+        self._scorer = ChoiceScorer(self._ask_for_scores)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -127,21 +125,45 @@ class OpenAIClient:
 
     async def complete(self, request: Request) -> Completion:
         """See `ModelClient`."""
+        if request.choices:
+            return await self._scorer.score(request, _safe_messages(request))
         completion = await self._once(request)
         for _ in range(_ASK_AGAIN):
-            if request.choices or completion.text.strip():
+            if completion.text.strip():
                 break
             self.stats.retries += 1
             completion = await self._once(request)
         return completion
 
     async def _once(self, request: Request) -> Completion:
+        return await self._send(self._body(request), request, _read, lambda: self._body(request.harmless()))
+
+    async def _ask_for_scores(
+        self,
+        body: Mapping[str, Any],
+        request: Request,
+        read: Callable[[Mapping[str, Any], str], Completion],
+        harmless: Callable[[], Mapping[str, Any]],
+    ) -> Completion:
+        def read_answer(answer: Any) -> Completion:
+            choice, text = _first_choice(answer)
+            completion = replace(read(choice, text), usage=_usage(answer.get("usage")))
+            if completion.choice_logprobs is None:
+                _finish_reason(choice.get("finish_reason"))
+            return completion
+
+        model = {"model": self.name}
+        return await self._send({**model, **body}, request, read_answer, lambda: {**model, **harmless()})
+
+    async def _send(
+        self,
+        body: Mapping[str, Any],
+        request: Request,
+        read: Callable[[Any], Completion],
+        harmless: Callable[[], Mapping[str, Any]],
+    ) -> Completion:
         completion = await self._transport.send(
-            self._body(request),
-            lambda answer: _read(answer, request),
-            harmless=lambda: self._body(request.harmless()),
-            priority=request.priority,
-            affinity=_affinity(request),
+            body, read, harmless=harmless, priority=request.priority, affinity=_affinity(request)
         )
         self.stats.count(completion)
         if completion.usage is not None:
@@ -158,18 +180,7 @@ class OpenAIClient:
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
-        unchanged = request.safe is request.conversation
-        messages = request.messages if unchanged else request.safe.to_messages()
-        body: dict[str, Any] = {"model": self.name, "messages": messages}
-        if request.choices:
-            # Enough tokens to reach what tells the choices apart, even at one token per character.
-            longest = max(map(len, request.choices))
-            return body | {
-                "temperature": 0.0,
-                "max_tokens": longest,
-                "logprobs": True,
-                "top_logprobs": _TOP_LOGPROBS,
-            }
+        body: dict[str, Any] = {"model": self.name, "messages": _safe_messages(request)}
         body |= {"max_tokens": sampling.max_tokens}
         if sampling.is_greedy:
             body |= {"temperature": 0.0}
@@ -192,18 +203,28 @@ class OpenAIClient:
         return body
 
 
+def _safe_messages(request: Request) -> list[dict[str, str]]:
+    return request.messages if request.safe is request.conversation else request.safe.to_messages()
+
+
 def _affinity(request: Request) -> int:
     """Equal for the calls of one record's chain: they begin with the shared messages and the same prompt."""
     own = request.conversation.messages[request.shared]
     return hash(own.content[:_BEGINNING])
 
 
-def _read(answer: Any, request: Request) -> Completion:
+def _read(answer: Any) -> Completion:
     """A completion from a server's answer; raises Retriable when it is not one, CallFailed when there will be none."""
+    choice, text = _first_choice(answer)
+    return Completion(text, _finish_reason(choice.get("finish_reason")), _usage(answer.get("usage")), raw=choice)
+
+
+def _first_choice(answer: Any) -> tuple[Mapping[str, Any], str]:
+    """The first choice of a server's answer, and its text; raises Retriable where there is none."""
     try:
         choice = answer["choices"][0]
         text = choice["message"]["content"]
-        finish_reason = choice.get("finish_reason")
+        choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Retriable("malformed answer") from None
     if text is None:
@@ -211,9 +232,7 @@ def _read(answer: Any, request: Request) -> Completion:
         text = ""
     if not isinstance(text, str) or not _can_be_kept(choice):
         raise Retriable("malformed answer")
-    logprobs = choice_logprobs(choice.get("logprobs"), request.choices) if request.choices else None
-    reason = "choices" if logprobs is not None else _finish_reason(finish_reason)
-    return Completion(text, reason, _usage(answer.get("usage")), logprobs, raw=choice)
+    return choice, text
 
 
 def _can_be_kept(raw: Any) -> bool:
@@ -243,53 +262,3 @@ def _usage(usage: Any) -> Usage | None:
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return Usage(*counts) if all(0 <= count < _MOST_TOKENS for count in counts) else None
-
-
-def choice_logprobs(logprobs: Any, choices: Sequence[str]) -> dict[str, float] | None:
-    """How likely each choice is, from the alternatives at the tokens up to the one that tells the choices apart.
-
-    Args:
-        logprobs: the server's ``{"content": [{"token", "logprob", "top_logprobs": [...]}]}``.
-        choices: the texts to be told apart, such as "(A)" and "(B)".
-
-    Returns:
-        Log-probabilities by choice; a choice that is not among the alternatives gets the most that it can have, which
-        is what the least likely one has, or all that is left. None where the server gave no alternatives, or the reply
-        left the choices before they parted: then there is nothing to score.
-    """
-    try:
-        steps = [_alternatives(token) for token in logprobs["content"]]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
-    mass = dict.fromkeys(choices, 0.0)
-    written, reached = "", 1.0
-    for token, alternatives in steps:
-        for alternative, probability in alternatives.items():
-            fitting = _fitting(written + alternative, choices)
-            if len(fitting) == 1:
-                mass[fitting[0]] += reached * probability
-        if len(_fitting(written + token, choices)) < 2:
-            # The token that was sampled has told them apart, or left them.
-            if len(alternatives) < 2 or not any(mass.values()):
-                return None
-            rest = reached * min(min(alternatives.values()), max(0.0, 1.0 - sum(alternatives.values())))
-            return {choice: math.log(found or rest or _LEAST) for choice, found in mass.items()}
-        written, reached = written + token, reached * alternatives[token]
-    return None
-
-
-def _fitting(text: str, choices: Sequence[str]) -> list[str]:
-    """The choices that a reply with this beginning may still be."""
-    text = text.lstrip()
-    return [choice for choice in choices if choice.startswith(text) or text.startswith(choice)]
-
-
-def _alternatives(token: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    """The sampled token, and the probabilities of all that were possible there."""
-    listed = [*(token.get("top_logprobs") or ()), token]
-    # Of several mentions the first counts.
-    logs = {str(item["token"]): float(item["logprob"]) for item in reversed(listed)}
-    if any(math.isnan(log) for log in logs.values()):
-        raise ValueError("not a number")
-    # Rounding can bring a logarithm above 0.
-    return str(token["token"]), {name: math.exp(min(0.0, log)) for name, log in logs.items()}

@@ -257,3 +257,43 @@ class FakeOpenAI(FakeServer):
         said = self.reply(body)
         choice = said if isinstance(said, dict) else {"message": {"content": said}, "finish_reason": "stop"}
         return 200, {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+
+
+class FakeVllm(FakeOpenAI):
+    """A chat server that continues the assistant's last message where it is asked to, and writes prose elsewhere.
+
+    Its answers have the shape of vLLM's (`vllm_answers.json`): the sampled token stands first among its alternatives,
+    which are the model's own at any temperature. `first(body)` says how probable "A" is against "B".
+
+    Attributes:
+        kind: "vllm" continues by flag, "llama.cpp" continues every last message of the assistant's and ignores flags,
+            "strict" refuses flags that OpenAI does not have, "prose" ignores them.
+    """
+
+    def __init__(self, first: Callable[[dict[str, Any]], float] = lambda body: 0.62, *, kind: str = "vllm") -> None:
+        super().__init__(self._reply)
+        self.first, self.kind = first, kind
+
+    def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.kind == "strict" and {"continue_final_message", "add_generation_prompt"} & set(body):
+            return 400, {"error": {"message": "Unrecognized request argument supplied"}}
+        return super().answer(body)
+
+    def _reply(self, body: dict[str, Any]) -> Any:
+        is_prefilled = body["messages"][-1]["role"] == "assistant"
+        continues = is_prefilled and (body.get("continue_final_message") if self.kind == "vllm" else True)
+        if self.kind == "prose":
+            continues = False
+        if continues and body["messages"][-1]["content"].endswith("("):
+            p = self.first(body)
+            token = self._token("C", {"A": 0.7 * p, "B": 0.7 * (1 - p), "C": 0.1, "D": 0.05})
+            return {"message": {"content": "C"}, "finish_reason": "length", "logprobs": {"content": [token]}}
+        token = self._token("Sure", {"Sure": 0.5, "\u010a": 0.3, "The": 0.1})
+        logprobs = {"content": [token]} if body.get("logprobs") else None
+        return {"message": {"content": "Sure, both are fine."}, "finish_reason": "stop", "logprobs": logprobs}
+
+    @staticmethod
+    def _token(sampled: str, alternatives: dict[str, float]) -> dict[str, Any]:
+        entries = {token: {"token": token, "logprob": math.log(p)} for token, p in alternatives.items()}
+        others = [entry for token, entry in entries.items() if token != sampled]
+        return entries[sampled] | {"top_logprobs": [entries[sampled], *others]}

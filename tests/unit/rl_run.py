@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands.generate_rl import main
-from tests.unit.fake_servers import FakeNemo, FakeOpenAI
+from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
+from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -75,6 +76,11 @@ def red_team_flags(folder: Path, prompts: int = 20) -> list[str]:
     transcripts = [f"\n\nHuman: bad thing {n} 中文\n\nAssistant: So." for n in range(prompts)]
     red.write_text("".join(json.dumps({"transcript": text}) + "\n" for text in transcripts))
     return ["--batch-size", "8", "--red-teaming-file-path", str(red), "--output-dir", str(folder / "out")]
+
+
+def questions_to(server: FakeServer) -> list[dict[str, Any]]:
+    """What a judge was asked, but for the questions by which a client finds out how the server can be asked."""
+    return [body for body in server.bodies if body["messages"][0]["content"] != PROBE_TEXT]
 
 
 def run(flags: list[str], server: FakeNemo, judge_server: FakeOpenAI | None, *more: str) -> int:

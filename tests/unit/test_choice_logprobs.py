@@ -16,11 +16,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.models import Request, Sampling
-from nemo_aligner_cai.models.openai import choice_logprobs
-from tests.unit.fake_servers import FakeOpenAI
-from tests.unit.test_models_openai import complete
+from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs
 
 
 def tokens(*steps: tuple[str, dict[str, float]]) -> dict[str, Any]:
@@ -79,19 +75,41 @@ def test_no_scores_are_made_up(given: Any) -> None:
     assert choice_logprobs(given, ("(A)", "(B)")) is None
 
 
-def test_a_logarithm_above_0_is_taken_for_0() -> None:
-    scores = choice_logprobs(
-        {"content": [{"token": "(A)", "logprob": 1e3, "top_logprobs": [{"token": "(B)", "logprob": -9}]}]},
-        ("(A)", "(B)"),
-    )
-    assert scores == pytest.approx({"(A)": 0.0, "(B)": -9.0})
+def distribution(sampled: str, *top: tuple[str, float], logprob: float | None = None) -> dict[str, Any]:
+    """The logprobs field of a reply of one token with these alternatives (logarithms)."""
+    listed = [{"token": token, "logprob": log} for token, log in top]
+    own = dict(top).get(sampled, 0.0) if logprob is None else logprob
+    return {"content": [{"token": sampled, "logprob": own, "top_logprobs": listed}]}
 
 
-def test_scoring_asks_for_alternatives() -> None:
-    given = tokens(("(A", {"(A": 0.75, "(B": 0.25}))
-    reply = {"message": {"content": "(A)"}, "finish_reason": "length", "logprobs": given}
-    with FakeOpenAI(lambda body: reply) as server:
-        answer = complete(server, Request(Conversation.of_user("q"), Sampling(), choices=("(A)", "(B)")))
-    assert server.bodies[0]["logprobs"] is True and server.bodies[0]["top_logprobs"] == 20
-    assert answer.finish_reason == "choices" and answer.choice_logprobs is not None
-    assert math.exp(answer.choice_logprobs["(A)"]) == pytest.approx(0.75)
+@pytest.mark.parametrize(
+    "given",
+    [
+        distribution("A", ("A", 14.2), ("B", 13.1)),
+        distribution("A", ("A", 0.0), ("B", -9999.0)),
+        distribution("A", ("A", 0.0), ("B", float("-inf"))),
+        distribution("A", ("A", 0.0), ("B", -0.97)),
+        distribution("A", ("A", 0.0), ("B", -18.0), ("C", -18.0)),
+        distribution("A", ("A", -1e-9), ("B", -60.0)),
+        distribution("A", ("A", -0.1), ("B", -0.2), ("C", -0.3)),
+        distribution("A", ("B", -0.97), ("C", -3.0)),
+        distribution("A", ("A", -9999.0), ("B", -0.5)),
+        distribution("A", ("A", -0.2), ("C", -1.7), ("D", float("-inf"))),
+        distribution("A", ("A", float("inf")), ("B", -1.0)),
+    ],
+)
+def test_a2_a_distribution_that_cannot_be_the_models_is_not_used(given: dict[str, Any]) -> None:
+    with pytest.raises(ImplausibleError):
+        choice_logprobs(given, ("(A)", "(B)"), "(")
+
+
+def test_a2_a_very_sure_model_is_believed() -> None:
+    given = distribution("A", ("A", 0.0), ("B", -17.5), ("C", -21.0))
+    assert choice_logprobs(given, ("(A)", "(B)"), "(") == pytest.approx({"(A)": 0.0, "(B)": -17.5})
+    filtered = distribution("B", ("A", -0.48), ("B", -0.97), ("C", -9999.0))
+    assert choice_logprobs(filtered, ("(A)", "(B)"), "(") == pytest.approx({"(A)": -0.48, "(B)": -0.97})
+
+
+def test_d8_tokens_may_be_spelled_as_the_tokenizer_spells_them() -> None:
+    given = distribution("\u0120A", ("\u0120A", -0.48), ("\u0120B", -0.97))
+    assert choice_logprobs(given, ("A", "B")) == pytest.approx({"A": -0.48, "B": -0.97})

@@ -26,7 +26,7 @@ from nemo_aligner_cai.commands.generate_rl import build_parser, main
 from nemo_aligner_cai.data.formats import validate_file
 from nemo_aligner_cai.models import Patience
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
-from tests.unit.rl_run import judge, numbers_in, policy, red_team_flags, rows, run, scoring_judge
+from tests.unit.rl_run import judge, numbers_in, policy, questions_to, red_team_flags, rows, run, scoring_judge
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_every_strategy_runs_with_log_probabilities(
     flags: list[str], out: Path, more: list[str], calls: int, probability: float, pairs: int
 ) -> None:
     server = judged(flags, scoring_judge(), *more)
-    assert len(server.bodies) - 1 == 20 * calls, "and one probe"
+    assert len(questions_to(server)) - 1 == 20 * calls, "and one probe"
     for row in rows(out / "cai_comparisons.jsonl"):
         assert len(row["pairs"]) == pairs
         for pair in row["pairs"]:
@@ -110,23 +110,22 @@ def test_every_strategy_runs_with_log_probabilities(
 def test_a_server_without_log_probabilities_is_asked_for_votes(flags: list[str], out: Path) -> None:
     more = ["--judge", "multiple-choice", "--pairs", "one", "--judge-votes", "3"]
     server = judged(flags, scoring_judge(logprobs=False), *more)
-    assert len(server.bodies) - 1 == 20 * 2 * (1 + 3)
-    votes = [body for body in server.bodies if "logprobs" not in body]
+    assert len(questions_to(server)) - 1 == 20 * 2 * (1 + 3)
+    votes = [body for body in questions_to(server)[1:] if "logprobs" not in body]
     assert {body["temperature"] for body in votes} == {1.0} and len({body["seed"] for body in votes}) == len(votes)
     assert {row["pairs"][0]["probability"] for row in rows(out / "cai_comparisons.jsonl")} == {1.0}
     server = judged(flags, scoring_judge(logprobs=False), *more, "--no-judge-logprobs", "--overwrite")
     assert len(server.bodies) - 1 == 20 * 2 * 3 and not any("logprobs" in body for body in server.bodies)
 
 
-def test_a_server_that_refuses_log_probabilities_is_found_by_the_probe(
-    flags: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_d8_a_server_that_refuses_log_probabilities_is_asked_for_votes(flags: list[str], out: Path) -> None:
+    more = ["--judge", "multiple-choice", "--pairs", "one", "--judge-votes", "3"]
     with FakeNemo(policy) as server, FakeOpenAI(scoring_judge()) as judge_server:
         judge_server.fault_of = lambda body: 400 if "logprobs" in body else None
-        assert run(flags, server, judge_server, "--judge", "multiple-choice") == 1
-        assert server.bodies == []
-        assert "give --no-judge-logprobs" in capsys.readouterr().err
-        assert run(flags, server, judge_server, "--judge", "multiple-choice", "--no-judge-logprobs") == 0
+        assert run(flags, server, judge_server, *more) == 0
+    votes = [body for body in questions_to(judge_server) if body.get("temperature") == 1.0]
+    assert len(votes) == 20 * 2 * 3, "nothing that is refused is asked for again"
+    assert all(row["pairs"] for row in rows(out / "cai_comparisons.jsonl"))
 
 
 def test_structured_answers_are_held_to_a_schema(
@@ -149,7 +148,8 @@ def test_a_judge_that_always_says_a_keeps_nothing_and_is_told_to_be_biased(
     flags: list[str], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def first(body: dict[str, Any]) -> Any:
-        token = {"token": "(A)", "logprob": -0.01, "top_logprobs": [{"token": "(B)", "logprob": -5.0}]}
+        top = [{"token": "(A)", "logprob": -0.01}, {"token": "(B)", "logprob": -5.0}]
+        token = {"token": "(A)", "logprob": -0.01, "top_logprobs": top}
         return {"message": {"content": "(A)"}, "finish_reason": "stop", "logprobs": {"content": [token]}}
 
     judged(flags, first, "--judge", "multiple-choice", code=1)
@@ -244,7 +244,7 @@ def test_few_shots_stand_before_the_question(flags: list[str], tmp_path: Path) -
     example = {"prompt": "\n\nHuman: shot?\n\nAssistant:", "corrects": ["yes"], "incorrects": ["no"]}
     shots.write_text(json.dumps([example]))
     more = ["--judge", "multiple-choice", "--pairs", "one", "--judge-few-shot-path", str(shots)]
-    messages = judged(flags, scoring_judge(), *more).bodies[1]["messages"]
+    messages = questions_to(judged(flags, scoring_judge(), *more))[1]["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
     assert "User: shot?" in messages[0]["content"] and messages[1]["content"] == "(A)"
     assert "bad thing" in messages[2]["content"]

@@ -26,6 +26,7 @@ from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.evaluation.audit import read_judged
 from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgeItem, read_items
 from nemo_aligner_cai.files import Balance, write_jsonl
+from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI
 
 EVALS = ("hhh_first_220.jsonl", "HarmfulnessClassification.jsonl")
@@ -114,8 +115,15 @@ def call(*args: object) -> int:
 def ask(path: Path, reply: Callable[[dict[str, Any]], Any], *more: object, faults: int = 0) -> dict[str, Any]:
     """Run the command against a server; its figures."""
     figures = path.with_suffix(".figures.json")
-    with FakeOpenAI(reply) as server:
-        server.faults += [400] * faults
+
+    def answer(body: dict[str, Any]) -> Any:
+        # This server continues no reply, so its client reads free ones.
+        is_probe = body["messages"][0]["content"] == PROBE_TEXT
+        return scored("A", {"A": "", "B": ""}) if is_probe else reply(body)
+
+    with FakeOpenAI(answer) as server:
+        left = [400] * faults
+        server.fault_of = lambda body: left.pop() if left and body["messages"][0]["content"] != PROBE_TEXT else None
         where = ("--model-url", f"http://127.0.0.1:{server.port}", "--model", "judge")
         assert call(path, *where, "--output", path.with_suffix(".rows.jsonl"), "--json", figures, *more) == 0
     return json.loads(figures.read_text())

@@ -46,12 +46,14 @@ class Choosing:
 
     Attributes:
         choices: the answers; the first stands for the candidate that is shown first.
+        lead: what an answer begins with before its choice, where the server can be told so.
         logprobs: whether there is a round that scores.
         votes: how many answers are sampled.
         structured: let the server hold the votes to a JSON schema.
     """
 
     choices: tuple[str, str]
+    lead: str
     logprobs: bool
     votes: int
     structured: bool
@@ -59,7 +61,8 @@ class Choosing:
     @classmethod
     def of(cls, settings: JudgeSettings) -> "Choosing":
         """As the settings say."""
-        return cls(settings.wording.choices, settings.logprobs, settings.votes, settings.structured)
+        wording = settings.wording
+        return cls(wording.choices, wording.choice_lead, settings.logprobs, settings.votes, settings.structured)
 
     @property
     def rounds(self) -> int:
@@ -77,7 +80,7 @@ class Choosing:
         """What to ask after these rounds, if they are not enough; `shared` as in `Request`."""
         if self.logprobs and not past:
             greedy = Sampling(greedy=True, max_tokens=_BARE_TOKENS)
-            return [Request(conversation, greedy, choices=self.choices, shared=shared)]
+            return [Request(conversation, greedy, choices=self.choices, lead=self.lead, shared=shared)]
         sampling = Sampling(temperature=1.0, max_tokens=_OBJECT_TOKENS if self.structured else _BARE_TOKENS)
         schema = choice_schema(self.choices) if self.structured else None
         return [Request(conversation, sampling, shared=shared, schema=schema)] * self.votes

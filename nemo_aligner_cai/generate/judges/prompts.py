@@ -39,6 +39,7 @@ PAPER: Mapping[str, Any] = {
         "{principle}\n (A) [[[{a}]]]\n (B) [[[{b}]]]\n\nLet's think step by step."
     ),
     "choice_turn": "So the answer is:",
+    "choice_lead": "",
 }
 
 
