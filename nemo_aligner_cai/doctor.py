@@ -32,6 +32,7 @@ from pathlib import Path
 
 from nemo_aligner_cai.components import OURS, components
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.extras import install_command
 
 PACKAGES = {
     "nemo_toolkit": "nemo",
@@ -54,7 +55,7 @@ _TRAINING = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch", "hydra-co
 TORCH_TIMEOUT_S = 120.0
 """How long importing torch may take: minutes mean a file system or a driver that does not answer."""
 _CONTAINER = "docker run --gpus all -it nvcr.io/nvidia/nemo:25.02.01"
-_MEND = f'pip install "nemo_aligner_cai[nemo]", or work in NVIDIA\'s NeMo container: {_CONTAINER}'
+_MEND = f"{install_command('nemo')}, or work in NVIDIA's NeMo container: {_CONTAINER}"
 _ASK_TORCH = """
 import ctypes, json, torch
 found = {"cuda": torch.version.cuda, "driver_cuda": 0, "devices": [], "error": ""}
@@ -306,7 +307,7 @@ def _broken_component() -> str:
 
 
 def _steps(installed: set[str], graphics: Graphics) -> tuple[Step, ...]:
-    again = "pip install --force-reinstall nemo_aligner_cai, or the package that gives it"
+    again = "install again nemo_aligner_cai, from its checkout, or the package that gives it"
     data = (broken, again) if (broken := _broken_component()) else ("", "")
     lacking = [name for name in _TRAINING if name not in installed]
     missing, mend = (", ".join(lacking), _MEND) if lacking else ("", "")

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.extras import not_installed
 from nemo_aligner_cai.files import (
     LONGEST,
     PathLike,
@@ -241,7 +242,7 @@ def hf_library(name: str, what: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(f"{what} needs: pip install nemo_aligner_cai[hf]") from error
+        raise not_installed(what, name, "hf") from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE
 from nemo_aligner_cai.commands.terminal import note_line, write_line
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
@@ -45,6 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(args: argparse.Namespace) -> int:
+    extras.require("cai chat")
     require_file(args.model)
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
     with tempfile.TemporaryDirectory() as folder:

@@ -28,6 +28,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.exit_codes import log_to_stderr
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -74,6 +75,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, here or by NeMo's converter."""
+    extras.require(f"cai checkpoint {args.direction}", ("torch",) if args.direction == "to-hf" else extras.TRAINING)
     from nemo_aligner_cai.training import checkpoint
 
     log_to_stderr()

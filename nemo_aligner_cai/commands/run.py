@@ -20,6 +20,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.exit_codes import log_to_stderr
 from nemo_aligner_cai.commands.flag_types import SEED
 from nemo_aligner_cai.commands.terminal import open_console
@@ -47,6 +48,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, output: Path | None) -
 
 def run(args: argparse.Namespace) -> int:
     """Run or resume a pipeline, as ``args.config`` says, and say what came of it."""
+    extras.require("cai run")
     log_to_stderr()
     # A batch system's SIGTERM is to stop servers and trainers as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

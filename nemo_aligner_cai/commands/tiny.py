@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.flag_types import COUNT, SEED
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
@@ -43,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _build(args: argparse.Namespace) -> int:
+    extras.require("cai tiny build")
     from nemo_aligner_cai.tiny.build import build_assistant
 
     build_assistant(args.output, seed=args.seed, documents=args.documents, overrides=args.overrides)

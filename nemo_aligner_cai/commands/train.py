@@ -20,6 +20,7 @@ import shlex
 import sys
 from typing import Any
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.flag_types import Parser
 from nemo_aligner_cai.commands.terminal import write_line
 
@@ -55,6 +56,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the stage in this process, or in its place what does the work."""
+    extras.require("cai train")
     from nemo_aligner_cai.training import entry
     from nemo_aligner_cai.training import run as runner
 

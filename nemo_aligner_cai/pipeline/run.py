@@ -320,8 +320,8 @@ class Pipeline:
 
         def train() -> None:
             training.together(folder / "train", folder / "critic")
-            with launch.server(server, critic, folder / "critic.log", launch.critic_urls(HOST, port)):
-                training.run("ppo_actor", actor, folder)
+            with launch.server(server, critic, folder / "critic.log", launch.critic_urls(HOST, port)) as job:
+                training.run("ppo_actor", actor, folder, servers=[job])
 
         return training.trained(folder, train)
 

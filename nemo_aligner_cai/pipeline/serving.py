@@ -16,10 +16,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
@@ -29,10 +29,19 @@ from nemo_aligner_cai.training.config import quoted
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
+_POLL_S = 0.5
+
+
+class ServedClient(NemoServerClient):
+    """A client of a server that is a job of this process."""
+
+    def __init__(self, port: int, job: launch.Job, *, model: str, batch_size: int) -> None:
+        super().__init__(HOST, port, model=model, batch_size=batch_size)
+        self.job = job
 
 
 @contextmanager
-def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generator[NemoServerClient, None, None]:
+def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generator[ServedClient, None, None]:
     """A client of a text-generation server for ``model``, which is stopped when the block ends, however it ends.
 
     The client is used in one :func:`ask`.
@@ -49,18 +58,36 @@ def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generat
     port = launch.free_port()
     overrides = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}"]
     urls = [f"http://{HOST}:{port}/health"]
-    with launch.server("nemo_aligner_cai.training.inference_server", overrides, log, urls):
-        yield NemoServerClient(HOST, port, model=identity[:16], batch_size=batch_size)
+    with launch.server("nemo_aligner_cai.training.inference_server", overrides, log, urls) as job:
+        yield ServedClient(port, job, model=identity[:16], batch_size=batch_size)
 
 
 def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
-    """Run ``work``, which uses ``clients``, to its end and close them."""
+    """Run ``work``, which uses ``clients``, to its end and close them.
+
+    Raises:
+        CaiError: a server of this process ended; a client would wait for it to come back.
+    """
+    jobs = [client.job for client in clients if isinstance(client, ServedClient)]
 
     async def and_close() -> T:
+        task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_watch(jobs))
         try:
-            return await work
+            await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else watch.result()
         finally:
+            for one in (task, watch):
+                one.cancel()
+            await asyncio.gather(task, watch, return_exceptions=True)
             for client in clients:
                 await client.close()
 
     return asyncio.run(and_close())
+
+
+async def _watch(jobs: Sequence[launch.Job]) -> NoReturn:
+    """Raise CaiError when a server ends."""
+    while True:
+        for job in jobs:
+            launch.require_running(job)
+        await asyncio.sleep(_POLL_S)

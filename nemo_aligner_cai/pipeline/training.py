@@ -30,9 +30,15 @@ MODEL = "model.nemo"
 _log = logging.getLogger(__name__)
 
 
-def run(module: str, overrides: Sequence[str], folder: Path) -> None:
-    """Run a stage's module to its end, with its log in the step's folder; raises CaiError where it fails."""
-    launch.finish(launch.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"))
+def run(module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[launch.Job] = ()) -> None:
+    """Run a stage's module to its end, with its log in the step's folder.
+
+    Raises:
+        CaiError: it failed, or a server that it needs ended.
+    """
+    launch.finish(
+        launch.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"), servers=servers
+    )
 
 
 def trained(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:

@@ -185,17 +185,25 @@ def _end_with_starter() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def finish(job: Job, timeout_s: float | None = None) -> None:
+def finish(job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] = ()) -> None:
     """Wait for a job that ends by itself, and end what it has left behind.
 
+    Args:
+        job: the job.
+        timeout_s: how long to wait.
+        servers: jobs that it needs, and for which it would wait if they ended.
+
     Raises:
-        CaiError: it failed, or was still running after `timeout_s` and has been stopped; with its log's last lines.
+        CaiError: it failed, a server ended, or it was still running after `timeout_s` and has been stopped; with its
+            log's last lines.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     try:
         while job.poll() is None:
             if deadline is not None and time.monotonic() > deadline:
                 raise CaiError(f"{job.name} took more than {timeout_s:.0f} s and was stopped\n{tail(job.log)}")
+            for server in servers:
+                require_running(server)
             time.sleep(_POLL_S)
     except BaseException:
         # Ctrl-C above all: the job is in a session of its own and has not heard of it.
@@ -204,6 +212,12 @@ def finish(job: Job, timeout_s: float | None = None) -> None:
     _end_group(job)
     if code := job.poll():
         raise CaiError(f"{job.name} failed with exit code {code}\n{tail(job.log)}")
+
+
+def require_running(job: Job) -> None:
+    """Raise CaiError if a server has ended, with its log's last lines."""
+    if (code := job.poll()) is not None:
+        raise CaiError(f"{job.name} ended with exit code {code} while it was needed\n{tail(job.log)}")
 
 
 def wait_ready(job: Job, urls: Sequence[str], timeout_s: float) -> None:

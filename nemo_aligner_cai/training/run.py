@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai import program
+from nemo_aligner_cai import extras, program
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.printable import PrintableFormatter, error_line, printable, redacted
 from nemo_aligner_cai.training import config, launcher
@@ -82,6 +82,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
     """
 
     def work() -> int:
+        extras.require(stage.config)
         arguments = chosen(list(sys.argv[1:] if argv is None else argv), stage.config)
         return perform(stage, arguments, composed(arguments), quietly=quietly)
 

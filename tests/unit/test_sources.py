@@ -193,7 +193,7 @@ def test_without_the_extra_the_mend_is_named(tmp_path: Path, monkeypatch: pytest
     for name in ("datasets", "pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
     for source in (path, "hf://datasets/Anthropic/hh-rlhf"):
-        with pytest.raises(UsageError, match=r"needs: pip install nemo_aligner_cai\[hf\]"):
+        with pytest.raises(UsageError, match=r"pip install \"\.\[hf\]\""):
             list(read_records(source, balance=Balance()))
 
 

@@ -13,7 +13,11 @@
 # limitations under the License.
 """Whether a server is ready, and whether it is ours."""
 
+import asyncio
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -109,3 +113,38 @@ def test_a_free_port_is_one_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> 
         free = launch.free_port()
         monkeypatch.setattr(launch, "_PORTS", [port, port, port, free])
         assert {launch.free_port() for _ in range(20)} == {free}
+
+
+def test_b9_work_ends_when_the_server_that_it_asks_has_ended(tmp_path: Path) -> None:
+    from nemo_aligner_cai.pipeline import serving
+
+    codes: list[int | None] = [None, -9]
+    log = tmp_path / "server.log"
+    log.write_text("out of memory\n")
+    server = launch.Job("a.server", log, 1, lambda: codes.pop(0) if len(codes) > 1 else codes[0])
+    client = serving.ServedClient(1, server, model="m", batch_size=1)
+    stopped: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            stopped.append("work")
+
+    with pytest.raises(CaiError, match=r"(?s)^a\.server ended with exit code -9 .*out of memory"):
+        serving.ask(wait(), client)
+    assert stopped == ["work"]
+
+    async def done() -> int:
+        return 7
+
+    codes[:] = [None]
+    assert serving.ask(done(), client) == 7
+
+
+def test_b9_an_actor_is_stopped_when_its_critic_has_ended(tmp_path: Path) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    actor = launch.Job("an.actor", tmp_path / "actor.log", sleeper.pid, sleeper.poll)
+    with pytest.raises(CaiError, match=r"^a\.server ended with exit code -9"):
+        launch.finish(actor, servers=[job(None), job(-9)])
+    assert sleeper.wait(timeout=10) == -signal.SIGTERM

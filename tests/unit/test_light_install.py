@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""An installation without the training extra: commands that need it say so in one line."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nemo_aligner_cai.cli import COMMANDS
+
+_BLOCKED = (
+    *("torch", "lightning", "pytorch_lightning", "hydra", "omegaconf", "megatron", "nemo", "nemo_aligner"),
+    *("transformers", "tokenizers", "sentencepiece", "tiktoken", "pytriton", "datasets", "pyarrow", "safetensors"),
+)
+_START = """
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+from nemo_aligner_cai.cli import main
+sys.exit(main({words}))
+"""
+
+
+def start(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    code = _START.format(blocked=_BLOCKED, words=list(words))
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{code}"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("quickstart",),
+        ("run", "run.yaml", "--output", "out"),
+        ("chat", "model.nemo"),
+        ("serve", "model.nemo"),
+        ("train", "sft", "model.restore_from_path=a.nemo"),
+        ("train", "critic"),
+        ("train", "pretrain"),
+        ("checkpoint", "to-nemo", "folder", "model.nemo"),
+        ("checkpoint", "to-hf", "model.nemo", "folder", "new"),
+        ("merge-lora", "a.nemo", "b.nemo", "c.nemo"),
+        ("tiny", "build", "--output", "out"),
+    ],
+    ids=" ".join,
+)
+def test_d5_one_line_with_the_install_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = start(tmp_path, *words)
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 2
+    assert 'pip install ".[nemo]"' in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_d5_help_needs_nothing(tmp_path: Path, command: str) -> None:
+    done = start(tmp_path, command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_c6_nobody_is_told_to_install_the_name_from_an_index() -> None:
+    root = Path(__file__).resolve().parents[2]
+    files = [
+        path
+        for pattern in ("*.py", "*.rst", "*.md", "*.yaml", "*.sh", "Dockerfile", "Makefile")
+        for path in root.rglob(pattern)
+        if ".git" not in path.parts and ".venv" not in path.parts and path != Path(__file__)
+    ]
+    assert len(files) > 200
+    advice = re.compile(
+        r"pip3? install[^\n`'\";]*[\s'\"]nemo[_-]aligner[_-]cai|nemo[_-]aligner[_-]cai\[", re.IGNORECASE
+    )
+    found = [f"{path}: {match[0]}" for path in files for match in advice.finditer(path.read_text(encoding="utf-8"))]
+    assert not found
