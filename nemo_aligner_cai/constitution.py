@@ -13,29 +13,26 @@
 # limitations under the License.
 """A constitution: the principles by which answers are critiqued, revised and judged.
 
-Input, our YAML (or Anthropic's published JSON files, told apart by their content):
+Input, YAML (or another form of `constitution_forms`, told apart by its content):
 
     name: harmlessness
     principles:
-      - id: misuse
+      - id: misuse                # optional
         critique: Does any sentence ...
         revision: Rewrite ...
-        judge: Which answer ...     # optional
+        judge: Which answer ...   # optional, or this alone
 
 Output: Constitution(principles=(Principle("misuse", "Does any sentence ...", "Rewrite ...", "Which answer ..."),))
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
 
-import yaml
-
+from nemo_aligner_cai.constitution_forms import EXAMPLE, Entry, read_entries
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import PathLike, read_json, read_text
+from nemo_aligner_cai.files import PathLike
 
 _FOLDER = Path(__file__).parent / "constitutions"
 
@@ -92,110 +89,27 @@ def packaged(name: str = "harmlessness.yaml") -> Path:
 
 
 def load_constitution(path: PathLike) -> Constitution:
-    """Read a constitution.
-
-    Args:
-        path: our YAML; Anthropic's CritiqueRevisionInstructions.json (an object of ``{"prompt": [text],
-            "edit_request": text}``) or RLMadisonInstructions.json (a list of judge requests), whose markers such as
-            "CritiqueRequest:" and "Options:" are removed, since the steps put their own.
+    """Read a constitution of one of the forms of `nemo_aligner_cai.constitution_forms`.
 
     Raises:
         UsageError, FormatError: with the line and key, and what is expected there.
     """
     path = Path(path)
-    if path.suffix == ".json":
-        document = read_json(path)
-        principles = (
-            _anthropic_judging(path, cast(list[Any], document))
-            if isinstance(document, list)
-            else _anthropic(path, document)
-        )
-        constitution = Constitution(tuple(principles), path.stem)
-    else:
-        constitution = _read_yaml(path)
-    if not constitution.principles:
-        raise UsageError(f"{path}: has no principles")
+    name, entries = read_entries(path)
+    constitution = Constitution(tuple(_principle(path, entry) for entry in entries), name)
     twice = [name for name, count in Counter(p.id for p in constitution.principles).items() if count > 1]
     if twice:
         raise UsageError(f"{path}: the id {twice[0]!r} is given to more than one principle")
     return constitution
 
 
-def _anthropic(path: Path, document: Any) -> Iterator[Principle]:
-    entries = cast(dict[str, Any], document) if isinstance(document, dict) else {}
-    for key, entry in entries.items():
-        entry = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
-        match entry:
-            case {"prompt": [str(critique)] | str(critique), "edit_request": str(revision)}:
-                yield Principle(
-                    id=key,
-                    critique_request=_between("CritiqueRequest:", critique, "Critique:"),
-                    revision_request=_between("RevisionRequest:", revision, "Revision:"),
-                )
-            case _:
-                raise UsageError(f'{path}: key {key!r}: needs "prompt": [one text] and "edit_request": text')
-
-
-def _anthropic_judging(path: Path, document: list[Any]) -> Iterator[Principle]:
-    for position, text in enumerate(document):
-        if not isinstance(text, str):
-            raise UsageError(f"{path}: item {position}: a judge request must be a text")
-        yield Principle(f"judge{position}", "", "", _between("", text, "Options:"))
-
-
-def _between(prefix: str, text: str, suffix: str) -> str:
-    return text.strip().removeprefix(prefix).removesuffix(suffix).strip()
-
-
-_KEYS = {"id": True, "critique": False, "revision": False, "judge": False}
-
-
-def _read_yaml(path: Path) -> Constitution:
-    # Composed, not loaded, so that every message can name the line.
-    try:
-        root = cast(yaml.Node | None, yaml.compose(read_text(path), Loader=yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise FormatError.at(path, mark.line + 1 if mark else 1, f"not YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise FormatError.at(path, 1, f"not YAML: {error}") from error
-    top = _mapping(path, root, ("name", "description", "principles", "wording"))
-    listed = top.get("principles")
-    if not isinstance(listed, yaml.SequenceNode):
-        raise FormatError.at(path, 1, "needs the key 'principles' with a list of principles")
-    name = _text(path, top["name"]) if "name" in top else path.stem
-    return Constitution(tuple(_principle(path, node) for node in cast(list[yaml.Node], listed.value)), name)
-
-
-def _principle(path: Path, node: yaml.Node) -> Principle:
-    entry = _mapping(path, node, tuple(_KEYS))
-    texts = {key: _text(path, value) for key, value in entry.items()}
-    line = node.start_mark.line + 1
-    if "id" not in texts:
-        raise FormatError.at(path, line, "a principle needs an 'id'")
+def _principle(path: Path, entry: Entry) -> Principle:
+    texts = entry.texts
     if ("critique" in texts) != ("revision" in texts):
-        raise FormatError.at(path, line, f"principle {texts['id']!r} needs both 'critique' and 'revision', or neither")
-    if not ("critique" in texts or "judge" in texts):
-        raise FormatError.at(path, line, f"principle {texts['id']!r} needs 'critique' and 'revision', or 'judge'")
-    return Principle(texts["id"], texts.get("critique", ""), texts.get("revision", ""), texts.get("judge"))
-
-
-def _mapping(path: Path, node: yaml.Node | None, known: tuple[str, ...]) -> dict[str, yaml.Node]:
-    if not isinstance(node, yaml.MappingNode):
-        line = node.start_mark.line + 1 if node else 1
-        raise FormatError.at(path, line, f"needs the keys {', '.join(known)} here")
-    entries: dict[str, yaml.Node] = {}
-    for key, value in cast(list[tuple[yaml.Node, yaml.Node]], node.value):
-        name = str(key.value)
-        if name not in known:
-            raise FormatError.at(path, key.start_mark.line + 1, f"unknown key {name!r}; known: {', '.join(known)}")
-        if name in entries:
-            raise FormatError.at(path, key.start_mark.line + 1, f"the key {name!r} is given twice")
-        entries[name] = value
-    return entries
-
-
-def _text(path: Path, node: yaml.Node) -> str:
-    if not isinstance(node, yaml.ScalarNode) or not str(node.value).strip():
-        raise FormatError.at(path, node.start_mark.line + 1, "a text is needed here")
-    return str(node.value).strip()
+        problem = "needs both 'critique' and 'revision', or neither"
+    elif not ("critique" in texts or "judge" in texts):
+        problem = "needs 'critique' and 'revision', or 'judge'"
+    else:
+        return Principle(texts["id"], texts.get("critique", ""), texts.get("revision", ""), texts.get("judge"))
+    message = f"principle {texts['id']!r} {problem}; {EXAMPLE}"
+    raise FormatError.at(path, entry.line, message) if entry.line else UsageError(f"{path}: {message}")

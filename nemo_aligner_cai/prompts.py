@@ -65,7 +65,8 @@ def read_few_shots(path: PathLike) -> tuple[Conversation, ...]:
     """
     document = read_json(path)
     if isinstance(document, dict):
-        document = cast(Row, document).get("samples")
+        keys = ("samples", "system_chats", "system_chat")
+        document = next((value for key in keys if (value := cast(Row, document).get(key))), None)
     if not isinstance(document, list) or not document:
         raise UsageError(f'{path}: few-shot examples are needed: {{"samples": [[{{"role": ..., "content": ...}}]]}}')
     return tuple(_shot(path, position, item) for position, item in enumerate(cast(list[Any], document)))

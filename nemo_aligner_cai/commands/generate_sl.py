@@ -25,6 +25,7 @@ Output: OUT.jsonl                                      what SFT trains on: blend
 
 import argparse
 import asyncio
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, generat
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.formats import convert_file, validate_file
+from nemo_aligner_cai.data.formats import convert_file, detect_format, validate_file
+from nemo_aligner_cai.data.formats_nemo import SftChat
 from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, filter_file, merges_empty_system
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer, tokenizer_path
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -51,6 +53,10 @@ from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models import ModelClient
 from nemo_aligner_cai.prompts import read_few_shots
+
+NO_SHOTS = "none"
+"""What --few-shots takes for no examples."""
+_DATA_SUFFIX = re.compile(r"(\.(jsonl|json|csv|txt|parquet))?(\.gz)?$")
 
 
 def build_parser() -> Parser:
@@ -72,11 +78,27 @@ def build_parser() -> Parser:
         help="accepted as upstream has it; every call is saved at once",
     )
     parser.add_argument("--red-teaming-prompts-dataset-path", required=True)
-    parser.add_argument("--few-shot-prompts-dataset-path", default=str(packaged("few_shots.json")))
-    parser.add_argument("--critique-revision-instructions-path", default=str(packaged()))
+    parser.add_argument(
+        "--few-shot-prompts-dataset-path",
+        "--few-shots",
+        metavar="FILE",
+        default=str(packaged("few_shots.json")),
+        help=f"examples of answer, critique and revision; {NO_SHOTS!r} for none (default: packaged)",
+    )
+    parser.add_argument(
+        "--critique-revision-instructions-path",
+        "--constitution",
+        metavar="FILE",
+        default=str(packaged()),
+        help="a constitution with critique and revision requests (default: packaged)",
+    )
     parser.add_argument("--output-filepath", default="cai_revisions_aligner_chat_template.jsonl")
     parser.add_argument("--seed", type=SEED, default=1234)
-    parser.add_argument("--helpfulness-dataset-path", required=True)
+    parser.add_argument(
+        "--helpfulness-dataset-path",
+        metavar="FILE",
+        help="conversations to blend with, in any format that `cai convert` reads; not needed by --preview and --plan",
+    )
     parser.add_argument("--num-revisions", type=COUNT, default=1, help="rounds of critique and revision (default: 1)")
     parser.add_argument(
         "--keep-unrevised", action="store_true", help="keep answers that the revision leaves as they are"
@@ -208,7 +230,8 @@ def run(args: argparse.Namespace) -> int:
     template, server_template = _template(args)
     instructions = require_file(args.critique_revision_instructions_path)
     constitution, wording = load_constitution(instructions), load_wording(instructions)
-    shots = read_few_shots(args.few_shot_prompts_dataset_path)
+    shots_path = None if args.few_shot_prompts_dataset_path == NO_SHOTS else args.few_shot_prompts_dataset_path
+    shots = read_few_shots(shots_path) if shots_path else ()
     sampling = flags.sampling_of(args)
     source = args.red_teaming_prompts_dataset_path
 
@@ -222,11 +245,15 @@ def run(args: argparse.Namespace) -> int:
         rendered = None if args.model_url or server_template else template
         generate_run.show_preview(records, lambda *clients: revising(*clients).steps(), rendered)
         return 0
-    validate_file(args.helpfulness_dataset_path, "sft-chat")
+    if args.helpfulness_dataset_path is None and not args.plan:
+        raise UsageError(
+            "--helpfulness-dataset-path: name the conversations to blend with; only --preview and --plan need none"
+        )
     if tokenizer is not None and not args.system_message:
         _require_system(args, tokenizer)
     options = flags.options_of(args, flags.count_prompts(args, source, limit))
     with tempfile.TemporaryDirectory() as scratch:
+        helpful, lines = _helpful(args, Path(scratch) / "helpful")
         out = Path(scratch) / "out.jsonl" if args.dry_run else Path(args.output_filepath)
         files = _Files(out, args.max_seq_length)
         client = flags.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
@@ -240,7 +267,7 @@ def run(args: argparse.Namespace) -> int:
             generate_run.show_plan(fresh_records(prompts), steps, seed=args.seed, journal_path=journal)
             return 0
         inputs = generate_run.input_files(
-            *(source, args.few_shot_prompts_dataset_path, instructions, args.helpfulness_dataset_path),
+            *(source, shots_path, instructions, args.helpfulness_dataset_path),
             tokenizer_path(args.tokenizer_model) if tokenizer is not None else None,
         )
         generate_run.check_files(
@@ -277,7 +304,8 @@ def run(args: argparse.Namespace) -> int:
         summary = asyncio.run(generate())
         manifest.announce(files.outputs)
         write_json_list(files.steps, _steps(files.revisions), overwrite=True)
-        lines, made = _finish(args, files, tokenizer) if summary.balance.written else ([], False)
+        blended, made = _finish(args, files, tokenizer, helpful) if summary.balance.written else ([], False)
+        lines += blended
         lines += manifest.remove_stale(files.outputs if made else files.raw, files.outputs)
         manifest.write(files.outputs, **generation_facts(summary, **{"helpful-only": client}))
     if args.dry_run:
@@ -317,19 +345,35 @@ def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
     ), not args.model_url
 
 
-def _finish(args: argparse.Namespace, files: _Files, tokenizer: Tokenizer | None) -> tuple[list[str], bool]:
+def _helpful(args: argparse.Namespace, folder: Path) -> tuple[Path, list[str]]:
+    """The helpfulness data as rows for SFT, and lines for people; another format's is converted into a folder.
+
+    Raises:
+        UsageError, FormatError: a row is wrong, before anything is paid for.
+    """
+    given = args.helpfulness_dataset_path
+    if given is None:
+        return folder, []
+    name = detect_format(given)
+    if name == SftChat.name and not args.system_message:
+        validate_file(given, name)
+        return Path(given), []
+    # Under its own name, which the rows get as their data set's.
+    folder.mkdir()
+    source = folder / f"{_DATA_SUFFIX.sub('', Path(given).name)}.jsonl"
+    balance = convert_file(given, source, to=SftChat.name, system_message=args.system_message)
+    return source, [] if name == SftChat.name else [f"{given}: read as {name}; {balance}"]
+
+
+def _finish(
+    args: argparse.Namespace, files: _Files, tokenizer: Tokenizer | None, helpful: Path
+) -> tuple[list[str], bool]:
     """Blend, filter and say what went in; returns lines for people, and whether anything is left to train on."""
-    helpful, seed = args.helpfulness_dataset_path, args.seed
-    with tempfile.TemporaryDirectory() as folder:
-        source = helpful
-        if args.system_message:
-            # Under its own name, which the rows get as their data set's.
-            source = Path(folder) / Path(helpful).name
-            convert_file(helpful, source, to="sft-chat", system_message=args.system_message)
-        blend = blend_files([source, files.samples], files.blended, seed=seed, format_name="sft-chat", overwrite=True)
+    sources = [helpful, files.samples]
+    blend = blend_files(sources, files.blended, seed=args.seed, format_name=SftChat.name, overwrite=True)
     lines = [f"blended: {blend}"]
     summary: dict[str, Any] = {
-        "input_files": [helpful, str(files.samples)],
+        "input_files": [args.helpfulness_dataset_path, str(files.samples)],
         "output_file": str(files.out),
         "prompt_template": "chat",
         "rows": blend.rows,

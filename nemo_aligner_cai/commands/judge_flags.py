@@ -111,8 +111,10 @@ def add_strategy_flags(parser: Parser) -> None:
     group = parser.add_argument_group("judging")
     group.add_argument(
         "--sys-prompt-constitution-file-path",
+        "--constitution",
+        metavar="FILE",
         default=str(packaged()),
-        help="a constitution (.yaml or .json), or a text file that is the judge's system prompt (default: packaged)",
+        help="a constitution (default: packaged); for best-worst, a text file is the judge's system prompt",
     )
     group.add_argument(
         "--judge", default="best-worst", metavar="STRATEGY", help=f"{', '.join(components.OURS['judges'])}, or another"
@@ -182,7 +184,7 @@ def judge_of(args: argparse.Namespace, constitution: Constitution | None = None)
     if constitution is None:
         path = require_file(args.sys_prompt_constitution_file_path)
         wording = load_wording(path)
-        if path.suffix in _YAML_OR_JSON:
+        if path.suffix in _YAML_OR_JSON or args.judge != "best-worst":
             constitution = load_constitution(path)
         else:
             system = read_text(path)

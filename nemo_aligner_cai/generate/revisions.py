@@ -117,7 +117,10 @@ class Revising:
     def __post_init__(self) -> None:
         """Raises UsageError for settings that cannot work."""
         if not self.constitution.for_revision:
-            raise UsageError(f"the constitution {self.constitution.name!r} has no critique and revision requests")
+            raise UsageError(
+                f"the constitution {self.constitution.name!r} has no critique and revision requests, its principles "
+                "only judge; add 'critique' and 'revision' to them, or use it for RL-CAI"
+            )
         if self.num_revisions < 1:
             raise UsageError(f"the number of revisions must be 1 or more, it is {self.num_revisions}")
 

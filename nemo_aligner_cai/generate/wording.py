@@ -166,7 +166,7 @@ def load_wording(path: PathLike) -> PromptWording:
     Raises:
         UsageError: an unknown key, a value that is not a text, or an unknown place.
     """
-    if Path(path).suffix not in (".yaml", ".yml"):
+    if Path(path).suffix in (".json", ".txt"):
         return PromptWording()
     try:
         document: Any = yaml.safe_load(read_text(path))

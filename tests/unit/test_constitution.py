@@ -15,6 +15,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,18 +73,19 @@ def test_reads_our_yaml(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", ":1: needs the keys"),
-        ("- a\n", ":1: needs the keys"),
-        ("name: x\n", ":1: needs the key 'principles'"),
+        ("", r":1: has no principles; .*critique: .*revision: "),
+        ("a\n", r":1: has no principles; .*critique: "),
+        ("name: x\n", ":1: has no principles"),
         ("principles: []\n", "has no principles"),
         ("principles:\n- {id: a}\n", ":2: principle 'a' needs 'critique' and 'revision', or 'judge'"),
-        ("principles:\n- {id: a, critique: C}\n", ":2: principle 'a' needs both"),
-        ("principles:\n- {critique: C, revision: R}\n", ":2: a principle needs an 'id'"),
-        (f"principles:\n{PRINCIPLE}- id: b\n  crtique: C\n", ":4: unknown key 'crtique'"),
+        ("principles:\n- {id: a, critique: C}\n", ":2: principle 'a' needs both .*revision: "),
+        (f"principles:\n{PRINCIPLE}- id: b\n  crtique: C\n", ":4: .*unknown key 'crtique'"),
         (f"principles:\n{PRINCIPLE}{PRINCIPLE}", "the id 'a' is given to more than one"),
         ("principles:\n- id: a\n  id: b\n", ":3: the key 'id' is given twice"),
-        ("principles:\n- {id: a, judge: [x]}\n", ":2: a text is needed"),
-        ("principles:\n- {id: a, judge: ''}\n", ":2: a text is needed"),
+        ("principles:\n- {name: a, critique: C, critic: C, revision: R}\n", ":2: .*'critique' is given by two keys"),
+        ("principles:\n- {id: a, judge: [x]}\n", ":2: .*'judge': a text is needed"),
+        ("principles:\n- {id: a, judge: ''}\n", ":2: .*'judge': a text is needed"),
+        ("other: 1\nprinciples: [x]\n", ":1: unknown key 'other'"),
         ("principles: [\n", "not YAML"),
         ("a: \x07\n", "not YAML"),
     ],
@@ -106,6 +108,44 @@ def test_reads_the_form_of_anthropics_instructions(tmp_path: Path):
     assert load_constitution(path).principles == (Principle("harmful0", "Say what is wrong.", "Put it right."),)
     judging = write(tmp_path, json.dumps(["\nWhich is better? Options:"]), "j.json")
     assert load_constitution(judging).principles == (Principle("judge0", "", "", "Which is better?"),)
+
+
+BOTH, JUDGING = [("kind", "C", "R", None)], [("judge0", "", "", "Be kind?"), ("judge1", "", "", "Be brief?")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("lines.txt", "Be kind?\n\n2. Be brief?\n", JUDGING),
+        ("list.yaml", "- Be kind?\n- Be brief?\n", JUDGING),
+        ("list.json", '["Be kind?", "Be brief?"]', JUDGING),
+        ("icai.json", '{"constitution": "1. Be kind?", "principles": ["Be kind?", "Be brief?"]}', JUDGING),
+        ("icai.json", '{"constitution": "1. Be kind?\\n2. Be brief?"}', JUDGING),
+        ("lc.json", '{"kind": {"critique_request": "C", "revision_request": "R", "name": "kind"}}', BOTH),
+        ("lc.yaml", "principles:\n- {name: kind, critique_request: C, revision_request: R}\n", BOTH),
+        ("lc.yaml", "kind: {critique_request: C, revision_request: R}\n", BOTH),
+        (
+            "swarm.json",
+            '{"constitutions": [{"critic": "C", "revision": "R"}], "system_chats": [[]]}',
+            [("principle1", "C", "R", None)],
+        ),
+        ("short.yaml", "principles:\n- {critique: C, revision: R}\n", [("principle1", "C", "R", None)]),
+        (
+            "many.json",
+            '{"a": {"prompt": ["CritiqueRequest: C\\n\\nCritique:", "D"], "edit_request": "R"}}',
+            [("a.1", "C", "R", None), ("a.2", "D", "R", None)],
+        ),
+    ],
+)
+def test_d4_constitutions_of_other_projects_are_read(tmp_path: Path, name: str, text: str, expected: list[Any]):
+    principles = load_constitution(write(tmp_path, text, name)).principles
+    assert principles == tuple(Principle(*one) for one in expected)
+
+
+def test_d4_llm_swarms_chats_are_few_shots(tmp_path: Path):
+    chat = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    (shot,) = read_few_shots(write(tmp_path, json.dumps({"constitutions": [], "system_chats": [chat]}), "s.json"))
+    assert shot.to_messages() == chat
 
 
 @pytest.mark.parametrize(
@@ -257,7 +297,7 @@ def test_the_preview_is_what_generation_sends(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path):
-    with pytest.raises(FormatError, match="1: needs the key 'principles'"):
+    with pytest.raises(FormatError, match=r":1: has no principles"):
         check(write(tmp_path, "principles: 1\n"))
     with pytest.raises(UsageError, match="unknown place"):
         check(write(tmp_path, f"principles:\n{PRINCIPLE}wording: {{critique_turn: '{{x}}'}}\n"))

@@ -71,6 +71,7 @@ def test_our_own_flags_are_these() -> None:
         *("--max-dropped", "--model", "--model-url", "--num-examples", "--num-responses", "--overwrite", "--pairs"),
         *("--plan", "--preview", "--price-read", "--price-written", "--request-timeout", "--requests-per-minute"),
         *("--resume", "--soft-labels", "--temperatures", "--tokens-per-minute", "--turns"),
+        *("--constitution", "--prompt-column", "--system-message"),
     }
     upstream = {
         *("--add_bos", "--all_probs", "--assistant_format", "--batch-size", "--blend-with", "--bos_token"),

@@ -77,7 +77,7 @@ def test_flags_are_upstreams() -> None:
     truths = {"--add_bos": "False", "--all_probs": "False", "--greedy": "True", "--apply_chat_template": "False"}
     assert {name: known[name] for name in truths} == {n: (d, False, ("True", "False")) for n, d in truths.items()}
     required = {name for name, (_, needed, _) in known.items() if needed}
-    assert required == {"--red-teaming-prompts-dataset-path", "--helpfulness-dataset-path"}
+    assert required == {"--red-teaming-prompts-dataset-path"}
     assert {"--few-shot-prompts-dataset-path", "--critique-revision-instructions-path"} <= set(known)
     assert parser.allow_abbrev
     ours = {
@@ -92,7 +92,7 @@ def test_flags_are_upstreams() -> None:
         ),
         *("--model-url", "--num-revisions", "--overwrite", "--plan", "--preview", "--price-read", "--price-written"),
         *(
-            "--prompt-column",
+            *("--constitution", "--few-shots", "--helpfulness-dataset-path", "--prompt-column"),
             "--request-timeout",
             "--requests-per-minute",
             "--resume",
@@ -392,3 +392,28 @@ def test_the_papers_files_and_real_prompts(inputs: dict[str, str], tmp_path: Pat
     )
     assert not any("CritiqueRequest" in row["critique_prompt"] for row in steps)
     assert len({row["critique_prompt"] for row in steps}) > 8
+
+
+def test_d3_preview_and_plan_need_no_helpfulness_data(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {key: value for key, value in inputs.items() if "helpfulness" not in key}
+    assert run(few, "--preview", "1") == 0
+    assert run(few, "--plan") == 0
+    assert run(few) == 2
+    assert "--helpfulness-dataset-path" in capsys.readouterr().err
+
+
+def test_d3_d4_helpfulness_data_of_any_format_and_no_few_shots(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "helpful.jsonl").write_text('{"instruction": "Say hello.", "input": "", "output": "Hello."}\n')
+    constitution = tmp_path / "short.yaml"
+    constitution.write_text("principles:\n- {critique: Say what is wrong., revision: Put it right.}\n")
+    options = ["--constitution", str(constitution), "--few-shots", "none"]
+    given = {**inputs, "--helpfulness-dataset-path": str(tmp_path / "helpful.jsonl")}
+    with FakeOpenAI(lambda body: f"{len(body['messages'])}: {body['messages'][-1]['content']}") as server:
+        options += ["--model-url", f"http://127.0.0.1:{server.port}/v1", "--model", "m"]
+        assert run(given, *options) == 0
+        assert min(len(body["messages"]) for body in server.bodies) == 1
+    assert "read as alpaca; 1 rows in = 1 written" in capsys.readouterr().out
