@@ -16,17 +16,22 @@ FROM ${PYTHON_IMAGE} AS wheel
 WORKDIR /source
 # Readable by every user, whatever the umask of the checkout.
 COPY . .
-RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . && chmod -R a+rX /wheel /source
+RUN grep '^setuptools==' constraints/cpu-py311.hashes.txt > /tmp/setuptools.txt \
+    && python -m pip install --no-cache-dir --require-hashes --no-deps -r /tmp/setuptools.txt \
+    && python -m pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheel . \
+    && chmod -R a+rX /wheel /source
 
 FROM ${PYTHON_IMAGE} AS data
 LABEL org.opencontainers.image.title="nemo_aligner_cai, data half" \
       org.opencontainers.image.description="Constitutional AI data for NVIDIA NeMo-Aligner" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-# The versions that the tests ran with.
+# The versions that the tests ran with, and no file whose hash is not listed.
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     --mount=type=bind,from=wheel,source=/source/constraints,target=/constraints \
-    python -m pip install --no-cache-dir --constraint /constraints/cpu-py311.txt /wheel/*.whl \
+    python -m pip install --no-cache-dir --require-hashes --no-deps -r /constraints/data-py311.hashes.txt \
+    && python -m pip install --no-cache-dir --no-index --no-deps /wheel/*.whl \
+    && python -m pip check \
     && useradd --uid 10001 --no-create-home --home-dir /tmp cai \
     && install -d -m 1777 /work
 COPY --from=wheel /source/examples/nlp/cai /opt/nemo_aligner_cai/examples/nlp/cai

@@ -9,10 +9,14 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := nemo,report,dev
 PINS := constraints/cpu-py311.txt
-# What has no wheel is built with the pinned setuptools, not with the newest one.
-PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation
+HASHES := constraints/cpu-py311.hashes.txt
+# torch's build with CUDA, where pip's index has no other, needs NVIDIA's libraries besides.
+CUDA_HASHES := constraints/cuda-py311.hashes.txt
+NEEDS_CUDA := import importlib.metadata as m; print(*(r for r in m.requires("torch") if r.startswith("nvidia-")))
+# No file is installed whose hash is not in this repository, whatever index it comes from, nor anything that is not
+# listed. What has no wheel is built with the pinned setuptools, not with the newest one.
+PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps
 
 # A stamp is written when its step is complete, so an interrupted installation starts over. Its name holds a checksum
 # of what the step depends on (contents, not times: a checkout changes times): other pins, another Python or a moved
@@ -64,13 +68,17 @@ $(STACK):
 	@echo "Installing the CPU training stack into $(VENV): about 3 GB on disk, a few minutes, once."
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -c $(PINS) setuptools
-	$(PIP_INSTALL) -r $(PINS)
+	grep '^setuptools==' $(HASHES) > $(VENV)/setuptools.txt
+	$(PIP_INSTALL) --require-hashes -r $(VENV)/setuptools.txt
+	$(PIP_INSTALL) --require-hashes -r $(HASHES)
+	if [ -n "$$($(BIN)/python -c '$(NEEDS_CUDA)')" ]; then $(PIP_INSTALL) --require-hashes -r $(CUDA_HASHES); fi
+	$(BIN)/python -m pip check
 	@touch $@
 
 $(PACKAGE): $(STACK)
 	@rm -f $(VENV)/.package-*
-	$(PIP_INSTALL) -c $(PINS) -e ".[$(EXTRAS)]"
+	$(PIP_INSTALL) -e .
+	$(BIN)/python -m pip check
 	@touch $@
 
 clean:

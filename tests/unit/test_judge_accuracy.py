@@ -97,6 +97,8 @@ def by_key(items: list[JudgeItem]) -> Callable[[dict[str, Any]], Any]:
     asked = {item.prompt.conversation.turns[-1].content: item for item in items if not item.is_comparison}
 
     def reply(body: dict[str, Any]) -> Any:
+        if body["messages"][-1]["content"] == "Hello":
+            return "Hello."  # what is asked after a rejection
         text, options = options_in(body)
         item = asked.get(text) or pairs[frozenset(map(plain, options.values()))]
         right = next(plain(one.text) for one in item.candidates if one.key == CORRECT)

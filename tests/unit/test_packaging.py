@@ -183,9 +183,8 @@ def test_every_source_file_has_the_licence_header(repo_root):
     assert [path for path in files if path.read_text(encoding="utf-8").splitlines()[:13] != header] == []
 
 
-def test_what_make_installs_is_pinned(repo_root, definition, pins):
-    makefile = (repo_root / "Makefile").read_text(encoding="utf-8")
-    extras = re.search(r"^EXTRAS := (\S+)$", makefile, re.MULTILINE)[1].split(",")
+def test_what_make_installs_is_pinned(definition, pins):
+    extras = ("nemo", "report", "dev")
     wanted = [
         *definition["install_requires"],
         *(line for extra in extras for line in definition["extras_require"][extra]),
@@ -325,3 +324,44 @@ def test_a_script_of_upstreams_kind_finds_the_configs_and_groups_of_an_installat
     assert Path(found) == installed[-1] / "nemo_aligner_cai" / "__init__.py"
     expected = OmegaConf.to_yaml(config.compose("cai_sft", groups))
     assert yaml.safe_load(done.stdout) == yaml.safe_load(expected)
+
+
+def _hashes(repo_root: Path, name: str) -> dict[str, set[str]]:
+    """Pin -> the hashes in one of the files that pip installs from."""
+    lines = (repo_root / "constraints" / f"{name}-py311.hashes.txt").read_text(encoding="utf-8").splitlines()
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        if not line.startswith("#"):
+            pin, *options = line.split()
+            assert options and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", option) for option in options), line
+            assert pin not in found, pin
+            found[pin] = set(options)
+    return found
+
+
+def test_c6_every_pin_has_a_hash(repo_root: Path, pins: dict[str, str]) -> None:
+    hashes = _hashes(repo_root, "cpu")
+    assert {canonicalize_name(pin.split("==")[0]): pin.split("==")[1] for pin in hashes} == pins
+    assert len(hashes) > 170
+    assert len(hashes[f"torch=={pins['torch']}"]) >= 2, "the builds with CUDA and without"
+
+
+def test_c6_the_other_files_hold_nothing_but_what_is_needed_besides(
+    repo_root: Path, pins: dict[str, str], definition: dict[str, Any]
+) -> None:
+    cpu, cuda, data = (_hashes(repo_root, name) for name in ("cpu", "cuda", "data"))
+    assert any(pin.startswith("nvidia-") for pin in cuda)
+    assert not {canonicalize_name(pin.split("==")[0]) for pin in cuda} & set(pins)
+    core = {canonicalize_name(re.split(r"[^\w-]", requirement)[0]) for requirement in definition["install_requires"]}
+    assert core <= {canonicalize_name(pin.split("==")[0]) for pin in data}
+    assert all(hashes >= cpu[pin] for pin, hashes in data.items()), "the same versions, for more machines"
+
+
+def test_c6_make_and_docker_install_no_file_without_a_hash(repo_root: Path) -> None:
+    for line in (repo_root / "Makefile").read_text(encoding="utf-8").splitlines():
+        if "$(PIP_INSTALL)" in line:
+            assert "--require-hashes -r" in line or line.strip() == "$(PIP_INSTALL) -e .", line
+    data = (repo_root / "Dockerfile").read_text(encoding="utf-8").partition(" AS data")[2].partition("\nFROM ")[0]
+    installs = re.findall(r"pip install ([^&]*)", data)
+    assert len(installs) == 2
+    assert all("--require-hashes" in one or "--no-index --no-deps" in one for one in installs)
