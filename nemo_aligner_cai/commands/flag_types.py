@@ -20,7 +20,9 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
+
+import orjson
 
 from nemo_aligner_cai.errors import UsageError
 
@@ -87,6 +89,25 @@ def variable(text: str) -> str:
             "must be the name of an environment variable, and not what is in it: command lines are no place for keys"
         )
     return text
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The ``type`` of a flag that takes a JSON object."""
+    try:
+        value: object = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"must be a JSON object: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'must be a JSON object, such as {{"key": 1}}, it is {text!r}')
+    return cast(dict[str, Any], value)
+
+
+def omitted_key(text: str) -> tuple[str, str | None]:
+    """The ``type`` of a flag that takes ``KEY``, or ``KEY=OTHER`` for a key that is sent under another name."""
+    key, equals, name = text.partition("=")
+    if not key or bool(equals) != bool(name):
+        raise argparse.ArgumentTypeError(f"must be KEY or KEY=OTHER, it is {text!r}")
+    return key, name or None
 
 
 def not_empty(text: str) -> str:

@@ -31,8 +31,10 @@ from nemo_aligner_cai.commands.flag_types import (
     Number,
     Parser,
     host,
+    json_object,
     never,
     not_empty,
+    omitted_key,
     system_message,
     variable,
 )
@@ -51,6 +53,7 @@ from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.generate.progress import Prices
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.models import (
+    BodyChanges,
     ModelClient,
     NemoServerClient,
     OpenAIClient,
@@ -136,9 +139,12 @@ def add_run_flags(parser: Parser) -> None:
     group.add_argument("--concurrency", type=COUNT, help=f"requests in flight there (default: {_CONCURRENCY})")
     group.add_argument("--requests-per-minute", type=POSITIVE, metavar="N", help="the quota of --model-url")
     group.add_argument("--tokens-per-minute", type=POSITIVE, metavar="N", help="likewise, read and written together")
+    add_body_flags(group, "--", "the requests to --model-url")
     parser.effect(
         "api_key_env",
         "concurrency",
+        "extra_body",
+        "omit",
         "requests_per_minute",
         "tokens_per_minute",
         when=lambda args: not _nemo_server(args),
@@ -241,6 +247,7 @@ def model_client(
             patience=patience,
             requests_per_minute=args.requests_per_minute,
             tokens_per_minute=args.tokens_per_minute,
+            changes=body_changes(args.extra_body, args.omit),
         )
     if batch_size > MOST_SENTENCES:
         _log.warning("NeMo's server takes at most %d sentences at a time, not %d", MOST_SENTENCES, batch_size)
@@ -254,6 +261,31 @@ def model_client(
         server_template=server_template,
         patience=patience,
     )
+
+
+def add_body_flags(group: Any, prefix: str, which: str) -> None:
+    """How requests differ from what this program sends; services differ in what they accept."""
+    group.add_argument(
+        f"{prefix}extra-body",
+        type=json_object,
+        metavar="JSON",
+        help=f"keys that {which} have too, or in place of the program's: '{{\"top_logprobs\": 5}}'",
+    )
+    group.add_argument(
+        f"{prefix}omit",
+        type=omitted_key,
+        nargs="+",
+        metavar="KEY[=OTHER]",
+        help=f"keys that {which} lack, or have under another name: seed max_tokens=max_completion_tokens",
+    )
+
+
+def body_changes(extra: Mapping[str, Any] | None, omitted: Sequence[tuple[str, str | None]] | None) -> BodyChanges:
+    """The changes that the flags describe; raises UsageError for keys that cannot be changed."""
+    try:
+        return BodyChanges(extra or {}, dict(omitted or ()))
+    except UsageError as error:
+        raise UsageError(f"--extra-body or --omit: {error}") from error
 
 
 def named_key(variable: str | None) -> str | None:

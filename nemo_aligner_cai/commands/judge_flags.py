@@ -90,6 +90,7 @@ def add_server_flags(parser: Parser) -> None:
     group.add_argument(
         "--judge-tokens-per-minute", type=POSITIVE, metavar="N", help="likewise, read and written together"
     )
+    flags.add_body_flags(group, "--judge-", "the requests to --judge-url")
     group.add_argument("--judge-port", type=PORT, help="the judge is a NeMo text-generation server on this port")
     group.add_argument("--judge-host", type=host, default="localhost", help="with --judge-port (default: localhost)")
     parser.effect(
@@ -99,6 +100,8 @@ def add_server_flags(parser: Parser) -> None:
         "judge_concurrency",
         "judge_requests_per_minute",
         "judge_tokens_per_minute",
+        "judge_extra_body",
+        "judge_omit",
         when=lambda args: not args.judge_port,
         otherwise="with --judge-port: it is about --judge-url",
     )
@@ -251,6 +254,7 @@ def judge_client(args: argparse.Namespace, key: str | None, patience: Patience) 
         requests_per_minute=quota or (_HOSTED_REQUESTS_PER_MINUTE if _is_at(args.ngc_url, _HOSTED) else None),
         tokens_per_minute=args.judge_tokens_per_minute,
         patience=patience,
+        changes=flags.body_changes(args.judge_extra_body, args.judge_omit),
     )
 
 

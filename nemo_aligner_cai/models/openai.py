@@ -26,10 +26,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Usage
+from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
 from nemo_aligner_cai.models.choice_scorer import ChoiceScorer
 from nemo_aligner_cai.models.patience import Patience, Retriable
 from nemo_aligner_cai.models.quota import Quota
+from nemo_aligner_cai.models.request_body import BodyChanges
 from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.transport import Transport
 
@@ -40,6 +41,7 @@ _COMPLETE = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", None)
 """Finish reasons of a whole reply."""
 _WITHHELD = ("content_filter", "tool_calls", "function_call", "refusal")
 """Finish reasons of a reply that another attempt would not bring."""
+_WRONG_SETTINGS = (400, 422)
 _MOST_TOKENS = 1 << 53
 _BEGINNING = 256
 """Characters of a prompt that tell chains apart which a server's prefix cache knows."""
@@ -88,6 +90,7 @@ class OpenAIClient:
         patience: Patience | None = None,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        changes: BodyChanges | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -99,9 +102,11 @@ class OpenAIClient:
             patience: time-outs and retries.
             requests_per_minute: the service's quota, None where there is none.
             tokens_per_minute: likewise, tokens read and written together.
+            changes: what is sent besides, or not sent.
         """
         addresses = (urls,) if isinstance(urls, str) else tuple(urls)
         self.name = model
+        self._changes = changes or BodyChanges()
         self.concurrency = concurrency
         self._quota = Quota(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
         urls = tuple(map(chat_url, addresses))
@@ -121,7 +126,7 @@ class OpenAIClient:
     @property
     def identity(self) -> Mapping[str, Any]:
         """The model's name: the chat template is the server's."""
-        return {"server": "openai", "model": self.name}
+        return {"server": "openai", "model": self.name, **self._changes.identity}
 
     async def complete(self, request: Request) -> Completion:
         """See `ModelClient`."""
@@ -162,9 +167,19 @@ class OpenAIClient:
         read: Callable[[Any], Completion],
         harmless: Callable[[], Mapping[str, Any]],
     ) -> Completion:
-        completion = await self._transport.send(
-            body, read, harmless=harmless, priority=request.priority, affinity=_affinity(request)
-        )
+        try:
+            completion = await self._transport.send(
+                self._changes.apply(body),
+                read,
+                harmless=lambda: self._changes.apply(harmless()),
+                priority=request.priority,
+                affinity=_affinity(request),
+            )
+        except ServerRefused as refusal:
+            if refusal.status not in _WRONG_SETTINGS:
+                raise
+            advice = self._changes.advice(str(refusal), body)
+            raise ServerRefused(f"{refusal}{advice}", status=refusal.status) from None
         self.stats.count(completion)
         if completion.usage is not None:
             self._quota.wrote(completion.usage.completion_tokens)

@@ -86,6 +86,8 @@ def test_flags_are_upstreams() -> None:
             "--chat-template",
             "--concurrency",
             "--dry-run",
+            "--extra-body",
+            "--omit",
             "--keep-unrevised",
             "--max-dropped",
             "--model",

@@ -20,18 +20,21 @@ import random
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import orjson
 import pytest
+from yarl import URL
 
 from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.generate.engine import Engine, Outcome, Step
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import (
+    BodyChanges,
     CallFailed,
     Completion,
     ModelClient,
@@ -42,7 +45,7 @@ from nemo_aligner_cai.models import (
     Sampling,
     ServerRefused,
 )
-from nemo_aligner_cai.models.exchange import redacted
+from nemo_aligner_cai.models.exchange import proxy_of, redacted
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 
 QUICK = Patience(timeout=2.0, attempts=2, outage=2.0, first_wait=0.01, longest_wait=0.05)
@@ -331,3 +334,101 @@ def test_b8_the_end_message_holds_the_servers_words(written: int) -> None:
     summary = Summary(Balance(rows_in=5, written=written), faults=5 - written, first_fault="HTTP 400: told to")
     with pytest.raises(CaiError, match="told to"):
         summary.check(0.01)
+
+
+def test_d13_keys_are_omitted_renamed_and_added() -> None:
+    changes = BodyChanges({"top_logprobs": 5, "chat_template_kwargs": {"x": 1}}, {"seed": None, "max_tokens": "m_c_t"})
+    with FakeOpenAI() as server:
+        complete(server, ask(), changes=changes)
+        complete(server, replace(ask(), choices=("A", "B")), changes=changes)
+    free = server.bodies[0]
+    scored = next(body for body in server.bodies if "top_logprobs" in body)
+    assert "seed" not in free and "top_logprobs" not in free and free["m_c_t"] == 1024
+    assert free["chat_template_kwargs"] == {"x": 1} and scored["top_logprobs"] == 5 and "m_c_t" in scored
+
+
+@pytest.mark.parametrize(
+    ("extra", "omitted"),
+    [({"messages": []}, {}), ({"stream": True}, {}), ({}, {"model": None}), ({}, {"sed": None}), ({}, {"seed": "n"})],
+)
+def test_d13_keys_that_cannot_be_changed(extra: dict[str, Any], omitted: dict[str, str | None]) -> None:
+    with pytest.raises(UsageError):
+        BodyChanges(extra, omitted)
+
+
+def test_d13_journal_keys_change_with_the_body_alone() -> None:
+    plain = OpenAIClient("http://127.0.0.1:1", "m").identity
+    assert OpenAIClient("http://127.0.0.1:1", "m", changes=BodyChanges()).identity == plain
+    assert OpenAIClient("http://127.0.0.1:1", "m", changes=BodyChanges({}, {"seed": None})).identity != plain
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("Unknown parameter: 'repetition_penalty'", "--omit repetition_penalty"),
+        (
+            "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+            "--omit max_tokens=max_completion_tokens",
+        ),
+    ],
+)
+def test_d13_an_unknown_key_names_the_flag(words: str, advice: str) -> None:
+    class Strict(FakeOpenAI):
+        def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
+            return 400, {"error": {"message": words}}
+
+    request = Request(Conversation.of_user("q"), Sampling(repetition_penalty=1.2))
+    with Strict() as server, pytest.raises(ServerRefused, match=advice):
+        complete(server, request)
+
+
+def test_b9_an_unknown_host_ends_at_once() -> None:
+    async def run() -> None:
+        client = OpenAIClient("http://no-such-host.invalid", "m")
+        try:
+            await client.complete(ask())
+        finally:
+            await client.close()
+
+    with pytest.raises(ServerRefused, match="no-such-host"):
+        asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_b9_https_on_an_http_port_ends_at_once() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(plain, "127.0.0.1", 0)
+        client = OpenAIClient(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", "m")
+        try:
+            await client.complete(ask())
+        finally:
+            await client.close()
+            server.close()
+
+    with pytest.raises(ServerRefused, match="http://"):
+        asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "proxy"),
+    [
+        ("https://api.test/v1", {"https_proxy": "http://p:1"}, "http://p:1"),
+        ("https://api.test/v1", {"https_proxy": "http://p:1", "no_proxy": "api.test"}, None),
+        ("http://api.test/v1", {"https_proxy": "http://p:1"}, None),
+        ("http://127.0.0.1:8000", {"http_proxy": "http://p:1"}, None),
+        ("http://localhost:8000", {"http_proxy": "http://p:1"}, None),
+        ("http://[::1]:8000", {"http_proxy": "http://p:1"}, None),
+    ],
+)
+def test_b9_proxies(url: str, environment: dict[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = proxy_of(URL(url))
+    assert (str(found).rstrip("/") if found else None) == proxy
