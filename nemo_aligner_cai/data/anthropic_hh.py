@@ -175,6 +175,10 @@ def write_split(
             chosen, rejected = row.get("chosen"), row.get("rejected")
             if not isinstance(chosen, str) or not isinstance(rejected, str):
                 raise FormatError(f"{where}: needs the keys 'chosen' and 'rejected' with a transcript each")
+            asked = row.get("prompt")
+            if isinstance(asked, str) and asked.rstrip().endswith(_REPLY) and not chosen.startswith(asked):
+                # Copies of HH have the replies alone beside their prompt.
+                chosen, rejected = asked + chosen, asked + rejected
             try:
                 prompt, good, bad = parse_pair(chosen, rejected)
             except TranscriptError as reason:
@@ -186,9 +190,9 @@ def write_split(
                     continue
                 prompt, good, bad = safe
             # The parts of a JSON string can be written one by one: so a prompt's text is, and not three times.
-            asked = b'{"text":"' + _inner(prompts_of.render(prompt))
-            prompts.write(asked + _LINE_END)
-            comparisons.write(asked + _inner(good + end) + _LINE_END + asked + _inner(bad + end) + _LINE_END)
+            start = b'{"text":"' + _inner(prompts_of.render(prompt))
+            prompts.write(start + _LINE_END)
+            comparisons.write(start + _inner(good + end) + _LINE_END + start + _inner(bad + end) + _LINE_END)
             balance.written += 1
             balance.made += 2
         balance.check()

@@ -22,7 +22,7 @@ from nemo_aligner_cai.data.formats import Group, format_named, read_groups
 from nemo_aligner_cai.data.records import Record, conversations_of
 from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tables import write_rows
-from nemo_aligner_cai.files import Balance, PathLike, content_hash
+from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash
 from nemo_aligner_cai.output_paths import check_output
 
 Item = TypeVar("Item")
@@ -97,11 +97,17 @@ def dedup_file(
         reason=f"repeated {by}",
         rows=_rows_of,
     )
-    rows = (row for group in first for row in group.rows)
-    write_rows(target, rows, format_named(format_name), overwrite=overwrite)
-    balance.rows_in = read.rows_in
-    balance.left_out.update(read.left_out)
-    balance.check()
+
+    def rows() -> Iterator[Row]:
+        for group in first:
+            yield from group.rows
+        balance.rows_in = read.rows_in
+        balance.left_out.update(read.left_out)
+        balance.check()
+        # Raised before the target is put in place.
+        balance.require_written(source)
+
+    write_rows(target, rows(), format_named(format_name), overwrite=overwrite)
     return balance
 
 

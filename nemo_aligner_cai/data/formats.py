@@ -306,7 +306,8 @@ def convert_file(
                     continue
                 made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]
             except UsageError as error:
-                raise FormatError.at(file, line, str(error)) from error
+                unread = f"; columns that are not read: {', '.join(sorted(read.unused))}" if read.unused else ""
+                raise FormatError.at(file, line, f"{error}{unread}") from error
             if not made:
                 balance.leave_out("none of the replies is preferred", len(taken))
                 continue

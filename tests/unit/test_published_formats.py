@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
+from nemo_aligner_cai.commands import process_hh
 from nemo_aligner_cai.data.columns import ColumnChoice
 from nemo_aligner_cai.data.format_registry import FORMATS, detect_format
 from nemo_aligner_cai.data.formats import convert_file, read_records, validate_file
 from nemo_aligner_cai.data.prompt_files import read_prompts
-from nemo_aligner_cai.errors import FormatError
+from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Red?\n\nAssistant:"
@@ -297,3 +298,74 @@ def test_every_file_of_the_shared_folder_is_read_or_refused_in_one_line(shared_d
 def test_read_only_formats_are_marked():
     for name, format in FORMATS.items():
         assert format.read_only == ("(read only)" in format.description), name
+
+
+def test_a7_hhs_copies_with_bare_replies_are_processed_as_hh(tmp_path: Path):
+    source = write(tmp_path, {"prompt": HH, "chosen": " A", "rejected": " B"})
+    out = tmp_path / "hh"
+    assert process_hh.main(["--input", str(source), "--output-dir", str(out), "--output-file-name-prefix", "x"]) == 0
+    (comparisons,) = out.glob("*_comparisons_*.jsonl")
+    assert [json.loads(line) for line in comparisons.read_text().splitlines()] == converted(source, "rm-comparisons")
+
+
+PLUGIN = """
+from nemo_aligner_cai.data.format import Format
+from nemo_aligner_cai.data.formats_other import Messages
+from nemo_aligner_cai.data.records import Chat
+from nemo_aligner_cai.conversation import Conversation, Role
+
+
+class Letters(Format):
+    name, description, kind = "letters", "letters and replies", Chat
+
+    def matches(self, row):
+        return "letter" in row
+
+    def read(self, rows, template):
+        return Chat(Conversation.of_user(rows[0]["letter"]).with_turn(Role.ASSISTANT, rows[0]["answered"]))
+
+    def write(self, record, template):
+        return ({"letter": record.conversation.messages[0].content, "answered": "A"},)
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with a format that works, one that cannot be imported, and one with a name that is taken."""
+    info = tmp_path / "cai_letters-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cai-letters\nVersion: 0.1\n")
+    points = ("letters = letters_of_test:Letters", "broken = letters_broken:X", "messages = letters_of_test:Letters")
+    (info / "entry_points.txt").write_text("[nemo_aligner_cai.formats]\n" + "\n".join(points) + "\n")
+    (tmp_path / "letters_of_test.py").write_text(PLUGIN)
+    (tmp_path / "letters_broken.py").write_text("raise ValueError('half installed')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_d12_a_plug_ins_format_is_detected_listed_and_read(plugins: Path, capsys: pytest.CaptureFixture[str]):
+    source = write(plugins, {"letter": "Q", "answered": "A"})
+    assert detect_format(source) == "letters"
+    assert said(converted(source, "messages")[0]["messages"]) == "u: Q | a: A"
+    (prompt,) = read_prompts(source, balance=Balance())
+    assert said(prompt.conversation.to_messages()) == "u: Q"
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    assert "letters and replies" in capsys.readouterr().out
+
+
+def test_d12_an_error_in_a_plug_in_names_it_and_its_line(plugins: Path):
+    source = write(plugins, {"letter": "Q", "answered": "A"}, {"letter": "Q"})
+    with pytest.raises(FormatError, match=r"rows\.jsonl:2: .*'letters' of cai-letters 0\.1 .*KeyError: 'answered'"):
+        converted(source, "messages")
+
+
+def test_d12_a_broken_plug_in_hides_no_other(plugins: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["components", "formats"]) == 1
+    shown = capsys.readouterr()
+    assert all(name in shown.out for name in ("letters", "broken", "messages", "dpo"))
+    assert "cai-letters 0.1" in shown.err and "half installed" in shown.err
+    with pytest.raises(FormatError, match=r"'b' is of no known format.*half installed"):
+        detect_format(write(plugins, {"b": 1}))
+    with pytest.raises(UsageError, match="half installed"):
+        converted(write(plugins, {"letter": "Q", "answered": "A"}), "broken")
