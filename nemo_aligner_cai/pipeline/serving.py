@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from nemo_aligner_cai.models.base import ModelClient
+from nemo_aligner_cai.models import ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.config import quoted
@@ -40,6 +40,14 @@ class ServedClient(NemoServerClient):
         self.job = job
 
 
+class ServedChatClient(OpenAIClient):
+    """A client of the chat endpoint of a server that is a job of this process."""
+
+    def __init__(self, port: int, job: launch.Job, *, model: str) -> None:
+        super().__init__(f"http://{HOST}:{port}/v1", model)
+        self.job = job
+
+
 @contextmanager
 def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generator[ServedClient, None, None]:
     """A client of a text-generation server for ``model``, which is stopped when the block ends, however it ends.
@@ -55,11 +63,35 @@ def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generat
     Raises:
         CaiError: the server did not get ready; with its log's last lines.
     """
-    port = launch.free_port()
-    overrides = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}"]
-    urls = [f"http://{HOST}:{port}/health"]
-    with launch.server("nemo_aligner_cai.training.inference_server", overrides, log, urls) as job:
+    with _server(model, log) as (port, job):
         yield ServedClient(port, job, model=identity[:16], batch_size=batch_size)
+
+
+@contextmanager
+def served_chat(model: Path, log: Path, template: str | None) -> Generator[ServedChatClient, None, None]:
+    """Serve ``model`` and give a client that leaves the chat template to the server; see `served`.
+
+    Args:
+        model: a .nemo file.
+        log: where the server writes.
+        template: a chat template's name or folder, in place of the one that the model names.
+
+    Raises:
+        CaiError: the server did not get ready; with its log's last lines.
+    """
+    overrides = [f"chat_template={quoted(template)}"] if template else []
+    with _server(model, log, *overrides) as (port, job):
+        yield ServedChatClient(port, job, model=model.name.removesuffix(".nemo"))
+
+
+@contextmanager
+def _server(model: Path, log: Path, *overrides: str) -> Generator[tuple[int, launch.Job], None, None]:
+    """A text-generation server; gives its port and its process."""
+    port = launch.free_port()
+    settings = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}", *overrides]
+    urls = [f"http://{HOST}:{port}/health"]
+    with launch.server("nemo_aligner_cai.training.inference_server", settings, log, urls) as job:
+        yield port, job
 
 
 def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
@@ -68,7 +100,7 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
     Raises:
         CaiError: a server of this process ended; a client would wait for it to come back.
     """
-    jobs = [client.job for client in clients if isinstance(client, ServedClient)]
+    jobs = [client.job for client in clients if isinstance(client, ServedClient | ServedChatClient)]
 
     async def and_close() -> T:
         task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_watch(jobs))

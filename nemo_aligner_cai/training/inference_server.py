@@ -18,8 +18,8 @@
 It prints one line when it is ready, `ready: http://127.0.0.1:1427`, and ends cleanly on SIGINT and SIGTERM.
 
 Deviation from NeMo's megatron_gpt_eval.py: that script refuses to start without a GPU, generates two sample
-answers first, listens on all interfaces and writes every request's text into its log. Server, generation and
-endpoints are the same classes.
+answers first, listens on all interfaces and writes every request's text into its log. Generation is NeMo's; the
+routes are those of `serving`, since NeMo's fail on wrong values, on a chat without a temperature, and have no bounds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from nemo_aligner_cai.conversation import template_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config, inputs, model_needs
 from nemo_aligner_cai.training.run import Stage, start
@@ -46,20 +48,37 @@ def check(cfg: DictConfig) -> None:
         inputs.free_port(cfg.host, cfg.port, "port")
     if not cfg.server:
         raise UsageError("server=False: this only serves; send it requests, or use NeMo's megatron_gpt_eval.py")
+    if cfg.chat_template is not None:
+        template_named(str(cfg.chat_template))
+    _check_length(cfg)
     if cfg.web_server:
         _log.warning("web_server=True: the web page is not started; the endpoints are")
+
+
+def _check_length(cfg: DictConfig) -> None:
+    """Raises UsageError if max_model_len is more than a model with an embedding for each position has."""
+    length = inputs.number(cfg, "max_model_len")
+    stored = inputs.model_config(inputs.nemo_model(cfg, "gpt_model_file"))
+    learned = stored.get("position_embedding_type", "learned_absolute") == "learned_absolute"
+    own = stored.get("encoder_seq_length")
+    if learned and length is not None and isinstance(own, int) and length > own:
+        raise UsageError(f"max_model_len={length}: the model has embeddings for {own} positions; give at most {own}")
 
 
 def serve(cfg: DictConfig) -> None:
     """Load the model and serve until SIGINT or SIGTERM."""
     import torch
     from megatron.core import parallel_state
-    from nemo.collections.nlp.modules.common.text_generation_strategy import GPTModelTextGenerationStrategy
 
+    from nemo_aligner_cai.training.serving import served
+    from nemo_aligner_cai.training.serving.strategy import RowStrategy
+
+    path = inputs.nemo_model(cfg, "gpt_model_file")
+    fingerprint = served.fingerprint(path, cfg.chat_template) if inputs.first_rank() else None
     model = load_model(cfg)
-    strategy = GPTModelTextGenerationStrategy(model)
+    strategy = RowStrategy(model)
     if parallel_state.is_pipeline_first_stage() and parallel_state.get_tensor_model_parallel_rank() == 0:
-        _listen(cfg, model, strategy)
+        _listen(cfg, model, strategy, fingerprint)
         if torch.distributed.get_world_size() == 1:
             return
     _follow(model, strategy)
@@ -136,18 +155,36 @@ def _one_process(cfg: DictConfig) -> None:
             section[key] = 1
 
 
-def _listen(cfg: DictConfig, model: Any, strategy: Any) -> None:
+def _listen(cfg: DictConfig, model: Any, strategy: Any, fingerprint: Any) -> None:
     """Serve HTTP until a signal asks to stop."""
-    from nemo.collections.nlp.modules.common.text_generation_server import MegatronServer
     from nemo.utils import logging as nemo_logging
     from werkzeug.serving import make_server
 
-    app = MegatronServer(model.cuda(), inference_strategy=strategy).app
-    app.add_url_rule("/health", "health", lambda: {"status": "ok"})
+    from nemo_aligner_cai.training.serving import served
+    from nemo_aligner_cai.training.serving.engine import Engine
+    from nemo_aligner_cai.training.serving.routes import Server, make_app
+
+    path = inputs.nemo_model(cfg, "gpt_model_file")
+    template = served.template_of(model, cfg.chat_template)
+    if template is None:
+        _log.info("%s names no chat template: chat needs chat_template=NAME (--chat-template)", path)
+    app = make_app(
+        Server(
+            engine=Engine(model.cuda(), strategy, _announce, inputs.number(cfg, "max_model_len")),
+            text=served.Text(model.tokenizer),
+            name=path.name.removesuffix(".nemo"),
+            root=str(path),
+            fingerprint=fingerprint,
+            created=int(time.time()),
+            template=template,
+            log_requests=cfg.log_requests,
+        )
+    )
     if not cfg.log_requests:
-        # NeMo logs each request's body at INFO, werkzeug a line per request.
+        # werkzeug logs a line per request, Lightning one per seed.
         nemo_logging.setLevel(nemo_logging.WARNING)
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        for name in ("werkzeug", "lightning.fabric.utilities.seed"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     server = make_server(cfg.host, cfg.port, app, threaded=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.stdout.write(f"ready: http://{cfg.host}:{server.server_port}\n")
@@ -160,17 +197,24 @@ def _listen(cfg: DictConfig, model: Any, strategy: Any) -> None:
         server.server_close()
 
 
-def _follow(model: Any, strategy: Any) -> None:
-    """The other ranks of a split model: generate whenever rank 0 announces a request."""
+def _announce(rules: Any) -> None:
+    """Tell the other ranks of a split model that a batch is coming, and its rules."""
     import torch
-    from nemo.collections.nlp.modules.common.text_generation_server import GENERATE_NUM
+
+    if torch.distributed.get_world_size() > 1:
+        torch.distributed.broadcast_object_list([rules], 0)
+
+
+def _follow(model: Any, strategy: Any) -> None:
+    """The other ranks of a split model: generate whenever rank 0 announces a batch."""
+    import torch
     from nemo.collections.nlp.modules.common.text_generation_utils import generate
 
     while True:
-        choice = torch.empty(1, dtype=torch.long, device=torch.cuda.current_device())
-        torch.distributed.broadcast(choice, 0)
-        if choice[0].item() == GENERATE_NUM:
-            generate(model.cuda(), strategy=strategy)
+        announced: list[Any] = [None]
+        torch.distributed.broadcast_object_list(announced, 0)
+        strategy.begin(announced[0])
+        generate(model.cuda(), strategy=strategy)
 
 
 STAGE = Stage(config="cai_inference", check=check, work=serve)

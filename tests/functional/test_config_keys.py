@@ -58,6 +58,7 @@ OTHERS = {
     "val_rollout_micro_batch_size": "train_gpt_ppo_actor.py",
     "web_server": "megatron_gpt_eval.py",
     "log_requests": "training/inference_server.py",
+    "max_model_len": "training/inference_server.py",
     "append_eos": "training/pretrain.py",
     "gpt_model_file": "megatron_gpt_eval.py",
     "pretrained_checkpoint": "train_reward_model.py, serve_ppo_critic.py, train_gpt_ppo_actor.py, train_gpt_dpo.py",

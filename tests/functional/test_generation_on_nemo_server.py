@@ -22,6 +22,7 @@ import pytest
 
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.generate.comparisons import generate_comparisons
 from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
@@ -34,7 +35,6 @@ from nemo_aligner_cai.models import (
     Patience,
     Request,
     Sampling,
-    ServerRefused,
 )
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.training import launch
@@ -54,11 +54,9 @@ def port(lab: Lab, sft: Run) -> Iterator[int]:
         yield number
 
 
-def batch(
-    port: int, requests: Sequence[Request], seed: int | None, patience: Patience | None = None
-) -> list[Completion]:
+def batch(port: int, requests: Sequence[Request], seed: int | None) -> list[Completion]:
     async def run() -> list[Completion | CallFailed]:
-        client = NemoServerClient("127.0.0.1", port, patience=patience)
+        client = NemoServerClient("127.0.0.1", port)
         try:
             return await client.complete_batch(requests, seed)
         finally:
@@ -66,6 +64,17 @@ def batch(
 
     answers = asyncio.run(run())
     return [answer for answer in answers if isinstance(answer, Completion)]
+
+
+def complete(port: int, request: Request, patience: Patience) -> Completion:
+    async def run() -> Completion:
+        client = NemoServerClient("127.0.0.1", port, patience=patience)
+        try:
+            return await client.complete(request)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
 
 
 def question(verb: str, noun: str) -> Conversation:
@@ -126,12 +135,12 @@ def test_odds_do_not_depend_on_the_batch(port: int) -> None:
     assert together == pytest.approx(alone, abs=1e-4)
 
 
-def test_a_setting_that_the_server_does_not_take_is_said_in_its_own_words(
+def test_c3_a_setting_that_the_server_does_not_take_is_said_in_its_own_words(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nemo_aligner_cai.models.nemo_server._LOWEST_TEMPERATURE", 1000.0)
-    with pytest.raises(ServerRefused, match=r"temperature must be a positive number less than or equal to 100\.0"):
-        batch(port, [Request(question("fix", "lamp"), Sampling())], 1, Patience(attempts=2, first_wait=0.01))
+    with pytest.raises(CaiError, match=r"HTTP 400: .*temperature must be a number between 1e-08 and 100"):
+        complete(port, Request(question("fix", "lamp"), Sampling()), Patience(attempts=2, first_wait=0.01))
 
 
 def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_path: Path) -> None:

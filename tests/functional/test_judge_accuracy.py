@@ -29,7 +29,7 @@ from tests.functional.conftest import ENV, PACKAGE
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     number = launch.free_port()
     model = Path(assistant.__file__).with_name("assistant.nemo")
-    overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu"]
+    overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu", "max_model_len=8192"]
     log = tmp_path_factory.mktemp("server") / "log"
     url = f"http://127.0.0.1:{number}/health"
     with launch.server(f"{PACKAGE}.inference_server", overrides, log, [url], env=ENV):

@@ -61,7 +61,8 @@ def test_the_server_answers_on_all_endpoints_and_stops_on_sigterm(lab: Lab, sft:
 
         chat = {"messages": [{"role": "user", "content": "can you fix the lamp for me ?"}]}
         answer = ask("POST", f"{url}/v1/chat/completions", chat | {"temperature": 0.0, "max_tokens": 20})
-        assert answer["choices"][0]["message"]["content"] == sentences[0][len(prompts[0]) :]
+        reply = sentences[0][len(prompts[0]) :].removesuffix("\n<extra_id_1>")
+        assert answer["choices"][0]["message"]["content"] == reply
 
         scored = ask("PUT", f"{url}/generate", body | {"tokens_to_generate": 1, "compute_logprob": True})
         assert max(map(max, scored["logprob"])) <= 0.0

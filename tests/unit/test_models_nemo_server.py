@@ -288,3 +288,29 @@ def test_identity_holds_what_changes_a_completion_and_not_where_the_server_is() 
     assert one.identity != NemoServerClient(model="other").identity
     assert one.identity != NemoServerClient(template=MISTRAL_INSTRUCT).identity
     assert one.template is NEMO_CHAT
+
+
+class _Rendering(FakeNemo):
+    """Adds the replies to the answer, as `cai serve` does where it renders the messages."""
+
+    replies: Any = None
+
+    def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
+        status, answer = super().answer(body)
+        return status, answer | {"replies": self.replies}
+
+
+def test_d1_a_server_that_renders_the_messages_finds_the_replies() -> None:
+    with _Rendering() as server:
+        server.replies = [{"text": "one", "finish_reason": "stop"}, {"text": "two", "finish_reason": "length"}]
+        answers = batch(server, [ask("a"), ask("b")], server_template=True)
+    assert texts(answers) == ["one", "two"]
+    assert [one.finish_reason for one in answers if isinstance(one, Completion)] == ["stop", "length"]
+
+
+@pytest.mark.parametrize("replies", [[], "one", [1], [{"text": 1, "finish_reason": "stop"}], [{"text": "one"}]])
+def test_d1_replies_that_are_not_one_for_each_row_are_malformed(replies: Any) -> None:
+    with _Rendering() as server:
+        server.replies = replies
+        answers = batch(server, [ask("a")], server_template=True)
+    assert [one.reason for one in answers if isinstance(one, CallFailed)] == ["malformed answer"]

@@ -1,0 +1,168 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Answers in OpenAI's shapes: chat completions, completions, their streams and their log-probabilities."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_aligner_cai.training.serving.calls import SampleCall
+from nemo_aligner_cai.training.serving.engine import Generated, Row
+from nemo_aligner_cai.training.serving.replies import Ending, Reply, Stream
+from nemo_aligner_cai.training.serving.served import Text
+from nemo_aligner_cai.training.serving.strategy import Scored
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request with all that its answer is made of.
+
+    Attributes:
+        call: the request.
+        rows: its replies, `call.n` for each prompt.
+        prompts: the prompts' texts, as `echo` gives them back.
+        ending: ends its replies.
+        text: decodes tokens.
+        head: identifies the answer and the model.
+    """
+
+    call: SampleCall
+    rows: Sequence[Row]
+    prompts: Sequence[str]
+    ending: Ending
+    text: Text
+    head: dict[str, Any]
+
+    def whole(self, done: Sequence[Generated]) -> dict[str, Any]:
+        """The answer that is not streamed."""
+        choices = [self._choice(number, one) for number, one in enumerate(done)]
+        return {**self.head, "object": self._object(), "choices": choices, "usage": self._usage(done)}
+
+    def chunks(self, steps: Iterator[tuple[int, list[int]] | list[Generated]]) -> Iterator[dict[str, Any]]:
+        """The pieces of a streamed answer."""
+        streams = [Stream(self.ending) for _ in self.rows]
+        for number in range(len(self.rows)):
+            yield self._chunk(number, self._prompt_of(number) if self.call.echo else "", first=True)
+        for step in steps:
+            if isinstance(step, tuple):
+                number, tokens = step
+                piece = streams[number].more(self.text.after(self.rows[number].prompt, tokens))
+                if piece:
+                    yield self._chunk(number, piece)
+                continue
+            for number, one in enumerate(step):
+                reply = self._reply(number, one)
+                logprobs = self._logprobs(number, one, reply)
+                yield self._chunk(number, streams[number].last(reply), reply.finish_reason, logprobs)
+            if self.call.include_usage:
+                yield self._envelope([]) | {"usage": self._usage(step)}
+
+    def _object(self, *, chunk: bool = False) -> str:
+        if not self.call.chat:
+            return "text_completion"
+        return "chat.completion.chunk" if chunk else "chat.completion"
+
+    def _envelope(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        usage = {"usage": None} if self.call.include_usage else {}
+        return {**self.head, "object": self._object(chunk=True), "choices": choices, **usage}
+
+    def _chunk(
+        self, number: int, piece: str, reason: str | None = None, logprobs: Any = None, *, first: bool = False
+    ) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": number, "logprobs": logprobs, "finish_reason": reason}
+        if not self.call.chat:
+            return self._envelope([choice | {"text": piece}])
+        delta = {"role": "assistant", "content": piece} if first else {"content": piece} if piece else {}
+        return self._envelope([choice | {"delta": delta}])
+
+    def _choice(self, number: int, one: Generated) -> dict[str, Any]:
+        reply = self._reply(number, one)
+        choice = {
+            "index": number,
+            "finish_reason": reply.finish_reason,
+            "logprobs": self._logprobs(number, one, reply),
+        }
+        if self.call.chat:
+            return choice | {"message": {"role": "assistant", "content": reply.text, "refusal": None}}
+        return choice | {"text": (self._prompt_of(number) if self.call.echo else "") + reply.text}
+
+    def _prompt_of(self, number: int) -> str:
+        return self.prompts[number // self.call.n]
+
+    def _reply(self, number: int, one: Generated) -> Reply:
+        if self.call.max_tokens == 0:
+            return Reply("", "length")
+        return self.ending.reply(self.text.after(self.rows[number].prompt, one.tokens), ended=one.ended)
+
+    def _usage(self, done: Sequence[Generated]) -> dict[str, int]:
+        read = sum(len(row.prompt) for row in self.rows[:: self.call.n])
+        written = 0 if self.call.max_tokens == 0 else sum(one.count for one in done)
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+    def _logprobs(self, number: int, one: Generated, reply: Reply) -> dict[str, Any] | None:
+        if self.call.logprobs is None:
+            return None
+        prompt = self.rows[number].prompt
+        # Only tokens of the reply's text: what ended it is not part of it.
+        places: list[int] = []
+        written, whole = 0, len(reply.text.encode("utf-8", "replace"))
+        for place, token in enumerate(one.tokens, len(prompt)):
+            if written >= whole:
+                break
+            places.append(place)
+            written += len(self.text.token(token)[1])
+        if self.call.chat:
+            return {"content": [self._token(one.scored[place]) for place in places], "refusal": None}
+        return self._columns([*(range(len(prompt)) if self.call.echo else ()), *places], prompt, one)
+
+    def _token(self, scored: Scored) -> dict[str, Any]:
+        top = [self._entry(token, logprob) for token, logprob in scored.top]
+        return self._entry(scored.token, scored.logprob) | {"top_logprobs": top}
+
+    def _entry(self, token: int, logprob: float) -> dict[str, Any]:
+        text, characters = self.text.token(token)
+        return {"token": text, "logprob": logprob, "bytes": characters}
+
+    def _columns(self, places: Sequence[int], prompt: Sequence[int], one: Generated) -> dict[str, Any]:
+        """The lists of the completions route; the very first token has no probability."""
+        ids = [*prompt, *one.tokens]
+        tokens = [self.text.token(ids[place]) for place in places]
+        scored = [one.scored.get(place) for place in places]
+        offsets, at = list[int](), 0
+        for text, _ in tokens:
+            offsets.append(at)
+            at += len(text)
+        return {
+            "tokens": [text for text, _ in tokens],
+            "token_logprobs": [one.logprob if one else None for one in scored],
+            "top_logprobs": [
+                {self.text.token(token)[0]: logprob for token, logprob in one.top} if one else None for one in scored
+            ],
+            "text_offset": offsets,
+        }
+
+
+def head(call: SampleCall, name: str, fingerprint: str) -> dict[str, Any]:
+    """The fields that all pieces of an answer have."""
+    kind = "chatcmpl" if call.chat else "cmpl"
+    return {
+        "id": f"{kind}-{uuid.uuid4().hex}",
+        "created": int(time.time()),
+        "model": name,
+        "system_fingerprint": fingerprint,
+    }

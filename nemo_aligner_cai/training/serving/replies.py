@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Replies from generated text: where a reply ends, why, and which part of it may be streamed already.
+
+Input:  "i will help\n<extra_id_1>User", stopped by "<extra_id_1>"
+Output: Reply("i will help", "stop")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nemo_aligner_cai.conversation import ChatTemplate
+
+_UNFINISHED = "\ufffd"
+"""Decoded from the first bytes of a character whose last bytes are still to come."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A finished reply; `finish_reason` is OpenAI's: "stop" or "length"."""
+
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The strings at which a reply ends.
+
+    Attributes:
+        stops: the request's own.
+        template: the chat template of the reply, None for a bare completion.
+    """
+
+    stops: tuple[str, ...]
+    template: ChatTemplate | None = None
+
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """All that generation stops at."""
+        return tuple(dict.fromkeys((*self.stops, *(self.template.stop if self.template else ()))))
+
+    def reply(self, text: str, *, ended: bool) -> Reply:
+        """The reply in a generated text.
+
+        Args:
+            text: everything that was generated, up to a token that ends the text.
+            ended: there was such a token.
+        """
+        template = self.template
+        own = _first(text, self.stops)
+        turn = _first(text, template.stop) if template else None
+        start = template.reply_start if template else ""
+        if own is not None and (turn is None or own < turn):
+            return Reply(text[:own].removeprefix(start), "stop")
+        if template is not None and (ended or turn is not None):
+            return Reply(template.trim_reply(text), "stop")
+        return Reply(text.removeprefix(start), "stop" if ended else "length")
+
+
+class Stream:
+    """Pieces of a reply while it is generated; what could still turn out to be its end is held back."""
+
+    def __init__(self, ending: Ending) -> None:
+        template = ending.template
+        turn = template.end_of_turn if template else ""
+        stops = template.stop if template else ()
+        self._start = template.reply_start if template else ""
+        self._held = tuple({*ending.stops, *stops, *(turn + stop for stop in stops), turn, _UNFINISHED} - {""})
+        self._ending = ending
+        self._sent = ""
+
+    def more(self, text: str) -> str:
+        """The next piece, given all that was generated so far; "" if nothing is certain yet."""
+        if len(text) < len(self._start):
+            return ""
+        text = self._ending.reply(text, ended=False).text
+        longest = max((_overlap(text, string) for string in self._held), default=0)
+        return self._next(text[: len(text) - longest])
+
+    def last(self, reply: Reply) -> str:
+        """The last piece of a finished reply."""
+        return self._next(reply.text)
+
+    def _next(self, text: str) -> str:
+        if not text.startswith(self._sent):
+            # The tokenizer decodes the beginning differently now. What was sent cannot be taken back.
+            return ""
+        piece, self._sent = text[len(self._sent) :], text
+        return piece
+
+
+def _first(text: str, strings: Iterable[str]) -> int | None:
+    return min((found for found in map(text.find, strings) if found >= 0), default=None)
+
+
+def _overlap(text: str, string: str) -> int:
+    """Characters at the end of the text that are the beginning of the string, or all of it."""
+    most = min(len(text), len(string))
+    return next((size for size in range(most, 0, -1) if text.endswith(string[:size])), 0)

@@ -1,0 +1,298 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The server's routes.
+
+PUT  /generate              as NeMo's server has it; chat messages are rendered with the model's template
+POST /v1/chat/completions   as OpenAI and vLLM have it
+POST /v1/completions        likewise, with `echo`
+GET  /v1/models             the model's name and the hash of its file
+GET  /health
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from nemo_aligner_cai.conversation import ChatTemplate, Conversation, TokenPolicy, guard
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.training.serving import answers
+from nemo_aligner_cai.training.serving.calls import (
+    GenerateCall,
+    Limits,
+    SampleCall,
+    chat_call,
+    completion_call,
+    generate_call,
+)
+from nemo_aligner_cai.training.serving.engine import Draw, Engine, Row
+from nemo_aligner_cai.training.serving.fields import MOST_BYTES, RequestError, read_body
+from nemo_aligner_cai.training.serving.replies import Ending
+from nemo_aligner_cai.training.serving.served import Text
+
+_log = logging.getLogger(__name__)
+_BLOCK = 1 << 16
+_MOST_DISCARDED = 1 << 28
+"""Bytes of a body that is too large that are read all the same: a client that is still sending hears no answer."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the routes need.
+
+    Attributes:
+        name: the model's name.
+        root: the path of its file.
+        fingerprint: the hash of its file, as soon as it is known.
+        created: when the server started, in seconds.
+        template: its chat template, None if it has none.
+        log_requests: write each request's body into the log.
+    """
+
+    engine: Engine
+    text: Text
+    name: str
+    root: str
+    fingerprint: Future[str]
+    created: int
+    template: ChatTemplate | None
+    log_requests: bool
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of requests."""
+        return Limits(self.engine.vocabulary, (self.name,))
+
+    def model(self) -> dict[str, Any]:
+        """The model in OpenAI's shape, with vLLM's `root` and `max_model_len`, and a hash of its file."""
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "nemo_aligner_cai",
+            "root": self.root,
+            "max_model_len": self.engine.positions,
+            "fingerprint": self.fingerprint.result(),
+        }
+
+    def generate(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer a request of `/generate`."""
+        call = generate_call(body, self.limits)
+        if call.conversations:
+            return self._generate_chat(call)
+        prompts = [self._sentence(text, place, call.add_bos) for place, text in enumerate(call.sentences)]
+        return _listed(self.engine.plain(call, prompts, call.end_strings), call)
+
+    def _sentence(self, text: str, place: int, add_bos: bool) -> list[int]:
+        where = f"sentences[{place}]"
+        if add_bos and not text:
+            return [self.engine.bos]
+        ids = self.engine.tokenize(text, where)
+        ids = [self.engine.bos, *ids] if add_bos else ids
+        self.engine.check_prompt(ids, where)
+        return ids
+
+    def _generate_chat(self, call: GenerateCall) -> dict[str, Any]:
+        """Whoever renders the messages knows where the replies are, so they are added to NeMo's answer."""
+        prompts = [
+            self._chat_ids(conversation, f"sentences[{place}]", continue_final=False)
+            for place, conversation in enumerate(call.conversations)
+        ]
+        ending = Ending(tuple(text for text in call.end_strings if text != "<|endoftext|>"), self._template())
+        stops = dict.fromkeys((*ending.strings, *call.end_strings))
+        output = _listed(self.engine.plain(call, prompts, tuple(stops)), call)
+        replies: list[dict[str, str]] = []
+        for prompt, ids in zip(prompts, output["token_ids"], strict=True):
+            tokens, ended = self.engine.up_to_end(ids[len(prompt) :][: call.tokens_to_generate], ending.strings)
+            reply = ending.reply(self.text.after(prompt, tokens), ended=ended)
+            replies.append({"text": reply.text, "finish_reason": reply.finish_reason})
+        return output | {"replies": replies}
+
+    def sample(self, call: SampleCall) -> dict[str, Any] | Iterator[dict[str, Any]]:
+        """Answer a request of one of OpenAI's routes: an answer, or the pieces of a stream."""
+        prompts = [self._prompt_ids(call, place) for place in range(len(call.prompts))]
+        ending = Ending(call.stop, self._template() if call.chat else None)
+        rows = [
+            Row(tuple(prompt), self._limit(call, prompt), ending.strings) for prompt in prompts for _ in range(call.n)
+        ]
+        draw = Draw(
+            greedy=call.greedy,
+            temperature=1.0 if call.greedy else call.temperature,
+            top_p=1.0 if call.greedy else call.top_p,
+            top_k=0 if call.greedy else call.top_k,
+            min_tokens=min(call.min_tokens, *(row.limit for row in rows)),
+            penalty=call.repetition_penalty,
+            logprobs=call.logprobs,
+            echo=call.echo and call.logprobs is not None,
+        )
+        texts = [
+            given if isinstance(given, str) else self.text.after((), ids)
+            for given, ids in zip(call.prompts, prompts, strict=True)
+        ]
+        head = answers.head(call, self.name, self.fingerprint.result())
+        answer = answers.Answer(call, rows, texts, ending, self.text, head)
+        if call.stream:
+            return answer.chunks(self.engine.stream(rows, draw, call.seed))
+        return answer.whole(self.engine.generate(rows, draw, call.seed))
+
+    def _limit(self, call: SampleCall, prompt: list[int]) -> int:
+        room = self.engine.room(prompt)
+        # Without a reply, NeMo still has to take one step to read the prompt.
+        return room if call.max_tokens is None else min(room, max(1, call.max_tokens))
+
+    def _prompt_ids(self, call: SampleCall, place: int) -> list[int]:
+        given = call.prompts[place]
+        if isinstance(given, Conversation):
+            return self._chat_ids(given, "messages", continue_final=call.continue_final)
+        if isinstance(given, str):
+            return self.engine.tokenize(given, "prompt")
+        self.engine.check_prompt(given, "prompt")
+        return list(given)
+
+    def _template(self) -> ChatTemplate:
+        if self.template is None:
+            raise RequestError(
+                400,
+                f"the model {self.name} names no chat template; start the server with --chat-template NAME, or send "
+                "a text to /v1/completions",
+                code="no_chat_template",
+            )
+        return self.template
+
+    def _chat_ids(self, conversation: Conversation, where: str, *, continue_final: bool) -> list[int]:
+        template = self._template()
+        # Texts of requests are not trusted: none of them can forge a turn.
+        safe = guard(conversation, template, policy=TokenPolicy.ESCAPE, balance=Balance())
+        assert safe is not None, "the policy escapes"
+        try:
+            if continue_final:
+                text = template.generation_prompt(safe.without_last()) + template.reply_start
+                text += safe.messages[-1].content
+            else:
+                text = template.generation_prompt(safe)
+        except UsageError as error:
+            raise RequestError(400, f"{where}: {error}", param=where) from None
+        self.engine.check_text(text, where)
+        ids = self.text.rendered_ids(text)
+        self.engine.check_prompt(ids, where)
+        return ids
+
+
+def _listed(output: dict[str, Any], call: GenerateCall) -> dict[str, Any]:
+    """NeMo's answer with lists for tensors."""
+    listed = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in output.items()}
+    if not call.all_probs:
+        del listed["full_logprob"]
+    return listed
+
+
+def make_app(server: Server) -> Flask:
+    """The WSGI application."""
+    app = Flask(__name__)
+
+    def answered(work: Callable[[], Response]) -> Response:
+        try:
+            return work()
+        except RequestError as error:
+            return _json(error.body(), error.status)
+        except HTTPException as error:
+            return _json(RequestError(error.code or 500, str(error.description)).body(), error.code or 500)
+        except Exception as error:
+            _log.error("a request failed: %s", error)
+            traceback.print_exc()
+            return _json(_failure(error).body(), 500)
+
+    def body() -> dict[str, Any]:
+        content = _body()
+        if server.log_requests:
+            _log.info("%s %s: %s", request.method, request.path, content.decode("utf-8", "replace"))
+        return read_body(content)
+
+    def sampled(read: Callable[[dict[str, Any], Limits], SampleCall]) -> Response:
+        answer = server.sample(read(body(), server.limits))
+        return _json(answer) if isinstance(answer, dict) else _stream(answer)
+
+    def model(name: str) -> Response:
+        if name != server.name:
+            raise RequestError(404, f"model {name!r} is not served here", param="model", code="model_not_found")
+        return _json(server.model())
+
+    app.add_url_rule(
+        "/generate", "generate", lambda: answered(lambda: _json(server.generate(body()))), methods=["PUT"]
+    )
+    app.add_url_rule("/v1/chat/completions", "chat", lambda: answered(lambda: sampled(chat_call)), methods=["POST"])
+    app.add_url_rule(
+        "/v1/completions", "completions", lambda: answered(lambda: sampled(completion_call)), methods=["POST"]
+    )
+    app.add_url_rule(
+        "/v1/models", "models", lambda: answered(lambda: _json({"object": "list", "data": [server.model()]}))
+    )
+    app.add_url_rule("/v1/models/<path:name>", "model", lambda name: answered(lambda: model(name)))
+    app.add_url_rule("/health", "health", lambda: _json({"status": "ok"}))
+
+    def unknown(error: HTTPException) -> Response:
+        status = error.code or 500
+        return _json(RequestError(status, f"{request.method} {request.path}: {error.name}").body(), status)
+
+    app.register_error_handler(HTTPException, unknown)
+    return app
+
+
+def _failure(error: Exception) -> RequestError:
+    line = str(error).strip().splitlines()[:1] or [""]
+    return RequestError(500, f"generation failed: {type(error).__name__}: {line[0][:300]}")
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, mimetype="application/json")
+
+
+def _stream(chunks: Iterator[dict[str, Any]]) -> Response:
+    """Server-sent events."""
+
+    def events() -> Iterator[bytes]:
+        try:
+            for chunk in chunks:
+                yield b"data: " + orjson.dumps(chunk) + b"\n\n"
+        except RequestError as error:
+            yield b"data: " + orjson.dumps(error.body()) + b"\n\n"
+        except Exception as error:
+            _log.error("a stream failed: %s", error)
+            yield b"data: " + orjson.dumps(_failure(error).body()) + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    return Response(events(), mimetype="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+def _body() -> bytes:
+    """The request's body; raises RequestError if it is too large."""
+    content, read = bytearray(), 0
+    while block := request.stream.read(_BLOCK):
+        read += len(block)
+        if read <= MOST_BYTES:
+            content += block
+        elif read > _MOST_DISCARDED:
+            break
+    if read > MOST_BYTES:
+        raise RequestError(413, f"the body has more than {MOST_BYTES} bytes")
+    return bytes(content)

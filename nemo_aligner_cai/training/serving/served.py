@@ -1,0 +1,155 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The model behind the server: its name, a hash of its file, its chat template, and text from its tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nemo_aligner_cai.conversation import (
+    NEMO_CHAT,
+    ChatTemplate,
+    ChatTokens,
+    NemoChatTemplate,
+    StringTemplate,
+    template_named,
+)
+from nemo_aligner_cai.files import content_hash, sha256_file
+
+_log = logging.getLogger(__name__)
+_TAIL = 8
+"""Tokens of a prompt that are decoded before a reply: alone, a reply's first token could lose its space."""
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def fingerprint(path: Path, given: str | None) -> Future[str]:
+    """Begin to hash a .nemo file, or all files of an extracted one, in a thread: large ones take minutes.
+
+    Args:
+        path: the model.
+        given: a chat template's name or path in place of the model's own, which makes another model of it.
+    """
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(_hash, path, given)
+    pool.shutdown(wait=False)
+    return future
+
+
+def _hash(path: Path, given: str | None) -> str:
+    template = f"+{content_hash(repr(template_named(given)))}" if given is not None else ""
+    if path.is_file():
+        return f"sha256:{sha256_file(path)}{template}"
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path)}\0{sha256_file(file)}\n".encode())
+    return f"sha256:{digest.hexdigest()}{template}"
+
+
+def template_of(model: Any, given: str | None) -> ChatTemplate | None:
+    """The chat template of a model, None if nothing names one.
+
+    Args:
+        model: a NeMo model; its SFT left `data.chat_prompt_tokens`, or its tokenizer has a template.
+        given: a template's name or path, in place of what the model has.
+
+    Raises:
+        UsageError: there is a template that cannot be used.
+    """
+    if given is not None:
+        return template_named(given)
+    data = model.cfg.get("data") or {}
+    if (tokens := data.get("chat_prompt_tokens")) is not None:
+        return NemoChatTemplate(ChatTokens.from_config(dict(tokens)))
+    if data.get("chat") is True:
+        return NEMO_CHAT
+    tokenizer = model.tokenizer
+    inner: Any = getattr(tokenizer, "tokenizer", None)
+    if isinstance(getattr(inner, "chat_template", None), str):
+        with tempfile.TemporaryDirectory() as folder:
+            inner.save_pretrained(folder)
+            return template_named(folder)
+    described = getattr(tokenizer, "chat_template", None)
+    return _from_nemo(described, tokenizer) if isinstance(described, Mapping) else None
+
+
+def _from_nemo(template: Mapping[str, Any], tokenizer: Any) -> StringTemplate:
+    """A template as NeMo's SentencePiece tokenizers have it: ``{"prefix": "{_bos_}", "roles": {"User": ...}}``."""
+    names = {"{_content_}": "{MESSAGE}"} | {
+        f"{{_{name}_}}": tokenizer.ids_to_tokens([getattr(tokenizer, f"{name}_id")])[0] for name in ("bos", "eos")
+    }
+
+    def written(text: str) -> str:
+        for name, value in names.items():
+            text = text.replace(name, value)
+        return text
+
+    roles = {str(name).lower(): written(text) for name, text in template["roles"].items()}
+    return StringTemplate(
+        roles["user"],
+        roles["assistant"],
+        system_format=roles.get("system"),
+        bos_token=written(template.get("prefix", "")) or None,
+        eos_token=names["{_eos_}"],
+    )
+
+
+class Text:
+    """Token ids to text and back, as the server needs them."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._anchor = [tokenizer.text_to_ids("a")[-1]]
+        self._anchored = tokenizer.ids_to_text(self._anchor)
+        # SentencePiece never reads its control tokens from a text.
+        processor = getattr(tokenizer, "tokenizer", None)
+        controls = hasattr(processor, "is_control")
+        ids = [number for number in (tokenizer.bos_id, tokenizer.eos_id) if controls and number >= 0]
+        self._control: dict[str, int] = {tokenizer.ids_to_tokens([number])[0]: number for number in ids}
+        self._parts = re.compile(f"({'|'.join(map(re.escape, self._control))})") if self._control else None
+
+    def rendered_ids(self, text: str) -> list[int]:
+        """The ids of what a chat template rendered, in which the names of control tokens mean those."""
+        parts = self._parts.split(text) if self._parts else [text]
+        ids: list[int] = []
+        for part in parts:
+            if part in self._control:
+                ids.append(self._control[part])
+            elif part:
+                ids += self._tokenizer.text_to_ids(part)
+        return ids
+
+    def after(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        """The text of tokens that follow a prompt."""
+        tail = list(prompt[-_TAIL:])
+        before, whole = self._tokenizer.ids_to_text(tail), self._tokenizer.ids_to_text([*tail, *tokens])
+        return whole[len(before) :] if whole.startswith(before) else self._tokenizer.ids_to_text(list(tokens))
+
+    @lru_cache(maxsize=1 << 16)  # noqa: B019 (one object per server)
+    def token(self, number: int) -> tuple[str, list[int]]:
+        """A token's text and bytes, its leading space included."""
+        piece: str = self._tokenizer.ids_to_tokens([number])[0]
+        if byte := _BYTE.fullmatch(piece):
+            return f"bytes:\\x{byte[1].lower()}", [int(byte[1], 16)]
+        whole: str = self._tokenizer.ids_to_text([*self._anchor, number])
+        text = whole[len(self._anchored) :] if whole.startswith(self._anchored) else ""
+        text = text or piece
+        return text, list(text.encode("utf-8", "replace"))

@@ -1,0 +1,196 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""NeMo's text generation, row by row: each row has its own end, and its log-probabilities are the model's own.
+
+NeMo 2.2.1 stops all rows of a batch by the same strings, only where a token ends exactly with one, and looks for them
+in the prompt too; shorter rows run on past their limit; its log-probabilities are divided by the temperature in single
+precision, and its repetition penalty divides negative logits too, and has no effect in most calls. The hooks of its
+generation strategy are where this is done instead. Without `rules` the strategy is NeMo's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from megatron.core import parallel_state, tensor_parallel
+from nemo.collections.nlp.modules.common.text_generation_strategy import GPTModelTextGenerationStrategy
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the rows of one batch are generated; the same on all ranks.
+
+    Attributes:
+        starts: tokens of each row's prompt.
+        limits: tokens that each row may have after it.
+        stops: strings that end each row.
+        min_tokens: tokens that each row has at least, whatever its strings.
+        penalty: divides the positive logits of tokens that the row has already and multiplies the negative; 1 is off.
+        logprobs: alternatives to record for each token; None to record nothing.
+        echo: record the prompt's tokens too.
+    """
+
+    starts: tuple[int, ...]
+    limits: tuple[int, ...]
+    stops: tuple[tuple[str, ...], ...]
+    min_tokens: int = 0
+    penalty: float = 1.0
+    logprobs: int | None = None
+    echo: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A token's log-probability, and the likeliest tokens at its place with theirs."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass
+class Watch:
+    """One batch on its way, as the rank that answers requests sees it.
+
+    Attributes:
+        progress: called with a row's number and the tokens that it has after its prompt.
+        cancelled: rows that nobody waits for any more; only where this is the only rank.
+        lengths: tokens after the prompt of each row that has ended.
+        scored: each row's recorded tokens by their place.
+    """
+
+    progress: Callable[[int, Sequence[int]], None]
+    cancelled: set[int] = field(default_factory=set[int])
+    lengths: dict[int, int] = field(default_factory=dict[int, int])
+    scored: dict[tuple[int, int], Scored] = field(default_factory=dict[tuple[int, int], Scored])
+
+
+class RowStrategy(GPTModelTextGenerationStrategy):
+    """NeMo's strategy for GPT models, with rules for each row."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.rules: Rules | None = None
+        self.watch: Watch | None = None
+        self._logprobs: torch.Tensor | None = None
+        self._done: set[int] = set()
+        self._seen: torch.Tensor | None = None
+
+    def begin(self, rules: Rules | None, watch: Watch | None = None) -> None:
+        """Set the rules of the next batch; None for NeMo's own ways."""
+        self.rules, self.watch = rules, watch
+        self._logprobs, self._done = None, set()
+
+    def prepare_batch_at_step(
+        self, tokens: torch.Tensor, maxlen: int, micro_batch_size: int, step: int, context_length: int, *more: Any
+    ) -> Any:
+        """Keep the tokens so far, which the repetition penalty is about."""
+        self._seen = tokens[:, :context_length]
+        return super().prepare_batch_at_step(tokens, maxlen, micro_batch_size, step, context_length, *more)
+
+    def forward_step(self, batch: Any, tensor_shape: Any) -> Any:
+        """Record log-probabilities before anything changes the logits, then apply the penalty."""
+        output = super().forward_step(batch, tensor_shape)
+        rules = self.rules
+        if rules is None or not parallel_state.is_pipeline_last_stage():
+            return output
+        logits = output[0]["logits"]
+        if rules.logprobs is not None:
+            if rules.echo and logits.size(1) > 1:
+                self._record_prompt(self._log_softmax(logits[:, :-1]))
+            self._logprobs = self._log_softmax(logits[:, -1])
+        if rules.penalty != 1.0:
+            _penalize(logits[:, -1], self._seen, rules.penalty)
+        return output
+
+    def post_process(self, tokens: torch.Tensor, new_tokens: torch.Tensor, context_length: int) -> None:
+        """Record the log-probability of each row's new token."""
+        if self.rules is None or self._logprobs is None:
+            return
+        for row, token in enumerate(new_tokens.tolist()):
+            if row not in self._done and (self.rules.echo or context_length >= self.rules.starts[row]):
+                self._record(row, context_length, token, self._logprobs[row])
+
+    def end_of_generation_condition(
+        self, tokens: torch.Tensor, prev: torch.Tensor, eod_id: int, end_strings: list[str]
+    ) -> torch.Tensor:
+        """The rows that end with this token."""
+        rules = self.rules
+        if rules is None:
+            return super().end_of_generation_condition(tokens, prev, eod_id, end_strings)
+        ends = torch.zeros_like(prev, dtype=torch.bool)
+        rows = tokens.tolist()
+        for row, ids in enumerate(rows):
+            if row in self._done or len(ids) <= rules.starts[row]:
+                continue
+            generated = ids[rules.starts[row] :]
+            if self.watch is not None:
+                self.watch.progress(row, generated)
+            if self._ends(row, generated, eod_id):
+                self._done.add(row)
+                ends[row] = True
+                if self.watch is not None:
+                    self.watch.lengths[row] = len(generated)
+        return ends
+
+    def end_tokens(self, eod_id: int, stops: Sequence[str]) -> set[int]:
+        """The token that ends a text, and those that are stop strings by themselves."""
+        return self._get_end_of_generation_tokens_and_strings(eod_id, list(stops))[0]
+
+    def _ends(self, row: int, generated: list[int], eod_id: int) -> bool:
+        assert self.rules is not None, "only called with rules"
+        if len(generated) >= self.rules.limits[row] or (self.watch is not None and row in self.watch.cancelled):
+            return True
+        stops = self.rules.stops[row]
+        if len(generated) <= self.rules.min_tokens:
+            return False
+        if generated[-1] in self.end_tokens(eod_id, stops):
+            return True
+        # A string that was not there a token ago ends in the last token, so the last few tokens hold it.
+        last = generated[-max(map(len, stops), default=0) - 4 :]
+        text = self.model.tokenizer.ids_to_text(last) if stops else ""
+        return any(stop in text for stop in stops)
+
+    def _log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
+        whole = tensor_parallel.gather_from_tensor_model_parallel_region(logits)
+        # The vocabulary is padded; its padding has no part in the distribution.
+        return torch.log_softmax(whole[..., : self.model.tokenizer.vocab_size].float(), dim=-1)
+
+    def _record_prompt(self, logprobs: torch.Tensor) -> None:
+        assert self._seen is not None, "set before each step"
+        for row, ids in enumerate(self._seen.tolist()):
+            for place in range(1, len(ids)):
+                self._record(row, place, ids[place], logprobs[row, place - 1])
+
+    def _record(self, row: int, place: int, token: int, logprobs: torch.Tensor) -> None:
+        assert self.rules is not None and self.rules.logprobs is not None, "only called to record"
+        if self.watch is None:
+            return
+        values, ids = torch.topk(logprobs, min(self.rules.logprobs, logprobs.size(-1)))
+        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        self.watch.scored[row, place] = Scored(token, logprobs[token].item(), top)
+
+
+def _penalize(logits: torch.Tensor, seen: torch.Tensor | None, penalty: float) -> None:
+    """Make tokens that a row has already less likely, in place; `logits` has this rank's part of the vocabulary."""
+    assert seen is not None, "set before each step"
+    width = logits.size(-1)
+    local = seen - width * parallel_state.get_tensor_model_parallel_rank()
+    for row, ids in enumerate(local):
+        mine = torch.unique(ids[(ids >= 0) & (ids < width)])
+        values = logits[row, mine]
+        logits[row, mine] = torch.where(values > 0, values / penalty, values * penalty)
