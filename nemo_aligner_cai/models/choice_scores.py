@@ -25,7 +25,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
 """Rounding can bring a logarithm above 0 by this much."""
 _NOTHING = -50.0
 """The logarithm of a probability that no softmax of a model gives to one of its likeliest tokens: it was filtered."""
@@ -115,9 +115,9 @@ def _check(sampled: str, log: float, listed: Mapping[str, float]) -> None:
     """Raises ImplausibleError for what no model's distribution over its likeliest tokens looks like."""
     values = sorted(listed.values(), reverse=True)
     others = [math.exp(min(0.0, value)) for value in values[1:]]
-    if max(log, values[0]) > _ROUNDING:
+    if max(log, values[0]) > ROUNDING:
         raise ImplausibleError("logarithms above 0, which are no probabilities")
-    if sampled not in listed and log > values[-1] + _ROUNDING:
+    if sampled not in listed and log > values[-1] + ROUNDING:
         raise ImplausibleError("the sampled token is not among the alternatives")
     if log < _NOTHING:
         raise ImplausibleError("the sampled token has the probability 0")
@@ -125,5 +125,5 @@ def _check(sampled: str, log: float, listed: Mapping[str, float]) -> None:
         raise ImplausibleError("probabilities that add up to more than 1")
     is_certain = values[0] >= 0.0 and bool(others)
     is_flat = len(others) > 1 and values[1] == values[-1]
-    if is_certain and (is_flat or values[1] < _NOTHING or sum(others) > _ROUNDING):
+    if is_certain and (is_flat or values[1] < _NOTHING or sum(others) > ROUNDING):
         raise ImplausibleError("all probability on one alternative")

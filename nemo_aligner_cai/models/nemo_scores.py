@@ -26,10 +26,11 @@ What choices are worth against each other is exact. Their sum is not: up to the 
 third of the mass). At one position this is the same for all choices.
 """
 
+import math
 import re
 from collections.abc import Sequence
 
-from nemo_aligner_cai.models.choice_scores import shared_beginning
+from nemo_aligner_cai.models.choice_scores import ROUNDING, shared_beginning
 from nemo_aligner_cai.models.patience import Retriable
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
@@ -43,8 +44,8 @@ def score_choices(
     token_ids: Sequence[Sequence[int]],
     tokens: Sequence[Sequence[str]],
     logprobs: Sequence[Sequence[float]],
-) -> dict[str, float]:
-    """The log-probability of each choice, after the tokens that all of them have in common.
+) -> dict[str, float] | None:
+    """The log-probability of each choice, after the tokens that all of them have in common; None where one is missing.
 
     Args:
         choices: n texts of which none begins another.
@@ -57,10 +58,14 @@ def score_choices(
     """
     start = _first_difference(token_ids)
     shared = len(shared_beginning(choices))
-    return {
-        choice: sum(logprobs[row][start - 1 : _end(choice[shared:], tokens[row], start) - 1])
-        for row, choice in enumerate(choices)
-    }
+    scores: dict[str, float] = {}
+    for row, choice in enumerate(choices):
+        end = _end(choice[shared:], tokens[row], start)
+        values = logprobs[row][start - 1 : end - 1]
+        if len(values) < end - start or not all(-math.inf < value <= ROUNDING for value in values):
+            return None
+        scores[choice] = sum(values)
+    return scores
 
 
 def _first_difference(rows: Sequence[Sequence[int]]) -> int:

@@ -28,6 +28,7 @@ What NeMo 2.2.1 does, and this module answers to:
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -36,11 +37,13 @@ from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation,
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
+from nemo_aligner_cai.models.echo import echoes, resembles
 from nemo_aligner_cai.models.nemo_scores import score_choices
 from nemo_aligner_cai.models.patience import Patience, Retriable
 from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.transport import Transport
 
+_log = logging.getLogger(__name__)
 MOST_SENTENCES = 128
 """The server's own limit for one request."""
 _SEED_BITS = 0xFFFFFF
@@ -103,6 +106,7 @@ class NemoServerClient:
             longest_answer=_LONGEST_ANSWER,
         )
         self.stats: ClientStats = self._transport.stats
+        self._is_told = False
         self._identity = {
             "server": "nemo",
             "model": model,
@@ -237,13 +241,38 @@ class NemoServerClient:
         start = 0
         for request in requests:
             end = start + max(1, len(request.choices))
+            self._compare(sentences[start:end], request, requests)
             if request.choices:
                 scores = score_choices(request.choices, ids[start:end], tokens[start:end], logprobs[start:end])
-                completions.append(Completion("", "choices", choice_logprobs=scores))
+                if scores is None and not self._is_told:
+                    self._is_told = True
+                    _log.warning("NeMo's server gives no log-probabilities; votes count instead, see --judge-votes")
+                completions.append(Completion("", "choices" if scores else "stop", choice_logprobs=scores))
             else:
                 completions.append(self._completion(request, sentences[start], tokens[start]))
             start = end
         return completions
+
+    def _compare(self, sentences: Sequence[str], request: Request, batch: Sequence[Request]) -> None:
+        """Raises Retriable for rows that are another prompt's: each shows the prompt that it replies to."""
+        if self._server_template:
+            # The server renders: of its prompt, only the messages are known.
+            is_own = resembles(sentences[0], [request.safe.turns[-1].content])
+        else:
+            is_own = all(map(echoes, sentences, self._texts(request))) or self._is_like(sentences, request, batch)
+        if not is_own:
+            raise Retriable("malformed answer", "a row shows another prompt than the one that was sent")
+
+    def _is_like(self, sentences: Sequence[str], request: Request, batch: Sequence[Request]) -> bool:
+        """True if rows are a request's, on a server whose tokenizer changes more of a text than is known here."""
+        turns = [turn.content for turn in request.safe.messages[request.shared :]]
+        others = [text for other in batch if other is not request for text in self._texts(other)]
+        return all(
+            resembles(sentence, turns)
+            and self._tail(sentence, self._safe(request)).lstrip().startswith(choice)
+            and not any(echoes(sentence, text) for text in others)
+            for sentence, choice in zip(sentences, request.choices or ("",), strict=True)
+        )
 
     def _completion(self, request: Request, sentence: str, tokens: Sequence[str]) -> Completion:
         try:
@@ -269,10 +298,12 @@ def _columns(answer: Any, rows: int) -> tuple[list[str], list[list[str]], list[l
 
     def column(name: str, kinds: type | tuple[type, ...] | None) -> list[Any]:
         values: Any = cast(dict[str, Any], answer).get(name) if isinstance(answer, dict) else None
-        if name == "logprob" and values is None:
+        if name == "logprob" and values in (None, []):
             return [()] * rows
         if not isinstance(values, list) or len(cast(list[Any], values)) != rows:
             raise Retriable("malformed answer", f"{name!r} is no list of {rows}")
+        if name == "logprob":
+            return [value if _is_list_of(value, kinds or str) else () for value in cast(list[Any], values)]
         for value in cast(list[Any], values):
             good = isinstance(value, str) if kinds is None else _is_list_of(value, kinds)
             if not good:
