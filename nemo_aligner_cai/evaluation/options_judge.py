@@ -47,6 +47,8 @@ from nemo_aligner_cai.generate.judge import (
 from nemo_aligner_cai.generate.wording import without_markup
 from nemo_aligner_cai.models.base import Request, Sampling
 
+_ROOM = 1024
+"""Tokens of a letter that a reasoning model thinks about first."""
 _TOKENS = 8
 """Room for a letter in brackets, on servers without log-probabilities."""
 
@@ -70,7 +72,11 @@ class OptionsJudge:
         """See `Judge`."""
         if past:
             silent = (answered.question for answered in past[0] if answered.completion.choice_logprobs is None)
-            return [replace(one, request=replace(one.request, choices=())) for one in silent] if len(past) < 2 else []
+            return (
+                [replace(one, request=replace(one.request, choices=(), room=_ROOM)) for one in silent]
+                if len(past) < 2
+                else []
+            )
         shown = tuple(range(len(case.candidates)))
         orders = [shown, shown[::-1]] if self.both_orders else [shown]
         return [self._question(case, order) for order in orders]

@@ -21,10 +21,11 @@ result depends on the records, the steps and the run's seed, not on order, concu
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -33,7 +34,11 @@ from nemo_aligner_cai.generate.journal import Call, Journal
 from nemo_aligner_cai.generate.progress import Progress, Tally
 from nemo_aligner_cai.generate.seeds import derive_seed
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
+from nemo_aligner_cai.models.thinking import ADVICE, answer_after
 
+_log = logging.getLogger(__name__)
+THOUGHTS = "replies with thoughts, which were cut"
+"""Name of their count."""
 _BATCHES = 4
 """Batches in a block: out of so many, batches of prompts of like length can be made."""
 _BLOCKS_AHEAD = 3
@@ -188,9 +193,24 @@ class Engine:
             }
             given = iter(await answers.to(step.client, [call for calls in asked.values() for call in calls]))
             for index, calls in asked.items():
-                outcomes[index] = _absorbed(step, outcomes[index].record, list(islice(given, len(calls))))
+                answered = [self._without_thoughts(answer) for answer in islice(given, len(calls))]
+                outcomes[index] = _absorbed(step, outcomes[index].record, answered)
             self.tally.passed += len(block)
         return outcomes
+
+    def _without_thoughts(self, answer: Answer) -> Answer:
+        """The answer without what a reasoning model thinks first; the journal keeps everything."""
+        if isinstance(answer, CallFailed):
+            return answer
+        text = answer_after(answer.text)
+        if text == answer.text:
+            return answer
+        if not self.tally.thoughts:
+            _log.warning("%s", ADVICE)
+        self.tally.thoughts[THOUGHTS] += 1
+        if text is None:
+            return CallFailed("the reply ends within its thoughts", answer.text[:200])
+        return replace(answer, text=text) if text else CallFailed("the reply is thoughts alone", answer.text[:200])
 
     def _calls(self, step: Step[R], record: R, priority: int) -> list[Call]:
         model = step.client.identity

@@ -54,6 +54,7 @@ class Tally:
     calls: Counter[str] = field(default_factory=Counter[str])
     reused: Counter[str] = field(default_factory=Counter[str])
     failed: int = 0
+    thoughts: Counter[str] = field(default_factory=Counter[str])
     passed: int = 0
     steps: int = 1
     started: float = field(default_factory=time.monotonic)

@@ -166,6 +166,7 @@ async def run_stage(
     summary.seconds = time.monotonic() - started
     tally = engine.tally
     summary.calls, summary.reused, summary.failed = tally.calls.total(), tally.reused.total(), tally.failed
+    summary.facts.update(tally.thoughts)
     for client, (retries, prompt_tokens, completion_tokens) in zip(clients, before, strict=True):
         summary.retries += client.stats.retries - retries
         summary.prompt_tokens += client.stats.prompt_tokens - prompt_tokens

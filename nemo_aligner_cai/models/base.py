@@ -116,6 +116,8 @@ class Request:
     With `choices`, nothing is generated: each choice is scored as the beginning of the assistant's reply, and the
     completion carries their log-probabilities. No choice may begin with another.
 
+    `room` is the most tokens of a reply whose thoughts leave no room for its answer; 0 grants no more than `sampling`.
+
     `lead` is what the reply begins with before its choice, on servers that can be told how it begins (see
     `choice_scorer.py`); NeMo's server scores any text as it is and needs none.
 
@@ -128,6 +130,7 @@ class Request:
     conversation: Conversation
     sampling: Sampling
     choices: tuple[str, ...] = ()
+    room: int = 0
     lead: str = CHOICE_LEAD
     schema: Mapping[str, Any] | None = None
     shared: int = 0

@@ -32,6 +32,7 @@ from nemo_aligner_cai.models.patience import Patience, Retriable
 from nemo_aligner_cai.models.quota import Quota
 from nemo_aligner_cai.models.request_body import BodyChanges
 from nemo_aligner_cai.models.served import ask_for_model
+from nemo_aligner_cai.models.thinking import answer_after, as_written
 from nemo_aligner_cai.models.transport import Transport
 
 _CHAT = "/chat/completions"
@@ -121,6 +122,7 @@ class OpenAIClient:
             key=key,
         )
         self.stats: ClientStats = self._transport.stats
+        self._thinks = False
         self._scorer = ChoiceScorer(self._ask_for_scores)
 
     @property
@@ -141,7 +143,18 @@ class OpenAIClient:
         return completion
 
     async def _once(self, request: Request) -> Completion:
-        return await self._send(self._body(request), request, _read, lambda: self._body(request.harmless()))
+        asked = self._with_room(request) if self._thinks else request
+        completion = await self._send(self._body(asked), request, _read, lambda: self._body(request.harmless()))
+        if asked.sampling.max_tokens < request.room and answer_after(completion.text) is None:
+            self._thinks = True
+            return await self._once(request)
+        return completion
+
+    @staticmethod
+    def _with_room(request: Request) -> Request:
+        """The request with room for thoughts before its answer, where it grants some."""
+        tokens = max(request.room, request.sampling.max_tokens)
+        return replace(request, sampling=replace(request.sampling, max_tokens=tokens))
 
     async def _ask_for_scores(
         self,
@@ -231,6 +244,11 @@ def _affinity(request: Request) -> int:
 def _read(answer: Any) -> Completion:
     """A completion from a server's answer; raises Retriable when it is not one, CallFailed when there will be none."""
     choice, text = _first_choice(answer)
+    if not text.strip():
+        # With a reasoning parser, a reply without room for its answer is nothing but thoughts.
+        thoughts = choice["message"].get("reasoning_content") or choice["message"].get("reasoning")
+        if isinstance(thoughts, str) and thoughts.strip():
+            text = as_written(thoughts, is_cut=choice.get("finish_reason") == "length")
     return Completion(text, _finish_reason(choice.get("finish_reason")), _usage(answer.get("usage")), raw=choice)
 
 

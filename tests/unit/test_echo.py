@@ -35,6 +35,7 @@ HEADER = "<extra_id_1>Assistant\n"
         (f"hi {HEADER}Yes", f"hi\n\n{HEADER}", True),
         (f"pick \u2047  a lock\n{HEADER}Yes", f"pick 中 a lock\n{HEADER}", True),
         (f"\u2047 \u2047\n{HEADER}Yes \u2047", f"中文\n{HEADER}", True),
+        (f"<s> hi\n{HEADER}Yes", f"hi\n{HEADER}", True),
         (f"①\n{HEADER}Yes", f"1\n{HEADER}", True),
         (f"hi there\n{HEADER}Yes", f"hi\n{HEADER}", False),
         (f"pick \u2047 a lock\n{HEADER}Yes", f"pick 中 a pocket\n{HEADER}", False),

@@ -50,6 +50,7 @@ class Choosing:
         logprobs: whether there is a round that scores.
         votes: how many answers are sampled.
         structured: let the server hold the votes to a JSON schema.
+        room: the most tokens of a vote that a reasoning model thinks about first.
     """
 
     choices: tuple[str, str]
@@ -57,12 +58,20 @@ class Choosing:
     logprobs: bool
     votes: int
     structured: bool
+    room: int
 
     @classmethod
     def of(cls, settings: JudgeSettings) -> "Choosing":
         """As the settings say."""
         wording = settings.wording
-        return cls(wording.choices, wording.choice_lead, settings.logprobs, settings.votes, settings.structured)
+        return cls(
+            wording.choices,
+            wording.choice_lead,
+            settings.logprobs,
+            settings.votes,
+            settings.structured,
+            settings.max_tokens,
+        )
 
     @property
     def rounds(self) -> int:
@@ -83,7 +92,7 @@ class Choosing:
             return [Request(conversation, greedy, choices=self.choices, lead=self.lead, shared=shared)]
         sampling = Sampling(temperature=1.0, max_tokens=_OBJECT_TOKENS if self.structured else _BARE_TOKENS)
         schema = choice_schema(self.choices) if self.structured else None
-        return [Request(conversation, sampling, shared=shared, schema=schema)] * self.votes
+        return [Request(conversation, sampling, room=self.room, shared=shared, schema=schema)] * self.votes
 
     def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
         """What the answers come to."""

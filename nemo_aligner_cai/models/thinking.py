@@ -1,0 +1,71 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Thoughts that a reasoning model writes before its answer, and the answer after them.
+
+Input:  "<think>The user wants to ...</think>\n\nI would rather not."
+Output: "I would rather not."
+
+Chat templates often begin the thought, so that a reply has the closing tag alone. A server with a reasoning parser
+sends thoughts apart from the answer; `as_written` puts them back where there is no answer, so that both look alike.
+"""
+
+import re
+
+_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<mm:think>", "</mm:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>", "<channel|>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+)
+"""DeepSeek, Qwen and many others; EXAONE; Seed-OSS; MiniMax; Magistral; Kimi; Command A; Gemma; gpt-oss."""
+_WORDS = (("Here is my thought process:", "Here is my response:"), ("analysis", "assistantfinal"))
+"""Granite, and gpt-oss where the server drops special tokens: words, which count only where the reply begins."""
+_FRAMES = (("<answer>", "</answer>"), ("<response>", "</response>"), ("<|START_RESPONSE|>", "<|END_RESPONSE|>"))
+"""What some models put around their answers after a thought."""
+_OPENING = re.compile("|".join(re.escape(opening) for opening, _ in _TAGS), re.IGNORECASE)
+_CLOSING = re.compile("|".join(re.escape(closing) for _, closing in _TAGS), re.IGNORECASE)
+
+ADVICE = (
+    "replies hold thoughts, which are cut. Better start the model's server with a reasoning parser (vLLM, SGLang: "
+    '--reasoning-parser NAME), or have it not think: chat_template_kwargs {"enable_thinking": false}'
+)
+
+
+def answer_after(text: str) -> str | None:
+    """The answer of a reply, which may be all of it or empty; None where the reply ends within a thought."""
+    begun = text.lstrip()
+    ends = [match.end() for match in _CLOSING.finditer(begun)]
+    for opening, closing in _WORDS:
+        if begun.startswith(opening) and closing in begun:
+            ends.append(begun.index(closing) + len(closing))
+    if ends:
+        answer = begun[max(ends) :].strip()
+        for opening, closing in _FRAMES:
+            if answer.startswith(opening):
+                answer = answer.removeprefix(opening).removesuffix(closing).strip()
+        return None if _OPENING.match(answer) else answer
+    return None if _OPENING.match(begun) or begun.startswith(_WORDS[0][0]) else text
+
+
+def as_written(thoughts: str, *, is_cut: bool) -> str:
+    """A reply of thoughts alone, as a server without a reasoning parser sends it."""
+    opening, closing = _TAGS[0]
+    return f"{opening}{thoughts}" if is_cut else f"{opening}{thoughts}{closing}"

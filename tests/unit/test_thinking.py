@@ -1,0 +1,114 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A5: what a reasoning model thinks is neither trained on nor compared."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.generate.engine import THOUGHTS, Engine, Outcome, Step
+from nemo_aligner_cai.models import OpenAIClient, Patience, Request, Sampling
+from nemo_aligner_cai.models.thinking import answer_after
+from nemo_aligner_cai.prompts import Prompt
+from tests.unit.fake_servers import FakeOpenAI
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("No.", "No."),
+        (" I think <thinking> is a tag.", " I think <thinking> is a tag."),
+        ("<think>hm</think>\n\nNo.", "No."),
+        ("hm\n</think>\n\nNo.", "No."),
+        ("<think>a</think>b<think>c</think> No.", "No."),
+        ("<THINK>hm</THINK>No.", "No."),
+        ("[THINK]hm[/THINK]No.", "No."),
+        ("\u25c1think\u25b7hm\u25c1/think\u25b7No.", "No."),
+        ("<seed:think>hm</seed:think>No.", "No."),
+        ("<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>No.<|END_RESPONSE|>", "No."),
+        ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>No.", "No."),
+        ("analysisThe user asks.assistantfinalNo.", "No."),
+        ("analysis of this is hard", "analysis of this is hard"),
+        ("Here is my thought process:\nhm\nHere is my response:\nNo.", "No."),
+        ("<think>hm</think><answer>No.</answer>", "No."),
+        ("<think>hm</think>", ""),
+        ("<think>hm", None),
+        ("\n<think>hm</think><think>again", None),
+    ],
+)
+def test_a5_the_answer_stands_after_the_last_thought(text: str, answer: str | None) -> None:
+    assert answer_after(text) == answer
+
+
+def run(reply: Any, *, room: int = 0) -> tuple[list[Outcome[Any]], Engine, FakeOpenAI]:
+    """Two records through one step."""
+    outcomes: list[Outcome[Any]] = []
+    heard: list[str] = []
+
+    def absorb(record: Prompt, completions: Any) -> Prompt:
+        heard.append(completions[0].text)
+        return record
+
+    with FakeOpenAI(reply) as server:
+        client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m", patience=Patience(attempts=2, first_wait=0.01))
+        sampling = Sampling(greedy=True, max_tokens=8)
+        step = Step("sample", client, lambda one: [Request(one.conversation, sampling, room=room)], absorb)
+        engine = Engine(seed=1)
+
+        async def go() -> None:
+            await engine.run([Prompt(str(n), Conversation.of_user("q")) for n in range(2)], [step], outcomes.append)
+            await client.close()
+
+        asyncio.run(go())
+    assert set(heard) <= {"No."}
+    return outcomes, engine, server
+
+
+@pytest.mark.parametrize("content", ["<think>hm</think>No.", "hm</think>\nNo."])
+def test_a5_thoughts_are_cut_and_counted_and_told_of_once(content: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        outcomes, engine, _ = run(lambda body: content)
+    assert all(one.left_out is None for one in outcomes) and engine.tally.thoughts == {THOUGHTS: 2}
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "--reasoning-parser" in told and "chat_template_kwargs" in told
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", None])
+def test_a5_a_reply_cut_within_its_thoughts_drops_its_record_with_that_reason(key: str | None) -> None:
+    message = {"content": None, key: "hm"} if key else {"content": "<think>hm"}
+    outcomes, engine, server = run(lambda body: {"message": message, "finish_reason": "length"})
+    reasons = [one.left_out.reason for one in outcomes if one.left_out]
+    assert len(reasons) == 2 and all("within its thoughts" in reason for reason in reasons)
+    assert len(server.bodies) == 2, "it is not asked for again as an empty one is"
+    assert engine.tally.thoughts == {THOUGHTS: 2}
+
+
+def test_a5_a_vote_has_room_for_thoughts_where_the_model_thinks() -> None:
+    def reply(body: dict[str, Any]) -> Any:
+        if body["max_tokens"] < 500:
+            return {"message": {"content": "<think>hm"}, "finish_reason": "length"}
+        return "<think>hm hm</think>No."
+
+    outcomes, _, server = run(reply, room=512)
+    assert all(one.left_out is None for one in outcomes)
+    assert [body["max_tokens"] for body in server.bodies].count(512) == 2
+
+
+def test_a5_a_reply_with_its_thoughts_apart_is_untouched() -> None:
+    message = {"content": "No.", "reasoning_content": "hm"}
+    outcomes, engine, _ = run(lambda body: {"message": message, "finish_reason": "stop"})
+    assert all(one.left_out is None for one in outcomes) and not engine.tally.thoughts
