@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PINS := constraints/cpu-py311.txt
 HASHES := constraints/cpu-py311.hashes.txt
+# torch's CPU build comes first where pip can get it: in a folder of wheels pip sees no hash, and takes the other build.
+TORCH_CPU := constraints/torch-cpu-py311.hashes.txt
 # torch's build with CUDA, where pip's index has no other, needs NVIDIA's libraries besides.
 CUDA_HASHES := constraints/cuda-py311.hashes.txt
 NEEDS_CUDA := import importlib.metadata as m; print(*(r for r in m.requires("torch") if r.startswith("nvidia-")))
@@ -70,6 +72,8 @@ $(STACK):
 	$(PYTHON) -m venv $(VENV)
 	grep '^setuptools==' $(HASHES) > $(VENV)/setuptools.txt
 	$(PIP_INSTALL) --require-hashes -r $(VENV)/setuptools.txt
+	$(PIP_INSTALL) --require-hashes -r $(TORCH_CPU) 2> $(VENV)/torch.log \
+	|| echo "pip gets no CPU build of torch (see $(VENV)/torch.log): installing the build with CUDA"
 	$(PIP_INSTALL) --require-hashes -r $(HASHES)
 	if [ -n "$$($(BIN)/python -c '$(NEEDS_CUDA)')" ]; then $(PIP_INSTALL) --require-hashes -r $(CUDA_HASHES); fi
 	$(BIN)/python -m pip check

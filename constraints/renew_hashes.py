@@ -15,6 +15,7 @@
 
 Input:  cpu-py311.txt, the pins, and setup.py, which says what the data half needs
 Output: cpu-py311.hashes.txt    every pin, for Linux x86_64
+        torch-cpu-py311.hashes.txt  torch's CPU build alone
         cuda-py311.hashes.txt   what torch's CUDA build needs besides
         data-py311.hashes.txt   what the data half needs, for Linux x86_64 and aarch64
 
@@ -51,12 +52,15 @@ def main() -> None:
     written = {_name(pin): pin for pin in pins}
     here = _report(["--no-deps", *pins])
     built = [written[_name(_pin(item))] for item in here if _is_built_for_a_platform(item)]
-    cpu = _merged(_hashes(here), _wheels(built, "x86_64"), _cpu_torch(written["torch"]))
+    cpu_torch = _cpu_torch(written["torch"])
+    cpu = _merged(_hashes(here), _wheels(built, "x86_64"), cpu_torch)
     cuda = _hashes(item for item in _resolved(written["torch"]) if _name(_pin(item)) not in written)
     data = [
         written[_name(_pin(item))] for item in _resolved(str(HERE.parent)) if "dir_info" not in item["download_info"]
     ]
     _write("cpu-py311.hashes.txt", "the pins of cpu-py311.txt", pins, cpu)
+    named = {f"{pin}+cpu": hashes for pin, hashes in cpu_torch.items()}
+    _write("torch-cpu-py311.hashes.txt", "torch's CPU build", named, named)
     _write("cuda-py311.hashes.txt", "what torch's CUDA build needs besides", cuda, cuda)
     both = _merged(cpu, _wheels([pin for pin in data if pin in built], "aarch64"))
     _write("data-py311.hashes.txt", "what the data half needs, for x86_64 and aarch64", data, both)

@@ -343,7 +343,9 @@ def test_c6_every_pin_has_a_hash(repo_root: Path, pins: dict[str, str]) -> None:
     hashes = _hashes(repo_root, "cpu")
     assert {canonicalize_name(pin.split("==")[0]): pin.split("==")[1] for pin in hashes} == pins
     assert len(hashes) > 170
-    assert len(hashes[f"torch=={pins['torch']}"]) >= 2, "the builds with CUDA and without"
+    ((build, build_hashes),) = _hashes(repo_root, "torch-cpu").items()
+    assert build == f"torch=={pins['torch']}+cpu"
+    assert build_hashes < hashes[f"torch=={pins['torch']}"], "the builds with CUDA and without"
 
 
 def test_c6_the_other_files_hold_nothing_but_what_is_needed_besides(
