@@ -57,9 +57,9 @@ class Unpacked(io.RawIOBase):
 class Inflater:
     """Decompresses data that arrives in pieces, and gives it out in blocks of limited size."""
 
-    def __init__(self, wbits: int = zlib.MAX_WBITS | 16) -> None:
-        """`wbits` is zlib's name for the format, gzip by default."""
-        self._wbits = wbits
+    def __init__(self, wbits: int = zlib.MAX_WBITS | 16, *, block: int = _BLOCK) -> None:
+        """`wbits` is zlib's name for the format, gzip by default; `block` is the most bytes of a block."""
+        self._wbits, self._block = wbits, block
         self._unpacker = zlib.decompressobj(wbits)
 
     def feed(self, packed: bytes) -> Iterator[bytes]:
@@ -71,7 +71,7 @@ class Inflater:
                     break
                 self._unpacker = zlib.decompressobj(self._wbits)
             # Of limited size: a gzip file can be a thousand times larger than it looks.
-            if block := self._unpacker.decompress(packed, _BLOCK):
+            if block := self._unpacker.decompress(packed, self._block):
                 yield block
             packed = self._unpacker.unconsumed_tail or self._unpacker.unused_data
 

@@ -41,6 +41,7 @@ ACCEPTED_ENCODINGS = "gzip, deflate"
 """Only what the standard library decompresses piece by piece."""
 _SMALL = 256 << 10
 """Bytes of an answer that any number of requests may hold at once; longer answers are read one at a time."""
+_BLOCK = 64 << 10
 _LEAST_REST = 0.25
 """Seconds between two uses of a connection."""
 _MOST_RESTING = 512
@@ -146,7 +147,7 @@ async def read_payload(response: aiohttp.ClientResponse, *, limit: int, turn: as
     try:
         async for piece in response.content.iter_any():
             if encoding != "identity":
-                inflater = inflater or Inflater(_window_bits(encoding, piece))
+                inflater = inflater or Inflater(_window_bits(encoding, piece), block=_BLOCK)
             for block in inflater.feed(piece) if inflater is not None else (piece,):
                 payload += block
                 if len(payload) > limit:
@@ -161,6 +162,7 @@ async def read_payload(response: aiohttp.ClientResponse, *, limit: int, turn: as
     except _UnknownEncoding:
         raise _malformed(response, f"its content encoding {encoding!r} was not asked for") from None
     finally:
+        payload.clear()
         if has_turn:
             turn.release()
 

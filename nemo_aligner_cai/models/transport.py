@@ -173,14 +173,21 @@ class Transport:
         """Attempt until an answer is good, or the patience is at its end."""
         tries: Tries | None = None
         while True:
+            error: CaiError | None = None
+            wait = 0.0
             try:
                 return await self._attempt(content, read, choose())
             except Retriable as fault:
                 tries = tries or Tries(self._patience)
-                wait = tries.wait_after(fault)
-                if wait is None:
-                    raise self._given_up(fault, tries) from None
-                self._tell(fault)
+                next_wait = tries.wait_after(fault)
+                if next_wait is None:
+                    error = self._given_up(fault, tries)
+                else:
+                    wait = next_wait
+                    self._tell(fault)
+            if error is not None:
+                # Not within the handler: the fault's traceback would keep the answer in memory.
+                raise error
             self.stats.retries += 1
             await asyncio.sleep(wait)
 

@@ -17,11 +17,16 @@ import asyncio
 import gzip
 import json
 import random
+import shutil
+import ssl
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -432,3 +437,54 @@ def test_b9_proxies(url: str, environment: dict[str, str], proxy: str | None, mo
         monkeypatch.setenv(name, value)
     found = proxy_of(URL(url))
     assert (str(found).rstrip("/") if found else None) == proxy
+
+
+_BOMBED = """
+import asyncio, gzip, io, resource
+from tests.unit.test_models_exchange import Packing, ask, client_of
+packed = io.BytesIO()
+with gzip.open(packed, "wb", compresslevel=9) as handle:
+    handle.write(b'{"choices": "')
+    for _ in range(400):
+        handle.write(b" " * (1 << 20))
+async def run():
+    with Packing("gzip", packed.getvalue()) as server:
+        client = client_of(server, concurrency=32)
+        answers = await asyncio.gather(*(client.complete(ask(str(n))) for n in range(32)), return_exceptions=True)
+        await client.close()
+    print({type(answer).__name__ for answer in answers}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+asyncio.run(run())
+"""
+
+
+@pytest.mark.slow
+def test_b7_many_bombs_at_once_take_little_memory(repo_root: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _BOMBED], capture_output=True, text=True, check=True, cwd=repo_root)
+    kinds, megabytes = done.stdout.rsplit(maxsplit=1)
+    assert kinds == "{'CallFailed'}" and int(megabytes) < 300
+
+
+def test_b9_http_on_an_https_port_ends_at_once(tmp_path: Path) -> None:
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=x"]
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate with openssl")
+    subprocess.run([*made, "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.close()
+
+    async def run(scheme: str) -> None:
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context)
+        client = OpenAIClient(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", "m")
+        try:
+            await client.complete(ask())
+        finally:
+            await client.close()
+            server.close()
+
+    for scheme, advice in (("http", "https://"), ("https", "certificate")):
+        with pytest.raises(ServerRefused, match=advice):
+            asyncio.run(asyncio.wait_for(run(scheme), 30))
