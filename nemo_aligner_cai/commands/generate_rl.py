@@ -40,7 +40,7 @@ from nemo_aligner_cai.files import Balance, read_jsonl
 from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
 from nemo_aligner_cai.generate.contest import Contest
 from nemo_aligner_cai.generate.json_list import write_json_list
-from nemo_aligner_cai.generate.judge import position_line
+from nemo_aligner_cai.generate.judge import position_line, unparsed_line
 from nemo_aligner_cai.generate.resuming import adopt
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Patience
@@ -214,6 +214,9 @@ def run(args: argparse.Namespace) -> int:
         write_json_list(files.preference_dataset, _preferences(files.comparisons), overwrite=True)
         enough = summary.balance.written >= len(splits)
         lines = [position_line(summary.facts)]
+        verdicts = (verdict for _, row in read_jsonl(files.comparisons) for verdict in row["verdicts"])
+        if (unparsed := unparsed_line(summary.facts, verdicts)) is not None:
+            lines.append(unparsed)
         lines += manifest.remove_stale(files.outputs if enough else files.raw, files.outputs)
         lines += files.write(shuffle=args.shuffle == "True", seed=args.seed) if enough else []
         manifest.write(files.outputs, **generation_facts(summary, policy=policy, judge=judge_model))

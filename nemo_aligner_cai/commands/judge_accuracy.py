@@ -44,7 +44,7 @@ from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.files import Balance, read_jsonl, write_json
 from nemo_aligner_cai.generate.contest import Contest, Judging
 from nemo_aligner_cai.generate.engine import Step
-from nemo_aligner_cai.generate.judge import UNPARSED, Judge, position_line, position_rates
+from nemo_aligner_cai.generate.judge import UNPARSED, Judge, position_line, position_rates, unparsed_line
 from nemo_aligner_cai.generate.resuming import adopt
 from nemo_aligner_cai.generate.stage import Output, RunOptions, companion, left_out_path, run_stage
 from nemo_aligner_cai.generate.summary import Summary
@@ -116,11 +116,14 @@ def run(args: argparse.Namespace) -> int:
         accuracy = Accuracy()
         for _, row in read_jsonl(rows):
             accuracy.add(row)
+        unparsed = unparsed_line(
+            summary.facts, (verdict for _, row in read_jsonl(rows) for verdict in row["verdicts"])
+        )
         if figures_file:
             figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
             write_json(figures_file, figures, overwrite=True)
         manifest.write([rows], **generation_facts(summary, judge=client))
-    _show(accuracy, summary)
+    _show(accuracy, summary, [line for line in (position_line(summary.facts), unparsed) if line])
     if (failed := count - accuracy.asked) > exact(options.max_dropped) * count:
         raise CaiError(
             f"{failed} of {count} items could not be asked, more than --max-dropped {options.max_dropped:g} allows: "
@@ -194,7 +197,7 @@ def _rows(item: JudgeItem) -> list[dict[str, Any]]:
     return [item_row(item)]
 
 
-def _show(accuracy: Accuracy, summary: Summary) -> None:
+def _show(accuracy: Accuracy, summary: Summary, lines: Sequence[str]) -> None:
     chance = accuracy.by_chance
     rows: list[tuple[str, object]] = [
         ("asked", accuracy.asked),
@@ -204,7 +207,7 @@ def _show(accuracy: Accuracy, summary: Summary) -> None:
         ("by chance, %", "-" if chance is None else f"{100 * chance:.1f}"),
         ("unparsed", summary.facts[UNPARSED]),
     ]
-    generate_run.show_summary("judge accuracy", summary, [position_line(summary.facts)])
+    generate_run.show_summary("judge accuracy", summary, lines)
     console = open_console()
     console.print(table_of(("items", ""), rows))
     if accuracy.categories:

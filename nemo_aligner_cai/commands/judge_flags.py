@@ -232,7 +232,10 @@ def judge_key(args: argparse.Namespace) -> str | None:
     if key is not None:
         return flags.checked_key(key, _KEYS_TEXT)
     if _is_at(args.ngc_url, _HOSTED):
-        raise UsageError(f"the judge needs an API key: set {_KEYS_TEXT}, or name a variable with --judge-api-key-env")
+        raise UsageError(
+            f"NVIDIA's hosted judge needs an API key: set {_KEYS_TEXT}, or name a variable with --judge-api-key-env; "
+            "a server of your own is named by --judge-url and --judge-model and needs none"
+        )
     return None
 
 

@@ -25,14 +25,18 @@ Nothing is guessed. What the judge said is a verdict, a tie, or *unparsed* with 
 of the judge's own answer alone, so that no candidate can bring its verdict along.
 """
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.models.base import Completion, Request
+
+_SHOWN = 200
+"""Characters of an answer that is no verdict."""
 
 # Names of what judgements count.
 JUDGED, KEPT, TIES, UNSURE, UNPARSED = (
@@ -183,4 +187,31 @@ def position_line(counts: Mapping[str, int]) -> str:
     """The rates of `position_rates` for people."""
     flips, first = position_rates(counts).values()
     shown = "not known, each pair was asked about in one order" if flips is None else f"{flips:.1%}"
-    return f"position bias: flips {shown}; first position {'not known' if first is None else f'{first:.1%}'}"
+    line = f"position bias: flips {shown}; first position {'not known' if first is None else f'{first:.1%}'}"
+    return line if flips is None else line + _against_a_coin(flips, counts[BOTH_ORDERS])
+
+
+def _against_a_coin(flips: float, pairs: int) -> str:
+    """A verdict on a judge: one that guesses names another candidate in the second order for half of the pairs."""
+    if flips >= 0.5:
+        return f"; flips {flips:.0%}: no better than a coin"
+    if flips + 2 * math.sqrt(0.25 / pairs) >= 0.5:
+        return f"; flips {flips:.0%} of {pairs} pairs: not told apart from a coin"
+    return ""
+
+
+def unparsed_line(counts: Mapping[str, int], verdicts: Iterable[Mapping[str, Any]]) -> str | None:
+    """One answer that is no verdict, and the flags that help, for people; None where there is none.
+
+    Args:
+        counts: under this module's names.
+        verdicts: of rows, as `comparisons.comparison_row` writes them.
+    """
+    if not counts.get(UNPARSED):
+        return None
+    silent = (one for one in verdicts if one["better"] is None and one["probability"] is None)
+    raw = next((one["raw"] for one in silent), "")
+    return (
+        f"no verdict on {counts[UNPARSED]} of {counts[JUDGED]} pairs; one answer: {raw[:_SHOWN]!r}. What can help: "
+        "--judge multiple-choice, --judge-structured, --judge-max-tokens, --judge-few-shot-path, another --judge-model"
+    )

@@ -66,7 +66,10 @@ def test_a_judge_that_always_says_a_keeps_no_pair_and_its_bias_is_told() -> None
     assert judgement.preferences == ()
     assert judgement.counts[j.TIES] == judgement.counts[j.FLIPS] == judgement.counts[j.BOTH_ORDERS] == 3
     assert j.position_rates(judgement.counts) == {"position_flip_rate": 1.0, "first_position_rate": 1.0}
-    assert j.position_line(judgement.counts) == "position bias: flips 100.0%; first position 100.0%"
+    assert (
+        j.position_line(judgement.counts)
+        == "position bias: flips 100.0%; first position 100.0%; flips 100%: no better than a coin"
+    )
 
 
 def test_one_order_is_taken_at_its_word() -> None:
@@ -246,3 +249,22 @@ def test_a14_a_clamp_allows_the_margin_that_it_is_as_wide_as() -> None:
     settings = JudgeSettings(PRINCIPLES, pairs="one", both_orders=False, margin=0.2, clamp=(0.4, 0.6))
     judgement = decide(chain_of_thought(settings), lambda q: scored(0.9) if q.choices else Completion("hm", "stop"))
     assert [one.probability for one in judgement.preferences] == [0.6]
+
+
+@pytest.mark.parametrize(
+    ("flips", "pairs", "said"),
+    [(63, 100, "flips 63%: no better than a coin"), (1, 4, "not told apart from a coin"), (10, 100, None)],
+)
+def test_d7_a_judge_is_compared_with_a_coin(flips: int, pairs: int, said: str | None) -> None:
+    line = j.position_line({j.BOTH_ORDERS: pairs, j.FLIPS: flips})
+    assert said in line if said else "coin" not in line
+
+
+def test_d7_an_answer_that_is_no_verdict_is_shown_with_the_flags_that_help() -> None:
+    verdicts = [
+        {"better": 1, "probability": None, "raw": "fine"},
+        {"better": None, "probability": None, "raw": "I cannot say \x1b[2J"},
+    ]
+    line = j.unparsed_line({j.UNPARSED: 1, j.JUDGED: 9}, verdicts)
+    assert line is not None and "I cannot say" in line and "--judge multiple-choice" in line and "\x1b" not in line
+    assert j.unparsed_line({j.JUDGED: 9}, verdicts) is None
