@@ -18,14 +18,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import inputs, model_needs, schedule, settings, sizes
+from nemo_aligner_cai.training import inputs, model_kind, model_needs, schedule, settings, sizes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 def common(
-    cfg: DictConfig, source: str, rules: Sequence[settings.Rule], section: str | None = None, *, head: bool = False
+    cfg: DictConfig,
+    source: str,
+    rules: Sequence[settings.Rule],
+    section: str | None = None,
+    *,
+    head: bool = False,
+    kinds: Sequence[str] = (model_kind.LANGUAGE_MODEL,),
 ) -> int | None:
     """Check the model that a stage begins with, and its settings.
 
@@ -35,6 +41,7 @@ def common(
         rules: of the stage, in `settings`.
         section: the part of `trainer` that is upstream's loop; None for the critic, whose actor decides when to stop.
         head: whether the stage trains a reward model or critic, which take no adapters.
+        kinds: the kinds of model that it may be, of `model_kind`.
 
     Returns:
         The tokens that the model takes, as `inputs.model_window`.
@@ -44,7 +51,7 @@ def common(
     """
     inputs.adapters(cfg, known=not head)
     window = inputs.model_window(cfg, source)
-    model_needs.check(cfg, source, head=head)
+    model_needs.check(cfg, source, head=head, kinds=kinds)
     settings.check(cfg, rules)
     if section is not None:
         schedule.check(cfg, section)

@@ -29,7 +29,7 @@ import sysconfig
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import assembly, checks, closed_triton, inputs, listening, settings, sizes
+from nemo_aligner_cai.training import assembly, checks, closed_triton, inputs, listening, model_kind, settings, sizes
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ _log = logging.getLogger(__name__)
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none or a port that is taken."""
-    checks.common(cfg, "pretrained_checkpoint.restore_from_path", settings.CRITIC, head=True)
+    checks.common(
+        cfg, "pretrained_checkpoint.restore_from_path", settings.CRITIC, head=True, kinds=(model_kind.REWARD_MODEL,)
+    )
     sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     host = cfg.trainer.ppo.get("host", listening.LOOPBACK)
     inputs.free_port(host, cfg.trainer.ppo.port, "trainer.ppo.port")

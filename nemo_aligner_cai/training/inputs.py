@@ -67,6 +67,11 @@ def nemo_file(path: Path, key: str) -> Path:
     """
     try:
         if path.is_dir():
+            if (path / "config.json").is_file() and not (path / MODEL_CONFIG).is_file():
+                raise UsageError(
+                    f"{key}: {path} is a Hugging Face folder; `cai checkpoint to-nemo {path} MODEL.nemo` makes a "
+                    ".nemo model of it"
+                )
             if not (path / MODEL_CONFIG).is_file():
                 raise UsageError(f"{key}: {path} is a folder without {MODEL_CONFIG}, so no extracted .nemo model")
         elif not path.is_file():

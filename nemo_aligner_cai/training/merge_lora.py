@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.output_paths import check_new
-from nemo_aligner_cai.training import inference_server, inputs, model_needs
+from nemo_aligner_cai.training import inference_server, inputs, model_kind, model_needs
 from nemo_aligner_cai.training.run import Stage, start
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def check(cfg: DictConfig) -> None:
     base, adapters = inputs.nemo_model(cfg, "gpt_model_file"), inputs.nemo_model(cfg, "adapter_file")
     model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     check_new(cfg.output)
+    if (kind := model_kind.kind_of(adapters)) in (model_kind.REWARD_MODEL, model_kind.LANGUAGE_MODEL):
+        raise UsageError(f"adapter_file: {adapters} holds {kind}, not adapters; the base comes first")
     if not adapters.is_file() or _weights_in(adapters) is None:
         raise UsageError(
             f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor or "

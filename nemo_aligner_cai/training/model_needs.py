@@ -16,11 +16,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import inputs, model_tokenizer
+from nemo_aligner_cai.training import inputs, model_kind, model_tokenizer
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def check(cfg: DictConfig, key: str, *, tokenizer: str = "model.tokenizer.type", head: bool = False) -> None:
+def check(
+    cfg: DictConfig,
+    key: str,
+    *,
+    tokenizer: str = "model.tokenizer.type",
+    head: bool = False,
+    kinds: Sequence[str] = (model_kind.LANGUAGE_MODEL,),
+) -> None:
     """Check the model at `key`.
 
     Args:
@@ -36,11 +44,13 @@ def check(cfg: DictConfig, key: str, *, tokenizer: str = "model.tokenizer.type",
         key: where the .nemo file is.
         tokenizer: the key that names another folder for a tokenizer in Hugging Face's form.
         head: whether it is loaded as a reward model or critic.
+        kinds: the kinds of model that it may be, of `model_kind`.
 
     Raises:
-        UsageError: its tokenizer is in a folder that is not here.
+        UsageError: it is of another kind, or its tokenizer is in a folder that is not here.
     """
     path = inputs.nemo_model(cfg, key)
+    model_kind.check(path, key, kinds)
     stored = inputs.model_config(path)
     wanted = model_tokenizer.settings(cfg, path, tokenizer.rpartition(".")[0])
     if wanted.get("library") == "huggingface":

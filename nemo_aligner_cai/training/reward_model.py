@@ -31,6 +31,7 @@ from nemo_aligner_cai.training import (
     config,
     data_inputs,
     inputs,
+    model_kind,
     model_tokenizer,
     outcome,
     processing,
@@ -47,7 +48,9 @@ if TYPE_CHECKING:
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
     source = "pretrained_checkpoint.restore_from_path"
-    window = checks.common(cfg, source, settings.REWARD_MODEL, "rm", head=True)
+    with_head = config.select(cfg, "model.regression.load_rm_head_weights")
+    kinds = (model_kind.REWARD_MODEL,) if with_head else (model_kind.LANGUAGE_MODEL, model_kind.REWARD_MODEL)
+    window = checks.common(cfg, source, settings.REWARD_MODEL, "rm", head=True, kinds=kinds)
     inputs.sequence_length(cfg, "model.data.seq_length", window)
     sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     ranking = cfg.model.reward_model_type == "binary_ranking"

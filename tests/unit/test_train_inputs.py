@@ -35,6 +35,7 @@ from nemo_aligner_cai.training import (
     critic_server,
     data_inputs,
     inputs,
+    model_kind,
     model_needs,
     model_tokenizer,
     ppo_actor,
@@ -287,3 +288,55 @@ def test_a_tokenizer_that_the_file_does_not_carry(tmp_path: Path, name: str | No
         model_needs.check(config(model | {"a.library": "sentencepiece"}), MODEL, tokenizer="a.type")
         model["a.type"] = str(tmp_path)
     model_needs.check(config(model), MODEL, tokenizer="a.type")
+
+
+_CLASSES = {
+    "language": "nemo_aligner.models.nlp.gpt.gpt_sft_model.GPTSFTModel",
+    "reward": "nemo_aligner.models.nlp.gpt.megatron_gpt_reward_model.MegatronGPTRewardModel",
+    "critic": "nemo_aligner.models.nlp.gpt.megatron_gpt_critic.MegatronGPTCriticModel",
+    "speech": "nemo.collections.asr.models.EncDecCTCModel",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed", "good"),
+    [
+        ("language", model_kind.LANGUAGE_MODEL, True),
+        ("reward", model_kind.REWARD_MODEL, True),
+        ("critic", model_kind.REWARD_MODEL, True),
+        ("language", model_kind.REWARD_MODEL, False),
+        ("reward", model_kind.LANGUAGE_MODEL, False),
+        ("critic", model_kind.LANGUAGE_MODEL, False),
+        ("speech", model_kind.LANGUAGE_MODEL, False),
+    ],
+)
+def test_d6_a_model_of_another_kind_is_told_in_one_line(tmp_path: Path, kind: str, needed: str, good: bool) -> None:
+    path = archive(tmp_path / "m.nemo", f"target: {_CLASSES[kind]}\npeft: {{peft_scheme: none}}\n".encode())
+    if good:
+        model_needs.check(config({MODEL: str(path)}), MODEL, kinds=(needed,))
+    else:
+        with pytest.raises(UsageError, match=r"^gpt_model_file: .*m\.nemo holds "):
+            model_needs.check(config({MODEL: str(path)}), MODEL, kinds=(needed,))
+
+
+def test_d6_adapters_are_no_model(tmp_path: Path) -> None:
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    (folder / inputs.MODEL_CONFIG).write_text(f"target: {_CLASSES['language']}\npeft: {{peft_scheme: lora}}\n")
+    model_needs.check(config({MODEL: str(folder)}), MODEL)  # trained with adapters and merged
+    (folder / "model_weights.ckpt").touch()
+    with pytest.raises(UsageError, match=r"^gpt_model_file: .* holds adapters: `cai merge-lora`"):
+        model_needs.check(config({MODEL: str(folder)}), MODEL)
+
+
+def test_d6_a_hugging_face_folder_is_named_with_its_converter(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"Hugging Face folder; `cai checkpoint to-nemo "):
+        inputs.nemo_model(config({MODEL: str(tmp_path)}), MODEL)
+
+
+def test_d6_chat_looks_at_the_model_before_it_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = archive(tmp_path / "rm.nemo", f"target: {_CLASSES['reward']}\n".encode())
+    assert cli.main(["chat", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a reward model" in line

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The kind of model in a .nemo file, told before it is loaded: NeMo fails late at a wrong one, or trains it.
+
+target: nemo_aligner.models.nlp.gpt.gpt_sft_model.GPTSFTModel                           a language model
+target: nemo_aligner.models.nlp.gpt.megatron_gpt_reward_model.MegatronGPTRewardModel    a reward model
+peft: {peft_scheme: lora}, and weights in one file                                      adapters
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import inputs
+
+LANGUAGE_MODEL, REWARD_MODEL, ADAPTERS = "a language model", "a reward model or critic", "adapters"
+_ADAPTER_WEIGHTS = "model_weights.ckpt"
+_FIXES = {
+    LANGUAGE_MODEL: "a language model is needed, such as `cai train sft` saves",
+    REWARD_MODEL: "a reward model is needed, such as `cai train reward-model` saves",
+}
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of a .nemo model, or its class if it is of another kind; None if its file does not say."""
+    settings = inputs.model_config(path)
+    peft = settings.get("peft")
+    scheme = peft.get("peft_scheme") if isinstance(peft, Mapping) else None
+    if scheme not in (None, "none") and any(Path(name).name == _ADAPTER_WEIGHTS for name in _names(path)):
+        return ADAPTERS
+    name = str(settings.get("target") or "").rpartition(".")[2]
+    if "Reward" in name or "Critic" in name:
+        return REWARD_MODEL
+    if "GPT" in name:
+        return LANGUAGE_MODEL
+    return f"a {name}" if name else None
+
+
+def check(path: Path, key: str, kinds: Sequence[str] = (LANGUAGE_MODEL,)) -> None:
+    """Raise UsageError if the .nemo model at `path`, given at `key`, is of none of these kinds."""
+    kind = kind_of(path)
+    if kind is None or kind in kinds:
+        return
+    fix = "`cai merge-lora` makes a model of them and their base" if kind == ADAPTERS else _FIXES[kinds[0]]
+    raise UsageError(f"{key}: {path} holds {kind}: {fix}")
+
+
+def _names(path: Path) -> list[str]:
+    if path.is_dir():
+        return [str(file) for file in path.rglob(_ADAPTER_WEIGHTS)]
+    with tarfile.open(path) as archive:
+        return archive.getnames()
