@@ -139,7 +139,7 @@ _NOT_CARRIED = frozenset(
     }
 )
 """The keys of a message that change its meaning and that no conversation here can hold."""
-_WEIGHTS = frozenset({"weight", "loss_weight", "train", "trainable", "training", "loss"})
+_WEIGHTS = frozenset({"weight", "loss_weight", "train", "trainable", "training", "loss", "train_on_turn"})
 """The keys that say whether a message is learned."""
 
 

@@ -33,7 +33,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.transcript import TranscriptError, is_transcript, split_turns
 
-SYSTEM = frozenset({"system", "systemprompt", "systemmessage", "systeminstruction", "sysprompt"})
+SYSTEM = frozenset({"system", "systemprompt", "systemmessage", "systeminstruction", "sysprompt", "sys"})
 """Columns with a system message."""
 _CONTEXT = frozenset(
     {
@@ -143,7 +143,9 @@ def _unread_in_messages(key: str, value: Any) -> set[str]:
     for item in cast(list[Any], value):
         if isinstance(item, dict) and ("role" in item or "from" in item):
             names.update(cast(Row, item))
-    return {f"{key}[].{name}" for name in names - READ_KEYS - {"label"}}
+    # The turns of NeMo's SFT rows have labels, which are read.
+    read = READ_KEYS | {"label"} if key == "conversations" else READ_KEYS
+    return {f"{key}[].{name}" for name in names - read}
 
 
 def _with_system(record: Record, key: str, value: object, *, strict: bool) -> Record:
@@ -212,7 +214,8 @@ def one_of(row: Row, keys: Sequence[str], what: str) -> str:
     """
     there = [key for key in keys if row.get(key) not in (None, "")]
     if not there:
-        raise UsageError(f"has no {what}; its keys are {described(row)}")
+        named = ", ".join(repr(key) for key in keys if key in row) or described(row)
+        raise UsageError(f"has no {what} in {named}; remove the row")
     if any(row[key] != row[there[0]] for key in there[1:]):
         raise RowError(there[1], f"and {there[0]!r} are both a {what}; remove one, or give --prompt-column or --from")
     return there[0]

@@ -44,10 +44,7 @@ FORMATS: dict[str, Format] = {
         published.PreferenceTexts(),
         nemo.Dpo(),
         nemo.Kto(),
-        nemo.RegressionRm(),
         rankings.Oasst(),
-        nemo.PpoPrompts(),
-        nemo.RmComparisons(),
         cai.CaiRevisions(),
         cai.CaiComparisons(),
         tables.InverseCai(),
@@ -64,6 +61,7 @@ FORMATS: dict[str, Format] = {
         other.TrlPreference(),
         other.TrlImplicit(),
         other.TrlUnpaired(),
+        published.PromptCompletion(),
         other.Messages(),
         other.InputOutput(),
         other.AnthropicHh(),
@@ -72,6 +70,10 @@ FORMATS: dict[str, Format] = {
         other.TrlPrompts(),
         other.PlainPrompts(),
         rankings.PromptColumns(),
+        # Rows of many kinds have a "text" too, a rendered copy: Alpaca's, for one.
+        nemo.RegressionRm(),
+        nemo.PpoPrompts(),
+        nemo.RmComparisons(),
     )
 }
 """The formats of this package."""

@@ -253,13 +253,21 @@ def _plain_prompt(row: Row, key: str) -> Conversation:
     return take.question(cast(Row, value), "text") if isinstance(value, dict) else take.question(row, key)
 
 
+def _label(row: Row, key: str) -> str | None:
+    value: object = row.get(key)
+    return str(value) if isinstance(value, (bool, int, float)) else take.optional_text(row, key)
+
+
 class PlainPrompts(FieldFormat):
     """Prompts as texts."""
 
     name = "plain-prompts"
     description = "prompts as plain texts: .txt, .csv (as XSTest), JSON lines or a JSON list"
     kind = PromptOnly
-    fields = (Field("prompt", Codec(object, _plain_prompt, QUESTION.write)), Field("label", OPTIONAL_TEXT))
+    fields = (
+        Field("prompt", Codec(object, _plain_prompt, QUESTION.write)),
+        Field("label", Codec(object, _label, OPTIONAL_TEXT.write)),
+    )
 
     def matches(self, row: Row) -> bool:
         """By the key ``prompt``, whatever is there: no other format has matched."""

@@ -252,3 +252,25 @@ class ShareGptPreference(ShareGpt):
             raise RowError("conversations", "must end with a user turn, to which the two replies are")
         take.different(chosen, rejected, "rejected")
         return Comparison(prompt, chosen, rejected, **beside(row, Comparison))
+
+
+class PromptCompletion(Published):
+    """A prompt and its completion as messages."""
+
+    name = "trl-prompt-completion"
+    description = "TRL prompt and completion as messages (read only)"
+    kind = Chat
+    keys = frozenset({"prompt", "completion"})
+
+    def matches(self, row: Row) -> bool:
+        """By the two lists."""
+        return isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list)
+
+    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """The prompt."""
+        return take.messages(row, "prompt")
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
+        """One row."""
+        conversation = take.prompt(rows[0], "prompt").with_turn(Role.ASSISTANT, _reply(rows[0], "completion"))
+        return Chat(conversation, **beside(rows[0], Chat))
