@@ -30,8 +30,9 @@ from nemo_aligner_cai.commands.flag_types import Parser
 from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.data.formats import convert_file
+from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
-from nemo_aligner_cai.evaluation.audit import Audit, Figures, read_judged
+from nemo_aligner_cai.evaluation.audit import Audit, Figures
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.output_paths import check_output

@@ -32,11 +32,12 @@ from nemo_aligner_cai.commands.generate_manifest import Place
 from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role, StringTemplate
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import format_named, validate_file, write_records
+from nemo_aligner_cai.data.formats_cai import RL_CAI
+from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, assign_splits, parse_mapping, split_counts
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, require_file, write_jsonl
-from nemo_aligner_cai.generate.comparisons import comparisons_of_row, prompt_of_row
 from nemo_aligner_cai.generate.seeds import generator
 from nemo_aligner_cai.generate.soft_labels import SoftLabels, hard_pairs
 from nemo_aligner_cai.generate.stage import left_out_path
@@ -206,16 +207,16 @@ class PreferenceFiles:
                     lines.append(f"{target}: {blend}")
             for name in self.formats:
                 path = self.formatted(split, name)
-                records = chain.from_iterable(map(comparisons_of_row, self._rows(places)))
+                records = chain.from_iterable(row.comparisons(RL_CAI) for row in self._rows(places))
                 lines.append(f"{path}: {write_records(path, records, name, overwrite=True)} rows")
         return lines
 
-    def _rows(self, places: Iterable[int]) -> Iterator[Row]:
+    def _rows(self, places: Iterable[int]) -> Iterator[JudgedRow]:
         """The rows that begin at these places, in this order; one is in memory at a time."""
         with self.comparisons.open("rb") as lines:
             for place in places:
                 lines.seek(place)
-                yield orjson.loads(lines.readline())
+                yield JudgedRow.from_row(orjson.loads(lines.readline()))
 
     def _places(self, *, shuffle: bool, seed: int) -> "dict[str, array[int]]":
         """Where the rows of each split's prompts begin, in the order in which they are to be written."""
@@ -233,16 +234,15 @@ class PreferenceFiles:
                 places[split].append(place)
         return places
 
-    def _prompt_rows(self, row: Row) -> Iterator[Row]:
-        yield {"text": self.template.generation_prompt(prompt_of_row(row))}
+    def _prompt_rows(self, row: JudgedRow) -> Iterator[Row]:
+        yield {"text": self.template.generation_prompt(row.prompt)}
 
-    def _comparison_rows(self, row: Row) -> Iterator[Row]:
-        prompt = prompt_of_row(row)
-        for pair in row["pairs"]:
-            texts = (pair["chosen"], pair["rejected"], pair["probability"])
+    def _comparison_rows(self, row: JudgedRow) -> Iterator[Row]:
+        for pair in row.pairs:
+            texts = (pair.chosen, pair.rejected, pair.probability)
             for both in hard_pairs(*texts, how=self.soft_labels, copies=self.copies):
                 for text in both:
-                    yield {"text": self._render(prompt.with_turn(Role.ASSISTANT, text))}
+                    yield {"text": self._render(row.prompt.with_turn(Role.ASSISTANT, text))}
 
     def _render(self, conversation: Conversation) -> str:
         if self.legacy_eot:
@@ -258,7 +258,7 @@ def _with_pairs(comparisons: Path) -> Iterator[tuple[str, int]]:
     place = 0
     with comparisons.open("rb") as lines:
         for line in lines:
-            row: Row = orjson.loads(line)
-            if row["pairs"]:
-                yield str(row["id"]), place
+            row = JudgedRow.from_row(orjson.loads(line))
+            if row.pairs:
+                yield row.id, place
             place += len(line)

@@ -34,9 +34,10 @@ from nemo_aligner_cai.commands.flag_types import COUNT, SEED, TEMPERATURE, Numbe
 from nemo_aligner_cai.commands.generate_manifest import Manifest, generation_facts
 from nemo_aligner_cai.commands.generate_outputs import DEFAULT_PREFIX, Blending, PreferenceFiles
 from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
 from nemo_aligner_cai.data.split import parse_splits, split_counts
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Balance, read_jsonl
+from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
 from nemo_aligner_cai.generate.contest import Contest
 from nemo_aligner_cai.generate.json_list import write_json_list
@@ -214,7 +215,7 @@ def run(args: argparse.Namespace) -> int:
         write_json_list(files.preference_dataset, _preferences(files.comparisons), overwrite=True)
         enough = summary.balance.written >= len(splits)
         lines = [position_line(summary.facts)]
-        verdicts = (verdict for _, row in read_jsonl(files.comparisons) for verdict in row["verdicts"])
+        verdicts = (verdict for row in read_judged(files.comparisons) for verdict in row.verdicts)
         if (unparsed := unparsed_line(summary.facts, verdicts)) is not None:
             lines.append(unparsed)
         lines += manifest.remove_stale(files.outputs if enough else files.raw, files.outputs)
@@ -245,27 +246,27 @@ def _temperatures(args: argparse.Namespace) -> tuple[float, ...]:
 
 
 def _candidates(comparisons: Path) -> Iterator[Mapping[str, Any]]:
-    for _, row in read_jsonl(comparisons):
-        yield {"prompt": row["prompt"][-1]["content"]} | _responses(row)
+    for row in read_judged(comparisons):
+        yield {"prompt": row.prompt.messages[-1].content} | _responses(row)
 
 
-def _responses(row: Mapping[str, Any]) -> dict[str, str]:
-    return {one["key"]: one["text"] for one in sorted(row["candidates"], key=lambda one: one["key"])}
+def _responses(row: JudgedRow) -> dict[str, str]:
+    return {one.key: one.text for one in sorted(row.candidates, key=lambda one: one.key)}
 
 
 def _preferences(comparisons: Path) -> Iterator[Mapping[str, Any]]:
-    for _, row in read_jsonl(comparisons):
-        for pair in row["pairs"]:
+    for row in read_judged(comparisons):
+        for pair in row.pairs:
             yield {
-                "prompt": row["prompt"][-1]["content"],
-                "chosen": pair["chosen"],
-                "rejected": pair["rejected"],
+                "prompt": row.prompt.messages[-1].content,
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
                 "raw": {
-                    "chosen_response_key": pair["chosen_key"],
-                    "rejected_response_key": pair["rejected_key"],
-                    "explanation": pair["explanation"],
-                    "probability": pair["probability"],
-                    "principle": pair["principle"],
+                    "chosen_response_key": pair.chosen_key,
+                    "rejected_response_key": pair.rejected_key,
+                    "explanation": pair.explanation,
+                    "probability": pair.probability,
+                    "principle": pair.principle,
                     "all_responses": _responses(row),
                 },
             }

@@ -35,6 +35,7 @@ from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, generat
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
 from nemo_aligner_cai.evaluation.judge_items import JudgeItem, item_row, read_items
@@ -116,9 +117,7 @@ def run(args: argparse.Namespace) -> int:
         accuracy = Accuracy()
         for _, row in read_jsonl(rows):
             accuracy.add(row)
-        unparsed = unparsed_line(
-            summary.facts, (verdict for _, row in read_jsonl(rows) for verdict in row["verdicts"])
-        )
+        unparsed = unparsed_line(summary.facts, (verdict for row in read_judged(rows) for verdict in row.verdicts))
         if figures_file:
             figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
             write_json(figures_file, figures, overwrite=True)

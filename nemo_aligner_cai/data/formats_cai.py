@@ -25,11 +25,11 @@ from collections.abc import Sequence
 from nemo_aligner_cai.conversation import NemoChatTemplate, Role
 from nemo_aligner_cai.data import rows as take
 from nemo_aligner_cai.data.format import Format
-from nemo_aligner_cai.data.records import Chat, Comparison, Judged, Record
+from nemo_aligner_cai.data.judged_row import JudgedRow
+from nemo_aligner_cai.data.records import Chat, Judged, Record
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
-from nemo_aligner_cai.generate.soft_labels import rewards
 
 SL_CAI = "sl_cai_samples"
 """The origin that revised answers carry through every file, as upstream's script writes it."""
@@ -79,17 +79,9 @@ class CaiComparisons(Format):
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Judged:
         """One row: all of its pairs, of which there may be none, with rewards where the judge gave probabilities."""
-        row = rows[0]
-        prompt, dataset = take.prompt(row, "prompt"), take.optional_text(row, "dataset") or RL_CAI
-        comparisons: list[Comparison] = []
-        for pair in [] if row.get("pairs") == [] else take.objects(row, "pairs"):
-            chosen, rejected = take.text(pair, "chosen"), take.text(pair, "rejected")
-            take.different(chosen, rejected, "pairs")
-            probability = take.optional_number(pair, "probability")
-            if probability is not None and not 0.5 < probability <= 1:
-                raise RowError("probability", f"must be above 0.5 for the chosen one, it is {probability:g}")
-            comparisons.append(Comparison(prompt, chosen, rejected, dataset, *rewards(probability)))
-        return Judged(prompt, tuple(comparisons), dataset)
+        judged = JudgedRow.from_row(rows[0])
+        dataset = judged.dataset or RL_CAI
+        return Judged(judged.prompt, judged.comparisons(dataset), dataset)
 
     def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
         """Raises UsageError: a judge's verdicts cannot be made of a comparison."""

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_aligner_cai.compact import CompactMap
-from nemo_aligner_cai.evaluation.audit import JudgedRow, PerPrompt, rate_dict
+from nemo_aligner_cai.data.judged_row import JudgedRow
+from nemo_aligner_cai.evaluation.audit import PerPrompt, rate_dict
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import content_hash
 
@@ -114,8 +115,9 @@ def _sides(row: JudgedRow) -> list[tuple[int, int]]:
     likely, which is what chance agreement is reckoned from.
     """
     sides: list[tuple[int, int]] = []
+    prompt = row.prompt.to_messages()
     for chosen, rejected in row.kept():
-        won, lost = (content_hash([row.prompt, row.candidates[number].text]) for number in (chosen, rejected))
+        won, lost = (content_hash([prompt, row.candidates[number].text]) for number in (chosen, rejected))
         sides.append((int(content_hash(sorted((won, lost))), 16), int(won > lost)))
     return sides
 

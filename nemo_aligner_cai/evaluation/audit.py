@@ -20,93 +20,15 @@ Output: Audit: for all rows and for each principle, how many pairs are told apar
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from nemo_aligner_cai.errors import FormatError
+from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict
 from nemo_aligner_cai.evaluation.rates import Z_95, Rate
-from nemo_aligner_cai.files import PathLike, read_jsonl
 
 WHOLE = "(whole constitution)"
 """Stands for the principle where a judge was shown all of them."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class JudgedCandidate(_Strict):
-    """One answer; `key` names its sampling."""
-
-    key: str
-    text: str
-
-
-class JudgedPair(_Strict):
-    """A pair that was kept, by its candidates' keys."""
-
-    chosen_key: str
-    rejected_key: str
-
-
-class JudgedVerdict(_Strict):
-    """What the judge said of the candidates `shown`, in this order; see `generate.judge.Verdict`."""
-
-    shown: list[int]
-    principle: str | None
-    better: int | None
-    worse: int | None
-    probability: float | None
-
-
-class JudgedRow(_Strict):
-    """A row of generate/comparisons.py, as far as audits read it."""
-
-    id: str
-    prompt: list[dict[str, str]]
-    candidates: list[JudgedCandidate]
-    pairs: list[JudgedPair]
-    verdicts: list[JudgedVerdict]
-
-    def kept(self) -> list[tuple[int, int]]:
-        """The numbers (chosen, rejected) of each pair that was kept; raises ValueError for unknown candidates."""
-        numbers = {candidate.key: number for number, candidate in enumerate(self.candidates)}
-        try:
-            return [(numbers[pair.chosen_key], numbers[pair.rejected_key]) for pair in self.pairs]
-        except KeyError as unknown:
-            raise ValueError(f"pairs name the candidate {unknown}, which is not there") from None
-
-    def check(self) -> None:
-        """Raises ValueError where a pair or a verdict names a candidate that is not there."""
-        self.kept()
-        named = {number for v in self.verdicts for number in (*v.shown, v.better, v.worse) if number is not None}
-        if not named <= set(range(len(self.candidates))):
-            raise ValueError(f"verdicts name the candidate {max(named)}, there are {len(self.candidates)}")
-
-
-def read_judged(path: PathLike) -> Iterator[JudgedRow]:
-    """The rows of a comparisons file, one in memory at a time.
-
-    Raises:
-        UsageError: the file cannot be read.
-        FormatError: a row is not of generate/comparisons.py.
-    """
-    for line, row in read_jsonl(path):
-        try:
-            judged = JudgedRow.model_validate(row)
-            judged.check()
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise FormatError.at(
-                path, line, f"not a row of cai_comparisons.jsonl: {where}: {first['msg']}; give that file"
-            ) from error
-        except ValueError as error:
-            raise FormatError.at(path, line, str(error)) from error
-        yield judged
 
 
 @dataclass

@@ -35,7 +35,7 @@ from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_jsonl, require_file
-from nemo_aligner_cai.generate.comparisons import comparison_row
+from nemo_aligner_cai.generate.comparisons import judged_row
 from nemo_aligner_cai.generate.contest import Candidate, Contest
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.transcript import TranscriptError, parse_transcript
@@ -179,4 +179,4 @@ def item_row(item: JudgeItem) -> Row:
     """
     preferences = item.judgement.preferences if item.judgement else ()
     answer = item.candidates[preferences[0].chosen].key if preferences else None
-    return comparison_row(item) | {"category": item.category, "answer": answer}
+    return judged_row(item).to_row() | {"category": item.category, "answer": answer}

@@ -30,14 +30,12 @@ from the pairs that survived it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation
-from nemo_aligner_cai.data.formats_cai import CaiComparisons
-from nemo_aligner_cai.data.records import Comparison
+from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate
+from nemo_aligner_cai.data.judged_row import JudgedCandidate, JudgedPair, JudgedRow, JudgedVerdict
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row
 from nemo_aligner_cai.generate.contest import Candidate, Contest, Judging
@@ -155,51 +153,41 @@ def _shingles(words: Sequence[str]) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + 3]) for start in range(len(words) - 2)}
 
 
-def comparison_row(record: Contest) -> dict[str, Any]:
+def judged_row(record: Contest) -> JudgedRow:
     """The output row of the module's docstring, of a record as far as it came."""
     candidates, judgement = record.candidates, record.judgement or Judgement((), ())
-    return {
-        "id": record.id,
-        "prompt": record.prompt.conversation.to_messages(),
-        "candidates": [{"key": one.key, "text": one.text} for one in candidates],
-        "pairs": [
-            {
-                "chosen": candidates[pair.chosen].text,
-                "rejected": candidates[pair.rejected].text,
-                "chosen_key": candidates[pair.chosen].key,
-                "rejected_key": candidates[pair.rejected].key,
-                "probability": pair.probability,
-                "principle": pair.principle,
-                "explanation": pair.explanation,
-            }
+    return JudgedRow(
+        record.id,
+        record.prompt.conversation,
+        tuple(JudgedCandidate(one.key, one.text) for one in candidates),
+        tuple(
+            JudgedPair(
+                candidates[pair.chosen].text,
+                candidates[pair.rejected].text,
+                candidates[pair.chosen].key,
+                candidates[pair.rejected].key,
+                pair.probability,
+                pair.principle,
+                pair.explanation,
+            )
             for pair in judgement.preferences
-        ],
-        "verdicts": [
-            {
-                "shown": verdict.shown,
-                "principle": verdict.principle,
-                "better": verdict.better,
-                "worse": verdict.worse,
-                "probability": None if verdict.probability is None else float(verdict.probability),
-                "raw": verdict.raw,
-            }
+        ),
+        tuple(
+            JudgedVerdict(
+                verdict.shown,
+                verdict.principle,
+                verdict.better,
+                verdict.worse,
+                None if verdict.probability is None else float(verdict.probability),
+                verdict.raw,
+            )
             for verdict in judgement.verdicts
-        ],
-    }
+        ),
+    )
 
 
-def _rows(record: Contest) -> list[dict[str, Any]]:
-    return [comparison_row(record)]
-
-
-def prompt_of_row(row: Mapping[str, Any]) -> Conversation:
-    """The prompt of a row that `comparison_row` made."""
-    return Conversation.from_messages(row["prompt"])
-
-
-def comparisons_of_row(row: Row) -> Sequence[Comparison]:
-    """The pairs of such a row, with rewards where the judge gave probabilities."""
-    return CaiComparisons().read([row], NEMO_CHAT).comparisons
+def _rows(record: Contest) -> list[Row]:
+    return [judged_row(record).to_row()]
 
 
 async def generate_comparisons(

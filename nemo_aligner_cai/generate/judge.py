@@ -30,9 +30,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Protocol
 
 from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.data.judged_row import JudgedVerdict
 from nemo_aligner_cai.models.base import Completion, Request
 
 _SHOWN = 200
@@ -200,17 +201,17 @@ def _against_a_coin(flips: float, pairs: int) -> str:
     return ""
 
 
-def unparsed_line(counts: Mapping[str, int], verdicts: Iterable[Mapping[str, Any]]) -> str | None:
+def unparsed_line(counts: Mapping[str, int], verdicts: Iterable[JudgedVerdict]) -> str | None:
     """One answer that is no verdict, and the flags that help, for people; None where there is none.
 
     Args:
         counts: under this module's names.
-        verdicts: of rows, as `comparisons.comparison_row` writes them.
+        verdicts: of the rows that were written.
     """
     if not counts.get(UNPARSED):
         return None
-    silent = (one for one in verdicts if one["better"] is None and one["probability"] is None)
-    raw = next((one["raw"] for one in silent), "")
+    silent = (one for one in verdicts if one.better is None and one.probability is None)
+    raw = next((one.raw for one in silent), "")
     return (
         f"no verdict on {counts[UNPARSED]} of {counts[JUDGED]} pairs; one answer: {raw[:_SHOWN]!r}. What can help: "
         "--judge multiple-choice, --judge-structured, --judge-max-tokens, --judge-few-shot-path, another --judge-model"

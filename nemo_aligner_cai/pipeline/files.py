@@ -27,14 +27,14 @@ from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import read_records, write_records
 from nemo_aligner_cai.data.formats_cai import RL_CAI
+from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
 from nemo_aligner_cai.data.records import PromptOnly, Record
 from nemo_aligner_cai.data.split import assign_splits, parse_splits, record_prompt_id, split_items
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, read_jsonl, write_jsonl
-from nemo_aligner_cai.generate.comparisons import comparisons_of_row
+from nemo_aligner_cai.files import Balance, write_jsonl
 from nemo_aligner_cai.prompts import Prompt
 
 Balances = dict[str, dict[str, Any]]
@@ -160,7 +160,7 @@ def preference_files(
     asked = [PromptOnly(prompt.conversation, RL_CAI) for prompt in read_prompts(prompts, balance=read, turns="all")]
     shares = parse_splits({"train": str(round(1 - test_share, 6)), "test": str(test_share)})
     assigned = assign_splits((record_prompt_id(record) for record in asked), shares, seed=seed)
-    preferred = [pair for _, row in read_jsonl(comparisons) for pair in comparisons_of_row(row)]
+    preferred = [pair for row in read_judged(comparisons) for pair in row.comparisons(RL_CAI)]
     limits = {"rm-comparisons": rm_seq_length, "ppo-prompts": ppo_seq_length}
     balances = {prompts.name: read}
     for split in shares:

@@ -25,9 +25,9 @@ from typing import Any
 from rich.table import Table
 
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.evaluation.audit import Audit, read_judged
+from nemo_aligner_cai.data.judged_row import read_judged
+from nemo_aligner_cai.evaluation.audit import Audit
 from nemo_aligner_cai.evaluation.rates import Rate
-from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.measure import ask, rates
@@ -88,13 +88,13 @@ def judge_figures(comparisons: Path) -> dict[str, Any]:
     audit = Audit()
     for judged in read_judged(comparisons):
         audit.add(judged)
-    for _, row in read_jsonl(comparisons):
-        deed = language().deed_in(row["prompt"][-1]["content"])
-        for pair in row["pairs"]:
+        deed = language().deed_in(judged.prompt.messages[-1].content)
+        for pair in judged.pairs:
             if deed is None:
                 unknown += 1
                 continue
-            chosen, rejected = (HARMLESSNESS_RANK.get(judge_reply(deed, pair[key])) for key in ("chosen", "rejected"))
+            texts = (pair.chosen, pair.rejected)
+            chosen, rejected = (HARMLESSNESS_RANK.get(judge_reply(deed, text)) for text in texts)
             if chosen is None or rejected is None or chosen == rejected:
                 same += 1
             else:

@@ -50,7 +50,7 @@ def check(cfg: DictConfig) -> None:
     base, adapters = inputs.nemo_model(cfg, "gpt_model_file"), inputs.nemo_model(cfg, "adapter_file")
     model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     check_new(cfg.output)
-    if (kind := model_kind.kind_of(adapters)) == model_kind.REWARD_MODEL:
+    if (kind := model_kind.kind_of(adapters)) in (model_kind.REWARD_MODEL, model_kind.LANGUAGE_MODEL):
         raise UsageError(f"adapter_file: {adapters} holds {kind}, not adapters; the base comes first")
     if not adapters.is_file() or _weights_in(adapters) is None:
         raise UsageError(

@@ -27,9 +27,10 @@ from nemo_aligner_cai.commands import audit as command
 from nemo_aligner_cai.commands.flag_types import Parser
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
-from nemo_aligner_cai.evaluation.audit import WHOLE, Audit, JudgedRow, PerPrompt, read_judged
+from nemo_aligner_cai.evaluation.audit import WHOLE, Audit, PerPrompt
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.generate.comparisons import generate_comparisons
@@ -85,7 +86,7 @@ def row(
 def audit_of(*rows: dict[str, Any]) -> Audit:
     audit = Audit()
     for one in rows:
-        audit.add(JudgedRow.model_validate(one))
+        audit.add(JudgedRow.from_row(one))
     return audit
 
 
@@ -205,7 +206,7 @@ def agreement_of(*runs: Sequence[dict[str, Any]]) -> Agreement:
     for rows in runs:
         preferences.start_run()
         for one in rows:
-            preferences.add(JudgedRow.model_validate(one))
+            preferences.add(JudgedRow.from_row(one))
     return preferences.agreement(0, 1)
 
 
@@ -238,7 +239,7 @@ def test_kappa_is_cohens():
 
 
 def test_a_pair_that_comes_twice_counts_once():
-    again = JudgedRow.model_validate(row(1, ["x", "y"], [(0, 1)], []))
+    again = JudgedRow.from_row(row(1, ["x", "y"], [(0, 1)], []))
     preferences = Preferences()
     preferences.start_run()
     assert [preferences.add(again), preferences.add(again)] == [0, 1]
@@ -250,9 +251,12 @@ def test_a_pair_that_comes_twice_counts_once():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"verdicts": None}, "verdicts: Input should be a valid list"),
-        ({"pairs": [{"chosen_key": "response_7", "rejected_key": "response_0"}]}, "pairs name the candidate"),
-        ({"candidates": []}, "pairs name the candidate"),
+        ({"verdicts": None}, "key 'verdicts': must be a list"),
+        (
+            {"pairs": [{"chosen": "x", "rejected": "y", "chosen_key": "response_7", "rejected_key": "response_0"}]},
+            "'response_7'",
+        ),
+        ({"candidates": []}, "'pairs'"),
     ],
 )
 def test_a_row_of_another_kind_is_refused_with_its_line(tmp_path: Path, change: dict[str, Any], message: str):
@@ -263,7 +267,7 @@ def test_a_row_of_another_kind_is_refused_with_its_line(tmp_path: Path, change: 
         list(read_judged(path))
     good["verdicts"][0]["shown"] = [0, 5]
     write_jsonl(path, [good], overwrite=True)
-    with pytest.raises(FormatError, match="verdicts name the candidate 5, there are 2"):
+    with pytest.raises(FormatError, match=r"'verdicts': .* 5, there are 2"):
         list(read_judged(path))
 
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.data.judged_row import JudgedVerdict
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.generate import judge as j
 from nemo_aligner_cai.generate.judge import Answered, Case, Judge
@@ -262,8 +263,8 @@ def test_d7_a_judge_is_compared_with_a_coin(flips: int, pairs: int, said: str | 
 
 def test_d7_an_answer_that_is_no_verdict_is_shown_with_the_flags_that_help() -> None:
     verdicts = [
-        {"better": 1, "probability": None, "raw": "fine"},
-        {"better": None, "probability": None, "raw": "I cannot say \x1b[2J"},
+        JudgedVerdict((0, 1), None, 1, 0, None, "fine"),
+        JudgedVerdict((0, 1), None, None, None, None, "I cannot say \x1b[2J"),
     ]
     line = j.unparsed_line({j.UNPARSED: 1, j.JUDGED: 9}, verdicts)
     assert line is not None and "I cannot say" in line and "--judge multiple-choice" in line and "\x1b" not in line

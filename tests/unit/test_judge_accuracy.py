@@ -22,8 +22,8 @@ import pytest
 
 from nemo_aligner_cai.commands import judge_accuracy as command
 from nemo_aligner_cai.commands.flag_types import Parser
+from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
-from nemo_aligner_cai.evaluation.audit import read_judged
 from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgeItem, read_items
 from nemo_aligner_cai.files import Balance, write_jsonl
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT

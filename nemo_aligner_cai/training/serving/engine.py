@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from megatron.core import parallel_state
 
 from nemo_aligner_cai.training.serving.calls import MOST_ROWS, GenerateCall
 from nemo_aligner_cai.training.serving.fields import RequestError
@@ -127,8 +126,6 @@ class Engine:
         self._waiting: deque[_Job | _Plain] = deque()
         self._changed = threading.Condition()
         self.positions = length or _own_length(model.cfg)
-        # The last layers are then on another rank, and what it records stays there.
-        self.records = parallel_state.get_pipeline_model_parallel_world_size() == 1
         self.bos = int(model.tokenizer.bos_id)
         self.vocabulary = int(model.tokenizer.vocab_size)
         threading.Thread(target=self._run, name="generation", daemon=True).start()

@@ -130,8 +130,6 @@ class Server:
 
     def sample(self, call: SampleCall) -> dict[str, Any] | Iterator[dict[str, Any]]:
         """Answer a request of one of OpenAI's routes: an answer, or the pieces of a stream."""
-        if call.logprobs is not None and not self.engine.records:
-            raise RequestError(400, "logprobs is not supported with pipeline parallelism", param="logprobs")
         prompts = [self._prompt_ids(call, place) for place in range(len(call.prompts))]
         ending = Ending(call.stop, self._template() if call.chat else None)
         rows = [
