@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.output_paths import check_new
-from nemo_aligner_cai.training import config, hf_chat, inputs
+from nemo_aligner_cai.training import config, hf_chat, inputs, nemo_archive
 from nemo_aligner_cai.training.hf_folder import Weight, check_weights, open_weights, read_settings, tokenizer
 from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron, weight_shapes
 from nemo_aligner_cai.training.patches import installed
@@ -231,12 +230,7 @@ def _language_model(path: Path, stored: dict[str, Any]) -> None:
             f"{path}: a {kind}: Llama's and Mistral's layout has no place for the head that gives its number; convert "
             "the language model that it was trained from"
         )
-    if path.is_file():
-        with tarfile.open(path) as archive:
-            whole = any(_WEIGHTS in Path(name).parts for name in archive.getnames())
-    else:
-        whole = (path / _WEIGHTS).is_dir()
-    if not whole:
+    if not any(_WEIGHTS in Path(name).parts for name in inputs.contents(path).names):
         raise UsageError(f"{path}: no {_WEIGHTS}/ in it; adapters become a whole model by cai merge-lora")
 
 
@@ -247,7 +241,7 @@ def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
         yield path
         return
     unpacked = folder / "unpacked"
-    inputs.unpack(path, unpacked)
+    nemo_archive.unpack(path, unpacked)
     yield unpacked
     shutil.rmtree(unpacked)
 

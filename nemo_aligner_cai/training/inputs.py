@@ -19,12 +19,13 @@ import errno
 import logging
 import os
 import socket
-import tarfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training import nemo_archive
 from nemo_aligner_cai.training.config import one_line, select
+from nemo_aligner_cai.training.nemo_archive import Archive
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -66,24 +67,24 @@ def nemo_file(path: Path, key: str) -> Path:
         UsageError: it is not there, cannot be read, is cut short, or is neither of the two.
     """
     try:
-        if path.is_dir():
-            if (path / "config.json").is_file() and not (path / MODEL_CONFIG).is_file():
-                raise UsageError(
-                    f"{key}: {path} is a Hugging Face folder; `cai checkpoint to-nemo {path} MODEL.nemo` makes a "
-                    ".nemo model of it"
-                )
-            if not (path / MODEL_CONFIG).is_file():
-                raise UsageError(f"{key}: {path} is a folder without {MODEL_CONFIG}, so no extracted .nemo model")
-        elif not path.is_file():
-            raise UsageError(f"{key}: there is no file {path}")
-        elif not tarfile.is_tarfile(path):
-            raise UsageError(f"{key}: {path} is not a .nemo model (a tar archive)")
-        elif not _complete(path):
-            raise UsageError(f"{key}: {path} cannot be read to its end: copy or download it again")
-        elif not compressed(path):
-            check_members(path)
-    except (OSError, EOFError) as error:
+        folder, there = path.is_dir(), path.exists()
+        has = {name for name in (MODEL_CONFIG, "config.json") if folder and (path / name).is_file()}
+    except OSError as error:
         raise UsageError(f"{key}: {path} cannot be read: {one_line(error)}") from error
+    if not there:
+        raise UsageError(f"{key}: there is no file {path}")
+    if has == {"config.json"}:
+        raise UsageError(
+            f"{key}: {path} is a Hugging Face folder; `cai checkpoint to-nemo {path} MODEL.nemo` makes a .nemo model "
+            "of it"
+        )
+    if folder and not has:
+        raise UsageError(f"{key}: {path} is a folder without {MODEL_CONFIG}, so no extracted .nemo model")
+    if not folder:
+        try:
+            nemo_archive.read(path)
+        except UsageError as error:
+            raise UsageError(f"{key}: {error}") from error
     return path
 
 
@@ -94,24 +95,32 @@ def path_of(value: object, key: str) -> Path:
     return Path(value)
 
 
+def contents(path: Path) -> Archive:
+    """The names and small files of a .nemo file or extracted folder; raises UsageError as `nemo_archive.read`."""
+    try:
+        if not path.is_dir():
+            return nemo_archive.read(path)
+        files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
+        small = {MODEL_CONFIG: files[MODEL_CONFIG].read_bytes()} if MODEL_CONFIG in files else {}
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    return Archive(frozenset(files), small)
+
+
 def model_config(path: Path) -> dict[str, Any]:
-    """The configuration inside a .nemo model; empty for a compressed archive, which would have to be unpacked whole.
+    """The configuration inside a .nemo model.
 
     Raises:
-        UsageError: the archive has no configuration, or one that is no YAML mapping.
+        UsageError: it has no configuration, or one that is no YAML mapping.
     """
     import yaml
 
+    text = contents(path).small.get(MODEL_CONFIG)
+    if text is None:
+        raise UsageError(f"{path} has no {MODEL_CONFIG}, so it is no .nemo model")
     try:
-        text = (path / MODEL_CONFIG).read_bytes() if path.is_dir() else member(path, MODEL_CONFIG)
-        if text is None:
-            if compressed(path):
-                return {}
-            raise UsageError(f"{path} is a tar archive without {MODEL_CONFIG}, so no .nemo model")
         content = yaml.safe_load(text)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: its {MODEL_CONFIG} is no YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: its {MODEL_CONFIG} holds no settings, so it is no .nemo model")
@@ -180,60 +189,6 @@ def first_rank() -> bool:
     """Whether this process is the first of its job, by the variables of torchrun, Slurm, Lightning and Open MPI."""
     ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
-
-
-def compressed(path: Path) -> bool:
-    """Whether a .nemo file is packed with gzip."""
-    if path.is_dir():
-        return False
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _complete(path: Path) -> bool:
-    """Whether an archive has all of its last file, as a copy that broke off has not; a compressed one is not read."""
-    if compressed(path):
-        return True
-    try:
-        with tarfile.open(path, mode="r:") as archive:
-            # tarfile looks for the end of each file's data on its way to the next header.
-            archive.getmembers()
-    except tarfile.ReadError:
-        return False
-    return True
-
-
-def check_members(path: Path) -> None:
-    """Raise UsageError for an archive with anything but files and folders of its own: a link, or a way out."""
-    with tarfile.open(path) as archive:
-        for member in archive:
-            name = PurePosixPath(member.name)
-            if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
-                raise UsageError(
-                    f"{path}: its member {member.name!r} is a link, a device or outside the archive's folder: no "
-                    ".nemo model has such"
-                )
-
-
-def unpack(path: Path, folder: Path) -> None:
-    """Extract a .nemo model; raises UsageError as `check_members`, and for an archive that cannot be read."""
-    try:
-        check_members(path)
-        with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UsageError(f"{path} cannot be unpacked: {one_line(error)}") from error
-
-
-def member(path: Path, name: str) -> bytes | None:
-    """A file out of an uncompressed archive, whose weights are skipped, not read; None where it has none."""
-    if compressed(path):
-        return None
-    with tarfile.open(path, mode="r:") as archive:
-        for entry in archive:
-            if Path(entry.name).name == name and (file := archive.extractfile(entry)) is not None:
-                return file.read()
-    return None
 
 
 def free_port(host: str, port: object, key: str) -> None:

@@ -52,7 +52,7 @@ def check(cfg: DictConfig) -> None:
     check_new(cfg.output)
     if (kind := model_kind.kind_of(adapters)) in (model_kind.REWARD_MODEL, model_kind.LANGUAGE_MODEL):
         raise UsageError(f"adapter_file: {adapters} holds {kind}, not adapters; the base comes first")
-    if not adapters.is_file() or _weights_in(adapters) is None:
+    if not adapters.is_file() or _WEIGHTS not in inputs.contents(adapters).names:
         raise UsageError(
             f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor or "
             "pipeline parallel processes have saved in parts"
@@ -62,12 +62,6 @@ def check(cfg: DictConfig) -> None:
         f"{key}={theirs.get(key)}, not {ours.get(key)}" for key in _SHAPE if theirs.get(key) != ours.get(key)
     ]:
         raise UsageError(f"adapter_file: {adapters} was trained on another model than {base}: {', '.join(other)}")
-
-
-def _weights_in(path: Path) -> str | None:
-    """The name in an archive of the adapters of one process; None where it holds something else."""
-    with tarfile.open(path) as archive:
-        return next((name for name in archive.getnames() if name.removeprefix("./") == _WEIGHTS), None)
 
 
 def merge(cfg: DictConfig) -> None:
@@ -105,7 +99,8 @@ def _adapters(path: Path) -> dict[str, tuple[Any, Any]]:
     from nemo_aligner_cai.training.stored_tensors import load_tensors
 
     with tarfile.open(path) as archive:
-        file = archive.extractfile(str(_weights_in(path)))
+        member = next(member for member in archive if member.name.removeprefix("./") == _WEIGHTS)
+        file = archive.extractfile(member)
         assert file is not None  # `check` has seen it
         state = load_tensors(io.BytesIO(file.read()), f"{path}: {_WEIGHTS}")
     found: dict[str, tuple[Any, Any]] = {}

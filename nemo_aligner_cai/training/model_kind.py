@@ -20,7 +20,6 @@ peft: {peft_scheme: lora}, and weights in one file                              
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -40,7 +39,9 @@ def kind_of(path: Path) -> str | None:
     settings = inputs.model_config(path)
     peft = settings.get("peft")
     scheme = peft.get("peft_scheme") if isinstance(peft, Mapping) else None
-    if scheme not in (None, "none") and any(Path(name).name == _ADAPTER_WEIGHTS for name in _names(path)):
+    if scheme not in (None, "none") and any(
+        Path(name).name == _ADAPTER_WEIGHTS for name in inputs.contents(path).names
+    ):
         return ADAPTERS
     name = str(settings.get("target") or "").rpartition(".")[2]
     if "Reward" in name or "Critic" in name:
@@ -57,10 +58,3 @@ def check(path: Path, key: str, kinds: Sequence[str] = (LANGUAGE_MODEL,)) -> Non
         return
     fix = "`cai merge-lora` makes a model of them and their base" if kind == ADAPTERS else _FIXES[kinds[0]]
     raise UsageError(f"{key}: {path} holds {kind}: {fix}")
-
-
-def _names(path: Path) -> list[str]:
-    if path.is_dir():
-        return [str(file) for file in path.rglob(_ADAPTER_WEIGHTS)]
-    with tarfile.open(path) as archive:
-        return archive.getnames()

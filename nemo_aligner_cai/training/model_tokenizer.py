@@ -75,10 +75,7 @@ def load(cfg: DictConfig, key: str) -> Tokenizer | None:
         return _of_file(path, str(wanted.get(_MODEL)), f"{key}: {path}: tokenizer.{_MODEL}", load_tokenizer)
     if library == "tiktoken":
         return _of_file(path, str(wanted.get(_VOCABULARY)), f"{key}: {path}: tokenizer.{_VOCABULARY}", _Tiktoken)
-    if wanted or not inputs.compressed(path):
-        not_counted(key, f"{path} has a tokenizer of the library {library!r}")
-    else:
-        not_counted(key, f"{path} is compressed; gunzip it")
+    not_counted(key, f"{path} has a tokenizer of the library {library!r}")
     return None
 
 
@@ -112,7 +109,7 @@ def _of_file(path: Path, name: str, where: str, reader: Callable[[Path], Tokeniz
         return reader(Path(name))
     if path.is_dir():
         return reader(require_file(path / inside))
-    content = inputs.member(path, Path(inside).name)
+    content = inputs.contents(path).small.get(Path(inside).name)
     if content is None:
         raise UsageError(f"{where}={name}: there is no such file, in the archive or here")
     with tempfile.TemporaryDirectory() as folder:

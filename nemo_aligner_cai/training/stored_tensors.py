@@ -161,6 +161,15 @@ def load_tensors(file: Path | IO[bytes], where: str) -> dict[str, Any]:
 def _unpickled(read: Callable[[], Any], where: Path | str) -> Any:
     try:
         return read()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         # What a damaged pickle raises has no common type.
         raise UsageError(f"{where} is refused: {one_line(error)}") from error

@@ -15,9 +15,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pickle
+import random
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -30,7 +32,7 @@ from torch.distributed.checkpoint import FileSystemWriter, save
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import hf_folder, inputs
+from nemo_aligner_cai.training import hf_folder, inputs, model_kind, nemo_archive
 from nemo_aligner_cai.training.stored_tensors import load_tensors, read_distributed
 
 
@@ -69,7 +71,7 @@ def test_a_distributed_checkpoint_is_read_as_torch_reads_it(checkpoint: Path) ->
 
 
 def test_megatrons_checkpoints_are_read(tmp_path: Path) -> None:
-    inputs.unpack(assistant.MODEL, tmp_path / "unpacked")
+    nemo_archive.unpack(assistant.MODEL, tmp_path / "unpacked")
     found = read_distributed(tmp_path / "unpacked" / "model_weights", lambda name: "_extra_state" not in name)
     assert "model.decoder.final_layernorm.weight" in found
     assert all(bool(weight.isfinite().all()) for weight in found.values())
@@ -88,6 +90,12 @@ def test_c1_metadata_reaches_no_function_through_a_modules_attribute(checkpoint:
         (checkpoint / ".metadata").write_bytes(b"c" + name + b"\n.")
         with pytest.raises(UsageError):
             read(checkpoint)
+
+
+def test_c1_metadata_that_asks_for_all_memory_is_refused(checkpoint: Path) -> None:
+    (checkpoint / ".metadata").write_bytes(b"\x80\x04\x8e" + (1 << 50).to_bytes(8, "little") + b"a.")
+    with pytest.raises(UsageError, match=r"\.metadata is refused"):
+        read(checkpoint)
 
 
 def test_c1_metadata_names_no_file_elsewhere_and_no_more_than_there_is(checkpoint: Path) -> None:
@@ -152,6 +160,8 @@ def member(name: str, **changes: Any) -> tarfile.TarInfo:
         member("link", type=tarfile.LNKTYPE, linkname="model_config.yaml"),
         member("device", type=tarfile.CHRTYPE),
         member("fifo", type=tarfile.FIFOTYPE),
+        member("sparse", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 50)}),
+        member(f"./{inputs.MODEL_CONFIG}"),
     ],
     ids=lambda info: f"{info.name} {info.type.decode()}",
 )
@@ -162,11 +172,43 @@ def test_c1_an_archive_that_reaches_out_is_refused(tmp_path: Path, bad: tarfile.
         archive.addfile(member(inputs.MODEL_CONFIG))
         archive.addfile(bad)
     with pytest.raises(UsageError, match=bad.name):
-        inputs.unpack(path, tmp_path / "unpacked")
-    if mode == "w":
-        with pytest.raises(UsageError, match=bad.name):
-            inputs.nemo_file(path, "MODEL.nemo")
+        nemo_archive.unpack(path, tmp_path / "unpacked")
+    with pytest.raises(UsageError, match=bad.name):
+        inputs.nemo_file(path, "MODEL.nemo")
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_c1_an_archive_is_read_to_its_end_and_never_past_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    path = tmp_path / "m.nemo"
+    config = b"target: a.MegatronGPTRewardModel\n"
+    with tarfile.open(path, mode) as archive:
+        archive.addfile(member("weights", size=50_000), io.BytesIO(random.Random(1).randbytes(50_000)))
+        archive.addfile(member(f"a/{inputs.MODEL_CONFIG}", size=2), io.BytesIO(b"a:"))
+        archive.addfile(member(f"./{inputs.MODEL_CONFIG}", size=len(config)), io.BytesIO(config))
+    assert model_kind.kind_of(inputs.nemo_file(path, "MODEL")) == model_kind.REWARD_MODEL
+    os.truncate(path, 30_000)
+    with pytest.raises(UsageError, match=r"m\.nemo cannot be read to its end"):
+        inputs.nemo_file(path, "MODEL")
+
+    bomb = member("model_weights/bomb", size=1 << 60)
+    content = bomb.tobuf(tarfile.PAX_FORMAT)
+    path.write_bytes(gzip.compress(content) if mode == "w:gz" else content)
+    with pytest.raises(UsageError, match=r"m\.nemo: unpacked it has .* TMPDIR"):
+        inputs.nemo_file(path, "MODEL")
+
+
+def test_c1_a_header_is_never_longer_than_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m.nemo"
+    header = member("pax", type=tarfile.XHDTYPE, size=1 << 30).tobuf(tarfile.GNU_FORMAT)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(20):
+            file.write(b"9" * (1 << 20))
+    with pytest.raises(UsageError, match=r"m\.nemo: a header has"):
+        inputs.nemo_file(path, "MODEL")
 
 
 def test_c1_yaml_creates_no_objects(tmp_path: Path) -> None:

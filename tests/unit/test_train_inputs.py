@@ -135,11 +135,11 @@ def test_a_model_that_is_cut_short(tmp_path: Path, kept: int) -> None:
 def test_a_model_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = archive(tmp_path / "m.nemo")
 
-    def refuse(*_: object, **__: object) -> bool:
+    def refuse(*_: object, **__: object) -> None:
         # Permissions do not stop the superuser, as whom tests may run.
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tarfile, "is_tarfile", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UsageError, match=r"^gpt_model_file: .*m\.nemo cannot be read: .*Permission denied"):
         inputs.nemo_model(config({MODEL: str(path)}), MODEL)
     with pytest.raises(UsageError, match="cannot be read"):
