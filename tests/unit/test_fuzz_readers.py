@@ -21,6 +21,7 @@ import gzip
 import io
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ from nemo_aligner_cai.data.formats import FORMATS, detect_format, read_records, 
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, Row
+from nemo_aligner_cai.transcript import TranscriptError
 from tests.unit.record_strategies import held_by_all
+from tests.unit.test_published_formats import CHATS, PAIRS
 
 READ_ONLY: dict[str, Row] = {
     "cai-revisions": {"id": "1", "prompt": [{"role": "user", "content": "Q"}], "response": "A", "revision": "B"},
@@ -44,12 +47,16 @@ READ_ONLY: dict[str, Row] = {
         "candidates": [],
         "pairs": [{"chosen": "A", "rejected": "B", "probability": 0.75}],
     },
+    "prompt-columns": {"Behavior": "Q", "ContextString": "C", "BehaviorID": "x"},
+    "oasst": {"message_id": "a", "parent_id": None, "text": "Q", "role": "prompter"},
+    "unpaired-texts": {"prompt": "Q", "response": "A", "is_safe": False},
+    **{name: row for name, row, *_ in (*CHATS, *PAIRS) if FORMATS[name].read_only},
 }
 
 
 def good_rows(name: str) -> list[Row]:
     """Rows that a format reads, as JSON gives them."""
-    if name in READ_ONLY:
+    if FORMATS[name].read_only:
         return [READ_ONLY[name]]
     rows = [row for record in held_by_all(FORMATS[name].kind) for row in FORMATS[name].write(record, NEMO_CHAT)]
     return json.loads(json.dumps(rows))
@@ -134,7 +141,12 @@ def test_a_row_of_wrong_types_is_an_error_that_names_the_key_or_a_record(name: s
     if not all(isinstance(row, dict) for row in rows):
         return
     for one in FORMATS.values():
-        one.matches(rows[0])
+        if one.matches(rows[0]):
+            # What a row says is asked of every format that it looks like, as detection does.
+            with suppress(UsageError, TranscriptError):
+                one.asks(rows[0], NEMO_CHAT)
+            with suppress(UsageError):
+                one.known_keys(rows[0])
     try:
         record = format.read(rows, NEMO_CHAT)
     except UsageError as error:
