@@ -112,7 +112,9 @@ def test_a12_a_tokenizer_that_merges_an_empty_system_turn_is_found_before_any_ca
     inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(generate_sl, "load_tokenizer", lambda _: Gpt2())
-    flags = ("--tokenizer-model", "gpt2", "--max-seq-length", "4096")
+    tokenizer = tmp_path / "gpt2.model"
+    tokenizer.write_bytes(b"only its hash is read")
+    flags = ("--tokenizer-model", str(tokenizer), "--max-seq-length", "4096")
     with FakeOpenAI(lambda body: f"{len(body['messages'])}: {body['messages'][-1]['content']}") as server:
         flags += ("--model-url", f"http://127.0.0.1:{server.port}/v1", "--model", "m")
         assert run(inputs, *flags) == 2
