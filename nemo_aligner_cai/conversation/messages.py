@@ -139,8 +139,10 @@ _NOT_CARRIED = frozenset(
     }
 )
 """The keys of a message that change its meaning and that no conversation here can hold."""
-_WEIGHTS = frozenset({"weight", "loss_weight", "train", "trainable", "training", "loss", "train_on_turn"})
-"""The keys that say whether a message is learned."""
+_WEIGHTS = frozenset(
+    {"weight", "loss_weight", "loss_scale", "train", "train_on_turn", "train_detail", "trainable", "training", "loss"}
+)
+"""The keys that say whether a reply is learned; what others say never is, whatever they say of it."""
 
 
 def _message(position: int, item: Mapping[str, Any]) -> Message:
@@ -156,12 +158,13 @@ def _message(position: int, item: Mapping[str, Any]) -> Message:
 
 def refuse_message_keys(position: int, item: Mapping[str, Any]) -> None:
     """Raises UsageError, with the key, for a message that says what a conversation cannot hold."""
+    is_reply = Role.of(item.get("role", item.get("from"))) is Role.ASSISTANT
     for key, value in item.items():
         if key in _NOT_CARRIED and value not in (None, "", [], {}):
             raise UsageError(
                 f"message {position}: {key!r} cannot be carried; remove the row, or the key where it does not matter"
             )
-        if key in _WEIGHTS and value not in (None, True):
+        if is_reply and key in _WEIGHTS and value not in (None, True):
             raise UsageError(
                 f"message {position}: {key!r} is not 1, but every reply of a conversation is learned; remove the row, "
                 "or end it before this message"

@@ -47,13 +47,18 @@ _CONTEXT = frozenset(
 _NOT_TEXT = frozenset(
     {
         *("tools", "functions", "toolcalls", "functioncall", "images", "image", "audio", "audios", "video", "videos"),
-        *("weight", "sampleweight", "lossweight"),
+        *("weight", "sampleweight", "lossweight", "chattemplatekwargs"),
     }
 )
 """Columns that change what a row means and that no record can hold, unless they are empty (or a weight is 1)."""
-_VERDICTS = frozenset({"label", "ktotag", "issafe", "preference", "desirable", "iscorrect", "accepted"})
+_VERDICTS = frozenset(
+    {
+        *("label", "ktotag", "issafe", "preference", "desirable", "iscorrect", "accepted"),
+        *("responselabel", "responseharmlabel", "safety", "safetylabel"),
+    }
+)
 """Columns that say whether the reply is a good one."""
-_BAD = (False, 0, "false", "0", "no", "rejected", "bad", "undesirable", "unsafe")
+_BAD = (False, 0, "false", "0", "no", "rejected", "bad", "undesirable", "unsafe", "harmful")
 _EMPTY = (None, "", "[]", "{}", "null", "[[]]")
 
 
@@ -128,12 +133,16 @@ def carry(
                 silent.discard(key)
             elif name in _NOT_TEXT:
                 _require_none(key, value)
-            elif name in _VERDICTS and isinstance(record, Chat) and value in _BAD:
+            elif name in _VERDICTS and isinstance(record, Chat) and _is_bad(value):
                 raise RowError(key, f"is {value!r}: the reply is a bad one, and would be learned; remove the row")
         unused |= silent
         for key in row.keys() & known:
             unused |= _unread_in_messages(key, row[key])
     return record
+
+
+def _is_bad(value: object) -> bool:
+    return (value.lower() if isinstance(value, str) else value) in _BAD
 
 
 def _unread_in_messages(key: str, value: Any) -> set[str]:

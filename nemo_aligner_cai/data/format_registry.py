@@ -39,6 +39,7 @@ FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
         published.ShareGptPreference(),
+        published.UnpairedConversations(),
         published.ShareGpt(),
         nemo.SftChat(),
         published.PreferenceTexts(),

@@ -210,6 +210,10 @@ class AnthropicHh(_TwoConversations):
     lenient = True
     fields = (Field("chosen", TRANSCRIPT), Field("rejected", TRANSCRIPT))
 
+    def matches(self, row: Row) -> bool:
+        """By two texts, of which one is a transcript: a bare reply does not say what it is a reply to."""
+        return super().matches(row) and any(is_transcript(row[field.key]) for field in self.fields)
+
     def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
         """The turns of the chosen transcript."""
         return parse_transcript(take.text(row, "chosen"))

@@ -17,6 +17,8 @@
     question-answer         {"question": ..., "response": ...}, {"prompt": ..., "completion": ...}
     preference-texts        {"question": ..., "chosen": ..., "rejected": ...}; a transcript as the prompt, as rm-static
     sharegpt                {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}
+    sharegpt-preference     {"messages": [...], "chosen": {"role": "assistant", "content": ...}, "rejected": {...}}
+    unpaired-conversations  {"messages": [...], "kto_tag": false}
     unpaired-texts          {"prompt": ..., "response": ..., "is_safe": false}
 
 A system message stands in a column of its own, which `data.columns` carries for every format.
@@ -33,9 +35,11 @@ from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
-from nemo_aligner_cai.transcript import is_transcript
+from nemo_aligner_cai.transcript import alternating, is_transcript
 
-_QUESTIONS = ("prompt", "question", "query")
+_QUESTIONS = ("prompt", "question", "query", "input")
+_NO_INPUT = ("<noinput>", "<no input>")
+"""Self-Instruct's texts for an instruction without an input."""
 _MORE = ("input", "context")
 _ANSWERS = ("output", "response", "completion", "answer")
 
@@ -58,9 +62,13 @@ def _asked(row: Row, key: str) -> Conversation:
     """The turns of ``history``, then an instruction with its input, a question, or a transcript."""
     prompt = take.question(row, key)
     if key == "instruction":
-        more = [text for name in _MORE if (text := take.optional_text(row, name)) and text.strip()]
+        more = [text for name in _MORE if (text := take.optional_text(row, name)) and _is_input(text)]
         prompt = Conversation.of_user("\n\n".join([take.text(row, key), *more]))
     return Conversation((*_history(row), *prompt.messages))
+
+
+def _is_input(text: str) -> bool:
+    return bool(text.strip()) and text.strip().lower() not in _NO_INPUT
 
 
 def _history(row: Row) -> tuple[Message, ...]:
@@ -105,7 +113,7 @@ class _Texts(Published):
 
     def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
         """The prompt."""
-        return _asked(row, one_of(row, self.questions, "prompt"))
+        return _asked(row, self._question(row))
 
     def texts(self, row: Row) -> tuple[Conversation, list[str]]:
         """The prompt, and the replies; those to a transcript without the space before them."""
@@ -114,8 +122,13 @@ class _Texts(Published):
         replies = [_reply(row, key) for key in keys]
         return _asked(row, question), [text.strip() for text in replies] if trim else replies
 
+    def _question(self, row: Row) -> str:
+        # An "input" is a prompt of its own only where nothing else is one: it belongs to an instruction.
+        named = [key for key in self.questions if key != "input" and row.get(key) not in (None, "")]
+        return one_of(row, named or ("input",), "prompt")
+
     def _columns(self, row: Row) -> list[str]:
-        return [one_of(row, self.questions, "prompt"), *(one_of(row, names, "reply") for names in self.replies)]
+        return [self._question(row), *(one_of(row, names, "reply") for names in self.replies)]
 
 
 class Alpaca(_Texts):
@@ -205,53 +218,115 @@ def _is_reply(value: object) -> bool:
     return len(items) == 1 and isinstance(items[0], dict) and cast(Row, items[0]).get("role") == Role.ASSISTANT.value
 
 
+_TURNS = ("conversations", "conversation", "data", "items")
+_PAIRS = (("input", "output"), ("human", "assistant"))
+"""The keys of a user's text and of the reply to it, in lists that hold both in one object."""
+
+
+def _pair(item: object) -> tuple[str, str] | None:
+    return next((keys for keys in _PAIRS if isinstance(item, dict) and item.keys() >= set(keys)), None)
+
+
+def _spoken(row: Row, key: str) -> Conversation:
+    """A list of messages, of texts of the user and the assistant in turn (LIMA), or of pairs (Capybara, Firefly)."""
+    items: object = row.get(key)
+    if not isinstance(items, list) or not items:
+        return take.messages(row, key)
+    texts: list[str] = []
+    for item in cast(list[Any], items):
+        if keys := _pair(item):
+            texts += [take.text(cast(Row, item), name) for name in keys]
+        elif isinstance(item, str):
+            texts.append(item)
+        else:
+            return take.messages(row, key)
+    return alternating(texts)
+
+
 class ShareGpt(Published):
-    """Conversations with the speakers' names of ShareGPT, or under the key ``conversation``."""
+    """Conversations with the speakers' names of ShareGPT, or under a key that NeMo's rows do not have."""
 
     name = "sharegpt"
-    description = "ShareGPT, WildChat, LMSYS chat: conversations from human and gpt (read only)"
+    description = "ShareGPT, WildChat, LMSYS chat, LIMA, Capybara: conversations from human and gpt (read only)"
     kind = Chat
-    keys = frozenset({"conversations", "conversation"})
+    lists: ClassVar[Sequence[str]] = _TURNS
+    keys = frozenset(_TURNS)
 
     def matches(self, row: Row) -> bool:
-        """By a speaker's name that NeMo's rows do not have."""
-        if isinstance(row.get("conversation"), list):
-            return True
-        turns: object = row.get("conversations")
-        if not isinstance(turns, list):
-            return False
-        items = [cast(Row, item) for item in cast(list[Any], turns) if isinstance(item, dict)]
-        return any(item.get("from") not in ("User", "Assistant") for item in items)
+        """By a list of turns that are not NeMo's: another key, other speakers, or no speakers; and no two replies."""
+        return not {"chosen", "rejected"} <= row.keys() and any(
+            key != "conversations" or not _is_nemo(row[key]) for key in self.lists if _has_turns(row.get(key))
+        )
 
     def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
         """The turns."""
-        return take.messages(row, one_of(row, ("conversations", "conversation"), "conversation"))
+        return _spoken(row, self._list(row))
+
+    def _list(self, row: Row) -> str:
+        return one_of(row, [key for key in self.lists if _has_turns(row.get(key))], "conversation")
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
         """One row."""
         return Chat(self.asks(rows[0], template), **beside(rows[0], Chat))
 
 
+def _has_turns(value: object) -> bool:
+    first: object = cast(list[Any], value)[0] if isinstance(value, list) and value else None
+    if isinstance(first, dict):
+        return not first.keys().isdisjoint(("role", "from")) or _pair(cast(object, first)) is not None
+    return isinstance(first, str)
+
+
+def _is_nemo(turns: list[Any]) -> bool:
+    named = [cast(Row, turn) for turn in turns if isinstance(turn, dict)]
+    return len(named) == len(turns) and all(turn.get("from") in ("User", "Assistant") for turn in named)
+
+
 class ShareGptPreference(ShareGpt):
-    """A ShareGPT conversation that ends with the user, and two replies."""
+    """A conversation that ends with the user, and two replies."""
 
     name = "sharegpt-preference"
-    description = "LLaMA-Factory preferences: conversations, chosen and rejected messages (read only)"
+    description = "LLaMA-Factory, Axolotl: conversations or messages, chosen and rejected replies (read only)"
     kind = Comparison
-    keys = frozenset({"conversations", "conversation", "chosen", "rejected"})
+    lists = (*_TURNS, "messages")
+    keys = frozenset({*lists, "chosen", "rejected"})
 
     def matches(self, row: Row) -> bool:
         """By the two replies."""
-        return super().matches(row) and isinstance(row.get("chosen"), dict)
+        replies = (row.get("chosen"), row.get("rejected"))
+        return any(_has_turns(row.get(key)) for key in self.lists) and all(isinstance(one, dict) for one in replies)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
         """One row."""
         row = rows[0]
         prompt, (chosen, rejected) = self.asks(row, template), (_reply(row, key) for key in ("chosen", "rejected"))
         if not prompt.turns or prompt.turns[-1].role is not Role.USER:
-            raise RowError("conversations", "must end with a user turn, to which the two replies are")
+            raise RowError(self._list(row), "must end with a user turn, to which the two replies are")
         take.different(chosen, rejected, "rejected")
         return Comparison(prompt, chosen, rejected, **beside(row, Comparison))
+
+
+class UnpairedConversations(ShareGpt):
+    """A conversation and whether its last reply is a good one."""
+
+    name = "unpaired-conversations"
+    description = "LLaMA-Factory and ms-swift KTO: conversations or messages, kto_tag or label (read only)"
+    kind = Rated
+    lists = ("conversations", "conversation", "messages")
+    verdicts: ClassVar[Sequence[str]] = ("kto_tag", "label")
+    keys = frozenset({*lists, *verdicts})
+
+    def matches(self, row: Row) -> bool:
+        """By a verdict that is true or false."""
+        is_chat = any(_has_turns(row.get(key)) for key in self.lists)
+        return is_chat and any(isinstance(row.get(key), bool) for key in self.verdicts)
+
+    def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
+        """One row."""
+        row = rows[0]
+        good = take.truth(row, one_of(row, self.verdicts, "verdict"))
+        prompt, reply = take.split_reply(self.asks(row, template), self._list(row))
+        return Rated(prompt, reply, good, **beside(row, Rated))
 
 
 class PromptCompletion(Published):

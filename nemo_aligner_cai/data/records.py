@@ -155,7 +155,19 @@ def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
         return (Chat(record.prompt.with_turn(Role.ASSISTANT, record.chosen), record.dataset),)
     if isinstance(record, Scored) and kind is Chat:
         return (Chat(record.conversation, record.dataset),)
-    raise UsageError(f"a {type(record).__name__.lower()} cannot be made into a {kind.__name__.lower()}")
+    said, format = _SAID[type(record)]
+    raise UsageError(f"{said} cannot be made into {_SAID[kind][0]}; it can be written as {format}")
+
+
+_SAID: dict[Kind, tuple[str, str]] = {
+    Chat: ("a conversation", "sft-chat"),
+    Comparison: ("a comparison of two replies", "dpo"),
+    PromptOnly: ("a prompt without a reply", "ppo-prompts"),
+    Rated: ("a reply that is good or bad", "kto"),
+    Scored: ("a reply with scores", "rm-regression"),
+    Judged: ("a prompt with judged replies", "rm-comparisons"),
+}
+"""By kind, its name in messages and a format that holds it."""
 
 
 def _clear_replies(record: Judged, kind: Kind) -> tuple[Record, ...]:

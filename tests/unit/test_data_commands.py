@@ -168,9 +168,10 @@ def test_inspect_shows_lengths_labels_and_what_a_row_says_to_a_terminal(
 
 def test_inspect_shows_what_a_judge_left_of_its_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     prompt = [{"role": "user", "content": "Q"}]
-    pair = {"chosen": "good", "rejected": "bad", "probability": None}
+    pair = {"chosen": "good", "rejected": "bad", "chosen_key": "a", "rejected_key": "b", "probability": None}
     path = tmp_path / "cai_comparisons.jsonl"
-    write_jsonl(path, [{"id": "1", "prompt": prompt, "candidates": [], "pairs": pairs} for pairs in ([], [pair])])
+    row = {"id": "1", "prompt": prompt, "candidates": [{"key": key, "text": ""} for key in "ab"], "verdicts": []}
+    write_jsonl(path, [{**row, "pairs": pairs} for pairs in ([], [pair])])
     assert call("inspect", path) == 0
     assert "record 2 (rejected)" in capsys.readouterr().out
 

@@ -203,7 +203,7 @@ def test_a_comparison_becomes_every_kind_that_says_less(tmp_path: Path):
         assert detect_format(target) == to
         assert validate_file(target).rows_in == rows
     for to in ("rm-regression",):
-        with pytest.raises(FormatError, match="comparison cannot be made into a scored"):
+        with pytest.raises(FormatError, match="comparison of two replies cannot be made into a reply with scores"):
             convert_file(source, tmp_path / "no.jsonl", to=to)
     assert not (tmp_path / "no.jsonl").exists()
 

@@ -44,11 +44,13 @@ READ_ONLY: dict[str, Row] = {
     "cai-comparisons": {
         "id": "1",
         "prompt": [{"role": "user", "content": "Q"}],
-        "candidates": [],
-        "pairs": [{"chosen": "A", "rejected": "B", "probability": 0.75}],
+        "candidates": [{"key": "a", "text": "A"}, {"key": "b", "text": "B"}],
+        "pairs": [{"chosen": "A", "rejected": "B", "chosen_key": "a", "rejected_key": "b", "probability": 0.75}],
+        "verdicts": [],
     },
     "prompt-columns": {"Behavior": "Q", "ContextString": "C", "BehaviorID": "x"},
     "oasst": {"message_id": "a", "parent_id": None, "text": "Q", "role": "prompter"},
+    "unpaired-conversations": {"conversations": ["Q", "A"], "kto_tag": False},
     "unpaired-texts": {"prompt": "Q", "response": "A", "is_safe": False},
     **{name: row for name, row, *_ in (*CHATS, *PAIRS) if FORMATS[name].read_only},
 }

@@ -28,7 +28,7 @@ from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly
 from nemo_aligner_cai.files import Row, read_jsonl
 from tests.unit.record_strategies import held_by_all
 
-WRITTEN = [name for name in FORMATS if name not in ("cai-revisions", "cai-comparisons")]
+WRITTEN = [name for name, format in FORMATS.items() if not format.read_only]
 # The columns that TRL looks at; a data set must have one of these sets of them, and may have others.
 TRL_COLUMNS = {"prompt", "chosen", "rejected", "completion", "messages", "label"}
 TRL_FORMATS: dict[str, set[str]] = {

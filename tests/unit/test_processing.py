@@ -47,8 +47,11 @@ def revisions(path: Path, count: int = 3, **more: Any) -> Path:
 
 
 def comparisons(path: Path, text: str = "Q") -> Path:
-    pairs = [{"chosen": "A", "rejected": other, "probability": 0.9} for other in ("B", "C")]
-    row = {"prompt": [{"role": "user", "content": text}], "candidates": [], "pairs": pairs}
+    pair = {"chosen": "A", "chosen_key": "A", "probability": 0.9}
+    pairs = [{**pair, "rejected": other, "rejected_key": other} for other in ("B", "C")]
+    candidates = [{"key": key, "text": key} for key in "ABC"]
+    prompt = [{"role": "user", "content": text}]
+    row = {"id": "1", "prompt": prompt, "candidates": candidates, "pairs": pairs, "verdicts": []}
     write_jsonl(path, [row, {**row, "pairs": []}])
     return path
 
@@ -299,7 +302,7 @@ def test_another_packages_format_can_be_named(tmp_path: Path, monkeypatch: pytes
         (
             "auto",
             '{"prompt": "Q"}\n',
-            rf"^{FILE}: .*a\.jsonl:1: a promptonly cannot be made into a chat .*plain-prompts\)",
+            rf"^{FILE}: .*a\.jsonl:1: a prompt without a reply cannot be made into a conversation.*plain-prompts\)",
         ),
         (
             "anthropic-hh",

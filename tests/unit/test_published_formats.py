@@ -71,6 +71,15 @@ CHATS = [
     ("sharegpt", {"conversations": [{"from": "system", "value": "S"}, *GPT]}, "s: S | u: Q | a: A"),
     ("sharegpt", {"conversations": [{"from": "user", "value": "Q"}, {"from": "bing", "value": "A"}]}, "u: Q | a: A"),
     ("sharegpt", {"conversation": [ASK, RED], "model": "m"}, "u: Q | a: A"),
+    ("sharegpt", {"conversations": ["Q", "A"], "source": "lima"}, "u: Q | a: A"),
+    ("sharegpt", {"id": "0", "data": ["Q", "A", "R", "B"]}, "u: Q | a: A | u: R | a: B"),
+    ("sharegpt", {"id": "0", "items": GPT}, "u: Q | a: A"),
+    ("sharegpt", {"conversation": [{"input": "Q", "output": "A"}]}, "u: Q | a: A"),
+    ("sharegpt", {"conversation": [{"human": "Q", "assistant": "A"}]}, "u: Q | a: A"),
+    ("sharegpt", {"conversations": [{**GPT[0], "weight": 0.0}, {**GPT[1], "weight": 1.0}]}, "u: Q | a: A"),
+    ("alpaca", {"instruction": "Q", "input": "<noinput>", "output": "A"}, "u: Q | a: A"),
+    ("alpaca", {"instruction": "", "input": "Q", "output": "A"}, "u: Q | a: A"),
+    ("question-answer", {"input": "Q", "response": "A"}, "u: Q | a: A"),
 ]
 
 
@@ -120,6 +129,13 @@ PAIRS = [
     (
         "sharegpt-preference",
         {"conversations": GPT[:1], "chosen": {"from": "gpt", "value": "A"}, "rejected": {"from": "gpt", "value": "B"}},
+        *("u: Q", "A", "B"),
+    ),
+    ("sharegpt-preference", {"messages": [ASK], "chosen": RED, "rejected": DOG}, "u: Q", "A", "B"),
+    ("preference-texts", {"system": "S", "input": "Q", "chosen": "A", "rejected": "B"}, "s: S | u: Q", "A", "B"),
+    (
+        "trl-preference-implicit",
+        {"conversation": [{"input": "Q", "output": "C"}], "chosen": [ASK, RED], "rejected": [ASK, DOG]},
         *("u: Q", "A", "B"),
     ),
     ("shp", {"history": "Q", "human_ref_A": "A", "human_ref_B": "B", "labels": 1}, "u: Q", "A", "B"),
@@ -195,7 +211,11 @@ REFUSED = [
     ({"messages": [ASK, RED], "tools": [{"type": "function"}]}, "tools", "--ignore-columns tools"),
     ({"messages": [ASK, RED], "history": [["Hi", "Hello"]]}, "history", "--ignore-columns history"),
     ({"messages": [ASK, RED], "weight": 0}, "weight", "--ignore-columns"),
-    ({"messages": [ASK, RED], "label": False}, "label", "remove the row"),
+    ({"messages": [ASK, RED], "label": "Rejected"}, "label", "remove the row"),
+    ({"prompt": "Q", "response": "A", "response_harm_label": "harmful"}, "response_harm_label", "remove the row"),
+    ({"messages": [ASK, {**RED, "train_detail": []}]}, "messages", "train_detail"),
+    ({"messages": [ASK, RED], "chat_template_kwargs": {"x": 1}}, "chat_template_kwargs", "--ignore-columns"),
+    ({"trajectory": [], "chosen": "A", "rejected": "B"}, "trajectory", "--from"),
     ({"input": "Q", "output": "A", "Instruction": "Translate."}, "Instruction", "--ignore-columns"),
     ({"question": "Q", "context": "C", "answer": "A"}, "context", "--ignore-columns"),
     ({"system": "S", "messages": [{"role": "system", "content": "T"}, ASK, RED]}, "system", "remove one"),
@@ -234,8 +254,16 @@ def test_a6_a_system_column_is_no_part_of_what_trainers_read(tmp_path: Path):
         validate_file(source)
 
 
+@pytest.mark.parametrize("key", ["conversations", "messages"])
+def test_a6_conversations_with_a_verdict_are_replies_that_are_good_or_bad(tmp_path: Path, key: str):
+    source = write(tmp_path, *({key: [ASK, RED], "kto_tag": tag} for tag in (True, False)))
+    assert [row["preference"] for row in converted(source, "kto")] == ["chosen", "rejected"]
+    with pytest.raises(FormatError, match=r":1: .*kto"):
+        converted(source, "sft-chat")
+
+
 def test_a7_nothing_written_is_an_error_and_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    source, target = write(tmp_path, {"chosen": "Yes", "rejected": "No"}), tmp_path / "out.jsonl"
+    source, target = write(tmp_path, {"chosen": HH, "rejected": HH}), tmp_path / "out.jsonl"
     assert cli.main(["convert", str(source), str(target), "--to", "dpo"]) == 1
     assert "1 rows in = 0 written" in capsys.readouterr().err
     assert not target.exists()
