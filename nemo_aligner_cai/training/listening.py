@@ -25,9 +25,11 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, MutableMapping
+from types import SimpleNamespace
 from typing import Any
 
 from nemo_aligner_cai.training import launcher
+from nemo_aligner_cai.training.patches import replace
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048  # torch's own
@@ -52,6 +54,19 @@ def restrict(env: MutableMapping[str, str] | None = None) -> bool:
         env.setdefault(name, _loopback_interface())
     _restrict_store()
     return True
+
+
+def restrict_rollouts() -> None:
+    """Let PPO's server of rollouts (`use_flask`) listen on the loopback interface, unless the job has other nodes.
+
+    Upstream has it listen on the address of the host's name.
+    """
+    if launcher.nodes(os.environ) > 1:
+        return
+    from nemo_aligner.utils import batch_iterators
+
+    loopback = SimpleNamespace(gethostname=socket.gethostname, gethostbyname=lambda _: LOOPBACK)
+    replace(batch_iterators, "socket", loopback)
 
 
 def is_loopback(host: str) -> bool:

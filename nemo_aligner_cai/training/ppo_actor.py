@@ -33,6 +33,7 @@ from nemo_aligner_cai.training import (
     data_inputs,
     inputs,
     launch,
+    listening,
     outcome,
     processing,
     schedule,
@@ -142,6 +143,7 @@ def train(cfg: DictConfig) -> None:
     training = assembly.prepare_training(cfg, setup, model, _optimization_steps(cfg, train_ds), train_ds)
     del model._train_dl  # it only told the scheduler how many steps there are
 
+    listening.restrict_rollouts()
     rm_critic = OrderedCriticClient(cfg.remote_critic_rm)
     try:
         trainer = PPOTrainer(

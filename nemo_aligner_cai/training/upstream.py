@@ -32,7 +32,7 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.printable import error_line
 from nemo_aligner_cai.training import inputs, outcome, run
 
-_CRITIC = "serve_ppo_critic.py"
+_CRITIC, _ACTOR = "serve_ppo_critic.py", "train_gpt_ppo_actor.py"
 
 
 def main(argv: list[str]) -> int:
@@ -69,6 +69,8 @@ def _execute(script: Path, argv: list[str]) -> None:
     cpu.install()
     if script.name == _CRITIC:
         closed_triton.restrict_critic()
+    if script.name == _ACTOR:
+        listening.restrict_rollouts()
     sys.argv = [str(script), *argv[1:]]
     sys.path.insert(0, str(script.parent))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

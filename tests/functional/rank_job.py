@@ -13,24 +13,36 @@
 # limitations under the License.
 """One of several processes: writes down what it and the processes around it listen on.
 
-python -m tests.functional.rank_job FOLDER
+python -m tests.functional.rank_job FOLDER PORT
 """
 
 import json
 import os
+import socket
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from nemo_aligner_cai.training import listening
+from nemo_aligner_cai.training import cpu, listening
 from tests.functional import sockets
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, port: int) -> None:
     listening.restrict()
+    cpu.install()
     torch.distributed.init_process_group("gloo")
     torch.distributed.new_group([0, 1])
+    listening.restrict_rollouts()
+    from nemo_aligner.utils.batch_iterators import get_batch_iterator_cls
+
+    _, host, _ = get_batch_iterator_cls({"use_flask": True, "port": port}).args
+    while True:
+        with suppress(ConnectionRefusedError), socket.create_connection((host, port)):
+            break
+        time.sleep(0.1)
     found = {"listening": sockets.listening(os.getppid()), "open": sockets.open_doors(os.getppid())}
     torch.distributed.barrier()
     text = json.dumps({name: sorted(of) for name, of in found.items()})
@@ -38,4 +50,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -86,12 +86,16 @@ def test_c2_the_text_server_is_reached_from_this_machine_alone(tmp_path: Path, f
         assert open_doors(server.pid) == set()
 
 
-def test_c2_torchrun_and_its_processes_are_reached_from_this_machine_alone(tmp_path: Path) -> None:
+def test_c2_torchrun_and_its_processes_are_reached_from_this_machine_alone(tmp_path: Path, free_port: int) -> None:
     command = [sys.executable, "-m", f"{PACKAGE}.local_ranks", "--nproc-per-node=2", "-m", "tests.functional.rank_job"]
     done = subprocess.run(
-        [*command, str(tmp_path)], env=os.environ | ENV, capture_output=True, text=True, timeout=TIMEOUT_S
+        [*command, str(tmp_path), str(free_port)],
+        env=os.environ | ENV,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stderr
     written = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
     assert len(written) == 2
-    assert all(rank["listening"] and not rank["open"] for rank in written), written
+    assert all(free_port in (port for *_, port in rank["listening"]) and not rank["open"] for rank in written), written
