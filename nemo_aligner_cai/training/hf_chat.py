@@ -71,13 +71,25 @@ def write(folder: Path, template: NemoChatTemplate, library: str | None = None) 
         folder: has the model's configuration and tokenizer.
         template: what the model was trained with.
         library: NeMo's `tokenizer.library`. With "huggingface" NeMo has read tokenizer.json as it is, which not every
-            version of transformers does: 5 rebuilds parts of it after the tokenizer's class.
+            version of transformers does: 5 rebuilds parts of it after the tokenizer's class. tokenizer.model alone is
+            read as Llama's.
     """
     for name in _OTHER_TEMPLATES:
         (folder / name).unlink(missing_ok=True)
-    as_it_is = library == "huggingface" and (folder / "tokenizer.json").is_file()
-    changed = {"tokenizer_class": "PreTrainedTokenizerFast"} if as_it_is else {}
-    _write(folder / _CONFIG, _read(folder / _CONFIG) | changed | {"chat_template": template.jinja})
+    rendering = _read(folder / _CONFIG) | {"chat_template": template.jinja}
+    if not (folder / "tokenizer.json").is_file():
+        # Another class would take the space before the first word of a text away.
+        rendering["tokenizer_class"] = "LlamaTokenizer"
+        if single := _ids(folder, (template.tokens.system_turn_start, template.tokens.turn_start)):
+            _log.warning(
+                "%s: tokenizer.model has starts of turns as tokens of their own (%s): transformers 5 reads the texts "
+                "beside them otherwise than NeMo; serve the folder with transformers 4 and use_fast=False",
+                folder,
+                ", ".join(map(str, single)),
+            )
+    elif library == "huggingface":
+        rendering["tokenizer_class"] = "PreTrainedTokenizerFast"
+    _write(folder / _CONFIG, rendering)
     generation = _read(folder / _GENERATION)
     if not generation:
         model = _read(folder / "config.json")

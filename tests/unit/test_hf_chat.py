@@ -16,7 +16,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from nemo_aligner_cai.conversation import (
     template_named,
 )
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.training import hf_chat
 from tests.conversations import conversation
 
@@ -100,6 +103,21 @@ def test_a10_tokenizer_json_is_read_as_nemo_has_read_it(library: str, written: s
     folder = folder_with(tmp_path, NEMO_CHAT, tokenizer_config__json={"tokenizer_class": "L"})
     hf_chat.write(folder, NEMO_CHAT, library)
     assert read(folder / "tokenizer_config.json")["tokenizer_class"] == written
+
+
+@pytest.mark.parametrize(("marker", "warned"), [("<extra_id_1>", True), ("@@", False)])
+def test_a10_tokenizer_model_alone_is_read_as_llamas(
+    marker: str, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
+    with tarfile.open(assistant.MODEL) as archive:
+        name = next(name for name in archive.getnames() if name.endswith("tokenizer.model"))
+        file = archive.extractfile(name)
+        assert file is not None
+        (tmp_path / "tokenizer.model").write_bytes(file.read())
+    hf_chat.write(tmp_path, NemoChatTemplate(ChatTokens(system_turn_start=marker, turn_start=marker)))
+    assert read(tmp_path / "tokenizer_config.json")["tokenizer_class"] == "LlamaTokenizer"
+    assert ("tokenizer.model has starts of turns" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(
