@@ -100,6 +100,9 @@ _BESIDE: Mapping[str, _Beside] = {
 """By attribute of a record, the key of a row."""
 
 
+_REWARDS = ("chosen_reward", "rejected_reward")
+
+
 @cache
 def _names_beside(kind: Kind) -> tuple[str, ...]:
     names = {field.name for field in fields(kind)}
@@ -116,8 +119,16 @@ def beside(row: Row, kind: Kind) -> dict[str, Any]:
     """What a row says beside its texts, of what a record of this kind can hold: origin, label, rewards.
 
     Every format has room for it, as keys that its trainer does not look at.
+
+    Raises:
+        RowError: one of them is wrong, or there is a reward for one of two replies.
     """
-    return {name: _read_beside(row, _BESIDE[name]) for name in _names_beside(kind)}
+    found = {name: _read_beside(row, _BESIDE[name]) for name in _names_beside(kind)}
+    if (found.get("chosen_reward") is None) != (found.get("rejected_reward") is None):
+        # NeMo's DPO puts 1 and 0 for a reward that is missing, whatever the scale of the other one is.
+        key = next(key for name in _REWARDS for key in _BESIDE[name].keys if row.get(key) is not None)
+        raise take.RowError(key, f"is the reward of one reply alone; give both, or --ignore-columns {key}")
+    return found
 
 
 def _read_beside(row: Row, spec: _Beside) -> Any:

@@ -20,7 +20,7 @@ from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, R
 
 TEXTS = st.text(max_size=20).map(NEMO_CHAT.escape)
 DATASETS = st.none() | st.sampled_from(["hh", "sl_cai_samples", "Système 中文 🎈"])
-REWARDS = st.none() | st.floats(-10, 10)
+REWARDS = st.just((None, None)) | st.tuples(st.floats(-10, 10), st.floats(-10, 10))
 
 
 @st.composite
@@ -39,7 +39,7 @@ def records(draw: st.DrawFn, kind: type) -> Record:
     prompt, reply, dataset = draw(prompts()), draw(TEXTS), draw(DATASETS)
     if kind is Comparison:
         rejected = draw(TEXTS.filter(lambda text: text != reply))
-        return Comparison(prompt, reply, rejected, dataset, draw(REWARDS), draw(REWARDS))
+        return Comparison(prompt, reply, rejected, dataset, *draw(REWARDS))
     if kind is PromptOnly:
         return PromptOnly(prompt, dataset, draw(st.none() | st.sampled_from(["safe", "unsafe"])))
     if kind is Rated:

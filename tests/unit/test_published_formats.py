@@ -215,6 +215,7 @@ REFUSED = [
     ({"prompt": "Q", "response": "A", "response_harm_label": "harmful"}, "response_harm_label", "remove the row"),
     ({"messages": [ASK, {**RED, "train_detail": []}]}, "messages", "train_detail"),
     ({"messages": [ASK, RED], "chat_template_kwargs": {"x": 1}}, "chat_template_kwargs", "--ignore-columns"),
+    ({"input": "Q", "chosen": "A", "rejected": "B", "chosen_score": 9}, "chosen_score", "--ignore-columns"),
     ({"trajectory": [], "chosen": "A", "rejected": "B"}, "trajectory", "--from"),
     ({"input": "Q", "output": "A", "Instruction": "Translate."}, "Instruction", "--ignore-columns"),
     ({"question": "Q", "context": "C", "answer": "A"}, "context", "--ignore-columns"),
