@@ -27,7 +27,6 @@ from typing import Any
 from rich.console import Console
 
 from nemo_aligner_cai.commands.flag_types import Parser
-from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.data.formats import convert_file
 from nemo_aligner_cai.data.judged_row import read_judged
@@ -36,6 +35,7 @@ from nemo_aligner_cai.evaluation.audit import Audit, Figures
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.output_paths import check_output
+from nemo_aligner_cai.same_files import refuse_same
 
 
 def add_parser(subparsers: Any) -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands.flag_types import COUNT, system_message
-from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.commands.validate import tokenizer_asked_for
 from nemo_aligner_cai.conversation import TokenPolicy
@@ -32,6 +31,7 @@ from nemo_aligner_cai.data.tables import require_suffix
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, PathLike, put_in_place
 from nemo_aligner_cai.output_paths import check_output
+from nemo_aligner_cai.same_files import refuse_same
 from nemo_aligner_cai.sources import data_files
 
 

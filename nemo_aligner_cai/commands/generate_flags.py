@@ -15,7 +15,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,6 @@ from nemo_aligner_cai.commands.flag_types import (
     variable,
 )
 from nemo_aligner_cai.conversation import (
-    NEMO_CHAT,
     TEMPLATE_FLAGS,
     TEMPLATES,
     ChatTemplate,
@@ -47,11 +46,7 @@ from nemo_aligner_cai.conversation import (
     template_named,
 )
 from nemo_aligner_cai.conversation.strings import unescape
-from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance
-from nemo_aligner_cai.generate.progress import Prices
-from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.models import (
     BodyChanges,
     ModelClient,
@@ -64,11 +59,13 @@ from nemo_aligner_cai.models import (
 )
 from nemo_aligner_cai.models.nemo_server import MOST_SENTENCES
 from nemo_aligner_cai.printable import hide_secret
-from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 
 _log = logging.getLogger(__name__)
 _TRUTH = ("True", "False")
 _CONCURRENCY = 64
+_NOT_RECORDED = ("ngc_api_key", "run")
+"""A key must stay secret; the other one is the command itself."""
 WITH_MODEL_URL = "with --model-url: it is about NeMo's server"
 
 
@@ -214,18 +211,34 @@ def sampling_of(args: argparse.Namespace) -> Sampling:
     )
 
 
-def options_of(args: argparse.Namespace, total: int) -> RunOptions:
-    """The run's options; raises UsageError where they contradict each other."""
-    if args.resume and args.overwrite:
-        raise UsageError("--resume goes on and --overwrite starts anew: give one of them")
-    prices = Prices(args.price_read or 0.0, args.price_written or 0.0)
-    return RunOptions(
+def record_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags as a manifest names them, without secrets."""
+    return {name: value for name, value in vars(args).items() if name not in _NOT_RECORDED}
+
+
+def run_settings(args: argparse.Namespace) -> RunSettings:
+    """How the flags drive a run; raises UsageError where they contradict each other."""
+    return RunSettings(
         seed=args.seed,
         resume=args.resume,
         overwrite=args.overwrite,
         max_dropped=args.max_dropped,
-        total=total,
-        prices=prices if prices != Prices() else None,
+        price_read=args.price_read or 0.0,
+        price_written=args.price_written or 0.0,
+        progress=True,
+    )
+
+
+def prompt_source(args: argparse.Namespace, path: str) -> PromptSource:
+    """The prompts of a file as the flags ask for them."""
+    if args.num_examples == 0 or args.num_examples < -1:
+        raise UsageError(f"--num-examples must be positive, or -1 for all, it is {args.num_examples}")
+    return PromptSource(
+        path=path,
+        turns=args.turns,
+        limit=None if args.num_examples == -1 else args.num_examples,
+        column=args.prompt_column,
+        system_message=args.system_message,
     )
 
 
@@ -306,40 +319,6 @@ def checked_key(key: str, source: str) -> str:
         raise UsageError(f"{source}: the API key has a line end, or another character that no key has, in it")
     hide_secret(key)
     return key
-
-
-def count_prompts(args: argparse.Namespace, path: str, limit: int | None) -> int:
-    """How many prompts a file has; raises for what is wrong in it, before anything is paid for."""
-    balance = Balance()
-    count = sum(1 for _ in prompts_of(args, path, limit, balance=balance))
-    if not count:
-        raise UsageError(f"{path}: no usable prompt: {balance}")
-    return count
-
-
-def first_prompts(args: argparse.Namespace, path: str) -> list[Prompt]:
-    """The prompts of a file that --preview shows."""
-    return list(prompts_of(args, path, args.preview, balance=Balance()))
-
-
-def prompts_of(
-    args: argparse.Namespace,
-    path: str,
-    limit: int | None,
-    *,
-    balance: Balance,
-    template: ChatTemplate = NEMO_CHAT,
-) -> Iterator[Prompt]:
-    """The prompts of a file as the flags ask for them."""
-    return read_prompts(
-        path,
-        balance=balance,
-        turns=args.turns,
-        limit=limit,
-        column=args.prompt_column,
-        template=template,
-        system_message=args.system_message,
-    )
 
 
 @contextmanager

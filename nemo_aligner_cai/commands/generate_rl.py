@@ -22,31 +22,22 @@ Output, in --output-dir:
 """
 
 import argparse
-import asyncio
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
 from nemo_aligner_cai.commands.flag_types import COUNT, SEED, TEMPERATURE, Number, Parser, file_prefix
-from nemo_aligner_cai.commands.generate_manifest import Manifest, generation_facts
-from nemo_aligner_cai.commands.generate_outputs import DEFAULT_PREFIX, Blending, PreferenceFiles
 from nemo_aligner_cai.conversation import NEMO_CHAT
-from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
-from nemo_aligner_cai.data.split import parse_splits, split_counts
-from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Balance
-from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
-from nemo_aligner_cai.generate.contest import Contest
-from nemo_aligner_cai.generate.json_list import write_json_list
-from nemo_aligner_cai.generate.judge import position_line, unparsed_line
-from nemo_aligner_cai.generate.resuming import adopt
+from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, parse_splits
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.models import ModelClient, Patience
-
-UPSTREAM_TEMPERATURES = (0.01, 0.51, 1.01, 1.51)
+from nemo_aligner_cai.models import Patience
+from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES, RlCaiConfig, RlCaiStage
+from nemo_aligner_cai.stages.rl_outputs import DEFAULT_PREFIX, KINDS, Kind, PreferenceFiles, RlOutputs
 
 
 def build_parser() -> Parser:
@@ -129,110 +120,84 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be wrong, then sample, judge, split and blend."""
-    if args.num_examples == 0 or args.num_examples < -1:
-        raise UsageError(f"--num-examples must be positive, or -1 for all, it is {args.num_examples}")
-    limit = None if args.num_examples == -1 else args.num_examples
-    splits = parse_splits(args.splits)
-    blending = Blending.parse(args.blend_with, splits) if args.blend_with else None
-    template = flags.template_of(args)
-    sampling, temperatures = flags.sampling_of(args), _temperatures(args)
-    judge = judge_flags.judge_of(args)
-    source = args.red_teaming_file_path
-
-    def comparing(policy: ModelClient, judge_model: ModelClient) -> Comparing:
-        return Comparing(policy, judge_model, judge, sampling, temperatures, args.seed, template)
-
-    if args.preview is not None:
-        records = [Contest(prompt) for prompt in flags.first_prompts(args, source)]
-        of_policy = None if args.model_url else template
-        of_judge = NEMO_CHAT if args.judge_port else None
-        generate_run.show_preview(records, lambda *clients: comparing(*clients).steps(), of_policy, of_judge)
-        return 0
-    options = flags.options_of(args, flags.count_prompts(args, source, limit))
-    split_counts(options.total or 0, splits)
     with tempfile.TemporaryDirectory() as scratch:
-        files = PreferenceFiles(
-            Path(scratch) if args.dry_run else Path(args.output_dir),
-            args.output_filename_prefix,
-            splits,
-            blending,
-            template,
-            args.legacy_eot,
-            args.soft_labels,
-            args.label_copies,
-            tuple(args.formats),
-        )
+        stage = RlCaiStage(config_of(args, Path(scratch) if args.dry_run else Path(args.output_dir)))
+        template = stage.config.files.template
+        if args.preview is not None:
+            of_policy, of_judge = None if args.model_url else template, NEMO_CHAT if args.judge_port else None
+            generate_run.show_preview(stage.records(args.preview), stage.steps, of_policy, of_judge)
+            return 0
         policy = flags.model_client(args, template, batch_size=args.batch_size)
         key = judge_flags.judge_key(args)
-        judge_model = judge_flags.judge_client(args, key, Patience(timeout=args.request_timeout))
-        read = Balance()
-        prompts = flags.prompts_of(args, source, limit, balance=read, template=template)
-        steps = comparing(policy, judge_model).steps()
-        if args.resume:
-            adopt(files.old_journal, files.journal)
+        judge = judge_flags.judge_client(args, key, Patience(timeout=args.request_timeout))
+        steps = stage.steps(policy, judge)
         if args.plan:
-            journal = None if args.overwrite else files.journal
-            generate_run.show_plan(map(Contest, prompts), steps, seed=args.seed, journal_path=journal)
+            stage.check_inputs()
+            stage.adopt_journal()
+            journal = None if args.overwrite else stage.config.outputs.journal
+            generate_run.show_plan(stage.records(), steps, seed=args.seed, journal_path=journal)
             return 0
-        blended = blending.paths if blending else []
-        inputs = generate_run.input_files(
-            source, args.sys_prompt_constitution_file_path, args.judge_few_shot_path, *blended
-        )
-        generate_run.check_files(
-            inputs,
-            files.outputs,
-            journal=files.journal,
-            manifest=files.place.path,
-            resume=args.resume,
-            overwrite=args.overwrite,
-        )
-        manifest = Manifest.begin(files.place, args, inputs)
+        stage.begin()
 
         async def generate() -> Summary:
-            try:
-                if not args.dry_run:
-                    await judge_flags.probe_judge(args, key, judge)
-                return await generate_comparisons(
-                    prompts,
-                    policy,
-                    judge_model,
-                    judge,
-                    sampling=sampling,
-                    temperatures=temperatures,
-                    out_path=files.comparisons,
-                    journal_path=files.journal,
-                    template=template,
-                    options=options,
-                    read=read,
-                )
-            finally:
-                await policy.close()
-                await judge_model.close()
+            if not args.dry_run:
+                await judge_flags.probe_judge(args, key, stage.judge)
+            return await stage.generate(policy, judge)
 
-        summary = asyncio.run(generate())
-        manifest.announce(files.outputs)
-        write_json_list(files.candidate_dataset, _candidates(files.comparisons), overwrite=True)
-        write_json_list(files.preference_dataset, _preferences(files.comparisons), overwrite=True)
-        enough = summary.balance.written >= len(splits)
-        lines = [position_line(summary.facts)]
-        verdicts = (verdict for row in read_judged(files.comparisons) for verdict in row.verdicts)
-        if (unparsed := unparsed_line(summary.facts, verdicts)) is not None:
-            lines.append(unparsed)
-        lines += manifest.remove_stale(files.outputs if enough else files.raw, files.outputs)
-        lines += files.write(shuffle=args.shuffle == "True", seed=args.seed) if enough else []
-        manifest.write(files.outputs, **generation_facts(summary, policy=policy, judge=judge_model))
-    if args.dry_run:
-        lines.append("dry run: nothing was kept")
-    elif enough:
-        lines.append(f"written: {files.folder}")
-    generate_run.show_summary("RL-CAI", summary, lines)
-    summary.check(options.max_dropped)
-    if not enough:
-        raise CaiError(
-            f"{summary.balance.written} prompts with a pair cannot be split into {', '.join(splits)}; every split "
-            f"needs one at least. All that was generated is in {files.folder}"
-        )
+        summary = generate_run.run_and_close(generate(), policy, judge)
+        report = stage.finish(summary, policy, judge)
+    generate_run.show_report(report, args.output_dir, dry_run=args.dry_run)
     return 0
+
+
+def config_of(args: argparse.Namespace, folder: Path) -> RlCaiConfig:
+    """The configuration that the flags describe, with its outputs in a folder."""
+    splits = parse_splits(args.splits)
+    name, blend = parse_blend(args.blend_with, splits) if args.blend_with else (None, None)
+    shuffle = args.shuffle == "True"
+    return RlCaiConfig(
+        prompts=flags.prompt_source(args, args.red_teaming_file_path),
+        sampling=flags.sampling_of(args),
+        temperatures=_temperatures(args),
+        judge=judge_flags.judge_config(args),
+        files=PreferenceFiles(
+            splits=splits,
+            shuffle=shuffle,
+            consecutive=not shuffle,
+            soft_labels=args.soft_labels,
+            label_copies=args.label_copies,
+            formats=tuple(args.formats),
+            blend=blend,
+            template=flags.template_of(args),
+            legacy_eot=args.legacy_eot,
+        ),
+        outputs=RlOutputs.named(
+            folder, prefix=args.output_filename_prefix, splits=list(splits), blend=name, formats=args.formats
+        ),
+        run=flags.run_settings(args),
+        record=flags.record_of(args),
+    )
+
+
+def parse_blend(text: str, splits: Splits) -> tuple[str, dict[str, dict[Kind, tuple[str, ...]]]]:
+    """The name, and the files by split and kind, of --blend-with; raises UsageError for anything else."""
+    form = "{'name': NAME, SPLIT: {'prompts': [FILES], 'comparisons': [FILES]}, ...}"
+    entries = parse_mapping("--blend-with", text, form)
+    name = entries.pop("name", None)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UsageError(f"--blend-with needs a 'name', which becomes part of the file names: {NAME_FORM}")
+    if set(entries) != set(splits):
+        raise UsageError(f"--blend-with needs the splits {', '.join(splits)}; it has {', '.join(entries) or 'none'}")
+    return name, {split: {kind: _files(entry, split, kind) for kind in KINDS} for split, entry in entries.items()}
+
+
+def _files(entry: Any, split: str, kind: str) -> tuple[str, ...]:
+    listed: Any = cast(dict[str, Any], entry).get(kind) if isinstance(entry, dict) else None
+    if isinstance(listed, str):
+        listed = [listed]
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in cast(list[Any], listed)):
+        raise UsageError(f"--blend-with: {split!r} needs the key {kind!r} with a list of files")
+    return tuple(str(require_file(item)) for item in cast(list[str], listed))
 
 
 def _temperatures(args: argparse.Namespace) -> tuple[float, ...]:
@@ -243,33 +208,6 @@ def _temperatures(args: argparse.Namespace) -> tuple[float, ...]:
     if args.num_responses is not None:
         return (args.temperature,) * args.num_responses
     return UPSTREAM_TEMPERATURES
-
-
-def _candidates(comparisons: Path) -> Iterator[Mapping[str, Any]]:
-    for row in read_judged(comparisons):
-        yield {"prompt": row.prompt.messages[-1].content} | _responses(row)
-
-
-def _responses(row: JudgedRow) -> dict[str, str]:
-    return {one.key: one.text for one in sorted(row.candidates, key=lambda one: one.key)}
-
-
-def _preferences(comparisons: Path) -> Iterator[Mapping[str, Any]]:
-    for row in read_judged(comparisons):
-        for pair in row.pairs:
-            yield {
-                "prompt": row.prompt.messages[-1].content,
-                "chosen": pair.chosen,
-                "rejected": pair.rejected,
-                "raw": {
-                    "chosen_response_key": pair.chosen_key,
-                    "rejected_response_key": pair.rejected_key,
-                    "explanation": pair.explanation,
-                    "probability": pair.probability,
-                    "principle": pair.principle,
-                    "all_responses": _responses(row),
-                },
-            }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

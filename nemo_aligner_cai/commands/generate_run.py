@@ -14,25 +14,20 @@
 """Before and after a generation run: what it would ask, what it would cost, what it did."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
-from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.conversation import ChatTemplate, Role
-from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.generate.engine import Engine, HasId, Step
-from nemo_aligner_cai.generate.journal import has_calls
 from nemo_aligner_cai.generate.plan import plan
-from nemo_aligner_cai.generate.resuming import require_journal
 from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.models import Request, ScriptedClient
-from nemo_aligner_cai.output_paths import check_output
-from nemo_aligner_cai.sources import DataFile, data_files
+from nemo_aligner_cai.models import ModelClient, Request, ScriptedClient
+from nemo_aligner_cai.stages.report import StageReport
 
 R = TypeVar("R", bound=HasId)
+T = TypeVar("T")
 
 
 def show_preview(
@@ -74,38 +69,6 @@ def _as_sent(request: Request, template: ChatTemplate | None) -> str:
     return "\n\n".join([*messages, f"[{Role.ASSISTANT.value}]\n{choices}"])
 
 
-def input_files(*sources: PathLike | None) -> list[DataFile]:
-    """The files behind what a run reads, in order: a folder's files, and a data set on the hub as itself."""
-    return [file for source in sources if source for file in data_files(source)]
-
-
-def check_files(
-    inputs: Sequence[DataFile],
-    outputs: Sequence[Path],
-    *,
-    journal: Path,
-    manifest: Path,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    """Check what a run reads and writes, before anything is asked.
-
-    Raises:
-        UsageError: an output is an input, cannot be written, or exists and may not be replaced; or there is nothing
-            to resume a finished output from.
-    """
-    refuse_same([one for one in inputs if isinstance(one, Path)], [*outputs, journal, manifest])
-    if not (resume or overwrite) and has_calls(journal):
-        raise UsageError(
-            f"{journal}: the journal of an earlier run with this output; give --resume to go on from it, or "
-            "--overwrite to start again"
-        )
-    for path in (*outputs, journal, manifest):
-        check_output(path, overwrite=resume or overwrite)
-    if resume:
-        require_journal(journal, outputs)
-
-
 def _begins(request: Request, later: Request) -> bool:
     messages = request.conversation.messages
     return later.conversation.messages[: len(messages)] == messages and not request.choices
@@ -127,3 +90,31 @@ def show_summary(title: str, summary: Summary, lines: Sequence[str]) -> None:
     console.print(table_of((title, ""), list(summary.rows())))
     for line in lines:
         console.print(line, soft_wrap=True)
+
+
+def run_and_close(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
+    """Run `work`, which uses `clients`, to its end and close them."""
+
+    async def and_close() -> T:
+        try:
+            return await work
+        finally:
+            for client in clients:
+                await client.close()
+
+    return asyncio.run(and_close())
+
+
+def show_report(report: StageReport, written: PathLike, *, dry_run: bool) -> None:
+    """Show what a stage did, and where its output is.
+
+    Raises:
+        CaiError: it is too little.
+    """
+    lines = list(report.lines)
+    if dry_run:
+        lines.append("dry run: nothing was kept")
+    elif report.missing is None and report.summary.balance.written:
+        lines.append(f"written: {written}")
+    show_summary(report.title, report.summary, lines)
+    report.check()

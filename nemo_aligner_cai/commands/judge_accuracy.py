@@ -31,7 +31,6 @@ from typing import Any
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
 from nemo_aligner_cai.commands.flag_types import COUNT, PORT, SEED, Parser, host, never
-from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, generation_facts
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import NEMO_CHAT
@@ -50,6 +49,9 @@ from nemo_aligner_cai.generate.resuming import adopt
 from nemo_aligner_cai.generate.stage import Output, RunOptions, companion, left_out_path, run_stage
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import ModelClient
+from nemo_aligner_cai.stages.checks import check_files, input_files
+from nemo_aligner_cai.stages.judging import build_judge
+from nemo_aligner_cai.stages.manifest import Manifest, Place, hashes
 
 DEFAULT_JUDGE = "multiple-choice"
 
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         first = read_items(args.file, balance=Balance(), limit=args.preview)
         generate_run.show_preview(first, steps, None if args.model_url else NEMO_CHAT)
         return 0
-    options = flags.options_of(args, count)
+    options = flags.run_settings(args).options(count)
     # One question to a batch: NeMo's server takes a step for each token by which the sentences of a batch differ, and
     # items are of all lengths.
     client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates)
@@ -106,12 +108,12 @@ def run(args: argparse.Namespace) -> int:
             past = None if args.overwrite else journal
             generate_run.show_plan(items, steps(client), seed=args.seed, journal_path=past)
             return 0
-        inputs = generate_run.input_files(args.file, args.sys_prompt_constitution_file_path, args.judge_few_shot_path)
+        inputs = input_files(args.file, args.sys_prompt_constitution_file_path, args.judge_few_shot_path)
         outputs = [rows, left_out_path(rows), *([figures_file] if figures_file else [])]
-        generate_run.check_files(
+        check_files(
             inputs, outputs, journal=journal, manifest=place.path, resume=args.resume, overwrite=args.overwrite
         )
-        manifest = Manifest.begin(place, args, inputs)
+        manifest = Manifest.begin(place, flags.record_of(args), inputs)
         with flags.resumable(args):
             summary = asyncio.run(_ask(items, client, steps(client), rows, journal, options, read))
         accuracy = Accuracy()
@@ -121,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         if figures_file:
             figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
             write_json(figures_file, figures, overwrite=True)
-        manifest.write([rows], **generation_facts(summary, judge=client))
+        manifest.write(hashes([rows]), summary=summary.to_dict(), models={"judge": client.identity})
     _show(accuracy, summary, [line for line in (position_line(summary.facts), unparsed) if line])
     if (failed := count - accuracy.asked) > exact(options.max_dropped) * count:
         raise CaiError(
@@ -149,13 +151,14 @@ def _survey(args: argparse.Namespace) -> tuple[int, list[str], int, bool]:
 
 def _judge(args: argparse.Namespace, questions: Sequence[str]) -> Judge:
     if args.sys_prompt_constitution_file_path is not None:
-        return judge_flags.judge_of(args)
+        return build_judge(judge_flags.judge_config(args), seed=args.seed)
     if len(questions) > 1:
         raise UsageError(
             f"{args.file}: the items ask {len(questions)} different questions, and a judge has one constitution for "
             "all; give one with --sys-prompt-constitution-file-path, or split the file"
         )
-    return judge_flags.judge_of(args, Constitution((Principle("item", "", "", questions[0]),), "items"))
+    constitution = Constitution((Principle("item", "", "", questions[0]),), "items")
+    return build_judge(judge_flags.judge_config(args), seed=args.seed, constitution=constitution)
 
 
 def _options_judge(args: argparse.Namespace) -> Judge:

@@ -20,22 +20,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from nemo_aligner_cai import components
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, Parser, host, variable
-from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
+from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import read_text, require_file
 from nemo_aligner_cai.generate.judge import Case, Judge
 from nemo_aligner_cai.generate.judges.ensemble import BALLOTS
-from nemo_aligner_cai.generate.judges.few_shots import FewShots, read_judge_shots
 from nemo_aligner_cai.generate.judges.pairs import PAIRS
-from nemo_aligner_cai.generate.judges.prompts import with_judge_prompt
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.wording import PromptWording, load_wording
 from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
@@ -49,6 +45,7 @@ from nemo_aligner_cai.models import (
     key_from_environment,
 )
 from nemo_aligner_cai.models.openai import chat_url
+from nemo_aligner_cai.stages.judging import JudgeConfig
 
 _log = logging.getLogger(__name__)
 _KEYS = ("NGC_API_KEY", "NVIDIA_API_KEY")
@@ -177,41 +174,24 @@ def _is_used(judges: Sequence[str], args: argparse.Namespace) -> bool:
     return name in judges or name not in components.OURS["judges"]
 
 
-def judge_of(args: argparse.Namespace, constitution: Constitution | None = None) -> Judge:
-    """The judge that the flags describe; a constitution that is given takes the place of the file.
-
-    Raises:
-        UsageError: the flags do not fit together.
-    """
-    wording, system = PromptWording(), None
-    if constitution is None:
-        path = require_file(args.sys_prompt_constitution_file_path)
-        wording = load_wording(path)
-        if path.suffix in _YAML_OR_JSON or args.judge != "best-worst":
-            constitution = load_constitution(path)
-        else:
-            system = read_text(path)
-    if args.judge_prompt is not None:
-        prompt = components.load("judge_prompts", args.judge_prompt)
-        wording = with_judge_prompt(wording, prompt, args.judge_prompt)
-    settings = JudgeSettings(
-        constitution,
-        wording,
-        seed=args.seed,
-        system=system,
+def judge_config(args: argparse.Namespace) -> JudgeConfig:
+    """How the flags describe the judge; without a constitution, the packaged one is named."""
+    return JudgeConfig(
+        strategy=args.judge,
+        constitution=Path(args.sys_prompt_constitution_file_path or packaged()),
+        prompt=args.judge_prompt,
         pairs=args.pairs,
         both_orders=args.both_orders,
         margin=args.margin,
         logprobs=args.judge_logprobs,
         votes=args.judge_votes,
         structured=args.judge_structured,
-        shots=read_judge_shots(args.judge_few_shot_path) if args.judge_few_shot_path else FewShots(),
+        few_shots=Path(args.judge_few_shot_path) if args.judge_few_shot_path else None,
         clamp=(args.judge_clamp[0], args.judge_clamp[1]),
         max_tokens=args.judge_max_tokens,
         ensemble=args.ensemble,
         ensemble_of=args.ensemble_of,
     )
-    return components.load("judges", args.judge)(settings)
 
 
 def judge_key(args: argparse.Namespace) -> str | None:

@@ -17,15 +17,16 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands.exit_codes import exit_code
 from nemo_aligner_cai.commands.flag_types import Parser, file_prefix, never
-from nemo_aligner_cai.commands.generate_manifest import Manifest, Place, recordable
-from nemo_aligner_cai.commands.same_files import refuse_same
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
+from nemo_aligner_cai.same_files import refuse_same
+from nemo_aligner_cai.stages.manifest import Manifest, Place, hashes, recordable
 
 
 def build_parser() -> Parser:
@@ -65,7 +66,7 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     """Write each split's files, say where its rows went, and leave the same in a manifest beside them."""
-    recordable(args)
+    recordable(flags.record_of(args))
     prefix: str | None = args.output_file_name_prefix
     if not args.dataset_dir_name:
         prefix = prefix or "anthropic_hh"
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     for files in outputs.values():
         files.check(overwrite=args.overwrite)
     place = Place(manifest_path, "", "output_file_name_prefix", (Path(args.output_dir),))
-    manifest = Manifest.begin(place, args, inputs)
+    manifest = Manifest.begin(place, flags.record_of(args), inputs)
 
     balances: dict[str, Row] = {}
     for split, rows in sources.items():
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     if args.overwrite:
         for line in manifest.remove_stale(targets, ()):
             write_line(line)
-    manifest.write(targets, splits=balances)
+    manifest.write(hashes(targets), splits=balances)
     return 0
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "Tokenizer",
     "Use",
     "drop_long",
+    "drop_long_items",
     "filter_file",
     "limit_of",
     "load_tokenizer",
@@ -276,8 +277,30 @@ def drop_long(
     Raises:
         UsageError: the format has no known limit, or the sequence length leaves no room.
     """
+    return drop_long_items(
+        records,
+        _itself,
+        format_name,
+        tokenizer=tokenizer,
+        seq_length=seq_length,
+        balance=balance,
+        template=template,
+    )
+
+
+def drop_long_items(
+    items: Iterable[Item],
+    record_of: Callable[[Item], Record],
+    format_name: str,
+    *,
+    tokenizer: Tokenizer,
+    seq_length: int,
+    balance: Balance,
+    template: NemoChatTemplate = NEMO_CHAT,
+) -> Iterator[Item]:
+    """The items whose records `drop_long` would yield."""
     limit = limit_of(format_name, seq_length)
-    for record, measured in _measure(records, _itself, format_name, tokenizer, template):
+    for item, measured in _measure(items, record_of, format_name, tokenizer, template):
         balance.rows_in += 1
         if measured.length > limit:
             balance.leave_out(f"longer than {limit} tokens")
@@ -285,7 +308,7 @@ def drop_long(
             balance.leave_out(measured.merged)
         else:
             balance.written += 1
-            yield record
+            yield item
 
 
 def _itself(record: Record) -> Record:

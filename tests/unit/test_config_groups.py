@@ -25,9 +25,8 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 
 from omegaconf import OmegaConf
 
-from nemo_aligner_cai.commands.generate_outputs import Blending, PreferenceFiles
-from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.stages import RlOutputs
 from nemo_aligner_cai.tiny.assistant import MODEL, QUICKSTART
 from nemo_aligner_cai.training import config, hardware
 
@@ -219,12 +218,11 @@ def test_the_tiny_model_needs_no_path() -> None:
 
 
 def test_the_data_group_names_what_the_generation_commands_write() -> None:
-    blending = Blending("helpful", {})
-    written = PreferenceFiles(Path("/data"), "cai_rlaif", {"train": 0.8, "test": 0.2}, blending, NEMO_CHAT, False)
+    written = RlOutputs.named("/data", blend="helpful").splits
     for stage, kind in (("reward_model", "comparisons"), ("ppo_actor", "prompts")):
-        for data, name in (("cai", written.of), ("cai_blend", written.blended)):
+        for data, made in (("cai", "own"), ("cai_blend", "blended")):
             cfg = config.compose(f"cai_{stage}", [f"data={data}", "data.folder=/data", "++data.blend=helpful"])
-            train, test = [str(name("train", kind))], [str(name("test", kind))]
+            train, test = ([str(getattr(written[split], made)[kind])] for split in ("train", "test"))
             assert cfg.model.data.data_prefix == {"train": train, "validation": test, "test": test}
 
 

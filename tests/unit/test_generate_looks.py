@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands import generate_rl, generate_sl
+from nemo_aligner_cai.commands import generate_rl
+from nemo_aligner_cai.stages import sl_cai
 from tests.unit.fake_servers import FakeOpenAI
 from tests.unit.rl_run import red_team_flags
 from tests.unit.sl_run import rows, run
@@ -93,7 +94,7 @@ def test_whoever_interrupts_a_run_is_told_how_to_go_on(
     def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generate_sl, "generate_revisions", interrupted)
+    monkeypatch.setattr(sl_cai, "generate_revisions", interrupted)
     assert run(inputs, *flags) == 130
     assert hint in capsys.readouterr().err
 

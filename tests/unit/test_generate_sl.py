@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.commands import generate_sl
 from nemo_aligner_cai.commands.generate_sl import build_parser
 from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.stages import sft_files
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.sl_run import rows, run
 from tests.unit.test_length import Gpt2
@@ -111,7 +111,7 @@ def test_flags_are_upstreams() -> None:
 def test_a12_a_tokenizer_that_merges_an_empty_system_turn_is_found_before_any_call(
     inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(generate_sl, "load_tokenizer", lambda _: Gpt2())
+    monkeypatch.setattr(sft_files, "load_tokenizer", lambda _: Gpt2())
     tokenizer = tmp_path / "gpt2.model"
     tokenizer.write_bytes(b"only its hash is read")
     flags = ("--tokenizer-model", str(tokenizer), "--max-seq-length", "4096")

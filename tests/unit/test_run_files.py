@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.commands import generate_rl
 from nemo_aligner_cai.files import sha256_file
+from nemo_aligner_cai.stages import rl_cai
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, policy, red_team_flags, run
 from tests.unit.sl_run import run as run_sl
@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_line(
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(generate_rl, "write_json_list", full)
+    monkeypatch.setattr(rl_cai, "write_json_list", full)
     with FakeNemo(policy) as server, FakeOpenAI(judge) as judge_server:
         assert run(flags, server, judge_server) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 28] No space left on device"

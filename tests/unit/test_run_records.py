@@ -23,10 +23,10 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.commands.generate_manifest import Manifest
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import sha256_file
 from nemo_aligner_cai.generate.journal import Journal
+from nemo_aligner_cai.stages.manifest import Manifest
 from nemo_aligner_cai.tiny import assistant
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, policy, red_team_flags, run

@@ -21,7 +21,6 @@ by its manifest: those that this run does not write itself are removed, since th
 be in the new training file.
 """
 
-import argparse
 import logging
 import os
 import platform
@@ -36,13 +35,9 @@ from nemo_aligner_cai.conversation import TEMPLATE_FLAGS
 from nemo_aligner_cai.derived_files import remove_file
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_json, sha256_file, to_json, write_json
-from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.models import ModelClient
 from nemo_aligner_cai.sources import DataFile
 
 _log = logging.getLogger(__name__)
-_SECRET = ("ngc_api_key",)
-_NOT_FLAGS = ("run",)
 _UNDERSCORED = (*TEMPLATE_FLAGS, "end_strings")
 """Upstream's flags with texts that are written with underscores."""
 
@@ -84,13 +79,13 @@ class Manifest:
     earlier: Mapping[Path, str | None]
 
     @classmethod
-    def begin(cls, place: Place, args: argparse.Namespace, inputs: Sequence[DataFile]) -> "Manifest":
+    def begin(cls, place: Place, settings: Mapping[str, Any], inputs: Sequence[DataFile]) -> "Manifest":
         """Hash the inputs, and read what an earlier run has recorded.
 
         Raises:
             UsageError: a flag or a file's name that a manifest cannot hold, or the manifest of another output.
         """
-        flags = recordable(args)
+        flags = recordable(settings)
         for one in inputs:
             if not _is_recordable(str(one)):
                 raise UsageError(f"{str(one)!r}: the name is not UTF-8; rename the file")
@@ -136,8 +131,8 @@ class Manifest:
                 lines.append(f"kept: {path}, of an earlier run with other settings, since it has been changed")
         return lines
 
-    def write(self, outputs: Iterable[Path], **facts: Any) -> None:
-        """Write the manifest of a finished run, with those of `outputs` that exist; no secret is in it."""
+    def write(self, outputs: Mapping[str, str], **facts: Any) -> None:
+        """Write the manifest of a finished run, with its `outputs` as `hashes` gives them."""
         for name, digest in self.inputs.items():
             if Path(name).is_file() and sha256_file(name) != digest:
                 _log.warning("%s has changed since this run began to read it; its old hash is recorded", name)
@@ -145,26 +140,25 @@ class Manifest:
             "flags": self.flags,
             **facts,
             "inputs": self.inputs,
-            "outputs": {str(one): sha256_file(one) for one in outputs if one.exists()},
+            "outputs": dict(outputs),
             "versions": {"nemo_aligner_cai": __version__, "python": platform.python_version()},
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         write_json(self.place.path, manifest, overwrite=True)
 
 
-def generation_facts(summary: Summary, **models: ModelClient) -> dict[str, Any]:
-    """What a manifest says of a generation run."""
-    return {"summary": summary.to_dict(), "models": {name: client.identity for name, client in models.items()}}
+def hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of those files that exist, by path."""
+    return {str(path): sha256_file(path) for path in paths if path.exists()}
 
 
-def recordable(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags as a manifest holds them, without secrets; raises UsageError for one that it cannot hold."""
-    shown = {name: value for name, value in sorted(vars(args).items()) if name not in (*_SECRET, *_NOT_FLAGS)}
-    for name, value in shown.items():
+def recordable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as a manifest holds them, by name; raises UsageError for one that it cannot hold."""
+    for name, value in settings.items():
         if not _is_recordable(value):
             flag = name if name in _UNDERSCORED else name.replace("_", "-")
             raise UsageError(f"--{flag} {value!r}: not UTF-8, or too large a number; give another")
-    return shown
+    return dict(sorted(settings.items()))
 
 
 def _is_recordable(value: object) -> bool:

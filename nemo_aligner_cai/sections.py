@@ -1,0 +1,110 @@
+# Copyright (c) 2026, The nemo_aligner_cai authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Typed configuration: sections of keys that are all checked, and errors of one line that name the key.
+
+Input:  a YAML file, or a mapping, and ``key.key=value`` overrides
+Output: a frozen pydantic model; a key that is not in its schema is an error, and so is a value of the wrong type
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import read_text
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def _source(value: object) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"Input should be a path or a name, it is {type(value).__name__}")
+    return os.fspath(cast("str | os.PathLike[str]", value))
+
+
+Source = Annotated[str, PlainValidator(_source)]
+"""A path or the name of a data set. Names that are not UTF-8 are allowed here, since files can have them."""
+
+
+class Section(BaseModel):
+    """Keys that belong together; another key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Config(Section):
+    """A whole configuration, which no other section holds: a wrong key or value is one UsageError."""
+
+    if not TYPE_CHECKING:  # a type checker takes the arguments from the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise UsageError(f"{type(self).__name__}: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The dotted key of the first wrong value, and what is wrong with it."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    return f"{key}: {first['msg']}" if key else str(first["msg"])
+
+
+def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
+    """Read a configuration file and put ``key.key=value`` overrides on top; values are YAML.
+
+    Raises:
+        UsageError: the file is not YAML, or a key or value does not fit; the message names the key.
+    """
+    try:
+        tree: Any = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML: {_one_line(error)}") from error
+    if not isinstance(tree, dict):
+        first, second = list(schema.model_fields)[:2]
+        raise UsageError(f"{path}: needs keys such as {first!r} and {second!r}")
+    for override in overrides:
+        _apply(cast(dict[str, Any], tree), override)
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {first_problem(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"{override}: an override is KEY=VALUE")
+    *parents, last = key.split(".")
+    section: dict[str, Any] | None = tree
+    for name in parents:
+        inner: Any = section.get(name) if section else None
+        section = cast(dict[str, Any], inner) if isinstance(inner, dict) else None
+    if section is None or last not in section:
+        raise UsageError(f"{override}: there is no key {key!r} in the configuration")
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{override}: the value is not YAML: {_one_line(error)}") from error
