@@ -34,6 +34,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 from nemo_aligner_cai.conversation import Conversation
@@ -142,9 +143,10 @@ class ChoiceScorer:
         return await self._ask(body, request, read, harmless)
 
     async def _way(self) -> Way | None:
-        async with self._looking:
-            if not self._found:
-                self._found.append(await self._look())
+        if not self._found:
+            async with self._looking:
+                if not self._found:
+                    self._found.append(await self._look())
         return self._found[0]
 
     async def _look(self) -> Way | None:
@@ -198,6 +200,7 @@ def scoring_body(way: Way, request: Request, messages: Sequence[Mapping[str, str
     return body | {"max_tokens": _apart_after(choices) - len(beginning)}
 
 
-def _apart_after(choices: Sequence[str]) -> int:
+@lru_cache(maxsize=256)
+def _apart_after(choices: tuple[str, ...]) -> int:
     """The length of the longest beginning that is needed to tell one choice from all others."""
     return 1 + max(len(shared_beginning((one, other))) for one in choices for other in choices if one is not other)

@@ -23,6 +23,7 @@ not used.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 ROUNDING = 1e-3
@@ -41,7 +42,8 @@ class ImplausibleError(ValueError):
     """A distribution that cannot be the model's; the text says why."""
 
 
-def shared_beginning(texts: Sequence[str]) -> str:
+@lru_cache(maxsize=256)
+def shared_beginning(texts: tuple[str, ...]) -> str:
     """The longest text that all texts begin with."""
     first, last = min(texts), max(texts)
     pairs = enumerate(zip(first, last, strict=False))

@@ -57,7 +57,7 @@ def score_choices(
         Retriable: the rows are not those of one prompt with these choices.
     """
     start = _first_difference(token_ids)
-    shared = len(shared_beginning(choices))
+    shared = len(shared_beginning(tuple(choices)))
     scores: dict[str, float] = {}
     for row, choice in enumerate(choices):
         end = _end(choice[shared:], tokens[row], start)

@@ -65,6 +65,8 @@ class BodyChanges:
 
     def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The body that is sent."""
+        if not self.extra and not self.omitted:
+            return dict(body)
         changed = {self.omitted.get(key, key): value for key, value in body.items()}
         sent = {key: value for key, value in changed.items() if key is not None}
         return sent | {key: value for key, value in self.extra.items() if key not in _OF_SOME or key in body}

@@ -21,27 +21,40 @@ sends thoughts apart from the answer; `as_written` puts them back where there is
 """
 
 import re
+from collections.abc import Iterable
 
-_TAGS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<mm:think>", "</mm:think>"),
+_NAME = r"(?:\w{1,20}[_:])?(?:think(?:ing)?|thoughts?|reasoning|scratchpad|reflection)(?:_\w{1,20})?"
+"""DeepSeek, Qwen and many others; <thought> of EXAONE, <seed:think>, <mm:think> of MiniMax, <longcat_think>."""
+_OTHERS = (
     ("[THINK]", "[/THINK]"),
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<unused94>thought", "<unused95>"),
     ("<|channel>", "<channel|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 )
-"""DeepSeek, Qwen and many others; EXAONE; Seed-OSS; MiniMax; Magistral; Kimi; Command A; Gemma; gpt-oss."""
+"""Magistral, Kimi, Command A, OpenThinker, MedGemma, Gemma, gpt-oss."""
 _WORDS = (("Here is my thought process:", "Here is my response:"), ("analysis", "assistantfinal"))
 """Granite, and gpt-oss where the server drops special tokens: words, which count only where the reply begins."""
-_FRAMES = (("<answer>", "</answer>"), ("<response>", "</response>"), ("<|START_RESPONSE|>", "<|END_RESPONSE|>"))
+_FRAMES = (
+    ("<answer>", "</answer>"),
+    ("<response>", "</response>"),
+    ("<output>", "</output>"),
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
+)
 """What some models put around their answers after a thought."""
-_OPENING = re.compile("|".join(re.escape(opening) for opening, _ in _TAGS), re.IGNORECASE)
-_CLOSING = re.compile("|".join(re.escape(closing) for _, closing in _TAGS), re.IGNORECASE)
+
+
+def _tags(name: str, tags: Iterable[str]) -> re.Pattern[str]:
+    # By the first character, the expression finds its places fast: most replies hold none.
+    return re.compile(rf"[<\[\u25c1](?:{'|'.join([name, *(re.escape(tag[1:]) for tag in tags)])})", re.IGNORECASE)
+
+
+_OPENING = _tags(rf"{_NAME}(?:\s[^<>]{{0,100}})?>", [opening for opening, _ in _OTHERS])
+_CLOSING = _tags(rf"/{_NAME}\s?>", [closing for _, closing in _OTHERS])
 
 ADVICE = (
     "replies hold thoughts, which are cut. Better start the model's server with a reasoning parser (vLLM, SGLang: "
@@ -61,11 +74,11 @@ def answer_after(text: str) -> str | None:
         for opening, closing in _FRAMES:
             if answer.startswith(opening):
                 answer = answer.removeprefix(opening).removesuffix(closing).strip()
-        return None if _OPENING.match(answer) else answer
+        # A model that has thought and begins again thinks again, wherever in the reply.
+        return None if _OPENING.search(answer) else answer
     return None if _OPENING.match(begun) or begun.startswith(_WORDS[0][0]) else text
 
 
 def as_written(thoughts: str, *, is_cut: bool) -> str:
     """A reply of thoughts alone, as a server without a reasoning parser sends it."""
-    opening, closing = _TAGS[0]
-    return f"{opening}{thoughts}" if is_cut else f"{opening}{thoughts}{closing}"
+    return f"<think>{thoughts}" if is_cut else f"<think>{thoughts}</think>"

@@ -68,6 +68,10 @@ class _Endpoint:
     back_at: float = 0.0
     served_since: float = float("-inf")
     """When the latest request was sent that was served."""
+    served: bytes | None = None
+    """The latest request that was served."""
+    rejects_greetings: bool = False
+    """A greeting was rejected where a request that had been served before was served again."""
     doubt: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the rejected request that finds out whether the server serves anything."""
 
@@ -200,15 +204,30 @@ class Transport:
         """
         endpoint = rejected.endpoint
         since = rejected.at if rejected.status in _REFUSED else float("-inf")
+        # A greeting can be rejected for itself too, by a filter of topics; what was served before can not.
+        proven = endpoint.served if rejected.status in _REFUSED else None
         async with endpoint.doubt:
             if endpoint.served_since <= since:
                 try:
-                    await self._persist(self._encode(harmless()), lambda answer: None, lambda: endpoint)
+                    if proven is None or not endpoint.rejects_greetings:
+                        await self._check(endpoint, self._encode(harmless()), proven)
+                    else:
+                        await self._check(endpoint, proven, None)
                 except _Rejected as again:
                     return ServerRefused(again.said, status=again.status)
                 except CallFailed as failure:
                     return ServerRefused(f"{rejected.said}; nor is a harmless request served: {failure}")
         return CallFailed(f"HTTP {rejected.status}", rejected.said)
+
+    async def _check(self, endpoint: _Endpoint, content: bytes, proven: bytes | None) -> None:
+        """Raises _Rejected if an endpoint rejects a harmless request and one that it has served, if there is one."""
+        try:
+            await self._persist(content, lambda answer: None, lambda: endpoint)
+        except _Rejected:
+            if proven is None:
+                raise
+            await self._check(endpoint, proven, None)
+            endpoint.rejects_greetings = True
 
     def _given_up(self, fault: Retriable, tries: Tries) -> CaiError:
         """What to raise: an outage that no other request got through ends the run, else each would wait in turn."""
@@ -246,6 +265,7 @@ class Transport:
             self.stats.in_flight -= 1
         answer = _decoded(endpoint, payload)
         endpoint.served_since = max(endpoint.served_since, sent)
+        endpoint.served = content
         self._served_at, self._is_away = time.monotonic(), False
         try:
             result = read(answer)
@@ -256,7 +276,6 @@ class Transport:
 
     async def _exchange(self, endpoint: _Endpoint, content: bytes) -> bytes:
         """The body of a good answer."""
-        timeout = f"{endpoint.url}: {self._patience.timeout:g} s"
         try:
             async with self._open_session().request(
                 self._method, endpoint.url, data=content, proxy=endpoint.proxy, allow_redirects=False
@@ -264,7 +283,7 @@ class Transport:
                 payload = await read_payload(response, limit=self._longest_answer, turn=self._turn)
         except asyncio.TimeoutError:
             endpoint.failed()
-            raise Retriable("no answer in time", timeout) from None
+            raise Retriable("no answer in time", f"{endpoint.url}: {self._patience.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise await self._lost(endpoint, error) from None
         self._note_caught(endpoint)

@@ -169,6 +169,18 @@ def test_b1_a_batch_with_a_rejected_sentence_is_halved() -> None:
         assert [name for name, why in served(server, names, 3) if why] == ["bad 3", "bad 17"]
 
 
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_b1_a_server_that_rejects_greetings_too_serves_what_it_has_served(concurrency: int) -> None:
+    names = [f"{'bad' if n in (25, 30, 31) else 'good'} {n}" for n in range(40)]
+    with FakeOpenAI() as server:
+        server.fault_of = lambda body: (
+            403 if {"bad", "Hello"} & set(json.dumps(body).replace('"', " ").split()) else None
+        )
+        assert [name for name, why in served(server, names, concurrency) if why] == ["bad 25", "bad 30", "bad 31"]
+        greetings = len(server.headers) - len(server.bodies) - 3
+    assert greetings <= 1
+
+
 @pytest.mark.parametrize("concurrency", [1, 64])
 @pytest.mark.parametrize("status", [401, 403, 404, 400, 422, 301])
 def test_b1_a_server_that_rejects_all_ends_the_run_at_once(status: int, concurrency: int) -> None:

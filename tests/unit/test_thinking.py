@@ -48,6 +48,14 @@ from tests.unit.fake_servers import FakeOpenAI
         ("<think>hm</think>", ""),
         ("<think>hm", None),
         ("\n<think>hm</think><think>again", None),
+        ("<think>hm</think>Part one. <think>again", None),
+        ("<think type='deep'>hm</think >No.", "No."),
+        ("<longcat_think>hm</longcat_think>No.", "No."),
+        ("<scratchpad>hm</scratchpad><output>No.</output>", "No."),
+        ("<unused94>thought\nhm<unused95>No.", "No."),
+        ("<|begin_of_thought|>hm<|end_of_thought|><|begin_of_solution|>No.<|end_of_solution|>", "No."),
+        ("<|start|>assistant<|channel|>analysis<|message|>hm", None),
+        ("a < b, [1], <b>No.</b>", "a < b, [1], <b>No.</b>"),
     ],
 )
 def test_a5_the_answer_stands_after_the_last_thought(text: str, answer: str | None) -> None:
