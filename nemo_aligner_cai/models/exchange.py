@@ -18,6 +18,7 @@ Output: the body, decompressed, at most `limit` bytes; Retriable where it is not
 """
 
 import asyncio
+import html
 import re
 import select
 import socket
@@ -25,7 +26,9 @@ import ssl
 import weakref
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
+from urllib.parse import quote, quote_plus
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -195,7 +198,22 @@ def redacted(payload: bytes, key: str | None) -> bytes:
         return payload
     if b"\\/" in payload or b"\\u00" in payload:
         payload = _ESCAPE.sub(_unescaped, payload)
-    return payload.replace(key.encode(), b"***")
+    for spelled in spellings(key):
+        payload = payload.replace(spelled.encode(), b"***")
+    return payload
+
+
+@lru_cache(maxsize=64)
+def spellings(key: str) -> tuple[str, ...]:
+    """A key as it stands in texts, addresses, web pages, and JSON within JSON."""
+    slashes = (key.replace("/", "\\" * count + "/") for count in range(4))
+    quoted = (quote(key, safe=""), quote(key), quote_plus(key))
+    pages = (html.escape(key), *(_by_number(key, form) for form in ("&#{};", "&#x{:X};", "&#x{:x};")))
+    return tuple(dict.fromkeys((*slashes, *quoted, *pages)))
+
+
+def _by_number(text: str, form: str) -> str:
+    return "".join(one if one.isalnum() or one in "-_." else form.format(ord(one)) for one in text)
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:

@@ -20,7 +20,7 @@ Output: {"choices": [{"message": {"content": ...}, "finish_reason": "stop"}], "u
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -256,7 +256,7 @@ def _first_choice(answer: Any) -> tuple[Mapping[str, Any], str]:
     """The first choice of a server's answer, and its text; raises Retriable where there is none."""
     try:
         choice = answer["choices"][0]
-        text = choice["message"]["content"]
+        text = _text_of(choice["message"]["content"])
         choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Retriable("malformed answer") from None
@@ -266,6 +266,23 @@ def _first_choice(answer: Any) -> tuple[Mapping[str, Any], str]:
     if not isinstance(text, str) or not _can_be_kept(choice):
         raise Retriable("malformed answer")
     return choice, text
+
+
+def _text_of(content: Any) -> Any:
+    """The text of a content that is a list of parts, as Mistral's API sends thoughts apart from an answer."""
+    if not isinstance(content, list):
+        return content
+    parts = cast(list[Any], content)
+    thoughts = [part["thinking"] for part in parts if part.get("type") == "thinking"]
+    answer = _joined(parts)
+    if not thoughts:
+        return answer
+    return as_written("".join(map(_joined, thoughts)), is_cut=not answer) + answer
+
+
+def _joined(parts: Any) -> str:
+    """The texts of a list of parts, or a text; raises TypeError, KeyError or AttributeError for anything else."""
+    return parts if isinstance(parts, str) else "".join(part["text"] for part in parts if part.get("type") == "text")
 
 
 def _can_be_kept(raw: Any) -> bool:

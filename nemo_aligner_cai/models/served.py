@@ -81,7 +81,13 @@ async def _get(session: aiohttp.ClientSession, url: str) -> Any:
     """The JSON at an address; None where there is none."""
     try:
         async with session.get(url, allow_redirects=False, proxy=proxy_of(URL(url))) as response:
-            payload = await response.content.read(_MOST_BYTES) if response.status == 200 else b"null"
+            if response.status != 200:
+                return None
+            payload = bytearray()
+            async for piece in response.content.iter_any():
+                payload += piece
+                if len(payload) > _MOST_BYTES:
+                    return None
         return orjson.loads(payload)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):
         return None

@@ -39,6 +39,7 @@ from nemo_aligner_cai.models.exchange import (
     proxy_of,
     read_payload,
     redacted,
+    spellings,
 )
 from nemo_aligner_cai.models.gate import Gate
 from nemo_aligner_cai.models.patience import Patience, Retriable, Tries
@@ -359,7 +360,9 @@ class Transport:
         return self._session
 
     def _redact(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        for spelled in spellings(self._key) if self._key else ():
+            text = text.replace(spelled, "***")
+        return text
 
     async def close(self) -> None:
         """Give back the connections."""

@@ -71,7 +71,7 @@ class FakeServer:
                 if server.model is None:
                     self.send_error(404)
                     return
-                payload = json.dumps({"object": "list", "data": [server.model]}).encode()
+                payload = json.dumps({"object": "list", "data": server.list_models()}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
@@ -158,6 +158,9 @@ class FakeServer:
             http.send_header("Content-Length", str(len(payload)))
             http.end_headers()
             http.wfile.write(payload)
+
+    def list_models(self) -> list[Any]:
+        return [self.model]
 
     def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
         raise NotImplementedError

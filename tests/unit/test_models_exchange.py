@@ -312,6 +312,37 @@ def test_c4_a_key_that_an_answer_repeats_is_hidden(spelled: str) -> None:
     assert SECRET not in completion.text + json.dumps(completion.raw) and "***" in completion.text
 
 
+ODD_SECRET = "nvapi-SECRET/key+1234=="
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        ODD_SECRET.replace("/", "\\/"),
+        ODD_SECRET.replace("/", "\\\\/"),
+        ODD_SECRET.replace("/", "\\\\\\/"),
+        ODD_SECRET.replace("/", "%2F").replace("+", "%2B").replace("=", "%3D"),
+        ODD_SECRET.replace("/", "&#x2F;").replace("+", "&#x2B;").replace("=", "&#x3D;"),
+        ODD_SECRET.replace("/", "&#47;").replace("+", "&#43;").replace("=", "&#61;"),
+    ],
+)
+def test_c4_a_key_in_another_spelling_is_hidden(spelled: str) -> None:
+    answer = f'{{"choices": [{{"message": {{"content": "it is {spelled}"}}}}]}}'.encode()
+    with Packing("", answer) as server:
+        assert "SECRET" not in repr(complete(server, ask(), key=ODD_SECRET))
+
+    class Moved(FakeOpenAI):
+        def handle(self, http: BaseHTTPRequestHandler) -> None:
+            http.send_response(302)
+            http.send_header("Location", f"http://elsewhere/?key={spelled}")
+            http.send_header("Content-Length", "0")
+            http.end_headers()
+
+    with Moved() as server, pytest.raises(ServerRefused) as caught:
+        complete(server, ask(), key=ODD_SECRET)
+    assert "SECRET" not in str(caught.value)
+
+
 def test_c4_half_a_key_at_the_cut_is_hidden_in_malformed_answers() -> None:
     for pad in range(200, 300, 7):
         answer = json.dumps({"choices": "x" * pad + SECRET}).encode()

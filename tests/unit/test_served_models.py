@@ -13,6 +13,7 @@
 # limitations under the License.
 """A13: replies of a journal are reused for the model that gave them, and for no other under the same name."""
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
+from nemo_aligner_cai.models.served import ask_for_model
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, policy, red_team_flags, run
 from tests.unit.sl_run import run as run_sl
@@ -65,6 +67,19 @@ def test_a13_a_model_that_is_replaced_during_the_run_gives_no_output(inputs: dic
         server.reply, server.model = replaces, OLD
         assert run_sl(inputs, port=server.port) == 2
     assert not (tmp_path / "out" / "sl.jsonl").exists()
+
+
+def test_a13_a_long_list_of_models_is_read_to_its_end() -> None:
+    models = [OLD | {"id": f"m{number}"} for number in range(5000)]
+
+    class Hosted(FakeOpenAI):
+        def list_models(self) -> list[dict[str, Any]]:
+            return models
+
+    with Hosted() as server:
+        server.model = models[-1]
+        found = asyncio.run(ask_for_model([f"http://127.0.0.1:{server.port}/v1/models"], "m4999"))
+    assert found == {"fingerprint": "sha256:aaaa"}
 
 
 def test_a13_where_the_server_does_not_tell_the_user_is_told_once(

@@ -116,6 +116,26 @@ def test_a5_a_vote_has_room_for_thoughts_where_the_model_thinks() -> None:
     assert [body["max_tokens"] for body in server.bodies].count(512) == 2
 
 
+THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+@pytest.mark.parametrize(
+    ("parts", "dropped", "thoughts"),
+    [
+        ([{"type": "text", "text": "N"}, {"type": "text", "text": "o."}], None, 0),
+        ([THINKING, {"type": "text", "text": "No."}], None, 2),
+        ([THINKING], "the reply ends within its thoughts", 2),
+        ([{"type": "text", "text": 5}], "malformed answer", 0),
+        (["No."], "malformed answer", 0),
+    ],
+)
+def test_a5_a_content_in_parts_is_read(parts: list[Any], dropped: str | None, thoughts: int) -> None:
+    """Mistral's API sends thoughts so."""
+    outcomes, engine, _ = run(lambda body: {"message": {"content": parts}, "finish_reason": "stop"})
+    reasons = {one.left_out.reason if one.left_out else None for one in outcomes}
+    assert reasons == {dropped and f"sample call failed: {dropped}"} and engine.tally.thoughts[THOUGHTS] == thoughts
+
+
 def test_a5_a_reply_with_its_thoughts_apart_is_untouched() -> None:
     message = {"content": "No.", "reasoning_content": "hm"}
     outcomes, engine, _ = run(lambda body: {"message": message, "finish_reason": "stop"})
