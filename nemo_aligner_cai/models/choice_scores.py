@@ -28,11 +28,11 @@ from typing import Any
 
 ROUNDING = 1e-3
 """Rounding can bring a logarithm above 0 by this much."""
-_NOTHING = -50.0
+NOTHING = -50.0
 """The logarithm of a probability that no softmax of a model gives to one of its likeliest tokens: it was filtered."""
 _FLOAT32 = 1e-6
 """Rounding error of probabilities that were computed in single precision."""
-_MOST_IN_ALL = 1.1
+MOST_IN_ALL = 1.1
 """The most that the alternatives' probabilities may add up to, with rounding."""
 _PIECES = str.maketrans({"\u2581": " ", "\u0120": " ", "\u010a": "\n"})
 """How tokenizers spell a space or a line end within a token; some servers send tokens as spelled (vLLM does)."""
@@ -86,7 +86,7 @@ def choice_logprobs(logprobs: Any, choices: Sequence[str], written: str = "") ->
     if len(alternatives) < 2 or not any(mass.values()):
         return None
     least = min(alternatives.values())
-    if max(least, min(mass.values())) < math.exp(_NOTHING):
+    if max(least, min(mass.values())) < math.exp(NOTHING):
         raise ImplausibleError("alternatives of probability 0: the distribution was filtered or sharpened")
     rest = reached * min(least, max(_FLOAT32, 1.0 - sum(alternatives.values())))
     return {choice: math.log(found or rest) for choice, found in mass.items()}
@@ -121,11 +121,11 @@ def _check(sampled: str, log: float, listed: Mapping[str, float]) -> None:
         raise ImplausibleError("logarithms above 0, which are no probabilities")
     if sampled not in listed and log > values[-1] + ROUNDING:
         raise ImplausibleError("the sampled token is not among the alternatives")
-    if log < _NOTHING:
+    if log < NOTHING:
         raise ImplausibleError("the sampled token has the probability 0")
-    if math.exp(min(0.0, values[0])) + sum(others) > _MOST_IN_ALL:
+    if math.exp(min(0.0, values[0])) + sum(others) > MOST_IN_ALL:
         raise ImplausibleError("probabilities that add up to more than 1")
     is_certain = values[0] >= 0.0 and bool(others)
     is_flat = len(others) > 1 and values[1] == values[-1]
-    if is_certain and (is_flat or values[1] < _NOTHING or sum(others) > ROUNDING):
+    if is_certain and (is_flat or values[1] < NOTHING or sum(others) > ROUNDING):
         raise ImplausibleError("all probability on one alternative")

@@ -30,7 +30,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from nemo_aligner_cai.models.choice_scores import ROUNDING, shared_beginning
+from nemo_aligner_cai.models.choice_scores import MOST_IN_ALL, NOTHING, ROUNDING, shared_beginning
 from nemo_aligner_cai.models.patience import Retriable
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
@@ -45,7 +45,9 @@ def score_choices(
     tokens: Sequence[Sequence[str]],
     logprobs: Sequence[Sequence[float]],
 ) -> dict[str, float] | None:
-    """The log-probability of each choice, after the tokens that all of them have in common; None where one is missing.
+    """The log-probability of each choice, after the tokens that all of them have in common.
+
+    None where one is missing, or the numbers cannot be a model's.
 
     Args:
         choices: n texts of which none begins another.
@@ -65,7 +67,10 @@ def score_choices(
         if len(values) < end - start or not all(-math.inf < value <= ROUNDING for value in values):
             return None
         scores[choice] = sum(values)
-    return scores
+    # The first differing tokens are alternatives at one place.
+    alternatives = {ids[start]: values[start - 1] for ids, values in zip(token_ids, logprobs, strict=True)}
+    is_certain = max(scores.values()) >= 0.0 and min(scores.values()) < NOTHING
+    return None if is_certain or sum(map(math.exp, alternatives.values())) > MOST_IN_ALL else scores
 
 
 def _first_difference(rows: Sequence[Sequence[int]]) -> int:

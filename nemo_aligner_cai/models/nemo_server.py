@@ -246,7 +246,9 @@ class NemoServerClient:
                 scores = score_choices(request.choices, ids[start:end], tokens[start:end], logprobs[start:end])
                 if scores is None and not self._is_told:
                     self._is_told = True
-                    _log.warning("NeMo's server gives no log-probabilities; votes count instead, see --judge-votes")
+                    _log.warning(
+                        "NeMo's server gives no usable log-probabilities; votes count instead, see --judge-votes"
+                    )
                 completions.append(Completion("", "choices" if scores else "stop", choice_logprobs=scores))
             else:
                 completions.append(self._completion(request, sentences[start], tokens[start]))
@@ -340,7 +342,10 @@ def _replies(answer: Any, rows: int) -> list[Completion] | None:
 
 
 def _is_list_of(value: Any, kinds: type | tuple[type, ...]) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kinds) for item in cast(list[Any], value))
+    # True and False are integers to Python.
+    return isinstance(value, list) and all(
+        isinstance(item, kinds) and not isinstance(item, bool) for item in cast(list[Any], value)
+    )
 
 
 def _part_seed(seed: int | None, part: str) -> int | None:

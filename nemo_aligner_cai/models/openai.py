@@ -18,6 +18,7 @@ Output: {"choices": [{"message": {"content": ...}, "finish_reason": "stop"}], "u
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -56,7 +57,8 @@ def chat_url(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        known = is_server and not re.search(r"[\s\x00-\x1f\x7f]", url)
     except ValueError:
         parts, known = None, False
     if parts is not None and (parts.username or parts.password or parts.query or parts.fragment):

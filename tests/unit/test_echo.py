@@ -86,7 +86,7 @@ def test_a3_rows_in_another_order_fail(choices: tuple[str, ...]) -> None:
     assert [one.reason for one in failed if isinstance(one, CallFailed)] == ["malformed answer"] * 3
 
 
-@pytest.mark.parametrize("rows", [None, [], "null", "empty", "short", "above 0"])
+@pytest.mark.parametrize("rows", [None, [], "null", "empty", "short", "above 0", "zeros", "false", "sharp"])
 def test_a3_rows_without_all_log_probabilities_are_no_scores(rows: Any) -> None:
     def change(answer: dict[str, Any]) -> None:
         if isinstance(rows, str):
@@ -97,6 +97,9 @@ def test_a3_rows_without_all_log_probabilities_are_no_scores(rows: Any) -> None:
                     "empty": [],
                     "short": given[: len(given) // 2],
                     "above 0": [-one + 1 for one in given],
+                    "zeros": [0.0] * len(given),
+                    "false": [False] * len(given),
+                    "sharp": [0.0 if one > -0.7 else -9999.0 for one in given],
                 }[rows]
         else:
             answer["logprob"] = rows

@@ -244,7 +244,10 @@ def test_an_address_with_a_secret_in_it_is_refused_and_not_shown(given: str) -> 
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("given", ["http://h:99999/v1", "http://[::1/v1", "ftp://h/v1", "http://:80/v1"])
+@pytest.mark.parametrize(
+    "given",
+    ["http://h :9/v1", "http://h\x1b/v1", "http://h:99999/v1", "http://[::1/v1", "ftp://h/v1", "http://:80/v1"],
+)
 def test_an_address_that_cannot_be_is_refused(given: str) -> None:
     with pytest.raises(UsageError, match="not the address of a server"):
         chat_url(given)
