@@ -19,7 +19,7 @@ r"""Rows of data, wherever they are: files of many kinds, folders in the layout 
     helpful-base/{train,test}.jsonl.gz             a folder: the files of one split
     hf://datasets/Anthropic/hh-rlhf/helpful-base   a data set on the hub, or one of its folders; needs the extra [hf]
 
-One row is in memory at a time, or one row group of parquet. No row may be longer than 16 MiB after decompression.
+One row is in memory at a time, or a few of parquet. No row may be longer than 16 MiB after decompression.
 """
 
 import csv
@@ -47,13 +47,13 @@ from nemo_aligner_cai.files import (
     require_file,
 )
 from nemo_aligner_cai.gunzip import GZIP_ERRORS
+from nemo_aligner_cai.parquet_rows import parquet_rows
 
 HUB = "hf://datasets/"
 """How the name of a data set on the hub starts."""
 _KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$")
 _SPLITS = ("train", "test", "validation")
 _PARQUET_MAGIC = b"PAR1"
-_PARQUET_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -213,19 +213,8 @@ def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    pyarrow, parquet = (hf_library(name, f"{path}: parquet") for name in ("pyarrow", "pyarrow.parquet"))
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-                for row in cast(list[Row], batch.to_pylist()):
-                    number += 1
-                    yield number, row
-            if number != table.metadata.num_rows:
-                raise ValueError(f"it has {number} rows and says that it has {table.metadata.num_rows}")
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        # ValueError: texts that are not UTF-8.
-        raise FormatError.at(path, number + 1, f"the parquet data is damaged: {_one_line(error)}") from error
+    pyarrow, *_ = (hf_library(name, f"{path}: parquet") for name in ("pyarrow", "pyarrow.parquet", "pyarrow.compute"))
+    yield from parquet_rows(path, pyarrow)
 
 
 def _hub_rows(data: HubData) -> Iterator[tuple[int, Row]]:

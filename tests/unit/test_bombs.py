@@ -14,7 +14,9 @@
 """Files that are a thousand times larger than they look, and lists of any length (B7)."""
 
 import gzip
+import importlib
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +107,47 @@ def test_b7_a_packed_file_takes_little_memory(
     done = subprocess.run([sys.executable, "-c", _SCRIPT, str(path)], capture_output=True, text=True, check=True)
     said, megabytes = done.stdout.rstrip().rsplit("\n", 1)
     assert where in said and int(megabytes) < 300, (said, megabytes)
+
+
+def _parquet_bomb(kind: str, path: Path) -> None:
+    """Write a small parquet file whose rows take gigabytes."""
+    pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
+    encoding: dict[str, object] = {"use_dictionary": False}
+    column: list[object] = ["x"]
+    if kind == "page":
+        column = ["x" * (200 << 20), "y"]
+    elif kind == "pages":
+        column, encoding = ["x" * (30 << 20)] * 20, encoding | {"write_batch_size": 1, "data_page_size": 1}
+    elif kind == "dictionary":
+        column, encoding = ["x" * (10 << 20)] * 200, {}
+    elif kind == "long row":
+        column, encoding = [["x" * (1 << 20)] * 4000], {}
+    elif kind == "many values":
+        column, encoding = [[1] * 20_000_000], {}
+    elif kind == "prefix":
+        column, encoding = ["x" * (14 << 20)] * 40, encoding | {"column_encoding": {"prompt": "DELTA_BYTE_ARRAY"}}
+    array = pyarrow.array([None])
+    if kind == "dictionary" or kind == "long row":
+        repeated = column if kind == "dictionary" else column[0]
+        array = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * len(repeated), pyarrow.int32()), [repeated[0]])
+        if kind == "long row":
+            array = pyarrow.ListArray.from_arrays([0, len(array)], array)
+    else:
+        array = pyarrow.array(column)
+    parquet.write_table(pyarrow.table({"prompt": array}), path, compression="zstd", compression_level=1, **encoding)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["page", "pages", "dictionary", "long row", "many values", "prefix"])
+def test_b7_a_packed_parquet_file_takes_little_memory(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    # A child's peak starts with that of the process that starts it.
+    writer = multiprocessing.get_context("spawn").Process(target=_parquet_bomb, args=(kind, path))
+    writer.start()
+    writer.join()
+    assert path.stat().st_size < 3 << 20
+    done = subprocess.run([sys.executable, "-c", _SCRIPT, str(path)], capture_output=True, text=True, check=True)
+    said, megabytes = done.stdout.rstrip().rsplit("\n", 1)
+    assert said == "200" if kind == "dictionary" else "a.parquet: row group 0: " in said, said
+    assert int(megabytes) < 300, megabytes
