@@ -243,9 +243,14 @@ def prompt_source(args: argparse.Namespace, path: str) -> PromptSource:
 
 
 def model_client(
-    args: argparse.Namespace, template: ChatTemplate, *, batch_size: int, server_template: bool = False
+    args: argparse.Namespace,
+    template: ChatTemplate,
+    *,
+    batch_size: int,
+    server_template: bool = False,
+    completions_template: ChatTemplate | None = None,
 ) -> ModelClient:
-    """The client of the model that is sampled from."""
+    """The client of the model that is sampled from; see the two clients for the templates."""
     if args.dry_run:
         return ScriptedClient(remember=False)
     patience = Patience(timeout=args.request_timeout)
@@ -261,6 +266,7 @@ def model_client(
             requests_per_minute=args.requests_per_minute,
             tokens_per_minute=args.tokens_per_minute,
             changes=body_changes(args.extra_body, args.omit),
+            template=completions_template,
         )
     if batch_size > MOST_SENTENCES:
         _log.warning("NeMo's server takes at most %d sentences at a time, not %d", MOST_SENTENCES, batch_size)

@@ -71,6 +71,7 @@ def add_parser(subparsers: Any) -> None:
     judge_flags.add_strategy_flags(parser)
     flags.add_run_flags(parser)
     parser.effect("host", "port", when=lambda args: not args.model_url, otherwise="with --model-url")
+    parser.effect("judge_chat_template", when=lambda args: bool(args.model_url), otherwise="without --model-url")
     parser.effect("turns", when=never, otherwise="here: items are no red-team dialogues")
     parser.effect("pairs", when=never, otherwise="here: two candidates are one pair")
     # The principle is what the items ask for, and there are two candidates: one pair.
@@ -96,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     options = flags.run_settings(args).options(count)
     # One question to a batch: NeMo's server takes a step for each token by which the sentences of a batch differ, and
     # items are of all lengths.
-    client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates)
+    completions_template = judge_flags.judge_template(args)
+    client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates, completions_template=completions_template)
     with tempfile.TemporaryDirectory() as scratch:
         rows = Path(scratch) / "rows.jsonl" if args.dry_run else Path(args.output)
         figures_file = args.json and (Path(scratch) / "figures.json" if args.dry_run else Path(args.json))

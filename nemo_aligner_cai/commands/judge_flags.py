@@ -27,7 +27,7 @@ from nemo_aligner_cai import components
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, Parser, host, variable
 from nemo_aligner_cai.constitution import packaged
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.conversation import ChatTemplate, Conversation, template_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.generate.judge import Case, Judge
 from nemo_aligner_cai.generate.judges.ensemble import BALLOTS
@@ -102,6 +102,11 @@ def add_server_flags(parser: Parser) -> None:
         when=lambda args: not args.judge_port,
         otherwise="with --judge-port: it is about --judge-url",
     )
+    parser.effect(
+        "judge_chat_template",
+        when=lambda args: not args.judge_port,
+        otherwise="with --judge-port: NeMo's server scores any text as it is",
+    )
     parser.effect("judge_host", when=lambda args: bool(args.judge_port), otherwise="without --judge-port")
     parser.effect("judge_api_key_env", when=lambda args: not args.ngc_api_key, otherwise="with --ngc-api-key")
 
@@ -138,6 +143,12 @@ def add_strategy_flags(parser: Parser) -> None:
         default=True,
         help="--no-judge-logprobs asks for votes at once, on a server that has no log-probabilities",
     )
+    group.add_argument(
+        "--judge-chat-template",
+        metavar="NAME",
+        help="the judge's chat template, as for --chat-template, by which /v1/completions gives log-probabilities; "
+        "for a server whose chat goes on from no reply that is begun",
+    )
     group.add_argument("--judge-votes", type=COUNT, default=5, metavar="V", help="in place of log-probabilities")
     group.add_argument(
         "--judge-structured",
@@ -166,6 +177,11 @@ def add_strategy_flags(parser: Parser) -> None:
         (("ensemble", "ensemble_of"), ("ensemble",)),
     ):
         parser.effect(*names, when=partial(_is_used, judges), otherwise=f"but with --judge {' or '.join(judges)}")
+    parser.effect(
+        "judge_chat_template",
+        when=lambda args: args.judge_logprobs and _is_used(choosing, args),
+        otherwise=f"but for log-probabilities, with --judge {' or '.join(choosing)}",
+    )
 
 
 def _is_used(judges: Sequence[str], args: argparse.Namespace) -> bool:
@@ -219,8 +235,14 @@ def judge_key(args: argparse.Namespace) -> str | None:
     return None
 
 
+def judge_template(args: argparse.Namespace) -> ChatTemplate | None:
+    """The judge's chat template, None where its server knows it alone; raises UsageError where it cannot be had."""
+    return template_named(args.judge_chat_template) if args.judge_chat_template else None
+
+
 def judge_client(args: argparse.Namespace, key: str | None, patience: Patience) -> ModelClient:
-    """The client of the judge model."""
+    """The client of the judge model; raises UsageError for flags that it cannot be made of."""
+    template = judge_template(args)
     if args.dry_run:
         return ScriptedClient(_dry_judge, name="judge", remember=False)
     if args.judge_port:
@@ -238,6 +260,7 @@ def judge_client(args: argparse.Namespace, key: str | None, patience: Patience) 
         tokens_per_minute=args.judge_tokens_per_minute,
         patience=patience,
         changes=flags.body_changes(args.judge_extra_body, args.judge_omit),
+        template=template,
     )
 
 
@@ -270,8 +293,10 @@ async def probe_judge(args: argparse.Namespace, key: str | None, judge: Judge) -
     client = judge_client(args, key, _PROBE)
     request = judge.questions(_EXAMPLE)[0].request
     try:
-        # Without choices: how they can be scored is found out by the client that scores them, once.
-        await client.complete(replace(request, choices=(), sampling=replace(request.sampling, max_tokens=1)))
+        # Without choices: how they can be scored is found out by the client that scores them, once. A server that is
+        # asked by /v1/completions may have no chat.
+        choices = request.choices if args.judge_chat_template else ()
+        await client.complete(replace(request, choices=choices, sampling=replace(request.sampling, max_tokens=1)))
     except (CallFailed, ServerRefused) as failure:
         mend = ""
         if getattr(failure, "status", None) in _WRONG_SETTINGS and request.schema:

@@ -20,13 +20,14 @@ Output: {"(A)": -0.86, "(B)": -1.30}, from the alternatives at the next token
 Small models seldom begin a reply with "(". So the reply's beginning is given, as in arXiv 2212.08073, where a server
 can continue it:
 
+    complete                 /v1/completions goes on from the prompt, which is rendered here; only with a chat template
     continue                 continue_final_message, add_generation_prompt (vLLM, SGLang)
     prefill                  a last message of the assistant's is continued without a flag (llama.cpp, TGI, Ollama)
     prefill, no thinking     likewise, where the template would otherwise begin with a thought (llama.cpp)
     free                     the reply begins as the model likes, and its own tokens are read
 
 A question with a plain answer is asked in each of these ways, in this order, until the first token of the reply is the
-letter. The result depends on the server alone, so it is no part of journal keys.
+letter. The result depends on the server, and on the template, which the client's identity has: no journal key has it.
 """
 
 import asyncio
@@ -37,8 +38,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
-from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.conversation import ChatTemplate, Conversation, TokenPolicy, guard
+from nemo_aligner_cai.files import Balance, content_hash
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Sampling
 from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs, shared_beginning
 
@@ -57,12 +58,16 @@ PROBE = Request(Conversation.of_user(PROBE_TEXT), Sampling(greedy=True, max_toke
 
 @dataclass(frozen=True)
 class Way:
-    """One way to score. `keys` are added to the body; `forces` says whether the reply's beginning is given."""
+    """One way to score. `keys` are added to the body; `forces` says whether the reply's beginning is given.
+
+    `template` renders the prompt where the server only goes on from a text.
+    """
 
     name: str
     keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
     forces: bool = True
     alternatives: int = _ALTERNATIVES[0]
+    template: ChatTemplate | None = None
 
 
 CONTINUE = Way("continue", {"continue_final_message": True, "add_generation_prompt": False})
@@ -72,6 +77,16 @@ _WAYS = (
     Way("prefill, no thinking", {"chat_template_kwargs": {"enable_thinking": False}}),
     Way("free", forces=False),
 )
+
+
+def _ways(template: ChatTemplate | None) -> list[Way]:
+    """All ways, in the order in which they are tried; a template that the user names is tried first."""
+    groups: list[tuple[Way, ...]] = [_WAYS]
+    if template is not None:
+        # The template writes the token that begins a text. OpenAI's own protocol has no such key.
+        keys: tuple[dict[str, Any], ...] = ({"add_special_tokens": False}, {})
+        groups.insert(0, tuple(Way("complete", some, template=template) for some in keys))
+    return [replace(way, alternatives=count) for group in groups for count in _ALTERNATIVES for way in group]
 
 
 class Ask(Protocol):
@@ -91,9 +106,15 @@ class Ask(Protocol):
 class ChoiceScorer:
     """Scores choices on one server; see the module."""
 
-    def __init__(self, ask: Ask) -> None:
-        """Nothing is asked yet."""
+    def __init__(self, ask: Ask, template: ChatTemplate | None = None) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            ask: sends a body; one with a prompt in place of messages goes to ``/v1/completions``.
+            template: the model's, where the user names it.
+        """
         self._ask = ask
+        self._template = template
         self._looking = asyncio.Lock()
         self._found: list[Way | None] = []
         self._is_told = False
@@ -122,8 +143,8 @@ class ChoiceScorer:
         def harmless() -> Mapping[str, Any]:
             other = request.harmless()
             # A server that rejects a way of asking rejects the way alone if it serves a plain request.
-            plain = {"messages": other.messages, "max_tokens": 1}
-            return plain if request is PROBE else scoring_body(way, other, other.messages, draw)
+            plain = {"prompt": "Hello"} if way.template else {"messages": other.messages}
+            return plain | {"max_tokens": 1} if request is PROBE else scoring_body(way, other, other.messages, draw)
 
         choices = request.choices
         written = shared_beginning(choices).rstrip() if way.forces else ""
@@ -156,19 +177,19 @@ class ChoiceScorer:
             CallFailed: the server does not answer in time, or not as it must.
             ServerRefused: it rejects plain requests too.
         """
-        messages = PROBE.messages
-        for alternatives in _ALTERNATIVES:
-            for way in (replace(way, alternatives=alternatives) for way in _WAYS):
-                try:
-                    completion = await self._once(way, PROBE, messages, 0)
-                except CallFailed as failure:
-                    if not failure.reason.startswith("HTTP "):
-                        raise
-                    continue
-                scores = completion.choice_logprobs or {}
-                if not way.forces or sum(map(math.exp, scores.values())) >= _CONTINUED:
-                    _log.debug("choices are scored by: %s", way.name)
-                    return way
+        for way in _ways(self._template):
+            try:
+                completion = await self._once(way, PROBE, PROBE.messages, 0)
+            except CallFailed as failure:
+                if not failure.reason.startswith("HTTP "):
+                    raise
+                continue
+            scores = completion.choice_logprobs or {}
+            if not way.forces or sum(map(math.exp, scores.values())) >= _CONTINUED:
+                if self._template and not way.template:
+                    _log.warning("the judge does not answer /v1/completions in its chat template; that is not used")
+                _log.debug("choices are scored by: %s", way.name)
+                return way
         return None
 
     def _tell(self, why: str) -> None:
@@ -182,22 +203,27 @@ def scoring_body(way: Way, request: Request, messages: Sequence[Mapping[str, str
     """The body that asks for a request's choices, without the model's name."""
     choices = request.choices
     # At temperature 1 and unfiltered, the distribution that is sampled from is the model's.
-    body: dict[str, Any] = {
-        "messages": [*messages],
-        **way.keys,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "logprobs": True,
-        "top_logprobs": way.alternatives,
-    }
+    body: dict[str, Any] = {**way.keys, "temperature": 1.0, "top_p": 1.0}
+    beginning = shared_beginning(choices)
+    # Templates trim messages, and a token seldom ends with a space.
+    lead = (request.lead + beginning).rstrip()
+    if way.template is not None:
+        body |= {"prompt": _rendered(request, way.template) + lead, "logprobs": way.alternatives}
+        return body | {"max_tokens": _apart_after(choices) - len(beginning)}
+    body |= {"messages": [*messages], "logprobs": True, "top_logprobs": way.alternatives}
     if not way.forces:
         # Enough tokens to reach what tells the choices apart, even at one token per character.
         seed = int(content_hash([request.messages, draw], length=8), 16) & _SEED_BITS
         return body | {"max_tokens": max(map(len, choices)), "seed": seed}
-    beginning = shared_beginning(choices)
-    # Templates trim messages, and a token seldom ends with a space.
-    body["messages"].append({"role": "assistant", "content": (request.lead + beginning).rstrip()})
+    body["messages"].append({"role": "assistant", "content": lead})
     return body | {"max_tokens": _apart_after(choices) - len(beginning)}
+
+
+def _rendered(request: Request, template: ChatTemplate) -> str:
+    """The prompt up to where the reply's text begins; no text in it can forge a turn."""
+    conversation = guard(request.safe, template, policy=TokenPolicy.ESCAPE, balance=Balance())
+    assert conversation is not None, "nothing is dropped by escaping"
+    return template.generation_prompt(conversation) + template.reply_start
 
 
 @lru_cache(maxsize=256)

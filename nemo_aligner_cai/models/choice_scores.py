@@ -24,7 +24,7 @@ not used.
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 ROUNDING = 1e-3
 """Rounding can bring a logarithm above 0 by this much."""
@@ -67,7 +67,7 @@ def choice_logprobs(logprobs: Any, choices: Sequence[str], written: str = "") ->
         ImplausibleError: the numbers cannot be the model's.
     """
     try:
-        steps = [_alternatives(token) for token in logprobs["content"]]
+        steps = [_alternatives(token) for token in _tokens(logprobs)]
     except ImplausibleError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
@@ -90,6 +90,23 @@ def choice_logprobs(logprobs: Any, choices: Sequence[str], written: str = "") ->
         raise ImplausibleError("alternatives of probability 0: the distribution was filtered or sharpened")
     rest = reached * min(least, max(_FLOAT32, 1.0 - sum(alternatives.values())))
     return {choice: math.log(found or rest) for choice, found in mass.items()}
+
+
+def _tokens(logprobs: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The entries by token, also where they come in columns, as ``/v1/completions`` has them."""
+    if "tokens" not in logprobs:
+        return logprobs["content"]
+    columns = zip(*(logprobs[name] for name in ("tokens", "token_logprobs", "top_logprobs")), strict=True)
+    return [
+        {
+            "token": token,
+            "logprob": logprob,
+            "top_logprobs": [
+                {"token": other, "logprob": value} for other, value in cast(dict[str, Any], top or {}).items()
+            ],
+        }
+        for token, logprob, top in columns
+    ]
 
 
 def _fitting(text: str, choices: Sequence[str]) -> list[str]:

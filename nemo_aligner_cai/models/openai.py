@@ -26,7 +26,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from nemo_aligner_cai.conversation import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
 from nemo_aligner_cai.models.choice_scorer import ChoiceScorer
 from nemo_aligner_cai.models.patience import Patience, Retriable
@@ -36,7 +38,7 @@ from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.thinking import answer_after, as_written
 from nemo_aligner_cai.models.transport import Transport
 
-_CHAT = "/chat/completions"
+_CHAT, _TEXT = "/chat/completions", "/completions"
 _ASK_AGAIN = 2
 """Times that an empty reply is asked for again: overloaded servers send some, and a model may mean it."""
 _COMPLETE = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", None)
@@ -94,6 +96,7 @@ class OpenAIClient:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         changes: BodyChanges | None = None,
+        template: ChatTemplate | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -106,6 +109,7 @@ class OpenAIClient:
             requests_per_minute: the service's quota, None where there is none.
             tokens_per_minute: likewise, tokens read and written together.
             changes: what is sent besides, or not sent.
+            template: the model's chat template, by which choices are scored on ``/v1/completions``.
         """
         addresses = (urls,) if isinstance(urls, str) else tuple(urls)
         self.name = model
@@ -115,22 +119,27 @@ class OpenAIClient:
         urls = tuple(map(chat_url, addresses))
         self._models_urls = [f"{url.removesuffix(_CHAT)}/models" for url in urls]
         self._key = key
-        self._transport = Transport(
-            urls,
-            method="POST",
-            concurrency=concurrency,
-            patience=patience or Patience(),
-            quota=self._quota,
-            key=key,
-        )
+
+        def transport(urls: tuple[str, ...]) -> Transport:
+            patient = patience or Patience()
+            return Transport(
+                urls, method="POST", concurrency=concurrency, patience=patient, quota=self._quota, key=key
+            )
+
+        self._transport = transport(urls)
+        # The same servers: one limit and one count.
+        self._completions = transport(tuple(f"{url.removesuffix(_CHAT)}{_TEXT}" for url in urls))
+        self._completions.gate, self._completions.stats = self._transport.gate, self._transport.stats
         self.stats: ClientStats = self._transport.stats
         self._thinks = False
-        self._scorer = ChoiceScorer(self._ask_for_scores)
+        self._template = template
+        self._scorer = ChoiceScorer(self._ask_for_scores, template)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The model's name: the chat template is the server's."""
-        return {"server": "openai", "model": self.name, **self._changes.identity}
+        """The model's name; the chat template is the server's, unless one is given."""
+        template = {"template": content_hash(repr(self._template))} if self._template else {}
+        return {"server": "openai", "model": self.name, **template, **self._changes.identity}
 
     async def complete(self, request: Request) -> Completion:
         """See `ModelClient`."""
@@ -166,7 +175,7 @@ class OpenAIClient:
         harmless: Callable[[], Mapping[str, Any]],
     ) -> Completion:
         def read_answer(answer: Any) -> Completion:
-            choice, text = _first_choice(answer)
+            choice, text = _first_choice(answer, is_chat="messages" in body)
             completion = replace(read(choice, text), usage=_usage(answer.get("usage")))
             if completion.choice_logprobs is None:
                 _finish_reason(choice.get("finish_reason"))
@@ -182,8 +191,9 @@ class OpenAIClient:
         read: Callable[[Any], Completion],
         harmless: Callable[[], Mapping[str, Any]],
     ) -> Completion:
+        transport = self._transport if "messages" in body else self._completions
         try:
-            completion = await self._transport.send(
+            completion = await transport.send(
                 self._changes.apply(body),
                 read,
                 harmless=lambda: self._changes.apply(harmless()),
@@ -207,6 +217,7 @@ class OpenAIClient:
     async def close(self) -> None:
         """See `ModelClient`."""
         await self._transport.close()
+        await self._completions.close()
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -254,11 +265,11 @@ def _read(answer: Any) -> Completion:
     return Completion(text, _finish_reason(choice.get("finish_reason")), _usage(answer.get("usage")), raw=choice)
 
 
-def _first_choice(answer: Any) -> tuple[Mapping[str, Any], str]:
+def _first_choice(answer: Any, *, is_chat: bool = True) -> tuple[Mapping[str, Any], str]:
     """The first choice of a server's answer, and its text; raises Retriable where there is none."""
     try:
         choice = answer["choices"][0]
-        text = _text_of(choice["message"]["content"])
+        text = _text_of(choice["message"]["content"]) if is_chat else choice["text"]
         choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Retriable("malformed answer") from None

@@ -31,7 +31,7 @@ _SENT = (
     *("max_tokens", "temperature", "top_p", "top_k", "seed", "min_tokens", "repetition_penalty", "stop"),
     *_OF_SOME,
 )
-_FIXED = ("model", "messages", "n", "stream")
+_FIXED = ("model", "messages", "prompt", "n", "stream")
 
 
 @dataclass(frozen=True)

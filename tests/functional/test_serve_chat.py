@@ -27,7 +27,11 @@ import psutil
 import pytest
 
 from nemo_aligner_cai.constitution import load_constitution
+from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation
 from nemo_aligner_cai.files import sha256_file
+from nemo_aligner_cai.models import Request, Sampling
+from nemo_aligner_cai.models.choice_scorer import CONTINUE, Way, scoring_body
+from nemo_aligner_cai.models.choice_scores import choice_logprobs
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.training import launch
 from tests.functional.conftest import ENV, PACKAGE
@@ -274,6 +278,23 @@ def test_c3_lengths_are_bounded_by_the_models(served: Served) -> None:
     answer = served.complete(QUESTION, max_tokens=10**9, temperature=0, extra_body={"min_tokens": 10**9})
     assert answer.usage.total_tokens == 257 and answer.choices[0].finish_reason == "length"
     assert served.memory().rss - before < 200 << 20
+
+
+def test_d8_choices_get_the_same_scores_by_either_route(served: Served) -> None:
+    """One continues a message, the other goes on from the prompt that is rendered here."""
+    choices = ("i will help", "i will not")
+    request = Request(Conversation.of_user(QUESTION), Sampling(), choices=choices, lead="")
+
+    def scores(way: Way, path: str) -> dict[str, float] | None:
+        status, answer = served.send("POST", path, json.dumps(scoring_body(way, request, request.messages)).encode())
+        assert status == 200, answer
+        return choice_logprobs(answer["choices"][0]["logprobs"], choices, "i will")
+
+    continued = scores(CONTINUE, "/v1/chat/completions")
+    assert continued is not None and continued["i will help"] > continued["i will not"]
+    for keys in ({}, {"add_special_tokens": False}):
+        completed = scores(Way("complete", keys, template=NEMO_CHAT), "/v1/completions")
+        assert completed == pytest.approx(continued, abs=1e-4)
 
 
 def write(path: Path, rows: list[Any]) -> str:

@@ -70,7 +70,7 @@ def test_our_own_flags_are_these() -> None:
         *("--judge-tokens-per-minute", "--judge-url", "--judge-votes", "--label-copies", "--legacy-eot", "--margin"),
         *("--max-dropped", "--model", "--model-url", "--num-examples", "--num-responses", "--overwrite", "--pairs"),
         *("--plan", "--preview", "--price-read", "--price-written", "--request-timeout", "--requests-per-minute"),
-        *("--extra-body", "--omit", "--judge-extra-body", "--judge-omit"),
+        *("--extra-body", "--omit", "--judge-extra-body", "--judge-omit", "--judge-chat-template"),
         *("--resume", "--soft-labels", "--temperatures", "--tokens-per-minute", "--turns"),
         *("--constitution", "--prompt-column", "--system-message"),
     }
