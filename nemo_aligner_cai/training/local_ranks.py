@@ -18,11 +18,14 @@ python -m nemo_aligner_cai.training.local_ranks --nproc-per-node=8 -m nemo_align
 
 import sys
 
+from nemo_aligner_cai import program
 from nemo_aligner_cai.training import listening
 
 
 def main(argv: list[str]) -> None:
     """Run torchrun with the arguments `argv`."""
+    # This process shows its command line for as long as the training lasts.
+    program.begin()
     listening.restrict({})
     from torch.distributed.run import main as torchrun
 

@@ -72,3 +72,26 @@ def test_c4_a_secret_disappears_from_the_process_list_and_from_messages(words: l
 )
 def test_c4_other_words_are_left_alone(words: list[str]) -> None:
     assert not list(secrets_in(words))
+
+
+RANKS = """
+import runpy, sys, types
+from pathlib import Path
+
+def torchrun(words):
+    print(Path("/proc/self/cmdline").read_bytes().split(bytes(1))[-2].decode(), words[-1])
+
+stub = types.ModuleType("torch.distributed.run")
+stub.main = torchrun
+sys.modules[stub.__name__] = stub
+runpy.run_module("nemo_aligner_cai.training.local_ranks", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="process lists are hidden on Linux only")
+def test_c4_torchrun_does_not_show_a_secret_and_passes_it_on() -> None:
+    pytest.importorskip("torch")
+    command = [sys.executable, "-c", RANKS, "-m", "module", "+logger.api_key=geheim-12"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert shown == ["+logger.api_key=*********", "+logger.api_key=geheim-12"]
