@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _IN_ARCHIVE = "nemo:"
 _MODEL, _VOCABULARY = "model", "vocab_file"
+_ADDED = ("additional_special_tokens", "special_tokens")
+"""Settings that add tokens to a tokenizer of Hugging Face."""
 
 
 def settings(cfg: DictConfig, path: Path, section: str = "model.tokenizer") -> dict[str, Any]:
@@ -70,6 +72,13 @@ def load(cfg: DictConfig, key: str) -> Tokenizer | None:
     wanted = settings(cfg, path)
     library = wanted.get("library")
     if library == "huggingface":
+        if added := [name for name in _ADDED if wanted.get(name)]:
+            _log.warning(
+                "%s: the tokens of the data are counted without model.tokenizer.%s, whose texts are one token each "
+                "for the trainer if tokenizer.json lacks them",
+                key,
+                ", ".join(added),
+            )
         return _of_hugging_face(str(wanted.get("type")), key)
     if library == "sentencepiece":
         return _of_file(path, str(wanted.get(_MODEL)), f"{key}: {path}: tokenizer.{_MODEL}", load_tokenizer)

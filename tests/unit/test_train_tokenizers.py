@@ -198,3 +198,14 @@ def test_a11_tiktoken_in_an_archive(tmp_path: Path) -> None:
     (folder / inputs.MODEL_CONFIG).write_text("tokenizer: {library: tiktoken, vocab_file: 'nemo:v.json'}\n")
     with pytest.raises(UsageError, match="1 of 1 texts are longer"):
         check(tmp_path, folder, "sft-chat", [chat(LONG)])
+
+
+@pytest.mark.parametrize("name", ["additional_special_tokens", "special_tokens"])
+def test_a11_tokens_that_a_setting_adds_are_said_not_to_be_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    folder = bytes_of(tmp_path / "tokenizer")
+    stored = archive(tmp_path / "a.nemo", HUGGING_FACE % str(folder).encode())
+    cfg = configuration({MODEL: str(stored), "model.tokenizer": {name: ["<tool>"]}})
+    assert model_tokenizer.load(cfg, MODEL) is not None
+    assert f"model.tokenizer.{name}" in caplog.text
