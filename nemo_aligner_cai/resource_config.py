@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from nemo_aligner_cai.generate.judges.pairs import Pairs
-from nemo_aligner_cai.pipeline.config import Section
+from nemo_aligner_cai.sections import Section
 
 
 class Model(Section):

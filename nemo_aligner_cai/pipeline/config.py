@@ -21,22 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import read_text
 from nemo_aligner_cai.generate.judges.pairs import Pairs
-
-C = TypeVar("C", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """Keys that belong together; another key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from nemo_aligner_cai.generate.soft_labels import SoftLabels
+from nemo_aligner_cai.sections import Section, load_config
 
 
 class TinyData(Section):
@@ -81,6 +72,8 @@ class SlCai(Section):
     decoding: Decoding
     batch_size: int = Field(gt=0)
     keep_unrevised: bool  # keep answers that the critique found nothing wrong with
+    num_revisions: int = Field(default=1, gt=0)
+    few_shots: Path | None = None  # examples of answer, critique and revision
     validation_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate SFT
 
 
@@ -92,8 +85,13 @@ class RlCai(Section):
     num_responses: int = Field(gt=1)
     judge: str  # a strategy of `cai components judges`
     pairs: Pairs  # which candidate responses are compared
+    both_orders: bool = True  # ask twice, and keep what both orders agree on
     margin: float = Field(ge=0, lt=1)  # least distance of the judge's probability from one half, doubled
     test_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate the reward model
+    shuffle: bool = False  # each split's own rows, before they are blended
+    soft_labels: SoftLabels = "threshold"
+    label_copies: int = Field(default=10, gt=1)  # of each pair, with soft_labels=repeat
+    formats: tuple[str, ...] = ()  # other formats to write the pairs in, such as dpo
 
 
 class Training(Section):
@@ -135,47 +133,3 @@ class RunConfig(Section):
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's configuration, see `load_config`."""
     return load_config(path, overrides, RunConfig)
-
-
-def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
-    """Read a configuration file and put ``key.key=value`` overrides on top; values are YAML.
-
-    Raises:
-        UsageError: the file is not YAML, or a key or value does not fit; the message names the key.
-    """
-    try:
-        tree: Any = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {_one_line(error)}") from error
-    if not isinstance(tree, dict):
-        first, second = list(schema.model_fields)[:2]
-        raise UsageError(f"{path}: needs keys such as {first!r} and {second!r}")
-    for override in overrides:
-        _apply(cast(dict[str, Any], tree), override)
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path}: {key}: {first['msg']}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise UsageError(f"{override}: an override is KEY=VALUE")
-    *parents, last = key.split(".")
-    section: dict[str, Any] | None = tree
-    for name in parents:
-        inner: Any = section.get(name) if section else None
-        section = cast(dict[str, Any], inner) if isinstance(inner, dict) else None
-    if section is None or last not in section:
-        raise UsageError(f"{override}: there is no key {key!r} in the configuration")
-    try:
-        section[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{override}: the value is not YAML: {_one_line(error)}") from error

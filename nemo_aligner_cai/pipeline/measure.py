@@ -128,6 +128,7 @@ def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any
         "judge": figures["judge"],
         # None where validation was switched off.
         "reward_model": {"accuracy": figures["reward_model"].get("val/acc"), "metrics": figures["reward_model"]},
+        "data": {record["step"]: record["facts"] for record in records if "generation" in record["facts"]},
         "steps": {record["step"]: record["seconds"] for record in records},
         "seconds": round(sum(record["seconds"] for record in records), 1),
         "peak_rss_mb": max(record["peak_rss_mb"] for record in records),

@@ -24,25 +24,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai import components
-from nemo_aligner_cai.constitution import load_constitution
-from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
-from nemo_aligner_cai.files import Balance, require_file, write_json
-from nemo_aligner_cai.generate.comparisons import generate_comparisons
-from nemo_aligner_cai.generate.judge import Judge
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.revisions import generate_revisions
-from nemo_aligner_cai.generate.stage import RunOptions
-from nemo_aligner_cai.generate.wording import load_wording
-from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.pipeline import files, measure, training
 from nemo_aligner_cai.pipeline.check import check
-from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
+from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
+from nemo_aligner_cai.pipeline.data_stages import rl_cai_config, sl_cai_config
 from nemo_aligner_cai.pipeline.ledger import Ledger, Step
 from nemo_aligner_cai.pipeline.serving import HOST, ask, served
 from nemo_aligner_cai.pipeline.training import MODEL
+from nemo_aligner_cai.stages.report import StageReport
+from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
+from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, SlCaiStage
 from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
@@ -87,14 +81,16 @@ class Pipeline:
             if path is not None:
                 require_file(path)
         check(config, self.helpful_only)
-        self.constitution = load_constitution(self.constitution_path)
-        self.wording = load_wording(self.constitution_path)
         self.tokenizer = load_tokenizer(self.tokenizer_path)
-        judging = config.rl_cai
-        settings = JudgeSettings(
-            self.constitution, self.wording, seed=config.seed, pairs=judging.pairs, margin=judging.margin
-        )
-        self.judge: Judge = components.load("judges", judging.judge)(settings)
+        # What is wrong with the constitution or the judge is known before the first step.
+        with SlCaiStage(self._sl_config(folder / SL_CAI)):
+            RlCaiStage(self._rl_config(folder / RL_CAI))
+
+    def _sl_config(self, folder: Path) -> SlCaiConfig:
+        return sl_cai_config(self.config, self.constitution_path, self.tokenizer_path, self.folder / DATA, folder)
+
+    def _rl_config(self, folder: Path) -> RlCaiConfig:
+        return rl_cai_config(self.config, self.constitution_path, self.tokenizer_path, self.folder / DATA, folder)
 
     def run(self, first: str | None = None) -> dict[str, Any]:
         """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too.
@@ -119,6 +115,7 @@ class Pipeline:
         """The seven steps with what each reads, makes and depends on."""
         config, file = self.config, self._file
         seed = {"seed": config.seed}
+        few_shots = [config.sl_cai.few_shots] if config.sl_cai.few_shots else []
         sl_cai_model, reward_model, rl_cai_model = (file(step, MODEL) for step in (SFT, REWARD_MODEL, PPO))
         sl_prompts, rl_prompts, helpful_sft, measured = (file(DATA, name) for name in _DATA_FILES)
         return (
@@ -133,9 +130,9 @@ class Pipeline:
             Step(
                 SL_CAI,
                 "Step 2: critiques and revisions (SL-CAI)",
-                reads=(self.helpful_only, self.constitution_path, sl_prompts, helpful_sft),
+                reads=(self.helpful_only, self.constitution_path, sl_prompts, helpful_sft, *few_shots),
                 makes=("revisions.jsonl", "train.jsonl", "validation.jsonl"),
-                settings=seed | config.sl_cai.model_dump() | {"sft": config.sft.seq_length},
+                settings=seed | _settings(config.sl_cai) | {"sft": config.sft.seq_length},
                 work=self._sl_cai,
             ),
             Step(
@@ -155,7 +152,7 @@ class Pipeline:
                 ),
                 makes=("comparisons.jsonl", "rm_train.jsonl", "rm_test.jsonl", "ppo_train.jsonl", "ppo_test.jsonl"),
                 settings=seed
-                | config.rl_cai.model_dump()
+                | _settings(config.rl_cai)
                 | {"reward_model": config.reward_model.seq_length, "ppo": config.ppo.seq_length},
                 work=self._rl_cai,
             ),
@@ -204,35 +201,13 @@ class Pipeline:
 
     def _sl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The helpful-only model answers, critiques and revises."""
-        config, balance = self.config.sl_cai, Balance()
-        with self._served(self.helpful_only, folder / "server.log", config.batch_size) as client:
-            summary = ask(
-                generate_revisions(
-                    read_prompts(self._file(DATA, "sl_prompts.jsonl"), balance=balance, turns="all"),
-                    client,
-                    self.constitution,
-                    wording=self.wording,
-                    sampling=_sampling(config.decoding),
-                    out_path=folder / "revisions.jsonl",
-                    sft_path=folder / "sl_cai.jsonl",
-                    journal_path=folder / "revisions.journal.jsonl",
-                    keep_unrevised=config.keep_unrevised,
-                    options=RunOptions(seed=self.config.seed, resume=True, ask_for_models=False),
-                    read=balance,
-                ),
-                client,
-            )
-        summary.check(RunOptions.max_dropped)
-        balances = files.sft_files(
-            folder / "sl_cai.jsonl",
-            self._file(DATA, "helpful_sft.jsonl"),
-            folder,
-            seq_length=self.config.sft.seq_length,
-            validation=config.validation_share,
-            tokenizer=self.tokenizer,
-            seed=self.config.seed,
-        )
-        return {"balances": balances, "generation": summary.to_dict()}
+        with SlCaiStage(self._sl_config(folder)) as stage:
+            stage.begin()
+            with self._served(self.helpful_only, folder / "server.log", self.config.sl_cai.batch_size) as client:
+                summary = ask(stage.generate(client), client)
+            report = stage.finish(summary, client)
+        report.check()
+        return _facts(report)
 
     def _sft(self, folder: Path) -> Mapping[str, Any]:
         """NeMo-Aligner's SFT of the helpful-only model on the revisions."""
@@ -248,40 +223,16 @@ class Pipeline:
 
     def _rl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The SL-CAI model gives candidates, the helpful-only model judges them by the constitution."""
-        config, balance = self.config.rl_cai, Balance()
+        batch_size, stage = self.config.rl_cai.batch_size, RlCaiStage(self._rl_config(folder))
+        stage.begin()
         with (
-            self._served(self._file(SFT, MODEL), folder / "policy.log", config.batch_size) as policy,
-            self._served(self.helpful_only, folder / "judge.log", config.batch_size) as judge_model,
+            self._served(self._file(SFT, MODEL), folder / "policy.log", batch_size) as policy,
+            self._served(self.helpful_only, folder / "judge.log", batch_size) as judge,
         ):
-            summary = ask(
-                generate_comparisons(
-                    read_prompts(self._file(DATA, "rl_prompts.jsonl"), balance=balance, turns="all"),
-                    policy,
-                    judge_model,
-                    self.judge,
-                    sampling=_sampling(config.decoding),
-                    temperatures=[config.decoding.temperature] * config.num_responses,
-                    out_path=folder / "comparisons.jsonl",
-                    journal_path=folder / "comparisons.journal.jsonl",
-                    options=RunOptions(seed=self.config.seed, resume=True, ask_for_models=False),
-                    read=balance,
-                ),
-                policy,
-                judge_model,
-            )
-        summary.check(RunOptions.max_dropped)
-        balances = files.preference_files(
-            folder / "comparisons.jsonl",
-            self._file(DATA, "rl_prompts.jsonl"),
-            self.folder / DATA,
-            folder,
-            rm_seq_length=self.config.reward_model.seq_length,
-            ppo_seq_length=self.config.ppo.seq_length,
-            test_share=config.test_share,
-            tokenizer=self.tokenizer,
-            seed=self.config.seed,
-        )
-        return {"balances": balances, "generation": summary.to_dict()}
+            summary = ask(stage.generate(policy, judge), policy, judge)
+        report = stage.finish(summary, policy, judge)
+        report.check()
+        return _facts(report)
 
     def _reward_model(self, folder: Path) -> Mapping[str, Any]:
         """NeMo-Aligner's Bradley-Terry reward model on the blended comparisons."""
@@ -360,5 +311,11 @@ class Pipeline:
         return f"{{train: [{train}], validation: [{test}], test: [{test}]}}"
 
 
-def _sampling(decoding: Decoding) -> Sampling:
-    return Sampling(temperature=decoding.temperature, max_tokens=decoding.max_tokens)
+def _facts(report: StageReport) -> dict[str, Any]:
+    """A data stage's counts as the record of its step has them."""
+    return {"balances": dict(report.rows), "generation": report.summary.to_dict()}
+
+
+def _settings(section: SlCai | RlCai) -> dict[str, Any]:
+    """A section as its step's settings; a key at its default does not undo what was done before there was the key."""
+    return section.model_dump(mode="json", exclude_defaults=True)

@@ -23,9 +23,9 @@ import pytest
 from nemo_aligner_cai import resources
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.pipeline.config import load_config
 from nemo_aligner_cai.resource_config import PlanConfig, Trainer
 from nemo_aligner_cai.resources import Needs
+from nemo_aligner_cai.sections import load_config
 
 
 @pytest.fixture
