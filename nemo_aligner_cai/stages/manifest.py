@@ -53,6 +53,7 @@ class Place:
         owner: the flag that names the output, with underscores.
         folders: where the command writes; nothing is removed elsewhere, whatever a manifest says.
         old: where earlier versions of this package had the manifest.
+        value: the owner's value, for a run that has no flags.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Place:
     owner: str
     folders: tuple[Path, ...]
     old: Path | None = None
+    value: str = ""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from nemo_aligner_cai.stages.judging import JudgeConfig, build_judge
 from nemo_aligner_cai.stages.manifest import Manifest, hashes
 from nemo_aligner_cai.stages.preference_files import upstream_lists, upstream_preferences, write_preference_files
 from nemo_aligner_cai.stages.report import StageReport, Written
-from nemo_aligner_cai.stages.rl_outputs import DEFAULT_PREFIX, KINDS, PreferenceFiles, RlOutputs
+from nemo_aligner_cai.stages.rl_outputs import KINDS, PreferenceFiles, RlOutputs
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 
 UPSTREAM_TEMPERATURES = (0.01, 0.51, 1.01, 1.51)
@@ -151,7 +151,7 @@ class RlCaiStage:
         if outputs.manifest is not None:
             record = config.record
             if record is None:
-                record = config.model_dump(mode="json") | {outputs.manifest.owner: DEFAULT_PREFIX}
+                record = config.model_dump(mode="json") | {outputs.manifest.owner: outputs.manifest.value}
             self._manifest = Manifest.begin(outputs.manifest, record, inputs)
 
     async def generate(self, policy: ModelClient, judge: ModelClient) -> Summary:

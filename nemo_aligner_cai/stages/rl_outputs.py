@@ -202,7 +202,7 @@ class RlOutputs(Section):
             splits={split: _named(folder, prefix, split, blend, formats) for split in splits},
             candidates=folder / f"{start}cai_candidate_dataset.json",
             preferences=folder / f"{start}cai_preference_dataset.json",
-            manifest=Place(own, "cai_comparisons.jsonl", owner, (folder,), None if own == old else old),
+            manifest=Place(own, "cai_comparisons.jsonl", owner, (folder,), None if own == old else old, prefix),
             old_journal=folder / "cai_comparisons.journal.jsonl",
         )
 

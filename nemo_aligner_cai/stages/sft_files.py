@@ -123,6 +123,7 @@ class SlOutputs(Section):
                 "output_filepath",
                 (out.parent, folder, old_folder, removed),
                 old_folder / name,
+                str(out),
             ),
             old_journal=old_folder / "cai_revisions.journal.jsonl",
         )

@@ -176,7 +176,7 @@ class SlCaiStage:
         if outputs.manifest is not None:
             record = config.record
             if record is None:
-                record = config.model_dump(mode="json") | {outputs.manifest.owner: str(outputs.train)}
+                record = config.model_dump(mode="json") | {outputs.manifest.owner: outputs.manifest.value}
             self._manifest = Manifest.begin(outputs.manifest, record, inputs)
 
     async def generate(self, model: ModelClient) -> Summary:
