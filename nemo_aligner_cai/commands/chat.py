@@ -26,6 +26,7 @@ from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE
 from nemo_aligner_cai.commands.terminal import note_line, write_line
 from nemo_aligner_cai.conversation import TEMPLATES, Conversation, Role
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
+from nemo_aligner_cai.models.thinking import answer_after
 from nemo_aligner_cai.pipeline.serving import ask, served_chat
 from nemo_aligner_cai.training import inputs, model_kind
 
@@ -62,7 +63,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 async def _talk(client: ModelClient, sampling: Sampling) -> None:
-    """Read lines from standard input and write replies to standard output until it ends."""
+    """Read lines from standard input and write replies, without thoughts, to standard output until it ends.
+
+    A line whose reply ends within its thoughts is forgotten.
+    """
     # asyncio's own handler would wait for the line that is being read.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     conversation = Conversation(())
@@ -76,8 +80,14 @@ async def _talk(client: ModelClient, sampling: Sampling) -> None:
         if not line.strip():
             conversation = Conversation(())
             continue
-        conversation = conversation.with_turn(Role.USER, line.strip())
-        reply = (await client.complete(Request(conversation, sampling))).text.strip()
-        write_line(reply, keep="\n\t")
+        asked = conversation.with_turn(Role.USER, line.strip())
+        answer = answer_after((await client.complete(Request(asked, sampling))).text)
+        if answer is None:
+            note_line(
+                f"the reply was cut within its thoughts, at --max-tokens {sampling.max_tokens}; ask again with more"
+            )
+            continue
+        write_line(answer.strip(), keep="\n\t")
         sys.stdout.flush()
-        conversation = conversation.with_turn(Role.ASSISTANT, reply)
+        # Models are trained on turns without the thoughts before them.
+        conversation = asked.with_turn(Role.ASSISTANT, answer.strip())

@@ -14,11 +14,13 @@
 """A5: what a reasoning model thinks is neither trained on nor compared."""
 
 import asyncio
+import io
 import logging
 from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.commands import chat
 from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.generate.engine import THOUGHTS, Engine, Outcome, Step
 from nemo_aligner_cai.models import OpenAIClient, Patience, Request, Sampling
@@ -140,3 +142,24 @@ def test_a5_a_reply_with_its_thoughts_apart_is_untouched() -> None:
     message = {"content": "No.", "reasoning_content": "hm"}
     outcomes, engine, _ = run(lambda body: {"message": message, "finish_reason": "stop"})
     assert all(one.left_out is None for one in outcomes) and not engine.tally.thoughts
+
+
+def test_a5_chat_shows_and_sends_back_answers_without_thoughts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replies = iter(["<think>hm</think>\n\nOne.", "<think>so long", "Three."])
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\nc\n"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    async def talk(server: FakeOpenAI) -> None:
+        client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m")
+        try:
+            await chat._talk(client, Sampling(greedy=True, max_tokens=7))  # pyright: ignore[reportPrivateUsage]
+        finally:
+            await client.close()
+
+    with FakeOpenAI(lambda body: next(replies)) as server:
+        asyncio.run(talk(server))
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["One.", "Three."] and "--max-tokens 7" in said.err
+    assert [message["content"] for message in server.bodies[-1]["messages"]] == ["a", "One.", "c"]
