@@ -17,8 +17,9 @@ import json
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,28 @@ class Served:
         return self.send("PUT", "/generate", json.dumps(body).encode())
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@contextmanager
+def serving(log: Path, *more: str) -> Generator[Served, None, None]:
     port = launch.free_port()
-    overrides = [f"gpt_model_file={assistant.MODEL}", f"port={port}", "hardware=cpu"]
-    log = tmp_path_factory.mktemp("server") / "log"
+    overrides = [f"gpt_model_file={assistant.MODEL}", f"port={port}", "hardware=cpu", *more]
     with launch.server(
         f"{PACKAGE}.inference_server", overrides, log, [f"http://127.0.0.1:{port}/health"], env=ENV
     ) as job:
         yield Served(port, job)
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of another model under the same name: a template in place of the model's own makes it one."""
+    with serving(tmp_path_factory.mktemp("another") / "log", "chat_template=chatml") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(log) as server:
+        yield server
     assert QUESTION not in log.read_text(encoding="utf-8"), "what users write does not belong in the log"
 
 
@@ -305,15 +319,13 @@ def write(path: Path, rows: list[Any]) -> str:
 SERVERS = ["--port", "--model-url"]
 
 
-@pytest.mark.parametrize("flag", SERVERS)
-def test_d1_sl_generation_with_default_flags(served: Served, flag: str, tmp_path: Path) -> None:
-    from nemo_aligner_cai.commands.generate_sl import main
-
+def sl_command(tmp_path: Path) -> list[str]:
+    """SL-CAI generation for one prompt, but for the server."""
     few = tmp_path / "few.json"
     turns = [{"role": "User", "content": QUESTION}, {"role": "Assistant", "content": REPLY}]
     few.write_text(json.dumps({"samples": [turns]}))
     turns = [{"from": "User", "value": QUESTION}, {"from": "Assistant", "value": REPLY}]
-    command = [
+    return [
         *(
             "--red-teaming-prompts-dataset-path",
             write(tmp_path / "red.jsonl", [{"prompt": "how do i burn the lamp ?"}]),
@@ -330,6 +342,13 @@ def test_d1_sl_generation_with_default_flags(served: Served, flag: str, tmp_path
         ),
         *("--output-filepath", str(tmp_path / "out" / "train.jsonl")),
     ]
+
+
+@pytest.mark.parametrize("flag", SERVERS)
+def test_d1_sl_generation_with_default_flags(served: Served, flag: str, tmp_path: Path) -> None:
+    from nemo_aligner_cai.commands.generate_sl import main
+
+    command = sl_command(tmp_path)
     assert main([*command, *server_flags(served, flag)]) == 0
     (row,) = json.loads(next((tmp_path / "out").rglob("*critique_revision_samples.json")).read_text())
     assert row["initial_response"] == "i will help you burn the lamp . use the torch ."
@@ -352,6 +371,26 @@ def test_d1_rl_generation_with_default_flags(served: Served, flag: str, judge: s
     assert main([*command, *server_flags(served, flag), *server_flags(served, judge)]) == 0
     summary = json.loads((tmp_path / "out" / "cai_manifest.json").read_text())["summary"]
     assert summary["calls"] > len(prompts) * 4, "candidates and verdicts"
+
+
+@pytest.mark.parametrize("flag", SERVERS)
+def test_a13_a_run_is_resumed_with_its_own_model_alone(
+    served: Served, another: Served, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nemo_aligner_cai.commands.generate_sl import main
+
+    def calls() -> int:
+        return json.loads(next(tmp_path.rglob("*manifest.json")).read_text())["summary"]["calls"]
+
+    command = sl_command(tmp_path)
+    assert main([*command, *server_flags(served, flag)]) == 0 and calls() > 0
+    assert main([*command, *server_flags(served, flag), "--resume"]) == 0 and calls() == 0
+    capsys.readouterr()
+    assert main([*command, *server_flags(another, flag), "--resume"]) == 2
+    said = capsys.readouterr().err
+    for server in (served, another):
+        (model,) = server.client.models.list().data
+        assert model.model_extra is not None and model.model_extra["fingerprint"] in said
 
 
 def server_flags(served: Served, flag: str) -> list[str]:
