@@ -59,8 +59,7 @@ def check_earlier_run(cfg: DictConfig, section: str, planned: int | None) -> Non
         planned: the steps of the whole run; None if they are unknown.
 
     Raises:
-        UsageError: the earlier run has done its steps. NeMo would load its model, train nothing, save nothing and
-            succeed.
+        UsageError: the earlier run is finished. NeMo would load its model, train nothing and succeed.
     """
     folder = select(cfg, _LOG_DIR)
     if folder is None or not select(cfg, "exp_manager.resume_if_exists"):
@@ -69,13 +68,7 @@ def check_earlier_run(cfg: DictConfig, section: str, planned: int | None) -> Non
     step, models = last_step(log_dir), saved_models(log_dir)
     if step is None:
         return
-    if planned is not None and step >= planned and not models:
-        raise UsageError(
-            f"{_LOG_DIR}={folder}: all {step} steps of the run there are done, but it was stopped before its .nemo "
-            "file was written. NeMo writes that after the last step only: resume the run for one step more, "
-            f"trainer.{section}.max_steps={step + 1}, with trainer.{section}.max_epochs raised if they end before"
-        )
-    if planned is not None and step >= planned:
+    if planned is not None and step >= planned and models:
         raise UsageError(
             f"{_LOG_DIR}={folder}: a finished run of {step} steps is there, its model is {models[-1]}; nothing would "
             f"be trained. Give another folder, or to resume it more than {step} steps "

@@ -102,18 +102,17 @@ def check_epoch(cfg: DictConfig, section: str, samples: int | None, batch: int |
 
 
 def planned_steps(cfg: DictConfig, section: str, samples: int | None, batch: int | None) -> int | None:
-    """The steps of a whole run, as upstream's trainers count them; None if neither data nor `max_steps` limit them.
+    """The steps of a whole run, as upstream's trainers count them; None if the samples are not counted.
 
     Args:
         cfg: a stage's configuration, which has passed `check`.
         section: "sft", "rm", "dpo" or "ppo".
-        samples: of the training data; None if they are not counted, and then only `max_steps` limits the run.
+        samples: of the training data.
         batch: how many samples a step takes.
     """
-    at = f"trainer.{section}."
     if samples is None or batch is None:
-        most = select(cfg, f"{at}max_steps")
-        return None if most is None or most < 0 else most
+        return None
+    at = f"trainer.{section}."
     steps = _limited(samples // batch, select(cfg, f"{at}limit_train_batches")) * select(cfg, f"{at}max_epochs")
     most = select(cfg, f"{at}max_steps")
     return steps if most is None or most < 0 else min(steps, most)

@@ -69,7 +69,7 @@ def check(cfg: DictConfig) -> None:
     batch = cfg.model.data.train_ds.global_batch_size
     if samples and not drawn:
         schedule.check_epoch(cfg, "sft", samples[0], batch)
-    planned = schedule.planned_steps(cfg, "sft", samples[0] if samples else None, batch)
+    planned = schedule.planned_steps(cfg, "sft", samples[0], batch) if samples else None
     outcome.check_earlier_run(cfg, "sft", steps if drawn else planned)
 
 
