@@ -108,5 +108,10 @@ def report(cfg: DictConfig, output: str, began: float) -> None:
         _log.info("saved: %s", models[-1])
         return
     step = last_step(place)
-    where = "" if step is None else f"; the last checkpoint is of step {step}, and the same command resumes from it"
+    where = ""
+    if step is not None:
+        where = (
+            f"; the last checkpoint is of step {step}, from which the same command resumes. NeMo writes the model after "
+            f"its last step: if that was step {step}, plan one more (max_steps={step + 1})"
+        )
     _log.warning("nothing saved: this run wrote no .nemo file in %s%s", place / "checkpoints", where)

@@ -54,5 +54,5 @@ def test_the_merged_model_has_the_loss_of_the_adapted_one(lab: Lab, base: Path, 
     kept, trained = (inputs.model_config(path)["data"] for path in (merged, adapters.nemo("cai_sft")))
     assert kept["chat"] is True
     assert kept["chat_prompt_tokens"] == trained["chat_prompt_tokens"]
-    with pytest.raises(UsageError, match="holds a whole model"):
+    with pytest.raises(UsageError, match="adapter_file"):
         merge_lora.check(config.compose("cai_merge_lora", [*paths[:1], f"adapter_file={base}", f"output={merged}2"]))

@@ -16,7 +16,8 @@
 Blocks run as they are printed, but for the words in `_words`: folders, ports, sizes, the chat template, the judge's
 address. `_PROGRAMS` stands in for what a machine without NVIDIA's container and without network cannot do: downloads
 copy folders laid out as the hub's, and the conversion of Mistral gives the tiny assistant. Each trainer is told to
-stop after two steps, and the judge, which is the benchmarks' stand-in, is asked for a choice of two.
+stop after two steps, and the judge, which is the benchmarks' stand-in, is asked for a choice of two. The tiny model
+is so sure of its replies that candidates differ only at high temperatures.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ case "$1" in
     *train_gpt_ppo_actor.py) set -- "$@" trainer.ppo.max_steps=2 trainer.ppo.val_check_interval=2 \\
         model.ppo.num_rollout_samples=8 model.ppo.num_val_samples=8 ++model.{_BATCH} \\
         ++model.encoder_seq_length=128 ;;
-    *generate_rl_cai_dataset.py) set -- "$@" --judge multiple-choice --pairs all ;;
+    *generate_rl_cai_dataset.py) set -- "$@" --judge multiple-choice --pairs all --temperatures 0.01 2 3 4 ;;
 esac
 exec {sys.executable} "$@"
 """,
