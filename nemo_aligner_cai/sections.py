@@ -49,8 +49,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SectionError(UsageError, ValueError):
+    """A key of a section is unknown, missing or has a wrong value. As a ValueError, it tells the section around it."""
+
+    def __init__(self, section: str, key: str, problem: str) -> None:
+        super().__init__(f"{section}: {key}: {problem}")
+        self.key, self.problem = key, problem
+
+
 class Config(Section):
-    """A whole configuration, which no other section holds: a wrong key or value is one UsageError."""
+    """A section that programs make themselves: a wrong key or value is a UsageError of one line."""
 
     if not TYPE_CHECKING:  # a type checker takes the arguments from the fields
 
@@ -58,14 +66,14 @@ class Config(Section):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                raise UsageError(f"{type(self).__name__}: {first_problem(error)}") from error
+                raise SectionError(type(self).__name__, *_first(error)) from error
 
 
-def first_problem(error: ValidationError) -> str:
+def _first(error: ValidationError) -> tuple[str, str]:
     """The dotted key of the first wrong value, and what is wrong with it."""
     first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
-    return f"{key}: {first['msg']}" if key else str(first["msg"])
+    key, inner = ".".join(map(str, first["loc"])), first.get("ctx", {}).get("error")
+    return (f"{key}.{inner.key}", inner.problem) if isinstance(inner, SectionError) else (key, first["msg"])
 
 
 def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
@@ -86,7 +94,8 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(f"{path}: {first_problem(error)}") from error
+        key, problem = _first(error)
+        raise UsageError(f"{path}: {key}: {problem}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -37,6 +37,8 @@ from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.output_paths import check_output
 from nemo_aligner_cai.same_files import refuse_same
 
+Agreements = dict[tuple[int, int], Agreement]
+
 
 def add_parser(subparsers: Any) -> None:
     """Declare `cai audit`."""
@@ -61,6 +63,23 @@ def run(args: argparse.Namespace) -> int:
     exported = args.icai and convert_file(
         files[0], args.icai, to="inverse-cai", source_format="cai-comparisons", overwrite=args.overwrite
     )
+    audits, agreements, repeated = _audit(files)
+    console = open_console()
+    for file, audit in zip(files, audits, strict=True):
+        _show(console, file, audit)
+    if agreements:
+        _show_agreements(console, files, agreements)
+    if repeated:
+        console.print(f"{repeated} pairs stand in their file more than once; the first counts for agreement")
+    if exported:
+        console.print(f"{args.icai}: {exported}", soft_wrap=True)
+    if args.json:
+        write_json(args.json, _report(files, audits, agreements), overwrite=args.overwrite)
+    return 0
+
+
+def _audit(files: Sequence[Path]) -> tuple[list[Audit], Agreements, int]:
+    """The audit of each file, the agreement of each two, and how many pairs a file has more than once."""
     audits: list[Audit] = []
     preferences = Preferences()
     repeated = 0
@@ -72,26 +91,18 @@ def run(args: argparse.Namespace) -> int:
             if len(files) > 1:
                 repeated += preferences.add(row)
         audits.append(audit)
-    agreements = {pair: preferences.agreement(*pair) for pair in combinations(range(len(files)), 2)}
-    console = open_console()
-    for file, audit in zip(files, audits, strict=True):
-        _show(console, file, audit)
-    if agreements:
-        _show_agreements(console, files, agreements)
-    if repeated:
-        console.print(f"{repeated} pairs stand in their file more than once; the first counts for agreement")
-    if exported:
-        console.print(f"{args.icai}: {exported}", soft_wrap=True)
-    if args.json:
-        report = {
-            "runs": [{"file": str(file), **audit.to_dict()} for file, audit in zip(files, audits, strict=True)],
-            "agreement": [
-                {"files": [str(files[number]) for number in pair], **agreement.to_dict()}
-                for pair, agreement in agreements.items()
-            ],
-        }
-        write_json(args.json, report, overwrite=args.overwrite)
-    return 0
+    return audits, {pair: preferences.agreement(*pair) for pair in combinations(range(len(files)), 2)}, repeated
+
+
+def _report(files: Sequence[Path], audits: Sequence[Audit], agreements: Agreements) -> dict[str, Any]:
+    """All figures as JSON holds them."""
+    return {
+        "runs": [{"file": str(file), **audit.to_dict()} for file, audit in zip(files, audits, strict=True)],
+        "agreement": [
+            {"files": [str(files[number]) for number in pair], **agreement.to_dict()}
+            for pair, agreement in agreements.items()
+        ],
+    }
 
 
 def _show(console: Console, file: Path, audit: Audit) -> None:

@@ -214,3 +214,12 @@ class Parser(argparse.ArgumentParser):
             if idle:
                 names = ", ".join(given[name] for name in idle)
                 _log.info("%s: no effect %s", names, effect.otherwise)
+
+
+_NOT_RECORDED = ("ngc_api_key", "run")
+"""A key must stay secret; the other one is the command itself."""
+
+
+def record_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags as a manifest names them, without secrets."""
+    return {name: value for name, value in vars(args).items() if name not in _NOT_RECORDED}

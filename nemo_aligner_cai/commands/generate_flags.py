@@ -64,8 +64,6 @@ from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 _log = logging.getLogger(__name__)
 _TRUTH = ("True", "False")
 _CONCURRENCY = 64
-_NOT_RECORDED = ("ngc_api_key", "run")
-"""A key must stay secret; the other one is the command itself."""
 WITH_MODEL_URL = "with --model-url: it is about NeMo's server"
 
 
@@ -209,11 +207,6 @@ def sampling_of(args: argparse.Namespace) -> Sampling:
         greedy=args.greedy == "True",
         stop=tuple(unescape(text) for text in args.end_strings or ()),
     )
-
-
-def record_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags as a manifest names them, without secrets."""
-    return {name: value for name, value in vars(args).items() if name not in _NOT_RECORDED}
 
 
 def run_settings(args: argparse.Namespace) -> RunSettings:

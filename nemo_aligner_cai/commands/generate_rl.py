@@ -29,7 +29,7 @@ from typing import Any, cast
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, SEED, TEMPERATURE, Number, Parser, file_prefix
+from nemo_aligner_cai.commands.flag_types import COUNT, SEED, TEMPERATURE, Number, Parser, file_prefix, record_of
 from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, parse_splits
 from nemo_aligner_cai.errors import UsageError
@@ -37,7 +37,7 @@ from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import Patience
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES, RlCaiConfig, RlCaiStage
-from nemo_aligner_cai.stages.rl_outputs import DEFAULT_PREFIX, KINDS, Kind, PreferenceFiles, RlOutputs
+from nemo_aligner_cai.stages.rl_outputs import DEFAULT_PREFIX, KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs
 
 
 def build_parser() -> Parser:
@@ -79,6 +79,21 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--formats", nargs="+", default=[], metavar="FORMAT", help="write the pairs in these formats too, such as dpo"
+    )
+    group = parser.add_argument_group("lengths", "drop what trainers would cut or skip; needs --tokenizer-model")
+    group.add_argument("--rm-seq-length", type=COUNT, metavar="N", help="the reward model's: longer pairs are dropped")
+    group.add_argument("--ppo-seq-length", type=COUNT, metavar="N", help="PPO's: prompts may have half of it")
+    group.add_argument("--tokenizer-model", help="a SentencePiece .model file, or a Hugging Face tokenizer's folder")
+    parser.effect(
+        "tokenizer_model",
+        when=lambda args: args.rm_seq_length is not None or args.ppo_seq_length is not None,
+        otherwise="without --rm-seq-length and --ppo-seq-length",
+    )
+    parser.add_argument(
+        "--ppo-prompts",
+        choices=["with-pairs", "all"],
+        default="with-pairs",
+        help="PPO's prompts: those that have a pair (default), or all",
     )
     judge_flags.add_server_flags(parser)
     judge_flags.add_strategy_flags(parser)
@@ -153,7 +168,7 @@ def run(args: argparse.Namespace) -> int:
 def config_of(args: argparse.Namespace, folder: Path) -> RlCaiConfig:
     """The configuration that the flags describe, with its outputs in a folder."""
     splits = parse_splits(args.splits)
-    name, blend = parse_blend(args.blend_with, splits) if args.blend_with else (None, None)
+    blend = parse_blend(args.blend_with, splits) if args.blend_with else None
     shuffle = args.shuffle == "True"
     return RlCaiConfig(
         prompts=flags.prompt_source(args, args.red_teaming_file_path),
@@ -168,19 +183,27 @@ def config_of(args: argparse.Namespace, folder: Path) -> RlCaiConfig:
             label_copies=args.label_copies,
             formats=tuple(args.formats),
             blend=blend,
+            ppo_prompts=args.ppo_prompts,
+            rm_seq_length=args.rm_seq_length,
+            ppo_seq_length=args.ppo_seq_length,
+            tokenizer=Path(args.tokenizer_model) if args.tokenizer_model else None,
             template=flags.template_of(args),
             legacy_eot=args.legacy_eot,
         ),
         outputs=RlOutputs.named(
-            folder, prefix=args.output_filename_prefix, splits=list(splits), blend=name, formats=args.formats
+            folder,
+            prefix=args.output_filename_prefix,
+            splits=list(splits),
+            blend=blend and blend.name,
+            formats=args.formats,
         ),
         run=flags.run_settings(args),
-        record=flags.record_of(args),
+        record=record_of(args),
     )
 
 
-def parse_blend(text: str, splits: Splits) -> tuple[str, dict[str, dict[Kind, tuple[str, ...]]]]:
-    """The name, and the files by split and kind, of --blend-with; raises UsageError for anything else."""
+def parse_blend(text: str, splits: Splits) -> BlendFiles:
+    """The files that --blend-with names; raises UsageError for anything else."""
     form = "{'name': NAME, SPLIT: {'prompts': [FILES], 'comparisons': [FILES]}, ...}"
     entries = parse_mapping("--blend-with", text, form)
     name = entries.pop("name", None)
@@ -188,7 +211,10 @@ def parse_blend(text: str, splits: Splits) -> tuple[str, dict[str, dict[Kind, tu
         raise UsageError(f"--blend-with needs a 'name', which becomes part of the file names: {NAME_FORM}")
     if set(entries) != set(splits):
         raise UsageError(f"--blend-with needs the splits {', '.join(splits)}; it has {', '.join(entries) or 'none'}")
-    return name, {split: {kind: _files(entry, split, kind) for kind in KINDS} for split, entry in entries.items()}
+    files: dict[str, dict[Kind, tuple[str, ...]]] = {
+        split: {kind: _files(entry, split, kind) for kind in KINDS} for split, entry in entries.items()
+    }
+    return BlendFiles(name=name, files=files)
 
 
 def _files(entry: Any, split: str, kind: str) -> tuple[str, ...]:

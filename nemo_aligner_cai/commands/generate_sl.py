@@ -15,6 +15,7 @@
 
 Input:  red-team prompts, few-shots, critique and revision instructions, helpfulness SFT data
 Output: OUT.jsonl                                      what SFT trains on: blended, shuffled, nothing over-long
+        OUT_validation.jsonl                           with --validation-share: held-out prompts, for validation
         OUT.summary.jsonl                              what went into it
         removed_long_dialogs/...                       with --max-seq-length: the same rows under upstream's name
         and in cai_output/OUT.jsonl/, so that several outputs can be in one folder:
@@ -30,7 +31,7 @@ from pathlib import Path
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run
-from nemo_aligner_cai.commands.flag_types import COUNT, SEED, Parser, never
+from nemo_aligner_cai.commands.flag_types import COUNT, SEED, SHARE, Parser, never, record_of
 from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
@@ -47,6 +48,12 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--max-seq-length", type=COUNT, help="leave out dialogues with more tokens (needs a tokenizer)"
+    )
+    parser.add_argument(
+        "--validation-share",
+        type=SHARE,
+        metavar="SHARE",
+        help="of the prompts, held out in OUT_validation.jsonl to validate SFT (default: none)",
     )
     parser.add_argument("--batch_size", type=COUNT, default=32, help="prompts per request to NeMo's server")
     parser.add_argument("--tokenizer-model", help="a SentencePiece .model file, or a Hugging Face tokenizer's folder")
@@ -163,10 +170,11 @@ def config_of(args: argparse.Namespace, scratch: Path) -> SlCaiConfig:
             helpful=args.helpfulness_dataset_path,
             seq_length=args.max_seq_length,
             tokenizer=Path(args.tokenizer_model) if args.tokenizer_model else None,
+            validation_share=args.validation_share,
         ),
-        outputs=SlOutputs.named(out, seq_length=args.max_seq_length),
+        outputs=SlOutputs.named(out, seq_length=args.max_seq_length, validation=args.validation_share is not None),
         run=flags.run_settings(args),
-        record=flags.record_of(args),
+        record=record_of(args),
     )
 
 

@@ -25,19 +25,20 @@ import argparse
 import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands import generate_run, judge_flags
-from nemo_aligner_cai.commands.flag_types import COUNT, PORT, SEED, Parser, host, never
+from nemo_aligner_cai.commands.flag_types import COUNT, PORT, SEED, Parser, host, never, record_of
 from nemo_aligner_cai.commands.terminal import open_console, table_of
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.conversation import NEMO_CHAT
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
-from nemo_aligner_cai.evaluation.judge_items import JudgeItem, item_row, read_items
+from nemo_aligner_cai.evaluation.judge_items import JudgedItem, JudgeItem, read_items
 from nemo_aligner_cai.evaluation.options_judge import OptionsJudge
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.exact import exact
@@ -88,51 +89,82 @@ def run(args: argparse.Namespace) -> int:
     def steps(client: ModelClient) -> list[Step[Contest]]:
         return Judging(judge, client).steps(most_candidates)
 
-    read = Balance()
-    items = read_items(args.file, balance=read, limit=args.num_examples)
     if args.preview is not None:
         first = read_items(args.file, balance=Balance(), limit=args.preview)
         generate_run.show_preview(first, steps, None if args.model_url else NEMO_CHAT)
         return 0
-    options = flags.run_settings(args).options(count)
     # One question to a batch: NeMo's server takes a step for each token by which the sentences of a batch differ, and
     # items are of all lengths.
-    completions_template = judge_flags.judge_template(args)
-    client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates, completions_template=completions_template)
+    template = judge_flags.judge_template(args)
+    client = flags.model_client(args, NEMO_CHAT, batch_size=most_candidates, completions_template=template)
     with tempfile.TemporaryDirectory() as scratch:
-        rows = Path(scratch) / "rows.jsonl" if args.dry_run else Path(args.output)
-        figures_file = args.json and (Path(scratch) / "figures.json" if args.dry_run else Path(args.json))
-        journal = companion(rows, "journal.jsonl")
-        place = Place(companion(rows, "manifest.json"), rows.name, "output", (rows.parent,))
+        files = _Files.named(args, Path(scratch) if args.dry_run else None)
         if args.resume:
-            adopt(rows.with_suffix(".journal.jsonl"), journal)
+            adopt(files.rows.with_suffix(".journal.jsonl"), files.journal)
         if args.plan:
-            past = None if args.overwrite else journal
+            items = read_items(args.file, balance=Balance(), limit=args.num_examples)
+            past = None if args.overwrite else files.journal
             generate_run.show_plan(items, steps(client), seed=args.seed, journal_path=past)
             return 0
-        inputs = input_files(args.file, args.sys_prompt_constitution_file_path, args.judge_few_shot_path)
-        outputs = [rows, left_out_path(rows), *([figures_file] if figures_file else [])]
-        check_files(
-            inputs, outputs, journal=journal, manifest=place.path, resume=args.resume, overwrite=args.overwrite
-        )
-        manifest = Manifest.begin(place, flags.record_of(args), inputs)
-        with flags.resumable(args):
-            summary = asyncio.run(_ask(items, client, steps(client), rows, journal, options, read))
-        accuracy = Accuracy()
-        for _, row in read_jsonl(rows):
-            accuracy.add(row)
-        unparsed = unparsed_line(summary.facts, (verdict for row in read_judged(rows) for verdict in row.verdicts))
-        if figures_file:
-            figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
-            write_json(figures_file, figures, overwrite=True)
-        manifest.write(hashes([rows]), summary=summary.to_dict(), models={"judge": client.identity})
-    _show(accuracy, summary, [line for line in (position_line(summary.facts), unparsed) if line])
-    if (failed := count - accuracy.asked) > exact(options.max_dropped) * count:
+        manifest = _begin(args, files)
+        accuracy, summary, lines = _measure(args, client, steps(client), files, count)
+        manifest.write(hashes([files.rows]), summary=summary.to_dict(), models={"judge": client.identity})
+    _show(accuracy, summary, lines)
+    if (failed := count - accuracy.asked) > exact(args.max_dropped) * count:
         raise CaiError(
-            f"{failed} of {count} items could not be asked, more than --max-dropped {options.max_dropped:g} allows: "
+            f"{failed} of {count} items could not be asked, more than --max-dropped {args.max_dropped:g} allows: "
             f"{summary.balance}. The same command with --resume, and without --overwrite, tries these again"
         )
     return 0
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where everything goes."""
+
+    rows: Path
+    figures: Path | None
+
+    @classmethod
+    def named(cls, args: argparse.Namespace, scratch: Path | None) -> "_Files":
+        """The files that the flags name; those of a dry run are in `scratch`."""
+        if scratch is not None:
+            return cls(scratch / "rows.jsonl", scratch / "figures.json" if args.json else None)
+        return cls(Path(args.output), Path(args.json) if args.json else None)
+
+    @property
+    def journal(self) -> Path:
+        return companion(self.rows, "journal.jsonl")
+
+
+def _begin(args: argparse.Namespace, files: _Files) -> Manifest:
+    """Check all files before anything is asked."""
+    place = Place(companion(files.rows, "manifest.json"), files.rows.name, "output", (files.rows.parent,))
+    inputs = input_files(args.file, args.sys_prompt_constitution_file_path, args.judge_few_shot_path)
+    outputs = [files.rows, left_out_path(files.rows), *([files.figures] if files.figures else [])]
+    check_files(
+        inputs, outputs, journal=files.journal, manifest=place.path, resume=args.resume, overwrite=args.overwrite
+    )
+    return Manifest.begin(place, record_of(args), inputs)
+
+
+def _measure(
+    args: argparse.Namespace, client: ModelClient, steps: Sequence[Step[Contest]], files: _Files, count: int
+) -> tuple[Accuracy, Summary, list[str]]:
+    """Ask about every item and write the figures; returns lines for people too."""
+    read = Balance()
+    items = read_items(args.file, balance=read, limit=args.num_examples)
+    options = flags.run_settings(args).options(count)
+    with flags.resumable(args):
+        summary = asyncio.run(_ask(items, client, steps, files.rows, files.journal, options, read))
+    accuracy = Accuracy()
+    for _, row in read_jsonl(files.rows):
+        accuracy.add(JudgedItem.from_row(row))
+    unparsed = unparsed_line(summary.facts, (verdict for row in read_judged(files.rows) for verdict in row.verdicts))
+    if files.figures:
+        figures = {**accuracy.to_dict(), "unparsed": summary.facts[UNPARSED], **position_rates(summary.facts)}
+        write_json(files.figures, figures, overwrite=True)
+    return accuracy, summary, [line for line in (position_line(summary.facts), unparsed) if line]
 
 
 def _survey(args: argparse.Namespace) -> tuple[int, list[str], int, bool]:
@@ -198,7 +230,7 @@ async def _ask(
 
 
 def _rows(item: JudgeItem) -> list[dict[str, Any]]:
-    return [item_row(item)]
+    return [JudgedItem.of(item).to_row()]
 
 
 def _show(accuracy: Accuracy, summary: Summary, lines: Sequence[str]) -> None:

@@ -17,9 +17,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nemo_aligner_cai.commands import generate_flags as flags
 from nemo_aligner_cai.commands.exit_codes import exit_code
-from nemo_aligner_cai.commands.flag_types import Parser, file_prefix, never
+from nemo_aligner_cai.commands.flag_types import Parser, file_prefix, never, record_of
 from nemo_aligner_cai.commands.terminal import write_line
 from nemo_aligner_cai.conversation import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
@@ -66,26 +65,13 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     """Write each split's files, say where its rows went, and leave the same in a manifest beside them."""
-    recordable(flags.record_of(args))
-    prefix: str | None = args.output_file_name_prefix
-    if not args.dataset_dir_name:
-        prefix = prefix or "anthropic_hh"
-    subsets = list(dict.fromkeys(args.dataset_dir_name or SUBSETS))
-    if unknown := [name for name in subsets if name not in SUBSETS]:
-        raise UsageError(f"--dataset-dir-name {unknown[0]}: must be one of {', '.join(SUBSETS)}")
+    recordable(record_of(args))
+    prefix: str | None = args.output_file_name_prefix or (None if args.dataset_dir_name else "anthropic_hh")
     template = template_from_flags({name: getattr(args, name) for name in TEMPLATE_FLAGS})
     add_eos = args.add_eos == "True"
     if add_eos and not template.eos_token:
         raise UsageError("--add-eos True needs --eos_token")
-
-    inputs: list[Path] = []
-    sources: dict[str, Iterator[tuple[str, Row]]]
-    if args.input:
-        found = local_files(args.input, subsets)
-        inputs = [file for files in found.values() for file in files]
-        sources = {split: rows_of(files) for split, files in found.items()}
-    else:
-        sources = {split: hub_rows(subsets, split) for split in SPLITS}
+    inputs, sources = _sources(args)
     outputs = {split: Outputs.named(args.output_dir, split, prefix=prefix, add_eos=add_eos) for split in sources}
     manifest_path = Path(args.output_dir) / f"{prefix + '_' if prefix else ''}with_chat_prompt.manifest.json"
     targets = [path for files in outputs.values() for path in (files.prompts, files.comparisons)]
@@ -93,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     for files in outputs.values():
         files.check(overwrite=args.overwrite)
     place = Place(manifest_path, "", "output_file_name_prefix", (Path(args.output_dir),))
-    manifest = Manifest.begin(place, flags.record_of(args), inputs)
+    manifest = Manifest.begin(place, record_of(args), inputs)
 
     balances: dict[str, Row] = {}
     for split, rows in sources.items():
@@ -112,6 +98,19 @@ def run(args: argparse.Namespace) -> int:
             write_line(line)
     manifest.write(hashes(targets), splits=balances)
     return 0
+
+
+def _sources(args: argparse.Namespace) -> tuple[list[Path], dict[str, Iterator[tuple[str, Row]]]]:
+    """The files that are read, none for the hub, and the rows of each split."""
+    subsets = list(dict.fromkeys(args.dataset_dir_name or SUBSETS))
+    if unknown := [name for name in subsets if name not in SUBSETS]:
+        raise UsageError(f"--dataset-dir-name {unknown[0]}: must be one of {', '.join(SUBSETS)}")
+    if not args.input:
+        return [], {split: hub_rows(subsets, split) for split in SPLITS}
+    found = local_files(args.input, subsets)
+    return [file for files in found.values() for file in files], {
+        split: rows_of(files) for split, files in found.items()
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate
 from nemo_aligner_cai.data.formats import Group, format_named, read_groups, read_records
@@ -44,7 +44,6 @@ __all__ = [
     "Tokenizer",
     "Use",
     "drop_long",
-    "drop_long_items",
     "filter_file",
     "limit_of",
     "load_tokenizer",
@@ -256,49 +255,29 @@ def _start_of(record: Record, format_name: str, template: NemoChatTemplate) -> s
 
 
 def drop_long(
-    records: Iterable[Record],
+    items: Iterable[Item],
     format_name: str,
     *,
     tokenizer: Tokenizer,
     seq_length: int,
     balance: Balance,
     template: NemoChatTemplate = NEMO_CHAT,
-) -> Iterator[Record]:
-    """The records that the format's trainer uses whole; a comparison goes or stays as one.
+    record_of: Callable[[Item], Record] = lambda item: cast(Record, item),
+) -> Iterator[Item]:
+    """The items whose records the format's trainer uses whole; a comparison is kept or dropped as one.
 
     Args:
-        records: of the format's kind.
+        items: records, or what `record_of` gets records from.
         format_name: one of `LIMITS`.
         tokenizer: the model's.
         seq_length: the model's.
-        balance: receives the records read, those yielded as written, and those left out.
+        balance: receives the items read, those yielded as written, and those dropped.
         template: the model's.
+        record_of: the record of an item, of the format's kind.
 
     Raises:
         UsageError: the format has no known limit, or the sequence length leaves no room.
     """
-    return drop_long_items(
-        records,
-        _itself,
-        format_name,
-        tokenizer=tokenizer,
-        seq_length=seq_length,
-        balance=balance,
-        template=template,
-    )
-
-
-def drop_long_items(
-    items: Iterable[Item],
-    record_of: Callable[[Item], Record],
-    format_name: str,
-    *,
-    tokenizer: Tokenizer,
-    seq_length: int,
-    balance: Balance,
-    template: NemoChatTemplate = NEMO_CHAT,
-) -> Iterator[Item]:
-    """The items whose records `drop_long` would yield."""
     limit = limit_of(format_name, seq_length)
     for item, measured in _measure(items, record_of, format_name, tokenizer, template):
         balance.rows_in += 1

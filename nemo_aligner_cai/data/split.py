@@ -22,12 +22,12 @@ Which split a prompt falls into depends on the seed and on the set of prompts, n
 import ast
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
@@ -37,7 +37,6 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike, content_hash, jsonl_writer
 from nemo_aligner_cai.output_paths import check_output
 
-Item = TypeVar("Item")
 Splits = dict[str, Decimal]
 NAME = re.compile(r"[\w.-]+")
 NAME_FORM = "letters, digits, '_', '.' and '-' alone"
@@ -131,22 +130,6 @@ def assign_splits(prompt_ids: Iterable[str], splits: Splits, *, seed: int) -> As
     firsts = set(list(accumulate(counts.values()))[:-1])
     bounds = (place for number, place in enumerate(places) if number in firsts)
     return Assignment(seed, tuple(splits), tuple(bounds))
-
-
-def split_items(
-    items: Iterable[Item], splits: Splits, *, seed: int, prompt_id: Callable[[Item], str]
-) -> dict[str, list[Item]]:
-    """The items of each split, in their order; proportions hold for prompts, and all items of one stay together.
-
-    Raises:
-        UsageError: there are fewer different prompts than splits.
-    """
-    listed = [(item, prompt_id(item)) for item in items]
-    assigned = assign_splits((name for _, name in listed), splits, seed=seed)
-    parts: dict[str, list[Item]] = {name: [] for name in splits}
-    for item, name in listed:
-        parts[assigned[name]].append(item)
-    return parts
 
 
 def split_file(

@@ -13,16 +13,15 @@
 # limitations under the License.
 """How often a judge chooses the right answer, with intervals.
 
-Input:  rows of judge_items.item_row
+Input:  rows of judge_items.JudgedItem
 Output: Accuracy: the share of the items answered rightly, of all and by category
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_aligner_cai.evaluation.audit import rate_dict
-from nemo_aligner_cai.evaluation.judge_items import CORRECT
+from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgedItem
 from nemo_aligner_cai.evaluation.rates import Rate
 
 
@@ -40,16 +39,16 @@ class Accuracy:
     chances: float = 0.0
     categories: dict[str, "Accuracy"] = field(default_factory=dict[str, "Accuracy"])
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row; one without verdicts was not asked."""
-        if not row["verdicts"]:
+    def add(self, item: JudgedItem, *, by_category: bool = True) -> None:
+        """Add an item; one without verdicts was not asked."""
+        if not item.row.verdicts:
             return
         self.asked += 1
-        self.answered += row["answer"] is not None
-        self.right += row["answer"] == CORRECT
-        self.chances += 1 / len(row["candidates"])
-        if row.get("category") is not None:
-            self.categories.setdefault(row["category"], Accuracy()).add({**row, "category": None})
+        self.answered += item.answer is not None
+        self.right += item.answer == CORRECT
+        self.chances += 1 / len(item.row.candidates)
+        if by_category and item.category is not None:
+            self.categories.setdefault(item.category, Accuracy()).add(item, by_category=False)
 
     @property
     def rate(self) -> Rate | None:

@@ -33,6 +33,8 @@ from typing import Any, cast
 
 from nemo_aligner_cai.compact import CompactSet
 from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.data import rows as take
+from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_jsonl, require_file
 from nemo_aligner_cai.generate.comparisons import judged_row
@@ -172,11 +174,29 @@ def _labels(row: Row, key: str) -> list[str]:
     return [label.strip().strip("()") for label in cast(list[str], value)]
 
 
-def item_row(item: JudgeItem) -> Row:
-    """The row of comparisons.py with what the right answer is counted under, and the candidate that was chosen.
+@dataclass(frozen=True)
+class JudgedItem:
+    """A judged row, what its right answer is counted under, and the candidate that the judge chose.
 
     `answer` is a candidate's key; None where the judge did not choose.
     """
-    preferences = item.judgement.preferences if item.judgement else ()
-    answer = item.candidates[preferences[0].chosen].key if preferences else None
-    return judged_row(item).to_row() | {"category": item.category, "answer": answer}
+
+    row: JudgedRow
+    category: str | None
+    answer: str | None
+
+    @classmethod
+    def of(cls, item: JudgeItem) -> "JudgedItem":
+        """An item as far as it came."""
+        preferences = item.judgement.preferences if item.judgement else ()
+        answer = item.candidates[preferences[0].chosen].key if preferences else None
+        return cls(judged_row(item), item.category, answer)
+
+    @classmethod
+    def from_row(cls, row: Row) -> "JudgedItem":
+        """Read a row that `to_row` made."""
+        return cls(JudgedRow.from_row(row), take.optional_text(row, "category"), take.optional_text(row, "answer"))
+
+    def to_row(self) -> Row:
+        """The judged row with two more keys."""
+        return self.row.to_row() | {"category": self.category, "answer": self.answer}

@@ -22,7 +22,7 @@ from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
 from nemo_aligner_cai.stages.judging import JudgeConfig
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig
-from nemo_aligner_cai.stages.rl_outputs import PreferenceFiles, RlOutputs, SplitFiles
+from nemo_aligner_cai.stages.rl_outputs import KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs, SplitFiles
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import SlCaiConfig
@@ -88,13 +88,7 @@ def rl_cai_config(config: RunConfig, constitution: Path, tokenizer: Path, data: 
             label_copies=own.label_copies,
             formats=own.formats,
             metadata=True,
-            blend={
-                split: {
-                    "prompts": (str(data / f"helpful_{split}_prompts_with_chat_prompt.jsonl"),),
-                    "comparisons": (str(data / f"helpful_{split}_comparisons_with_chat_prompt.jsonl"),),
-                }
-                for split in shares
-            },
+            blend=BlendFiles(name="helpful", files={split: _helpful(split, data) for split in shares}),
             own="first",
             rm_seq_length=config.reward_model.seq_length,
             ppo_seq_length=config.ppo.seq_length,
@@ -109,15 +103,15 @@ def rl_cai_config(config: RunConfig, constitution: Path, tokenizer: Path, data: 
     )
 
 
+def _helpful(split: str, data: Path) -> dict[Kind, tuple[str, ...]]:
+    return {kind: (str(data / f"helpful_{split}_{kind}_with_chat_prompt.jsonl"),) for kind in KINDS}
+
+
 def _split_files(split: str, formats: tuple[str, ...], folder: Path) -> SplitFiles:
     return SplitFiles(
         own={
             "prompts": folder / f"cai_{split}_prompts.jsonl",
             "comparisons": folder / f"cai_{split}_comparisons.jsonl",
-        },
-        human={
-            "prompts": folder / f"helpful_{split}_prompts.jsonl",
-            "comparisons": folder / f"helpful_{split}_comparisons.jsonl",
         },
         blended={"prompts": folder / f"ppo_{split}.jsonl", "comparisons": folder / f"rm_{split}.jsonl"},
         formats={name: folder / f"cai_{split}_comparisons.{name}.jsonl" for name in formats},

@@ -22,12 +22,13 @@ report = await run_rl_cai(config, policy, judge)
 from nemo_aligner_cai.stages.judging import JudgeConfig
 from nemo_aligner_cai.stages.report import StageIncomplete, StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, run_rl_cai
-from nemo_aligner_cai.stages.rl_outputs import PreferenceFiles, RlOutputs
+from nemo_aligner_cai.stages.rl_outputs import BlendFiles, PreferenceFiles, RlOutputs
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, run_sl_cai
 
 __all__ = [
+    "BlendFiles",
     "JudgeConfig",
     "PreferenceFiles",
     "PromptSource",

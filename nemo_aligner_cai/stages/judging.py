@@ -26,12 +26,12 @@ from nemo_aligner_cai.generate.judges.pairs import Pairs
 from nemo_aligner_cai.generate.judges.prompts import with_judge_prompt
 from nemo_aligner_cai.generate.judges.settings import JudgeSettings
 from nemo_aligner_cai.generate.wording import PromptWording, load_wording
-from nemo_aligner_cai.sections import Section
+from nemo_aligner_cai.sections import Config
 
 _YAML_OR_JSON = (".yaml", ".yml", ".json")
 
 
-class JudgeConfig(Section):
+class JudgeConfig(Config):
     """How candidates are judged; see `generate.judges.settings.JudgeSettings`.
 
     `strategy` and `prompt` are names of components. For the strategy best-worst, `constitution` may be a text file,

@@ -19,6 +19,7 @@ Output: {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assista
         other formats, with rewards where the judge gave probabilities
 """
 
+import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats import format_named, read_records, write_records
 from nemo_aligner_cai.data.formats_cai import RL_CAI
 from nemo_aligner_cai.data.judged_row import JudgedRow
-from nemo_aligner_cai.data.length import drop_long_items
+from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.records import Comparison, PromptOnly, Record
 from nemo_aligner_cai.data.split import assign_splits, split_counts
 from nemo_aligner_cai.data.tokenizer import Tokenizer
@@ -42,7 +43,7 @@ from nemo_aligner_cai.files import Balance, PathLike, Row, write_jsonl
 from nemo_aligner_cai.generate.seeds import generator
 from nemo_aligner_cai.generate.soft_labels import hard_pairs
 from nemo_aligner_cai.stages.report import Written, blend_counts
-from nemo_aligner_cai.stages.rl_outputs import KINDS, Kind, PreferenceFiles, RlOutputs, SplitFiles
+from nemo_aligner_cai.stages.rl_outputs import KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs, SplitFiles
 
 Item = TypeVar("Item")
 
@@ -136,10 +137,12 @@ class _Writer:
         self._count(path, balance)
         if self.files.blend is None:
             return
-        human = self._human(split, kind, outputs)
-        sources: list[PathLike] = [path, *human] if self.files.own == "first" else [*human, path]
         target = outputs.blended[kind]
-        blend = blend_files(sources, target, seed=self.seed, format_name=KINDS[kind], overwrite=True)
+        # In the folder of the output: what is large stays on its disk.
+        with tempfile.TemporaryDirectory(prefix=".blend_", dir=target.parent) as folder:
+            human = self._human(self.files.blend, split, kind, Path(folder))
+            sources: list[PathLike] = [path, *human] if self.files.own == "first" else [*human, path]
+            blend = blend_files(sources, target, seed=self.seed, format_name=KINDS[kind], overwrite=True)
         self.lines.append(f"{target}: {blend}")
         self.rows[target.name] = blend_counts(blend)
 
@@ -179,8 +182,13 @@ class _Writer:
         """The items that the trainer of a kind uses whole; all of them if there is no length filter."""
         length, tokenizer = self.files.seq_length(kind), self.tokenizer
         if length is not None and tokenizer is not None:
-            yield from drop_long_items(
-                items, record_of, KINDS[kind], tokenizer=tokenizer, seq_length=length, balance=balance
+            yield from drop_long(
+                items,
+                KINDS[kind],
+                tokenizer=tokenizer,
+                seq_length=length,
+                balance=balance,
+                record_of=record_of,
             )
             return
         for item in items:
@@ -200,13 +208,12 @@ class _Writer:
                     for text in (better, worse):
                         yield {"text": self.files.render(record.prompt.with_turn(Role.ASSISTANT, text))}
 
-    def _human(self, split: str, kind: Kind, outputs: SplitFiles) -> list[Path]:
-        """The files to blend with; those that went through the length filter if there is one."""
-        assert self.files.blend is not None, "asked for only if there is a blend"
-        sources = [Path(path) for path in self.files.blend[split].get(kind, ())]
+    def _human(self, blend: BlendFiles, split: str, kind: Kind, folder: Path) -> list[Path]:
+        """The files to blend with; after the length filter, copies in `folder`, whose names their rows get."""
+        sources = [Path(path) for path in blend.files[split].get(kind, ())]
         if self.files.seq_length(kind) is None:
             return sources
-        parts = [outputs.human[kind]]
+        parts = [folder / f"{blend.name}_{split}_{kind}.jsonl"]
         if len(sources) > 1:
             parts = [parts[0].with_stem(f"{parts[0].stem}_{number}") for number in range(len(sources))]
         for source, part in zip(sources, parts, strict=True):

@@ -114,7 +114,8 @@ class RlCaiStage:
 
     def check_inputs(self) -> None:
         """Read all inputs once; raises UsageError or FormatError for what is wrong in them."""
-        for kinds in (self.config.files.blend or {}).values():
+        blend = self.config.files.blend
+        for kinds in blend.files.values() if blend else ():
             for kind, paths in kinds.items():
                 for path in paths:
                     validate_file(path, KINDS[kind])

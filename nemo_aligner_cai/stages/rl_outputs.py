@@ -28,7 +28,7 @@ from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.generate.soft_labels import SoftLabels
 from nemo_aligner_cai.generate.stage import left_out_path
-from nemo_aligner_cai.sections import Section, Source
+from nemo_aligner_cai.sections import Config, Source
 from nemo_aligner_cai.stages.manifest import Place
 from nemo_aligner_cai.stages.settings import Own
 
@@ -39,7 +39,14 @@ KINDS: Mapping[Kind, str] = {"prompts": "ppo-prompts", "comparisons": "rm-compar
 Template = Annotated[ChatTemplate, PlainSerializer(repr, return_type=str)]
 
 
-class PreferenceFiles(Section):
+class BlendFiles(Config):
+    """Files to blend with, by split and kind; `name` becomes part of file names."""
+
+    name: str
+    files: dict[str, dict[Kind, tuple[Source, ...]]]
+
+
+class PreferenceFiles(Config):
     """How the files of PPO and the reward model are made.
 
     Attributes:
@@ -51,7 +58,7 @@ class PreferenceFiles(Section):
         label_copies: of each pair, if they are repeated.
         formats: other formats to write the pairs in.
         metadata: give each row its origin and the judge's rewards, beside the text that trainers read.
-        blend: split -> kind -> files to blend with; None for no blend.
+        blend: files to blend with; None for no blend.
         own: the place of the stage's own file in the blend.
         rm_seq_length: the reward model's sequence length in tokens; longer pairs are dropped. None keeps them.
         ppo_seq_length: PPO's, of which a prompt may have half.
@@ -72,7 +79,7 @@ class PreferenceFiles(Section):
     label_copies: int = 10
     formats: tuple[str, ...] = ()
     metadata: bool = False
-    blend: dict[str, dict[Kind, tuple[Source, ...]]] | None = None
+    blend: BlendFiles | None = None
     own: Own = "last"
     rm_seq_length: int | None = Field(default=None, gt=0)
     ppo_seq_length: int | None = Field(default=None, gt=0)
@@ -92,16 +99,20 @@ class PreferenceFiles(Section):
         if self.formats and not of_nemo:
             raise UsageError("--formats needs NeMo's chat template, and no --legacy-eot")
         if (self.metadata or self.is_filtered) and not of_nemo:
-            raise UsageError("metadata and sequence lengths need NeMo's chat template, and no --legacy-eot")
+            raise UsageError(
+                "row metadata, --rm-seq-length and --ppo-seq-length need NeMo's chat template, and no --legacy-eot"
+            )
         if self.is_filtered and self.tokenizer is None:
-            raise UsageError("a sequence length needs the model's own tokenizer")
+            raise UsageError("--rm-seq-length and --ppo-seq-length need --tokenizer-model, the model's own tokenizer")
         if self.label_copies < 2:
             raise UsageError(f"--label-copies must be 2 or more, it is {self.label_copies}")
         for name in self.formats:
             if format_named(name).kind is not Comparison:
                 raise UsageError(f"--formats: {name!r} does not hold comparisons")
-        if self.blend is not None and set(self.blend) != set(self.splits):
-            raise UsageError(f"the blend is for {', '.join(self.blend)}, the splits are {', '.join(self.splits)}")
+        if self.blend is not None and set(self.blend.files) != set(self.splits):
+            raise UsageError(
+                f"the blend is for {', '.join(self.blend.files)}, the splits are {', '.join(self.splits)}"
+            )
         return self
 
     @property
@@ -120,7 +131,8 @@ class PreferenceFiles(Section):
     @property
     def blended_files(self) -> list[str]:
         """All files to blend with."""
-        return [path for kinds in (self.blend or {}).values() for paths in kinds.values() for path in paths]
+        files = self.blend.files if self.blend else {}
+        return [path for kinds in files.values() for paths in kinds.values() for path in paths]
 
     def render(self, conversation: Conversation) -> str:
         """The text of a whole conversation."""
@@ -137,12 +149,11 @@ class PreferenceFiles(Section):
         return self.template if isinstance(self.template, NemoChatTemplate) else NEMO_CHAT
 
 
-class SplitFiles(Section):
-    """The files of one split, by kind or format; `human` are the files to blend with after the length filter."""
+class SplitFiles(Config):
+    """The files of one split, by kind or format."""
 
     own: dict[Kind, Path]
     blended: dict[Kind, Path] = Field(default_factory=dict[Kind, Path])
-    human: dict[Kind, Path] = Field(default_factory=dict[Kind, Path])
     formats: dict[str, Path] = Field(default_factory=dict[str, Path])
 
     @property
@@ -152,7 +163,7 @@ class SplitFiles(Section):
         return [*by_kind, *self.formats.values()]
 
 
-class RlOutputs(Section):
+class RlOutputs(Config):
     """Every file of an RL-CAI run; a file that is None is not written.
 
     Attributes:
@@ -225,5 +236,4 @@ def _named(folder: Path, prefix: str, split: str, blend: str | None, formats: Se
     if blend is None:
         return SplitFiles(own=own, formats=others)
     blended: dict[Kind, Path] = {kind: folder / f"blend_{blend}_with_{path.name}" for kind, path in own.items()}
-    human: dict[Kind, Path] = {kind: folder / f"{blend}_{split}_{kind}.jsonl" for kind in KINDS}
-    return SplitFiles(own=own, blended=blended, human=human, formats=others)
+    return SplitFiles(own=own, blended=blended, formats=others)

@@ -25,13 +25,13 @@ from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.generate.progress import Prices
 from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.sections import Section, Source
+from nemo_aligner_cai.sections import Config, Source
 
 Own = Literal["first", "last"]
 """Where a stage's own file stands among those that it is blended with, which decides the order of the blend."""
 
 
-class PromptSource(Section):
+class PromptSource(Config):
     """A file, a folder or a data set on the hub; see `data.prompt_files.read_prompts`."""
 
     path: Source
@@ -63,7 +63,7 @@ class PromptSource(Section):
         return count
 
 
-class RunSettings(Section):
+class RunSettings(Config):
     """How a stage is driven; see `generate.stage.RunOptions`. Prices are of a million tokens."""
 
     seed: int = Field(default=1234, ge=0)

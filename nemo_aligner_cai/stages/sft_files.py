@@ -33,7 +33,7 @@ from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.generate.stage import left_out_path
-from nemo_aligner_cai.sections import Section, Source
+from nemo_aligner_cai.sections import Config, Source
 from nemo_aligner_cai.stages.manifest import Place
 from nemo_aligner_cai.stages.report import Written, blend_counts
 from nemo_aligner_cai.stages.settings import Own
@@ -41,7 +41,7 @@ from nemo_aligner_cai.stages.settings import Own
 _DATA_SUFFIX = re.compile(r"(\.(jsonl|json|csv|txt|parquet))?(\.gz)?$")
 
 
-class SftFiles(Section):
+class SftFiles(Config):
     """How the files that SFT trains on are made.
 
     Attributes:
@@ -67,7 +67,7 @@ class SftFiles(Section):
         return load_tokenizer(self.tokenizer)
 
 
-class SlOutputs(Section):
+class SlOutputs(Config):
     """Every file of an SL-CAI run; a file that is None is not written.
 
     Attributes:

@@ -94,7 +94,7 @@ def test_flags_are_upstreams() -> None:
         ),
         *("--model-url", "--num-revisions", "--overwrite", "--plan", "--preview", "--price-read", "--price-written"),
         *(
-            *("--constitution", "--few-shots", "--helpfulness-dataset-path", "--prompt-column"),
+            *("--constitution", "--few-shots", "--helpfulness-dataset-path", "--prompt-column", "--validation-share"),
             "--request-timeout",
             "--requests-per-minute",
             "--resume",

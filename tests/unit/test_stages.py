@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.commands import generate_rl, generate_sl
 from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.data.formats import comparison_rows, prompt_row, sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
@@ -29,6 +30,7 @@ from nemo_aligner_cai.files import read_jsonl, sha256_file, write_jsonl
 from nemo_aligner_cai.models import CallFailed, Completion, ModelClient, Request, Sampling, ScriptedClient
 from nemo_aligner_cai.models.scripted import default_reply
 from nemo_aligner_cai.stages import (
+    BlendFiles,
     JudgeConfig,
     PreferenceFiles,
     PromptSource,
@@ -173,7 +175,9 @@ def test_settings_that_do_not_fit_together_are_refused(make: Callable[[], Any]) 
 def test_nothing_is_asked_where_something_is_wrong(folder: Path) -> None:
     policy = ScriptedClient()
     blend = {"train": {"prompts": ("nowhere.jsonl",)}, "test": {"prompts": ("nowhere.jsonl",)}}
-    wrong = rl_config(files=PreferenceFiles(blend=blend), outputs=RlOutputs.named("rl_cai", blend="b"))
+    wrong = rl_config(
+        files=PreferenceFiles(blend=BlendFiles(name="b", files=blend)), outputs=RlOutputs.named("rl_cai", blend="b")
+    )
     with pytest.raises(UsageError, match=r"nowhere\.jsonl"):
         run_rl(wrong, policy)
     with pytest.raises(UsageError, match="best"):
@@ -206,7 +210,7 @@ def test_scripts_and_pipeline_share_every_option_of_the_preference_files(folder:
         write_jsonl(f"{split}_c.jsonl", chain.from_iterable(pairs))
         blend[split] = {"prompts": (f"{split}_p.jsonl",), "comparisons": (f"{split}_c.jsonl",)}
     files = PreferenceFiles(
-        blend=blend,
+        blend=BlendFiles(name="hh", files=blend),
         own=own,  # pyright: ignore[reportArgumentType]
         ppo_prompts="all",
         soft_labels="repeat",
@@ -230,6 +234,22 @@ def test_scripts_and_pipeline_share_every_option_of_the_preference_files(folder:
     assert {row["dataset"] for _, row in read_jsonl("rl_cai/cai_rlaif_train_comparisons_with_chat_prompt.jsonl")} == {
         "rl_cai_samples"
     }
+
+
+def test_the_scripts_have_what_the_pipeline_has(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sentencepiece")
+    dry = ["--dry-run", "--tokenizer-model", str(assistant.TOKENIZER)]
+    sl = ["--red-teaming-prompts-dataset-path", "red_team_attempts.jsonl", "--helpfulness-dataset-path"]
+    assert (
+        generate_sl.main([*sl, "helpful_sft.jsonl", *dry, "--max-seq-length", "60", "--validation-share", "0.2"]) == 0
+    )
+    assert generate_sl.main([*sl, "helpful_sft.jsonl", "--validation-share", "1"]) == 2
+    assert "validation_share" in capsys.readouterr().err.splitlines()[-1]
+    rl = ["--red-teaming-file-path", "red_team_attempts.jsonl", "--ppo-prompts", "all"]
+    assert generate_rl.main([*rl, *dry, "--rm-seq-length", "90", "--ppo-seq-length", "90"]) == 0
+    assert "_train_prompts_with_chat_prompt.jsonl: 16 rows" in capsys.readouterr().out
+    assert generate_rl.main([*rl, "--rm-seq-length", "9"]) == 2
+    assert "--tokenizer-model" in capsys.readouterr().err
 
 
 def test_the_length_filter_and_the_validation_split_of_sft_files(folder: Path) -> None:
