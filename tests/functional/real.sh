@@ -1,17 +1,6 @@
 #!/usr/bin/env bash
-# Copyright (c) 2026, The nemo_aligner_cai authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
 # Mistral-7B on a node with eight GPUs, and the tiny world's rows, which it can read too; sourced by the cases of real size.
 #
 # They show that a model of that size loads, trains and is saved in these layouts. What it learns, they do not.

@@ -1,16 +1,5 @@
-# Copyright (c) 2026, The nemo_aligner_cai authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
 """NeMo's text generation, row by row: each row has its own end, and its log-probabilities are the model's own.
 
 NeMo 2.2.1 stops all rows of a batch by the same strings, only where a token ends exactly with one, and looks for them
