@@ -164,12 +164,12 @@ def test_every_package_is_shipped(repo_root, definition):
 
 
 def test_every_source_file_has_the_licence_header(repo_root):
-    header = (repo_root / "setup.py").read_text(encoding="utf-8").splitlines()[:13]
-    assert "Apache License, Version 2.0" in header[2]
+    header = (repo_root / "setup.py").read_text(encoding="utf-8").splitlines()[:2]
+    assert header[1] == "# SPDX-License-Identifier: Apache-2.0"
     folders = ("nemo_aligner_cai", "hydra_plugins", "examples", "tests")
     files = [path for folder in folders for path in (repo_root / folder).rglob("*.py") if path.stat().st_size]
     assert len(files) > 20
-    assert [path for path in files if path.read_text(encoding="utf-8").splitlines()[:13] != header] == []
+    assert [path for path in files if path.read_text(encoding="utf-8").splitlines()[:2] != header] == []
 
 
 def test_what_make_installs_is_pinned(definition, pins):
