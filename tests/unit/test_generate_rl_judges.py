@@ -62,6 +62,7 @@ def test_our_own_flags_are_these() -> None:
         *("--extra-body", "--omit", "--judge-extra-body", "--judge-omit", "--judge-chat-template"),
         *("--resume", "--soft-labels", "--temperatures", "--tokens-per-minute", "--turns"),
         *("--constitution", "--prompt-column", "--system-message"),
+        *("--ppo-prompts", "--ppo-seq-length", "--rm-seq-length", "--tokenizer-model"),
     }
     upstream = {
         *("--add_bos", "--all_probs", "--assistant_format", "--batch-size", "--blend-with", "--bos_token"),
