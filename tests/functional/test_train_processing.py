@@ -35,8 +35,15 @@ def raw_comparisons(rm_file: Path, path: Path) -> Path:
     records = read_records(rm_file, "rm-comparisons", balance=Balance())
     for number, record in enumerate(records):
         assert isinstance(record, Comparison)
-        pairs = [{"chosen": record.chosen, "rejected": record.rejected, "probability": 0.9}]
-        row = {"id": str(number), "prompt": record.prompt.to_messages(), "candidates": []}
+        texts = {"chosen": record.chosen, "rejected": record.rejected}
+        pairs = [{**texts, "chosen_key": "a", "rejected_key": "b", "probability": 0.9}]
+        candidates = [{"key": key, "text": text} for key, text in zip("ab", texts.values(), strict=True)]
+        row = {
+            "id": str(number),
+            "prompt": record.prompt.to_messages(),
+            "candidates": candidates,
+            "verdicts": [],
+        }
         rows += [{**row, "pairs": pairs}, {**row, "pairs": []}]
     world.write(path, rows)
     return path
