@@ -27,32 +27,36 @@ _log = logging.getLogger(__name__)
 _EVERY_S = 10.0
 
 
-class JsonlLogger(Logger):
-    """Appends metrics to `<directory>/metrics.jsonl`; only rank 0 writes."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__()
-        self._path = directory / METRICS_FILE
+class _MetricsLogger(Logger):
+    """What Lightning asks of a logger of metrics alone."""
 
     @property
     def name(self) -> str:
-        """Lightning's name for this logger."""
-        return "jsonl"
+        """The kind of logger."""
+        return type(self).__name__
 
     @property
     def version(self) -> str:
-        """Lightning asks for one; there is a single file per log directory."""
+        """None: a run has one log directory."""
         return ""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> None:
-        """No third-party object stands behind this logger."""
+        """None: no third-party object is behind this logger."""
         return None
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Not kept: the configuration is written beside the metrics by NeMo."""
+        """Do nothing: NeMo writes the configuration into the log directory."""
+
+
+class JsonlLogger(_MetricsLogger):
+    """Appends metrics to `<directory>/metrics.jsonl`; only rank 0 writes."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._path = directory / METRICS_FILE
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
@@ -65,7 +69,7 @@ class JsonlLogger(Logger):
             file.write(json.dumps(row) + "\n")
 
 
-class ProgressLogger(Logger):
+class ProgressLogger(_MetricsLogger):
     """Logs a line at the first and last step, after each validation, and every ten seconds; only rank 0 does.
 
     Attributes:
@@ -78,26 +82,6 @@ class ProgressLogger(Logger):
         self._clock = clock
         self._first: tuple[int, float] | None = None
         self._said = -math.inf
-
-    @property
-    def name(self) -> str:
-        """Lightning's name for this logger."""
-        return "progress"
-
-    @property
-    def version(self) -> str:
-        """Lightning asks for one."""
-        return ""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> None:
-        """No third-party object stands behind this logger."""
-        return None
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Not shown."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
