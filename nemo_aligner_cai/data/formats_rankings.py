@@ -134,6 +134,8 @@ class PkuSafeRlhf(Published):
         """One row."""
         row = rows[0]
         chosen = {_index(row, key) for key in self._choices if key in row}
+        if not chosen:
+            raise RowError("safer_response_id", "is missing, and so is 'better_response_id'")
         if len(chosen) > 1:
             raise RowError(
                 "safer_response_id",

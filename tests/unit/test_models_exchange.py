@@ -472,7 +472,8 @@ def test_b9_proxies(url: str, environment: dict[str, str], proxy: str | None, mo
 
 
 _BOMBED = """
-import asyncio, gzip, io, resource
+import asyncio, gzip, io
+from tests.unit.peak_memory import peak_memory
 from tests.unit.test_models_exchange import Packing, ask, client_of
 packed = io.BytesIO()
 with gzip.open(packed, "wb", compresslevel=9) as handle:
@@ -484,7 +485,7 @@ async def run():
         client = client_of(server, concurrency=32)
         answers = await asyncio.gather(*(client.complete(ask(str(n))) for n in range(32)), return_exceptions=True)
         await client.close()
-    print({type(answer).__name__ for answer in answers}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+    print({type(answer).__name__ for answer in answers}, peak_memory())
 asyncio.run(run())
 """
 
