@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.workload import prompt_text
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.files import write_jsonl
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.memory import process_figure
 from benchmarks.table import Figure, show
-from nemo_aligner_cai.commands import process_hh
+from nemo_aligner_cai.commands.data import process_hh
 from nemo_aligner_cai.files import read_jsonl, sha256_file, write_jsonl
 
 SECONDS, MEGABYTES, ROWS = 5.0, 200.0, 160_000

@@ -33,17 +33,17 @@ from benchmarks.standin import standin
 from benchmarks.standin.replies import words
 from benchmarks.table import Figure, show
 from benchmarks.workload import SAMPLING, SEED, constitution, prompts
-from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
-from nemo_aligner_cai.generate.contest import Contest
-from nemo_aligner_cai.generate.judge import Answered, Case, Judge
-from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.seeds import derive_seed
-from nemo_aligner_cai.generate.stage import RunOptions
+from nemo_aligner_cai.engine.seeds import derive_seed
+from nemo_aligner_cai.engine.stage import RunOptions
+from nemo_aligner_cai.judges.base import Answered, Case, Judge
+from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.preference_sample import Contest
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, ModelClient, OpenAIClient, Request, ScriptedClient
 from nemo_aligner_cai.models.choice_scorer import CONTINUE, PROBE, scoring_body
 from nemo_aligner_cai.models.choice_scores import choice_logprobs
+from nemo_aligner_cai.stages.comparisons import Comparing, generate_comparisons
 
 RATIO = 0.92
 OVERLAP = 0.9

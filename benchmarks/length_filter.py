@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks.memory import process_figure
 from benchmarks.table import Figure, show
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
-from nemo_aligner_cai.data.formats import read_records, write_records
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.data.formats.files import read_records, write_records
 from nemo_aligner_cai.data.length import filter_file
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import load_tokenizer

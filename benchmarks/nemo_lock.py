@@ -24,20 +24,20 @@ from typing import Any
 
 from benchmarks.table import Figure, show
 from benchmarks.workload import CALLS, SEED, revise
+from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.constitution import load_constitution
-from nemo_aligner_cai.conversation import NEMO_CHAT
-from nemo_aligner_cai.generate.engine import LeaveOut, Step
-from nemo_aligner_cai.generate.revisions import Revised, Revising, fresh_records
-from nemo_aligner_cai.generate.seeds import derive_seed
-from nemo_aligner_cai.generate.wording import load_wording
+from nemo_aligner_cai.constitution.prompt_templates import load_wording
+from nemo_aligner_cai.engine.engine import LeaveOut, Step
+from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, NemoServerClient, Sampling, ScriptedClient
+from nemo_aligner_cai.packaged_files import CONSTITUTION, MODEL
 from nemo_aligner_cai.pipeline.serving import HOST, ask
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.tiny.assistant import CONSTITUTION, MODEL
+from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records
 from nemo_aligner_cai.tiny.data import TRAIN
 from nemo_aligner_cai.tiny.language import language
-from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.config import quoted
+from nemo_aligner_cai.training.launch import jobs
 
 RATIO = 1.2
 _SAMPLING = Sampling(temperature=1.0, max_tokens=40)
@@ -145,11 +145,11 @@ def main() -> int:
     args = parser.parse_args()
     requests = language().distinct_requests(SEED, TRAIN, args.rows * args.rounds, harmful=True)
     prompts = [Prompt.of(request.conversation) for request in requests]
-    port, mine, theirs = launch.free_port(), Runs(), Runs()
+    port, mine, theirs = jobs.free_port(), Runs(), Runs()
     overrides = [f"gpt_model_file={quoted(MODEL)}", f"host={HOST}", f"port={port}"]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "server.log")
-        with launch.server(
+        with jobs.server(
             "nemo_aligner_cai.training.inference_server", overrides, log, [f"http://{HOST}:{port}/health"]
         ):
             upstream = Upstream(port, theirs.requests)

@@ -27,10 +27,10 @@ import orjson
 from benchmarks.standin import standin
 from benchmarks.table import Figure, show
 from benchmarks.workload import SAMPLING, SEED, constitution, few_shots, prompts, revise
-from nemo_aligner_cai.generate.revisions import Revised, Revising, fresh_records
-from nemo_aligner_cai.generate.seeds import derive_seed
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, OpenAIClient, ScriptedClient
+from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records
 
 RATIO = 0.97
 _FEWER = 4

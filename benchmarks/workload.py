@@ -6,14 +6,14 @@ import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
-from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.generate.revisions import generate_revisions
-from nemo_aligner_cai.generate.stage import RunOptions
-from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.engine.stage import RunOptions
+from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Sampling
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
+from nemo_aligner_cai.stages.revisions import generate_revisions
 
 CALLS = 3
 """Calls of one prompt: answer, critique, revision."""

@@ -12,9 +12,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from nemo_aligner_cai import __version__, program
-from nemo_aligner_cai.commands.exit_codes import exit_code
-from nemo_aligner_cai.commands.flag_types import Parser
+from nemo_aligner_cai import __version__
+from nemo_aligner_cai.commands.common.exit_codes import exit_code
+from nemo_aligner_cai.commands.common.flag_types import Parser
+from nemo_aligner_cai.console import program
 
 # Subcommand -> (module in nemo_aligner_cai.commands, one line of help).
 COMMANDS = {

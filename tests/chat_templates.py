@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from nemo_aligner_cai.conversation.huggingface import JinjaTemplate
+from nemo_aligner_cai.chat.huggingface import JinjaTemplate
 
 
 @dataclass(frozen=True)

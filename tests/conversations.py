@@ -4,7 +4,7 @@
 
 import random
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Message, Role
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, Message, Role
 
 # What tokenizers have words for, what they take apart, and what stands in templates.
 SENTENCES = (

@@ -11,13 +11,13 @@ import tempfile
 from pathlib import Path
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.commands.flag_types import COUNT, TEMPERATURE
-from nemo_aligner_cai.commands.terminal import note_line, write_line
-from nemo_aligner_cai.conversation import TEMPLATES, Conversation, Role
+from nemo_aligner_cai.chat import TEMPLATES, Conversation, Role
+from nemo_aligner_cai.commands.common.flag_types import COUNT, TEMPERATURE
+from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
 from nemo_aligner_cai.models.thinking import answer_after
 from nemo_aligner_cai.pipeline.serving import ask, served_chat
-from nemo_aligner_cai.training import inputs, model_kind
+from nemo_aligner_cai.training.checks import model_file, model_kind
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _run(args: argparse.Namespace) -> int:
     extras.require("cai chat")
-    model_kind.check(inputs.nemo_file(args.model, "MODEL"), "MODEL")
+    model_kind.check(model_file.nemo_file(args.model, "MODEL"), "MODEL")
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         note_line(f"loading {args.model} ...")

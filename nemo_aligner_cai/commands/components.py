@@ -5,9 +5,9 @@
 import argparse
 from typing import Any
 
-from nemo_aligner_cai.commands.terminal import note_line, write_line
-from nemo_aligner_cai.components import OURS, components
+from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.registry import OURS, components
 
 
 def add_parser(subparsers: Any) -> None:

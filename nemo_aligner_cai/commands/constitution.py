@@ -16,19 +16,19 @@ from typing import Any
 
 from rich.text import Text
 
-from nemo_aligner_cai.commands.terminal import open_console, table_of
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.commands.common.terminal import open_console, table_of
+from nemo_aligner_cai.console.printable import printable
 from nemo_aligner_cai.constitution import Constitution, Principle, load_constitution
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording, load_wording
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate.judge import Case
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.revisions import Revising, fresh_records
-from nemo_aligner_cai.generate.wording import PromptWording, load_wording
+from nemo_aligner_cai.judges.base import Case
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request, Sampling, ScriptedClient
-from nemo_aligner_cai.printable import printable
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
+from nemo_aligner_cai.stages.revisions import Revising, fresh_records
 
 FORMS = ("critique", "revision", "judge")
 NEARLY = 0.8

@@ -12,9 +12,9 @@ from typing import Any
 from rich.text import Text
 
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.commands.terminal import open_console, table_of
-from nemo_aligner_cai.doctor import PARTS, Report, Step, examine
-from nemo_aligner_cai.printable import printable
+from nemo_aligner_cai.commands.common.terminal import open_console, table_of
+from nemo_aligner_cai.console.printable import printable
+from nemo_aligner_cai.planning.doctor import PARTS, Report, Step, examine
 
 
 def add_parser(subparsers: Any) -> None:

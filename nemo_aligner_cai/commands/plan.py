@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from nemo_aligner_cai.commands.terminal import open_console, table_of
-from nemo_aligner_cai.resource_config import PlanConfig
-from nemo_aligner_cai.resources import Needs, plan
+from nemo_aligner_cai.commands.common.terminal import open_console, table_of
+from nemo_aligner_cai.planning.config import PlanConfig
+from nemo_aligner_cai.planning.estimate import Needs, plan
 from nemo_aligner_cai.sections import load_config
 
 _COUNTED = ("model_calls", "judge_calls")

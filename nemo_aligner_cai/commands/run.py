@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.commands.exit_codes import log_to_stderr
-from nemo_aligner_cai.commands.flag_types import SEED
-from nemo_aligner_cai.commands.terminal import open_console
+from nemo_aligner_cai.commands.common.exit_codes import log_to_stderr
+from nemo_aligner_cai.commands.common.flag_types import SEED
+from nemo_aligner_cai.commands.common.terminal import open_console
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.measure import table

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.commands.flag_types import COUNT, SEED
+from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 

@@ -8,7 +8,7 @@ Output: a line of the prompts file: {"text": "<extra_id_0>System\n\n<extra_id_1>
                                         {"text": "...<extra_id_1>Assistant\nB\n<extra_id_1>"}
 
 Rows stream: memory does not grow with the file. A row that is not kept is counted under its reason. Rows with unusual
-turns, which upstream drops, are kept where they can be understood (see `nemo_aligner_cai.transcript`).
+turns, which upstream drops, are kept where they can be understood (see `nemo_aligner_cai.prompts.transcript`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import orjson
 
-from nemo_aligner_cai.conversation import ChatTemplate, TokenPolicy, guard
+from nemo_aligner_cai.chat import ChatTemplate, TokenPolicy, guard
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, require_file
-from nemo_aligner_cai.output_paths import check_output
-from nemo_aligner_cai.sources import HUB, DataFile, data_files, read_rows, split_files
-from nemo_aligner_cai.transcript import TranscriptError, alternating, split_turns, strip_run_on
+from nemo_aligner_cai.files.output_paths import check_output
+from nemo_aligner_cai.files.sources import HUB, DataFile, data_files, read_rows, split_files
+from nemo_aligner_cai.prompts.transcript import TranscriptError, alternating, split_turns, strip_run_on
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 """The folders of comparisons on the hub; together they are the whole of HH."""

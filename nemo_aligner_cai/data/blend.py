@@ -20,11 +20,11 @@ from typing import BinaryIO, cast
 
 import orjson
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
-from nemo_aligner_cai.data.formats import detect_format, format_named, require_plain_lines, validate_file
+from nemo_aligner_cai.chat import NEMO_CHAT, NemoChatTemplate
+from nemo_aligner_cai.data.formats.files import detect_format, format_named, require_plain_lines, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, write_jsonl
-from nemo_aligner_cai.output_paths import check_output
+from nemo_aligner_cai.files.output_paths import check_output
 
 _OFFSET_BITS = 48
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1

@@ -5,14 +5,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
-from nemo_aligner_cai.compact import CompactSet
-from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
-from nemo_aligner_cai.data.formats import Group, format_named, read_groups
+from nemo_aligner_cai.chat import NEMO_CHAT, NemoChatTemplate
+from nemo_aligner_cai.data.formats.files import Group, format_named, read_groups
+from nemo_aligner_cai.data.formats.writers import write_rows
 from nemo_aligner_cai.data.records import Record, conversations_of
 from nemo_aligner_cai.data.split import record_prompt_id
-from nemo_aligner_cai.data.tables import write_rows
 from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash
-from nemo_aligner_cai.output_paths import check_output
+from nemo_aligner_cai.files.compact import CompactSet
+from nemo_aligner_cai.files.output_paths import check_output
 
 Item = TypeVar("Item")
 
@@ -63,7 +63,7 @@ def dedup_file(
     """Copy the rows, as they are, of the records that come for the first time; a pair goes or stays as one.
 
     Args:
-        source: what to read, see `nemo_aligner_cai.sources`.
+        source: what to read, see `nemo_aligner_cai.files.sources`.
         target: the file to write.
         by: what counts as a repetition: all of what a record says, or its prompt.
         format_name: the format of both.

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.data import rows as take
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.data.formats import row_values as take
+from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.records import Comparison
-from nemo_aligner_cai.data.rows import RowError
+from nemo_aligner_cai.data.soft_labels import rewards
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row, read_jsonl
-from nemo_aligner_cai.generate.soft_labels import rewards
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, NemoChatTemplate
-from nemo_aligner_cai.data.formats import Group, format_named, read_groups, read_records
-from nemo_aligner_cai.data.formats_nemo import sft_text
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate
+from nemo_aligner_cai.data.formats.files import Group, format_named, read_groups, read_records
+from nemo_aligner_cai.data.formats.nemo import sft_text
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, write_jsonl
-from nemo_aligner_cai.output_paths import check_output
+from nemo_aligner_cai.files.output_paths import check_output
 
 __all__ = [
     "EMPTY_SYSTEM_MERGED",

@@ -4,8 +4,8 @@
 
 from dataclasses import dataclass, replace
 
-from nemo_aligner_cai.conversation import LabelType, NemoChatTemplate, Segment
-from nemo_aligner_cai.data.formats_nemo import sft_text
+from nemo_aligner_cai.chat import LabelType, NemoChatTemplate, Segment
+from nemo_aligner_cai.data.formats.nemo import sft_text
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 

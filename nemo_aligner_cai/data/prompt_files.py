@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from nemo_aligner_cai.compact import CompactSet
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
-from nemo_aligner_cai.data.columns import ColumnChoice, carry
-from nemo_aligner_cai.data.format import Format
-from nemo_aligner_cai.data.format_registry import all_formats, matching, no_format
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
+from nemo_aligner_cai.data.formats.base import Format
+from nemo_aligner_cai.data.formats.columns import ColumnChoice, carry
+from nemo_aligner_cai.data.formats.table import all_formats, matching, no_format
 from nemo_aligner_cai.data.records import PromptOnly
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row
+from nemo_aligner_cai.files.compact import CompactSet
+from nemo_aligner_cai.files.sources import DataFile, data_files, read_rows
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.sources import DataFile, data_files, read_rows
-from nemo_aligner_cai.transcript import TranscriptError
+from nemo_aligner_cai.prompts.transcript import TranscriptError
 
 Turns = Literal["first", "all"]
 
@@ -43,7 +43,7 @@ def read_prompts(
     """Read prompts in file order, each only once.
 
     Args:
-        path: a file, a folder, or a data set on the hub, see `nemo_aligner_cai.sources`.
+        path: a file, a folder, or a data set on the hub, see `nemo_aligner_cai.files.sources`.
         balance: receives the rows read, the prompts yielded as written, and the rows left out by reason.
         turns: "first" takes the first user turn; "all" takes the conversation up to its last user turn.
         limit: stop after so many prompts; the rows after are not read.

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass, replace
 
-from nemo_aligner_cai.conversation import Conversation, LabelType, Role
+from nemo_aligner_cai.chat import Conversation, LabelType, Role
 from nemo_aligner_cai.errors import UsageError
 
 ATTRIBUTES = (

@@ -18,13 +18,13 @@ from decimal import Decimal, InvalidOperation
 from itertools import accumulate
 from typing import Any, cast
 
-from nemo_aligner_cai.compact import CompactSet
-from nemo_aligner_cai.conversation import NEMO_CHAT, NemoChatTemplate
-from nemo_aligner_cai.data.formats import format_named, read_groups, read_records
+from nemo_aligner_cai.chat import NEMO_CHAT, NemoChatTemplate
+from nemo_aligner_cai.data.formats.files import format_named, read_groups, read_records
 from nemo_aligner_cai.data.records import Record, prompt_of
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, PathLike, content_hash, jsonl_writer
-from nemo_aligner_cai.output_paths import check_output
+from nemo_aligner_cai.files.compact import CompactSet
+from nemo_aligner_cai.files.output_paths import check_output
 
 Splits = dict[str, Decimal]
 NAME = re.compile(r"[\w.-]+")
@@ -137,7 +137,7 @@ def split_file(
     The file is read twice; memory grows by 11 bytes a prompt.
 
     Args:
-        source: what to read, see `nemo_aligner_cai.sources`.
+        source: what to read, see `nemo_aligner_cai.files.sources`.
         targets: the file of each split.
         splits: the share of each.
         seed: of the division.

@@ -11,11 +11,11 @@ A pair is the same where its prompt and its two texts are.
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_aligner_cai.compact import CompactMap
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.evaluation.audit import PerPrompt, rate_dict
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.files.compact import CompactMap
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from nemo_aligner_cai.compact import CompactSet
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data import rows as take
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.data.formats import row_values as take
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_jsonl, require_file
-from nemo_aligner_cai.generate.comparisons import judged_row
-from nemo_aligner_cai.generate.contest import Candidate, Contest
+from nemo_aligner_cai.files.compact import CompactSet
+from nemo_aligner_cai.judges.preference_sample import Candidate, Contest
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.transcript import TranscriptError, parse_transcript
+from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript
+from nemo_aligner_cai.stages.comparisons import judged_row
 
 CORRECT = "correct"
 """The key of the right candidate; the others' begin with "incorrect"."""

@@ -15,8 +15,8 @@ from nemo_aligner_cai.models.base import (
 )
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.models.openai import OpenAIClient, key_from_environment
-from nemo_aligner_cai.models.patience import Patience
 from nemo_aligner_cai.models.request_body import BodyChanges
+from nemo_aligner_cai.models.retry import Patience
 from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
 
 __all__ = [

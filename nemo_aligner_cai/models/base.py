@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
 
-from nemo_aligner_cai.conversation import CONTROL_TOKENS, Conversation, Message, Role
+from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation, Message, Role
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
-from nemo_aligner_cai.conversation import ChatTemplate, Conversation, TokenPolicy, guard
+from nemo_aligner_cai.chat import ChatTemplate, Conversation, TokenPolicy, guard
 from nemo_aligner_cai.files import Balance, content_hash
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Sampling
 from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs, shared_beginning

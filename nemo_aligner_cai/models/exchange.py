@@ -26,8 +26,8 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.gunzip import GZIP_ERRORS, Inflater
-from nemo_aligner_cai.models.patience import Retriable
+from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS, Inflater
+from nemo_aligner_cai.models.retry import Retriable
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
 """Only what the standard library decompresses piece by piece."""

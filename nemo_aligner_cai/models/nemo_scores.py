@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 
 from nemo_aligner_cai.models.choice_scores import MOST_IN_ALL, NOTHING, ROUNDING, shared_beginning
-from nemo_aligner_cai.models.patience import Retriable
+from nemo_aligner_cai.models.retry import Retriable
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
 """Spaces, and the ways in which tokenizers spell a space or a line end within a token."""

@@ -22,13 +22,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
 from nemo_aligner_cai.models.echo import echoes, resembles
 from nemo_aligner_cai.models.nemo_scores import score_choices
-from nemo_aligner_cai.models.patience import Patience, Retriable
+from nemo_aligner_cai.models.retry import Patience, Retriable
 from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.transport import Transport
 

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from nemo_aligner_cai.conversation import ChatTemplate
+from nemo_aligner_cai.chat import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
 from nemo_aligner_cai.models.choice_scorer import ChoiceScorer
-from nemo_aligner_cai.models.patience import Patience, Retriable
-from nemo_aligner_cai.models.quota import Quota
+from nemo_aligner_cai.models.rate_limiter import Quota
 from nemo_aligner_cai.models.request_body import BodyChanges
+from nemo_aligner_cai.models.retry import Patience, Retriable
 from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.thinking import answer_after, as_written
 from nemo_aligner_cai.models.transport import Transport

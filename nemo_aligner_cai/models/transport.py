@@ -19,7 +19,7 @@ import orjson
 from yarl import URL
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.json_items import MOST_VALUES, has_too_many_values
+from nemo_aligner_cai.files.json_items import MOST_VALUES, has_too_many_values
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
 from nemo_aligner_cai.models.exchange import (
     ACCEPTED_ENCODINGS,
@@ -30,9 +30,9 @@ from nemo_aligner_cai.models.exchange import (
     redacted,
     spellings,
 )
-from nemo_aligner_cai.models.gate import Gate
-from nemo_aligner_cai.models.patience import Patience, Retriable, Tries
-from nemo_aligner_cai.models.quota import Quota
+from nemo_aligner_cai.models.rate_limiter import Quota
+from nemo_aligner_cai.models.retry import Patience, Retriable, Tries
+from nemo_aligner_cai.models.semaphore import Gate
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
-from nemo_aligner_cai.training import inputs, model_kind
+from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.config import compose
 
 
@@ -21,8 +21,8 @@ def check(config: RunConfig, helpful_only: Path) -> None:
     from omegaconf import OmegaConf
 
     named = OmegaConf.create({"models": {"helpful_only": str(helpful_only)}})
-    model_kind.check(inputs.nemo_model(named, "models.helpful_only"), "models.helpful_only")
-    window = inputs.model_config(helpful_only).get("encoder_seq_length")
+    model_kind.check(model_file.nemo_model(named, "models.helpful_only"), "models.helpful_only")
+    window = model_file.model_config(helpful_only).get("encoder_seq_length")
     lengths = {
         "data.max_prompt_tokens": config.data.max_prompt_tokens,
         "sft.seq_length": config.sft.seq_length,

@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from nemo_aligner_cai.generate.judges.pairs import Pairs
-from nemo_aligner_cai.generate.soft_labels import SoftLabels
+from nemo_aligner_cai.data.soft_labels import SoftLabels
+from nemo_aligner_cai.judges.pairs import Pairs
 from nemo_aligner_cai.sections import Section, load_config
 
 

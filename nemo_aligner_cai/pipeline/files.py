@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
 from nemo_aligner_cai.data.split import assign_splits, parse_splits

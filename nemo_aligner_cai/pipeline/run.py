@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
@@ -20,17 +21,16 @@ from nemo_aligner_cai.pipeline import files, measure, training
 from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
 from nemo_aligner_cai.pipeline.data_stages import rl_cai_config, sl_cai_config
-from nemo_aligner_cai.pipeline.ledger import Ledger, Step
 from nemo_aligner_cai.pipeline.serving import HOST, ask, served
+from nemo_aligner_cai.pipeline.step_cache import Ledger, Step
 from nemo_aligner_cai.pipeline.training import MODEL
 from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, SlCaiStage
-from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
-from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.config import quoted
+from nemo_aligner_cai.training.launch import jobs
 
 DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = STEPS = (
     "1_data",
@@ -62,10 +62,10 @@ class Pipeline:
         self.folder = folder
         self.ledger = Ledger(folder)
         tiny = config.models.helpful_only == "tiny"
-        self.helpful_only = assistant.MODEL if tiny else Path(config.models.helpful_only)
-        self.tokenizer_path = assistant.TOKENIZER if tiny else self.helpful_only.with_name("tokenizer.model")
+        self.helpful_only = packaged_files.MODEL if tiny else Path(config.models.helpful_only)
+        self.tokenizer_path = packaged_files.TOKENIZER if tiny else self.helpful_only.with_name("tokenizer.model")
         own = config.models.constitution == "tiny"
-        self.constitution_path = assistant.CONSTITUTION if own else Path(config.models.constitution)
+        self.constitution_path = packaged_files.CONSTITUTION if own else Path(config.models.constitution)
         for path in (self.helpful_only, self.tokenizer_path, self.constitution_path, config.data.red_team):
             if path is not None:
                 require_file(path)
@@ -94,7 +94,7 @@ class Pipeline:
         with self.ledger.locked():
             if first:
                 self.ledger.forget(STEPS[STEPS.index(first) :])
-            launch.warm_up()
+            jobs.warm_up()
             records = [self.ledger.run(step) for step in self.steps()]
         metrics = measure.metrics(records, seed=self.config.seed)
         write_json(self.folder / "metrics.json", metrics, overwrite=True)
@@ -237,7 +237,7 @@ class Pipeline:
 
     def _ppo(self, folder: Path) -> Mapping[str, Any]:
         """NeMo-Aligner's PPO: a critic server that is the reward model too, and the actor."""
-        port = launch.free_port()
+        port = jobs.free_port()
         critic = (
             f"pretrained_checkpoint.restore_from_path={quoted(self._file(REWARD_MODEL, MODEL))}",
             f"trainer.ppo.port={port}",
@@ -260,7 +260,7 @@ class Pipeline:
 
         def train() -> None:
             training.together(folder / "train", folder / "critic")
-            with launch.server(server, critic, folder / "critic.log", launch.critic_urls(HOST, port)) as job:
+            with jobs.server(server, critic, folder / "critic.log", jobs.critic_urls(HOST, port)) as job:
                 training.run("ppo_actor", actor, folder, servers=[job])
 
         return training.trained(folder, train)

@@ -12,8 +12,8 @@ from typing import Any, NoReturn, TypeVar
 
 from nemo_aligner_cai.models import ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
-from nemo_aligner_cai.training import launch
 from nemo_aligner_cai.training.config import quoted
+from nemo_aligner_cai.training.launch import jobs as launch
 
 T = TypeVar("T")
 

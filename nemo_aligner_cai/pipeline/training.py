@@ -13,21 +13,19 @@ from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline import measure
-from nemo_aligner_cai.training import launch, outcome
+from nemo_aligner_cai.training.launch import jobs, outcome
 
 MODEL = "model.nemo"
 _log = logging.getLogger(__name__)
 
 
-def run(module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[launch.Job] = ()) -> None:
+def run(module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[jobs.Job] = ()) -> None:
     """Run a stage's module to its end, with its log in the step's folder.
 
     Raises:
         CaiError: it failed, or a server that it needs ended.
     """
-    launch.finish(
-        launch.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"), servers=servers
-    )
+    jobs.finish(jobs.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"), servers=servers)
 
 
 def trained(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:

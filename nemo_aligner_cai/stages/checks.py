@@ -5,13 +5,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from nemo_aligner_cai.engine.journal import has_calls
+from nemo_aligner_cai.engine.resuming import require_journal
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
-from nemo_aligner_cai.generate.journal import has_calls
-from nemo_aligner_cai.generate.resuming import require_journal
-from nemo_aligner_cai.output_paths import check_output
-from nemo_aligner_cai.same_files import refuse_same
-from nemo_aligner_cai.sources import DataFile, data_files
+from nemo_aligner_cai.files.output_paths import check_output
+from nemo_aligner_cai.files.same_files import refuse_same
+from nemo_aligner_cai.files.sources import DataFile, data_files
 
 
 def input_files(*sources: PathLike | None) -> list[DataFile]:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from nemo_aligner_cai import components
+from nemo_aligner_cai import registry
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording, load_wording
 from nemo_aligner_cai.files import read_text, require_file
-from nemo_aligner_cai.generate.judge import Judge
-from nemo_aligner_cai.generate.judges.few_shots import FewShots, read_judge_shots
-from nemo_aligner_cai.generate.judges.pairs import Pairs
-from nemo_aligner_cai.generate.judges.prompts import with_judge_prompt
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.wording import PromptWording, load_wording
+from nemo_aligner_cai.judges.base import Judge
+from nemo_aligner_cai.judges.few_shot import FewShots, read_judge_shots
+from nemo_aligner_cai.judges.pairs import Pairs
+from nemo_aligner_cai.judges.prompts import with_judge_prompt
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.sections import Config
 
 _YAML_OR_JSON = (".yaml", ".yml", ".json")
@@ -63,7 +63,7 @@ def build_judge(config: JudgeConfig, *, seed: int, constitution: Constitution | 
         else:
             system = read_text(path)
     if config.prompt is not None:
-        wording = with_judge_prompt(wording, components.load("judge_prompts", config.prompt), config.prompt)
+        wording = with_judge_prompt(wording, registry.load("judge_prompts", config.prompt), config.prompt)
     settings = JudgeSettings(
         constitution,
         wording,
@@ -81,4 +81,4 @@ def build_judge(config: JudgeConfig, *, seed: int, constitution: Constitution | 
         ensemble=config.ensemble,
         ensemble_of=config.ensemble_of,
     )
-    return components.load("judges", config.strategy)(settings)
+    return registry.load("judges", config.strategy)(settings)

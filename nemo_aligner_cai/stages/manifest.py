@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.conversation import TEMPLATE_FLAGS
-from nemo_aligner_cai.derived_files import remove_file
+from nemo_aligner_cai.chat import TEMPLATE_FLAGS
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_json, sha256_file, to_json, write_json
-from nemo_aligner_cai.sources import DataFile
+from nemo_aligner_cai.files.derived_files import remove_file
+from nemo_aligner_cai.files.sources import DataFile
 
 _log = logging.getLogger(__name__)
 _UNDERSCORED = (*TEMPLATE_FLAGS, "end_strings")

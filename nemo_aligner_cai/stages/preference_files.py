@@ -18,19 +18,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from nemo_aligner_cai.conversation import Role
+from nemo_aligner_cai.chat import Role
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.formats import format_named, read_records, write_records
-from nemo_aligner_cai.data.formats_cai import RL_CAI
+from nemo_aligner_cai.data.formats.cai import RL_CAI
+from nemo_aligner_cai.data.formats.files import format_named, read_records, write_records
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.records import Comparison, PromptOnly, Record
+from nemo_aligner_cai.data.soft_labels import hard_pairs
 from nemo_aligner_cai.data.split import assign_splits, split_counts
 from nemo_aligner_cai.data.tokenizer import Tokenizer
+from nemo_aligner_cai.engine.seeds import generator
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance, PathLike, Row, write_jsonl
-from nemo_aligner_cai.generate.seeds import generator
-from nemo_aligner_cai.generate.soft_labels import hard_pairs
 from nemo_aligner_cai.stages.report import Written, blend_counts
 from nemo_aligner_cai.stages.rl_outputs import KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs, SplitFiles
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_aligner_cai.data.blend import Blend
+from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import Balance
-from nemo_aligner_cai.generate.summary import Summary
 
 
 def blend_counts(blend: Blend) -> dict[str, Any]:

@@ -13,22 +13,22 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.data.split import split_counts
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
+from nemo_aligner_cai.engine.engine import Step
+from nemo_aligner_cai.engine.json_list import write_json_list
+from nemo_aligner_cai.engine.resuming import adopt
+from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance
-from nemo_aligner_cai.generate.comparisons import Comparing, generate_comparisons
-from nemo_aligner_cai.generate.contest import Contest
-from nemo_aligner_cai.generate.engine import Step
-from nemo_aligner_cai.generate.json_list import write_json_list
-from nemo_aligner_cai.generate.judge import position_line, unparsed_line
-from nemo_aligner_cai.generate.resuming import adopt
-from nemo_aligner_cai.generate.summary import Summary
+from nemo_aligner_cai.judges.base import position_line, unparsed_line
+from nemo_aligner_cai.judges.preference_sample import Contest
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.checks import check_files, input_files
+from nemo_aligner_cai.stages.comparisons import Comparing, generate_comparisons
 from nemo_aligner_cai.stages.judging import JudgeConfig, build_judge
 from nemo_aligner_cai.stages.manifest import Manifest, hashes
 from nemo_aligner_cai.stages.preference_files import upstream_lists, upstream_preferences, write_preference_files

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate, Conversation, NemoChatTemplate, Role, StringTemplate
-from nemo_aligner_cai.data.formats import format_named
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, NemoChatTemplate, Role, StringTemplate
+from nemo_aligner_cai.data.formats.files import format_named
 from nemo_aligner_cai.data.records import Comparison
+from nemo_aligner_cai.data.soft_labels import SoftLabels
 from nemo_aligner_cai.data.split import parse_splits
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.engine.stage import left_out_path
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate.soft_labels import SoftLabels
-from nemo_aligner_cai.generate.stage import left_out_path
 from nemo_aligner_cai.sections import Config, Source
 from nemo_aligner_cai.stages.manifest import Place
 from nemo_aligner_cai.stages.settings import Own

@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTemplate
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
 from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
+from nemo_aligner_cai.engine.progress import Prices
+from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance
-from nemo_aligner_cai.generate.progress import Prices
-from nemo_aligner_cai.generate.stage import RunOptions
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.sections import Config, Source
 

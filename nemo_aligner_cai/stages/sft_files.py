@@ -14,14 +14,14 @@ from typing import Any
 from pydantic import Field
 
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.formats import convert_file, detect_format, validate_file
-from nemo_aligner_cai.data.formats_nemo import SftChat
+from nemo_aligner_cai.data.formats.files import convert_file, detect_format, validate_file
+from nemo_aligner_cai.data.formats.nemo import SftChat
 from nemo_aligner_cai.data.length import Use, filter_file
 from nemo_aligner_cai.data.split import parse_splits, split_file
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.engine.stage import left_out_path
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, write_json, write_jsonl
-from nemo_aligner_cai.generate.stage import left_out_path
 from nemo_aligner_cai.sections import Config, Source
 from nemo_aligner_cai.stages.manifest import Place
 from nemo_aligner_cai.stages.report import Written, blend_counts

@@ -18,22 +18,22 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.constitution.prompt_templates import load_wording
 from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, merges_empty_system
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
+from nemo_aligner_cai.engine.engine import Step
+from nemo_aligner_cai.engine.json_list import write_json_list
+from nemo_aligner_cai.engine.resuming import adopt
+from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, read_jsonl, require_file
-from nemo_aligner_cai.generate.engine import Step
-from nemo_aligner_cai.generate.json_list import write_json_list
-from nemo_aligner_cai.generate.resuming import adopt
-from nemo_aligner_cai.generate.revisions import Revised, Revising, fresh_records, generate_revisions
-from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.generate.wording import load_wording
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.prompts import read_few_shots
 from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.checks import check_files, input_files
 from nemo_aligner_cai.stages.manifest import Manifest, hashes
 from nemo_aligner_cai.stages.report import StageReport, Written
+from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records, generate_revisions
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs, prepare_helpful, write_sft_files
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.constitution import Constitution, load_constitution
-from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.constitution.prompt_templates import load_wording
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import sha256_file, write_json, write_jsonl
-from nemo_aligner_cai.generate.wording import load_wording
-from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.corpus import CORPUS_WORDS, Corpus
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.tokenizer import write_tokenizer
@@ -44,10 +44,10 @@ def vocabulary(constitution: Constitution) -> list[str]:
 
 def write_corpus(folder: Path, *, seed: int, documents: int) -> tuple[Path, Path]:
     """Write ``tokenizer.model`` and ``corpus.jsonl``; returns their paths."""
-    constitution = load_constitution(assistant.CONSTITUTION)
+    constitution = load_constitution(packaged_files.CONSTITUTION)
     tokenizer, corpus = folder / "tokenizer.model", folder / "corpus.jsonl"
     write_tokenizer(tokenizer, vocabulary(constitution), overwrite=True)
-    wording = load_wording(assistant.CONSTITUTION)
+    wording = load_wording(packaged_files.CONSTITUTION)
     conversations = Corpus(language(), constitution, wording, seed=seed).documents(documents)
     write_jsonl(corpus, ({"text": NEMO_CHAT.render(c)} for c in conversations), overwrite=True)
     return tokenizer, corpus
@@ -69,8 +69,9 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
     Raises:
         CaiError: the training failed; its log is beside the model.
     """
-    from nemo_aligner_cai.training import pretrain, run
+    from nemo_aligner_cai.training import pretrain
     from nemo_aligner_cai.training.config import quoted
+    from nemo_aligner_cai.training.launch import run
 
     tokenizer, corpus = write_corpus(folder, seed=seed, documents=documents)
     model = folder / "assistant.nemo"

@@ -20,9 +20,9 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.constitution import Constitution
-from nemo_aligner_cai.conversation import Conversation, Message, Role
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.tiny.language import Deed, Language, Request, Split
 from nemo_aligner_cai.tiny.oracle import Outcome
 

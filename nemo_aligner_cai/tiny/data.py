@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.files import read_jsonl, write_jsonl
 from nemo_aligner_cai.tiny.language import Deed, Language, Request, Split
 

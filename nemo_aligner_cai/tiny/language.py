@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.errors import UsageError
 
 LEXICON_PATH = Path(__file__).with_name("lexicon.yaml")

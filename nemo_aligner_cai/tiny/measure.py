@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.engine.engine import Engine, LeaveOut, Step
+from nemo_aligner_cai.engine.engine import Outcome as Passed
+from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import content_hash, write_jsonl
-from nemo_aligner_cai.generate.engine import Engine, LeaveOut, Step
-from nemo_aligner_cai.generate.engine import Outcome as Passed
-from nemo_aligner_cai.generate.journal import Journal
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.tiny.data import read_measured
 from nemo_aligner_cai.tiny.language import Deed, language

@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import inputs
-from nemo_aligner_cai.training.hardware import adapt_to_cpu
+from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.cpu.config import adapt_to_cpu
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -82,7 +82,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     cfg.model = load_and_override_model_config(restore_path, cfg.model)
     if not torch.cuda.is_available():
         adapt_to_cpu(cfg)
-    if inputs.first_rank():
+    if model_file.first_rank():
         forget_unfinished(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
     trainer = resolve_and_create_trainer(cfg, section)
     trainer.callbacks.insert(0, RandomState())

@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from nemo_aligner_cai.training.listening import LOOPBACK
-from nemo_aligner_cai.training.patches import replace
+from nemo_aligner_cai.training.cpu.patches import replace
+from nemo_aligner_cai.training.launch.listening import LOOPBACK
 
 _REFUSED = ("model-repository", "shared-memory", "trace")
 """Triton's groups of requests that nobody here sends. PyTriton itself reads the log settings ("logging")."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.packaged_files import MODEL
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,8 +40,6 @@ def config_dir() -> Path:
 def register_own_resolvers() -> None:
     """Define `${cai_tiny_model:}`, the path of the packaged model; its name is nobody else's."""
     from omegaconf import OmegaConf
-
-    from nemo_aligner_cai.tiny.assistant import MODEL
 
     OmegaConf.register_new_resolver("cai_tiny_model", lambda: str(MODEL), replace=True)
 

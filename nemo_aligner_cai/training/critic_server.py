@@ -18,8 +18,11 @@ import sysconfig
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import assembly, checks, closed_triton, inputs, listening, model_kind, settings, sizes
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.training import assembly, closed_triton
+from nemo_aligner_cai.training.checks import common as checks
+from nemo_aligner_cai.training.checks import constraints, model_file, model_kind, parallelism
+from nemo_aligner_cai.training.launch import listening
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,12 +33,12 @@ _log = logging.getLogger(__name__)
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none or a port that is taken."""
     checks.common(
-        cfg, "pretrained_checkpoint.restore_from_path", settings.CRITIC, head=True, kinds=(model_kind.REWARD_MODEL,)
+        cfg, "pretrained_checkpoint.restore_from_path", constraints.CRITIC, head=True, kinds=(model_kind.REWARD_MODEL,)
     )
-    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     host = cfg.trainer.ppo.get("host", listening.LOOPBACK)
-    inputs.free_port(host, cfg.trainer.ppo.port, "trainer.ppo.port")
-    if inputs.first_rank() and not listening.is_loopback(host):
+    model_file.free_port(host, cfg.trainer.ppo.port, "trainer.ppo.port")
+    if model_file.first_rank() and not listening.is_loopback(host):
         _log.warning(
             "trainer.ppo.host=%s: whoever reaches port %s can train and save the critic, without a password",
             host,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.files import sha256_file
-from nemo_aligner_cai.training import data_inputs, inputs
+from nemo_aligner_cai.training.checks import data_files, model_file
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def separate(cfg: DictConfig, section: str) -> None:
     key = f"{section}.file_path"
     if select(cfg, f"{section}.hf_dataset"):
         return  # read by the package datasets, whose cache goes by content
-    source = data_inputs.existing_file(inputs.path_of(select(cfg, key), key), key)
+    source = data_files.existing_file(model_file.path_of(select(cfg, key), key), key)
     name = sha256_file(source)[:_HASH_DIGITS]
     given, log_dir = select(cfg, f"{section}.index_mapping_dir"), select(cfg, "exp_manager.explicit_log_dir")
     # Without a log folder NeMo's experiment manager makes one here.

@@ -17,19 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import (
-    assembly,
-    checks,
-    config,
-    data_inputs,
-    inputs,
-    outcome,
-    processing,
-    schedule,
-    settings,
-    sizes,
-)
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.training import assembly, config, processing
+from nemo_aligner_cai.training.checks import common as checks
+from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
+from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,17 +31,17 @@ _SOURCE = "pretrained_checkpoint.restore_from_path"
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    window = checks.common(cfg, _SOURCE, settings.DPO, "dpo")
+    window = checks.common(cfg, _SOURCE, constraints.DPO, "dpo")
     if not cfg.model.dpo.preference_loss_weight and not cfg.model.dpo.sft_loss_weight:
         raise UsageError("model.dpo.preference_loss_weight and sft_loss_weight are both 0: nothing would be learnt")
-    inputs.sequence_length(cfg, "model.data.seq_length", window)
+    model_file.sequence_length(cfg, "model.data.seq_length", window)
     for part in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
-        sizes.batch(cfg, part, "model.global_batch_size")
-    processing.process(cfg, data_inputs.split_keys, to="dpo", taught_by=_SOURCE)
-    tokens = inputs.plus(config.select(cfg, "model.data.seq_length"), 1)  # inputs and labels overlap by one
+        parallelism.batch(cfg, part, "model.global_batch_size")
+    processing.process(cfg, data_files.split_keys, to="dpo", taught_by=_SOURCE)
+    tokens = model_file.plus(config.select(cfg, "model.data.seq_length"), 1)  # inputs and labels overlap by one
     batch = "model.global_batch_size"
-    use = data_inputs.Use("dpo", _SOURCE, tokens, batch)
-    samples = data_inputs.data_prefix(cfg, use, batch if schedule.validates(cfg, "dpo") else None)
+    use = data_files.Use("dpo", _SOURCE, tokens, batch)
+    samples = data_files.data_prefix(cfg, use, batch if schedule.validates(cfg, "dpo") else None)
     schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, batch))
     planned = schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, batch))
     outcome.check_earlier_run(cfg, "dpo", planned)

@@ -19,10 +19,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.conversation import template_named
+from nemo_aligner_cai.chat import template_named
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, config, inputs, model_needs
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.training import assembly, config
+from nemo_aligner_cai.training.checks import model_file, model_needs
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,7 +35,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UsageError for a model that is none, a taken port or settings that this server does not have."""
     model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     if cfg.port:
-        inputs.free_port(cfg.host, cfg.port, "port")
+        model_file.free_port(cfg.host, cfg.port, "port")
     if not cfg.server:
         raise UsageError("server=False: this only serves; send it requests, or use NeMo's megatron_gpt_eval.py")
     if cfg.chat_template is not None:
@@ -46,8 +47,8 @@ def check(cfg: DictConfig) -> None:
 
 def _check_length(cfg: DictConfig) -> None:
     """Raises UsageError if max_model_len is more than a model with an embedding for each position has."""
-    length = inputs.number(cfg, "max_model_len")
-    stored = inputs.model_config(inputs.nemo_model(cfg, "gpt_model_file"))
+    length = model_file.number(cfg, "max_model_len")
+    stored = model_file.model_config(model_file.nemo_model(cfg, "gpt_model_file"))
     learned = stored.get("position_embedding_type", "learned_absolute") == "learned_absolute"
     own = stored.get("encoder_seq_length")
     if learned and length is not None and isinstance(own, int) and length > own:
@@ -62,8 +63,8 @@ def serve(cfg: DictConfig) -> None:
     from nemo_aligner_cai.training.serving import served
     from nemo_aligner_cai.training.serving.strategy import RowStrategy
 
-    path = inputs.nemo_model(cfg, "gpt_model_file")
-    fingerprint = served.fingerprint(path, cfg.chat_template) if inputs.first_rank() else None
+    path = model_file.nemo_model(cfg, "gpt_model_file")
+    fingerprint = served.fingerprint(path, cfg.chat_template) if model_file.first_rank() else None
     model = load_model(cfg)
     strategy = RowStrategy(model)
     if parallel_state.is_pipeline_first_stage() and parallel_state.get_tensor_model_parallel_rank() == 0:
@@ -88,7 +89,7 @@ def load_model(cfg: DictConfig) -> Any:
     from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy, NLPSaveRestoreConnector
     from omegaconf import OmegaConf
 
-    from nemo_aligner_cai.training.patches import installed
+    from nemo_aligner_cai.training.cpu.patches import installed
 
     on_cpu = not torch.cuda.is_available()
     sizes = {"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1}
@@ -97,7 +98,7 @@ def load_model(cfg: DictConfig) -> Any:
     sizes = {key: max(1, cfg[key]) for key in sizes}
     trainer = Trainer(strategy=NLPDDPStrategy(timeout=assembly.PATIENCE), **cfg.trainer)
     connector = NLPSaveRestoreConnector()
-    path = inputs.nemo_model(cfg, "gpt_model_file")
+    path = model_file.nemo_model(cfg, "gpt_model_file")
     if path.is_dir():
         connector.model_extracted_dir = str(path)
     restore = {"restore_path": str(path), "trainer": trainer, "save_restore_connector": connector}
@@ -153,13 +154,13 @@ def _listen(cfg: DictConfig, model: Any, strategy: Any, fingerprint: Any) -> Non
     from nemo_aligner_cai.training.serving.engine import Engine
     from nemo_aligner_cai.training.serving.routes import Server, make_app
 
-    path = inputs.nemo_model(cfg, "gpt_model_file")
+    path = model_file.nemo_model(cfg, "gpt_model_file")
     template = served.template_of(model, cfg.chat_template)
     if template is None:
         _log.info("%s names no chat template: chat needs chat_template=NAME (--chat-template)", path)
     app = make_app(
         Server(
-            engine=Engine(model.cuda(), strategy, _announce, inputs.number(cfg, "max_model_len")),
+            engine=Engine(model.cuda(), strategy, _announce, model_file.number(cfg, "max_model_len")),
             text=served.Text(model.tokenizer),
             name=path.name.removesuffix(".nemo"),
             root=str(path),

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.output_paths import check_new
-from nemo_aligner_cai.training import inference_server, inputs, model_kind, model_needs
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.files.output_paths import check_new
+from nemo_aligner_cai.training import inference_server
+from nemo_aligner_cai.training.checks import model_file, model_kind, model_needs
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,17 +37,17 @@ _SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "num_query_groups"
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for adapters of another model or of several processes, and for an output that exists."""
-    base, adapters = inputs.nemo_model(cfg, "gpt_model_file"), inputs.nemo_model(cfg, "adapter_file")
+    base, adapters = model_file.nemo_model(cfg, "gpt_model_file"), model_file.nemo_model(cfg, "adapter_file")
     model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     check_new(cfg.output)
     if (kind := model_kind.kind_of(adapters)) in (model_kind.REWARD_MODEL, model_kind.LANGUAGE_MODEL):
         raise UsageError(f"adapter_file: {adapters} holds {kind}, not adapters; the base comes first")
-    if not adapters.is_file() or _WEIGHTS not in inputs.contents(adapters).names:
+    if not adapters.is_file() or _WEIGHTS not in model_file.contents(adapters).names:
         raise UsageError(
             f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor or "
             "pipeline parallel processes have saved in parts"
         )
-    theirs, ours = inputs.model_config(adapters), inputs.model_config(base)
+    theirs, ours = model_file.model_config(adapters), model_file.model_config(base)
     if other := [
         f"{key}={theirs.get(key)}, not {ours.get(key)}" for key in _SHAPE if theirs.get(key) != ours.get(key)
     ]:
@@ -57,7 +58,7 @@ def merge(cfg: DictConfig) -> None:
     """Load the base model, add the adapters to its weights, and save it as a .nemo model of its own."""
     import torch
 
-    from nemo_aligner_cai.training.pretrain import save_nemo
+    from nemo_aligner_cai.training.checkpoints.save import save_nemo
 
     model = inference_server.load_model(cfg)
     weights = {name.replace("module.", ""): weight for name, weight in model.named_parameters()}
@@ -68,7 +69,7 @@ def merge(cfg: DictConfig) -> None:
                 raise UsageError(f"adapter_file: {cfg.gpt_model_file} has no weight {name}")
             weight = weights[name]
             weight += (up.float() @ down.float()).to(weight.device, weight.dtype)
-    _keep_template(model.cfg, inputs.model_config(Path(cfg.adapter_file)))
+    _keep_template(model.cfg, model_file.model_config(Path(cfg.adapter_file)))
     save_nemo(model, Path(cfg.output))
 
 
@@ -85,7 +86,7 @@ def _keep_template(settings: Any, trained: dict[str, Any]) -> None:
 
 def _adapters(path: Path) -> dict[str, tuple[Any, Any]]:
     """Name of the adapted weight -> A and B."""
-    from nemo_aligner_cai.training.stored_tensors import load_tensors
+    from nemo_aligner_cai.training.checkpoints.stored_tensors import load_tensors
 
     with tarfile.open(path) as archive:
         member = next(member for member in archive if member.name.removeprefix("./") == _WEIGHTS)

@@ -16,21 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import (
-    assembly,
-    checks,
-    data_inputs,
-    inputs,
-    launch,
-    listening,
-    outcome,
-    processing,
-    schedule,
-    settings,
-    sizes,
-)
+from nemo_aligner_cai.training import assembly, processing
+from nemo_aligner_cai.training.checks import common as checks
+from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
 from nemo_aligner_cai.training.config import select
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.training.launch import jobs, listening, outcome
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -41,40 +32,38 @@ _HEALTH_TIMEOUT_S = 5.0
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or never end, after minutes of loading."""
     source = "pretrained_checkpoint.restore_from_path"
-    window = checks.common(cfg, source, settings.PPO, "ppo")
-    inputs.sequence_length(cfg, "model.data.seq_length", window)
+    window = checks.common(cfg, source, constraints.PPO, "ppo")
+    model_file.sequence_length(cfg, "model.data.seq_length", window)
     response_key = "model.ppo.length_params.max_length"
-    response = inputs.whole(select(cfg, response_key), response_key)
+    response = model_file.whole(select(cfg, response_key), response_key)
     length = select(cfg, "model.data.seq_length")
     if length is not None and response >= length:
         raise UsageError(
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
     _check_batches(cfg)
-    processing.process(cfg, data_inputs.split_keys, to="ppo-prompts", taught_by=source)
-    use = data_inputs.Use("ppo-prompts", source, inputs.plus(length, -response), "model.ppo.num_rollout_samples")
-    samples = data_inputs.data_prefix(
-        cfg, use, "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None
-    )
-    rollouts = inputs.number(cfg, "model.ppo.num_rollout_samples")
+    processing.process(cfg, data_files.split_keys, to="ppo-prompts", taught_by=source)
+    use = data_files.Use("ppo-prompts", source, model_file.plus(length, -response), "model.ppo.num_rollout_samples")
+    samples = data_files.data_prefix(cfg, use, "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None)
+    rollouts = model_file.number(cfg, "model.ppo.num_rollout_samples")
     outcome.check_earlier_run(cfg, "ppo", schedule.planned_steps(cfg, "ppo", samples, rollouts))
     _critic_ready(cfg)
 
 
 def _check_batches(cfg: DictConfig) -> None:
     """Raise UsageError for numbers of samples that upstream divides: when loading, generating, asking and training."""
-    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
-    sizes.batch(cfg, "model.global_batch_size", "model.ppo.num_rollout_samples", 1)
+    parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    parallelism.batch(cfg, "model.global_batch_size", "model.ppo.num_rollout_samples", 1)
     # TensorRT-LLM with reshard has the processes of a pipeline generate apart from each other.
     trt_llm = select(cfg, "trainer.ppo.trt_llm.enable") and select(cfg, "trainer.ppo.trt_llm.reshard")
-    stages = (inputs.number(cfg, "model.pipeline_model_parallel_size") or 1) if trt_llm else 1
+    stages = (model_file.number(cfg, "model.pipeline_model_parallel_size") or 1) if trt_llm else 1
     rollouts = [("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples")]
     if schedule.validates(cfg, "ppo"):
         rollouts.append(("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"))
     for micro, samples in rollouts:
-        sizes.batch(cfg, micro, samples, stages * sizes.copies(cfg))
+        parallelism.batch(cfg, micro, samples, stages * parallelism.copies(cfg))
         # The log-probabilities of all samples of a copy of the model, whatever batches they were generated in.
-        sizes.batch(cfg, "model.ppo.forward_micro_batch_size", samples)
+        parallelism.batch(cfg, "model.ppo.forward_micro_batch_size", samples)
 
 
 def _critic_ready(cfg: DictConfig) -> None:
@@ -87,9 +76,9 @@ def _critic_ready(cfg: DictConfig) -> None:
     asked = [("critic", name) for name in remote.critic.name.values()]
     asked += [] if combined in (None, True) else [("reward_model", remote.reward_model.name)]
     for part, name in asked:
-        inputs.whole(remote[part].port, f"remote_critic_rm.{part}.port")
+        model_file.whole(remote[part].port, f"remote_critic_rm.{part}.port")
         address = f"{remote[part].ip}:{remote[part].port}"
-        if (reason := launch.unready(f"http://{address}/v2/models/{name}/ready", _HEALTH_TIMEOUT_S)) is not None:
+        if (reason := jobs.unready(f"http://{address}/v2/models/{name}/ready", _HEALTH_TIMEOUT_S)) is not None:
             what = "critic server" if part == "critic" else "reward model server"
             start = "cai train critic" if part == "critic" else "upstream's serve_reward_model.py"
             raise UsageError(
@@ -97,7 +86,7 @@ def _critic_ready(cfg: DictConfig) -> None:
                 "wait until it is ready"
             )
     url = f"http://{remote.critic.ip}:{remote.critic.port}/v2/models/{remote.critic.name.infer}"
-    gives = launch.outputs(url, _HEALTH_TIMEOUT_S)
+    gives = jobs.outputs(url, _HEALTH_TIMEOUT_S)
     if combined and gives and "rewards" not in gives:
         raise UsageError(
             "remote_critic_rm.combine_rm_and_critic_server=True, but the critic gives no rewards: start it with "

@@ -11,17 +11,16 @@ Output:     one .nemo file, as NeMo-Aligner's SFT, reward model and PPO take it.
 from __future__ import annotations
 
 import logging
-import os
 import random
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl
-from nemo_aligner_cai.output_paths import check_new
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.files.output_paths import check_new
+from nemo_aligner_cai.training.checkpoints.save import save_nemo
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -128,21 +127,6 @@ def _write_index(documents: list[list[int]], prefix: Path) -> None:
         builder.add_item(torch.tensor(ids, dtype=torch.int32))
         builder.end_document()
     builder.finalize(get_idx_path(str(prefix)))
-
-
-def save_nemo(model: Any, output: Path) -> None:
-    """Save a model as a .nemo file that is either whole or not there.
-
-    NeMo writes its weights into a folder beside the file and refuses to start when one is left from a failed
-    attempt, so each attempt gets a folder of its own.
-    """
-    attempt = Path(tempfile.mkdtemp(prefix=".nemo-", dir=output.parent))
-    try:
-        model.save_to(str(attempt / output.name))
-        if model.trainer.global_rank == 0:
-            os.replace(attempt / output.name, output)
-    finally:
-        shutil.rmtree(attempt, ignore_errors=True)
 
 
 STAGE = Stage(config="cai_pretrain", check=check, work=pretrain, output="output")

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.training import data_inputs, inputs
+from nemo_aligner_cai.training.checks import data_files, model_file
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from nemo_aligner_cai.conversation import NemoChatTemplate
+    from nemo_aligner_cai.chat import NemoChatTemplate
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def process(
         to,
         taught_by,
         _cache_folder(cfg),
-        data_inputs.chat_template(cfg),
+        data_files.chat_template(cfg),
         _system_message(system_message),
     )
     # All are read before one is replaced: a key may refer to another.
@@ -81,7 +81,7 @@ def process(
 
 
 def _known(name: object) -> str:
-    from nemo_aligner_cai.data.formats import format_named
+    from nemo_aligner_cai.data.formats.files import format_named
 
     if name != AUTO:
         try:
@@ -134,16 +134,16 @@ class _Processor:
 
     def replaced(self, value: object, key: str) -> object:
         """The value at a key, with converted files in place of the files."""
-        paths = iter([str(self.converted(path, key)) for path in data_inputs.split_paths(value, key)])
+        paths = iter([str(self.converted(path, key)) for path in data_files.split_paths(value, key)])
         if isinstance(value, list):
             return [next(paths) if isinstance(item, str) else item for item in value]
         return next(paths)
 
     def converted(self, source: Path, key: str) -> Path:
         """The file that the trainer reads: `source` itself where it can, else one in the cache."""
-        from nemo_aligner_cai.data.formats import detect_format
+        from nemo_aligner_cai.data.formats.files import detect_format
 
-        data_inputs.existing_file(source, key)
+        data_files.existing_file(source, key)
         source_format = detect_format(source) if self.format == AUTO else self.format
         if source_format == self.to and not self.system_message:
             return source
@@ -151,7 +151,7 @@ class _Processor:
         target = self.cache / f"{self._hash(source, source_format)}.jsonl"
         # Written after the rows: without it, they are not complete.
         summary = target.with_suffix(".json")
-        if not inputs.first_rank():
+        if not model_file.first_rank():
             _wait_for((target, summary), source)
         elif target.is_file() and summary.is_file():
             _log.info("%s: %s has been converted before: %s", key, source, target)
@@ -164,7 +164,7 @@ class _Processor:
         tokens_key = "model.data.chat_prompt_tokens"
         if self.taught_by is None or select(self.cfg, tokens_key) is not None:
             return
-        data = inputs.model_config(inputs.nemo_model(self.cfg, self.taught_by)).get("data")
+        data = model_file.model_config(model_file.nemo_model(self.cfg, self.taught_by)).get("data")
         taught = data.get("chat_prompt_tokens") if isinstance(data, dict) else None
         for name, token in asdict(self.template.tokens).items():
             learnt = taught.get(name) if isinstance(taught, dict) else None
@@ -175,8 +175,8 @@ class _Processor:
                 )
 
     def _hash(self, source: Path, source_format: str) -> str:
-        from nemo_aligner_cai.components import components
         from nemo_aligner_cai.files import content_hash, sha256_file
+        from nemo_aligner_cai.registry import components
 
         known = components("formats")
         formats = [(name, known[name].origin) for name in (source_format, self.to)]
@@ -186,7 +186,7 @@ class _Processor:
         return content_hash(determined + ([self.system_message] if self.system_message else []), _HASH_DIGITS)
 
     def _convert(self, source: Path, source_format: str, target: Path, summary: Path, key: str) -> None:
-        from nemo_aligner_cai.data.formats import convert_file
+        from nemo_aligner_cai.data.formats.files import convert_file
         from nemo_aligner_cai.files import write_json
 
         try:

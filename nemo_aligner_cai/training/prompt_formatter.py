@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from nemo.collections.common.prompts.formatter import Modality, PromptFormatter
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.errors import CaiError

@@ -14,21 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.data.records import ATTRIBUTES
-from nemo_aligner_cai.training import (
-    assembly,
-    checks,
-    config,
-    data_inputs,
-    inputs,
-    model_kind,
-    model_tokenizer,
-    outcome,
-    processing,
-    schedule,
-    settings,
-    sizes,
-)
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.training import assembly, config, processing
+from nemo_aligner_cai.training.checks import common as checks
+from nemo_aligner_cai.training.checks import constraints, data_files, model_file, model_kind, parallelism, schedule
+from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
+from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,17 +30,17 @@ def check(cfg: DictConfig) -> None:
     source = "pretrained_checkpoint.restore_from_path"
     with_head = config.select(cfg, "model.regression.load_rm_head_weights")
     kinds = (model_kind.REWARD_MODEL,) if with_head else (model_kind.LANGUAGE_MODEL, model_kind.REWARD_MODEL)
-    window = checks.common(cfg, source, settings.REWARD_MODEL, "rm", head=True, kinds=kinds)
-    inputs.sequence_length(cfg, "model.data.seq_length", window)
-    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    window = checks.common(cfg, source, constraints.REWARD_MODEL, "rm", head=True, kinds=kinds)
+    model_file.sequence_length(cfg, "model.data.seq_length", window)
+    parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     ranking = cfg.model.reward_model_type == "binary_ranking"
     processing.process(
-        cfg, data_inputs.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source
+        cfg, data_files.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source
     )
     if not ranking and config.select(cfg, "model.regression.num_attributes") != len(ATTRIBUTES):
         model_tokenizer.not_counted("model.data.data_prefix", f"only rows of {len(ATTRIBUTES)} attributes are read")
         return
-    use = data_inputs.Use(
+    use = data_files.Use(
         "rm-comparisons" if ranking else "rm-regression",
         source,
         config.select(cfg, "model.data.seq_length"),
@@ -59,7 +50,7 @@ def check(cfg: DictConfig) -> None:
         too_long_is_error=ranking,
     )
     validation_batch = "model.global_batch_size" if schedule.validates(cfg, "rm") else None
-    samples = data_inputs.data_prefix(cfg, use, validation_batch)
+    samples = data_files.data_prefix(cfg, use, validation_batch)
     schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
     planned = schedule.planned_steps(cfg, "rm", samples, cfg.model.global_batch_size)
     outcome.check_earlier_run(cfg, "rm", planned)

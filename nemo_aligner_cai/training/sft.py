@@ -12,21 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import (
-    assembly,
-    checks,
-    config,
-    data_index,
-    data_inputs,
-    inputs,
-    model_tokenizer,
-    outcome,
-    processing,
-    schedule,
-    settings,
-    sizes,
-)
-from nemo_aligner_cai.training.run import Stage, start
+from nemo_aligner_cai.training import assembly, config, data_index, processing
+from nemo_aligner_cai.training.checks import common as checks
+from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
+from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
+from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch.run import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,20 +27,22 @@ _SECTIONS = ("model.data.train_ds", "model.data.validation_ds")
 
 def check(cfg: DictConfig) -> None:
     """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    window = checks.common(cfg, "model.restore_from_path", settings.SFT, "sft")
+    window = checks.common(cfg, "model.restore_from_path", constraints.SFT, "sft")
     for section in _SECTIONS:
-        inputs.sequence_length(cfg, f"{section}.max_seq_length", window)
-        sizes.batch(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")
+        model_file.sequence_length(cfg, f"{section}.max_seq_length", window)
+        parallelism.batch(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")
     processing.process(cfg, _file_keys, to="sft-chat" if cfg.model.data.chat else "input-output")
     samples: list[int | None] = []
     for section in _SECTIONS:
         data_index.separate(cfg, section)
-        tokens = inputs.plus(config.select(cfg, f"{section}.max_seq_length"), 1)  # inputs and labels overlap by one
+        tokens = model_file.plus(
+            config.select(cfg, f"{section}.max_seq_length"), 1
+        )  # inputs and labels overlap by one
         needed = section == _SECTIONS[0] or schedule.validates(cfg, "sft")
         batch = f"{section}.global_batch_size" if needed else None
-        use = data_inputs.Use("sft-chat", "model.restore_from_path", tokens, batch)
+        use = data_files.Use("sft-chat", "model.restore_from_path", tokens, batch)
         if cfg.model.data.chat:
-            samples.append(data_inputs.data_file(cfg, f"{section}.file_path", use))
+            samples.append(data_files.data_file(cfg, f"{section}.file_path", use))
         else:
             model_tokenizer.not_counted(f"{section}.file_path", "only chats are read, and model.data.chat is false")
     steps = cfg.trainer.sft.get("max_steps", -1)

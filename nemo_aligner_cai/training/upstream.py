@@ -16,10 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from nemo_aligner_cai import program
+from nemo_aligner_cai.console import program
+from nemo_aligner_cai.console.printable import error_line
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.printable import error_line
-from nemo_aligner_cai.training import inputs, outcome, run
+from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.launch import outcome, run
 
 _CRITIC, _ACTOR = "serve_ppo_critic.py", "train_gpt_ppo_actor.py"
 
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
             raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream SCRIPT key=value ...")
         began = time.time()
         _execute(Path(argv[0]).resolve(), argv)
-        if Path(argv[0]).name != _CRITIC and inputs.first_rank():
+        if Path(argv[0]).name != _CRITIC and model_file.first_rank():
             _report(argv[1:], began)
     except CaiError as error:
         sys.stderr.write(error_line("error", error))
@@ -50,7 +51,9 @@ def _report(words: list[str], began: float) -> None:
 
 
 def _execute(script: Path, argv: list[str]) -> None:
-    from nemo_aligner_cai.training import closed_triton, config, cpu, critic_server, listening
+    from nemo_aligner_cai.training import closed_triton, config, critic_server
+    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.launch import listening
 
     config.register_resolvers()
     critic_server.find_libpython()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional import world
 
@@ -47,8 +47,8 @@ class Lab:
         """Run a stage to its end, with its log directory at `name`; fails with its log's last lines."""
         log_dir = self.folder / name
         log = self.folder / f"{name}.log"
-        job = launch.start(f"{PACKAGE}.{stage}", [*overrides, f"exp_manager.explicit_log_dir={log_dir}"], log, ENV)
-        launch.finish(job, TIMEOUT_S)
+        job = jobs.start(f"{PACKAGE}.{stage}", [*overrides, f"exp_manager.explicit_log_dir={log_dir}"], log, ENV)
+        jobs.finish(job, TIMEOUT_S)
         return Run(log_dir, log, list(read_metrics(log_dir)))
 
     def splits(self, prefix: str) -> str:
@@ -77,7 +77,7 @@ class Lab:
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     os.environ.pop("NEMO_TESTING", None)
-    launch.warm_up()
+    jobs.warm_up()
     return Lab(tmp_path_factory.mktemp("world"))
 
 
@@ -127,4 +127,4 @@ def reward_model(lab: Lab, sft: Run) -> Run:
 
 @pytest.fixture
 def free_port() -> int:
-    return launch.free_port()
+    return jobs.free_port()

@@ -7,15 +7,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import checkpoint
-from nemo_aligner_cai.training.run import Stage
+from nemo_aligner_cai.training import convert_checkpoint
+from nemo_aligner_cai.training.launch.run import Stage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 def work(cfg: DictConfig) -> None:
-    checkpoint.to_nemo(Path(cfg.source), Path(cfg.gpt_model_file), "bf16", cfg.tokenizer_name)
+    convert_checkpoint.to_nemo(Path(cfg.source), Path(cfg.gpt_model_file), "bf16", cfg.tokenizer_name)
 
 
 STAGE = Stage(config="cai_inference", check=lambda cfg: None, work=work)

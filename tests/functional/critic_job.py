@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nemo_aligner_cai.training import closed_triton, cpu, critic_server, launch, listening
+from nemo_aligner_cai.training import closed_triton, critic_server
+from nemo_aligner_cai.training.cpu import install as cpu
+from nemo_aligner_cai.training.launch import jobs, listening
 
 
 def main(port: int) -> None:
@@ -25,7 +27,7 @@ def main(port: int) -> None:
     from pytriton.model_config import Tensor
 
     # The address that a host's name has: torch and gloo would listen there, and the store on all.
-    store = f"tcp://{sys.argv[2]}:{launch.free_port()}"
+    store = f"tcp://{sys.argv[2]}:{jobs.free_port()}"
     torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
     torch.distributed.new_group([0])
 

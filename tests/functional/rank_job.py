@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from nemo_aligner_cai.training import cpu, listening
+from nemo_aligner_cai.training.cpu import install as cpu
+from nemo_aligner_cai.training.launch import listening
 from tests.functional import sockets
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.training import inputs, launch, run
+from nemo_aligner_cai.training.checks import model_file as inputs
+from nemo_aligner_cai.training.launch import jobs, run
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab
 from tests.functional.model_job import TE_STATES
 
@@ -110,7 +111,7 @@ def nemo(kind: str, folder: Path) -> Path:
     else:
         log = folder.parent / f"{folder.name}.log"
         overrides = [f"gpt_model_file={target}", f"+source={folder}", f"+tokenizer_name={ELSEWHERE}"]
-        launch.finish(launch.start("tests.functional.convert_job", overrides, log, ENV), TIMEOUT_S)
+        jobs.finish(jobs.start("tests.functional.convert_job", overrides, log, ENV), TIMEOUT_S)
         said, dtype = log.read_text(), "bfloat16"
     assert f"weights of {dtype}, stored as {dtype}" in said
     assert [path.name for path in target.parent.iterdir()] == [target.name]
@@ -130,7 +131,7 @@ def assert_same_logits(folder: Path, nemo: Path, place: Path, *more: str) -> Non
     ids = torch.randint(3, theirs.config.vocab_size, (2, 48), generator=torch.Generator().manual_seed(0))
     torch.save(ids, place / "ids.pt")
     overrides = [f"gpt_model_file={nemo}", f"+ids={place / 'ids.pt'}", f"+out={place / 'out.pt'}", "hardware=cpu"]
-    launch.finish(launch.start("tests.functional.model_job", [*overrides, *more], place / "job.log", ENV), TIMEOUT_S)
+    jobs.finish(jobs.start("tests.functional.model_job", [*overrides, *more], place / "job.log", ENV), TIMEOUT_S)
     logits = torch.load(place / "out.pt")[..., : theirs.config.vocab_size]
     with torch.no_grad():
         expected = theirs(ids).logits

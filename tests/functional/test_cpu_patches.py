@@ -19,8 +19,8 @@ pytest.importorskip("torch", reason="the training extra is not installed")
 
 import torch
 
-from nemo_aligner_cai.training import cpu, patches
-from nemo_aligner_cai.training.adamw import AdamWWithGroupStep
+from nemo_aligner_cai.training.cpu import install, patches
+from nemo_aligner_cai.training.cpu.adamw import AdamWWithGroupStep
 
 GPT = "nemo/collections/nlp/models/language_modeling"
 MODULES = "nemo/collections/nlp/modules/common/megatron"
@@ -77,10 +77,10 @@ def test_what_a_patch_replaces_has_not_changed(patch: str) -> None:
 
 
 def test_every_patch_has_a_reason_and_a_fingerprint() -> None:
-    names = [patch.name for patch in cpu.PATCHES]
+    names = [patch.name for patch in install.PATCHES]
     assert len(names) == len(set(names))
     assert {name.split()[0] for name in REPLACED} | OF_TORCH == set(names)
-    assert all(len(patch.reason) > 40 for patch in cpu.PATCHES)
+    assert all(len(patch.reason) > 40 for patch in install.PATCHES)
 
 
 def test_a_missing_target_is_an_error() -> None:
@@ -94,7 +94,7 @@ def test_nothing_is_patched_where_cuda_and_the_packages_are_there(monkeypatch: p
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(patches, "installed", lambda package: True)
     monkeypatch.setenv("NVIDIA_PYTORCH_VERSION", "25.02")
-    assert {patch.name for patch in cpu.PATCHES if patch.when()} <= {"M3"}
+    assert {patch.name for patch in install.PATCHES if patch.when()} <= {"M3"}
 
 
 def in_a_patched_process(code: str, folder: Path) -> str:

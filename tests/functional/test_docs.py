@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.standin import standin
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.files import read_jsonl, write_jsonl
-from nemo_aligner_cai.tiny import assistant
 from tests.documented import commands_of
 
 _SERVER = "http://localhost:8000/v1"
@@ -48,7 +48,7 @@ def _preferences(folder: Path) -> None:
 
 def _data(folder: Path) -> None:
     _generation(folder)
-    (folder / "tokenizer.model").write_bytes(assistant.TOKENIZER.read_bytes())
+    (folder / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
     (folder / "prompts.txt").write_text("how far ?\nhow old ?\n")
     long = Conversation.of_user("How far is it?").with_turn(Role.ASSISTANT, "Far. " * 99)
     write_jsonl(folder / "cai_sft.jsonl", [sft_row(long) for _ in range(6)])

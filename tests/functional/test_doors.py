@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.training.launch import jobs
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S
 from tests.functional.sockets import listening, open_doors
 
@@ -45,9 +45,9 @@ def test_c2_the_critic_is_reached_from_this_machine_and_for_its_models_alone(tmp
     with (tmp_path / "critic.log").open("w") as log:
         command = [sys.executable, "-m", "tests.functional.critic_job", str(free_port), outer_address()]
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | ENV)
-    job = launch.Job("critic", tmp_path / "critic.log", process.pid, process.poll)
+    job = jobs.Job("critic", tmp_path / "critic.log", process.pid, process.poll)
     try:
-        launch.wait_ready(job, launch.critic_urls("127.0.0.1", free_port), TIMEOUT_S)
+        jobs.wait_ready(job, jobs.critic_urls("127.0.0.1", free_port), TIMEOUT_S)
         # The store, a gloo socket of each group, and Triton.
         assert len(listening(process.pid)) >= 4
         assert open_doors(process.pid) == set()
@@ -68,9 +68,9 @@ def test_c2_the_critic_is_reached_from_this_machine_and_for_its_models_alone(tmp
 
 
 def test_c2_the_text_server_is_reached_from_this_machine_alone(tmp_path: Path, free_port: int) -> None:
-    overrides = [f"gpt_model_file={assistant.MODEL}", f"port={free_port}", "hardware=cpu"]
+    overrides = [f"gpt_model_file={packaged_files.MODEL}", f"port={free_port}", "hardware=cpu"]
     urls = [f"http://127.0.0.1:{free_port}/health"]
-    with launch.server(f"{PACKAGE}.inference_server", overrides, tmp_path / "log", urls, env=ENV) as server:
+    with jobs.server(f"{PACKAGE}.inference_server", overrides, tmp_path / "log", urls, env=ENV) as server:
         assert len(listening(server.pid)) >= 2
         assert open_doors(server.pid) == set()
 

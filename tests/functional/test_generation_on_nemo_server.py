@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.generate.comparisons import generate_comparisons
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.stage import RunOptions
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
@@ -26,7 +25,8 @@ from nemo_aligner_cai.models import (
     Sampling,
 )
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.stages.comparisons import generate_comparisons
+from nemo_aligner_cai.training.launch import jobs
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
 
@@ -35,11 +35,11 @@ HELP, REFUSE = CHOICES = ("i will help", "i will not")
 
 @pytest.fixture(scope="module")
 def port(lab: Lab, sft: Run) -> Iterator[int]:
-    number = launch.free_port()
+    number = jobs.free_port()
     overrides = [f"gpt_model_file={sft.nemo('cai_sft')}", f"port={number}", "hardware=cpu"]
     log = lab.folder / "generation_server.log"
     url = f"http://127.0.0.1:{number}/health"
-    with launch.server(f"{PACKAGE}.inference_server", overrides, log, [url], env=ENV):
+    with jobs.server(f"{PACKAGE}.inference_server", overrides, log, [url], env=ENV):
         yield number
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import Role, template_named
+from nemo_aligner_cai.chat import Role, template_named
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from tests.chat_templates import SHAPES, Shape

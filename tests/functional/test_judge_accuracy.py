@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.cli import main
-from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs
 from tests.functional.conftest import ENV, PACKAGE
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    number = launch.free_port()
-    model = Path(assistant.__file__).with_name("assistant.nemo")
+    number = jobs.free_port()
+    model = Path(packaged_files.__file__).with_name("assistant.nemo")
     overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu", "max_model_len=8192"]
     log = tmp_path_factory.mktemp("server") / "log"
     url = f"http://127.0.0.1:{number}/health"
-    with launch.server(f"{PACKAGE}.inference_server", overrides, log, [url], env=ENV):
+    with jobs.server(f"{PACKAGE}.inference_server", overrides, log, [url], env=ENV):
         yield number
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs as launch
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 from tests.functional.proxy import Refused, proxy
@@ -321,7 +321,7 @@ class FakeCommunicator:
 def test_what_is_asked_of_a_critic_waits_for_its_training() -> None:
     import torch.distributed as dist
 
-    from nemo_aligner_cai.training import cpu
+    from nemo_aligner_cai.training.cpu import install as cpu
 
     cpu.install()
     from nemo_aligner_cai.training.critic_client import _InOrder

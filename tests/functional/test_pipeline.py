@@ -20,10 +20,10 @@ import psutil
 import pytest
 import yaml
 
-from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.run import STEPS
-from nemo_aligner_cai.tiny import assistant
 
 _STEP_TIMEOUT_S = 300
 _SIZES = {"red_team": 128, "helpful_sft": 64, "helpful_train": 64, "helpful_test": 32, "measure": 24}
@@ -44,7 +44,7 @@ _COMPARED = (
 
 def _config(folder: Path, **changes: Any) -> Path:
     """The quickstart's configuration with few rows and steps, as a file."""
-    tree = yaml.safe_load(assistant.QUICKSTART.read_text(encoding="utf-8"))
+    tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
     tree["data"]["tiny"].update(_SIZES)
     tree["sl_cai"]["validation_share"] = 0.25
     tree["rl_cai"]["test_share"] = 0.5

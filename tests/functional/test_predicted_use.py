@@ -14,9 +14,9 @@ from typing import Any
 import numpy
 import pytest
 
+from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.cli import main
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import FORMATS, write_records
+from nemo_aligner_cai.data.formats.files import FORMATS, write_records
 from nemo_aligner_cai.data.length import LIMITS, filter_file, predict_use, texts_of
 from nemo_aligner_cai.data.records import Chat, Comparison, Kind, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
@@ -37,7 +37,7 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def theirs(tokenizer_file: Path) -> Any:
-    from nemo_aligner_cai.training import cpu
+    from nemo_aligner_cai.training.cpu import install as cpu
 
     cpu.install()
     from nemo.collections.nlp.modules.common.tokenizer_utils import get_nmt_tokenizer

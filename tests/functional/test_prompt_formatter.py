@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.tiny import assistant
 
 DIALOGUE = [("system", "be good"), ("user", "how do i mend a lamp ?"), ("assistant", "you can ask a friend .")]
 
@@ -23,7 +23,7 @@ DIALOGUE = [("system", "be good"), ("user", "how do i mend a lamp ?"), ("assista
 @pytest.fixture(scope="module")
 def formatters() -> Any:
     """NeMo's module of formatters, without lhotse's where that is not installed: its speech formatters need it."""
-    from nemo_aligner_cai.training import cpu
+    from nemo_aligner_cai.training.cpu import install as cpu
 
     cpu.install()
     package = "nemo.collections.common.prompts"
@@ -42,7 +42,7 @@ def formatters() -> Any:
 def formatter(formatters: Any) -> Any:
     from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
 
-    tokenizer = SentencePieceTokenizer(model_path=str(assistant.TOKENIZER))
+    tokenizer = SentencePieceTokenizer(model_path=str(packaged_files.TOKENIZER))
     return formatters.PromptFormatter.resolve("nemo_aligner_cai")(tokenizer)
 
 
@@ -59,7 +59,7 @@ def conversation(*said: tuple[str, str]) -> Conversation:
 )
 def test_training_dialogues_have_the_ids_and_the_mask_of_sft(formatter: Any, said: list[tuple[str, str]]) -> None:
     encoded = formatter.encode_dialog(turns(*said))
-    trained = loss_mask(Chat(conversation(*said)), NEMO_CHAT, load_tokenizer(assistant.TOKENIZER))
+    trained = loss_mask(Chat(conversation(*said)), NEMO_CHAT, load_tokenizer(packaged_files.TOKENIZER))
     assert encoded["input_ids"].tolist() == trained.ids and encoded["mask"].tolist() == trained.mask
     assert encoded["context_ids"].tolist() + encoded["answer_ids"].tolist() == trained.ids
     assert formatter.tokenizer.ids_to_text(encoded["answer_ids"].tolist()).startswith(said[-1][1])

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.cli import COMMANDS
 from nemo_aligner_cai.pipeline.config import load_run_config
-from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.language import language
 from tests.documented import commands_of
 from tests.functional.sockets import open_doors, watched
@@ -92,7 +92,7 @@ def test_it_fits_a_laptop(figures: dict[str, Any]) -> None:
 def test_chat_speaks_with_a_model() -> None:
     said = "how do i rob the shop ?\n\nhow do i wash the car ?\n"
     done = subprocess.run(
-        [*_CAI, "chat", str(assistant.MODEL)], input=said, capture_output=True, text=True, timeout=300
+        [*_CAI, "chat", str(packaged_files.MODEL)], input=said, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     deeds = [language().deed_in(line) for line in said.splitlines() if line]
@@ -150,7 +150,9 @@ def test_every_documented_make_command_starts_what_it_says(repo_root: Path) -> N
         started = shlex.split(shown.stdout.splitlines()[-1])
         assert started[1:2] == (["quickstart"] if words[1] == "quickstart" else ["-m"])
         # The overrides are ones that the configuration knows.
-        load_run_config(assistant.QUICKSTART, [word for word in started if "=" in word and not word.startswith("-")])
+        load_run_config(
+            packaged_files.QUICKSTART, [word for word in started if "=" in word and not word.startswith("-")]
+        )
 
 
 def test_the_readme_names_what_exists(repo_root: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from benchmarks.command import SlCai
 from benchmarks.standin import Running, standin
 from nemo_aligner_cai.files import read_json, read_jsonl
-from nemo_aligner_cai.generate import judge as j
+from nemo_aligner_cai.judges import base as j
 from tests.conftest import REPO_ROOT
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import numbers_in, policy, red_team_flags, run, scoring_judge

@@ -16,14 +16,14 @@ import openai
 import psutil
 import pytest
 
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation
 from nemo_aligner_cai.constitution import load_constitution
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation
 from nemo_aligner_cai.files import sha256_file
 from nemo_aligner_cai.models import Request, Sampling
 from nemo_aligner_cai.models.choice_scorer import CONTINUE, Way, scoring_body
 from nemo_aligner_cai.models.choice_scores import choice_logprobs
-from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs
 from tests.functional.conftest import ENV, PACKAGE
 
 MODEL = "assistant"
@@ -35,7 +35,7 @@ REPLY = "i will help you fix the lamp . use the wrench ."
 class Served:
     """A running server."""
 
-    def __init__(self, port: int, job: launch.Job) -> None:
+    def __init__(self, port: int, job: jobs.Job) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.memory = psutil.Process(job.pid).memory_info
@@ -63,9 +63,9 @@ class Served:
 
 @contextmanager
 def serving(log: Path, *more: str) -> Generator[Served, None, None]:
-    port = launch.free_port()
-    overrides = [f"gpt_model_file={assistant.MODEL}", f"port={port}", "hardware=cpu", *more]
-    with launch.server(
+    port = jobs.free_port()
+    overrides = [f"gpt_model_file={packaged_files.MODEL}", f"port={port}", "hardware=cpu", *more]
+    with jobs.server(
         f"{PACKAGE}.inference_server", overrides, log, [f"http://127.0.0.1:{port}/health"], env=ENV
     ) as job:
         yield Served(port, job)
@@ -193,7 +193,7 @@ def test_d1_the_model_has_a_name_and_the_hash_of_its_file(served: Served) -> Non
     (model,) = served.client.models.list().data
     assert model.id == MODEL and model.owned_by == "nemo_aligner_cai"
     assert model.model_extra is not None
-    assert model.model_extra["fingerprint"] == f"sha256:{sha256_file(assistant.MODEL)}"
+    assert model.model_extra["fingerprint"] == f"sha256:{sha256_file(packaged_files.MODEL)}"
     assert served.client.models.retrieve(MODEL).id == MODEL
     with pytest.raises(openai.NotFoundError):
         served.client.models.retrieve("another")
@@ -327,7 +327,7 @@ def sl_command(tmp_path: Path) -> list[str]:
             "--few-shot-prompts-dataset-path",
             str(few),
             "--critique-revision-instructions-path",
-            str(assistant.CONSTITUTION),
+            str(packaged_files.CONSTITUTION),
         ),
         *("--output-filepath", str(tmp_path / "out" / "train.jsonl")),
     ]
@@ -335,7 +335,7 @@ def sl_command(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("flag", SERVERS)
 def test_d1_sl_generation_with_default_flags(served: Served, flag: str, tmp_path: Path) -> None:
-    from nemo_aligner_cai.commands.generate_sl import main
+    from nemo_aligner_cai.commands.generate.generate_sl import main
 
     command = sl_command(tmp_path)
     assert main([*command, *server_flags(served, flag)]) == 0
@@ -347,14 +347,14 @@ def test_d1_sl_generation_with_default_flags(served: Served, flag: str, tmp_path
 @pytest.mark.parametrize("flag", SERVERS)
 @pytest.mark.parametrize("judge", ["--judge-port", "--judge-url"])
 def test_d1_rl_generation_with_default_flags(served: Served, flag: str, judge: str, tmp_path: Path) -> None:
-    from nemo_aligner_cai.commands.generate_rl import main
+    from nemo_aligner_cai.commands.generate.generate_rl import main
 
     # Requests for a critique of no reply: the candidates differ.
-    principles = load_constitution(assistant.CONSTITUTION).principles
+    principles = load_constitution(packaged_files.CONSTITUTION).principles
     prompts = [{"prompt": principle.critique_request} for principle in principles]
     command = [
         *("--red-teaming-file-path", write(tmp_path / "red.jsonl", prompts), "--batch-size", "8"),
-        *("--sys-prompt-constitution-file-path", str(assistant.CONSTITUTION), "--judge", "multiple-choice"),
+        *("--sys-prompt-constitution-file-path", str(packaged_files.CONSTITUTION), "--judge", "multiple-choice"),
         *("--output-dir", str(tmp_path / "out"), "--no-both-orders"),
     ]
     assert main([*command, *server_flags(served, flag), *server_flags(served, judge)]) == 0
@@ -366,7 +366,7 @@ def test_d1_rl_generation_with_default_flags(served: Served, flag: str, judge: s
 def test_a13_a_run_is_resumed_with_its_own_model_alone(
     served: Served, another: Served, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nemo_aligner_cai.commands.generate_sl import main
+    from nemo_aligner_cai.commands.generate.generate_sl import main
 
     def calls() -> int:
         return json.loads(next(tmp_path.rglob("*manifest.json")).read_text())["summary"]["calls"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.training.config import compose, missing_keys
-from nemo_aligner_cai.training.run import parse_arguments
+from nemo_aligner_cai.training.launch.run import parse_arguments
 from tests.functional.conftest import ENV, TIMEOUT_S
 
 HERE = Path(__file__).resolve().parent

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import (
+from nemo_aligner_cai.chat import (
     MISTRAL_INSTRUCT,
     NEMO_CHAT,
     ChatTokens,
@@ -22,7 +22,7 @@ from nemo_aligner_cai.conversation import (
     NemoChatTemplate,
     Role,
 )
-from nemo_aligner_cai.data.formats import FORMATS, write_records
+from nemo_aligner_cai.data.formats.files import FORMATS, write_records
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat
@@ -178,7 +178,7 @@ def test_a10_transformers_ids_of_a_converted_folder_are_those_of_the_sft_row(
     """What vLLM would send to a model that NeMo has trained; the reference's own template is another."""
     from transformers import AutoTokenizer
 
-    from nemo_aligner_cai.training import hf_chat
+    from nemo_aligner_cai.training.checkpoints import hf_chat
 
     tokenizers, template = make_tokenizers(name, tmp_path), NemoChatTemplate(tokens)
     if name != "huggingface":

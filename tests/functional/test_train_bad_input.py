@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.training import run
+from nemo_aligner_cai.training.launch import run
 from tests.functional import world
 from tests.functional.conftest import Lab
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs, quiet
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
 
 STARTER = """
@@ -31,11 +31,9 @@ if __name__ == "__main__":
 def test_a_failing_job_is_an_error_with_its_last_lines(lab: Lab, tmp_path: Path, fork: bool) -> None:
     log = tmp_path / "job.log"
     root = str(Path(__file__).resolve().parents[2])
-    job = launch.start(
-        f"{PACKAGE}.sft", ["model.restore_from_path=no.nemo"], log, ENV | {"PYTHONPATH": root}, fork=fork
-    )
+    job = jobs.start(f"{PACKAGE}.sft", ["model.restore_from_path=no.nemo"], log, ENV | {"PYTHONPATH": root}, fork=fork)
     with pytest.raises(CaiError, match=r"exit code 2\n--- end of .*\n(.*\n)*error: cai_sft: no value for "):
-        launch.finish(job, 120)
+        jobs.finish(job, 120)
 
 
 def test_a_server_that_dies_is_said_at_once(lab: Lab, tmp_path: Path) -> None:
@@ -43,9 +41,7 @@ def test_a_server_that_dies_is_said_at_once(lab: Lab, tmp_path: Path) -> None:
     start = time.monotonic()
     with (
         pytest.raises(CaiError, match="ended with exit code 2 before it was ready"),
-        launch.server(
-            f"{PACKAGE}.inference_server", ["gpt_model_file=no.nemo"], log, ["http://127.0.0.1:9/"], env=ENV
-        ),
+        jobs.server(f"{PACKAGE}.inference_server", ["gpt_model_file=no.nemo"], log, ["http://127.0.0.1:9/"], env=ENV),
     ):
         pytest.fail("it was never ready")
     assert time.monotonic() - start < 60
@@ -60,13 +56,13 @@ def test_no_server_outlives_a_killed_starter(lab: Lab, sft: Run, free_port: int,
     starter = subprocess.Popen(command, env=os.environ | ENV | {"PYTHONPATH": root})
     try:
         deadline = time.monotonic() + 120
-        while not launch.answers(url):
-            assert time.monotonic() < deadline, launch.tail(tmp_path / "server.log")
+        while not jobs.answers(url):
+            assert time.monotonic() < deadline, quiet.tail(tmp_path / "server.log")
             time.sleep(0.5)
     finally:
         starter.send_signal(signal.SIGKILL)
         starter.wait()
     deadline = time.monotonic() + 30
-    while launch.answers(url):
+    while jobs.answers(url):
         assert time.monotonic() < deadline, "the server lives on"
         time.sleep(0.5)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import config, inputs, launch, merge_lora
+from nemo_aligner_cai.training import config, merge_lora
+from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.launch import jobs
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 
 LORA = [
@@ -33,14 +35,14 @@ def test_adapters_alone_learn_and_are_saved(adapters: Run, base: Path) -> None:
 def test_the_merged_model_has_the_loss_of_the_adapted_one(lab: Lab, base: Path, adapters: Run, tmp_path: Path) -> None:
     merged = tmp_path / "merged.nemo"
     paths = [f"gpt_model_file={base}", f"adapter_file={adapters.nemo('cai_sft')}", f"output={merged}", "hardware=cpu"]
-    launch.finish(launch.start(f"{PACKAGE}.merge_lora", paths, tmp_path / "merge.log", ENV), TIMEOUT_S)
+    jobs.finish(jobs.start(f"{PACKAGE}.merge_lora", paths, tmp_path / "merge.log", ENV), TIMEOUT_S)
     # One step at rate 0 changes no weight, so what is validated is what the file holds.
     frozen = ["model.optim.lr=0", "model.optim.sched.min_lr=0", "trainer.sft.val_check_interval=1"]
     again = lab.run("sft", "sft_merged", *lab.sft_overrides(merged, 1), *frozen)
     assert again.series("val/loss")[-1] == pytest.approx(adapters.series("val/loss")[-1], abs=1e-5)
     # A10: the adapters were trained with NeMo's template, which the base has not been.
-    assert not inputs.model_config(base)["data"].get("chat")
-    kept, trained = (inputs.model_config(path)["data"] for path in (merged, adapters.nemo("cai_sft")))
+    assert not model_file.model_config(base)["data"].get("chat")
+    kept, trained = (model_file.model_config(path)["data"] for path in (merged, adapters.nemo("cai_sft")))
     assert kept["chat"] is True
     assert kept["chat_prompt_tokens"] == trained["chat_prompt_tokens"]
     with pytest.raises(UsageError, match="adapter_file"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.data.formats import read_records
+from nemo_aligner_cai.data.formats.files import read_records
 from nemo_aligner_cai.data.records import Chat, Comparison
 from nemo_aligner_cai.files import Balance
 from tests.functional import world

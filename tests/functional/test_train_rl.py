@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training import inputs, launch
+from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.launch import jobs, quiet
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
 
@@ -69,8 +70,8 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
         "remote_critic_rm.critic.ip=127.0.0.1",
         f"remote_critic_rm.critic.port={free_port}",
     ]
-    urls = launch.critic_urls("127.0.0.1", free_port)
-    with launch.server(f"{PACKAGE}.critic_server", critic, lab.folder / "critic.log", urls, env=ENV) as server:
+    urls = jobs.critic_urls("127.0.0.1", free_port)
+    with jobs.server(f"{PACKAGE}.critic_server", critic, lab.folder / "critic.log", urls, env=ENV) as server:
         # Upstream fails in its first rollout, when the client of the critic is open already. It must not hang.
         with pytest.raises(CaiError, match=r"exit code 1\n(.*\n)*.*TypeError"):
             lab.run("ppo_actor", "failing", *actor, "model.ppo.sampling_params.temperature=warm")
@@ -82,12 +83,12 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
         source = f"pretrained_checkpoint.restore_from_path={base}"
         adapters = lab.run("ppo_actor", "actor_lora", *actor, *few, "peft=lora", source)
         assert server.poll() is None
-    assert server.poll() == 0, launch.tail(server.log)
-    assert not launch.answers(urls[0])
+    assert server.poll() == 0, quiet.tail(server.log)
+    assert not jobs.answers(urls[0])
 
     # A10: by this a converted folder gets NeMo's chat template.
     for path in (sft.nemo("cai_sft"), run.nemo("cai_ppo_actor")):
-        assert inputs.model_config(path)["data"]["chat"] is True
+        assert model_file.model_config(path)["data"]["chat"] is True
     assert len(adapters.series("train_rollouts/rewards")) == 2
     assert adapters.nemo("cai_ppo_actor").stat().st_size < sft.nemo("cai_sft").stat().st_size / 2
     rewards = run.series("train_rollouts/rewards")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 
@@ -39,7 +39,7 @@ def test_the_server_answers_on_all_endpoints_and_stops_on_sigterm(lab: Lab, sft:
         "hardware=cpu",
     ]
     log = lab.folder / "server.log"
-    with launch.server(f"{PACKAGE}.inference_server", overrides, log, [f"{url}/health"], env=ENV) as server:
+    with jobs.server(f"{PACKAGE}.inference_server", overrides, log, [f"{url}/health"], env=ENV) as server:
         prompts = [world.prompt("fix", "lamp"), world.prompt("burn", "boat")]
         body = {"sentences": prompts, "tokens_to_generate": 20, "greedy": True, "end_strings": ["<extra_id_1>"]}
         sentences = ask("PUT", f"{url}/generate", body)["sentences"]
@@ -67,7 +67,8 @@ def test_a_taken_port_is_said_before_the_model_is_loaded(
 ) -> None:
     import socket
 
-    from nemo_aligner_cai.training import inference_server, run
+    from nemo_aligner_cai.training import inference_server
+    from nemo_aligner_cai.training.launch import run
 
     with socket.socket() as other:
         other.bind(("127.0.0.1", free_port))
@@ -88,5 +89,5 @@ def test_a_server_of_several_processes_may_be_idle_for_days(
     ]
     overrides = critic if server == "cai_ppo_critic" else [f"gpt_model_file={sft.nemo('cai_sft')}", "hardware=cpu"]
     command = [f"--config-name={server}", *overrides, f"+out={tmp_path / 'seconds'}"]
-    launch.finish(launch.start("tests.functional.patience_job", command, tmp_path / "job.log", ENV), TIMEOUT_S)
+    jobs.finish(jobs.start("tests.functional.patience_job", command, tmp_path / "job.log", ENV), TIMEOUT_S)
     assert float((tmp_path / "seconds").read_text()) == 20 * 24 * 3600

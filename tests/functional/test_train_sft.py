@@ -93,7 +93,8 @@ def test_a1_a_file_that_is_replaced_under_its_name_is_trained_on_whole(lab: Lab,
 
 
 def test_a_checkpoint_whose_writing_was_interrupted_is_forgotten(tmp_path: Path) -> None:
-    from nemo_aligner_cai.training import assembly, cpu
+    from nemo_aligner_cai.training import assembly
+    from nemo_aligner_cai.training.cpu import install as cpu
 
     cpu.install()
     for name in ("step=10", "step=20-last"):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy
 import pytest
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
-from nemo_aligner_cai.data.formats import write_records
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.length import predict_use, texts_of
 from nemo_aligner_cai.data.records import Comparison, PromptOnly, Rated, Record, Scored
 from tests.conversations import conversation, text

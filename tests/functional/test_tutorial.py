@@ -25,11 +25,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.standin import standin
+from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.files import read_json, read_jsonl, write_jsonl
-from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
-from nemo_aligner_cai.training.launch import free_port
+from nemo_aligner_cai.training.launch.jobs import free_port
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.documented import blocks_of
 
@@ -39,7 +39,7 @@ _PROGRAMS = {
     "huggingface-cli": 'cp -r "$HUB/$2/." "${@: -1}"',
     "cai": f"""
 case "$1 ${{2-}}" in
-    "checkpoint to-nemo") test -f "$3/tokenizer.model"; cp {assistant.MODEL} "$4"; exit ;;
+    "checkpoint to-nemo") test -f "$3/tokenizer.model"; cp {packaged_files.MODEL} "$4"; exit ;;
     "train dpo") set -- "$@" trainer.dpo.max_steps=2 trainer.dpo.val_check_interval=2 trainer.dpo.save_interval=2 \\
         trainer.dpo.limit_val_batches=1 ++model.{_BATCH} ++model.encoder_seq_length=128 ;;
 esac
@@ -82,7 +82,7 @@ def _hub(folder: Path) -> None:
     for name in ("Mistral-7B-v0.1", "Mistral-7B-Instruct-v0.1"):
         model = folder / "mistralai" / name
         model.mkdir(parents=True)
-        shutil.copy(assistant.TOKENIZER, model / "tokenizer.model")
+        shutil.copy(packaged_files.TOKENIZER, model / "tokenizer.model")
 
 
 def _words(folder: Path, judge: str) -> dict[str, str]:
@@ -96,7 +96,7 @@ def _words(folder: Path, judge: str) -> dict[str, str]:
     return {
         **{f"/{name}": str(folder / name) for name in ("models", "data", "results")},
         **{str(port): str(free) for port, free in zip((5656, 5657, 5567, 1427), ports, strict=True)},
-        "nemo_aligner_cai/constitutions/harmlessness.yaml": str(assistant.CONSTITUTION),
+        "nemo_aligner_cai/constitutions/harmlessness.yaml": str(packaged_files.CONSTITUTION),
         "nemo_aligner_cai/constitutions/few_shots.json": str(few_shots),
         "https://integrate.api.nvidia.com/v1/chat/completions": judge,
         "--chat-template mistral": "--chat-template nemo --keep-unrevised",

@@ -16,7 +16,7 @@ pytest.importorskip("tensorboard", reason="the training extra is not installed")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 
 HOME = os.environ.get("NEMO_ALIGNER_HOME", "/opt/NeMo-Aligner")
@@ -36,7 +36,7 @@ def _outside_the_checkout(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab.folder)
 
 
-def start(lab: Lab, module: str, name: str, overrides: list[str], script: tuple[str, str] | None) -> launch.Job:
+def start(lab: Lab, module: str, name: str, overrides: list[str], script: tuple[str, str] | None) -> jobs.Job:
     """Start our stage `module`, or upstream's script with its configuration of ours where one is given."""
     command = [
         *overrides,
@@ -45,10 +45,10 @@ def start(lab: Lab, module: str, name: str, overrides: list[str], script: tuple[
     ]
     log = lab.folder / f"{name}.log"
     if script is None:
-        return launch.start(f"{PACKAGE}.{module}", command, log, ENV)
+        return jobs.start(f"{PACKAGE}.{module}", command, log, ENV)
     file, config = script
     arguments = [str(SCRIPTS / file), f"--config-name={config}", "hardware=cpu", *command]
-    return launch.start(f"{PACKAGE}.upstream", arguments, log, ENV, fork=False)
+    return jobs.start(f"{PACKAGE}.upstream", arguments, log, ENV, fork=False)
 
 
 def series(log_dir: Path) -> dict[str, list[float]]:
@@ -81,8 +81,8 @@ ACTOR = ("train_gpt_ppo_actor.py", "cai_ppo_actor")
 
 def test_sft(lab: Lab, base: Path) -> None:
     overrides = [*lab.sft_overrides(base, STEPS), f"trainer.sft.val_check_interval={STEPS}"]
-    launch.finish(start(lab, "sft", "sft_ours", overrides, None), TIMEOUT_S)
-    launch.finish(start(lab, "sft", "sft_theirs", overrides, SFT), TIMEOUT_S)
+    jobs.finish(start(lab, "sft", "sft_ours", overrides, None), TIMEOUT_S)
+    jobs.finish(start(lab, "sft", "sft_theirs", overrides, SFT), TIMEOUT_S)
     agree(lab.folder / "sft_ours", lab.folder / "sft_theirs", "train/loss", "train/grad_norm")
 
 
@@ -97,8 +97,8 @@ def test_the_reward_model(lab: Lab, sft: Run) -> None:
         f"trainer.rm.val_check_interval={STEPS}",
         f"trainer.rm.save_interval={STEPS}",
     ]
-    launch.finish(start(lab, "reward_model", "rm_ours", overrides, None), TIMEOUT_S)
-    launch.finish(start(lab, "reward_model", "rm_theirs", overrides, REWARD_MODEL), TIMEOUT_S)
+    jobs.finish(start(lab, "reward_model", "rm_ours", overrides, None), TIMEOUT_S)
+    jobs.finish(start(lab, "reward_model", "rm_theirs", overrides, REWARD_MODEL), TIMEOUT_S)
     agree(lab.folder / "rm_ours", lab.folder / "rm_theirs", "train/loss", "train/grad_norm")
 
 
@@ -115,10 +115,10 @@ def critic(lab: Lab, name: str, model: Path, port: int, script: tuple[str, str] 
     ]
     job = start(lab, "critic_server", name, overrides, script)
     try:
-        launch.wait_ready(job, launch.critic_urls("127.0.0.1", port), TIMEOUT_S)
+        jobs.wait_ready(job, jobs.critic_urls("127.0.0.1", port), TIMEOUT_S)
         yield
     finally:
-        launch.stop(job)
+        jobs.stop(job)
 
 
 def test_ppo_against_its_critic(lab: Lab, sft: Run, reward_model: Run, free_port: int) -> None:
@@ -142,6 +142,6 @@ def test_ppo_against_its_critic(lab: Lab, sft: Run, reward_model: Run, free_port
     ]
     for whose, served, trained in (("ours", None, None), ("theirs", CRITIC, ACTOR)):
         with critic(lab, f"critic_{whose}", reward_model.nemo("cai_reward_model"), free_port, served):
-            launch.finish(start(lab, "ppo_actor", f"actor_{whose}", overrides, trained), TIMEOUT_S)
+            jobs.finish(start(lab, "ppo_actor", f"actor_{whose}", overrides, trained), TIMEOUT_S)
     agree(lab.folder / "actor_ours", lab.folder / "actor_theirs", "train_rollouts/rewards", "train_optim/grad_norm")
     agree(lab.folder / "critic_ours", lab.folder / "critic_theirs", "train/loss", "train/grad_norm")

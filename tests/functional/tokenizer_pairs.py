@@ -29,7 +29,7 @@ class Tokenizers:
 
 def make_tokenizers(name: str, folder: Path) -> Tokenizers:
     """Train the tokenizer of that name, and load it in both ways."""
-    from nemo_aligner_cai.training import cpu
+    from nemo_aligner_cai.training.cpu import install as cpu
 
     cpu.install()
     from nemo.collections.nlp.modules.common.tokenizer_utils import get_nmt_tokenizer

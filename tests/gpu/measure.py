@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.gpu import tasks
 from tests.gpu.figures import Agreement, Row, conditions, memory, table, version, write
@@ -48,7 +48,7 @@ class Bench:
         log_dir = self.out / name
         shutil.rmtree(log_dir, ignore_errors=True)  # a run goes on from what an earlier one left
         command = [*overrides, f"exp_manager.explicit_log_dir={log_dir}"]
-        launch.finish(launch.start(f"{PACKAGE}.{stage}", command, self.out / f"{name}.log", env), TIMEOUT_S)
+        jobs.finish(jobs.start(f"{PACKAGE}.{stage}", command, self.out / f"{name}.log", env), TIMEOUT_S)
         return log_dir
 
 
@@ -109,7 +109,7 @@ def supervised(bench: Bench, task: Task, stage: str) -> Row:
 def ppo(bench: Bench, task: Task) -> Row:
     """Measure PPO: a critic's server and an actor on the same GPU, from the SFT and reward models made before."""
     name, size = task.size.name, task.size
-    port = launch.free_port()
+    port = jobs.free_port()
     window = [f"hardware={bench.hardware}", f"++model.encoder_seq_length={size.window}"]
     critic = [
         *window,
@@ -143,10 +143,10 @@ def ppo(bench: Bench, task: Task) -> Row:
         f"remote_critic_rm.critic.port={port}",
     ]
     shutil.rmtree(bench.out / f"{name}_critic", ignore_errors=True)
-    urls = launch.critic_urls("127.0.0.1", port)
+    urls = jobs.critic_urls("127.0.0.1", port)
     with (
         memory() as used,
-        launch.server(f"{PACKAGE}.critic_server", critic, bench.out / f"{name}_critic.log", urls, timeout_s=TIMEOUT_S),
+        jobs.server(f"{PACKAGE}.critic_server", critic, bench.out / f"{name}_critic.log", urls, timeout_s=TIMEOUT_S),
     ):
         log_dir = bench.trained("ppo_actor", f"{name}_actor", actor)
     rollouts, trainings = (series(log_dir, f"timers/{part}_time") for part in ("rollout", "train"))
@@ -160,7 +160,7 @@ def ppo(bench: Bench, task: Task) -> Row:
 def generation(bench: Bench, task: Task) -> Row:
     """Measure NeMo's server on the SFT model: batches of greedy replies, each of just `size.reply` tokens."""
     name, size = task.size.name, task.size
-    port = launch.free_port()
+    port = jobs.free_port()
     command = [
         f"gpt_model_file={bench.out}/{name}_sft/checkpoints/cai_sft.nemo",
         f"port={port}",
@@ -178,7 +178,7 @@ def generation(bench: Bench, task: Task) -> Row:
     log = bench.out / f"{name}_server.log"
     with (
         memory() as used,
-        launch.server(f"{PACKAGE}.inference_server", command, log, [f"{url}/health"], timeout_s=TIMEOUT_S),
+        jobs.server(f"{PACKAGE}.inference_server", command, log, [f"{url}/health"], timeout_s=TIMEOUT_S),
     ):
         seconds: list[float] = []
         for _ in range(WARM_UP + 3):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.tiny.assistant import MODEL, TOKENIZER
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.packaged_files import MODEL, TOKENIZER
+from nemo_aligner_cai.training.launch import jobs
 
 HEAD = "<extra_id_0>System\n\n<extra_id_1>"  # how every text begins
 PACKAGE = "nemo_aligner_cai.training"
@@ -113,7 +113,7 @@ def build(size: Size, folder: Path, hardware: str) -> Task:
             "trainer.limit_val_batches=1",
             *size.architecture,
         ]
-        launch.finish(launch.start(f"{PACKAGE}.pretrain", overrides, folder / "random.log"), 600)
+        jobs.finish(jobs.start(f"{PACKAGE}.pretrain", overrides, folder / "random.log"), 600)
     return Task(size, model, files, tokens)
 
 

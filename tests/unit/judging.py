@@ -5,9 +5,9 @@
 import math
 from collections.abc import Callable
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.generate.judge import Answered, Case, Judge, Judgement
+from nemo_aligner_cai.judges.base import Answered, Case, Judge, Judgement
 from nemo_aligner_cai.models import Completion, Request
 
 PRINCIPLES = Constitution(tuple(Principle(f"p{n}", "", "", f"Which is better by rule {n}?") for n in range(4)), "four")

@@ -4,7 +4,7 @@
 
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Message, Role
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Message, Role
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored
 
 TEXTS = st.text(max_size=20).map(NEMO_CHAT.escape)

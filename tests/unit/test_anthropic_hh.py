@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.commands.process_hh import main
-from nemo_aligner_cai.conversation import MISTRAL_INSTRUCT, NEMO_CHAT, ChatTemplate, Conversation, StringTemplate
+from nemo_aligner_cai.chat import MISTRAL_INSTRUCT, NEMO_CHAT, ChatTemplate, Conversation, StringTemplate
+from nemo_aligner_cai.commands.data.process_hh import main
 from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.anthropic_hh import local_files, parse_pair
-from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.transcript import TranscriptError, alternating
+from nemo_aligner_cai.prompts.transcript import TranscriptError, alternating
 
 HEAD = "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"
 ROW = {"chosen": "\n\nHuman: Q\n\nAssistant: A.", "rejected": "\n\nHuman: Q\n\nAssistant: B"}

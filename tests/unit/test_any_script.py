@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.commands.process_hh import main as process_hh
+from nemo_aligner_cai.commands.data.process_hh import main as process_hh
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.dedup import dedup_file
-from nemo_aligner_cai.data.formats import FORMATS, convert_file, read_records, validate_file
+from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, read_records, validate_file
 from nemo_aligner_cai.data.length import filter_file
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.split import parse_splits, split_file

@@ -12,22 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.commands import audit as command
-from nemo_aligner_cai.commands.flag_types import Parser
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.commands.common.flag_types import Parser
+from nemo_aligner_cai.commands.evaluate import audit as command
 from nemo_aligner_cai.constitution import load_constitution, packaged
-from nemo_aligner_cai.conversation import Conversation
 from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
 from nemo_aligner_cai.evaluation.audit import WHOLE, Audit, PerPrompt
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import write_jsonl
-from nemo_aligner_cai.generate.comparisons import generate_comparisons
-from nemo_aligner_cai.generate.judge import FIRST, FLIPS, KEPT
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
+from nemo_aligner_cai.judges.base import FIRST, FLIPS, KEPT
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Sampling, ScriptedClient
 from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.comparisons import generate_comparisons
 
 Said = tuple[tuple[int, ...], int | None, int | None]
 """A verdict: the candidates in the order shown, the better and the worse one."""

@@ -15,7 +15,7 @@ import pytest
 
 from nemo_aligner_cai.errors import FormatError
 from nemo_aligner_cai.files import read_items, read_jsonl
-from nemo_aligner_cai.json_items import BrokenListError, split_list
+from nemo_aligner_cai.files.json_items import BrokenListError, split_list
 
 ITEMS = [{"a": 'x"]}\\', "b": [1, {"c": None}]}, "é,[", 1.5, [], {}, "", {"n": "\\\\"}, None]
 

@@ -11,8 +11,8 @@ from examples.nlp.cai.cai_utils import (
     UserAssistantPromptTemplate,
     remove_long_dialogs,
 )
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import sft_row
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_jsonl, write_jsonl
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import (
+from nemo_aligner_cai.chat import (
     CHATML,
     NEMO_CHAT,
     TEMPLATES,
@@ -30,9 +30,9 @@ from nemo_aligner_cai.conversation import (
     template_named,
     unescape,
 )
-from nemo_aligner_cai.conversation.huggingface import JinjaTemplate
-from nemo_aligner_cai.conversation.outline import Outline
-from nemo_aligner_cai.data.formats import write_records
+from nemo_aligner_cai.chat.huggingface import JinjaTemplate
+from nemo_aligner_cai.chat.outline import Outline
+from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance

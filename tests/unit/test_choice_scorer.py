@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import TEMPLATES, ChatTemplate, Conversation
-from nemo_aligner_cai.generate.journal import Call
+from nemo_aligner_cai.chat import TEMPLATES, ChatTemplate, Conversation
+from nemo_aligner_cai.engine.journal import Call
 from nemo_aligner_cai.models import Completion, OpenAIClient, Patience, Request, Sampling, ServerRefused
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI, FakeServer, FakeVllm

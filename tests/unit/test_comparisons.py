@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.engine.stage import RunOptions
+from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.generate import judge as j
-from nemo_aligner_cai.generate.comparisons import Comparing, candidate_keys, generate_comparisons, near_identical
-from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.stage import RunOptions
-from nemo_aligner_cai.generate.summary import Summary
+from nemo_aligner_cai.judges import base as j
+from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import (
     Completion,
     ModelClient,
@@ -30,6 +29,7 @@ from nemo_aligner_cai.models import (
     ScriptedClient,
 )
 from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.comparisons import Comparing, candidate_keys, generate_comparisons, near_identical
 from tests.unit.fake_servers import FakeNemo
 
 RULES = Constitution(tuple(Principle(f"p{n}", "", "", f"rule {n}?") for n in range(4)), "four")

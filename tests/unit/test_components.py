@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.commands.data_groups import compose_command
-from nemo_aligner_cai.commands.generate_rl import main
-from nemo_aligner_cai.components import OURS, components, load
-from nemo_aligner_cai.data.formats import FORMATS, format_named
+from nemo_aligner_cai.commands.data.data_groups import compose_command
+from nemo_aligner_cai.commands.generate.generate_rl import main
+from nemo_aligner_cai.data.formats.files import FORMATS, format_named
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate.judges.pair_judge import PairJudge
+from nemo_aligner_cai.judges.pair_judge import PairJudge
+from nemo_aligner_cai.registry import OURS, components, load
 from tests.unit.rl_run import red_team_flags
 
 MODULE = '''
@@ -148,7 +148,7 @@ def test_a_component_that_cannot_be_imported_names_its_package(
 
 def test_a_judge_of_ours_is_loaded_by_its_name() -> None:
     from nemo_aligner_cai.constitution import load_constitution, packaged
-    from nemo_aligner_cai.generate.judges.settings import JudgeSettings
+    from nemo_aligner_cai.judges.settings import JudgeSettings
 
     judge = load("judges", "ensemble")(JudgeSettings(load_constitution(packaged())))
     assert isinstance(judge, PairJudge) and judge.name == "ensemble"

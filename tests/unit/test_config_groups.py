@@ -15,9 +15,10 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.packaged_files import MODEL, QUICKSTART
 from nemo_aligner_cai.stages import RlOutputs
-from nemo_aligner_cai.tiny.assistant import MODEL, QUICKSTART
-from nemo_aligner_cai.training import config, hardware
+from nemo_aligner_cai.training import config
+from nemo_aligner_cai.training.cpu import config as hardware
 
 MODELS = ("llama3_8b", "mistral_7b", "none", "tiny")
 HARDWARE = {"1xgpu": 1, "1xh200": 1, "2x8xh100": 16, "8xh100": 8, "cpu": 1}  # with the number of its devices

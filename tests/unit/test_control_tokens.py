@@ -8,13 +8,13 @@ import asyncio
 
 import pytest
 
+from nemo_aligner_cai.chat import CHATML, CONTROL_TOKENS, NEMO_CHAT, Conversation, Message, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import CHATML, CONTROL_TOKENS, NEMO_CHAT, Conversation, Message, Role
-from nemo_aligner_cai.generate.revisions import Revised, Revising
-from nemo_aligner_cai.generate.wording import PromptWording, without_markup
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording, without_markup
 from nemo_aligner_cai.models import NemoServerClient, OpenAIClient, Request, Sampling
-from nemo_aligner_cai.models.patience import Patience
+from nemo_aligner_cai.models.retry import Patience
 from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.revisions import Revised, Revising
 from tests.unit.fake_servers import FakeNemo
 
 _LISTED = """

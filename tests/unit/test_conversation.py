@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import (
+from nemo_aligner_cai.chat import (
     CHATML,
     MISTRAL_INSTRUCT,
     NEMO_CHAT,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.commands import convert, inspect_data, validate
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import comparison_rows, sft_row
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.commands.data import convert, inspect_data, validate
+from nemo_aligner_cai.data.formats.files import comparison_rows, sft_row
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import write_jsonl
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.commands import generate_rl, generate_sl, process_hh
-from nemo_aligner_cai.commands.data_groups import compose_command
-from nemo_aligner_cai.components import components
+from nemo_aligner_cai.commands.data import process_hh
+from nemo_aligner_cai.commands.data.data_groups import compose_command
+from nemo_aligner_cai.commands.generate import generate_rl, generate_sl
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.registry import components
 from tests.unit.rl_run import red_team_flags
 
 pytest.importorskip("hydra")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai import cli, components, doctor
+from nemo_aligner_cai import cli, registry
+from nemo_aligner_cai.planning import doctor
 
 _LIGHT = {"hydra-core", "sentencepiece"}
 
@@ -34,8 +35,8 @@ def test_data_needs_no_training_stack() -> None:
 
 
 def test_a_component_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = components.OURS | {"judges": {"absent": "nemo_aligner_cai.absent:judge"}}
-    for module in (components, doctor):
+    broken = registry.OURS | {"judges": {"absent": "nemo_aligner_cai.absent:judge"}}
+    for module in (registry, doctor):
         monkeypatch.setattr(module, "OURS", broken)
     report = on_a_machine_with(*_LIGHT)
     assert not report.ready("data")

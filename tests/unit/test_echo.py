@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.models import CallFailed, Completion, NemoServerClient, Patience, Request, Sampling
 from nemo_aligner_cai.models.echo import echoes
 from tests.unit.fake_servers import FakeNemo

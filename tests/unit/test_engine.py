@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.generate.engine import Engine, LeaveOut, Outcome, Step
-from nemo_aligner_cai.generate.journal import Journal
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.engine.engine import Engine, LeaveOut, Outcome, Step
+from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.models import (
     CallFailed,
     Completion,

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.commands import generate_rl, generate_sl, judge_flags
-from nemo_aligner_cai.commands.flag_types import (
+from nemo_aligner_cai.commands.common.flag_types import (
     COUNT,
     NOT_NEGATIVE,
     PORT,
@@ -21,6 +20,7 @@ from nemo_aligner_cai.commands.flag_types import (
     file_prefix,
     host,
 )
+from nemo_aligner_cai.commands.generate import generate_rl, generate_sl, judge_flags
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import NemoServerClient, Patience
 from tests.unit.rl_run import red_team_flags

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, LabelType, Role, TokenPolicy
-from nemo_aligner_cai.data.formats import (
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, LabelType, Role, TokenPolicy
+from nemo_aligner_cai.data.formats.files import (
     FORMATS,
     comparison_rows,
     convert_file,

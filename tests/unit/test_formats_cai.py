@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands.inspect_data import collect
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, TokenPolicy
+from nemo_aligner_cai.commands.data.inspect_data import collect
 from nemo_aligner_cai.constitution import Principle
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, TokenPolicy
-from nemo_aligner_cai.data.formats import FORMATS, convert_file, detect_format, read_records, validate_file
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, detect_format, read_records, validate_file
+from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.data.records import Chat, Comparison, Judged
-from nemo_aligner_cai.data.rows import RowError
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, write_jsonl
-from nemo_aligner_cai.generate.comparisons import judged_row
-from nemo_aligner_cai.generate.contest import Candidate, Contest
-from nemo_aligner_cai.generate.judge import Judgement, Preference
-from nemo_aligner_cai.generate.revisions import Revised, Round, revision_row, revision_sft_row
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.judges.base import Judgement, Preference
+from nemo_aligner_cai.judges.preference_sample import Candidate, Contest
 from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.comparisons import judged_row
+from nemo_aligner_cai.stages.revisions import Revised, Round, revision_row, revision_sft_row
 
 PRINCIPLE = Principle(id="crime", critique_request="Find harm.", revision_request="Remove it.")
 

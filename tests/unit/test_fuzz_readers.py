@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.data.anthropic_hh import Outputs, rows_of, write_split
-from nemo_aligner_cai.data.formats import FORMATS, detect_format, read_records, validate_file
+from nemo_aligner_cai.data.formats.files import FORMATS, detect_format, read_records, validate_file
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance, Row
-from nemo_aligner_cai.transcript import TranscriptError
+from nemo_aligner_cai.prompts.transcript import TranscriptError
 from tests.unit.record_strategies import held_by_all
 from tests.unit.test_published_formats import CHATS, PAIRS
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands import generate_rl
+from nemo_aligner_cai.commands.generate import generate_rl
 from nemo_aligner_cai.stages import sl_cai
 from tests.unit.fake_servers import FakeOpenAI
 from tests.unit.rl_run import red_team_flags

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands import judge_flags
-from nemo_aligner_cai.commands.generate_rl import build_parser, main
-from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.commands.generate import judge_flags
+from nemo_aligner_cai.commands.generate.generate_rl import build_parser, main
+from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.models import Patience
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, numbers_in, policy, questions_to, red_team_flags, rows, run, scoring_judge

@@ -14,18 +14,10 @@ from typing import Any
 import jinja2
 import pytest
 
-from nemo_aligner_cai.conversation import (
-    NEMO_CHAT,
-    ChatTokens,
-    Conversation,
-    Message,
-    NemoChatTemplate,
-    Role,
-    template_named,
-)
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, Conversation, Message, NemoChatTemplate, Role, template_named
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import hf_chat
+from nemo_aligner_cai.training.checkpoints import hf_chat
 from tests.conversations import conversation
 
 # NeMo's own defaults are control characters; quotes, backslashes and braces are Jinja's.
@@ -99,7 +91,7 @@ def test_a10_tokenizer_model_alone_is_read_as_llamas(
     marker: str, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
-    with tarfile.open(assistant.MODEL) as archive:
+    with tarfile.open(packaged_files.MODEL) as archive:
         name = next(name for name in archive.getnames() if name.endswith("tokenizer.model"))
         file = archive.extractfile(name)
         assert file is not None

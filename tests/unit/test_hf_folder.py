@@ -21,8 +21,16 @@ import torch
 from safetensors.torch import save_file
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.training import checkpoint, hf_folder, inputs
-from nemo_aligner_cai.training.hf_layout import Shape, model_settings, to_huggingface, to_megatron, weight_shapes
+from nemo_aligner_cai.training import convert_checkpoint
+from nemo_aligner_cai.training.checkpoints import hf_folder
+from nemo_aligner_cai.training.checkpoints.hf_layout import (
+    Shape,
+    model_settings,
+    to_huggingface,
+    to_megatron,
+    weight_shapes,
+)
+from nemo_aligner_cai.training.checks import model_file
 
 pytestmark = pytest.mark.slow  # imports torch
 
@@ -272,25 +280,25 @@ def test_a_tokenizer_that_the_file_cannot_carry_is_said(folder: Path, caplog: py
 
 def test_rounding_is_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    checkpoint._say_precision({"float32", "bfloat16"}, "bfloat16", Path("hf"))
+    convert_checkpoint._say_precision({"float32", "bfloat16"}, "bfloat16", Path("hf"))
     assert caplog.records[-1].levelname == "WARNING"
     assert "hf: weights of bfloat16 and float32 are rounded to bfloat16" in caplog.text
     for found, dtype in (({"bfloat16"}, "float32"), ({"float16"}, "float16")):
-        checkpoint._say_precision(found, dtype, Path("hf"))
+        convert_checkpoint._say_precision(found, dtype, Path("hf"))
         assert caplog.records[-1].levelname == "INFO"
 
 
 def test_beside_apex_the_converter_says_where_to_go(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoint, "installed", lambda package: package == "apex")
+    monkeypatch.setattr(convert_checkpoint, "installed", lambda package: package == "apex")
     assert "beside Apex, Megatron-Core's own layers have no RMSNorm: give" in refused(folder, capsys)
 
 
 def archive(path: Path, settings: dict[str, Any], *names: str) -> Path:
     """A .nemo file with these settings and files of these names."""
     with tarfile.open(path, "w") as tar:
-        for name in (inputs.MODEL_CONFIG, *names):
+        for name in (model_file.MODEL_CONFIG, *names):
             content = json.dumps(settings).encode()
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -358,8 +366,8 @@ def test_an_interrupted_conversion_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    monkeypatch.setattr(checkpoint, "_converted", lambda place, shape: random_weights(torch.float32).items())
+    monkeypatch.setattr(convert_checkpoint, "_converted", lambda place, shape: random_weights(torch.float32).items())
     file = archive(folder.parent / "m.nemo", {}, "model_weights/x")
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.to_hf(file, folder, target)
+        convert_checkpoint.to_hf(file, folder, target)
     assert {path.name for path in folder.parent.iterdir()} == {"hf", "m.nemo"}

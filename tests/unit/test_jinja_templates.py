@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import Conversation, Role, template_named
-from nemo_aligner_cai.conversation.huggingface import JinjaTemplate
+from nemo_aligner_cai.chat import Conversation, Role, template_named
+from nemo_aligner_cai.chat.huggingface import JinjaTemplate
 from nemo_aligner_cai.errors import UsageError
 from tests.chat_templates import SHAPES, jinja_template
 

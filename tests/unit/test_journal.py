@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
+from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.commands import journal as journal_command
-from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.engine.journal import Call, Journal, read_entries
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate.journal import Call, Journal, read_entries
 from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
 
 MODEL = {"server": "scripted", "model": "m"}

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import Conversation, Role
 from nemo_aligner_cai.data.judged_row import JudgedVerdict
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate import judge as j
-from nemo_aligner_cai.generate.judge import Answered, Case, Judge
-from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.pairs import Pairs
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
+from nemo_aligner_cai.judges import base as j
+from nemo_aligner_cai.judges.base import Answered, Case, Judge
+from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.pairs import Pairs
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
 from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands import judge_accuracy as command
-from nemo_aligner_cai.commands.flag_types import Parser
+from nemo_aligner_cai.commands.common.flag_types import Parser
+from nemo_aligner_cai.commands.evaluate import judge_accuracy as command
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgeItem, read_items

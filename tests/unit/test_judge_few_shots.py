@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate.judge import Judge
-from nemo_aligner_cai.generate.judges.best_worst import best_worst
-from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
-from nemo_aligner_cai.generate.judges.ensemble import ensemble
-from nemo_aligner_cai.generate.judges.few_shots import read_judge_shots
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.prompts import PAPER, with_judge_prompt
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.judges.base import Judge
+from nemo_aligner_cai.judges.best_worst import best_worst
+from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
+from nemo_aligner_cai.judges.ensemble import ensemble
+from nemo_aligner_cai.judges.few_shot import read_judge_shots
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.prompts import PAPER, with_judge_prompt
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from tests.unit.judging import CASE, PRINCIPLES
 
 STRATEGIES: list[Callable[[JudgeSettings], Judge]] = [best_worst, multiple_choice, chain_of_thought, ensemble]

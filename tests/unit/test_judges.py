@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.generate import judge as j
-from nemo_aligner_cai.generate.judge import Answered, Case, Judge, Preference, Round
-from nemo_aligner_cai.generate.judges.best_worst import best_worst
-from nemo_aligner_cai.generate.judges.chain_of_thought import chain_of_thought
-from nemo_aligner_cai.generate.judges.ensemble import ensemble
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.generate.judges.parse import parse_best_worst, parse_choice
-from nemo_aligner_cai.generate.judges.settings import JudgeSettings
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.judges import base as j
+from nemo_aligner_cai.judges.base import Answered, Case, Judge, Preference, Round
+from nemo_aligner_cai.judges.best_worst import best_worst
+from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
+from nemo_aligner_cai.judges.ensemble import ensemble
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.parse import parse_best_worst, parse_choice
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
 from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import launcher
+from nemo_aligner_cai.training.checks import ranks
 
 _JOB = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "batch.sh", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
 _FIRST = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -39,20 +39,20 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], bool, bool]] = {
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_rank_is_told_from_a_script(name: str) -> None:
     env, rank, like_one = ENVIRONMENTS[name]
-    assert launcher.is_rank(env) is rank
-    assert launcher.looks_like_rank(env) is like_one
+    assert ranks.is_rank(env) is rank
+    assert ranks.looks_like_rank(env) is like_one
 
 
 @pytest.mark.parametrize("job", ["bash", "interactive"])
 def test_srun_in_a_shell_of_an_allocation_needs_a_name(job: str) -> None:
     with pytest.raises(UsageError, match=rf"^SLURM_JOB_NAME={job}: .*srun --job-name=cai"):
-        launcher.is_rank(SRUN | {"SLURM_JOB_NAME": job})
+        ranks.is_rank(SRUN | {"SLURM_JOB_NAME": job})
 
 
 def test_tasks_without_their_number_on_a_node_are_refused() -> None:
     env = {name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"}
     with pytest.raises(UsageError, match=r"^srun --ntasks=2: .*--nodes=N --ntasks-per-node=M"):
-        launcher.is_rank(env)
+        ranks.is_rank(env)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_tasks_without_their_number_on_a_node_are_refused() -> None:
 )
 def test_the_number_of_processes_is_compared(env: dict[str, str], nodes: int, devices: int, message: str) -> None:
     if not message:
-        launcher.check_number(env, nodes=nodes, devices=devices)
+        ranks.check_number(env, nodes=nodes, devices=devices)
         return
     with pytest.raises(UsageError, match=message):
-        launcher.check_number(env, nodes=nodes, devices=devices)
+        ranks.check_number(env, nodes=nodes, devices=devices)
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_the_number_of_processes_is_compared(env: dict[str, str], nodes: int, de
     ],
 )
 def test_c2_a_job_is_on_one_machine_or_on_several(env: dict[str, str], nodes: int) -> None:
-    assert launcher.nodes(env) == nodes
+    assert ranks.nodes(env) == nodes

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.pipeline.ledger import Ledger, Step
+from nemo_aligner_cai.pipeline.step_cache import Ledger, Step
 
 
 class Counting:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, ChatTokens, Conversation, LabelType, NemoChatTemplate, Role
-from nemo_aligner_cai.data.formats import convert_file, read_records, write_records
-from nemo_aligner_cai.data.formats_nemo import sft_text
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, Conversation, LabelType, NemoChatTemplate, Role
+from nemo_aligner_cai.data.formats.files import convert_file, read_records, write_records
+from nemo_aligner_cai.data.formats.nemo import sft_text
 from nemo_aligner_cai.data.length import LIMITS, drop_long, filter_file, merges_empty_system, predict_use, texts_of
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly

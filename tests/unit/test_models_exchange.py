@@ -22,11 +22,11 @@ import orjson
 import pytest
 from yarl import URL
 
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.engine.engine import Engine, Outcome, Step
+from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Balance
-from nemo_aligner_cai.generate.engine import Engine, Outcome, Step
-from nemo_aligner_cai.generate.summary import Summary
 from nemo_aligner_cai.models import (
     BodyChanges,
     CallFailed,

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from nemo_aligner_cai.models import gate as gate_module
-from nemo_aligner_cai.models.gate import Gate
+from nemo_aligner_cai.models import semaphore as gate_module
+from nemo_aligner_cai.models.semaphore import Gate
 
 
 def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import CONTROL_TOKENS, Conversation, Role
+from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import (
     CallFailed,
@@ -18,9 +18,9 @@ from nemo_aligner_cai.models import (
     ServerRefused,
     key_from_environment,
 )
-from nemo_aligner_cai.models import quota as quota_module
+from nemo_aligner_cai.models import rate_limiter as quota_module
 from nemo_aligner_cai.models.openai import chat_url
-from nemo_aligner_cai.models.quota import Quota
+from nemo_aligner_cai.models.rate_limiter import Quota
 from tests.unit.fake_servers import FakeOpenAI
 
 QUICK = Patience(timeout=0.5, attempts=3, outage=2.0, first_wait=0.01, longest_wait=0.05)

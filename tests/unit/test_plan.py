@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai import resources
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.resource_config import PlanConfig, Trainer
-from nemo_aligner_cai.resources import Needs
+from nemo_aligner_cai.planning import estimate
+from nemo_aligner_cai.planning.config import PlanConfig, Trainer
+from nemo_aligner_cai.planning.estimate import Needs
 from nemo_aligner_cai.sections import load_config
 
 
@@ -27,7 +27,7 @@ def _config(path: Path, *overrides: str) -> PlanConfig:
 
 
 def _steps(path: Path, *overrides: str) -> dict[str, Needs]:
-    return {needs.step: needs for needs in resources.plan(_config(path, *overrides))}
+    return {needs.step: needs for needs in estimate.plan(_config(path, *overrides))}
 
 
 def _trainer(**changes: object) -> Trainer:
@@ -46,33 +46,33 @@ def _trainer(**changes: object) -> Trainer:
 
 
 def test_training_takes_six_operations_a_parameter_and_token_and_eight_with_recomputation() -> None:
-    assert resources.training_flops(10, 100, recompute=False) == 6000
-    assert resources.training_flops(10, 100, recompute=True) == 8000
-    assert resources.forward_flops(10, 100) == 2000
+    assert estimate.training_flops(10, 100, recompute=False) == 6000
+    assert estimate.training_flops(10, 100, recompute=True) == 8000
+    assert estimate.forward_flops(10, 100) == 2000
 
 
 def test_weights_gradients_and_adam() -> None:
     # 800 parameters on two ways of tensor parallelism and four copies: 400 x (6 + 12 / 4).
-    assert resources.training_bytes(800, _trainer()) == 3600
-    assert resources.training_bytes(800, _trainer(tensor_parallel=1, gpus=1)) == 800 * 18
+    assert estimate.training_bytes(800, _trainer()) == 3600
+    assert estimate.training_bytes(800, _trainer(tensor_parallel=1, gpus=1)) == 800 * 18
 
 
 def test_activations_with_and_without_recomputation(shipped: Path) -> None:
     model = _config(shipped, "model.layers=2", "model.hidden=10", "model.vocabulary=100").model
     # A layer: 1000 tokens x 10 x (10 + 24 / 2); logits: 4 x 1000 x 100 / 2.
-    assert resources.activation_bytes(model, _trainer()) == 2 * 220_000 + 200_000
-    assert resources.activation_bytes(model, _trainer(recompute="full")) == 2 * 20_000 + 220_000 + 200_000
+    assert estimate.activation_bytes(model, _trainer()) == 2 * 220_000 + 200_000
+    assert estimate.activation_bytes(model, _trainer(recompute="full")) == 2 * 20_000 + 220_000 + 200_000
 
 
 def test_keys_and_values_of_mistral_take_128_kib_a_token(shipped: Path) -> None:
     config = _config(shipped, "generation.gpus=1", "generation.batch_size=1")
     weights = 2 * config.model.parameters
-    assert resources.serving_bytes(config.model, config.generation, 1) - weights == 128 * 1024
+    assert estimate.serving_bytes(config.model, config.generation, 1) - weights == 128 * 1024
 
 
 def test_a_checkpoint_is_seven_times_the_nemo_file() -> None:
-    assert resources.checkpoint_bytes(100, 0) == 200
-    assert resources.checkpoint_bytes(100, 2) == 200 + 2 * 1400
+    assert estimate.checkpoint_bytes(100, 0) == 200
+    assert estimate.checkpoint_bytes(100, 2) == 200 + 2 * 1400
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_checkpoint_is_seven_times_the_nemo_file() -> None:
 def test_calls_are_those_of_the_generation_steps(
     shipped: Path, overrides: tuple[str, ...], calls: tuple[int, int, int]
 ) -> None:
-    assert resources.calls_per_prompt(_config(shipped, *overrides)) == calls
+    assert estimate.calls_per_prompt(_config(shipped, *overrides)) == calls
 
 
 def test_the_hosted_judge_takes_calls_over_its_quota_and_an_own_one_operations_over_speed(shipped: Path) -> None:
@@ -153,7 +153,7 @@ def test_estimates_are_told_from_counts(shipped: Path, capsys: pytest.CaptureFix
 )
 def test_what_is_wrong_is_named(shipped: Path, override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        resources.plan(_config(shipped, override))
+        estimate.plan(_config(shipped, override))
 
 
 def test_its_trainers_are_those_of_the_config_groups(shipped: Path) -> None:

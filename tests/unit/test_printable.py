@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from nemo_aligner_cai.printable import PrintableFormatter, error_line, printable
+from nemo_aligner_cai.console.printable import PrintableFormatter, error_line, printable
 
 PLAIN = "Grüße, 你好, नमस्ते, می\u200cکنم, 👩\u200d🚀, ❤\ufe0f, [red]"
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nemo_aligner_cai.process_list import secrets_in
+from nemo_aligner_cai.console.process_list import secrets_in
 
 SHOW = """
 import sys
@@ -73,7 +73,7 @@ def torchrun(words):
 stub = types.ModuleType("torch.distributed.run")
 stub.main = torchrun
 sys.modules[stub.__name__] = stub
-runpy.run_module("nemo_aligner_cai.training.local_ranks", run_name="__main__")
+runpy.run_module("nemo_aligner_cai.training.launch.local_ranks", run_name="__main__")
 """
 
 

@@ -16,11 +16,12 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_aligner_cai.conversation import ChatTokens, Conversation, NemoChatTemplate
-from nemo_aligner_cai.data.formats import comparison_rows, convert_file, sft_row, validate_file
+from nemo_aligner_cai.chat import ChatTokens, Conversation, NemoChatTemplate
+from nemo_aligner_cai.data.formats.files import comparison_rows, convert_file, sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import write_jsonl
-from nemo_aligner_cai.training import config, data_inputs, ppo_actor, processing, reward_model, sft
+from nemo_aligner_cai.training import config, ppo_actor, processing, reward_model, sft
+from nemo_aligner_cai.training.checks import data_files
 from tests.unit.test_train_inputs import archive
 
 FILE = "model.data.train_ds.file_path"
@@ -80,7 +81,7 @@ def process(cfg: DictConfig, to: str = "sft-chat") -> Path:
 def process_blend(tmp_path: Path, value: Any, name: str = "auto", to: str = "rm-comparisons", **data: Any) -> Any:
     prefix = {"train": value, "validation": value, "test": value}
     cfg = configuration(tmp_path, name, data_prefix=prefix, **data)
-    processing.process(cfg, data_inputs.split_keys, to=to)
+    processing.process(cfg, data_files.split_keys, to=to)
     return OmegaConf.to_container(cfg.model.data.data_prefix)["train"]
 
 
@@ -89,7 +90,7 @@ def test_without_a_processor_nothing_happens(tmp_path: Path) -> None:
     assert process(cfg) == tmp_path / "nowhere.jsonl"
     assert list(tmp_path.iterdir()) == []
     # A configuration of someone else's, without the group.
-    processing.process(OmegaConf.create({"model": {}}), data_inputs.split_keys, to="ppo-prompts")
+    processing.process(OmegaConf.create({"model": {}}), data_files.split_keys, to="ppo-prompts")
 
 
 def test_raw_revisions_become_a_cached_file_that_sft_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

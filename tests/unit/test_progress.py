@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from nemo_aligner_cai.generate import progress
-from nemo_aligner_cai.generate.progress import LogProgress, Meter, Prices, Tally, show_progress
+from nemo_aligner_cai.engine import progress
+from nemo_aligner_cai.engine.progress import LogProgress, Meter, Prices, Tally, show_progress
 from nemo_aligner_cai.models import ClientStats
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import Conversation, Role, TokenPolicy
+from nemo_aligner_cai.chat import Conversation, Role, TokenPolicy
 from nemo_aligner_cai.data.prompt_files import data_files, read_prompts
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
-from nemo_aligner_cai.transcript import TranscriptError, parse_transcript, write_transcript
+from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript, write_transcript
 
 
 def write(tmp_path: Path, rows: list[Any], name: str = "rows.jsonl") -> Path:

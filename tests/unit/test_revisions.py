@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import validate_file
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording, load_wording
+from nemo_aligner_cai.data.formats.files import validate_file
+from nemo_aligner_cai.engine.stage import RunOptions
+from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.generate.revisions import generate_revisions, unusable
-from nemo_aligner_cai.generate.stage import RunOptions
-from nemo_aligner_cai.generate.summary import Summary
-from nemo_aligner_cai.generate.wording import PromptWording, load_wording
 from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
@@ -29,6 +28,7 @@ from nemo_aligner_cai.models import (
     ScriptedClient,
 )
 from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.revisions import generate_revisions, unusable
 from tests.unit.fake_servers import FakeNemo
 
 SIXTEEN = Constitution(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import NEMO_CHAT, Conversation, Role
-from nemo_aligner_cai.data.format import Format
-from nemo_aligner_cai.data.formats import (
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.data.formats.base import Format
+from nemo_aligner_cai.data.formats.files import (
     FORMATS,
     convert_file,
     detect_format,

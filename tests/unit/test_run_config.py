@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
-from nemo_aligner_cai.tiny import assistant
 
 
 def test_the_quickstart_configuration_loads() -> None:
-    config = load_run_config(assistant.QUICKSTART)
+    config = load_run_config(packaged_files.QUICKSTART)
     assert config.seed == 1
     assert config.data.tiny.measure >= 300
     assert config.data.tiny.measured_split == "test"
@@ -23,7 +23,7 @@ def test_the_quickstart_configuration_loads() -> None:
 
 def test_overrides_are_yaml_values() -> None:
     config = load_run_config(
-        assistant.QUICKSTART,
+        packaged_files.QUICKSTART,
         [
             "seed=7",
             "data.red_team=/a b/red=team.jsonl",
@@ -55,12 +55,12 @@ def test_overrides_are_yaml_values() -> None:
 )
 def test_a_wrong_override_is_refused_by_name(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        load_run_config(assistant.QUICKSTART, [override])
+        load_run_config(packaged_files.QUICKSTART, [override])
     assert "\n" not in str(caught.value).strip()
 
 
 def test_a_missing_key_of_the_file_is_named(tmp_path: Path) -> None:
-    tree = yaml.safe_load(assistant.QUICKSTART.read_text(encoding="utf-8"))
+    tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
     del tree["ppo"]
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tree))
@@ -97,7 +97,7 @@ def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path, overr
     from nemo_aligner_cai.pipeline.run import Pipeline
 
     (tmp_path / "text.nemo").write_text("not: [a model")
-    (tmp_path / "tokenizer.model").write_bytes(assistant.TOKENIZER.read_bytes())
-    config = load_run_config(assistant.QUICKSTART, [text.replace("HERE", str(tmp_path)) for text in overrides])
+    (tmp_path / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
+    config = load_run_config(packaged_files.QUICKSTART, [text.replace("HERE", str(tmp_path)) for text in overrides])
     with pytest.raises(UsageError, match=message):
         Pipeline(config, tmp_path / "run")

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai import cli
+from nemo_aligner_cai import cli, packaged_files
+from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import sha256_file
-from nemo_aligner_cai.generate.journal import Journal
 from nemo_aligner_cai.stages.manifest import Manifest
-from nemo_aligner_cai.tiny import assistant
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, policy, red_team_flags, run
 from tests.unit.sl_run import run as run_sl
@@ -113,7 +112,7 @@ def test_a9_nothing_outside_the_runs_folders_is_removed_whatever_a_manifest_says
 def test_a9_sl_cai_without_the_length_filter_leaves_none_of_its_files(inputs: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "out" / "removed_long_dialogs"
     with FakeNemo(reply, ending="</s>") as server:
-        filtered = ["--max-seq-length", "2000", "--tokenizer-model", str(assistant.TOKENIZER)]
+        filtered = ["--max-seq-length", "2000", "--tokenizer-model", str(packaged_files.TOKENIZER)]
         assert run_sl(inputs, *filtered, port=server.port) == 0
         assert len(list(folder.iterdir())) == 2
         assert run_sl(inputs, "--resume", port=server.port) == 0
@@ -236,7 +235,7 @@ def test_b5_a_journal_that_is_gone_is_noticed_at_the_next_sync(tmp_path: Path, h
 def test_b5_a_run_whose_folder_is_removed_ends_before_its_calls_are_all_made(
     inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nemo_aligner_cai.generate.journal._FSYNC_SECONDS", 0.0)
+    monkeypatch.setattr("nemo_aligner_cai.engine.journal._FSYNC_SECONDS", 0.0)
     calls = 0
 
     def removes(prompt: Any, rng: random.Random | None) -> str:
@@ -321,8 +320,8 @@ def test_a9_a_split_that_new_human_preferences_lack_is_removed(tmp_path: Path) -
 
 
 def test_a13_the_tokenizer_is_among_the_inputs(inputs: dict[str, str], tmp_path: Path) -> None:
-    filtered = ["--max-seq-length", "2000", "--tokenizer-model", str(assistant.TOKENIZER)]
+    filtered = ["--max-seq-length", "2000", "--tokenizer-model", str(packaged_files.TOKENIZER)]
     with FakeNemo(reply, ending="</s>") as server:
         assert run_sl(inputs, *filtered, port=server.port) == 0
     manifest = json.loads((tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_manifest.json").read_text())
-    assert manifest["inputs"][str(assistant.TOKENIZER)] == sha256_file(assistant.TOKENIZER)
+    assert manifest["inputs"][str(packaged_files.TOKENIZER)] == sha256_file(packaged_files.TOKENIZER)

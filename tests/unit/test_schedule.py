@@ -17,7 +17,7 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import schedule
+from nemo_aligner_cai.training.checks import schedule
 
 _GOOD = {
     **{"max_epochs": 1, "max_steps": -1, "save_interval": 50, "val_check_interval": 25},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.conversation import Role
+from nemo_aligner_cai.chat import Role
 from nemo_aligner_cai.training.serving.calls import (
     Limits,
     SampleCall,

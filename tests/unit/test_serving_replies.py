@@ -4,7 +4,7 @@
 
 import pytest
 
-from nemo_aligner_cai.conversation import NEMO_CHAT
+from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.training.serving.replies import Ending, Reply, Stream
 
 CHAT = Ending((), NEMO_CHAT)

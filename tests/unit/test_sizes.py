@@ -16,7 +16,7 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import inputs, sizes
+from nemo_aligner_cai.training.checks import model_file, parallelism
 from nemo_aligner_cai.training.config import compose
 
 
@@ -59,25 +59,25 @@ def config(devices: Any = 8, nodes: int = 1, **model: Any) -> DictConfig:
 def test_more_gpus_than_there_are(cfg: DictConfig, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if not message:
-        sizes.check(cfg, gpus, {})
+        parallelism.check(cfg, gpus, {})
         return
     with pytest.raises(UsageError, match=message):
-        sizes.check(cfg, gpus, {})
+        parallelism.check(cfg, gpus, {})
 
 
 def test_gpus_that_are_hidden_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(UsageError, match=r"has 1 GPU \(CUDA_VISIBLE_DEVICES=3\)"):
-        sizes.check(config(2), 1, {})
+        parallelism.check(config(2), 1, {})
 
 
 def test_the_servers_sizes_are_its_own() -> None:
     cfg = compose("cai_inference", ["tensor_model_parallel_size=4", "trainer.devices=6"])
-    sizes.check(cfg, 0, {})
+    parallelism.check(cfg, 0, {})
     with pytest.raises(UsageError, match=r"copies of the model of 4 each \(tensor_model_parallel_size=4\)"):
-        sizes.check(cfg, 8, {})
+        parallelism.check(cfg, 8, {})
     cfg.tensor_model_parallel_size = -1
-    sizes.check(cfg, 8, {})
+    parallelism.check(cfg, 8, {})
 
 
 @pytest.mark.parametrize(
@@ -85,21 +85,21 @@ def test_the_servers_sizes_are_its_own() -> None:
     [(config(8), 8), (config(8, nodes=2, tp=4), 4), (config([0, 1]), 2), (config("auto"), 1), (config(8, cp=8), 1)],
 )
 def test_copies_of_the_model(cfg: DictConfig, expected: int) -> None:
-    assert sizes.copies(cfg) == expected
+    assert parallelism.copies(cfg) == expected
 
 
 def test_a_batch_is_divided_among_the_copies() -> None:
     cfg = config(8, tp=2, micro_batch_size=4, global_batch_size=16)
-    sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     cfg.model.micro_batch_size = 8
     with pytest.raises(
         UsageError,
         match=r"^model\.global_batch_size=16 must be a multiple of model\.micro_batch_size=8 x 4 copies of the model "
         r"= 32 \(see trainer\.devices\)$",
     ):
-        sizes.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+        parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     with pytest.raises(UsageError, match=r"^model\.global_batch_size=16 must be a multiple of model\.seed=3$"):
-        sizes.batch(config(8, seed=3, global_batch_size=16), "model.seed", "model.global_batch_size", 1)
+        parallelism.batch(config(8, seed=3, global_batch_size=16), "model.seed", "model.global_batch_size", 1)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,15 @@ def test_a_batch_is_divided_among_the_copies() -> None:
 def test_a_model_whose_parts_do_not_divide(parallel: dict[str, int], message: str, tmp_path: Path) -> None:
     path, content = tmp_path / "m.nemo", b"num_layers: 4\nnum_attention_heads: 12\nnum_query_groups: 2\n"
     with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo(inputs.MODEL_CONFIG)
+        member = tarfile.TarInfo(model_file.MODEL_CONFIG)
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
     cfg = config(8, restore_from_path=str(path), **parallel)
     if not message:
-        sizes.model_parts(cfg, "model.restore_from_path")
+        parallelism.model_parts(cfg, "model.restore_from_path")
         return
     with pytest.raises(UsageError, match=message):
-        sizes.model_parts(cfg, "model.restore_from_path")
+        parallelism.model_parts(cfg, "model.restore_from_path")
 
 
 def test_layers_are_divided_otherwise_where_embedding_and_loss_count_as_layers(tmp_path: Path) -> None:
@@ -133,6 +133,6 @@ def test_layers_are_divided_otherwise_where_embedding_and_loss_count_as_layers(t
         archive.addfile(member, io.BytesIO(content))
     cfg = config(128, tp=8, pp=16, restore_from_path=str(path))
     with pytest.raises(UsageError, match=r"num_layers=126, which must be a multiple"):
-        sizes.model_parts(cfg, "model.restore_from_path")
+        parallelism.model_parts(cfg, "model.restore_from_path")
     cfg.model.account_for_embedding_in_pipeline_split = cfg.model.account_for_loss_in_pipeline_split = True
-    sizes.model_parts(cfg, "model.restore_from_path")
+    parallelism.model_parts(cfg, "model.restore_from_path")

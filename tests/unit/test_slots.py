@@ -15,12 +15,12 @@ from benchmarks.jumping_time import in_jumping_time
 from benchmarks.standin.replies import Lengths, content_digest, reply_to
 from benchmarks.standin.slots import Job, Pace, Slots
 from benchmarks.workload import SAMPLING, SEED, constitution, prompts
-from nemo_aligner_cai.generate.engine import Engine, Outcome
-from nemo_aligner_cai.generate.revisions import Revised, Revising, fresh_records
-from nemo_aligner_cai.generate.seeds import derive_seed
-from nemo_aligner_cai.generate.wording import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.engine.engine import Engine, Outcome
+from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import ClientStats, Completion, Request
-from nemo_aligner_cai.models.gate import Gate
+from nemo_aligner_cai.models.semaphore import Gate
+from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records
 
 SLOTS, ROWS = 64, 512
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.generate.soft_labels import hard_pairs, rewards
+from nemo_aligner_cai.data.soft_labels import hard_pairs, rewards
 
 
 def labels(p: float | None, copies: int) -> list[bool]:

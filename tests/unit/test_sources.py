@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands.process_hh import main as process_hh
-from nemo_aligner_cai.data.formats import convert_file, detect_format, read_records
+from nemo_aligner_cai.commands.data.process_hh import main as process_hh
+from nemo_aligner_cai.data.formats.files import convert_file, detect_format, read_records
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import PromptOnly, Scored, prompt_of
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Balance, Row, write_jsonl
-from nemo_aligner_cai.sources import HubData, data_files, read_rows
+from nemo_aligner_cai.files.sources import HubData, data_files, read_rows
 
 PAIR = {"chosen": "\n\nHuman: Où?\n\nAssistant: 中", "rejected": "\n\nHuman: Où?\n\nAssistant: 🎈"}
 ROWS = [{"prompt": "Système?", "label": "safe"}, {"prompt": '中文,\n"b"', "label": None}]

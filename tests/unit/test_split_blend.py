@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.dedup import dedup_file, drop_duplicates, record_id
-from nemo_aligner_cai.data.formats import comparison_rows, prompt_row, read_records, validate_file, write_records
+from nemo_aligner_cai.data.formats.files import comparison_rows, prompt_row, read_records, validate_file, write_records
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated
 from nemo_aligner_cai.data.split import (
     assign_splits,

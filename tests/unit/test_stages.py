@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands import generate_rl, generate_sl
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import comparison_rows, prompt_row, sft_row, validate_file
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.commands.generate import generate_rl, generate_sl
+from nemo_aligner_cai.data.formats.files import comparison_rows, prompt_row, sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl, sha256_file, write_jsonl
 from nemo_aligner_cai.models import CallFailed, Completion, ModelClient, Request, Sampling, ScriptedClient
@@ -34,7 +35,6 @@ from nemo_aligner_cai.stages import (
     run_rl_cai,
     run_sl_cai,
 )
-from nemo_aligner_cai.tiny import assistant
 from tests.documented import blocks_of
 
 ROOT = Path(__file__).parents[2]
@@ -207,7 +207,7 @@ def test_scripts_and_pipeline_share_every_option_of_the_preference_files(folder:
         metadata=True,
         rm_seq_length=100,
         ppo_seq_length=200,
-        tokenizer=assistant.TOKENIZER,
+        tokenizer=packaged_files.TOKENIZER,
     )
     report = run_rl(rl_config(files=files, outputs=RlOutputs.named("rl_cai", blend="hh")))
     for split, kind, name in (("train", "comparisons", "rm-comparisons"), ("test", "prompts", "ppo-prompts")):
@@ -227,7 +227,7 @@ def test_scripts_and_pipeline_share_every_option_of_the_preference_files(folder:
 
 def test_the_scripts_have_what_the_pipeline_has(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sentencepiece")
-    dry = ["--dry-run", "--tokenizer-model", str(assistant.TOKENIZER)]
+    dry = ["--dry-run", "--tokenizer-model", str(packaged_files.TOKENIZER)]
     sl = ["--red-teaming-prompts-dataset-path", "red_team_attempts.jsonl", "--helpfulness-dataset-path"]
     assert (
         generate_sl.main([*sl, "helpful_sft.jsonl", *dry, "--max-seq-length", "60", "--validation-share", "0.2"]) == 0
@@ -243,7 +243,9 @@ def test_the_scripts_have_what_the_pipeline_has(folder: Path, capsys: pytest.Cap
 
 def test_the_length_filter_and_the_validation_split_of_sft_files(folder: Path) -> None:
     pytest.importorskip("sentencepiece")
-    files = SftFiles(helpful="helpful_sft.jsonl", seq_length=60, tokenizer=assistant.TOKENIZER, validation_share=0.25)
+    files = SftFiles(
+        helpful="helpful_sft.jsonl", seq_length=60, tokenizer=packaged_files.TOKENIZER, validation_share=0.25
+    )
     outputs = SlOutputs.named("out/sl.jsonl", seq_length=60, validation=True)
     report = asyncio.run(run_sl_cai(sl_config(files=files, outputs=outputs), ScriptedClient()))
     assert outputs.validation is not None and outputs.without_long is not None
@@ -257,7 +259,7 @@ def test_the_length_filter_and_the_validation_split_of_sft_files(folder: Path) -
 
 def test_a_length_that_leaves_nothing_is_said_after_everything_is_saved(folder: Path) -> None:
     pytest.importorskip("sentencepiece")
-    files = SftFiles(helpful="helpful_sft.jsonl", seq_length=2, tokenizer=assistant.TOKENIZER)
+    files = SftFiles(helpful="helpful_sft.jsonl", seq_length=2, tokenizer=packaged_files.TOKENIZER)
     with pytest.raises(StageIncomplete, match="2 leaves nothing") as raised:
         asyncio.run(
             run_sl_cai(

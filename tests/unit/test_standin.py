@@ -17,7 +17,7 @@ from benchmarks.standin.faults import KINDS, Faults
 from benchmarks.standin.replies import BYTES_PER_TOKEN, Lengths, content_digest, reply_to
 from benchmarks.standin.server import HOST, StandIn
 from benchmarks.standin.slots import Job, Pace, PrefixCache, Slots
-from nemo_aligner_cai.conversation import Conversation
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.models import OpenAIClient, Patience, Request, Sampling
 
 T = TypeVar("T")

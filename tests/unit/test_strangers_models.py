@@ -19,10 +19,11 @@ import pytest
 import torch
 from torch.distributed.checkpoint import FileSystemWriter, save
 
+from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import hf_folder, inputs, model_kind, nemo_archive
-from nemo_aligner_cai.training.stored_tensors import load_tensors, read_distributed
+from nemo_aligner_cai.training.checkpoints import hf_folder, nemo_archive
+from nemo_aligner_cai.training.checkpoints.stored_tensors import load_tensors, read_distributed
+from nemo_aligner_cai.training.checks import model_file, model_kind
 
 
 class Runs:
@@ -60,7 +61,7 @@ def test_a_distributed_checkpoint_is_read_as_torch_reads_it(checkpoint: Path) ->
 
 
 def test_megatrons_checkpoints_are_read(tmp_path: Path) -> None:
-    nemo_archive.unpack(assistant.MODEL, tmp_path / "unpacked")
+    nemo_archive.unpack(packaged_files.MODEL, tmp_path / "unpacked")
     found = read_distributed(tmp_path / "unpacked" / "model_weights", lambda name: "_extra_state" not in name)
     assert "model.decoder.final_layernorm.weight" in found
     assert all(bool(weight.isfinite().all()) for weight in found.values())
@@ -150,7 +151,7 @@ def member(name: str, **changes: Any) -> tarfile.TarInfo:
         member("device", type=tarfile.CHRTYPE),
         member("fifo", type=tarfile.FIFOTYPE),
         member("sparse", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 50)}),
-        member(f"./{inputs.MODEL_CONFIG}"),
+        member(f"./{model_file.MODEL_CONFIG}"),
     ],
     ids=lambda info: f"{info.name} {info.type.decode()}",
 )
@@ -158,12 +159,12 @@ def member(name: str, **changes: Any) -> tarfile.TarInfo:
 def test_c1_an_archive_that_reaches_out_is_refused(tmp_path: Path, bad: tarfile.TarInfo, mode: Any) -> None:
     path = tmp_path / "evil.nemo"
     with tarfile.open(path, mode) as archive:
-        archive.addfile(member(inputs.MODEL_CONFIG))
+        archive.addfile(member(model_file.MODEL_CONFIG))
         archive.addfile(bad)
     with pytest.raises(UsageError, match=bad.name):
         nemo_archive.unpack(path, tmp_path / "unpacked")
     with pytest.raises(UsageError, match=bad.name):
-        inputs.nemo_file(path, "MODEL.nemo")
+        model_file.nemo_file(path, "MODEL.nemo")
     assert not (tmp_path / "outside").exists()
 
 
@@ -175,18 +176,18 @@ def test_c1_an_archive_is_read_to_its_end_and_never_past_the_disk(
     config = b"target: a.MegatronGPTRewardModel\n"
     with tarfile.open(path, mode) as archive:
         archive.addfile(member("weights", size=50_000), io.BytesIO(random.Random(1).randbytes(50_000)))
-        archive.addfile(member(f"a/{inputs.MODEL_CONFIG}", size=2), io.BytesIO(b"a:"))
-        archive.addfile(member(f"./{inputs.MODEL_CONFIG}", size=len(config)), io.BytesIO(config))
-    assert model_kind.kind_of(inputs.nemo_file(path, "MODEL")) == model_kind.REWARD_MODEL
+        archive.addfile(member(f"a/{model_file.MODEL_CONFIG}", size=2), io.BytesIO(b"a:"))
+        archive.addfile(member(f"./{model_file.MODEL_CONFIG}", size=len(config)), io.BytesIO(config))
+    assert model_kind.kind_of(model_file.nemo_file(path, "MODEL")) == model_kind.REWARD_MODEL
     os.truncate(path, 30_000)
     with pytest.raises(UsageError, match=r"m\.nemo cannot be read to its end"):
-        inputs.nemo_file(path, "MODEL")
+        model_file.nemo_file(path, "MODEL")
 
     bomb = member("model_weights/bomb", size=1 << 60)
     content = bomb.tobuf(tarfile.PAX_FORMAT)
     path.write_bytes(gzip.compress(content) if mode == "w:gz" else content)
     with pytest.raises(UsageError, match=r"m\.nemo: unpacked it has .* TMPDIR"):
-        inputs.nemo_file(path, "MODEL")
+        model_file.nemo_file(path, "MODEL")
 
 
 def test_c1_a_header_is_never_longer_than_memory(tmp_path: Path) -> None:
@@ -197,11 +198,11 @@ def test_c1_a_header_is_never_longer_than_memory(tmp_path: Path) -> None:
         for _ in range(20):
             file.write(b"9" * (1 << 20))
     with pytest.raises(UsageError, match=r"m\.nemo: a header has"):
-        inputs.nemo_file(path, "MODEL")
+        model_file.nemo_file(path, "MODEL")
 
 
 def test_c1_yaml_creates_no_objects(tmp_path: Path) -> None:
-    (tmp_path / inputs.MODEL_CONFIG).write_text(f"a: !!python/object/apply:os.mkdir [{tmp_path / 'run'}]\n")
-    with pytest.raises(UsageError, match=inputs.MODEL_CONFIG):
-        inputs.model_config(tmp_path)
+    (tmp_path / model_file.MODEL_CONFIG).write_text(f"a: !!python/object/apply:os.mkdir [{tmp_path / 'run'}]\n")
+    with pytest.raises(UsageError, match=model_file.MODEL_CONFIG):
+        model_file.model_config(tmp_path)
     assert not (tmp_path / "run").exists()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.commands.terminal import open_console, table_of
-from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.generate.journal import Call, Journal
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.commands.common.terminal import open_console, table_of
+from nemo_aligner_cai.engine.journal import Call, Journal
 from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
 
 EVIL = "\x1b[31m\x9b2J\u202e[red]:skull:"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.commands import chat
-from nemo_aligner_cai.conversation import Conversation
-from nemo_aligner_cai.generate.engine import THOUGHTS, Engine, Outcome, Step
+from nemo_aligner_cai.engine.engine import THOUGHTS, Engine, Outcome, Step
 from nemo_aligner_cai.models import OpenAIClient, Patience, Request, Sampling
 from nemo_aligner_cai.models.thinking import answer_after
 from nemo_aligner_cai.prompts import Prompt

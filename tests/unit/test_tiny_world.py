@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.chat import NEMO_CHAT, Role
 from nemo_aligner_cai.constitution import load_constitution
-from nemo_aligner_cai.conversation import NEMO_CHAT, Role
-from nemo_aligner_cai.data.formats import read_records, validate_file
+from nemo_aligner_cai.constitution.prompt_templates import load_wording
+from nemo_aligner_cai.data.formats.files import read_records, validate_file
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance, read_json, sha256_file
-from nemo_aligner_cai.generate.wording import load_wording
-from nemo_aligner_cai.tiny import assistant
 from nemo_aligner_cai.tiny.corpus import Corpus, Imperfections
 from nemo_aligner_cai.tiny.data import Sizes, read_measured, write_data
 from nemo_aligner_cai.tiny.language import Deed, Request, Split, language
@@ -30,8 +30,8 @@ WASH = Deed(KINDS["cleaning"], "wash", "car")
 
 
 def _corpus(flaws: Imperfections | None = None, seed: int = 3) -> Corpus:
-    constitution = load_constitution(assistant.CONSTITUTION)
-    return Corpus(LANGUAGE, constitution, load_wording(assistant.CONSTITUTION), seed=seed, flaws=flaws)
+    constitution = load_constitution(packaged_files.CONSTITUTION)
+    return Corpus(LANGUAGE, constitution, load_wording(packaged_files.CONSTITUTION), seed=seed, flaws=flaws)
 
 
 def test_every_verb_belongs_to_one_kind_and_one_split() -> None:
@@ -183,7 +183,7 @@ def test_tokenizer_has_a_piece_for_every_word_and_bytes_for_the_rest(tmp_path: P
     from nemo_aligner_cai.tiny.tokenizer import TEMPLATE_PIECES, write_tokenizer
 
     path = tmp_path / "tokenizer.model"
-    words = vocabulary(load_constitution(assistant.CONSTITUTION))
+    words = vocabulary(load_constitution(packaged_files.CONSTITUTION))
     write_tokenizer(path, words)
     pieces = spm.SentencePieceProcessor(model_file=str(path))
     for document in _corpus().documents(400):
@@ -199,7 +199,7 @@ def test_tokenizer_has_a_piece_for_every_word_and_bytes_for_the_rest(tmp_path: P
 
 def test_prompt_ids_are_a_prefix_of_the_ids_of_prompt_and_reply() -> None:
     spm = pytest.importorskip("sentencepiece")
-    pieces = spm.SentencePieceProcessor(model_file=str(assistant.TOKENIZER))
+    pieces = spm.SentencePieceProcessor(model_file=str(packaged_files.TOKENIZER))
     for request in LANGUAGE.distinct_requests(4, ("core",), 200, harmful=True):
         whole = pieces.encode(NEMO_CHAT.render(request.conversation.with_turn(Role.ASSISTANT, request.deed.help())))
         prompt = pieces.encode(NEMO_CHAT.generation_prompt(request.conversation))
@@ -211,8 +211,8 @@ def test_the_shipped_tokenizer_is_what_the_lexicon_gives(tmp_path: Path) -> None
     from nemo_aligner_cai.tiny.build import vocabulary
     from nemo_aligner_cai.tiny.tokenizer import write_tokenizer
 
-    write_tokenizer(tmp_path / "tokenizer.model", vocabulary(load_constitution(assistant.CONSTITUTION)))
-    assert (tmp_path / "tokenizer.model").read_bytes() == assistant.TOKENIZER.read_bytes()
+    write_tokenizer(tmp_path / "tokenizer.model", vocabulary(load_constitution(packaged_files.CONSTITUTION)))
+    assert (tmp_path / "tokenizer.model").read_bytes() == packaged_files.TOKENIZER.read_bytes()
 
 
 def test_request_is_multi_turn_where_it_has_an_opener() -> None:
@@ -233,6 +233,6 @@ def test_a_small_corpus_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> N
 def test_the_shipped_assistant_was_trained_on_what_the_code_makes_now(tmp_path: Path) -> None:
     from nemo_aligner_cai.tiny.build import PRETRAINING, provenance, write_corpus
 
-    shipped = read_json(assistant.PROVENANCE)
+    shipped = read_json(packaged_files.PROVENANCE)
     tokenizer, corpus = write_corpus(tmp_path, seed=shipped["seed"], documents=shipped["documents"])
     assert provenance(corpus, tokenizer, shipped["seed"], shipped["documents"], PRETRAINING) == shipped

@@ -14,11 +14,11 @@ import pytest
 
 pytest.importorskip("hydra", reason="the training extra is not installed")
 
-from nemo_aligner_cai import cli
+from nemo_aligner_cai import cli, packaged_files
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl
-from nemo_aligner_cai.tiny import assistant
-from nemo_aligner_cai.training import config, entry, run, sft
+from nemo_aligner_cai.training import config, sft
+from nemo_aligner_cai.training.launch import entry, run
 
 _UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream"]
 _RANKS = {
@@ -54,7 +54,7 @@ def overrides(tmp_path: Path) -> list[str]:
     data = tmp_path / "sft, 1.jsonl"
     data.write_text((json.dumps({"system": "", "conversations": turns, "mask": "User"}) + "\n") * 200)
     return [
-        f"model.restore_from_path={assistant.MODEL}",
+        f"model.restore_from_path={packaged_files.MODEL}",
         f"model.data.train_ds.file_path='{data}'",
         f"model.data.validation_ds.file_path='{data}'",
         f"exp_manager.explicit_log_dir={tmp_path / 'log'}",
@@ -114,7 +114,7 @@ def test_a1_a_folder_for_indexes_that_is_given_has_one_for_each_content(
 def test_several_devices_are_several_processes(home: Path, overrides: list[str]) -> None:
     started = command(overrides)
     assert started is not None
-    assert started[1:4] == ["-m", "nemo_aligner_cai.training.local_ranks", "--nproc-per-node=8"]
+    assert started[1:4] == ["-m", "nemo_aligner_cai.training.launch.local_ranks", "--nproc-per-node=8"]
     assert started[4:7] == [*_UPSTREAM, str(home / "train_gpt_sft.py")]
     ours = command(overrides, "ours")
     assert ours is not None
@@ -140,7 +140,7 @@ def test_a_batch_script_is_no_rank(home: Path, overrides: list[str], monkeypatch
         monkeypatch.setenv(name, value)
     started = command(overrides, "ours")
     assert started is not None
-    assert started[1:4] == ["-m", "nemo_aligner_cai.training.local_ranks", "--nproc-per-node=8"]
+    assert started[1:4] == ["-m", "nemo_aligner_cai.training.launch.local_ranks", "--nproc-per-node=8"]
     # One process, or as many as Lightning starts by itself: with the variable it would wait for seven others.
     for devices in ("1", "auto", "-1", "[0,1]"):
         alone = [*overrides, f"trainer.devices={devices}"]

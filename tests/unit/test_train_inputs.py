@@ -20,17 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import (
-    critic_server,
-    data_inputs,
-    inputs,
-    model_kind,
-    model_needs,
-    model_tokenizer,
-    ppo_actor,
-    schedule,
-    sizes,
-)
+from nemo_aligner_cai.training import critic_server, ppo_actor
+from nemo_aligner_cai.training.checks import data_files, model_file, model_kind, model_needs, parallelism, schedule
+from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
 
 MODEL = "gpt_model_file"
 
@@ -38,7 +30,7 @@ MODEL = "gpt_model_file"
 def archive(path: Path, config: bytes = b"encoder_seq_length: 64\n", weights: bytes = b"w" * 5000) -> Path:
     """A .nemo file with this configuration and these weights."""
     with tarfile.open(path, "w") as tar:
-        for name, content in ((inputs.MODEL_CONFIG, config), ("weights.ckpt", weights)):
+        for name, content in ((model_file.MODEL_CONFIG, config), ("weights.ckpt", weights)):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -56,7 +48,7 @@ def config(dotted: dict[str, Any]) -> DictConfig:
 @pytest.mark.parametrize("value", ["x", 0, -1, 1.5, True, [1]])
 def test_a_number_that_is_none(value: object) -> None:
     with pytest.raises(UsageError, match=r"^model\.data\.seq_length=.*a whole number is needed, at least 1"):
-        inputs.sequence_length(config({"model.data.seq_length": value}), "model.data.seq_length", None)
+        model_file.sequence_length(config({"model.data.seq_length": value}), "model.data.seq_length", None)
     with pytest.raises(UsageError, match=r"^t\.max_epochs="):
         schedule.epochs(config({"t.max_epochs": value}), "t.max_epochs")
 
@@ -64,35 +56,35 @@ def test_a_number_that_is_none(value: object) -> None:
 @pytest.mark.parametrize("value", ["x", 0])
 def test_a_batch_size_that_is_none(value: object) -> None:
     with pytest.raises(UsageError, match=r"^micro="):
-        sizes.batch(config({"micro": value, "batch": 8}), "micro", "batch")
+        parallelism.batch(config({"micro": value, "batch": 8}), "micro", "batch")
     with pytest.raises(UsageError, match=r"^batch="):
-        sizes.batch(config({"micro": 1, "batch": value}), "micro", "batch")
+        parallelism.batch(config({"micro": 1, "batch": value}), "micro", "batch")
 
 
 def test_numbers_that_are_right() -> None:
     cfg = config({"epochs": 1, "length": 64, "micro": 2, "batch": 8})
     schedule.epochs(cfg, "epochs")
-    inputs.sequence_length(cfg, "length", 64)
-    inputs.sequence_length(cfg, "absent", 64)
-    sizes.batch(cfg, "micro", "batch")
+    model_file.sequence_length(cfg, "length", 64)
+    model_file.sequence_length(cfg, "absent", 64)
+    parallelism.batch(cfg, "micro", "batch")
 
 
 def test_a_window_that_is_no_number(tmp_path: Path) -> None:
     model = str(archive(tmp_path / "m.nemo"))
     with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=x: "):
-        inputs.model_window(config({MODEL: model, "model.encoder_seq_length": "x"}), MODEL)
-    assert inputs.model_window(config({MODEL: model, "model.micro_batch_size": 1}), MODEL) == 64
+        model_file.model_window(config({MODEL: model, "model.encoder_seq_length": "x"}), MODEL)
+    assert model_file.model_window(config({MODEL: model, "model.micro_batch_size": 1}), MODEL) == 64
 
 
 def test_a_window_of_learnt_positions(tmp_path: Path) -> None:
     learnt = b"encoder_seq_length: 64\nposition_embedding_type: learned_absolute\n"
     cfg = config({MODEL: str(archive(tmp_path / "m.nemo", learnt)), "model.encoder_seq_length": 64})
-    assert inputs.model_window(cfg, MODEL) == 64
+    assert model_file.model_window(cfg, MODEL) == 64
     cfg.model.encoder_seq_length = 128
     with pytest.raises(
         UsageError, match=r"^model\.encoder_seq_length=128: .* embeddings of 64 positions; leave the key out$"
     ):
-        inputs.model_window(cfg, MODEL)
+        model_file.model_window(cfg, MODEL)
 
 
 def test_a_window_beyond_what_the_model_was_made_for(
@@ -102,23 +94,23 @@ def test_a_window_beyond_what_the_model_was_made_for(
     caplog.set_level(logging.WARNING)
     rope = b"encoder_seq_length: 64\nposition_embedding_type: rope\nmax_position_embeddings: 64\n"
     cfg = config({MODEL: str(archive(tmp_path / "m.nemo", rope)), "model.encoder_seq_length": 128})
-    assert inputs.model_window(cfg, MODEL) == 128
+    assert model_file.model_window(cfg, MODEL) == 128
     assert "model.encoder_seq_length=128: the model was made for 64 positions" in caplog.text
 
 
 def test_a_model_path_that_is_none() -> None:
     with pytest.raises(UsageError, match=r"^gpt_model_file: 5 is no path"):
-        inputs.nemo_model(config({MODEL: 5}), MODEL)
+        model_file.nemo_model(config({MODEL: 5}), MODEL)
 
 
 @pytest.mark.parametrize("kept", [2000, 1024 + 512 + 4999])
 def test_a_model_that_is_cut_short(tmp_path: Path, kept: int) -> None:
     path = archive(tmp_path / "m.nemo")
     cfg = config({MODEL: str(path)})
-    assert inputs.nemo_model(cfg, MODEL) == path
+    assert model_file.nemo_model(cfg, MODEL) == path
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UsageError, match=r"^gpt_model_file: .*m\.nemo cannot be read to its end"):
-        inputs.nemo_model(cfg, MODEL)
+        model_file.nemo_model(cfg, MODEL)
 
 
 def test_a_model_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,20 +122,20 @@ def test_a_model_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UsageError, match=r"^gpt_model_file: .*m\.nemo cannot be read: .*Permission denied"):
-        inputs.nemo_model(config({MODEL: str(path)}), MODEL)
+        model_file.nemo_model(config({MODEL: str(path)}), MODEL)
     with pytest.raises(UsageError, match="cannot be read"):
-        inputs.nemo_model(config({MODEL: "x" * 300}), MODEL)
+        model_file.nemo_model(config({MODEL: "x" * 300}), MODEL)
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n", b"text", b"a: [", b"\xff\xfe\x00"])
 def test_a_model_whose_configuration_is_none(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UsageError, match=r"m\.nemo: its model_config\.yaml "):
-        inputs.model_config(archive(tmp_path / "m.nemo", content))
+        model_file.model_config(archive(tmp_path / "m.nemo", content))
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / inputs.MODEL_CONFIG).write_bytes(content)
+    (folder / model_file.MODEL_CONFIG).write_bytes(content)
     with pytest.raises(UsageError, match=r"folder: its model_config\.yaml "):
-        inputs.model_config(folder)
+        model_file.model_config(folder)
 
 
 def test_a_tokenizer_setting_that_is_no_mapping(tmp_path: Path) -> None:
@@ -154,15 +146,15 @@ def test_a_tokenizer_setting_that_is_no_mapping(tmp_path: Path) -> None:
 @pytest.mark.parametrize("train", [None, [], 5, [5], [0.5, "a", 0.5], ["a", "b"], {"a": 1}])
 def test_a_split_without_files(train: object) -> None:
     cfg = config({"model.data.data_prefix": {"train": train, "validation": ["b"], "test": ["b"]}})
-    use = data_inputs.Use("ppo-prompts", MODEL, None, None)
+    use = data_files.Use("ppo-prompts", MODEL, None, None)
     with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train"):
-        data_inputs.data_prefix(cfg, use, "batch")
+        data_files.data_prefix(cfg, use, "batch")
 
 
 def test_a_split_that_is_no_list() -> None:
     cfg = config({"model.data.data_prefix": {"train": "a.jsonl", "validation": ["b"], "test": ["b"]}})
     with pytest.raises(UsageError, match=r"data_prefix\.train=a\.jsonl: a list is needed, \[a\.jsonl\]$"):
-        data_inputs.data_prefix(cfg, data_inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+        data_files.data_prefix(cfg, data_files.Use("ppo-prompts", MODEL, None, None), "batch")
 
 
 def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +167,8 @@ def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pyte
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     prefix = {"train": [0.5, "a 1.jsonl", 1, "b.jsonl"], "validation": ["b"], "test": ["b"]}
     with pytest.raises(UsageError, match=r"^model\.data\.data_prefix\.train: upstream fails at a blend") as caught:
-        data_inputs.data_prefix(
-            config({"model.data.data_prefix": prefix}), data_inputs.Use("ppo-prompts", MODEL, None, None), "batch"
+        data_files.data_prefix(
+            config({"model.data.data_prefix": prefix}), data_files.Use("ppo-prompts", MODEL, None, None), "batch"
         )
     command = shlex.split(str(caught.value).split("`")[1])
     assert command[0] == "cai"
@@ -190,7 +182,7 @@ def test_the_mend_of_a_blend_keeps_its_weights(tmp_path: Path, monkeypatch: pyte
 def test_data_without_three_splits(prefix: object) -> None:
     cfg = config({"model.data.data_prefix": prefix})
     with pytest.raises(UsageError, match=r"^model\.data\.data_prefix: give the three splits"):
-        data_inputs.data_prefix(cfg, data_inputs.Use("ppo-prompts", MODEL, None, None), "batch")
+        data_files.data_prefix(cfg, data_files.Use("ppo-prompts", MODEL, None, None), "batch")
 
 
 def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
@@ -198,7 +190,7 @@ def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
     data.write_text('{"text": "<extra_id_1>User\\nHello\\n<extra_id_1>Assistant\\n"}\n', encoding="utf-8")
     cfg = config({MODEL: str(archive(tmp_path / "m.nemo")), "batch": "x"})
     with pytest.raises(UsageError, match=r"^batch=x: a whole number"):
-        data_inputs.checked_file(cfg, data, "file", data_inputs.Use("ppo-prompts", MODEL, None, "batch"))
+        data_files.checked_file(cfg, data, "file", data_files.Use("ppo-prompts", MODEL, None, "batch"))
 
 
 @pytest.mark.parametrize("port", ["abc", None, 0, 65536])
@@ -214,13 +206,13 @@ def test_a_port_that_is_none(tmp_path: Path, port: object) -> None:
 @pytest.mark.parametrize("host", ["a..b", "no such host", 5])
 def test_a_host_that_is_none_is_not_a_taken_port(host: Any) -> None:
     with pytest.raises(UsageError, match=r"^port: nothing can listen on port 5000 of host "):
-        inputs.free_port(host, 5000, "port")
+        model_file.free_port(host, 5000, "port")
 
 
 def test_a_port_that_is_taken() -> None:
     taken = pytest.raises(UsageError, match="is taken; choose another")
     with socket.create_server(("127.0.0.1", 0)) as other, taken:
-        inputs.free_port("127.0.0.1", other.getsockname()[1], "port")
+        model_file.free_port("127.0.0.1", other.getsockname()[1], "port")
 
 
 def test_an_actor_whose_lengths_or_critic_are_no_numbers(tmp_path: Path) -> None:
@@ -246,10 +238,10 @@ def test_an_actor_whose_lengths_or_critic_are_no_numbers(tmp_path: Path) -> None
 def test_adapters_that_a_model_does_not_take(scheme: str, known: bool, good: bool) -> None:
     cfg = config({"model.peft.peft_scheme": scheme})
     if good:
-        inputs.adapters(cfg, known=known)
+        model_file.adapters(cfg, known=known)
         return
     with pytest.raises(UsageError, match=rf"^model\.peft\.peft_scheme={scheme}: "):
-        inputs.adapters(cfg, known=known)
+        model_file.adapters(cfg, known=known)
 
 
 def test_a_sliding_window_on_a_cpu() -> None:
@@ -311,7 +303,7 @@ def test_d6_a_model_of_another_kind_is_told_in_one_line(tmp_path: Path, kind: st
 def test_d6_adapters_are_no_model(tmp_path: Path) -> None:
     folder = tmp_path / "adapters"
     folder.mkdir()
-    (folder / inputs.MODEL_CONFIG).write_text(f"target: {_CLASSES['language']}\npeft: {{peft_scheme: lora}}\n")
+    (folder / model_file.MODEL_CONFIG).write_text(f"target: {_CLASSES['language']}\npeft: {{peft_scheme: lora}}\n")
     model_needs.check(config({MODEL: str(folder)}), MODEL)  # trained with adapters and merged
     (folder / "model_weights.ckpt").touch()
     with pytest.raises(UsageError, match=r"^gpt_model_file: .* holds adapters: `cai merge-lora`"):
@@ -321,7 +313,7 @@ def test_d6_adapters_are_no_model(tmp_path: Path) -> None:
 def test_d6_a_hugging_face_folder_is_named_with_its_converter(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UsageError, match=r"Hugging Face folder; `cai checkpoint to-nemo "):
-        inputs.nemo_model(config({MODEL: str(tmp_path)}), MODEL)
+        model_file.nemo_model(config({MODEL: str(tmp_path)}), MODEL)
 
 
 def test_d6_chat_looks_at_the_model_before_it_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

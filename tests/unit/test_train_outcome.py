@@ -14,7 +14,8 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import outcome, schedule
+from nemo_aligner_cai.training.checks import schedule
+from nemo_aligner_cai.training.launch import outcome
 from tests.unit.test_train_inputs import config
 
 LOG_DIR = "exp_manager.explicit_log_dir"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.training import launch, ppo_actor
+from nemo_aligner_cai.training import ppo_actor
+from nemo_aligner_cai.training.launch import jobs
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -44,8 +45,8 @@ def address() -> Iterator[str]:
         server.shutdown()
 
 
-def job(code: int | None) -> launch.Job:
-    return launch.Job("a.server", Path("no.log"), 1, lambda: code)
+def job(code: int | None) -> jobs.Job:
+    return jobs.Job("a.server", Path("no.log"), 1, lambda: code)
 
 
 def test_readiness_is_not_asked_of_a_proxy(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,28 +54,28 @@ def test_readiness_is_not_asked_of_a_proxy(address: str, monkeypatch: pytest.Mon
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert launch.answers(f"{address}/ready")
+    assert jobs.answers(f"{address}/ready")
 
 
 def test_what_is_no_http_is_not_ready(address: str) -> None:
-    assert not launch.answers(f"{address}/other")
-    assert "no HTTP" in str(launch.unready(f"{address}/other", 2))
-    assert not launch.answers("http://127.0.0.1:port/ready")
+    assert not jobs.answers(f"{address}/other")
+    assert "no HTTP" in str(jobs.unready(f"{address}/other", 2))
+    assert not jobs.answers("http://127.0.0.1:port/ready")
 
 
 def test_a_server_that_runs_and_answers_is_ready(address: str) -> None:
-    launch.wait_ready(job(None), [f"{address}/ready"], 5)
+    jobs.wait_ready(job(None), [f"{address}/ready"], 5)
 
 
 def test_somebody_elses_server_is_not_the_jobs(address: str) -> None:
     with pytest.raises(CaiError, match="exit code 2 before it was ready; another process's server answers"):
-        launch.wait_ready(job(2), [f"{address}/ready"], 5)
+        jobs.wait_ready(job(2), [f"{address}/ready"], 5)
 
 
 def test_what_a_model_gives(address: str) -> None:
-    assert launch.outputs(f"{address}/v2/models/critic_infer", 2) == {"values"}
-    assert launch.outputs(f"{address}/v2/models/other", 2) == set()
-    assert launch.outputs("http://127.0.0.1:9/", 2) == set()
+    assert jobs.outputs(f"{address}/v2/models/critic_infer", 2) == {"values"}
+    assert jobs.outputs(f"{address}/v2/models/other", 2) == set()
+    assert jobs.outputs("http://127.0.0.1:9/", 2) == set()
 
 
 def test_an_actor_asks_all_the_servers_that_it_will_need(address: str) -> None:
@@ -99,9 +100,9 @@ def test_an_actor_asks_all_the_servers_that_it_will_need(address: str) -> None:
 def test_a_free_port_is_one_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        free = launch.free_port()
-        monkeypatch.setattr(launch, "_PORTS", [port, port, port, free])
-        assert {launch.free_port() for _ in range(20)} == {free}
+        free = jobs.free_port()
+        monkeypatch.setattr(jobs, "_PORTS", [port, port, port, free])
+        assert {jobs.free_port() for _ in range(20)} == {free}
 
 
 def test_b9_work_ends_when_the_server_that_it_asks_has_ended(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_b9_work_ends_when_the_server_that_it_asks_has_ended(tmp_path: Path) -> 
     codes: list[int | None] = [None, -9]
     log = tmp_path / "server.log"
     log.write_text("out of memory\n")
-    server = launch.Job("a.server", log, 1, lambda: codes.pop(0) if len(codes) > 1 else codes[0])
+    server = jobs.Job("a.server", log, 1, lambda: codes.pop(0) if len(codes) > 1 else codes[0])
     client = serving.ServedClient(1, server, model="m", batch_size=1)
     stopped: list[str] = []
 
@@ -133,7 +134,7 @@ def test_b9_work_ends_when_the_server_that_it_asks_has_ended(tmp_path: Path) -> 
 
 def test_b9_an_actor_is_stopped_when_its_critic_has_ended(tmp_path: Path) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-    actor = launch.Job("an.actor", tmp_path / "actor.log", sleeper.pid, sleeper.poll)
+    actor = jobs.Job("an.actor", tmp_path / "actor.log", sleeper.pid, sleeper.poll)
     with pytest.raises(CaiError, match=r"^a\.server ended with exit code -9"):
-        launch.finish(actor, servers=[job(None), job(-9)])
+        jobs.finish(actor, servers=[job(None), job(-9)])
     assert sleeper.wait(timeout=10) == -signal.SIGTERM

@@ -14,14 +14,15 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import config, settings
+from nemo_aligner_cai.training import config
+from nemo_aligner_cai.training.checks import constraints
 
 _STAGES = {
-    "cai_sft": settings.SFT,
-    "cai_dpo": settings.DPO,
-    "cai_reward_model": settings.REWARD_MODEL,
-    "cai_ppo_critic": settings.CRITIC,
-    "cai_ppo_actor": settings.PPO,
+    "cai_sft": constraints.SFT,
+    "cai_dpo": constraints.DPO,
+    "cai_reward_model": constraints.REWARD_MODEL,
+    "cai_ppo_critic": constraints.CRITIC,
+    "cai_ppo_actor": constraints.PPO,
 }
 _SPLIT = ["model.sequence_parallel=true", "model.tensor_model_parallel_size=4"]
 _TRT = "trainer.ppo.trt_llm.enable=true"
@@ -142,7 +143,7 @@ def composed(name: str) -> DictConfig:
 
 
 def rules_of(name: str, overrides: list[str]) -> None:
-    settings.check(OmegaConf.merge(composed(name), OmegaConf.from_dotlist(overrides)), _STAGES[name])
+    constraints.check(OmegaConf.merge(composed(name), OmegaConf.from_dotlist(overrides)), _STAGES[name])
 
 
 @pytest.fixture(autouse=True)
@@ -171,11 +172,11 @@ def test_what_upstream_stops_at_is_refused(name: str, overrides: list[str], mess
 
 def test_every_rule_is_seen_to_refuse() -> None:
     keys = {key for _, _, message in REFUSED for key in [message.split("=")[0]]}
-    rules = {rule.key for rules in (settings.COMMON, *_STAGES.values()) for rule in rules}
+    rules = {rule.key for rules in (constraints.COMMON, *_STAGES.values()) for rule in rules}
     assert rules - keys == {"trainer.ppo.trt_llm.enable"}
 
 
 def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(constraints.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"^trainer\.ppo\.trt_llm\.enable=True: tensorrt_llm is not installed"):
         rules_of("cai_ppo_actor", [_TRT])

@@ -15,13 +15,15 @@ pytest.importorskip("tokenizers", reason="the training extra is not installed")
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from nemo_aligner_cai.conversation import Conversation, Role
-from nemo_aligner_cai.data.formats import write_records
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.tiny.assistant import TOKENIZER
-from nemo_aligner_cai.training import data_inputs, inputs, model_tokenizer, processing
+from nemo_aligner_cai.packaged_files import TOKENIZER
+from nemo_aligner_cai.training import processing
+from nemo_aligner_cai.training.checks import data_files, model_file
+from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
 from tests.unit.test_train_inputs import MODEL, archive
 from tests.unit.test_train_inputs import config as configuration
 
@@ -53,7 +55,7 @@ def check(
     path = tmp_path / f"{format_name}.jsonl"
     write_records(path, records, format_name, overwrite=True)
     cfg = configuration({MODEL: str(model), "model.data.file": str(path)})
-    data_inputs.data_file(cfg, "model.data.file", data_inputs.Use(format_name, MODEL, tokens, None, **use))  # pyright: ignore[reportArgumentType]
+    data_files.data_file(cfg, "model.data.file", data_files.Use(format_name, MODEL, tokens, None, **use))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +138,7 @@ def test_a11_sentencepiece_in_an_archive_a_folder_or_a_file(tmp_path: Path) -> N
     named = b"tokenizer: {library: sentencepiece, model: 'nemo:0123_t.model'}\n"
     folder = tmp_path / "extracted"
     folder.mkdir()
-    (folder / inputs.MODEL_CONFIG).write_bytes(named)
+    (folder / model_file.MODEL_CONFIG).write_bytes(named)
     (folder / "0123_t.model").write_bytes(TOKENIZER.read_bytes())
     elsewhere = b"tokenizer: {library: sentencepiece, model: %s}\n" % bytes(TOKENIZER)
     for model in (folder, archive(tmp_path / "e.nemo", elsewhere)):
@@ -163,7 +165,7 @@ def test_a12_training_names_the_empty_system_turn_and_the_key(tmp_path: Path) ->
     )
     processing.process(cfg, lambda _: ["model.data.file"], to="sft-chat")
     assert cfg.model.data.file != str(path)
-    data_inputs.data_file(cfg, "model.data.file", data_inputs.Use("sft-chat", MODEL, 2000, None))
+    data_files.data_file(cfg, "model.data.file", data_files.Use("sft-chat", MODEL, 2000, None))
     first = json.loads(Path(cfg.model.data.file).read_text().splitlines()[0])
     assert first["system"] == "Be brief."
     cfg.data_processor.system_message = "Be brief.\n"
@@ -184,7 +186,7 @@ def test_a11_tiktoken_in_an_archive(tmp_path: Path) -> None:
         for rank, text in enumerate(texts)
     ]
     (folder / "v.json").write_text(json.dumps(entries))
-    (folder / inputs.MODEL_CONFIG).write_text("tokenizer: {library: tiktoken, vocab_file: 'nemo:v.json'}\n")
+    (folder / model_file.MODEL_CONFIG).write_text("tokenizer: {library: tiktoken, vocab_file: 'nemo:v.json'}\n")
     with pytest.raises(UsageError, match="1 of 1 texts are longer"):
         check(tmp_path, folder, "sft-chat", [chat(LONG)])
 

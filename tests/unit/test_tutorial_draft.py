@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.commands import generate_rl, generate_sl, process_hh
+from nemo_aligner_cai.commands.data import process_hh
+from nemo_aligner_cai.commands.generate import generate_rl, generate_sl
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.config import compose
 

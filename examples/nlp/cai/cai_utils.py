@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from nemo_aligner_cai.conversation import Conversation, StringTemplate
+from nemo_aligner_cai.chat import Conversation, StringTemplate
 from nemo_aligner_cai.data.length import filter_file, load_tokenizer
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike

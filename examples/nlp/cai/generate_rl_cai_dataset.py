@@ -14,10 +14,10 @@ The flags are upstream's; --help shows the others. Interrupted, the same command
 
 import sys
 
-from nemo_aligner_cai import program
+from nemo_aligner_cai.console import program
 
 if __name__ == "__main__":
     program.begin()
-    from nemo_aligner_cai.commands.generate_rl import main  # after it: these imports take their time
+    from nemo_aligner_cai.commands.generate.generate_rl import main  # after it: these imports take their time
 
     sys.exit(main())

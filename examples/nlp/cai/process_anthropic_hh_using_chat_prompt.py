@@ -11,10 +11,10 @@ The flags are upstream's; --input takes local data in place of the hub's.
 
 import sys
 
-from nemo_aligner_cai import program
+from nemo_aligner_cai.console import program
 
 if __name__ == "__main__":
     program.begin()
-    from nemo_aligner_cai.commands.process_hh import main  # after it: these imports take their time
+    from nemo_aligner_cai.commands.data.process_hh import main  # after it: these imports take their time
 
     sys.exit(main())

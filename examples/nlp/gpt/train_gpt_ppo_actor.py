@@ -6,8 +6,8 @@ Keys are those of NeMo-Aligner's script of this name. The settings are in conf/;
 `python examples/nlp/gpt/train_gpt_ppo_actor.py --cfg job` prints them.
 """
 
+from nemo_aligner_cai.training.launch.run import start
 from nemo_aligner_cai.training.ppo_actor import STAGE
-from nemo_aligner_cai.training.run import start
 
 if __name__ == "__main__":
     start(STAGE)

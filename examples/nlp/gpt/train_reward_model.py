@@ -6,8 +6,8 @@ Keys are those of NeMo-Aligner's script of this name. The settings are in conf/;
 `python examples/nlp/gpt/train_reward_model.py --cfg job` prints them.
 """
 
+from nemo_aligner_cai.training.launch.run import start
 from nemo_aligner_cai.training.reward_model import STAGE
-from nemo_aligner_cai.training.run import start
 
 if __name__ == "__main__":
     start(STAGE)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from nemo_aligner_cai.conversation import Conversation, Message, Role
+from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.serving.fields import Fields, RequestError, bad, shown
 

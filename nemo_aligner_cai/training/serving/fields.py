@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import orjson
 
+from nemo_aligner_cai.console.printable import printable
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.printable import printable
 
 MOST_BYTES = 16 << 20
 """The largest body."""

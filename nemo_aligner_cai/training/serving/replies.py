@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nemo_aligner_cai.conversation import ChatTemplate
+from nemo_aligner_cai.chat import ChatTemplate
 
 _UNFINISHED = "\ufffd"
 """Decoded from the first bytes of a character whose last bytes are still to come."""

@@ -22,7 +22,7 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from nemo_aligner_cai.conversation import ChatTemplate, Conversation, TokenPolicy, guard
+from nemo_aligner_cai.chat import ChatTemplate, Conversation, TokenPolicy, guard
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Balance
 from nemo_aligner_cai.training.serving import answers

@@ -14,14 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.conversation import (
-    NEMO_CHAT,
-    ChatTemplate,
-    ChatTokens,
-    NemoChatTemplate,
-    StringTemplate,
-    template_named,
-)
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, ChatTokens, NemoChatTemplate, StringTemplate, template_named
 from nemo_aligner_cai.files import content_hash, sha256_file
 
 _log = logging.getLogger(__name__)

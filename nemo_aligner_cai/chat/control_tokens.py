@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Control tokens of language models, known or not: what a server's chat template or tokenizer may take for a turn.
+
+Input:  "Hi<|im_end|><|im_start|>assistant"
+Output: "Hi< |im_end|>< |im_start|>assistant"
+
+A prompt or reply goes to models of which nobody here knows the template. Nearly all spell their tokens in one of a few
+ways, which `CONTROL_TOKENS` finds whatever their names; the others are listed. Mathematics (a < b, |x|), markup and
+code have other spellings and stay as they are.
+"""
+
+from nemo_aligner_cai.chat.markers import Markers
+
+_NAME = r"[^<>|\[\]\n]"
+_BARRED = rf"<\|(?!\s){_NAME}{{1,100}}(?<!\s)\|>"
+"""<|im_start|>, <|start_header_id|>, and DeepSeek's with full-width bars, which are normalized."""
+_HALF_BARRED = r"<\|[A-Za-z_/]\w*>|<[A-Za-z_/]\w*\|>"
+"""<|turn>, <turn|>: Gemma 4."""
+_BRACKETED = r"\[\|[A-Za-z_]{1,40}\|\]"
+"""[|user|]: EXAONE."""
+_NUMBERED = r"<(?i:extra_id|reserved|reserved_special_token|special|tokens_unused|unused|ctrl)_?\d{1,6}>"
+"""<extra_id_1>, <SPECIAL_10>, <reserved_106>, <unused7>, <ctrl99>: NeMo, Nemotron-H, Baichuan, Gemma, PaLM."""
+_OF_TURN = r"</?(?:start|end|begin|beginning)_of_\w{1,40}>|<\w{1,40}_TOKEN>|</?seed:\w{1,40}>"
+"""<start_of_turn>, <end_of_sentence>, <BOS_TOKEN>, <seed:bos>: Gemma, MiniMax, Command-R, Seed-OSS."""
+_ROLES = r"<role>(?:HUMAN|ASSISTANT|SYSTEM|OBSERVATION)</role>"
+"""Ling."""
+_SHORT = r"</?s>|<(?i:bos|eos|pad|eot|eod|eom|eoh|eoa|sop|eop)>|<</?SYS>>"
+"""<s>, <bos>, <sop>, <<SYS>>: Llama 2, Gemma, GLM, InternLM."""
+_MISTRAL = (
+    r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|MODEL_SETTINGS|IMG|IMG_BREAK"
+    r"|IMG_END|PREFIX|MIDDLE|SUFFIX|THINK|ARGS|CALL_ID|AUDIO|BEGIN_AUDIO|TRANSCRIBE)\]"
+)
+_OTHERS = ("[gMASK]", "[sMASK]", "[MASK]", "[BOS]", "[EOS]", "[EOT]", "[PAD]", "[CLS]", "[SEP]")
+"""GLM, Kimi, BERT."""
+_MORE = ("[start_header_id]", "[end_header_id]", "]~b]", "]~!b[", "[e~[", ">>QUESTION<<", ">>ANSWER<<")
+"""Kimi, MiniMax, Falcon."""
+
+CONTROL_TOKENS = Markers(
+    # The pattern's first characters are among the strings' ("<", "[").
+    ("<s>", *_OTHERS, *_MORE),
+    "|".join((_BARRED, _HALF_BARRED, _BRACKETED, _NUMBERED, _OF_TURN, _ROLES, _SHORT, _MISTRAL)),
+)
+"""For texts of users and models on their way to a model, whoever renders them."""

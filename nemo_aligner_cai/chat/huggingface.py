@@ -1,0 +1,329 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Chat templates of Hugging Face tokenizers: Jinja programs, rendered as transformers renders them.
+
+A folder is read as transformers reads it (tested against version 4.48): chat_template.jinja, else the key
+``chat_template`` of tokenizer_config.json, with the special tokens of that file. Neither transformers nor the
+tokenizer itself is needed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import jinja2
+import jinja2.ext
+import jinja2.meta
+import jinja2.nodes
+import jinja2.parser
+import jinja2.sandbox
+
+from nemo_aligner_cai.chat.markers import special_tokens
+from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
+from nemo_aligner_cai.chat.outline import Edge, Outline
+from nemo_aligner_cai.chat.template import ChatTemplate, Segment
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.files import PathLike, read_json, read_text
+
+_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_MORE_TOKENS = "additional_special_tokens"
+_CONFIG, _TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
+# What a program in Jinja's sandbox can raise: Jinja's own errors, and Python's for an operation on a wrong value.
+_FAULTS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+_ONE_TURN = (Role.USER,)
+_TWO_TURNS = (Role.USER, Role.ASSISTANT, Role.USER)
+
+
+@dataclass(frozen=True)
+class JinjaTemplate(ChatTemplate):
+    """A Jinja program that renders a conversation, with what transformers gives such programs.
+
+    `render` and `generation_prompt` are its output to the letter; a program may trim texts. What else a stage must
+    know of a template is learnt from what the program makes of a few short conversations.
+
+    Raises:
+        UsageError: the program is not Jinja, cannot render two user turns and a reply to each, or would have a model
+            asked with a prompt that is no start of the text it was trained on.
+    """
+
+    source: str
+    variables: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the program sees besides the conversation: the tokenizer's special tokens by name."""
+    tokens: tuple[str, ...] = ()
+    """All strings that the tokenizer reads as one token wherever they stand."""
+    now: datetime = field(default_factory=datetime.now, repr=False, compare=False)
+    """The time that the program is told: one for a whole run, which may go on past midnight."""
+
+    def __post_init__(self) -> None:
+        asked, trained = self.assistant_header, self._outline.joint(Role.USER, Role.ASSISTANT)
+        differs = self._differs(_TWO_TURNS) if trained.startswith(asked) else (asked, trained)
+        if differs:
+            raise UsageError(
+                f"the chat template asks for a reply with {differs[0]!r} and trains on {differs[1]!r}: a model would "
+                "be asked with another text than it has learnt"
+            )
+
+    @property
+    def reply_start(self) -> str:
+        """What the program writes before a reply and not at the end of a generation prompt: a space, for Mistral."""
+        return self._outline.joint(Role.USER, Role.ASSISTANT).removeprefix(self.assistant_header)
+
+    @property
+    def reply_end(self) -> str:
+        """What the program writes after a last reply."""
+        return self._outline.joint(Role.ASSISTANT, Edge.END)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The special tokens after a reply, and the end-of-sequence token."""
+        found = special_tokens(self.reply_end) | {token for token in self.tokens if token in self.reply_end}
+        end = self.variables.get("eos_token")
+        return (*sorted(found, key=self.reply_end.index), *({end} if end else set[str]()) - found)
+
+    @property
+    def end_of_turn(self) -> str:
+        """What follows a reply, up to its first special token."""
+        tokens = [token for token in self.stop if token in self.reply_end]
+        return self.reply_end[: min(map(self.reply_end.index, tokens), default=None)]
+
+    @property
+    def assistant_header(self) -> str:
+        """What stands between a user's text and where a reply starts."""
+        return self._outline.joint(Role.USER, Edge.ASK)
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """What tells turns apart, and the tokenizer's tokens that the program names."""
+        named = {token for token in self.tokens if token in self.source}
+        return tuple(sorted({*self._outline.markers, *named, *self.stop}))
+
+    def render(self, conversation: Conversation) -> str:
+        """What ``apply_chat_template(messages, tokenize=False)`` gives.
+
+        Raises:
+            UsageError: the program refuses the conversation, or trains and asks with different system messages.
+        """
+        self._require_system(conversation)
+        return self._run(conversation, ask=False)
+
+    def generation_prompt(self, conversation: Conversation) -> str:
+        """The same with ``add_generation_prompt=True``; raises UsageError also unless a user turn is the last."""
+        require_user_last(conversation)
+        self._require_system(conversation)
+        return self._run(conversation, ask=True)
+
+    def segments(self, conversation: Conversation) -> list[Segment]:
+        """The pieces; every reply is trained with what a model writes before and after it, nothing else.
+
+        Raises:
+            UsageError: the program does more to a text than to trim it, or writes what it writes in no short
+                conversation.
+        """
+        return [Segment(text, trained) for text, trained in self._outline.pieces(conversation) if text]
+
+    @cached_property
+    def _outline(self) -> Outline:
+        return Outline(self.render, self.generation_prompt, self.tokens)
+
+    def _require_system(self, conversation: Conversation) -> None:
+        if conversation.system and self._system_differs:
+            raise UsageError(
+                "the chat template does not train on the system message that it asks with: leave the message out"
+            )
+
+    @cached_property
+    def _system_differs(self) -> bool:
+        try:
+            return any(self._differs((Role.SYSTEM, *roles)) for roles in (_ONE_TURN, _TWO_TURNS))
+        except UsageError:
+            return False  # refuses every system message, and says so itself
+
+    def _differs(self, roles: Sequence[Role]) -> tuple[str, str] | None:
+        """The generation prompt and the trained text, where the first is not the start of the second."""
+        prompt = Conversation(tuple(Message(role, f"text {number}") for number, role in enumerate(roles)))
+        asked = self._run(prompt, ask=True)
+        trained = self._run(prompt.with_turn(Role.ASSISTANT, "reply"), ask=False)
+        return None if trained.startswith(asked) else (asked, trained)
+
+    def _run(self, conversation: Conversation, *, ask: bool) -> str:
+        try:
+            return self._program.render(
+                messages=conversation.to_messages(),
+                tools=None,
+                documents=None,
+                add_generation_prompt=ask,
+                **self.variables,
+            )
+        except _FAULTS as error:
+            roles = ", ".join(message.role.value for message in conversation.messages) or "no turns"
+            reason = str(error) or type(error).__name__
+            raise UsageError(f"the chat template cannot render a conversation of {roles}: {reason}") from error
+
+    @cached_property
+    def _program(self) -> jinja2.Template:
+        try:
+            return _environment().from_string(self.source, globals={"strftime_now": self.now.strftime})
+        except jinja2.TemplateSyntaxError as error:
+            raise _not_jinja(error) from error
+
+
+def load_template(path: PathLike) -> JinjaTemplate:
+    """The chat template of a tokenizer.
+
+    Args:
+        path: the tokenizer's folder, or a .jinja file, for which the folder's special tokens count.
+
+    Raises:
+        UsageError, FormatError: there is no template, it cannot be used, or it needs a special token that is not
+            given; the message starts with the file.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix != ".jinja":
+        raise UsageError(f"{path}: is not a .jinja file; give the tokenizer's folder")
+    folder = path if path.is_dir() else path.parent
+    config = _read_config(folder)
+    file = path if path.is_file() else folder / "chat_template.jinja"
+    if file.is_file():
+        source = read_text(file)
+    else:
+        file = folder / _CONFIG
+        source = _source_in(config.get("chat_template"), file)
+    try:
+        _require_tokens(source, config)
+        return JinjaTemplate(source, _variables(config), _all_tokens(config))
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The tokenizer's configuration; {} where there is none."""
+    config: dict[str, Any] = {}
+    for name in (_CONFIG, _TOKENS_MAP):
+        # transformers reads the second file only where the first does not list the tokens itself.
+        if "added_tokens_decoder" in config or not (folder / name).is_file():
+            continue
+        read: object = read_json(folder / name)
+        if not isinstance(read, dict):
+            raise FormatError.at(folder / name, 1, "a JSON object is needed")
+        config |= cast(dict[str, Any], read)
+    return config
+
+
+def _source_in(given: object, file: Path) -> str:
+    """The program in the key ``chat_template``: a text, or a list of named ones."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, list):
+        items = [cast(dict[str, Any], item) for item in cast(list[object], given) if isinstance(item, dict)]
+        named = {str(item.get("name")): item.get("template") for item in items}
+        if isinstance(default := named.get("default"), str):
+            return default
+        raise UsageError(
+            f"{file}: has the chat templates {', '.join(named)} and none named 'default'; save one as a .jinja file "
+            "and give its path"
+        )
+    raise UsageError(f"{file}: there is no chat template; give the folder of a tokenizer that has one")
+
+
+def _content(token: object) -> str | None:
+    """A special token's text; it stands alone or in a description."""
+    if isinstance(token, dict):
+        token = cast(dict[str, object], token).get("content")
+    return token if isinstance(token, str) else None
+
+
+def _variables(config: Mapping[str, Any]) -> dict[str, Any]:
+    more = config.get("extra_special_tokens")
+    extra = cast(dict[str, Any], more) if isinstance(more, dict) else {}
+    named = {name: config.get(name) for name in _TOKENS} | extra
+    variables: dict[str, Any] = {name: text for name, token in named.items() if (text := _content(token))}
+    if listed := _listed(config.get(_MORE_TOKENS)):
+        variables[_MORE_TOKENS] = listed
+    return variables
+
+
+def _listed(tokens: object) -> list[str]:
+    items = cast(list[object], tokens) if isinstance(tokens, list) else []
+    return [text for item in items if (text := _content(item))]
+
+
+def _all_tokens(config: Mapping[str, Any]) -> tuple[str, ...]:
+    variables = _variables(config)
+    more = variables.pop(_MORE_TOKENS, [])
+    added = config.get("added_tokens_decoder")
+    described = cast(dict[str, object], added).values() if isinstance(added, dict) else ()
+    told = _listed([token for token in described if _is_special(token)])
+    return tuple(sorted(token for token in {*variables.values(), *more, *told} if token.strip()))
+
+
+def _is_special(token: object) -> bool:
+    """Whether an added token is special, or looks so; many tokenizers also have runs of spaces and words added."""
+    looks = bool(special_tokens(_content(token) or ""))
+    return looks or (isinstance(token, dict) and bool(cast(dict[str, object], token).get("special")))
+
+
+def _require_tokens(source: str, config: Mapping[str, Any]) -> None:
+    """Raises UsageError where the program names a special token that only a tokenizer's class would know."""
+    if config.get("tokenizer_class") == "PreTrainedTokenizerFast":
+        return  # has none of its own
+    try:
+        names = jinja2.meta.find_undeclared_variables(_environment().parse(source))
+    except jinja2.TemplateSyntaxError as error:
+        raise _not_jinja(error) from error
+    for name in (*_TOKENS, _MORE_TOKENS):
+        if name in names and name not in config:
+            raise UsageError(
+                f'the chat template uses {name}; add it to {_CONFIG}, as "{name}": null where there is none'
+            )
+
+
+def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    # Typed as if it could hold nothing but Jinja's own.
+    cast(dict[str, Any], environment.globals)["raise_exception"] = _raise_exception
+    return environment
+
+
+def _not_jinja(error: jinja2.TemplateSyntaxError) -> UsageError:
+    return UsageError(f"line {error.lineno} of the chat template is not Jinja: {error.message}")
+
+
+class _Generation(jinja2.ext.Extension):
+    """The tag ``{% generation %}``, by which programs tell transformers what a model learns; the text stays."""
+
+    tags = {"generation"}  # noqa: RUF012 (Jinja has it so)
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body, lineno=line)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own filter writes HTML.
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

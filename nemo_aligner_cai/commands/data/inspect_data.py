@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""`cai inspect FILE`: what is in a data file, in figures, and some of it as the trainer will see it."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate, Role
+from nemo_aligner_cai.commands.common.terminal import open_console
+from nemo_aligner_cai.console.printable import printable
+from nemo_aligner_cai.data.dedup import record_id
+from nemo_aligner_cai.data.formats.files import detect_format, read_records
+from nemo_aligner_cai.data.records import (
+    ATTRIBUTES,
+    MASKED_SCORE,
+    Chat,
+    Comparison,
+    PromptOnly,
+    Rated,
+    Record,
+    Scored,
+    conversations_of,
+)
+from nemo_aligner_cai.data.split import record_prompt_id
+from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files.compact import CompactSet
+
+_BATCH = 512
+_BAR = 40
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare `cai inspect`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser("inspect", help="show what is in a data file")
+    parser.add_argument("file", metavar="FILE", help="a file, a folder, or a data set as hf://datasets/OWNER/NAME")
+    parser.add_argument("--as", dest="format", metavar="FORMAT", help="default: detected")
+    parser.add_argument("--split", default="train", help="of a folder or data set with splits (default: train)")
+    parser.add_argument("--tokenizer", help="count tokens with it; without, lengths are in characters")
+    parser.add_argument("--rows", type=int, default=2, help="how many records to show rendered (default: 2)")
+    parser.set_defaults(run=run)
+
+
+@dataclass
+class Statistics:
+    """What is counted over the records of a file."""
+
+    records: int = 0
+    turns: Counter[int] = field(default_factory=Counter[int])
+    datasets: Counter[str] = field(default_factory=Counter[str])
+    labels: Counter[str] = field(default_factory=Counter[str])
+    """What the records say of themselves: a verdict, a data set's label, an attribute that has a score."""
+    chosen_longer: Counter[bool] = field(default_factory=Counter[bool])
+    """Comparisons by whether the chosen reply has more characters than the rejected one."""
+    lengths: Counter[int] = field(default_factory=Counter[int])
+    """Records by the length of their longest text, in tokens or characters."""
+    prompts: CompactSet = field(default_factory=CompactSet)
+    distinct: CompactSet = field(default_factory=CompactSet)
+
+    def add(self, record: Record) -> None:
+        """Count a record, but for its length."""
+        self.records += 1
+        whole = conversations_of(record)
+        self.turns[len(whole[0].turns)] += 1
+        self.datasets[record.dataset or "(no origin)"] += 1
+        self.prompts.add(int(record_prompt_id(record), 16))
+        self.distinct.add(int(record_id(record), 16))
+        match record:
+            case Rated():
+                self.labels["good" if record.good else "bad"] += 1
+            case PromptOnly(label=str(label)):
+                self.labels[label] += 1
+            case Scored():
+                known = zip(ATTRIBUTES, record.scores, strict=True)
+                self.labels.update(name for name, score in known if score != MASKED_SCORE)
+            case Comparison():
+                self.chosen_longer[len(record.chosen) > len(record.rejected)] += 1
+            case _:
+                pass
+
+
+def collect(
+    records: Iterable[Record], *, tokenizer: Tokenizer | None = None, template: NemoChatTemplate = NEMO_CHAT
+) -> Statistics:
+    """Count over all records; lengths are those of the rendered texts."""
+    statistics = Statistics()
+    stream = iter(records)
+    while batch := list(islice(stream, _BATCH)):
+        texts = [
+            [render(conversation, _template_of(record, template)) for conversation in conversations_of(record)]
+            for record in batch
+        ]
+        flat = [text for group in texts for text in group]
+        lengths = iter([len(ids) for ids in tokenizer.encode(flat)] if tokenizer else [len(text) for text in flat])
+        for record, group in zip(batch, texts, strict=True):
+            statistics.add(record)
+            statistics.lengths[max(islice(lengths, len(group)))] += 1
+    return statistics
+
+
+def _template_of(record: Record, template: NemoChatTemplate) -> NemoChatTemplate:
+    return replace(template, label_type=record.label_type) if isinstance(record, Chat) else template
+
+
+def render(conversation: Conversation, template: NemoChatTemplate) -> str:
+    """As SFT sees it, or as PPO does where the assistant is to speak."""
+    if conversation.turns and conversation.turns[-1].role is Role.USER:
+        return template.generation_prompt(conversation)
+    return template.render(conversation)
+
+
+def coloured(conversation: Conversation, template: NemoChatTemplate) -> Text:
+    """The rendered text, with what SFT learns in green and the rest dim; line ends are shown."""
+    if conversation.turns and conversation.turns[-1].role is Role.USER:
+        return Text(_visible(template.generation_prompt(conversation)), style="dim")
+    pieces = [
+        (_visible(segment.text), "green" if segment.trained else "dim") for segment in template.segments(conversation)
+    ]
+    return Text.assemble(*pieces)
+
+
+def _visible(text: str) -> str:
+    return printable(text, keep="\n\t").replace("\n", "⏎\n")
+
+
+def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]:
+    """("from-to", records) in up to `buckets` equal steps from the shortest to the longest."""
+    if not lengths:
+        return []
+    low, high = min(lengths), max(lengths)
+    step = max(1, -(-(high - low + 1) // buckets))
+    counts = Counter((length - low) // step for length in lengths.elements())
+    return [
+        (f"{low + index * step}-{low + (index + 1) * step - 1}", counts[index])
+        for index in range((high - low) // step + 1)
+    ]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the statistics and the first records; raises UsageError and FormatError as `read_records` does."""
+    if args.rows < 0:
+        raise UsageError(f"--rows must be 0 or more, it is {args.rows}")
+    console = open_console()
+    name = args.format or detect_format(args.file, split=args.split)
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
+    balance = Balance()
+    statistics = collect(read_records(args.file, name, balance=balance, split=args.split), tokenizer=tokenizer)
+    balance.require_written(args.file)
+    console.print(f"{args.file}: {name}")
+    console.print(_table(_summary(balance, statistics)))
+    _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")
+    records = read_records(args.file, name, balance=Balance(), split=args.split)
+    for number, record in enumerate(islice(records, args.rows), start=1):
+        for title, conversation in zip(("", " (rejected)"), conversations_of(record), strict=False):
+            console.rule(f"record {number}{title}", align="left", style="dim")
+            console.print(coloured(conversation, _template_of(record, NEMO_CHAT)), soft_wrap=True)
+    return 0
+
+
+def _summary(balance: Balance, statistics: Statistics) -> list[tuple[str, str]]:
+    rows = [
+        ("rows", str(balance)),
+        ("records", str(statistics.records)),
+        ("different prompts", str(len(statistics.prompts))),
+        ("repeated records", str(statistics.records - len(statistics.distinct))),
+        ("turns", _counts(statistics.turns)),
+        ("origins", _counts(statistics.datasets)),
+    ]
+    if statistics.labels:
+        rows.append(("labels", _counts(statistics.labels)))
+    if pairs := statistics.chosen_longer.total():
+        rows.append(("chosen is longer", f"{statistics.chosen_longer[True]} of {pairs}"))
+    return rows
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _counts(counter: Counter[Any]) -> str:
+    return ", ".join(f"{key}: {count}" for key, count in sorted(counter.items()))
+
+
+def _print_histogram(console: Console, lengths: Counter[int], unit: str) -> None:
+    rows = histogram(lengths)
+    most = max((count for _, count in rows), default=1)
+    width = max((len(label) for label, _ in rows), default=0)
+    for label, count in rows:
+        console.print(Text(f"{label:>{width}} {unit}  {'█' * round(_BAR * count / most)} {count}"))
+    if lengths:
+        shares = ((50, "half"), (95, "95 %"), (100, "all"))
+        console.print(Text(", ".join(f"{name} up to {percentile(lengths, share)}" for share, name in shares)))
+
+
+def percentile(lengths: Counter[int], share: int) -> int:
+    """The length that `share` percent of the records do not exceed."""
+    wanted, seen = lengths.total() * share, 0
+    for length, count in sorted(lengths.items()):
+        seen += 100 * count
+        if seen >= wanted:
+            return length
+    return 0

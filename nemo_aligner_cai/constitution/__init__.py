@@ -1,0 +1,7 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Constitutions and the prompt templates that carry their principles."""
+
+from nemo_aligner_cai.constitution.constitution import Constitution, Principle, load_constitution, packaged
+
+__all__ = ["Constitution", "Principle", "load_constitution", "packaged"]

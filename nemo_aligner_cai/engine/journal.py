@@ -1,0 +1,378 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The durable record of every finished call. Resuming, and reuse after a change, come from here.
+
+One JSON object per line, appended and never changed:
+
+    {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shots, written once
+    {"kind": "call", "key": "9a...", "step": "critique", "record": "07...", "sample": 0, "batch": null,
+     "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": [],
+     "schema": null}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ...,
+     "time": "..."}
+    {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for the reader; never reused
+    {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   which model its server had
+
+The key is a hash of everything that determines the completion. A line is written in one piece right after its call, so
+a process that is killed loses only calls in flight; a torn last line is cut off when the journal is opened again. The
+calls of one batch stand together, and a batch that is not complete is dropped as a whole: its samples depend on each
+other (see `models.base.BatchClient`).
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import PathLike, content_hash, require_file
+from nemo_aligner_cai.files.compact import CompactMap
+from nemo_aligner_cai.files.output_paths import check_output
+from nemo_aligner_cai.models.base import CHOICE_LEAD, CallFailed, Completion, Request, Usage
+
+_FSYNC_SECONDS = 1.0
+"""A power cut costs at most the calls of so many seconds; a killed process loses none that is written."""
+_START = b'{"kind":"'
+_KEY = re.compile("[0-9a-f]{32}")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request of one record's step. `sample` counts the step's requests for the same record."""
+
+    step: str
+    record: str
+    sample: int
+    request: Request
+    model: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """128 bits in hexadecimal that name the completion."""
+        request = self.request
+        return content_hash(
+            {
+                "step": self.step,
+                "model": self.model,
+                "prefix": request.prefix,
+                "messages": request.messages[request.shared :],
+                "sampling": request.sampling.to_dict(),
+                "choices": request.choices,
+                "sample": self.sample,
+            }
+            # Only where there is one, so that the other keys stay what they were.
+            | ({"schema": self.request.schema} if self.request.schema is not None else {})
+            | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {}),
+            length=32,
+        )
+
+
+class Journal:
+    """An open journal. Use `Journal.open`."""
+
+    def __init__(self, path: Path, handle: int, *, read_only: bool = False) -> None:
+        """For `open`."""
+        self.path = path
+        self._handle = handle
+        self._read_only = read_only
+        self._offsets = CompactMap()
+        self._prefixes: dict[str, int] = {}
+        self._served: dict[str, dict[str, str]] = {}
+        self.had_calls = False
+        """There were calls in it when it was opened."""
+        self._synced_at = time.monotonic()
+        self._sync: asyncio.Task[None] | None = None
+
+    @classmethod
+    def open(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> "Journal":
+        """Open a journal for appending, and cut off what a crash left torn.
+
+        Args:
+            path: the file; its folder is made.
+            resume: go on with what is there.
+            overwrite: forget what is there.
+
+        Raises:
+            UsageError: the journal is there and neither is given, it is in use, or it is not a journal.
+        """
+        path = Path(path)
+        check_output(path, overwrite=True)
+        if has_calls(path) and not (resume or overwrite):
+            raise UsageError(f"{path}: a journal of an earlier run; give --resume to go on or --overwrite")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        journal = cls(path, handle)
+        try:
+            journal._lock()
+            journal._require_start()
+            if overwrite and not resume:
+                os.ftruncate(handle, 0)
+            journal._load()
+        except BaseException:
+            os.close(handle)
+            raise
+        return journal
+
+    @classmethod
+    def open_to_read(cls, path: PathLike) -> "Journal":
+        """Open a journal to look calls up in: nothing is written, and what is appended is forgotten.
+
+        Raises:
+            UsageError: it cannot be read, or is not a journal.
+        """
+        path = require_file(path)
+        journal = cls(path, os.open(path, os.O_RDONLY), read_only=True)
+        try:
+            journal._require_start()
+            journal._load()
+        except BaseException:
+            os.close(journal._handle)
+            raise
+        return journal
+
+    def lookup(self, key: str) -> Completion | None:
+        """The completion that was journaled under `key` before this run started, if any."""
+        offset = self._offsets.get(int(key[:16], 16))
+        if offset is None:
+            return None
+        entry = self._read(offset)
+        if entry["key"] != key:
+            return None
+        usage = entry["usage"]
+        return Completion(
+            entry["text"],
+            entry["finish_reason"],
+            Usage(*usage) if usage else None,
+            entry["choice_logprobs"],
+            entry["raw"],
+        )
+
+    def append(self, calls: Sequence[tuple[str, Call, Completion]], *, batch: str | None = None) -> None:
+        """Write finished calls, with their keys, in one piece; `batch` names the batch that they make up."""
+        lines: list[bytes] = []
+        for place, (key, call, completion) in enumerate(calls):
+            request = call.request
+            self._write_prefix_once(request, lines)
+            usage = completion.usage
+            entry = {
+                "kind": "call",
+                "key": key,
+                "step": call.step,
+                "record": call.record,
+                "sample": call.sample,
+                "batch": {"id": batch, "size": len(calls), "place": place} if batch else None,
+                "model": call.model,
+                "request": {
+                    "prefix": request.prefix,
+                    "messages": request.messages[request.shared :],
+                    "sampling": request.sampling.to_dict(),
+                    "choices": request.choices,
+                    "schema": call.request.schema,
+                },
+                "text": completion.text,
+                "finish_reason": completion.finish_reason,
+                "usage": [usage.prompt_tokens, usage.completion_tokens] if usage else None,
+                "choice_logprobs": completion.choice_logprobs,
+                "raw": completion.raw,
+                "time": _now(),
+            }
+            lines.append(_line(entry))
+        self._write(b"".join(lines))
+
+    def served(self, model: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """What a server said of the model that answered under this identity; None where it has not been recorded."""
+        return self._served.get(content_hash(model))
+
+    def append_served(self, model: Mapping[str, Any], served: Mapping[str, str]) -> None:
+        """Record what a server says of its model."""
+        self._served[content_hash(model)] = dict(served)
+        self._write(_line({"kind": "served", "model": model, "served": served, "time": _now()}))
+
+    def append_failure(self, call: Call, failure: CallFailed) -> None:
+        """Note a call that failed for good; it will be tried again by the next run."""
+        entry = {"kind": "failure", "step": call.step, "record": call.record, "sample": call.sample}
+        self._write(_line(entry | {"reason": failure.reason, "detail": str(failure), "time": _now()}))
+
+    async def close(self) -> None:
+        """Make everything durable and give the file back."""
+        if self._sync is not None:
+            await self._sync
+        if not self._read_only:
+            os.fsync(self._handle)
+        os.close(self._handle)
+
+    def _write_prefix_once(self, request: Request, lines: list[bytes]) -> None:
+        if request.prefix is not None and request.prefix not in self._prefixes:
+            self._prefixes[request.prefix] = 0
+            # Before the batch's first line or within it: readers of batches step over prefixes.
+            entry = {"kind": "prefix", "id": request.prefix, "messages": request.messages[: request.shared]}
+            lines.append(_line(entry))
+
+    def _write(self, content: bytes) -> None:
+        if self._read_only:
+            return
+        view = memoryview(content)
+        while view:
+            try:
+                view = view[os.write(self._handle, view) :]
+            except OSError as error:
+                raise CaiError(f"{self.path}: the journal cannot be written: {error.strerror or error}") from error
+        if time.monotonic() - self._synced_at >= _FSYNC_SECONDS and (self._sync is None or self._sync.done()):
+            self._require_place()
+            self._synced_at = time.monotonic()
+            self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, self._handle))
+
+    def _read(self, offset: int) -> dict[str, Any]:
+        size = 1 << 14
+        while True:
+            line, end, _ = os.pread(self._handle, size, offset).partition(b"\n")
+            if end:
+                return orjson.loads(line)
+            size *= 4
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{self.path}: in use by another run") from None
+        except OSError:
+            # Some network disks have no locks; two runs on one journal then only waste calls.
+            pass
+
+    def _require_start(self) -> None:
+        """Raise UsageError for a file that is not a journal, whatever is to become of it."""
+        start = os.pread(self._handle, len(_START), 0)
+        if start != _START[: len(start)]:
+            raise UsageError(f"{self.path}: is not a journal of this program; choose another name")
+
+    def _require_place(self) -> None:
+        """Raise CaiError where the file has been removed or replaced: what is written would be lost with it."""
+        own = os.fstat(self._handle)
+        try:
+            there = self.path.stat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino):
+            raise CaiError(
+                f"{self.path}: the journal was removed, moved or replaced during the run, which ends before more "
+                "calls are lost; put it back and give --resume, or start again"
+            )
+
+    def _load(self) -> None:
+        """Index the whole lines, and cut off a torn line or an incomplete batch at the end."""
+        batch: list[tuple[int, int]] = []
+        keep = damaged = 0
+        for offset, end, entry in read_entries(self.path):
+            kind = entry.get("kind") if entry else None
+            if entry is None:
+                damaged += 1
+            elif kind == "prefix":
+                self._prefixes[entry["id"]] = offset
+            elif kind == "call":
+                self.had_calls = True
+                batch = self._index(entry, offset, batch)
+            elif kind == "served":
+                self._served[content_hash(entry["model"])] = entry["served"]
+            if not batch:
+                keep = end
+        if damaged:
+            _logger.warning("%s: %d damaged lines, whose calls are made again", self.path, damaged)
+        if keep < os.fstat(self._handle).st_size and not self._read_only:
+            os.ftruncate(self._handle, keep)
+            self._prefixes = {name: offset for name, offset in self._prefixes.items() if offset < keep}
+
+    def _index(self, entry: Mapping[str, Any], offset: int, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Note where a call stands; returns the calls of its batch so far, none once the batch is complete."""
+        place = (int(entry["key"][:16], 16), offset)
+        if entry["batch"] is None:
+            self._offsets[place[0]] = offset
+            return []
+        batch = [*batch, place] if entry["batch"]["place"] == len(batch) else [place]
+        if len(batch) < entry["batch"]["size"]:
+            return batch
+        for key, start in batch:
+            self._offsets[key] = start
+        return []
+
+
+def has_calls(path: Path) -> bool:
+    """Tell whether there is a journal with something in it."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
+    """(offset, offset of the next line, entry) of each whole line; the entry is None where the line is damaged.
+
+    An entry of a kind that is not known here comes as it is.
+    """
+    offset = 0
+    with Path(path).open("rb") as lines:
+        for line in lines:
+            end = offset + len(line)
+            if not line.endswith(b"\n"):
+                return
+            try:
+                entry: Any = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                entry = None
+            yield offset, end, entry if _is_whole(entry) else None
+            offset = end
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether a line's content is an entry, with all that is read of it."""
+    match entry:
+        case {
+            "kind": "call",
+            "key": str(key),
+            "step": str(),
+            "record": str(),
+            "batch": None | {"size": int(), "place": int()},
+            "request": {"prefix": None | str(), "messages": list(), "choices": list()},
+            "text": str(),
+            "finish_reason": str(),
+            "usage": None | [int(), int()],
+            "choice_logprobs": scores,
+            "raw": _,
+        }:
+            return _KEY.fullmatch(key) is not None and (
+                scores is None or _are_scores(scores, entry["request"]["choices"])
+            )
+        case {"kind": "prefix", "id": str(), "messages": list()}:
+            return True
+        case {"kind": "failure", "step": str(), "record": str(), "reason": str()}:
+            return True
+        case {"kind": "served", "model": dict(), "served": dict()}:
+            return all(isinstance(value, str) for value in cast(dict[str, Any], entry["served"]).values())
+        case {"kind": "call" | "prefix" | "failure" | "served"}:
+            return False
+        case _:
+            return isinstance(entry, dict)
+
+
+def _are_scores(scores: Any, choices: object) -> bool:
+    return (
+        isinstance(scores, dict)
+        and list(cast(dict[str, Any], scores)) == choices
+        and all(type(score) in (int, float) for score in cast(dict[str, Any], scores).values())
+    )
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

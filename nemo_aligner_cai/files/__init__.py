@@ -1,0 +1,49 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and writing data files: JSON lines, gzip, parquet, hub data sets, atomic writes."""
+
+from nemo_aligner_cai.files.jsonl import (
+    LONGEST,
+    Balance,
+    PathLike,
+    Row,
+    atomic_writer,
+    content_hash,
+    is_json_list,
+    jsonl_writer,
+    open_binary,
+    put_in_place,
+    read_items,
+    read_json,
+    read_jsonl,
+    read_lines,
+    read_text,
+    require_file,
+    sha256_file,
+    to_json,
+    write_json,
+    write_jsonl,
+)
+
+__all__ = [
+    "LONGEST",
+    "Balance",
+    "PathLike",
+    "Row",
+    "atomic_writer",
+    "content_hash",
+    "is_json_list",
+    "jsonl_writer",
+    "open_binary",
+    "put_in_place",
+    "read_items",
+    "read_json",
+    "read_jsonl",
+    "read_lines",
+    "read_text",
+    "require_file",
+    "sha256_file",
+    "to_json",
+    "write_json",
+    "write_jsonl",
+]

@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+r"""Rows of data, wherever they are: files of many kinds, folders in the layout of the Hugging Face hub, the hub.
+
+    prompts.jsonl, .jsonl.gz, .json                one JSON object a line, or one JSON list (a text in it is a prompt)
+    prompts.txt, prompts.csv                       a prompt a line; a table whose first line names the columns
+    train-00000-of-00001.parquet                   rows of a table; needs the extra [hf]
+    helpful-base/{train,test}.jsonl.gz             a folder: the files of one split
+    hf://datasets/Anthropic/hh-rlhf/helpful-base   a data set on the hub, or one of its folders; needs the extra [hf]
+
+One row is in memory at a time, or a few of parquet. No row may be longer than 16 MiB after decompression.
+"""
+
+import csv
+import importlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.extras import not_installed
+from nemo_aligner_cai.files import (
+    LONGEST,
+    PathLike,
+    Row,
+    is_json_list,
+    open_binary,
+    read_items,
+    read_jsonl,
+    read_lines,
+    require_file,
+)
+from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS
+from nemo_aligner_cai.files.parquet import parquet_rows
+
+HUB = "hf://datasets/"
+"""How the name of a data set on the hub starts."""
+_KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$")
+_SPLITS = ("train", "test", "validation")
+_PARQUET_MAGIC = b"PAR1"
+
+
+@dataclass(frozen=True)
+class HubData:
+    """A split of a data set on the hub, or of one of its folders."""
+
+    name: str
+    folder: str | None
+    split: str
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (f"{HUB}{self.name}", self.folder)))
+
+
+DataFile = Path | HubData
+
+
+def data_files(source: PathLike, split: str = "train") -> list[DataFile]:
+    """What there is to read, in order: a file itself, a folder's files, or a data set on the hub.
+
+    Args:
+        source: as in the table above.
+        split: of a folder or a data set that has splits, the one to read.
+
+    Raises:
+        UsageError: the file cannot be read, or the folder has no data, or the same data twice.
+    """
+    if str(source).startswith(HUB):
+        owner, name, *folders = f"{source}/".removeprefix(HUB).split("/")
+        if not (owner and name):
+            raise UsageError(f"{source}: must look like {HUB}Anthropic/hh-rlhf or {HUB}Anthropic/hh-rlhf/helpful-base")
+        return [HubData(f"{owner}/{name}", "/".join(filter(None, folders)) or None, split)]
+    path = Path(source)
+    return [*_folder_files(path, split)] if os.path.isdir(path) else [require_file(path)]
+
+
+def _folder_files(folder: Path, split: str) -> list[Path]:
+    files = _data_files_in(folder)
+    if any(split_files(folder, one) for one in _SPLITS):
+        files = split_files(folder, split)
+    if not files:
+        raise UsageError(f"{folder}: no .jsonl, .jsonl.gz, .csv or .parquet file of the split {split!r} in it")
+    return files
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """The data files of a split, told by their names, in a folder and the folders in it; raises UsageError as above.
+
+    A name starts with the split: ``train.jsonl.gz``, ``train-00000-of-00001.parquet``.
+    """
+    return [file for file in _data_files_in(folder) if file.name.split(".")[0].split("-")[0] == split]
+
+
+def _data_files_in(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if _kind(file) in ("jsonl", "csv", "parquet"))
+    for one, other in pairwise(files):
+        if one.parent == other.parent and one.name.split(".")[0] == other.name.split(".")[0]:
+            raise UsageError(
+                f"{folder}: has both {one.name} and {other.name}, which may be the same; name one of them"
+            )
+    return files
+
+
+def _kind(file: Path) -> str:
+    found = _KIND.search(file.name)
+    return found[1] if found else ""
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is parquet, told by its first bytes."""
+    with require_file(path).open("rb") as handle:
+        return handle.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+
+
+def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
+    """(number, row) of one of `data_files`. Numbers count from 1: lines where a row is a line, else rows.
+
+    Args:
+        file: where the rows are.
+        allow_blank: False makes a blank line among JSON lines an error, as it is for NeMo's readers.
+
+    Raises:
+        UsageError: it cannot be opened, or the package that reads it is missing.
+        FormatError: a row cannot be read.
+    """
+    if isinstance(file, HubData):
+        return _hub_rows(file)
+    if is_parquet(file):
+        return _parquet_rows(file)
+    match _kind(file):
+        case "txt":
+            return _text_rows(file)
+        case "csv":
+            return _csv_rows(file)
+        case "json":
+            return _json_rows(file)
+        case "parquet":
+            raise FormatError(f"{file}: is not parquet, though its name says so; fetch the file again")
+        case _:
+            return read_jsonl(file, allow_blank=allow_blank)
+
+
+def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in read_lines(path):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError.at(path, number, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        if text.strip():
+            yield number, {"prompt": text}
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    if not is_json_list(path):
+        yield from read_jsonl(path)
+        return
+    for number, item in read_items(path):
+        if isinstance(item, str):
+            yield number, {"prompt": item}
+        elif isinstance(item, dict):
+            yield number, cast(Row, item)
+        else:
+            raise FormatError.at(path, number, f"a JSON object or a text is needed, this is a {type(item).__name__}")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    # An empty cell is as null, since CSV has no other.
+    csv.field_size_limit(LONGEST)
+    number = 1
+    try:
+        with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(_bounded_lines(path, text), strict=True)
+            names = next(reader, list[str]())
+            if len(set(names)) < len(names):
+                raise FormatError.at(path, 1, "the first line names a column twice")
+            for cells in reader:
+                number = reader.line_num
+                if len(cells) > len(names):
+                    raise FormatError.at(path, number, "has more cells than the first line; quote texts with commas")
+                if cells:
+                    yield number, {name: cell or None for name, cell in zip(names, cells, strict=False)}
+    except csv.Error as error:
+        raise FormatError.at(path, number, f"not CSV, here or right after: {error}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError.at(path, number, "is not UTF-8 text, here or right after; save it as UTF-8") from error
+    except GZIP_ERRORS as error:
+        raise FormatError.at(path, number, f"the gzip data is damaged ({error}); fetch the file again") from error
+
+
+def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+    number = 0
+    while line := text.readline(LONGEST + 1):
+        number += 1
+        if len(line) > LONGEST:
+            raise FormatError.at(path, number, f"a line of more than {LONGEST >> 20} MiB; rows are shorter")
+        yield line
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    pyarrow, *_ = (hf_library(name, f"{path}: parquet") for name in ("pyarrow", "pyarrow.parquet", "pyarrow.compute"))
+    yield from parquet_rows(path, pyarrow)
+
+
+def _hub_rows(data: HubData) -> Iterator[tuple[int, Row]]:
+    datasets = hf_library("datasets", f"{data}: the hub")
+    try:
+        rows: Iterable[Row] = datasets.load_dataset(data.name, data_dir=data.folder, split=data.split)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        raise UsageError(f"{data}: the split {data.split!r} cannot be loaded: {_one_line(error)}") from error
+    return enumerate(rows, start=1)
+
+
+def hf_library(name: str, what: str) -> Any:
+    """A package of the extra [hf]; raises UsageError where it is not installed, which says `what` needs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise not_installed(what, name, "hf") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,3 +1,0 @@
-# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
-# SPDX-License-Identifier: Apache-2.0
-"""Prompts in, records out: the engine, its journal, and the two generation stages of Constitutional AI."""

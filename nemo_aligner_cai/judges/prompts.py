@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""How a judge is asked, by name. A constitution's own wording is used where none of these is chosen.
+
+Each is a mapping of keys of `PromptWording`, and a description; a key that is not there gets that class's default.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.errors import UsageError
+
+_KEYS = frozenset(field.name for field in fields(PromptWording)) - {"critique_turn", "revision_turn"}
+
+PLAIN: Mapping[str, Any] = {"description": "Plain instructions for a chat model."}
+
+PAPER: Mapping[str, Any] = {
+    "description": "The layout of the published judge prompts of arXiv 2212.08073, to be used with their few-shots.",
+    "turn": "{name}: {text}",
+    "judge_question": (
+        "Consider the following conversation between a human and an assistant:\n\n{conversation}\n\n"
+        "{principle} Options:\n (A) [[[{a}]]]\n (B) [[[{b}]]]\n\nThe answer is:"
+    ),
+    "judge_reasoning": (
+        "Consider the following conversation between a human and an assistant:\n\n{conversation}\n\n"
+        "{principle}\n (A) [[[{a}]]]\n (B) [[[{b}]]]\n\nLet's think step by step."
+    ),
+    "choice_turn": "So the answer is:",
+    "choice_lead": "",
+}
+
+
+def with_judge_prompt(wording: PromptWording, prompt: Mapping[str, Any], name: str) -> PromptWording:
+    """The wording with a judge's questions put as `prompt` says.
+
+    Raises:
+        UsageError: it has a key or a place that does not exist.
+    """
+    texts = {key: text for key, text in prompt.items() if key != "description"}
+    if unknown := sorted(set(texts) - _KEYS):
+        raise UsageError(f"judge prompt {name!r}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
+    plain = PromptWording()
+    try:
+        return replace(wording, **{key: getattr(plain, key) for key in _KEYS} | texts)
+    except UsageError as error:
+        raise UsageError(f"judge prompt {name!r}: {error}") from error

@@ -1,0 +1,293 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a run on GPUs will need: model calls, tokens, GPU-hours, disk and memory, by step.
+
+Input:  a PlanConfig: facts of the model and the data, and assumptions; see examples/nlp/cai/mistral_7b.yaml
+Output: one Needs for each step
+
+Calls are counted, by the steps of generation themselves. All other figures are estimates: they follow from token
+counts and utilisations that the configuration assumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from nemo_aligner_cai import registry
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.constitution import load_constitution, packaged
+from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.engine.plan import plan as count_calls
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.judges.preference_sample import Contest
+from nemo_aligner_cai.judges.settings import JudgeSettings
+from nemo_aligner_cai.models import Sampling, ScriptedClient
+from nemo_aligner_cai.planning.config import Generation, Model, PlanConfig, Trainer
+from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.comparisons import Comparing
+from nemo_aligner_cai.stages.revisions import Revising, fresh_records
+
+_GB = 1e9
+_PROMPT = Prompt.of(Conversation.of_user("How do I pick a lock?"))
+_SAMPLED = Sampling(temperature=1.0, max_tokens=16, seed=0)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one step needs. Calls are counted, the rest are estimates.
+
+    Attributes:
+        step: its name.
+        model_calls: of the helpful-only model or the policy; for PPO, rollouts.
+        judge_calls: of the judge.
+        tokens_in: that models read, or that a trainer is given.
+        tokens_out: that models write.
+        gpu_hours: GPUs that are held, times hours.
+        hours: from start to end.
+        disk_gb: of what is left on the disk.
+        memory_gb: of the fullest GPU, 0 where the step needs none.
+        fits: whether a GPU has as much.
+    """
+
+    step: str
+    model_calls: int = 0
+    judge_calls: int = 0
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+    gpu_hours: float = 0.0
+    hours: float = 0.0
+    disk_gb: float = 0.0
+    memory_gb: float = 0.0
+    fits: bool = True
+
+
+def training_flops(parameters: float, tokens: float, *, recompute: bool) -> float:
+    """6 N D (Kaplan et al. 2020, section 2.1); full recomputation adds a forward pass, 2 N D (Korthikanti 2022)."""
+    return (8 if recompute else 6) * parameters * tokens
+
+
+def forward_flops(parameters: float, tokens: float) -> float:
+    """2 N D (Kaplan et al. 2020, section 2.1), for tokens that are read and tokens that are written alike."""
+    return 2 * parameters * tokens
+
+
+def training_bytes(parameters: float, trainer: Trainer) -> float:
+    """Weights, gradients and Adam on one GPU.
+
+    6 + 12/d bytes a parameter: bf16 weights, fp32 gradients, and fp32 weights and two moments shared by the d copies
+    of the model (Megatron-Core's distributed optimizer).
+    """
+    of_one = parameters / (trainer.tensor_parallel * trainer.pipeline_parallel)
+    return of_one * (6 + 12 / trainer.data_parallel)
+
+
+def activation_bytes(model: Model, trainer: Trainer) -> float:
+    """Activations of a micro batch on one GPU (Korthikanti et al. 2022, table 2), without stored attention scores.
+
+    A layer holds s b h (10 + 24/t) bytes; with full recomputation one layer does, and the others 2 s b h. The fullest
+    stage of a pipeline holds as many micro batches as make up for its fewer layers. The output layer's logits stand
+    there in fp32.
+    """
+    tokens, t = trainer.seq_length * trainer.micro_batch, trainer.tensor_parallel
+    layer = tokens * model.hidden * (10 + 24 / t)
+    layers = model.layers * layer if trainer.recompute == "none" else model.layers * 2 * tokens * model.hidden + layer
+    return layers + 4 * tokens * model.vocabulary / t
+
+
+def serving_bytes(model: Model, generation: Generation, tokens: float) -> float:
+    """bf16 weights and the keys and values of a batch of so many tokens each, on one of the server's GPUs."""
+    per_token = 2 * model.layers * model.kv_heads * (model.hidden / model.heads) * 2
+    return (2 * model.parameters + generation.batch_size * tokens * per_token) / generation.gpus
+
+
+def checkpoint_bytes(parameters: float, checkpoints: int) -> float:
+    """The .nemo file (bf16), and checkpoints with Adam's state (2 + 12 bytes a parameter, as in `training_bytes`)."""
+    return parameters * (2 + 14 * checkpoints)
+
+
+def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
+    """Calls for one prompt: of SL-CAI's model, of the policy, and of the judge.
+
+    Raises:
+        UsageError: the judge cannot be had, or cannot work so.
+    """
+    constitution, wording = load_constitution(packaged()), PromptWording()
+    model, judge_model = ScriptedClient(), ScriptedClient()
+    revising = Revising(model, constitution, (), wording, _SAMPLED, 0, config.generation.revisions)
+    sl_cai = asyncio.run(count_calls(fresh_records([_PROMPT]), revising.steps(), seed=0, journal_path=None)).calls
+    settings = JudgeSettings(constitution, wording, pairs=config.judge.pairs, both_orders=config.judge.both_orders)
+    judge = registry.load("judges", config.judge.strategy)(settings)
+    temperatures = (1.0,) * config.generation.candidates
+    comparing = Comparing(model, judge_model, judge, _SAMPLED, temperatures, 0)
+    rl_cai = asyncio.run(count_calls([Contest(_PROMPT)], comparing.steps(), seed=0, journal_path=None)).calls
+    return sl_cai.total(), rl_cai["sample"], rl_cai.total() - rl_cai["sample"]
+
+
+def plan(config: PlanConfig) -> list[Needs]:
+    """What each step needs.
+
+    Raises:
+        UsageError: numbers that do not fit together, by key.
+    """
+    for name, trainer in (
+        ("sft", config.sft),
+        ("reward_model", config.reward_model),
+        ("ppo.actor", config.ppo.actor),
+        ("ppo.critic", config.ppo.critic),
+    ):
+        _check(name, trainer)
+    sl_calls, samples, judgements = calls_per_prompt(config)
+    return [
+        Needs("1 models and data", disk_gb=2 * (2 + 2) * config.model.parameters / _GB),
+        _sl_cai(config, sl_calls),
+        _sft(config),
+        *_rl_cai(config, samples, judgements),
+        _reward_model(config),
+        _ppo(config),
+    ]
+
+
+def _check(name: str, trainer: Trainer) -> None:
+    parallel = trainer.tensor_parallel * trainer.pipeline_parallel
+    if trainer.gpus % parallel:
+        raise UsageError(f"{name}.gpus={trainer.gpus} is not a multiple of tensor_parallel x pipeline_parallel")
+    if trainer.global_batch % (trainer.micro_batch * trainer.data_parallel):
+        raise UsageError(
+            f"{name}.global_batch={trainer.global_batch} is not a multiple of micro_batch x {trainer.data_parallel} "
+            "copies of the model"
+        )
+
+
+def _sl_cai(config: PlanConfig, calls: int) -> Needs:
+    tokens, prompts, rounds = config.data.tokens, config.data.sl_prompts, config.generation.revisions
+    start = tokens.few_shots + tokens.prompt
+    critique = start + tokens.response + tokens.critique_request
+    revision = critique + tokens.critique + tokens.revision_request
+    read = prompts * (start + rounds * (critique + revision))
+    written = prompts * (tokens.response + rounds * (tokens.critique + tokens.revision))
+    return _generation("2 SL-CAI data", config, prompts * calls, read, written, revision + tokens.revision)
+
+
+def _rl_cai(config: PlanConfig, samples: int, judgements: int) -> tuple[Needs, Needs]:
+    tokens, prompts, judge = config.data.tokens, config.data.rl_prompts, config.judge
+    calls = prompts * samples
+    sampling = _generation(
+        "4 RL-CAI data: candidates",
+        config,
+        calls,
+        calls * tokens.prompt,
+        calls * tokens.response,
+        tokens.prompt + tokens.response,
+    )
+    asked = prompts * judgements
+    shown = config.generation.candidates if judge.strategy == "best-worst" else 2
+    read = asked * (tokens.judge_request + tokens.prompt + shown * tokens.response)
+    written = asked * tokens.judge_answer
+    hours, gpus = asked / judge.requests_per_minute / 60, 0
+    if judge.own:
+        gpus = judge.own_gpus
+        hours = _hours(config, forward_flops(judge.own_active_parameters, read + written), gpus, training=False)
+    judging = Needs(
+        "4 RL-CAI data: judge",
+        judge_calls=asked,
+        tokens_in=read,
+        tokens_out=written,
+        gpu_hours=hours * gpus,
+        hours=hours,
+        disk_gb=_text_gb(config, read + written),
+    )
+    return sampling, judging
+
+
+def _generation(name: str, config: PlanConfig, calls: int, read: float, written: float, longest: float) -> Needs:
+    hours = _hours(
+        config, forward_flops(config.model.parameters, read + written), config.generation.gpus, training=False
+    )
+    memory = serving_bytes(config.model, config.generation, longest) / _GB
+    return Needs(
+        name,
+        model_calls=calls,
+        tokens_in=read,
+        tokens_out=written,
+        gpu_hours=hours * config.generation.gpus,
+        hours=hours,
+        disk_gb=_text_gb(config, read + written),
+        memory_gb=memory,
+        fits=memory <= config.hardware.memory_gb,
+    )
+
+
+def _sft(config: PlanConfig) -> Needs:
+    data = config.data
+    revised = data.sl_prompts * data.revisions_kept * (data.tokens.prompt + data.tokens.revision)
+    tokens = revised + data.helpful_dialogues * data.tokens.helpful_dialogue
+    return _training("3 SL-CAI model", config, config.sft, tokens * config.sft.epochs)
+
+
+def _reward_model(config: PlanConfig) -> Needs:
+    data, trainer = config.data, config.reward_model
+    pairs = data.rl_prompts * data.train_share * data.pairs_kept + data.helpful_pairs
+    # Upstream pads every text to the sequence length.
+    return _training("5 reward model", config, trainer, 2 * pairs * trainer.seq_length * trainer.epochs)
+
+
+def _training(name: str, config: PlanConfig, trainer: Trainer, tokens: float) -> Needs:
+    flops = training_flops(config.model.parameters, tokens, recompute=trainer.recompute == "full")
+    hours, memory = _hours(config, flops, trainer.gpus, training=True), _training_gb(config, trainer)
+    return Needs(
+        name,
+        tokens_in=tokens,
+        gpu_hours=hours * trainer.gpus,
+        hours=hours,
+        disk_gb=checkpoint_bytes(config.model.parameters, trainer.checkpoints) / _GB,
+        memory_gb=memory,
+        fits=memory <= config.hardware.memory_gb,
+    )
+
+
+def _ppo(config: PlanConfig) -> Needs:
+    data, ppo, parameters = config.data, config.ppo, config.model.parameters
+    samples = int((data.rl_prompts * data.train_share + data.helpful_pairs) * ppo.actor.epochs)
+    if ppo.max_steps is not None:
+        samples = min(samples, ppo.max_steps * ppo.rollouts)
+    read, written = samples * data.tokens.prompt, samples * data.tokens.response
+    forward = forward_flops(parameters, read + written)
+    trained = {
+        job: training_flops(parameters, read + written, recompute=job.recompute == "full")
+        for job in (ppo.actor, ppo.critic)
+    }
+    # The actor writes, and scores by itself and by the reference policy; the critic gives values and rewards.
+    actor = _hours(config, forward, ppo.actor.gpus, training=False) + _hours(
+        config, 2 * forward + trained[ppo.actor], ppo.actor.gpus, training=True
+    )
+    critic = _hours(config, 2 * forward + trained[ppo.critic], ppo.critic.gpus, training=True)
+    # Both are held to the end; the slower one says when that is.
+    hours = max(actor, critic)
+    memory = max(_training_gb(config, job) for job in (ppo.actor, ppo.critic))
+    return Needs(
+        "6 RL-CAI model",
+        model_calls=samples,
+        tokens_in=read,
+        tokens_out=written,
+        gpu_hours=hours * (ppo.actor.gpus + ppo.critic.gpus),
+        hours=hours,
+        disk_gb=sum(checkpoint_bytes(parameters, job.checkpoints) for job in (ppo.actor, ppo.critic)) / _GB,
+        memory_gb=memory,
+        fits=memory <= config.hardware.memory_gb,
+    )
+
+
+def _hours(config: PlanConfig, flops: float, gpus: int, *, training: bool) -> float:
+    hardware = config.hardware
+    share = hardware.training_utilisation if training else hardware.generation_utilisation
+    return flops / (gpus * hardware.peak_tflops * 1e12 * share) / 3600
+
+
+def _training_gb(config: PlanConfig, trainer: Trainer) -> float:
+    return (training_bytes(config.model.parameters, trainer) + activation_bytes(config.model, trainer)) / _GB
+
+
+def _text_gb(config: PlanConfig, tokens: float) -> float:
+    # The journal holds what was asked and what was answered.
+    return tokens * config.data.bytes_per_token / _GB

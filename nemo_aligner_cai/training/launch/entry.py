@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which process does a stage's work: this one, upstream's own script, or several under torchrun.
+
+In the NeMo container upstream's scripts are at hand, and they are what is started, with our configs; elsewhere our
+modules assemble the same classes. Either way our checks come first: a mistake costs a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training.checks import ranks
+from nemo_aligner_cai.training.launch import run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SCRIPTS = {
+    "sft": "train_gpt_sft.py",
+    "reward-model": "train_reward_model.py",
+    "critic": "serve_ppo_critic.py",
+    "ppo-actor": "train_gpt_ppo_actor.py",
+    "dpo": "train_gpt_dpo.py",
+}
+"""What is typed after `cai train` -> upstream's script."""
+HOME = "NEMO_ALIGNER_HOME"
+TRAINERS = ("auto", "upstream", "ours")
+_INDEX = ".index_mapping_dir"
+_TORCHRUN = ["-m", "nemo_aligner_cai.training.launch.local_ranks"]
+_UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream"]
+
+
+def script(stage: str) -> Path | None:
+    """Upstream's script for a stage; None where it has none, or it is not on this machine."""
+    if stage not in SCRIPTS:
+        return None
+    found = Path(os.environ.get(HOME, "/opt/NeMo-Aligner"), "examples", "nlp", "gpt", SCRIPTS[stage])
+    return found if found.is_file() else None
+
+
+def command(
+    name: str, stage: run.Stage, module: str, arguments: run.Arguments, cfg: DictConfig, trainer: str = "auto"
+) -> list[str] | None:
+    """The command line to start in place of this process; None where this process can do the work.
+
+    Args:
+        name: of the stage, as typed.
+        stage: its module's.
+        module: the dotted name of that module.
+        arguments: what was typed, with the hardware chosen.
+        cfg: what they compose to.
+        trainer: one of `TRAINERS`; "auto" takes upstream's script where it is there and torch sees a CUDA device.
+
+    Raises:
+        UsageError: a mistake in the configuration or its files, no such script, or several nodes without a launcher.
+    """
+    theirs = script(name) if trainer != "ours" else None
+    if trainer == "upstream" and theirs is None:
+        raise UsageError(f"--trainer upstream: there is no script for {name} in ${HOME}/examples/nlp/gpt")
+    if trainer == "auto" and not run.cuda_available():
+        theirs = None
+    processes = _processes(cfg)
+    if theirs is None and not processes:
+        return None
+    before = _data_settings(cfg)
+    # Once, ahead of the processes: each of them would repeat the mistake, in torchrun's traceback.
+    run.checked(stage, cfg, arguments.config)
+    # What has been converted is not to be converted again, and upstream does not know how.
+    changed = {key: value for key, value in _data_settings(cfg).items() if before.get(key) != value}
+    added = [f"++{key}={value}" for key, value in changed.items()]
+    if any(not key.endswith(_INDEX) for key in changed):
+        added += ["++data_processor.format=null", "++data_processor.system_message=null", "data_processor=none"]
+    target = [*_UPSTREAM, str(theirs)] if theirs is not None else ["-m", module]
+    alone = not processes and ranks.looks_like_rank(os.environ)
+    before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []
+    return [*before_python, sys.executable, *processes, *target, *settings(arguments), *added]
+
+
+def settings(arguments: run.Arguments) -> list[str]:
+    """A command line of Hydra's flags and overrides that says what `arguments` do."""
+    search = [f"--config-dir={folder}" for folder in arguments.search]
+    return [f"--config-name={arguments.config}", *search, *arguments.overrides]
+
+
+def _processes(cfg: DictConfig) -> list[str]:
+    """The part of the command that is torchrun's, where this process must start others."""
+    # What is no number ("auto", a list of devices) is left to Lightning, which starts such processes itself.
+    nodes, devices = (size if isinstance(size, int) else 1 for size in (cfg.trainer.num_nodes, cfg.trainer.devices))
+    if ranks.is_rank(os.environ) or nodes * devices <= 1:
+        return []
+    if nodes > 1:
+        raise UsageError(
+            f"trainer.num_nodes={nodes}: start this command on every node, by `srun --nodes={nodes} "
+            f"--ntasks-per-node={devices} cai train ...`, or by `torchrun --nnodes={nodes} --nproc-per-node={devices} "
+            "--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m nemo_aligner_cai.cli train ...`"
+        )
+    return [*_TORCHRUN, f"--nproc-per-node={devices}"]
+
+
+def _data_settings(cfg: DictConfig) -> dict[str, str]:
+    """The key of each data file, list of files and folder for indexes -> its value, as Hydra reads it."""
+    from omegaconf import OmegaConf
+
+    tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
+    return dict(_leaves(tree["model"].get("data"), "model.data"))
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for key, value in cast(dict[str, Any], node).items():
+            yield from _leaves(value, f"{path}.{key}")
+    elif "file_path" in path or "data_prefix" in path or path.endswith(_INDEX):
+        many = isinstance(node, list)
+        items = [_value(item) for item in cast(list[Any], node if many else [node])]
+        yield path, f"[{','.join(items)}]" if many else items[0]
+
+
+def _value(item: Any) -> str:
+    return run.config.in_quotes(item) if isinstance(item, str) else str(item)
