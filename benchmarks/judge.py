@@ -35,15 +35,15 @@ from benchmarks.table import Figure, show
 from benchmarks.workload import SAMPLING, SEED, constitution, prompts
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.engine.stage import RunOptions
-from nemo_aligner_cai.judges.base import Answered, Case, Judge
+from nemo_aligner_cai.judges.base import Answered, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.judges.preference_sample import Contest
+from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, ModelClient, OpenAIClient, Request, ScriptedClient
 from nemo_aligner_cai.models.choice_scorer import CONTINUE, PROBE, scoring_body
 from nemo_aligner_cai.models.choice_scores import choice_logprobs
-from nemo_aligner_cai.stages.comparisons import Comparing, generate_comparisons
+from nemo_aligner_cai.stages.comparisons import ComparisonPipeline, generate_comparisons
 
 RATIO = 0.92
 OVERLAP = 0.9
@@ -97,12 +97,12 @@ def free_policy(slots: int) -> ScriptedClient:
     return ScriptedClient(candidate, concurrency=slots, remember=False)
 
 
-def cases(job: Job) -> Iterator[Case]:
+def cases(job: Job) -> Iterator[JudgeInput]:
     """Each pair in each order, as a case of its own."""
     client = ScriptedClient()
-    sample = Comparing(client, client, judge("multiple choice"), SAMPLING, _TEMPERATURES, SEED).steps()[0]
+    sample = ComparisonPipeline(client, client, judge("multiple choice"), SAMPLING, _TEMPERATURES, SEED).steps()[0]
     for prompt in prompts(job.rows, first=job.first):
-        record = Contest(prompt)
+        record = PreferenceSample(prompt)
         asked = [
             request.at(seed=derive_seed(SEED, record.id, sample.name, number), priority=0)
             for number, request in enumerate(sample.requests(record))

@@ -26,7 +26,7 @@ from nemo_aligner_cai.data.formats.files import read_records, write_records
 from nemo_aligner_cai.data.length import filter_file
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 
 CPU_SECONDS, GROWTH, ROWS = 60.0, 0.1, 200_000
 _TOKENIZER = Path(__file__).parent.parent / "nemo_aligner_cai" / "tiny" / "tokenizer.model"
@@ -71,7 +71,7 @@ def _wrong(source: Path, left_out: set[int], tokenizer_file: str, limit: int) ->
     from sentencepiece import SentencePieceProcessor
 
     processor, wrong = SentencePieceProcessor(model_file=tokenizer_file), 0
-    for number, record in enumerate(read_records(source, "sft-chat", balance=Balance()), start=1):
+    for number, record in enumerate(read_records(source, "sft-chat", balance=RowCounts()), start=1):
         if number % _EVERY == 0 and isinstance(record, Chat):
             length = len(processor.encode(NEMO_CHAT.render(record.conversation)))
             wrong += (length > limit) != (number in left_out)

@@ -22,7 +22,7 @@ from benchmarks.standin.replies import BYTES_PER_TOKEN, content_digest, words
 from benchmarks.table import Figure, show
 from benchmarks.workload import CALLS, few_shots, prompt_text, revise
 from nemo_aligner_cai.data.prompt_files import read_prompts
-from nemo_aligner_cai.files import Balance, write_jsonl
+from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.models import ClientStats, Completion, ModelClient, Request, Usage
 
 MEGABYTES, SPREAD = 150.0, 0.05
@@ -62,7 +62,7 @@ class InstantModel:
 def run_here(prompts: Path, folder: Path, rows: int) -> dict[str, float]:
     """One run in this process; returns its peak of memory, the bytes that it wrote, and the seconds that it took."""
     client: ModelClient = InstantModel()
-    balance = Balance()
+    balance = RowCounts()
     written, started = process_figure("io", "wchar"), time.monotonic()
     summary = asyncio.run(revise(read_prompts(prompts, balance=balance), client, folder, shots=few_shots()))
     if summary.balance.written != rows or summary.calls != CALLS * rows:

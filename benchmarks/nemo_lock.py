@@ -27,13 +27,13 @@ from benchmarks.workload import CALLS, SEED, revise
 from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.constitution.prompt_templates import load_wording
-from nemo_aligner_cai.engine.engine import LeaveOut, Step
+from nemo_aligner_cai.engine.engine import SkipRecord, Step
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, NemoServerClient, Sampling, ScriptedClient
 from nemo_aligner_cai.packaged_files import CONSTITUTION, MODEL
 from nemo_aligner_cai.pipeline.serving import HOST, ask
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records
+from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records
 from nemo_aligner_cai.tiny.data import TRAIN
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.training.config import quoted
@@ -83,7 +83,7 @@ class Upstream:
         """`took` receives the seconds of each request."""
         self._port, self._took = port, took
         constitution, wording = load_constitution(CONSTITUTION), load_wording(CONSTITUTION)
-        self._steps = Revising(ScriptedClient(), constitution, (), wording, _SAMPLING, SEED).steps()
+        self._steps = RevisionPipeline(ScriptedClient(), constitution, (), wording, _SAMPLING, SEED).steps()
 
     def run(self, prompts: Sequence[Prompt], batch: int, result: Path) -> None:
         """Take the prompts through the steps, batch by batch."""
@@ -118,7 +118,7 @@ class Upstream:
             text = NEMO_CHAT.extract_reply(sentence, request.conversation)
             try:
                 taken.append(step.absorb(record, [Completion(text, "stop")]))
-            except LeaveOut:
+            except SkipRecord:
                 continue
         return taken
 

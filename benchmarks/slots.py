@@ -30,7 +30,7 @@ from benchmarks.workload import SAMPLING, SEED, constitution, few_shots, prompts
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, OpenAIClient, ScriptedClient
-from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records
+from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records
 
 RATIO = 0.97
 _FEWER = 4
@@ -67,7 +67,7 @@ class PlainChat:
         """`url` ends in /v1."""
         self._session, self._url = session, f"{url}/chat/completions"
         # The steps are those of the package, so that the bodies are; their client is never asked.
-        self.steps = Revising(
+        self.steps = RevisionPipeline(
             ScriptedClient(), constitution(), few_shots(), PromptWording(), SAMPLING, seed=SEED
         ).steps()
 

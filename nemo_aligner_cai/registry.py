@@ -31,6 +31,7 @@ from nemo_aligner_cai.errors import UsageError
 _OWN = f"nemo_aligner_cai {__version__}"
 _GROUP = "nemo_aligner_cai."
 _JUDGES = "nemo_aligner_cai.judges."
+_FORMATS = "nemo_aligner_cai.data.formats."
 
 OURS: Mapping[str, Mapping[str, str]] = {
     "judges": {
@@ -48,7 +49,46 @@ OURS: Mapping[str, Mapping[str, str]] = {
         "anthropic-hh": "nemo_aligner_cai.commands.data.process_hh",
         "blend": "nemo_aligner_cai.commands.data.process_blend",
     },
-    "formats": {},  # they are in `data.formats.FORMATS`, which has an order for them
+    # In the order in which detection tries them: the more telling keys first.
+    "formats": {
+        "sharegpt-preference": f"{_FORMATS}published:ShareGptPreference",
+        "unpaired-conversations": f"{_FORMATS}published:UnpairedConversations",
+        "sharegpt": f"{_FORMATS}published:ShareGpt",
+        "sft-chat": f"{_FORMATS}nemo:SftChat",
+        "preference-texts": f"{_FORMATS}published:PreferenceTexts",
+        "dpo": f"{_FORMATS}nemo:Dpo",
+        "kto": f"{_FORMATS}nemo:Kto",
+        "oasst": f"{_FORMATS}rankings:Oasst",
+        "cai-revisions": f"{_FORMATS}cai:CaiRevisions",
+        "cai-comparisons": f"{_FORMATS}cai:CaiComparisons",
+        "inverse-cai": f"{_FORMATS}tabular:InverseCai",
+        "verl": f"{_FORMATS}tabular:Verl",
+        "helpsteer": f"{_FORMATS}other_trainers:HelpSteer",
+        "ranked-answers": f"{_FORMATS}rankings:RankedAnswers",
+        "pku-saferlhf": f"{_FORMATS}rankings:PkuSafeRlhf",
+        "shp": f"{_FORMATS}rankings:Shp",
+        "unpaired-texts": f"{_FORMATS}published:UnpairedTexts",
+        "alpaca": f"{_FORMATS}published:Alpaca",
+        "nemo-rl-preference": f"{_FORMATS}other_trainers:NemoRlPreference",
+        "nemo-rl-binary-preference": f"{_FORMATS}other_trainers:NemoRlBinary",
+        "openrlhf": f"{_FORMATS}other_trainers:OpenRlhf",
+        "trl-preference": f"{_FORMATS}other_trainers:TrlPreference",
+        "trl-preference-implicit": f"{_FORMATS}other_trainers:TrlImplicit",
+        "trl-unpaired": f"{_FORMATS}other_trainers:TrlUnpaired",
+        "trl-prompt-completion": f"{_FORMATS}published:PromptCompletion",
+        "messages": f"{_FORMATS}other_trainers:Messages",
+        "input-output": f"{_FORMATS}other_trainers:InputOutput",
+        "anthropic-hh": f"{_FORMATS}other_trainers:AnthropicHh",
+        "red-team": f"{_FORMATS}other_trainers:RedTeam",
+        "question-answer": f"{_FORMATS}published:QuestionAnswer",
+        "trl-prompts": f"{_FORMATS}other_trainers:TrlPrompts",
+        "plain-prompts": f"{_FORMATS}other_trainers:PlainPrompts",
+        "prompt-columns": f"{_FORMATS}rankings:PromptColumns",
+        # Rows of many kinds have a "text" too, a rendered copy: Alpaca's, for one.
+        "rm-regression": f"{_FORMATS}nemo:RegressionRm",
+        "ppo-prompts": f"{_FORMATS}nemo:PpoPrompts",
+        "rm-comparisons": f"{_FORMATS}nemo:RmComparisons",
+    },
 }
 """Kind -> name -> ``module`` or ``module:attribute``."""
 
@@ -99,8 +139,7 @@ class Component:
 
 def components(kind: str) -> dict[str, Component]:
     """All components of a kind by name, ours first; one whose name two packages give cannot be loaded."""
-    ours = _formats() if kind == "formats" else OURS[kind]
-    found = {name: Component(kind, name, target, _OWN) for name, target in ours.items()}
+    found = {name: Component(kind, name, target, _OWN) for name, target in OURS[kind].items()}
     for point in sorted(metadata.entry_points(group=_GROUP + kind), key=lambda point: point.name):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
         other = found.get(point.name)
@@ -108,11 +147,6 @@ def components(kind: str) -> dict[str, Component]:
             found[point.name] = replace(other, conflict=origin)
         found.setdefault(point.name, Component(kind, point.name, point.value, origin))
     return found
-
-
-def _formats() -> dict[str, str]:
-    formats = importlib.import_module("nemo_aligner_cai.data.formats.table").FORMATS
-    return {name: f"{type(one).__module__}:{type(one).__qualname__}" for name, one in formats.items()}
 
 
 def load(kind: str, name: str) -> Any:

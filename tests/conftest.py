@@ -40,12 +40,18 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """What a command sets up for its log lines ends with its test: the stream that it writes to is gone then."""
-    loggers = (logging.getLogger(), logging.getLogger("nemo_aligner_cai"))
-    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    """Every test starts with the logging of a new process, whatever NeMo or a command has set up before it."""
+    root, package = logging.getLogger(), logging.getLogger("nemo_aligner_cai")
+    logging.disable(logging.NOTSET)
+    root.setLevel(logging.WARNING)
+    package.setLevel(logging.NOTSET)
+    package.handlers.clear()
+    package.propagate = True
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("nemo_aligner_cai") and isinstance(logger, logging.Logger):
+            logger.disabled = False
+    before = list(root.handlers)
     yield
-    for logger, handlers, level, propagate in before:
-        # pytest's own handlers come and go by themselves.
-        logger.handlers[:] = [handler for handler in logger.handlers if handler in handlers]
-        logger.propagate = propagate
-        logger.setLevel(level)
+    # A command's handler writes to a stream that is gone when its test ends. pytest's own handlers come and go.
+    root.handlers[:] = [handler for handler in root.handlers if handler in before]
+    package.handlers.clear()

@@ -11,7 +11,7 @@ from nemo_aligner_cai.chat.markers import Markers
 from nemo_aligner_cai.chat.messages import Conversation, Message
 from nemo_aligner_cai.chat.outline import Outline
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class TokenPolicy(str, Enum):
 
 
 def guard(
-    conversation: Conversation, template: ChatTemplate, *, policy: TokenPolicy, balance: Balance
+    conversation: Conversation, template: ChatTemplate, *, policy: TokenPolicy, balance: RowCounts
 ) -> Conversation | None:
     """Keep untrusted text from forging turns; what happens is counted in `balance`.
 

@@ -23,12 +23,12 @@ from nemo_aligner_cai.constitution import Constitution, Principle, load_constitu
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording, load_wording
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.judges.base import Case
+from nemo_aligner_cai.judges.base import JudgeInput
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request, Sampling, ScriptedClient
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
-from nemo_aligner_cai.stages.revisions import Revising, fresh_records
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, fresh_records
 
 FORMS = ("critique", "revision", "judge")
 NEARLY = 0.8
@@ -141,7 +141,7 @@ def requests_of(
     """What a principle makes of example texts, out of the same steps that generation runs: (title, request)."""
     alone = Constitution((principle,), principle.id)
     if "critique" in principle.requests:
-        revising = Revising(ScriptedClient(), alone, few_shots, wording, Sampling(), seed=0)
+        revising = RevisionPipeline(ScriptedClient(), alone, few_shots, wording, Sampling(), seed=0)
         (record,) = fresh_records([_EXAMPLE])
         for step, reply in zip(revising.steps(), _REPLIES, strict=True):
             (request,) = step.requests(record)
@@ -150,7 +150,7 @@ def requests_of(
                 yield step.name, request
     if "judge" in principle.requests:
         judge = multiple_choice(JudgeSettings(alone, wording, both_orders=False))
-        (question,) = judge.questions(Case(_EXAMPLE.id, _EXAMPLE.conversation, _CANDIDATES))
+        (question,) = judge.questions(JudgeInput(_EXAMPLE.id, _EXAMPLE.conversation, _CANDIDATES))
         yield "judge", question.request
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.planning.config import PlanConfig
-from nemo_aligner_cai.planning.estimate import Needs, plan
+from nemo_aligner_cai.planning.estimate import ResourceEstimate, plan
 from nemo_aligner_cai.sections import load_config
 
 _COUNTED = ("model_calls", "judge_calls")
@@ -47,13 +47,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _total(steps: list[Needs]) -> Needs:
+def _total(steps: list[ResourceEstimate]) -> ResourceEstimate:
     sums: dict[str, Any] = {name: sum(getattr(step, name) for step in steps) for name in (*_COUNTED, *_SUMMED)}
     memory = max(step.memory_gb for step in steps)
-    return Needs("all", **sums, memory_gb=memory, fits=all(step.fits for step in steps))
+    return ResourceEstimate("all", **sums, memory_gb=memory, fits=all(step.fits for step in steps))
 
 
-def _parts(step: Needs) -> dict[str, Any]:
+def _parts(step: ResourceEstimate) -> dict[str, Any]:
     values = asdict(step)
     estimated = [field.name for field in fields(step) if field.name not in ("step", *_COUNTED)]
     return {
@@ -63,7 +63,7 @@ def _parts(step: Needs) -> dict[str, Any]:
     }
 
 
-def _row(step: Needs) -> tuple[str, ...]:
+def _row(step: ResourceEstimate) -> tuple[str, ...]:
     return (
         step.step,
         f"{step.model_calls:,}",

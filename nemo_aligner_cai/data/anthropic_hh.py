@@ -20,7 +20,7 @@ import orjson
 
 from nemo_aligner_cai.chat import ChatTemplate, TokenPolicy, guard
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, atomic_writer, require_file
+from nemo_aligner_cai.files import PathLike, Row, RowCounts, atomic_writer, require_file
 from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.files.sources import HUB, DataFile, data_files, read_rows, split_files
 from nemo_aligner_cai.prompts.transcript import TranscriptError, alternating, split_turns, strip_run_on
@@ -135,7 +135,7 @@ def write_split(
     add_eos: bool = True,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
     overwrite: bool = False,
-) -> Balance:
+) -> RowCounts:
     """Write the prompts and comparisons of a split, both in one step.
 
     Args:
@@ -153,7 +153,7 @@ def write_split(
         FormatError: a row lacks the two transcripts, or `policy` refuses it.
         CaiError: no row can be used.
     """
-    balance = Balance()
+    balance = RowCounts()
     prompts_of = _Prompts(template)
     end = template.reply_end if add_eos else template.end_of_turn
     with ExitStack() as stack:
@@ -201,7 +201,7 @@ def _guard(
     *,
     template: ChatTemplate,
     policy: TokenPolicy,
-    balance: Balance,
+    balance: RowCounts,
 ) -> tuple[list[str], str, str] | None:
     # The two replies as further turns, so that the row counts once.
     try:

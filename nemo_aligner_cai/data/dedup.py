@@ -10,7 +10,7 @@ from nemo_aligner_cai.data.formats.files import Group, format_named, read_groups
 from nemo_aligner_cai.data.formats.writers import write_rows
 from nemo_aligner_cai.data.records import Record, conversations_of
 from nemo_aligner_cai.data.split import record_prompt_id
-from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash
+from nemo_aligner_cai.files import PathLike, Row, RowCounts, content_hash
 from nemo_aligner_cai.files.compact import CompactSet
 from nemo_aligner_cai.files.output_paths import check_output
 
@@ -27,7 +27,7 @@ def drop_duplicates(
     items: Iterable[Item],
     *,
     key: Callable[[Item], object],
-    balance: Balance,
+    balance: RowCounts,
     reason: str = "duplicate",
     rows: Callable[[Item], int] = lambda _: 1,
 ) -> Iterator[Item]:
@@ -59,7 +59,7 @@ def dedup_file(
     format_name: str,
     template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
-) -> Balance:
+) -> RowCounts:
     """Copy the rows, as they are, of the records that come for the first time; a pair goes or stays as one.
 
     Args:
@@ -77,7 +77,7 @@ def dedup_file(
         UsageError, FormatError: as `read_groups`, or the target exists.
     """
     check_output(target, overwrite=overwrite)
-    balance, read = Balance(), Balance()
+    balance, read = RowCounts(), RowCounts()
     identity = record_id if by == "record" else record_prompt_id
     first = drop_duplicates(
         read_groups(source, format_name, balance=read, template=template),

@@ -24,14 +24,14 @@ from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, write_jsonl
+from nemo_aligner_cai.files import PathLike, Row, RowCounts, write_jsonl
 from nemo_aligner_cai.files.output_paths import check_output
 
 __all__ = [
     "EMPTY_SYSTEM_MERGED",
     "LIMITS",
+    "LengthReport",
     "Tokenizer",
-    "Use",
     "drop_long",
     "filter_file",
     "limit_of",
@@ -70,7 +70,7 @@ _NOTHING_LEARNT = "the tokenizer's merges leave no token to learn of the short r
 
 
 @dataclass
-class Use:
+class LengthReport:
     """What a trainer will do with a file; a record is a row, or the two rows of a comparison."""
 
     limit: int
@@ -115,9 +115,9 @@ class Use:
         return {*self.too_long, *self.merged}
 
     @property
-    def balance(self) -> Balance:
+    def balance(self) -> RowCounts:
         """Where the records go when those that the trainer does not use whole are left out."""
-        balance = Balance(rows_in=self.records, written=self.used)
+        balance = RowCounts(rows_in=self.records, written=self.used)
         if self.too_long:
             balance.leave_out(f"longer than {self.limit} tokens", len(self.too_long))
         for number in sorted(self.left_out - set(self.too_long)):
@@ -249,7 +249,7 @@ def drop_long(
     *,
     tokenizer: Tokenizer,
     seq_length: int,
-    balance: Balance,
+    balance: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     record_of: Callable[[Item], Record] = lambda item: cast(Record, item),
 ) -> Iterator[Item]:
@@ -290,14 +290,14 @@ def predict_use(
     tokenizer: Tokenizer,
     seq_length: int,
     template: NemoChatTemplate = NEMO_CHAT,
-) -> Use:
+) -> LengthReport:
     """Which records of a file the format's trainer will use.
 
     Raises:
         UsageError, FormatError: as `read_records` and `drop_long`.
     """
-    use = Use(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
-    records = read_records(path, format_name, balance=Balance(), template=template)
+    use = LengthReport(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
+    records = read_records(path, format_name, balance=RowCounts(), template=template)
     for _, measured in _measure(records, _itself, format_name, tokenizer, template):
         use.add(measured.length, measured.total, measured.merged)
     return use
@@ -312,18 +312,18 @@ def filter_file(
     seq_length: int,
     template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
-) -> Use:
+) -> LengthReport:
     """Copy the rows, as they are, of the records that the format's trainer uses whole.
 
     Returns:
-        What was measured in `source`; `Use.left_out` are the records that `target` lacks.
+        What was measured in `source`; `LengthReport.left_out` are the records that `target` lacks.
 
     Raises:
         UsageError, FormatError: as `predict_use`, or the target exists.
     """
     check_output(target, overwrite=overwrite)
-    use = Use(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
-    groups = read_groups(source, format_name, balance=Balance(), template=template)
+    use = LengthReport(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
+    groups = read_groups(source, format_name, balance=RowCounts(), template=template)
 
     def kept() -> Iterator[Row]:
         for group, measured in _measure(groups, _record_of, format_name, tokenizer, template):

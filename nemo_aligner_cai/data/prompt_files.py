@@ -19,7 +19,7 @@ from nemo_aligner_cai.data.formats.columns import ColumnChoice, carry
 from nemo_aligner_cai.data.formats.table import all_formats, matching, no_format
 from nemo_aligner_cai.data.records import PromptOnly
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row
+from nemo_aligner_cai.files import PathLike, Row, RowCounts
 from nemo_aligner_cai.files.compact import CompactSet
 from nemo_aligner_cai.files.sources import DataFile, data_files, read_rows
 from nemo_aligner_cai.prompts import Prompt
@@ -31,7 +31,7 @@ Turns = Literal["first", "all"]
 def read_prompts(
     path: PathLike,
     *,
-    balance: Balance,
+    balance: RowCounts,
     turns: Turns = "first",
     limit: int | None = None,
     split: str = "train",
@@ -98,7 +98,7 @@ class _Reader:
     template: ChatTemplate
     policy: TokenPolicy
     system: str
-    balance: Balance
+    balance: RowCounts
 
     def prompt(self, row: Row) -> Prompt | None:
         """The prompt of a row; None where the policy leaves it out."""

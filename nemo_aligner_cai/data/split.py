@@ -22,7 +22,7 @@ from nemo_aligner_cai.chat import NEMO_CHAT, NemoChatTemplate
 from nemo_aligner_cai.data.formats.files import format_named, read_groups, read_records
 from nemo_aligner_cai.data.records import Record, prompt_of
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike, content_hash, jsonl_writer
+from nemo_aligner_cai.files import PathLike, RowCounts, content_hash, jsonl_writer
 from nemo_aligner_cai.files.compact import CompactSet
 from nemo_aligner_cai.files.output_paths import check_output
 
@@ -128,7 +128,7 @@ def split_file(
     *,
     seed: int,
     format_name: str,
-    balance: Balance,
+    balance: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
 ) -> dict[str, int]:
@@ -158,7 +158,7 @@ def split_file(
         raise UsageError(f"files are given for {', '.join(targets)}, the splits are {', '.join(splits)}")
     for target in targets.values():
         check_output(target, overwrite=overwrite)
-    records = read_records(source, format_name, balance=Balance(), template=template)
+    records = read_records(source, format_name, balance=RowCounts(), template=template)
     assigned = assign_splits(map(record_prompt_id, records), splits, seed=seed)
     written = dict.fromkeys(splits, 0)
     with ExitStack() as stack:

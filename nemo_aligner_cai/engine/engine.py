@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from nemo_aligner_cai.engine.executor import Answer, Answers
+from nemo_aligner_cai.engine.executor import Answer, RequestExecutor
 from nemo_aligner_cai.engine.journal import Call, Journal
-from nemo_aligner_cai.engine.progress import Progress, Tally
+from nemo_aligner_cai.engine.progress import Progress, RunStats
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
 from nemo_aligner_cai.models.thinking import ADVICE, answer_after
@@ -50,7 +50,7 @@ class HasId(Protocol):
 R = TypeVar("R", bound=HasId)
 
 
-class LeaveOut(Exception):
+class SkipRecord(Exception):
     """Raised by a step's `absorb`: the record ends here.
 
     `reason` is a short phrase that is counted. `fault` says that something went wrong that another run might mend (it
@@ -85,7 +85,7 @@ class Outcome(Generic[R]):
     """A record that has passed all steps, or as far as it came before it was left out."""
 
     record: R
-    left_out: LeaveOut | None = None
+    left_out: SkipRecord | None = None
 
 
 class Engine:
@@ -107,7 +107,7 @@ class Engine:
         self._window = window
         self._progress = progress
         self._all_read = False
-        self.tally = Tally()
+        self.tally = RunStats()
 
     async def run(
         self, records: Iterable[R], steps: Sequence[Step[R]], finished: Callable[[Outcome[R]], None]
@@ -124,7 +124,7 @@ class Engine:
             CaiError: reading a record or writing an outcome failed.
         """
         clients = [step.client for step in steps]
-        answers = Answers(clients, seed=self._seed, journal=self._journal, tally=self.tally)
+        answers = RequestExecutor(clients, seed=self._seed, journal=self._journal, tally=self.tally)
         size, blocks = self._extent(clients)
         source = iter(records)
         ahead: deque[asyncio.Task[list[Outcome[R]]]] = deque()
@@ -168,7 +168,7 @@ class Engine:
             self._progress.update(self.tally)
             await asyncio.sleep(_SHOWN_EVERY)
 
-    async def _chain(self, block: Sequence[R], steps: Sequence[Step[R]], answers: Answers) -> list[Outcome[R]]:
+    async def _chain(self, block: Sequence[R], steps: Sequence[Step[R]], answers: RequestExecutor) -> list[Outcome[R]]:
         """Take a block of records through all steps; the outcomes stand in the records' order."""
         outcomes = [Outcome(record) for record in block]
         for position, step in enumerate(steps):
@@ -221,9 +221,9 @@ def _absorbed(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]
     completions: list[Completion] = []
     for answer in answers:
         if isinstance(answer, CallFailed):
-            return Outcome(record, LeaveOut(f"{step.name} call failed: {answer.reason}", str(answer), fault=True))
+            return Outcome(record, SkipRecord(f"{step.name} call failed: {answer.reason}", str(answer), fault=True))
         completions.append(answer)
     try:
         return Outcome(step.absorb(record, completions))
-    except LeaveOut as left_out:
+    except SkipRecord as left_out:
         return Outcome(record if left_out.record is None else left_out.record, left_out)

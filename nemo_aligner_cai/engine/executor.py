@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from nemo_aligner_cai.engine.journal import Call, Journal
-from nemo_aligner_cai.engine.progress import Tally
+from nemo_aligner_cai.engine.progress import RunStats
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
@@ -23,10 +23,10 @@ T = TypeVar("T")
 Answer = Completion | CallFailed
 
 
-class Answers:
+class RequestExecutor:
     """The answers of one run."""
 
-    def __init__(self, clients: Iterable[ModelClient], *, seed: int, journal: Journal | None, tally: Tally) -> None:
+    def __init__(self, clients: Iterable[ModelClient], *, seed: int, journal: Journal | None, tally: RunStats) -> None:
         """Nothing is asked yet.
 
         Args:

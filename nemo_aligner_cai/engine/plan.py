@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from nemo_aligner_cai.engine.engine import Engine, HasId, Step
 from nemo_aligner_cai.engine.journal import Journal
-from nemo_aligner_cai.engine.progress import Tally
+from nemo_aligner_cai.engine.progress import RunStats
 from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.models.base import BatchClient, ModelClient
 from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
@@ -24,7 +24,9 @@ from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
 R = TypeVar("R", bound=HasId)
 
 
-async def plan(records: Iterable[R], steps: Sequence[Step[R]], *, seed: int, journal_path: PathLike | None) -> Tally:
+async def plan(
+    records: Iterable[R], steps: Sequence[Step[R]], *, seed: int, journal_path: PathLike | None
+) -> RunStats:
     """Count a run's calls by step; nothing is sent, and nothing is written.
 
     Args:

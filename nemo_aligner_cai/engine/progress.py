@@ -32,7 +32,7 @@ class Prices:
 
 
 @dataclass
-class Tally:
+class RunStats:
     """Counts of one run: records finished (of which left out); calls answered, reused from the journal, failed.
 
     `calls` and `reused` count by step. `passed` counts the steps that records have passed, of `steps` each.
@@ -50,7 +50,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Meter:
+class ProgressReporter:
     """Puts a tally into words.
 
     Attributes:
@@ -63,7 +63,7 @@ class Meter:
     total: int | None = None
     prices: Prices | None = None
 
-    def line(self, tally: Tally) -> str:
+    def line(self, tally: RunStats) -> str:
         """One line for people."""
         seconds = max(1e-6, time.monotonic() - tally.started)
         calls, reused = tally.calls.total(), tally.reused.total()
@@ -89,11 +89,11 @@ class Meter:
 class Progress(Protocol):
     """Whoever wants to know how a run goes."""
 
-    def update(self, tally: Tally) -> None:
+    def update(self, tally: RunStats) -> None:
         """Called a few times a second."""
         ...
 
-    def close(self, tally: Tally) -> None:
+    def close(self, tally: RunStats) -> None:
         """The run is over."""
         ...
 
@@ -101,26 +101,26 @@ class Progress(Protocol):
 class LogProgress:
     """A log line every few seconds, for files and batch systems."""
 
-    def __init__(self, title: str, meter: Meter, *, seconds: float = 10.0) -> None:
+    def __init__(self, title: str, meter: ProgressReporter, *, seconds: float = 10.0) -> None:
         """`title` starts each line."""
         self._title, self._meter, self._seconds = title, meter, seconds
         self._next = time.monotonic() + seconds
 
-    def update(self, tally: Tally) -> None:
+    def update(self, tally: RunStats) -> None:
         """See `Progress`."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self._seconds
             of = f" of {self._meter.total}" if self._meter.total else ""
             _logger.info("%s: %d%s records, %s", self._title, tally.records, of, self._meter.line(tally))
 
-    def close(self, tally: Tally) -> None:
+    def close(self, tally: RunStats) -> None:
         """See `Progress`."""
 
 
 class BarProgress:
     """A bar on a terminal's standard error."""
 
-    def __init__(self, title: str, meter: Meter) -> None:
+    def __init__(self, title: str, meter: ProgressReporter) -> None:
         """`title` stands before the bar."""
         self._meter = meter
         self._bar = RichProgress(
@@ -135,16 +135,16 @@ class BarProgress:
         self._task = self._bar.add_task(title, total=meter.total, line="")
         self._bar.start()
 
-    def update(self, tally: Tally) -> None:
+    def update(self, tally: RunStats) -> None:
         """See `Progress`."""
         self._bar.update(self._task, completed=tally.records, line=self._meter.line(tally))
 
-    def close(self, tally: Tally) -> None:
+    def close(self, tally: RunStats) -> None:
         """See `Progress`."""
         self.update(tally)
         self._bar.stop()
 
 
-def show_progress(title: str, meter: Meter) -> Progress:
+def show_progress(title: str, meter: ProgressReporter) -> Progress:
     """A bar where standard error is a terminal, log lines where not."""
     return BarProgress(title, meter) if sys.stderr.isatty() else LogProgress(title, meter)

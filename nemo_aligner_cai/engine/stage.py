@@ -14,12 +14,12 @@ import orjson
 
 from nemo_aligner_cai.engine.engine import Engine, HasId, Outcome, Step
 from nemo_aligner_cai.engine.journal import Journal
-from nemo_aligner_cai.engine.progress import Meter, Prices, show_progress
+from nemo_aligner_cai.engine.progress import Prices, ProgressReporter, show_progress
 from nemo_aligner_cai.engine.resuming import require_journal
 from nemo_aligner_cai.engine.served_models import check_served
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import Balance, PathLike, atomic_writer
+from nemo_aligner_cai.files import PathLike, RowCounts, atomic_writer
 from nemo_aligner_cai.files.output_paths import check_output
 
 R = TypeVar("R", bound=HasId)
@@ -82,7 +82,7 @@ async def run_stage(
     *,
     journal_path: PathLike,
     options: RunOptions,
-    read: Balance | None,
+    read: RowCounts | None,
     prompt_of: Callable[[R], Any],
     facts_of: Callable[[R], Counter[str]] = lambda record: Counter(),
 ) -> Summary:
@@ -114,7 +114,7 @@ async def run_stage(
         require_journal(Path(journal_path), [output.path for output in outputs])
     journal = Journal.open(journal_path, resume=options.resume, overwrite=options.overwrite)
     clients = {id(step.client): step.client for step in steps}.values()
-    meter = Meter([client.stats for client in clients], options.total, options.prices)
+    meter = ProgressReporter([client.stats for client in clients], options.total, options.prices)
     progress = show_progress(title, meter) if options.progress else None
     engine = Engine(seed=options.seed, journal=journal, window=options.window, progress=progress)
     summary = Summary()
@@ -168,7 +168,7 @@ async def run_stage(
     return summary
 
 
-def _join(balance: Balance, read: Balance) -> None:
+def _join(balance: RowCounts, read: RowCounts) -> None:
     """Put the rows that reading left out in front: rows of the file in, records out."""
     balance.rows_in = read.rows_in
     balance.left_out.update(read.left_out)

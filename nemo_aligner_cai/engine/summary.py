@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.exact import exact
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Summary:
         facts: what else the stage counts.
     """
 
-    balance: Balance = field(default_factory=Balance)
+    balance: RowCounts = field(default_factory=RowCounts)
     calls: int = 0
     reused: int = 0
     failed: int = 0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agreement of judges: what several runs say of the same pairs of candidates.
 
-Input:  rows of generate/comparisons.py, from runs that judged the same candidates (the policy's seed and model agree)
+Input:  rows of stages/comparisons.py, from runs that judged the same candidates (the policy's seed and model agree)
 Output: Agreement(common=950, rate=Rate(0.91, ...), kappa=0.82) for each two runs
 
 A pair is the same where its prompt and its two texts are.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audit of AI preferences: what else a judge's choices go by, besides the constitution.
 
-Input:  rows of generate/comparisons.py: candidates, the pairs that were kept, and every verdict, also of prompts of
+Input:  rows of stages/comparisons.py: candidates, the pairs that were kept, and every verdict, also of prompts of
         which no pair was kept
 Output: Audit: for all rows and for each principle, how many pairs are told apart and kept, and how often the longer
         text, and the one shown first, is preferred

@@ -24,9 +24,9 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.data.formats import row_values as take
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, content_hash, read_jsonl, require_file
+from nemo_aligner_cai.files import PathLike, Row, RowCounts, content_hash, read_jsonl, require_file
 from nemo_aligner_cai.files.compact import CompactSet
-from nemo_aligner_cai.judges.preference_sample import Candidate, Contest
+from nemo_aligner_cai.judges.preference_sample import Candidate, PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript
 from nemo_aligner_cai.stages.comparisons import judged_row
@@ -40,7 +40,7 @@ _OPTION = re.compile(r"^ \(([A-Z])\) ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class JudgeItem(Contest):
+class JudgeItem(PreferenceSample):
     """A question with a known answer, on its way through a judge.
 
     `question` asks for the better candidate; `category` is what the item counts under, None where it has none.
@@ -53,7 +53,7 @@ class JudgeItem(Contest):
     is_comparison: bool = True
 
 
-def read_items(path: PathLike, *, balance: Balance, limit: int | None = None) -> Iterator[JudgeItem]:
+def read_items(path: PathLike, *, balance: RowCounts, limit: int | None = None) -> Iterator[JudgeItem]:
     """Read items in file order, each only once.
 
     Args:
@@ -68,7 +68,7 @@ def read_items(path: PathLike, *, balance: Balance, limit: int | None = None) ->
     return islice(_items(require_file(path), balance), limit)
 
 
-def _items(path: Path, balance: Balance) -> Iterator[JudgeItem]:
+def _items(path: Path, balance: RowCounts) -> Iterator[JudgeItem]:
     seen = CompactSet()
     is_comparison: bool | None = None
     for line, row in read_jsonl(path):

@@ -4,9 +4,9 @@
 
 from nemo_aligner_cai.files.jsonl import (
     LONGEST,
-    Balance,
     PathLike,
     Row,
+    RowCounts,
     atomic_writer,
     content_hash,
     is_json_list,
@@ -27,9 +27,9 @@ from nemo_aligner_cai.files.jsonl import (
 
 __all__ = [
     "LONGEST",
-    "Balance",
     "PathLike",
     "Row",
+    "RowCounts",
     "atomic_writer",
     "content_hash",
     "is_json_list",

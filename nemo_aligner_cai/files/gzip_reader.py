@@ -15,7 +15,7 @@ GZIP_ERRORS = (EOFError, zlib.error)
 _BLOCK = 1 << 20
 
 
-class Unpacked(io.RawIOBase):
+class ThreadedGzipReader(io.RawIOBase):
     """What is in a gzip file. The next block is unpacked by a thread, beside Python, while this one is looked at."""
 
     def __init__(self, packed: BinaryIO) -> None:

@@ -3,7 +3,7 @@
 """Reading and writing data files without losing a row.
 
 Readers stream, and name the file and line of whatever they cannot read. Writers put a file in place in one step, so
-that a crash leaves either the old file or the new one. A `Balance` accounts for every row that a command has seen.
+that a crash leaves either the old file or the new one. A `RowCounts` accounts for every row that a command has seen.
 """
 
 import glob
@@ -25,7 +25,7 @@ import orjson
 
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files.derived_files import remove_indexes
-from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS, GZIP_MAGIC, Unpacked
+from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS, GZIP_MAGIC, ThreadedGzipReader
 from nemo_aligner_cai.files.json_items import MOST_VALUES, BrokenListError, has_too_many_values, split_list
 from nemo_aligner_cai.files.output_paths import check_output
 
@@ -46,7 +46,7 @@ _TEMPORARY_BYTES = 96
 
 
 @dataclass
-class Balance:
+class RowCounts:
     """Where every row went: ``rows_in == written + sum(left_out.values())``, or the command is wrong.
 
     `left_out` counts rows by reason; a reason is a short phrase that a reader of the summary understands. `noted`
@@ -81,7 +81,7 @@ class Balance:
         if not self.written:
             raise CaiError(f"{source}: nothing is left to write: {self}")
 
-    def merge(self, other: "Balance") -> None:
+    def merge(self, other: "RowCounts") -> None:
         """Add another file's balance to this one."""
         self.rows_in += other.rows_in
         self.written += other.written
@@ -151,7 +151,7 @@ def open_binary(path: PathLike) -> Generator[BinaryIO, None, None]:
         if not packed:
             yield raw
             return
-        with Unpacked(raw) as unpacked:
+        with ThreadedGzipReader(raw) as unpacked:
             yield cast(BinaryIO, io.BufferedReader(unpacked, _BUFFER))
 
 

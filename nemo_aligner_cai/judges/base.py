@@ -44,7 +44,7 @@ CUT_REASONINGS = "reasonings cut at the token limit"
 
 
 @dataclass(frozen=True)
-class Case:
+class JudgeInput:
     """A prompt with its candidate responses, in the order in which they are numbered."""
 
     id: str
@@ -69,7 +69,7 @@ class Answered:
     completion: Completion
 
 
-Round = Sequence[Answered]
+Turn = Sequence[Answered]
 """The questions of one round, in the order in which they were asked; none where there was nothing to ask."""
 
 
@@ -140,11 +140,11 @@ class Judge(Protocol):
         """How many rounds a case with at most so many candidates can take, at least 1."""
         ...
 
-    def questions(self, case: Case, past: Sequence[Round] = ()) -> list[Question]:
+    def questions(self, case: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
         """What to ask about a case in the round after these; none where the past rounds have told all."""
         ...
 
-    def decide(self, case: Case, rounds: Sequence[Round]) -> Judgement:
+    def decide(self, case: JudgeInput, rounds: Sequence[Turn]) -> Judgement:
         """What the answers of all rounds come to."""
         ...
 

@@ -24,11 +24,11 @@ from nemo_aligner_cai.judges.base import (
     TIES,
     UNPARSED,
     Answered,
-    Case,
+    JudgeInput,
     Judgement,
     Preference,
     Question,
-    Round,
+    Turn,
     Verdict,
     count_verdicts,
 )
@@ -63,7 +63,7 @@ class BestWorst:
         """See `Judge`: one."""
         return 1
 
-    def questions(self, case: Case, past: Sequence[Round] = ()) -> list[Question]:
+    def questions(self, case: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
         """See `Judge`."""
         if past:
             return []
@@ -71,7 +71,7 @@ class BestWorst:
         orders = [shown, shown[::-1]] if self.both_orders else [shown]
         return [self._question(case, order) for order in orders]
 
-    def _question(self, case: Case, order: tuple[int, ...]) -> Question:
+    def _question(self, case: JudgeInput, order: tuple[int, ...]) -> Question:
         before = (Message(Role.SYSTEM, self.system), *self.shots.for_best_worst(self.wording))
         text = self.wording.options(case.conversation, [case.candidates[number] for number in order])
         request = Request(
@@ -82,7 +82,7 @@ class BestWorst:
         )
         return Question(request, order)
 
-    def decide(self, case: Case, rounds: Sequence[Round]) -> Judgement:
+    def decide(self, case: JudgeInput, rounds: Sequence[Turn]) -> Judgement:
         """See `Judge`."""
         verdicts = tuple(_verdict(answered) for answered in rounds[0])
         counts = Counter({JUDGED: 1}) + count_verdicts(verdicts)

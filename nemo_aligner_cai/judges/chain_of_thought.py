@@ -21,15 +21,15 @@ from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.judges.base import Verdict
 from nemo_aligner_cai.judges.few_shot import FewShots
 from nemo_aligner_cai.judges.multiple_choice import Choosing, with_probability
-from nemo_aligner_cai.judges.pair_judge import PairJudge, Showing
+from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
 from nemo_aligner_cai.judges.pairs import Pair
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
 
 
 @dataclass(frozen=True)
-class ChainOfThoughtBallot:
-    """A `Ballot` with a reasoning before the choice.
+class ChainOfThoughtStrategy:
+    """A `PairwiseStrategy` with a reasoning before the choice.
 
     Attributes:
         wording: how the question and the choice are put.
@@ -47,11 +47,11 @@ class ChainOfThoughtBallot:
 
     @property
     def rounds(self) -> int:
-        """See `Ballot`."""
+        """See `PairwiseStrategy`."""
         return 1 + self.choosing.rounds
 
-    def requests(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> list[Request]:
-        """See `Ballot`."""
+    def requests(self, showing: PresentationOrder, past: Sequence[Sequence[Completion]]) -> list[Request]:
+        """See `PairwiseStrategy`."""
         if self.choosing.is_told(past):
             return []
         before = self.shots.for_reasoning(showing.principle, self.wording)
@@ -64,7 +64,7 @@ class ChainOfThoughtBallot:
         return self.choosing.requests(conversation, past[1:], shared=len(before))
 
     def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
-        """See `Ballot`."""
+        """See `PairwiseStrategy`."""
         reasoning = past[0][0]
         verdict = self.choosing.verdict(shown, principle, past[1:])
         if verdict.probability is not None:
@@ -78,7 +78,7 @@ class ChainOfThoughtBallot:
         )
 
 
-def chain_of_thought_ballot(settings: JudgeSettings) -> ChainOfThoughtBallot:
+def chain_of_thought_ballot(settings: JudgeSettings) -> ChainOfThoughtStrategy:
     """The ballot that these settings describe.
 
     Raises:
@@ -93,7 +93,7 @@ def chain_of_thought_ballot(settings: JudgeSettings) -> ChainOfThoughtBallot:
             f"no pair has the margin {settings.margin:g}"
         )
     settings.shots.for_reasoning(settings.principles.for_judging[0], settings.wording)
-    return ChainOfThoughtBallot(
+    return ChainOfThoughtStrategy(
         settings.wording, settings.shots, Choosing.of(settings), settings.clamp, settings.max_tokens
     )
 

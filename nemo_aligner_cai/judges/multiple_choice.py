@@ -19,7 +19,7 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.judges.base import Verdict
 from nemo_aligner_cai.judges.few_shot import FewShots
-from nemo_aligner_cai.judges.pair_judge import PairJudge, Showing
+from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
 from nemo_aligner_cai.judges.pairs import Pair
 from nemo_aligner_cai.judges.parse import choice_schema, parse_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
@@ -100,8 +100,8 @@ class Choosing:
 
 
 @dataclass(frozen=True)
-class MultipleChoiceBallot:
-    """A `Ballot` that puts the question and takes the choice."""
+class MultipleChoiceStrategy:
+    """A `PairwiseStrategy` that puts the question and takes the choice."""
 
     wording: PromptWording
     shots: FewShots
@@ -109,11 +109,11 @@ class MultipleChoiceBallot:
 
     @property
     def rounds(self) -> int:
-        """See `Ballot`."""
+        """See `PairwiseStrategy`."""
         return self.choosing.rounds
 
-    def requests(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> list[Request]:
-        """See `Ballot`."""
+    def requests(self, showing: PresentationOrder, past: Sequence[Sequence[Completion]]) -> list[Request]:
+        """See `PairwiseStrategy`."""
         if self.choosing.is_told(past):
             return []
         before = self.shots.for_choice(showing.principle, self.wording)
@@ -122,13 +122,13 @@ class MultipleChoiceBallot:
         return self.choosing.requests(conversation, past, shared=len(before))
 
     def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
-        """See `Ballot`."""
+        """See `PairwiseStrategy`."""
         return self.choosing.verdict(shown, principle, past)
 
 
-def multiple_choice_ballot(settings: JudgeSettings) -> MultipleChoiceBallot:
+def multiple_choice_ballot(settings: JudgeSettings) -> MultipleChoiceStrategy:
     """The ballot that these settings describe."""
-    return MultipleChoiceBallot(settings.wording, settings.shots, Choosing.of(settings))
+    return MultipleChoiceStrategy(settings.wording, settings.shots, Choosing.of(settings))
 
 
 def multiple_choice(settings: JudgeSettings) -> PairJudge:

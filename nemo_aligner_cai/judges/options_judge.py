@@ -26,11 +26,11 @@ from nemo_aligner_cai.judges.base import (
     TIES,
     UNPARSED,
     Answered,
-    Case,
+    JudgeInput,
     Judgement,
     Preference,
     Question,
-    Round,
+    Turn,
     Verdict,
     count_verdicts,
 )
@@ -57,7 +57,7 @@ class OptionsJudge:
         """See `Judge`: one that scores, and one for what could not be scored."""
         return 2
 
-    def questions(self, case: Case, past: Sequence[Round] = ()) -> list[Question]:
+    def questions(self, case: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
         """See `Judge`."""
         if past:
             silent = (answered.question for answered in past[0] if answered.completion.choice_logprobs is None)
@@ -70,7 +70,7 @@ class OptionsJudge:
         orders = [shown, shown[::-1]] if self.both_orders else [shown]
         return [self._question(case, order) for order in orders]
 
-    def _question(self, case: Case, order: tuple[int, ...]) -> Question:
+    def _question(self, case: JudgeInput, order: tuple[int, ...]) -> Question:
         letters = letters_of(len(order))
         options = [f"{letter} {case.candidates[number]}" for letter, number in zip(letters, order, strict=True)]
         instruction = f"Answer with {', '.join(letters[:-1])} or {letters[-1]}, and nothing else."
@@ -80,7 +80,7 @@ class OptionsJudge:
         request = Request(Conversation.of_user(f"{text}\n\n{instruction}"), sampling, choices=letters)
         return Question(request, order)
 
-    def decide(self, case: Case, rounds: Sequence[Round]) -> Judgement:
+    def decide(self, case: JudgeInput, rounds: Sequence[Turn]) -> Judgement:
         """See `Judge`: the preferences are those of the answer over each other one."""
         written = {answered.question.shown: answered for answered in (rounds[1] if len(rounds) > 1 else ())}
         verdicts = tuple(_verdict(written.get(answered.question.shown, answered)) for answered in rounds[0])

@@ -29,11 +29,11 @@ from nemo_aligner_cai.judges.base import (
     TIES,
     UNPARSED,
     UNSURE,
-    Case,
+    JudgeInput,
     Judgement,
     Preference,
     Question,
-    Round,
+    Turn,
     Verdict,
     count_verdicts,
 )
@@ -42,7 +42,7 @@ from nemo_aligner_cai.models.base import Completion, Request
 
 
 @dataclass(frozen=True)
-class Showing:
+class PresentationOrder:
     """What one ballot is about: two candidates in one order, by one principle."""
 
     conversation: Conversation
@@ -51,7 +51,7 @@ class Showing:
     texts: tuple[str, str]
 
 
-class Ballot(Protocol):
+class PairwiseStrategy(Protocol):
     """How a showing becomes a verdict, in one or more rounds. Pure functions."""
 
     @property
@@ -59,7 +59,7 @@ class Ballot(Protocol):
         """The most rounds that it takes."""
         ...
 
-    def requests(self, showing: Showing, past: Sequence[Sequence[Completion]]) -> list[Request]:
+    def requests(self, showing: PresentationOrder, past: Sequence[Sequence[Completion]]) -> list[Request]:
         """What to ask after these rounds; none where they have told all."""
         ...
 
@@ -95,7 +95,7 @@ class PairJudge:
 
     name: str
     constitution: Constitution
-    ballot: Ballot
+    ballot: PairwiseStrategy
     seed: int
     pairs: Pairs
     both_orders: bool
@@ -114,7 +114,7 @@ class PairJudge:
         """See `Judge`."""
         return levels(self.pairs, candidates) * self.ballot.rounds
 
-    def questions(self, case: Case, past: Sequence[Round] = ()) -> list[Question]:
+    def questions(self, case: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
         """See `Judge`."""
         *told, current = self._by_level(past)
         _, standing = self._play(case, told)
@@ -126,7 +126,7 @@ class PairJudge:
             for request in self.ballot.requests(showing, said.get((showing.shown, showing.principle.id), ()))
         ]
 
-    def decide(self, case: Case, rounds: Sequence[Round]) -> Judgement:
+    def decide(self, case: JudgeInput, rounds: Sequence[Turn]) -> Judgement:
         """See `Judge`."""
         *told, _ = self._by_level(rounds)
         found, _ = self._play(case, told)
@@ -136,12 +136,12 @@ class PairJudge:
         counts[KEPT] += len(preferences)
         return Judgement(tuple(preferences), tuple(chain.from_iterable(match.verdicts for match in found)), counts)
 
-    def _by_level(self, past: Sequence[Round]) -> list[Sequence[Round]]:
+    def _by_level(self, past: Sequence[Turn]) -> list[Sequence[Turn]]:
         """The rounds of each level; the last level is the one whose turn it is, and may have had none."""
         size = self.ballot.rounds
         return [past[start : start + size] for start in range(0, len(past) + 1, size)]
 
-    def _play(self, case: Case, told: Sequence[Sequence[Round]]) -> tuple[list[_Match], Sequence[int]]:
+    def _play(self, case: JudgeInput, told: Sequence[Sequence[Turn]]) -> tuple[list[_Match], Sequence[int]]:
         """The matches of the levels that are told, and the candidates that are left after them."""
         found: list[_Match] = []
         standing: Sequence[int] = range(len(case.candidates))
@@ -155,13 +155,15 @@ class PairJudge:
             found += played.values()
         return found, standing
 
-    def _showings(self, case: Case, pair: Pair) -> list[Showing]:
+    def _showings(self, case: JudgeInput, pair: Pair) -> list[PresentationOrder]:
         judging = self.constitution.for_judging
         drawn = rendezvous(self.seed, case.id, "judge", *pair, names=[principle.id for principle in judging])
         principles = [judging[position] for position in drawn[: self.principles_per_pair]]
         orders = [pair, (pair[1], pair[0])] if self.both_orders else [pair]
         return [
-            Showing(case.conversation, principle, order, (case.candidates[order[0]], case.candidates[order[1]]))
+            PresentationOrder(
+                case.conversation, principle, order, (case.candidates[order[0]], case.candidates[order[1]])
+            )
             for principle in principles
             for order in orders
         ]
@@ -210,7 +212,7 @@ class PairJudge:
         return Preference(better, worse, float(p), principle, explanation)
 
 
-def _by_showing(level: Sequence[Round]) -> dict[tuple[Pair, str], list[list[Completion]]]:
+def _by_showing(level: Sequence[Turn]) -> dict[tuple[Pair, str], list[list[Completion]]]:
     """The answers to each showing's questions, by round, in the order of the first round."""
     said: dict[tuple[Pair, str], list[list[Completion]]] = {}
     for number, asked in enumerate(level):

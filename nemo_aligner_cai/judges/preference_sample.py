@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from nemo_aligner_cai.engine.engine import LeaveOut, Step
-from nemo_aligner_cai.judges.base import TIES, UNPARSED, Answered, Case, Judge, Judgement, Question, Round
+from nemo_aligner_cai.engine.engine import SkipRecord, Step
+from nemo_aligner_cai.judges.base import TIES, UNPARSED, Answered, Judge, JudgeInput, Judgement, Question, Turn
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request
 from nemo_aligner_cai.prompts import Prompt
 
@@ -27,7 +27,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Contest:
+class PreferenceSample:
     """A prompt on its way.
 
     Attributes:
@@ -42,7 +42,7 @@ class Contest:
 
     prompt: Prompt
     candidates: tuple[Candidate, ...] = ()
-    rounds: tuple[Round, ...] = ()
+    rounds: tuple[Turn, ...] = ()
     judgement: Judgement | None = None
     counts: Counter[str] = field(default_factory=Counter[str])
     asked: list[tuple[Judge, int, list[Question]]] = field(
@@ -55,9 +55,9 @@ class Contest:
         return self.prompt.id
 
     @property
-    def case(self) -> Case:
+    def case(self) -> JudgeInput:
         """What the judge is shown."""
-        return Case(self.id, self.prompt.conversation, tuple(one.text for one in self.candidates))
+        return JudgeInput(self.id, self.prompt.conversation, tuple(one.text for one in self.candidates))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Judging:
     judge: Judge
     judge_model: ModelClient
 
-    def steps(self, candidates: int) -> list[Step[Contest]]:
+    def steps(self, candidates: int) -> list[Step[PreferenceSample]]:
         """One step for each round that contests with at most so many candidates can take."""
         rounds = self.judge.rounds(candidates)
         absorbs = [self._heard] * (rounds - 1) + [self._judged]
@@ -81,7 +81,7 @@ class Judging:
             for number, absorb in enumerate(absorbs, start=1)
         ]
 
-    def _questions(self, record: Contest) -> list[Question]:
+    def _questions(self, record: PreferenceSample) -> list[Question]:
         number = len(record.rounds)
         for judge, asked_in, questions in record.asked:
             if judge is self.judge and asked_in == number:
@@ -90,22 +90,22 @@ class Judging:
         record.asked[:] = [(self.judge, number, questions)]
         return questions
 
-    def _ask(self, record: Contest) -> list[Request]:
+    def _ask(self, record: PreferenceSample) -> list[Request]:
         return [question.request for question in self._questions(record)]
 
-    def _heard(self, record: Contest, completions: Sequence[Completion]) -> Contest:
+    def _heard(self, record: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
         answered = tuple(Answered(*pair) for pair in zip(self._questions(record), completions, strict=True))
         return replace(record, rounds=(*record.rounds, answered))
 
-    def _judged(self, record: Contest, completions: Sequence[Completion]) -> Contest:
+    def _judged(self, record: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
         record = self._heard(record, completions)
         judgement = self.judge.decide(record.case, record.rounds)
         record = replace(record, judgement=judgement, counts=record.counts + judgement.counts)
         if judgement.preferences:
             return record
         if judgement.counts[TIES]:
-            raise LeaveOut("a tie: the judge's two orders disagree, or it sees no difference", record=record)
+            raise SkipRecord("a tie: the judge's two orders disagree, or it sees no difference", record=record)
         if judgement.counts[UNPARSED]:
             raw = next((verdict.raw for verdict in judgement.verdicts if not verdict.is_parsed), "")
-            raise LeaveOut("no verdict in the judge's answer", raw[:200], fault=True, record=record)
-        raise LeaveOut("the judge is not sure enough", record=record)
+            raise SkipRecord("no verdict in the judge's answer", raw[:200], fault=True, record=record)
+        raise SkipRecord("the judge is not sure enough", record=record)

@@ -16,7 +16,7 @@ from nemo_aligner_cai.models.base import (
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.models.openai import OpenAIClient, key_from_environment
 from nemo_aligner_cai.models.request_body import BodyChanges
-from nemo_aligner_cai.models.retry import Patience
+from nemo_aligner_cai.models.retry import RetryPolicy
 from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
     "ModelClient",
     "NemoServerClient",
     "OpenAIClient",
-    "Patience",
     "Request",
+    "RetryPolicy",
     "Sampling",
     "ScriptedBatchClient",
     "ScriptedClient",

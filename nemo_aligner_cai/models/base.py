@@ -259,7 +259,7 @@ class BatchClient(Protocol):
     """A client whose server answers whole batches with one seed each.
 
     What such a server samples for a request depends on the batch around it, so a caller that wants the same bytes
-    again has to send the same batch again (`generate/engine.py` does).
+    again has to send the same batch again (`engine/engine.py` does).
     """
 
     batch_size: int

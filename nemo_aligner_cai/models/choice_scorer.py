@@ -28,7 +28,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from nemo_aligner_cai.chat import ChatTemplate, Conversation, TokenPolicy, guard
-from nemo_aligner_cai.files import Balance, content_hash
+from nemo_aligner_cai.files import RowCounts, content_hash
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Sampling
 from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs, shared_beginning
 
@@ -210,7 +210,7 @@ def scoring_body(way: Way, request: Request, messages: Sequence[Mapping[str, str
 
 def _rendered(request: Request, template: ChatTemplate) -> str:
     """The prompt up to where the reply's text begins; no text in it can forge a turn."""
-    conversation = guard(request.safe, template, policy=TokenPolicy.ESCAPE, balance=Balance())
+    conversation = guard(request.safe, template, policy=TokenPolicy.ESCAPE, balance=RowCounts())
     assert conversation is not None, "nothing is dropped by escaping"
     return template.generation_prompt(conversation) + template.reply_start
 

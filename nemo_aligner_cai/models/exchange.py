@@ -27,7 +27,7 @@ from yarl import URL
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS, Inflater
-from nemo_aligner_cai.models.retry import Retriable
+from nemo_aligner_cai.models.retry import RetryableError
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
 """Only what the standard library decompresses piece by piece."""
@@ -174,8 +174,8 @@ def _window_bits(encoding: str, start: bytes) -> int:
     raise _UnknownEncoding
 
 
-def _malformed(response: aiohttp.ClientResponse, why: str) -> Retriable:
-    return Retriable("malformed answer", f"{response.url}: {why}")
+def _malformed(response: aiohttp.ClientResponse, why: str) -> RetryableError:
+    return RetryableError("malformed answer", f"{response.url}: {why}")
 
 
 def redacted(payload: bytes, key: str | None) -> bytes:

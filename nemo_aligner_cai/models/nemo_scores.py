@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 
 from nemo_aligner_cai.models.choice_scores import MOST_IN_ALL, NOTHING, ROUNDING, shared_beginning
-from nemo_aligner_cai.models.retry import Retriable
+from nemo_aligner_cai.models.retry import RetryableError
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
 """Spaces, and the ways in which tokenizers spell a space or a line end within a token."""
@@ -68,7 +68,7 @@ def _first_difference(rows: Sequence[Sequence[int]]) -> int:
             if position == 0:
                 break
             return position
-    raise Retriable("malformed answer", "the choices have the same tokens, or none in common with their prompt")
+    raise RetryableError("malformed answer", "the choices have the same tokens, or none in common with their prompt")
 
 
 def _end(remainder: str, tokens: Sequence[str], start: int) -> int:
@@ -84,4 +84,4 @@ def _end(remainder: str, tokens: Sequence[str], start: int) -> int:
         written += bytes.fromhex(byte[1]) if byte else tokens[position].translate(_SPACES).encode()
         if written.endswith(wanted):
             return position + 1
-    raise Retriable("malformed answer", f"the choice's end {remainder!r} is not among the tokens that came back")
+    raise RetryableError("malformed answer", f"the choice's end {remainder!r} is not among the tokens that came back")

@@ -24,11 +24,11 @@ from typing import Any, cast
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Balance, content_hash
+from nemo_aligner_cai.files import RowCounts, content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
 from nemo_aligner_cai.models.echo import echoes, resembles
 from nemo_aligner_cai.models.nemo_scores import score_choices
-from nemo_aligner_cai.models.retry import Patience, Retriable
+from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.transport import Transport
 
@@ -61,7 +61,7 @@ class NemoServerClient:
         add_bos: bool = False,
         server_template: bool = False,
         concurrency: int = 3,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -91,7 +91,7 @@ class NemoServerClient:
             (f"http://{host}:{port}/generate",),
             method="PUT",
             concurrency=concurrency,
-            patience=patience or Patience(),
+            patience=patience or RetryPolicy(),
             longest_answer=_LONGEST_ANSWER,
         )
         self.stats: ClientStats = self._transport.stats
@@ -207,7 +207,7 @@ class NemoServerClient:
 
     def _safe(self, request: Request) -> Conversation:
         """The conversation, in which no text can forge a turn of this template or of the model's own."""
-        conversation = guard(request.safe, self.template, policy=TokenPolicy.ESCAPE, balance=Balance())
+        conversation = guard(request.safe, self.template, policy=TokenPolicy.ESCAPE, balance=RowCounts())
         assert conversation is not None, "the policy escapes"
         return conversation
 
@@ -221,7 +221,7 @@ class NemoServerClient:
     def _read(self, answer: Any, requests: Sequence[Request]) -> list[Completion]:
         """Completions from the server's answer; raises Retriable when it is not one."""
         if isinstance(answer, str):
-            raise Retriable(_REFUSAL, answer)
+            raise RetryableError(_REFUSAL, answer)
         rows = sum(max(1, len(request.choices)) for request in requests)
         if self._server_template and (replies := _replies(answer, rows)) is not None:
             return replies
@@ -252,7 +252,7 @@ class NemoServerClient:
         else:
             is_own = all(map(echoes, sentences, self._texts(request))) or self._is_like(sentences, request, batch)
         if not is_own:
-            raise Retriable("malformed answer", "a row shows another prompt than the one that was sent")
+            raise RetryableError("malformed answer", "a row shows another prompt than the one that was sent")
 
     def _is_like(self, sentences: Sequence[str], request: Request, batch: Sequence[Request]) -> bool:
         """True if rows are a request's, on a server whose tokenizer changes more of a text than is known here."""
@@ -269,7 +269,7 @@ class NemoServerClient:
         try:
             text = self.template.extract_reply(sentence, self._safe(request))
         except CaiError as error:
-            raise Retriable("malformed answer", str(error)) from None
+            raise RetryableError("malformed answer", str(error)) from None
         tail = self._tail(sentence, self._safe(request))
         stops = (*self.template.stop, *request.sampling.stop)
         ended = any(stop in tail for stop in stops) or bool(tokens and tokens[-1] in _END_PIECES)
@@ -292,13 +292,13 @@ def _columns(answer: Any, rows: int) -> tuple[list[str], list[list[str]], list[l
         if name == "logprob" and values in (None, []):
             return [()] * rows
         if not isinstance(values, list) or len(cast(list[Any], values)) != rows:
-            raise Retriable("malformed answer", f"{name!r} is no list of {rows}")
+            raise RetryableError("malformed answer", f"{name!r} is no list of {rows}")
         if name == "logprob":
             return [value if _is_list_of(value, kinds or str) else () for value in cast(list[Any], values)]
         for value in cast(list[Any], values):
             good = isinstance(value, str) if kinds is None else _is_list_of(value, kinds)
             if not good:
-                raise Retriable("malformed answer", f"{name!r} holds something else than it should")
+                raise RetryableError("malformed answer", f"{name!r} holds something else than it should")
         return cast(list[Any], values)
 
     return (
@@ -319,13 +319,13 @@ def _replies(answer: Any, rows: int) -> list[Completion] | None:
     if replies is None:
         return None
     if not isinstance(replies, list) or len(cast(list[Any], replies)) != rows:
-        raise Retriable("malformed answer", f"'replies' is not a list of {rows}: {replies!r}"[:300])
+        raise RetryableError("malformed answer", f"'replies' is not a list of {rows}: {replies!r}"[:300])
     completions: list[Completion] = []
     for reply in cast(list[Any], replies):
         fields = cast(dict[str, Any], reply) if isinstance(reply, dict) else {}
         text, reason = fields.get("text"), fields.get("finish_reason")
         if not isinstance(text, str) or reason not in ("stop", "length"):
-            raise Retriable("malformed answer", f"'replies' holds {reply!r}"[:300])
+            raise RetryableError("malformed answer", f"'replies' holds {reply!r}"[:300])
         completions.append(Completion(text, reason, raw=text))
     return completions
 

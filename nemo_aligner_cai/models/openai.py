@@ -20,9 +20,9 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
 from nemo_aligner_cai.models.choice_scorer import ChoiceScorer
-from nemo_aligner_cai.models.rate_limiter import Quota
+from nemo_aligner_cai.models.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.request_body import BodyChanges
-from nemo_aligner_cai.models.retry import Patience, Retriable
+from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.served import ask_for_model
 from nemo_aligner_cai.models.thinking import answer_after, as_written
 from nemo_aligner_cai.models.transport import Transport
@@ -81,7 +81,7 @@ class OpenAIClient:
         *,
         key: str | None = None,
         concurrency: int = 64,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         changes: BodyChanges | None = None,
@@ -104,13 +104,13 @@ class OpenAIClient:
         self.name = model
         self._changes = changes or BodyChanges()
         self.concurrency = concurrency
-        self._quota = Quota(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+        self._quota = RateLimiter(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
         urls = tuple(map(chat_url, addresses))
         self._models_urls = [f"{url.removesuffix(_CHAT)}/models" for url in urls]
         self._key = key
 
         def transport(urls: tuple[str, ...]) -> Transport:
-            patient = patience or Patience()
+            patient = patience or RetryPolicy()
             return Transport(
                 urls, method="POST", concurrency=concurrency, patience=patient, quota=self._quota, key=key
             )
@@ -261,12 +261,12 @@ def _first_choice(answer: Any, *, is_chat: bool = True) -> tuple[Mapping[str, An
         text = _text_of(choice["message"]["content"]) if is_chat else choice["text"]
         choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Retriable("malformed answer") from None
+        raise RetryableError("malformed answer") from None
     if text is None:
         # A refusal field or a tool call instead of a text: upstream turns this into the word "None".
         text = ""
     if not isinstance(text, str) or not _can_be_kept(choice):
-        raise Retriable("malformed answer")
+        raise RetryableError("malformed answer")
     return choice, text
 
 
@@ -305,7 +305,7 @@ def _finish_reason(said: Any) -> str:
         return "length"
     if said in _WITHHELD:
         raise CallFailed(f"the server ended the reply: {said}")
-    raise Retriable(f"the reply was broken off: {said}"[:80])
+    raise RetryableError(f"the reply was broken off: {said}"[:80])
 
 
 def _usage(usage: Any) -> Usage | None:

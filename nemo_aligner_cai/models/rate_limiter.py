@@ -10,7 +10,7 @@ _BYTES_PER_TOKEN = 3.0
 """Of a request's JSON. Low for English, so that rather too many tokens are counted than too few."""
 
 
-class Quota:
+class RateLimiter:
     """Holds requests back until the service's quota has room for them.
 
     Requests are evenly spaced: a burst of a minute's quota would be answered with 429 by most hosted services. Tokens

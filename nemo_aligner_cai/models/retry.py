@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a request is tried.
 
     Attributes:
@@ -26,7 +26,7 @@ class Patience:
     longest_wait: float = 30.0
 
 
-class Retriable(Exception):
+class RetryableError(Exception):
     """An attempt failed in a way that another attempt may mend."""
 
     def __init__(self, reason: str, detail: str = "", *, retry_after: float | None = None, away: bool = False) -> None:
@@ -35,20 +35,20 @@ class Retriable(Exception):
         self.reason, self.detail, self.retry_after, self.away = reason, detail, retry_after, away
 
 
-class Tries:
+class RetryState:
     """One request's failed attempts. Wrong answers are counted apart from outages, which use up none of them.
 
     Written out, where tenacity would do: its loop costs 50 microseconds for each request, most of which never fail.
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: RetryPolicy) -> None:
         """None has failed yet. `away_since` is when the outage began that the last attempt ran into, if it did."""
         self._patience = patience
         self._failed = 0
         self._wrong = 0
         self.away_since: float | None = None
 
-    def wait_after(self, fault: Retriable) -> float | None:
+    def wait_after(self, fault: RetryableError) -> float | None:
         """Seconds to wait before the next attempt; None when the patience is at its end."""
         now = time.monotonic()
         self._failed += 1

@@ -11,7 +11,7 @@ _BACK_OFF_PAUSE = 1.0
 """Seconds between two reductions: one overload answers many requests with 429 at once, and counts once."""
 
 
-class Gate:
+class AdaptiveSemaphore:
     """Lets at most `limit` holders in, the lowest priority number first, and in order of arrival among equals.
 
     `overloaded` halves the limit and each success raises it a little (additive increase, multiplicative decrease), so

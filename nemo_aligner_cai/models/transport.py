@@ -30,9 +30,9 @@ from nemo_aligner_cai.models.exchange import (
     redacted,
     spellings,
 )
-from nemo_aligner_cai.models.rate_limiter import Quota
-from nemo_aligner_cai.models.retry import Patience, Retriable, Tries
-from nemo_aligner_cai.models.semaphore import Gate
+from nemo_aligner_cai.models.rate_limiter import RateLimiter
+from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy, RetryState
+from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
 
 T = TypeVar("T")
 
@@ -94,8 +94,8 @@ class Transport:
         *,
         method: str,
         concurrency: int,
-        patience: Patience,
-        quota: Quota | None = None,
+        patience: RetryPolicy,
+        quota: RateLimiter | None = None,
         key: str | None = None,
         longest_answer: int = 4 << 20,
     ) -> None:
@@ -125,7 +125,7 @@ class Transport:
         self._turn = asyncio.Lock()
         self._served_at = float("-inf")
         self._is_away = False
-        self.gate = Gate(concurrency)
+        self.gate = AdaptiveSemaphore(concurrency)
         self.stats = ClientStats()
 
     async def send(
@@ -165,14 +165,14 @@ class Transport:
 
     async def _persist(self, content: bytes, read: Callable[[Any], T], choose: Callable[[], _Endpoint]) -> T:
         """Attempt until an answer is good, or the patience is at its end."""
-        tries: Tries | None = None
+        tries: RetryState | None = None
         while True:
             error: CaiError | None = None
             wait = 0.0
             try:
                 return await self._attempt(content, read, choose())
-            except Retriable as fault:
-                tries = tries or Tries(self._patience)
+            except RetryableError as fault:
+                tries = tries or RetryState(self._patience)
                 next_wait = tries.wait_after(fault)
                 if next_wait is None:
                     error = self._given_up(fault, tries)
@@ -219,14 +219,14 @@ class Transport:
             await self._check(endpoint, proven, None)
             endpoint.rejects_greetings = True
 
-    def _given_up(self, fault: Retriable, tries: Tries) -> CaiError:
+    def _given_up(self, fault: RetryableError, tries: RetryState) -> CaiError:
         """What to raise: an outage that no other request got through ends the run, else each would wait in turn."""
         detail = self._redact(fault.detail)
         if fault.away and tries.away_since is not None and self._served_at < tries.away_since:
             return ServerRefused(f"{fault.reason}, for {self._patience.outage:g} s: {detail}")
         return CallFailed(fault.reason, detail)
 
-    def _tell(self, fault: Retriable) -> None:
+    def _tell(self, fault: RetryableError) -> None:
         """Say once that an outage is waited for."""
         if fault.away and not self._is_away:
             self._is_away = True
@@ -259,8 +259,8 @@ class Transport:
         self._served_at, self._is_away = time.monotonic(), False
         try:
             result = read(answer)
-        except Retriable as fault:
-            raise Retriable(fault.reason, fault.detail or f"{endpoint.url}: {_words(payload)}") from None
+        except RetryableError as fault:
+            raise RetryableError(fault.reason, fault.detail or f"{endpoint.url}: {_words(payload)}") from None
         self.gate.succeeded()
         return result
 
@@ -273,7 +273,7 @@ class Transport:
                 payload = await read_payload(response, limit=self._longest_answer, turn=self._turn)
         except asyncio.TimeoutError:
             endpoint.failed()
-            raise Retriable("no answer in time", f"{endpoint.url}: {self._patience.timeout:g} s") from None
+            raise RetryableError("no answer in time", f"{endpoint.url}: {self._patience.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise await self._lost(endpoint, error) from None
         self._note_caught(endpoint)
@@ -282,7 +282,7 @@ class Transport:
         endpoint.answered()
         return payload
 
-    async def _lost(self, endpoint: _Endpoint, error: Exception) -> CaiError | Retriable:
+    async def _lost(self, endpoint: _Endpoint, error: Exception) -> CaiError | RetryableError:
         """What to raise for an exchange that has failed."""
         if endpoint.served_since == float("-inf"):
             reason = await hopeless(error, endpoint.url)
@@ -290,8 +290,8 @@ class Transport:
                 return ServerRefused(self._redact(f"{endpoint.url}: {reason}"))
         endpoint.failed()
         if isinstance(error, aiohttp.ClientConnectorError):
-            return Retriable("server not reachable", f"{endpoint.url}: {error}", away=True)
-        return Retriable("connection lost", f"{endpoint.url}: {error!r}"[:_WORDS])
+            return RetryableError("server not reachable", f"{endpoint.url}: {error}", away=True)
+        return RetryableError("connection lost", f"{endpoint.url}: {error!r}"[:_WORDS])
 
     def _note_caught(self, endpoint: _Endpoint) -> None:
         """Say once that a server sends answers that nobody has asked for."""
@@ -317,7 +317,7 @@ class Transport:
             endpoint.failed()
         if status in _RETRIABLE or status >= 500:
             wait = _retry_after(response.headers.get("Retry-After"))
-            raise Retriable(f"HTTP {status}", said, retry_after=wait, away=status in _AWAY)
+            raise RetryableError(f"HTTP {status}", said, retry_after=wait, away=status in _AWAY)
         raise _Rejected(endpoint, status, said)
 
     def _choose(self, affinity: int) -> _Endpoint:
@@ -365,10 +365,10 @@ class Transport:
 def _decoded(endpoint: _Endpoint, payload: bytes) -> Any:
     try:
         if has_too_many_values(payload):
-            raise Retriable("malformed answer", f"{endpoint.url}: it has more than {MOST_VALUES:,} values")
+            raise RetryableError("malformed answer", f"{endpoint.url}: it has more than {MOST_VALUES:,} values")
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise Retriable("malformed answer", f"{endpoint.url}: {error}: {_words(payload)}") from None
+        raise RetryableError("malformed answer", f"{endpoint.url}: {error}: {_words(payload)}") from None
 
 
 def _words(payload: bytes) -> str:

@@ -17,7 +17,7 @@ from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
 from nemo_aligner_cai.data.split import assign_splits, parse_splits
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, write_jsonl
+from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.prompts import Prompt
 
 Balances = dict[str, dict[str, Any]]
@@ -46,7 +46,7 @@ def red_team_prompts(
         tokenizer: the model's.
         seed: of the division.
     """
-    balance = Balance()
+    balance = RowCounts()
     kept = list(
         _short(read_prompts(source, balance=balance, turns=turns, limit=limit), max_tokens, tokenizer, balance)
     )
@@ -62,7 +62,7 @@ def red_team_prompts(
     return {source.name: balance.to_dict()}
 
 
-def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, balance: Balance) -> Iterator[Prompt]:
+def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, balance: RowCounts) -> Iterator[Prompt]:
     for prompt in prompts:
         if len(tokenizer.encode([NEMO_CHAT.generation_prompt(prompt.conversation)])[0]) > max_tokens:
             balance.written -= 1

@@ -22,7 +22,7 @@ from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
 from nemo_aligner_cai.pipeline.data_stages import rl_cai_config, sl_cai_config
 from nemo_aligner_cai.pipeline.serving import HOST, ask, served
-from nemo_aligner_cai.pipeline.step_cache import Ledger, Step
+from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
 from nemo_aligner_cai.pipeline.training import MODEL
 from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
@@ -60,7 +60,7 @@ class Pipeline:
         """
         self.config = config
         self.folder = folder
-        self.ledger = Ledger(folder)
+        self.ledger = StepCache(folder)
         tiny = config.models.helpful_only == "tiny"
         self.helpful_only = packaged_files.MODEL if tiny else Path(config.models.helpful_only)
         self.tokenizer_path = packaged_files.TOKENIZER if tiny else self.helpful_only.with_name("tokenizer.model")

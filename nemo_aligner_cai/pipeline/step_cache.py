@@ -54,7 +54,7 @@ class Step:
     work: Callable[[Path], Mapping[str, Any]]
 
 
-class Ledger:
+class StepCache:
     """Runs steps in a run folder, skipping what is done."""
 
     def __init__(self, folder: Path) -> None:

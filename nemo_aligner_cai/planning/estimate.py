@@ -20,13 +20,13 @@ from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.engine.plan import plan as count_calls
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.judges.preference_sample import Contest
+from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Sampling, ScriptedClient
 from nemo_aligner_cai.planning.config import Generation, Model, PlanConfig, Trainer
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.comparisons import Comparing
-from nemo_aligner_cai.stages.revisions import Revising, fresh_records
+from nemo_aligner_cai.stages.comparisons import ComparisonPipeline
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, fresh_records
 
 _GB = 1e9
 _PROMPT = Prompt.of(Conversation.of_user("How do I pick a lock?"))
@@ -34,7 +34,7 @@ _SAMPLED = Sampling(temperature=1.0, max_tokens=16, seed=0)
 
 
 @dataclass(frozen=True)
-class Needs:
+class ResourceEstimate:
     """What one step needs. Calls are counted, the rest are estimates.
 
     Attributes:
@@ -114,17 +114,17 @@ def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
     """
     constitution, wording = load_constitution(packaged()), PromptWording()
     model, judge_model = ScriptedClient(), ScriptedClient()
-    revising = Revising(model, constitution, (), wording, _SAMPLED, 0, config.generation.revisions)
+    revising = RevisionPipeline(model, constitution, (), wording, _SAMPLED, 0, config.generation.revisions)
     sl_cai = asyncio.run(count_calls(fresh_records([_PROMPT]), revising.steps(), seed=0, journal_path=None)).calls
     settings = JudgeSettings(constitution, wording, pairs=config.judge.pairs, both_orders=config.judge.both_orders)
     judge = registry.load("judges", config.judge.strategy)(settings)
     temperatures = (1.0,) * config.generation.candidates
-    comparing = Comparing(model, judge_model, judge, _SAMPLED, temperatures, 0)
-    rl_cai = asyncio.run(count_calls([Contest(_PROMPT)], comparing.steps(), seed=0, journal_path=None)).calls
+    comparing = ComparisonPipeline(model, judge_model, judge, _SAMPLED, temperatures, 0)
+    rl_cai = asyncio.run(count_calls([PreferenceSample(_PROMPT)], comparing.steps(), seed=0, journal_path=None)).calls
     return sl_cai.total(), rl_cai["sample"], rl_cai.total() - rl_cai["sample"]
 
 
-def plan(config: PlanConfig) -> list[Needs]:
+def plan(config: PlanConfig) -> list[ResourceEstimate]:
     """What each step needs.
 
     Raises:
@@ -139,7 +139,7 @@ def plan(config: PlanConfig) -> list[Needs]:
         _check(name, trainer)
     sl_calls, samples, judgements = calls_per_prompt(config)
     return [
-        Needs("1 models and data", disk_gb=2 * (2 + 2) * config.model.parameters / _GB),
+        ResourceEstimate("1 models and data", disk_gb=2 * (2 + 2) * config.model.parameters / _GB),
         _sl_cai(config, sl_calls),
         _sft(config),
         *_rl_cai(config, samples, judgements),
@@ -159,7 +159,7 @@ def _check(name: str, trainer: Trainer) -> None:
         )
 
 
-def _sl_cai(config: PlanConfig, calls: int) -> Needs:
+def _sl_cai(config: PlanConfig, calls: int) -> ResourceEstimate:
     tokens, prompts, rounds = config.data.tokens, config.data.sl_prompts, config.generation.revisions
     start = tokens.few_shots + tokens.prompt
     critique = start + tokens.response + tokens.critique_request
@@ -169,7 +169,7 @@ def _sl_cai(config: PlanConfig, calls: int) -> Needs:
     return _generation("2 SL-CAI data", config, prompts * calls, read, written, revision + tokens.revision)
 
 
-def _rl_cai(config: PlanConfig, samples: int, judgements: int) -> tuple[Needs, Needs]:
+def _rl_cai(config: PlanConfig, samples: int, judgements: int) -> tuple[ResourceEstimate, ResourceEstimate]:
     tokens, prompts, judge = config.data.tokens, config.data.rl_prompts, config.judge
     calls = prompts * samples
     sampling = _generation(
@@ -188,7 +188,7 @@ def _rl_cai(config: PlanConfig, samples: int, judgements: int) -> tuple[Needs, N
     if judge.own:
         gpus = judge.own_gpus
         hours = _hours(config, forward_flops(judge.own_active_parameters, read + written), gpus, training=False)
-    judging = Needs(
+    judging = ResourceEstimate(
         "4 RL-CAI data: judge",
         judge_calls=asked,
         tokens_in=read,
@@ -200,12 +200,14 @@ def _rl_cai(config: PlanConfig, samples: int, judgements: int) -> tuple[Needs, N
     return sampling, judging
 
 
-def _generation(name: str, config: PlanConfig, calls: int, read: float, written: float, longest: float) -> Needs:
+def _generation(
+    name: str, config: PlanConfig, calls: int, read: float, written: float, longest: float
+) -> ResourceEstimate:
     hours = _hours(
         config, forward_flops(config.model.parameters, read + written), config.generation.gpus, training=False
     )
     memory = serving_bytes(config.model, config.generation, longest) / _GB
-    return Needs(
+    return ResourceEstimate(
         name,
         model_calls=calls,
         tokens_in=read,
@@ -218,24 +220,24 @@ def _generation(name: str, config: PlanConfig, calls: int, read: float, written:
     )
 
 
-def _sft(config: PlanConfig) -> Needs:
+def _sft(config: PlanConfig) -> ResourceEstimate:
     data = config.data
     revised = data.sl_prompts * data.revisions_kept * (data.tokens.prompt + data.tokens.revision)
     tokens = revised + data.helpful_dialogues * data.tokens.helpful_dialogue
     return _training("3 SL-CAI model", config, config.sft, tokens * config.sft.epochs)
 
 
-def _reward_model(config: PlanConfig) -> Needs:
+def _reward_model(config: PlanConfig) -> ResourceEstimate:
     data, trainer = config.data, config.reward_model
     pairs = data.rl_prompts * data.train_share * data.pairs_kept + data.helpful_pairs
     # Upstream pads every text to the sequence length.
     return _training("5 reward model", config, trainer, 2 * pairs * trainer.seq_length * trainer.epochs)
 
 
-def _training(name: str, config: PlanConfig, trainer: Trainer, tokens: float) -> Needs:
+def _training(name: str, config: PlanConfig, trainer: Trainer, tokens: float) -> ResourceEstimate:
     flops = training_flops(config.model.parameters, tokens, recompute=trainer.recompute == "full")
     hours, memory = _hours(config, flops, trainer.gpus, training=True), _training_gb(config, trainer)
-    return Needs(
+    return ResourceEstimate(
         name,
         tokens_in=tokens,
         gpu_hours=hours * trainer.gpus,
@@ -246,7 +248,7 @@ def _training(name: str, config: PlanConfig, trainer: Trainer, tokens: float) ->
     )
 
 
-def _ppo(config: PlanConfig) -> Needs:
+def _ppo(config: PlanConfig) -> ResourceEstimate:
     data, ppo, parameters = config.data, config.ppo, config.model.parameters
     samples = int((data.rl_prompts * data.train_share + data.helpful_pairs) * ppo.actor.epochs)
     if ppo.max_steps is not None:
@@ -265,7 +267,7 @@ def _ppo(config: PlanConfig) -> Needs:
     # Both are held to the end; the slower one says when that is.
     hours = max(actor, critic)
     memory = max(_training_gb(config, job) for job in (ppo.actor, ppo.critic))
-    return Needs(
+    return ResourceEstimate(
         "6 RL-CAI model",
         model_calls=samples,
         tokens_in=read,

@@ -25,14 +25,14 @@ from pathlib import Path
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
 from nemo_aligner_cai.data.judged_row import JudgedCandidate, JudgedPair, JudgedRow, JudgedVerdict
-from nemo_aligner_cai.engine.engine import LeaveOut, Step
+from nemo_aligner_cai.engine.engine import SkipRecord, Step
 from nemo_aligner_cai.engine.seeds import generator
 from nemo_aligner_cai.engine.stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row
+from nemo_aligner_cai.files import PathLike, Row, RowCounts
 from nemo_aligner_cai.judges.base import Judge, Judgement
-from nemo_aligner_cai.judges.preference_sample import Candidate, Contest, Judging
+from nemo_aligner_cai.judges.preference_sample import Candidate, Judging, PreferenceSample
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
 
@@ -44,7 +44,7 @@ SAMPLED = "candidates sampled"
 
 
 @dataclass(frozen=True)
-class Comparing:
+class ComparisonPipeline:
     """The steps of RL-CAI. Pure functions of a record; see the module.
 
     Attributes:
@@ -74,24 +74,24 @@ class Comparing:
         if len(set(self.temperatures)) == 1 and replace(self.sampling, temperature=self.temperatures[0]).is_greedy:
             raise UsageError("greedy candidates are all the same; give a temperature above 0 and no --greedy")
 
-    def steps(self) -> list[Step[Contest]]:
+    def steps(self) -> list[Step[PreferenceSample]]:
         """Sample, then judge."""
         judging = Judging(self.judge, self.judge_model)
         return [Step("sample", self.policy, self._sample, self._sampled), *judging.steps(len(self.temperatures))]
 
-    def _sample(self, record: Contest) -> list[Request]:
+    def _sample(self, record: PreferenceSample) -> list[Request]:
         return [
             Request(record.prompt.conversation, replace(self.sampling, temperature=temperature))
             for temperature in self.temperatures
         ]
 
-    def _sampled(self, record: Contest, completions: Sequence[Completion]) -> Contest:
+    def _sampled(self, record: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
         named = list(zip(candidate_keys(self.temperatures), completions, strict=True))
         candidates, counts = _distinct(named, self.template)
         generator(self.seed, record.id, "display order").shuffle(candidates)
         record = replace(record, candidates=tuple(candidates), counts=counts)
         if len(candidates) < 2:
-            raise LeaveOut("fewer than two different candidates", record=record)
+            raise SkipRecord("fewer than two different candidates", record=record)
         return record
 
 
@@ -142,7 +142,7 @@ def _shingles(words: Sequence[str]) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + 3]) for start in range(len(words) - 2)}
 
 
-def judged_row(record: Contest) -> JudgedRow:
+def judged_row(record: PreferenceSample) -> JudgedRow:
     """The output row of the module's docstring, of a record as far as it came."""
     candidates, judgement = record.candidates, record.judgement or Judgement((), ())
     return JudgedRow(
@@ -175,7 +175,7 @@ def judged_row(record: Contest) -> JudgedRow:
     )
 
 
-def _rows(record: Contest) -> list[Row]:
+def _rows(record: PreferenceSample) -> list[Row]:
     return [judged_row(record).to_row()]
 
 
@@ -191,7 +191,7 @@ async def generate_comparisons(
     journal_path: PathLike,
     template: ChatTemplate = NEMO_CHAT,
     options: RunOptions | None = None,
-    read: Balance | None = None,
+    read: RowCounts | None = None,
 ) -> Summary:
     """Make RL-CAI data: one row per prompt; written counts those with at least one pair worth keeping.
 
@@ -217,10 +217,10 @@ async def generate_comparisons(
         CaiError: see `run_stage`.
     """
     options = options or RunOptions()
-    comparing = Comparing(policy, judge_model, judge, sampling, tuple(temperatures), options.seed, template)
+    comparing = ComparisonPipeline(policy, judge_model, judge, sampling, tuple(temperatures), options.seed, template)
     return await run_stage(
         "RL-CAI",
-        (Contest(prompt) for prompt in prompts),
+        (PreferenceSample(prompt) for prompt in prompts),
         comparing.steps(),
         [Output(Path(out_path), _rows, left_out=_rows)],
         journal_path=journal_path,

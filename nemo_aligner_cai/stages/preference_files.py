@@ -30,7 +30,7 @@ from nemo_aligner_cai.data.split import assign_splits, split_counts
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.engine.seeds import generator
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import Balance, PathLike, Row, write_jsonl
+from nemo_aligner_cai.files import PathLike, Row, RowCounts, write_jsonl
 from nemo_aligner_cai.stages.report import Written, blend_counts
 from nemo_aligner_cai.stages.rl_outputs import KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs, SplitFiles
 
@@ -119,7 +119,7 @@ class _Writer:
 
     def write_kind(self, split: str, kind: Kind, outputs: SplitFiles, places: Iterable[int]) -> None:
         """Write the split's own rows of a kind, and the blend."""
-        path, balance = outputs.own[kind], Balance()
+        path, balance = outputs.own[kind], RowCounts()
         own = self._prompt_rows(places, balance) if kind == "prompts" else self._comparison_rows(places, balance)
         balance.made = write_jsonl(path, own, overwrite=True)
         self.lines.append(f"{path}: {balance.made} rows")
@@ -138,10 +138,10 @@ class _Writer:
     def write_formats(self, outputs: SplitFiles, places: Iterable[int]) -> None:
         """Write the split's pairs in other formats."""
         for name, path in outputs.formats.items():
-            records = map(_record_of, self._pairs(places, Balance()))
+            records = map(_record_of, self._pairs(places, RowCounts()))
             self.lines.append(f"{path}: {write_records(path, records, name, overwrite=True)} rows")
 
-    def _count(self, path: Path, balance: Balance) -> None:
+    def _count(self, path: Path, balance: RowCounts) -> None:
         balance.check()
         self.rows[path.name] = balance.to_dict()
         if not balance.written:
@@ -149,7 +149,7 @@ class _Writer:
                 f"{path}: nothing is left to write: {balance}; give more prompts or a longer sequence length"
             )
 
-    def _prompt_rows(self, places: Iterable[int], balance: Balance) -> Iterator[Row]:
+    def _prompt_rows(self, places: Iterable[int], balance: RowCounts) -> Iterator[Row]:
         records: Iterable[PromptOnly] = (PromptOnly(row.prompt, RL_CAI) for row in self._judged(places))
         for record in self._short("prompts", records, _itself, balance):
             if self.files.metadata:
@@ -157,7 +157,7 @@ class _Writer:
             else:
                 yield {"text": self.files.template.generation_prompt(record.prompt)}
 
-    def _pairs(self, places: Iterable[int], balance: Balance) -> Iterator[_Pair]:
+    def _pairs(self, places: Iterable[int], balance: RowCounts) -> Iterator[_Pair]:
         pairs = (
             _Pair(record, pair.probability)
             for row in self._judged(places)
@@ -166,7 +166,7 @@ class _Writer:
         return self._short("comparisons", pairs, _record_of, balance)
 
     def _short(
-        self, kind: Kind, items: Iterable[Item], record_of: Callable[[Item], Record], balance: Balance
+        self, kind: Kind, items: Iterable[Item], record_of: Callable[[Item], Record], balance: RowCounts
     ) -> Iterator[Item]:
         """The items that the trainer of a kind uses whole; all of them if there is no length filter."""
         length, tokenizer = self.files.seq_length(kind), self.tokenizer
@@ -185,7 +185,7 @@ class _Writer:
             balance.written += 1
             yield item
 
-    def _comparison_rows(self, places: Iterable[int], balance: Balance) -> Iterator[Row]:
+    def _comparison_rows(self, places: Iterable[int], balance: RowCounts) -> Iterator[Row]:
         for record, probability in self._pairs(places, balance):
             how, copies = self.files.soft_labels, self.files.label_copies
             for better, worse in hard_pairs(record.chosen, record.rejected, probability, how=how, copies=copies):
@@ -206,7 +206,7 @@ class _Writer:
         if len(sources) > 1:
             parts = [parts[0].with_stem(f"{parts[0].stem}_{number}") for number in range(len(sources))]
         for source, part in zip(sources, parts, strict=True):
-            read, balance = Balance(), Balance()
+            read, balance = RowCounts(), RowCounts()
             records = self._short(kind, read_records(source, KINDS[kind], balance=read), _itself, balance)
             write_records(part, records, KINDS[kind], overwrite=True)
             self.rows[source.name] = read.to_dict()

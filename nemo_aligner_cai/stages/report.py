@@ -9,13 +9,13 @@ from typing import Any
 from nemo_aligner_cai.data.blend import Blend
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 
 
 def blend_counts(blend: Blend) -> dict[str, Any]:
     """The counts of a blend's rows, with the rows of each origin."""
     total = sum(blend.rows.values())
-    return Balance(rows_in=total, written=total).to_dict() | {"origins": dict(blend.rows)}
+    return RowCounts(rows_in=total, written=total).to_dict() | {"origins": dict(blend.rows)}
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.data.formats.cai import SL_CAI
 from nemo_aligner_cai.data.formats.files import sft_row
-from nemo_aligner_cai.engine.engine import LeaveOut, Step
+from nemo_aligner_cai.engine.engine import SkipRecord, Step
 from nemo_aligner_cai.engine.seeds import rendezvous
 from nemo_aligner_cai.engine.stage import Output, Row, RunOptions, run_stage
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, PathLike
+from nemo_aligner_cai.files import PathLike, RowCounts
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
 
@@ -46,7 +46,7 @@ _MARKERS = ("critique:", "critiquerequest:", "critique request:", "revisionreque
 
 
 @dataclass(frozen=True)
-class Round:
+class Turn:
     """One critique and revision by one principle."""
 
     principle: Principle
@@ -64,7 +64,7 @@ class Revised:
     prompt: Prompt
     answer: str = ""
     principles: tuple[Principle, ...] = ()
-    rounds: tuple[Round, ...] = ()
+    rounds: tuple[Turn, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -80,7 +80,7 @@ class Revised:
 
 
 @dataclass(frozen=True)
-class Revising:
+class RevisionPipeline:
     """The steps of SL-CAI. Pure functions of a record; see the module.
 
     Attributes:
@@ -157,7 +157,7 @@ class Revising:
     def _critiqued(self, record: Revised, completions: Sequence[Completion]) -> Revised:
         principle = record.principles[len(record.rounds)]
         critique, notes = _said(completions, "critique")
-        return replace(record, rounds=(*record.rounds, Round(principle, critique)), notes=(*record.notes, *notes))
+        return replace(record, rounds=(*record.rounds, Turn(principle, critique)), notes=(*record.notes, *notes))
 
     def _ask_revision(self, record: Revised) -> list[Request]:
         current = record.rounds[-1]
@@ -177,7 +177,7 @@ class Revising:
         if reason is None and not self.keep_unrevised and _plain(revision) == _plain(record.latest):
             reason = "revision is the answer unchanged"
         if reason is not None:
-            raise LeaveOut(reason, revision[:200], fault=not revision)
+            raise SkipRecord(reason, revision[:200], fault=not revision)
         return replace(record, rounds=(*record.rounds[:-1], replace(current, revision=revision)))
 
 
@@ -207,7 +207,7 @@ def _said(completions: Sequence[Completion], what: str) -> tuple[str, tuple[str,
     """
     text = completions[0].text.strip()
     if not text:
-        raise LeaveOut(f"empty {what}", fault=True)
+        raise SkipRecord(f"empty {what}", fault=True)
     return NEMO_CHAT.escape(text), _cut(completions, what)
 
 
@@ -266,7 +266,7 @@ async def generate_revisions(
     num_revisions: int = 1,
     keep_unrevised: bool = False,
     options: RunOptions | None = None,
-    read: Balance | None = None,
+    read: RowCounts | None = None,
 ) -> Summary:
     """Make SL-CAI data.
 
@@ -291,7 +291,7 @@ async def generate_revisions(
     """
     options = options or RunOptions()
     wording = wording or PromptWording()
-    revising = Revising(
+    revising = RevisionPipeline(
         client, constitution, few_shots, wording, sampling, options.seed, num_revisions, keep_unrevised
     )
     outputs = [Output(Path(out_path), lambda record: [revision_row(record, wording)])]

@@ -22,13 +22,13 @@ from nemo_aligner_cai.engine.json_list import write_json_list
 from nemo_aligner_cai.engine.resuming import adopt
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.judges.base import position_line, unparsed_line
-from nemo_aligner_cai.judges.preference_sample import Contest
+from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.checks import check_files, input_files
-from nemo_aligner_cai.stages.comparisons import Comparing, generate_comparisons
+from nemo_aligner_cai.stages.comparisons import ComparisonPipeline, generate_comparisons
 from nemo_aligner_cai.stages.judging import JudgeConfig, build_judge
 from nemo_aligner_cai.stages.manifest import Manifest, hashes
 from nemo_aligner_cai.stages.preference_files import upstream_lists, upstream_preferences, write_preference_files
@@ -84,10 +84,10 @@ class RlCaiStage:
         self.total = 0
         self._manifest: Manifest | None = None
 
-    def steps(self, policy: ModelClient, judge: ModelClient) -> list[Step[Contest]]:
+    def steps(self, policy: ModelClient, judge: ModelClient) -> list[Step[PreferenceSample]]:
         """The chain of calls for each prompt; raises UsageError for settings that cannot work."""
         config = self.config
-        return Comparing(
+        return ComparisonPipeline(
             policy,
             judge,
             self.judge,
@@ -97,9 +97,11 @@ class RlCaiStage:
             config.files.template,
         ).steps()
 
-    def records(self, first: int | None = None) -> Iterator[Contest]:
+    def records(self, first: int | None = None) -> Iterator[PreferenceSample]:
         """The prompts, or the first ones, as records that nothing has been done with."""
-        return map(Contest, self.config.prompts.read(Balance(), template=self.config.files.template, first=first))
+        return map(
+            PreferenceSample, self.config.prompts.read(RowCounts(), template=self.config.files.template, first=first)
+        )
 
     def check_inputs(self) -> None:
         """Read all inputs once; raises UsageError or FormatError for what is wrong in them."""
@@ -146,7 +148,7 @@ class RlCaiStage:
 
     async def generate(self, policy: ModelClient, judge: ModelClient) -> Summary:
         """Ask the models, which are left open; see `generate_comparisons`."""
-        config, read, template = self.config, Balance(), self.config.files.template
+        config, read, template = self.config, RowCounts(), self.config.files.template
         return await generate_comparisons(
             config.prompts.read(read, template=template),
             policy,

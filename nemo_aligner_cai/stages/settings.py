@@ -12,7 +12,7 @@ from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
 from nemo_aligner_cai.engine.progress import Prices
 from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.sections import Config, Source
 
@@ -30,7 +30,7 @@ class PromptSource(Config):
     system_message: str = ""
 
     def read(
-        self, balance: Balance, *, template: ChatTemplate = NEMO_CHAT, first: int | None = None
+        self, balance: RowCounts, *, template: ChatTemplate = NEMO_CHAT, first: int | None = None
     ) -> Iterator[Prompt]:
         """The prompts, or the `first` ones; `template` is the one whose tokens must not be in a prompt."""
         return read_prompts(
@@ -45,7 +45,7 @@ class PromptSource(Config):
 
     def count(self) -> int:
         """The number of prompts; raises UsageError where there are none, or for what is wrong in the file."""
-        balance = Balance()
+        balance = RowCounts()
         count = sum(1 for _ in self.read(balance))
         if not count:
             raise UsageError(f"{self.path}: no usable prompt: {balance}")

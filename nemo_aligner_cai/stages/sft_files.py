@@ -16,12 +16,12 @@ from pydantic import Field
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats.files import convert_file, detect_format, validate_file
 from nemo_aligner_cai.data.formats.nemo import SftChat
-from nemo_aligner_cai.data.length import Use, filter_file
+from nemo_aligner_cai.data.length import LengthReport, filter_file
 from nemo_aligner_cai.data.split import parse_splits, split_file
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.engine.stage import left_out_path
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, read_jsonl, write_json, write_jsonl
+from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.sections import Config, Source
 from nemo_aligner_cai.stages.manifest import Place
 from nemo_aligner_cai.stages.report import Written, blend_counts
@@ -200,7 +200,7 @@ def write_sft_files(
     return Written(lines, rows)
 
 
-def _statistics(kept: Path, use: Use) -> dict[str, Any]:
+def _statistics(kept: Path, use: LengthReport) -> dict[str, Any]:
     """Upstream's file of lengths."""
     return {
         "output_file": str(kept),
@@ -214,7 +214,7 @@ def _split(source: Path, train: Path, validation: Path, files: SftFiles, *, seed
     share = files.validation_share
     assert share is not None, "checked by the stage"
     splits = parse_splits({"train": str(round(1 - share, 6)), "validation": str(round(share, 6))})
-    balance = Balance()
+    balance = RowCounts()
     parts = split_file(
         source,
         {"train": train, "validation": validation},

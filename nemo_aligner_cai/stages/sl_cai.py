@@ -26,14 +26,14 @@ from nemo_aligner_cai.engine.json_list import write_json_list
 from nemo_aligner_cai.engine.resuming import adopt
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, read_jsonl, require_file
+from nemo_aligner_cai.files import RowCounts, read_jsonl, require_file
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.prompts import read_few_shots
 from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.checks import check_files, input_files
 from nemo_aligner_cai.stages.manifest import Manifest, hashes
 from nemo_aligner_cai.stages.report import StageReport, Written
-from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records, generate_revisions
+from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records, generate_revisions
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs, prepare_helpful, write_sft_files
 
@@ -100,7 +100,7 @@ class SlCaiStage:
     def steps(self, model: ModelClient) -> list[Step[Revised]]:
         """The chain of calls for each prompt; raises UsageError for settings that cannot work."""
         config = self.config
-        return Revising(
+        return RevisionPipeline(
             model,
             self.constitution,
             self.few_shots,
@@ -113,7 +113,7 @@ class SlCaiStage:
 
     def records(self, first: int | None = None) -> Iterator[Revised]:
         """The prompts, or the first ones, as records that nothing has been done with."""
-        return fresh_records(self.config.prompts.read(Balance(), first=first))
+        return fresh_records(self.config.prompts.read(RowCounts(), first=first))
 
     def check_inputs(self) -> None:
         """Read all inputs once; raises UsageError or FormatError for what is wrong in them."""
@@ -129,7 +129,7 @@ class SlCaiStage:
     def _require_system(self) -> None:
         """Raises UsageError if SFT would stop at every prompt without a system message, before any is paid for."""
         assert self.tokenizer is not None, "asked for only with a length filter"
-        everything = self.config.prompts.model_copy(update={"limit": None}).read(Balance())
+        everything = self.config.prompts.model_copy(update={"limit": None}).read(RowCounts())
         if merges_empty_system(self.tokenizer) and any(not prompt.conversation.system for prompt in everything):
             raise UsageError(f"--tokenizer-model {self.config.files.tokenizer}: {EMPTY_SYSTEM_MERGED}")
 
@@ -170,7 +170,7 @@ class SlCaiStage:
 
     async def generate(self, model: ModelClient) -> Summary:
         """Ask the model, which is left open; see `generate_revisions`."""
-        config, outputs, read = self.config, self.config.outputs, Balance()
+        config, outputs, read = self.config, self.config.outputs, RowCounts()
         return await generate_revisions(
             config.prompts.read(read),
             model,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.engine.engine import Engine, LeaveOut, Step
+from nemo_aligner_cai.engine.engine import Engine, SkipRecord, Step
 from nemo_aligner_cai.engine.engine import Outcome as Passed
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.errors import CaiError
@@ -59,7 +59,7 @@ async def ask(
         CaiError: a prompt got no reply; a rate over the others would hide it.
     """
     asked: list[Asked] = []
-    missing: list[LeaveOut] = []
+    missing: list[SkipRecord] = []
 
     def keep(passed: Passed[Asked]) -> None:
         if passed.left_out is None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.judges.base import Answered, Case, Judge, Judgement
+from nemo_aligner_cai.judges.base import Answered, Judge, JudgeInput, Judgement
 from nemo_aligner_cai.models import Completion, Request
 
 PRINCIPLES = Constitution(tuple(Principle(f"p{n}", "", "", f"Which is better by rule {n}?") for n in range(4)), "four")
-CASE = Case("id1", Conversation.of_user("a question"), ("good answer", "bad answer", "middling answer"))
+CASE = JudgeInput("id1", Conversation.of_user("a question"), ("good answer", "bad answer", "middling answer"))
 _WORTH = {"good": 3, "midd": 2, "bad ": 1}
 
 
@@ -28,7 +28,7 @@ def by_worth(request: Request, *, p: float = 0.9) -> Completion:
     return scored(p if _WORTH[text[a + 4 : a + 8]] > _WORTH[text[b + 4 : b + 8]] else 1 - p)
 
 
-def decide(judge: Judge, answer: Callable[[Request], Completion], case: Case = CASE) -> Judgement:
+def decide(judge: Judge, answer: Callable[[Request], Completion], case: JudgeInput = CASE) -> Judgement:
     """Put all rounds of a judge's questions to a function."""
     rounds: list[list[Answered]] = []
     for _ in range(judge.rounds(len(case.candidates))):

@@ -53,7 +53,7 @@ _SCRIPT = """
 import sys
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import read_json
-from nemo_aligner_cai.sources import data_files, read_rows
+from nemo_aligner_cai.files.sources import data_files, read_rows
 from tests.unit.peak_memory import peak_memory
 path = sys.argv[1]
 try:

@@ -13,7 +13,7 @@ import pytest
 
 from nemo_aligner_cai.chat import TEMPLATES, ChatTemplate, Conversation
 from nemo_aligner_cai.engine.journal import Call
-from nemo_aligner_cai.models import Completion, OpenAIClient, Patience, Request, Sampling, ServerRefused
+from nemo_aligner_cai.models import Completion, OpenAIClient, Request, RetryPolicy, Sampling, ServerRefused
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI, FakeServer, FakeVllm
 
@@ -25,7 +25,7 @@ def scored(server: FakeServer, *requests: Request, template: ChatTemplate | None
     """The completions of one client."""
 
     async def ask() -> list[Completion]:
-        patience = Patience(timeout=5, attempts=2, outage=0, first_wait=0.01)
+        patience = RetryPolicy(timeout=5, attempts=2, outage=0, first_wait=0.01)
         client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m", patience=patience, template=template)
         try:
             return list(await asyncio.gather(*map(client.complete, requests)))

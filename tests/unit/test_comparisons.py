@@ -29,7 +29,12 @@ from nemo_aligner_cai.models import (
     ScriptedClient,
 )
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.comparisons import Comparing, candidate_keys, generate_comparisons, near_identical
+from nemo_aligner_cai.stages.comparisons import (
+    ComparisonPipeline,
+    candidate_keys,
+    generate_comparisons,
+    near_identical,
+)
 from tests.unit.fake_servers import FakeNemo
 
 RULES = Constitution(tuple(Principle(f"p{n}", "", "", f"rule {n}?") for n in range(4)), "four")
@@ -255,7 +260,7 @@ def test_rounds_of_reasoning_and_tournaments_are_steps_of_the_engine(
 def test_every_temperature_is_checked_before_anything_is_asked() -> None:
     client = ScriptedClient()
     with pytest.raises(UsageError, match="temperature must be between 0 and 100, it is -1"):
-        Comparing(client, client, multiple_choice(JudgeSettings(RULES)), Sampling(), (0.5, -1.0), 1)
+        ComparisonPipeline(client, client, multiple_choice(JudgeSettings(RULES)), Sampling(), (0.5, -1.0), 1)
 
 
 def test_greedy_candidates_and_a_single_one_are_refused(tmp_path: Path) -> None:

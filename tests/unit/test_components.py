@@ -21,8 +21,8 @@ from tests.unit.rl_run import red_team_flags
 MODULE = '''
 """Data from nowhere."""
 import sys
-from nemo_aligner_cai.data.formats_other import Messages
-from nemo_aligner_cai.generate.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.data.formats.other_trainers import Messages
+from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 
 
 def stern(settings):

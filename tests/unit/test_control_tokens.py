@@ -12,9 +12,9 @@ from nemo_aligner_cai.chat import CHATML, CONTROL_TOKENS, NEMO_CHAT, Conversatio
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording, without_markup
 from nemo_aligner_cai.models import NemoServerClient, OpenAIClient, Request, Sampling
-from nemo_aligner_cai.models.retry import Patience
+from nemo_aligner_cai.models.retry import RetryPolicy
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.revisions import Revised, Revising
+from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline
 from tests.unit.fake_servers import FakeNemo
 
 _LISTED = """
@@ -93,7 +93,7 @@ def test_a8_nemos_server_gets_no_token_whoever_renders(server_template: bool, te
             server.port,
             template=template,  # type: ignore[arg-type]
             server_template=server_template,
-            patience=Patience(),
+            patience=RetryPolicy(),
         )
         sent = str(client._sentences([Request(REQUEST.conversation, REQUEST.sampling)]))
         asyncio.run(client.close())
@@ -113,7 +113,7 @@ def test_a8_a_prompts_own_system_message_before_the_few_shots_is_escaped() -> No
     prompt = Prompt.of(Conversation((Message(Role.SYSTEM, FORGED), Message(Role.USER, "hi"))))
     constitution = Constitution((Principle("p", "find", "remove"),), "one")
     client = OpenAIClient("http://127.0.0.1:1", "m")
-    revising = Revising(client, constitution, shots, PromptWording(), Sampling(), 0)
+    revising = RevisionPipeline(client, constitution, shots, PromptWording(), Sampling(), 0)
     (request,) = revising.steps()[0].requests(Revised(prompt))
     messages = client._body(request)["messages"]
     asyncio.run(client.close())

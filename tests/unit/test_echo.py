@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.models import CallFailed, Completion, NemoServerClient, Patience, Request, Sampling
+from nemo_aligner_cai.models import CallFailed, Completion, NemoServerClient, Request, RetryPolicy, Sampling
 from nemo_aligner_cai.models.echo import echoes
 from tests.unit.fake_servers import FakeNemo
 
@@ -47,7 +47,7 @@ def answers(
             return status, answer
 
     async def ask(port: int) -> list[Completion | CallFailed]:
-        patience = Patience(timeout=5, attempts=2, outage=0, first_wait=0.01)
+        patience = RetryPolicy(timeout=5, attempts=2, outage=0, first_wait=0.01)
         client = NemoServerClient("127.0.0.1", port, patience=patience)
         requests = [
             Request(Conversation.of_user(f"question {number} 中\U0001f600"), Sampling(greedy=True), choices=choices)

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.chat import Conversation, Role
-from nemo_aligner_cai.engine.engine import Engine, LeaveOut, Outcome, Step
+from nemo_aligner_cai.engine.engine import Engine, Outcome, SkipRecord, Step
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
     ModelClient,
     NemoServerClient,
-    Patience,
     Request,
+    RetryPolicy,
     Sampling,
     ScriptedBatchClient,
     ScriptedClient,
@@ -42,7 +42,7 @@ def step(name: str, client: ModelClient, *, samples: int = 1, greedy: bool = Fal
 
     def absorb(note: Note, completions: Sequence[Completion]) -> Note:
         if any("leave" in completion.text for completion in completions):
-            raise LeaveOut("told to")
+            raise SkipRecord("told to")
         return replace(note, texts=(*note.texts, " | ".join(completion.text for completion in completions)))
 
     return Step(name, client, requests, absorb)
@@ -288,7 +288,7 @@ def test_choices_count_as_so_many_sentences() -> None:
 
 
 def test_the_result_from_nemos_protocol_survives_faults_and_interruptions(tmp_path: Path) -> None:
-    patience = Patience(timeout=0.5, first_wait=0.01, longest_wait=0.05)
+    patience = RetryPolicy(timeout=0.5, first_wait=0.01, longest_wait=0.05)
 
     def client(server: FakeNemo) -> NemoServerClient:
         return NemoServerClient("127.0.0.1", server.port, batch_size=4, patience=patience)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import (
-    Balance,
+    RowCounts,
     atomic_writer,
     content_hash,
     read_jsonl,
@@ -182,13 +182,13 @@ def test_content_hash_depends_on_content_alone():
 
 
 def test_a_balance_accounts_for_every_row():
-    balance = Balance(rows_in=5, written=3)
+    balance = RowCounts(rows_in=5, written=3)
     balance.leave_out("empty reply")
     with pytest.raises(CaiError, match="unaccounted"):
         balance.check()
     balance.leave_out("duplicate")
     balance.check()
-    other = Balance(rows_in=2, written=1)
+    other = RowCounts(rows_in=2, written=1)
     other.leave_out("duplicate")
     other.note("escaped")
     balance.merge(other)

@@ -22,7 +22,7 @@ from nemo_aligner_cai.commands.common.flag_types import (
 )
 from nemo_aligner_cai.commands.generate import generate_rl, generate_sl, judge_flags
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.models import NemoServerClient, Patience
+from nemo_aligner_cai.models import NemoServerClient, RetryPolicy
 from tests.unit.rl_run import red_team_flags
 
 SECRET = "sk-verysecret"
@@ -159,7 +159,7 @@ def test_a_plan_needs_no_key(flags: list[str], capsys: pytest.CaptureFixture[str
 def test_the_judge_on_a_nemo_server_has_the_name_that_it_is_given(flags: list[str]) -> None:
     def client(*more: str) -> NemoServerClient:
         args = generate_rl.build_parser().parse_args([*flags, "--judge-port", "1", *more])
-        judge = judge_flags.judge_client(args, None, Patience())
+        judge = judge_flags.judge_client(args, None, RetryPolicy())
         assert isinstance(judge, NemoServerClient)
         return judge
 

@@ -25,7 +25,7 @@ from nemo_aligner_cai.data.formats.files import (
 )
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Scored, to_kind
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, write_jsonl
+from nemo_aligner_cai.files import RowCounts, write_jsonl
 
 ASKED = Conversation.of_user("Q")
 ANSWERED = ASKED.with_turn(Role.ASSISTANT, "A")
@@ -258,7 +258,7 @@ def test_converting_keeps_untrusted_text_from_forging_turns(tmp_path: Path):
 def test_published_rows_that_make_no_sense_are_counted_and_trainers_rows_refused(tmp_path: Path):
     good = {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"}
     bad = {**good, "rejected": "\n\nHuman: other\n\nAssistant: B"}
-    balance = Balance()
+    balance = RowCounts()
     assert len(list(read_records(write(tmp_path, good, bad), balance=balance))) == 1
     assert balance.left_out == {"key 'rejected': has another prompt than 'chosen'": 1}
     with pytest.raises(FormatError):
@@ -299,9 +299,9 @@ def test_extra_keys_and_origins_are_carried(tmp_path: Path):
 
 
 def test_the_data_half_needs_none_of_the_heavy_libraries(repo_root: Path):
-    names = sorted(path.stem for path in (repo_root / "nemo_aligner_cai" / "data").glob("*.py") if path.stem[0] != "_")
-    assert len(names) >= 12
-    modules = [f"nemo_aligner_cai.data.{name}" for name in names]
+    paths = [path for path in (repo_root / "nemo_aligner_cai" / "data").rglob("*.py") if path.stem[0] != "_"]
+    assert len(paths) >= 24
+    modules = sorted(".".join(path.relative_to(repo_root).with_suffix("").parts) for path in paths)
     modules += ["nemo_aligner_cai.prompts", "nemo_aligner_cai.constitution", "examples.nlp.cai.cai_utils"]
     heavy = {"torch", "nemo", "sentencepiece", "tokenizers", "datasets", "transformers", "numpy", "pyarrow"}
     code = f"import sys, {', '.join(modules)}\nprint(sorted({heavy!r} & set(sys.modules)))"

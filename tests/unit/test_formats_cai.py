@@ -18,12 +18,12 @@ from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.data.records import Chat, Comparison, Judged
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, write_jsonl
+from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.judges.base import Judgement, Preference
-from nemo_aligner_cai.judges.preference_sample import Candidate, Contest
+from nemo_aligner_cai.judges.preference_sample import Candidate, PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.comparisons import judged_row
-from nemo_aligner_cai.stages.revisions import Revised, Round, revision_row, revision_sft_row
+from nemo_aligner_cai.stages.revisions import Revised, Turn, revision_row, revision_sft_row
 
 PRINCIPLE = Principle(id="crime", critique_request="Find harm.", revision_request="Remove it.")
 
@@ -34,16 +34,16 @@ def prompt(text: str, system: str = "") -> Prompt:
 
 def revised(text: str = "How do I pick a lock?", system: str = "") -> Revised:
     rounds = (
-        Round(PRINCIPLE, "That helps a burglar.", "A 锁匠."),
-        Round(PRINCIPLE, "Better.", "Ask a locksmith."),
+        Turn(PRINCIPLE, "That helps a burglar.", "A 锁匠."),
+        Turn(PRINCIPLE, "Better.", "Ask a locksmith."),
     )
     return Revised(prompt(text, system), "Take a pin.", (PRINCIPLE, PRINCIPLE), rounds)
 
 
-def contest(text: str, pairs: int) -> Contest:
+def contest(text: str, pairs: int) -> PreferenceSample:
     candidates = tuple(Candidate(f"response_{n}", f"answer {n} to {text}") for n in range(4))
     preferences = tuple(Preference(n, 3, 0.75 if n else None, "crime", "") for n in range(pairs))
-    return Contest(prompt(text), candidates, judgement=Judgement(preferences, ()))
+    return PreferenceSample(prompt(text), candidates, judgement=Judgement(preferences, ()))
 
 
 def raw(path: Path, *rows: dict[str, Any]) -> Path:
@@ -141,7 +141,7 @@ def test_nothing_is_converted_into_what_only_a_model_makes(tmp_path: Path, name:
 def test_statistics_count_a_judged_prompt_without_pairs(tmp_path: Path):
     rows = [judged_row(contest("a", 2)).to_row(), judged_row(contest("b", 0)).to_row()]
     source = raw(tmp_path / "rows.jsonl", *rows)
-    found = collect(read_records(source, balance=Balance()))
+    found = collect(read_records(source, balance=RowCounts()))
     assert (found.records, len(found.prompts), found.datasets["rl_cai_samples"]) == (2, 2, 2)
 
 

@@ -23,7 +23,7 @@ from nemo_aligner_cai.data.anthropic_hh import Outputs, rows_of, write_split
 from nemo_aligner_cai.data.formats.files import FORMATS, detect_format, read_records, validate_file
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Balance, Row
+from nemo_aligner_cai.files import Row, RowCounts
 from nemo_aligner_cai.prompts.transcript import TranscriptError
 from tests.unit.record_strategies import held_by_all
 from tests.unit.test_published_formats import CHATS, PAIRS
@@ -61,7 +61,7 @@ def read_in_every_way(path: Path, name: str | None, rows: int | None) -> int:
     """How many ways of reading come to the end of a file that has rows; `rows` is what they then must have read."""
     ends = 0
     for read in (_detect, _records, _prompts, _hh, _validate):
-        balance = Balance()
+        balance = RowCounts()
         try:
             read(path, name, balance)
         except CaiError as error:
@@ -74,24 +74,24 @@ def read_in_every_way(path: Path, name: str | None, rows: int | None) -> int:
     return ends
 
 
-def _detect(path: Path, name: str | None, balance: Balance) -> None:
+def _detect(path: Path, name: str | None, balance: RowCounts) -> None:
     detect_format(path)
 
 
-def _records(path: Path, name: str | None, balance: Balance) -> None:
+def _records(path: Path, name: str | None, balance: RowCounts) -> None:
     list(read_records(path, name, balance=balance))
 
 
-def _prompts(path: Path, name: str | None, balance: Balance) -> None:
+def _prompts(path: Path, name: str | None, balance: RowCounts) -> None:
     list(read_prompts(path, balance=balance))
 
 
-def _hh(path: Path, name: str | None, balance: Balance) -> None:
+def _hh(path: Path, name: str | None, balance: RowCounts) -> None:
     outputs = Outputs.named(path.parent, "fuzz", prefix=None, add_eos=True)
     balance.merge(write_split(rows_of([path]), outputs, template=NEMO_CHAT, overwrite=True))
 
 
-def _validate(path: Path, name: str | None, balance: Balance) -> None:
+def _validate(path: Path, name: str | None, balance: RowCounts) -> None:
     balance.merge(validate_file(path, name))
 
 

@@ -13,7 +13,7 @@ import pytest
 from nemo_aligner_cai.commands.generate import judge_flags
 from nemo_aligner_cai.commands.generate.generate_rl import build_parser, main
 from nemo_aligner_cai.data.formats.files import validate_file
-from nemo_aligner_cai.models import Patience
+from nemo_aligner_cai.models import RetryPolicy
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, numbers_in, policy, questions_to, red_team_flags, rows, run, scoring_judge
 
@@ -272,5 +272,5 @@ def test_the_hosted_api_is_asked_within_its_quota(
 ) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(judge_flags, "OpenAIClient", lambda url, model, **settings: given.update(settings))
-    judge_flags.judge_client(build_parser().parse_args([*flags, *more]), "key", Patience())
+    judge_flags.judge_client(build_parser().parse_args([*flags, *more]), "key", RetryPolicy())
     assert given["requests_per_minute"] == requests and given["tokens_per_minute"] is None

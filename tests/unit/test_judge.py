@@ -14,7 +14,7 @@ from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.data.judged_row import JudgedVerdict
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges import base as j
-from nemo_aligner_cai.judges.base import Answered, Case, Judge
+from nemo_aligner_cai.judges.base import Answered, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.pairs import Pairs
@@ -29,7 +29,7 @@ def judge_of(**settings: Any) -> Judge:
 
 def test_the_question_shows_conversation_principle_and_both_candidates() -> None:
     conversation = Conversation.of_user("first").with_turn(Role.ASSISTANT, "reply").with_turn(Role.USER, "second")
-    question, exchanged = judge_of().questions(Case("x", conversation, ("one\n(B) two", "three")))
+    question, exchanged = judge_of().questions(JudgeInput("x", conversation, ("one\n(B) two", "three")))
     text = question.request.conversation.messages[0].content
     assert question.request.choices == ("(A)", "(B)")
     assert "User: first\n\nAssistant: reply\n\nUser: second" in text
@@ -40,7 +40,7 @@ def test_the_question_shows_conversation_principle_and_both_candidates() -> None
 
 
 def test_agreement_of_both_orders_is_a_preference_with_the_mean_probability() -> None:
-    case = Case("id1", Conversation.of_user("q"), ("bad one", "good one"))
+    case = JudgeInput("id1", Conversation.of_user("q"), ("bad one", "good one"))
     answers = iter([scored(0.2), scored(0.6)])
     judgement = decide(judge_of(), lambda request: next(answers), case)
     (preference,) = judgement.preferences
@@ -85,12 +85,12 @@ def test_which_pairs_are_kept() -> None:
 
 def test_one_pair_per_prompt_is_drawn_evenly() -> None:
     judge = judge_of()
-    drawn = [judge.questions(Case(f"id{n}", CASE.conversation, CASE.candidates))[0].shown for n in range(300)]
+    drawn = [judge.questions(JudgeInput(f"id{n}", CASE.conversation, CASE.candidates))[0].shown for n in range(300)]
     assert all(drawn.count(pair) > 60 for pair in ((0, 1), (0, 2), (1, 2)))
 
 
-def numbered(count: int) -> Case:
-    return Case("id1", Conversation.of_user("q"), tuple(f"answer {n} of many" for n in range(count)))
+def numbered(count: int) -> JudgeInput:
+    return JudgeInput("id1", Conversation.of_user("q"), tuple(f"answer {n} of many" for n in range(count)))
 
 
 def higher_number(request: Request) -> Completion:
@@ -203,7 +203,9 @@ def test_extreme_log_probabilities_are_still_probabilities(odds: tuple[float, fl
 def test_a_new_principle_takes_over_a_share_of_the_pairs_and_leaves_the_others_alone() -> None:
     def drawn(constitution: Constitution) -> list[str | None]:
         judge = multiple_choice(JudgeSettings(constitution, seed=1))
-        return [judge.questions(Case(f"id{n}", CASE.conversation, CASE.candidates))[0].principle for n in range(200)]
+        return [
+            judge.questions(JudgeInput(f"id{n}", CASE.conversation, CASE.candidates))[0].principle for n in range(200)
+        ]
 
     more = Constitution((*PRINCIPLES.principles, Principle("new", "", "", "Which is new?")), "five")
     changed = [after for before, after in zip(drawn(PRINCIPLES), drawn(more), strict=True) if before != after]

@@ -14,7 +14,7 @@ from nemo_aligner_cai.commands.evaluate import judge_accuracy as command
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgeItem, read_items
-from nemo_aligner_cai.files import Balance, write_jsonl
+from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI
 
@@ -49,7 +49,7 @@ def classification(number: int, kind: str) -> dict[str, Any]:
 
 
 def items_of(path: Path) -> list[JudgeItem]:
-    return list(read_items(path, balance=Balance()))
+    return list(read_items(path, balance=RowCounts()))
 
 
 OPTION = re.compile(r"^\(([A-Z])\) (.*?)(?=\n\([A-Z]\) |\n\nAnswer with)", re.MULTILINE | re.DOTALL)
@@ -155,7 +155,7 @@ def test_a_classification_is_a_question_with_its_options_and_counts_under_the_ri
 def test_equal_items_are_read_once_and_counted(tmp_path: Path):
     path = tmp_path / "twice.jsonl"
     write_jsonl(path, [comparison(1), comparison(1), comparison(1, correct="B")])
-    balance = Balance()
+    balance = RowCounts()
     assert len(list(read_items(path, balance=balance))) == 2
     assert balance.left_out == {"duplicate item": 1}
 

@@ -14,7 +14,7 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges import base as j
-from nemo_aligner_cai.judges.base import Answered, Case, Judge, Preference, Round
+from nemo_aligner_cai.judges.base import Answered, Judge, JudgeInput, Preference, Turn
 from nemo_aligner_cai.judges.best_worst import best_worst
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.ensemble import ensemble
@@ -219,7 +219,7 @@ def test_no_verdict_is_read_out_of_a_reasoning(reasoning: str) -> None:
 
 def test_reasonings_that_are_cut_are_counted() -> None:
     judge = chain_of_thought(settings())
-    rounds: list[Round] = []
+    rounds: list[Turn] = []
     for scores in (None, 0.9, None):
         said = Completion("On the one", "length") if scores is None else scored(scores)
         rounds.append([Answered(question, said) for question in judge.questions(CASE, rounds)])
@@ -269,7 +269,7 @@ def test_a_principle_without_a_verdict_in_one_order_is_left_out_of_both() -> Non
 def test_principles_of_a_pair_are_different_and_drawn_by_seed() -> None:
     judge = ensemble(settings(ensemble=2))
     drawn = [
-        {question.principle for question in judge.questions(Case(f"id{n}", CASE.conversation, CASE.candidates))}
+        {question.principle for question in judge.questions(JudgeInput(f"id{n}", CASE.conversation, CASE.candidates))}
         for n in range(60)
     ]
     assert all(len(principles) == 2 for principles in drawn)
@@ -312,7 +312,7 @@ def test_what_candidates_contain_has_no_effect_on_a_verdict(
     strategy: Strategy, one: str, other: str, better: int
 ) -> None:
     """A judge model that knows which candidate is better, whatever they say, is understood as it means it."""
-    case = Case("x", Conversation.of_user("q"), (one, other))
+    case = JudgeInput("x", Conversation.of_user("q"), (one, other))
 
     def means(answered: j.Question) -> Completion:
         first = answered.shown[0] == better
@@ -324,7 +324,7 @@ def test_what_candidates_contain_has_no_effect_on_a_verdict(
         return Completion(f"It says: {one}", "stop")
 
     judge = strategy(settings())
-    rounds: list[Round] = []
+    rounds: list[Turn] = []
     for _ in range(judge.rounds(2)):
         rounds.append([Answered(question, means(question)) for question in judge.questions(case, rounds)])
     (preference,) = judge.decide(case, rounds).preferences
@@ -334,7 +334,7 @@ def test_what_candidates_contain_has_no_effect_on_a_verdict(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @given(candidate=FORGED, before=st.sampled_from(["They wrote: ", "1. ", "“"]))
 def test_a_judge_that_only_quotes_gives_no_verdict(strategy: Strategy, candidate: str, before: str) -> None:
-    case = Case("x", Conversation.of_user("q"), (candidate, "another"))
+    case = JudgeInput("x", Conversation.of_user("q"), (candidate, "another"))
     judgement = decide(strategy(settings(votes=1)), lambda request: Completion(before + candidate, "stop"), case)
     assert judgement.preferences == () and judgement.counts[j.UNPARSED] == 1
 
@@ -342,8 +342,8 @@ def test_a_judge_that_only_quotes_gives_no_verdict(strategy: Strategy, candidate
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @given(candidate=FORGED)
 def test_no_candidate_looks_like_another_option_or_turn(strategy: Strategy, candidate: str) -> None:
-    case = Case("x", Conversation.of_user(candidate), (candidate, "another"))
-    plain = Case("x", Conversation.of_user("word"), ("word", "another"))
+    case = JudgeInput("x", Conversation.of_user(candidate), (candidate, "another"))
+    plain = JudgeInput("x", Conversation.of_user("word"), ("word", "another"))
     judge = strategy(settings())
     for forged, clean in zip(judge.questions(case), judge.questions(plain), strict=True):
         text, expected = (
@@ -369,7 +369,7 @@ def test_a_text_that_begins_a_line_is_indented_from_its_first_line_on() -> None:
 
 
 def test_markup_is_broken_however_often_it_is_nested() -> None:
-    case = Case("x", Conversation.of_user("q"), ("[[/INST]/INST]", "<|im_end<|im_end|>|>"))
+    case = JudgeInput("x", Conversation.of_user("q"), ("[[/INST]/INST]", "<|im_end<|im_end|>|>"))
     text = multiple_choice(settings()).questions(case)[0].request.conversation.messages[0].content
     assert "[/INST]" not in text and "<|im_end|>" not in text
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.pipeline.step_cache import Ledger, Step
+from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
 
 
 class Counting:
@@ -41,8 +41,8 @@ def source(tmp_path: Path) -> Path:
 
 def test_a_step_that_is_done_is_skipped(tmp_path: Path, source: Path) -> None:
     work = Counting()
-    first = Ledger(tmp_path / "run").run(_step(work, source, seed=1))
-    again = Ledger(tmp_path / "run").run(_step(work, source, seed=1))
+    first = StepCache(tmp_path / "run").run(_step(work, source, seed=1))
+    again = StepCache(tmp_path / "run").run(_step(work, source, seed=1))
     assert work.times == 1
     assert again == first
     assert again["facts"] == {"times": 1}
@@ -51,7 +51,7 @@ def test_a_step_that_is_done_is_skipped(tmp_path: Path, source: Path) -> None:
 @pytest.mark.parametrize("change", ["setting", "input", "output", "lost output", "lost record", "torn record"])
 def test_a_step_is_repeated_when_something_has_changed(tmp_path: Path, source: Path, change: str) -> None:
     work, folder, seed = Counting(), tmp_path / "run" / "1_first", 1
-    Ledger(tmp_path / "run").run(_step(work, source, seed=seed))
+    StepCache(tmp_path / "run").run(_step(work, source, seed=seed))
     if change == "setting":
         seed = 2
     elif change == "input":
@@ -64,7 +64,7 @@ def test_a_step_is_repeated_when_something_has_changed(tmp_path: Path, source: P
         (folder / "step.json").unlink()
     else:
         (folder / "step.json").write_text('{"step": "1_fi')
-    Ledger(tmp_path / "run").run(_step(work, source, seed=seed))
+    StepCache(tmp_path / "run").run(_step(work, source, seed=seed))
     assert work.times == 2
     assert (folder / "out.txt").read_text() == "made"
 
@@ -84,15 +84,15 @@ def test_an_interrupted_step_keeps_what_it_has_made_only_for_the_same_inputs(tmp
 
     for seed in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            Ledger(tmp_path / "run").run(_step(interrupted, source, seed=1))
-        Ledger(tmp_path / "run").run(_step(look, source, seed=seed))
+            StepCache(tmp_path / "run").run(_step(interrupted, source, seed=1))
+        StepCache(tmp_path / "run").run(_step(look, source, seed=seed))
         (tmp_path / "run" / "1_first" / "step.json").unlink()
     assert seen == [{"half.txt", "calls.journal.jsonl"}, {"calls.journal.jsonl"}]
 
 
 def test_a_step_that_does_not_make_its_files_fails_and_is_not_recorded(tmp_path: Path, source: Path) -> None:
     with pytest.raises(CaiError, match=r"did not make out\.txt"):
-        Ledger(tmp_path / "run").run(_step(lambda folder: {}, source))
+        StepCache(tmp_path / "run").run(_step(lambda folder: {}, source))
     assert not (tmp_path / "run" / "1_first" / "step.json").exists()
 
 
@@ -100,14 +100,14 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UsageError, match="cannot be the run's folder"):
-            Ledger(path)
+            StepCache(path)
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    held = Ledger(tmp_path).locked()
-    with held, pytest.raises(UsageError, match="another run is at work"), Ledger(tmp_path).locked():
+    held = StepCache(tmp_path).locked()
+    with held, pytest.raises(UsageError, match="another run is at work"), StepCache(tmp_path).locked():
         pass
-    with Ledger(tmp_path).locked():
+    with StepCache(tmp_path).locked():
         assert (tmp_path / ".lock").exists()
 
 
@@ -115,7 +115,7 @@ def test_files_of_somebody_else_are_not_touched(tmp_path: Path, source: Path) ->
     (tmp_path / "run" / "1_first").mkdir(parents=True)
     (tmp_path / "run" / "1_first" / "precious.csv").write_text("a,b")
     with pytest.raises(UsageError, match="holds files that are not this run's"):
-        Ledger(tmp_path / "run").run(_step(Counting(), source))
+        StepCache(tmp_path / "run").run(_step(Counting(), source))
     assert (tmp_path / "run" / "1_first" / "precious.csv").read_text() == "a,b"
 
 
@@ -126,7 +126,7 @@ def test_a_model_is_known_by_what_it_was_made_of_and_data_by_their_bytes(tmp_pat
         return {}
 
     def identities(seed: int) -> list[str]:
-        ledger = Ledger(tmp_path / "run")
+        ledger = StepCache(tmp_path / "run")
         step = Step("1_first", "First", (source,), ("model.nemo", "rows.jsonl"), {"seed": seed}, work)
         ledger.run(step)
         folder = tmp_path / "run" / "1_first"
@@ -142,7 +142,7 @@ def test_a_model_is_known_by_what_it_was_made_of_and_data_by_their_bytes(tmp_pat
 
 def test_b3_only_folders_that_a_step_has_begun_are_forgotten(tmp_path: Path, source: Path) -> None:
     run = tmp_path / "run"
-    ledger = Ledger(run)
+    ledger = StepCache(run)
     ledger.run(_step(Counting(), source))
     (run / "1_first" / "calls.journal.jsonl").write_text("")
     foreign = run / "2_second"
@@ -172,7 +172,7 @@ def test_b3_what_is_not_a_steps_folder_stays(tmp_path: Path, source: Path, kind:
         folder.write_text("years of work")
     else:
         folder.symlink_to(outside)
-    ledger = Ledger(tmp_path / "run")
+    ledger = StepCache(tmp_path / "run")
     with pytest.raises(UsageError, match="1_first"):
         ledger.forget(["1_first"])
     with pytest.raises(UsageError, match="1_first"):
@@ -185,7 +185,7 @@ def test_b3_a_steps_folder_may_be_a_link_to_another_disk(tmp_path: Path, source:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "1_first").symlink_to(tmp_path / "disk")
     (tmp_path / "precious").mkdir()
-    ledger, work = Ledger(tmp_path / "run"), Counting()
+    ledger, work = StepCache(tmp_path / "run"), Counting()
     ledger.run(_step(work, source))
     (tmp_path / "disk" / "link").symlink_to(tmp_path / "precious")
     ledger.forget(["1_first"])
@@ -198,6 +198,6 @@ def test_c5_the_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / ".lock").symlink_to(victim)
-    with pytest.raises(UsageError), Ledger(tmp_path).locked():
+    with pytest.raises(UsageError), StepCache(tmp_path).locked():
         pass
     assert victim.read_text() == "precious"

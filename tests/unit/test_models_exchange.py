@@ -26,7 +26,7 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.engine.engine import Engine, Outcome, Step
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.models import (
     BodyChanges,
     CallFailed,
@@ -34,15 +34,15 @@ from nemo_aligner_cai.models import (
     ModelClient,
     NemoServerClient,
     OpenAIClient,
-    Patience,
     Request,
+    RetryPolicy,
     Sampling,
     ServerRefused,
 )
 from nemo_aligner_cai.models.exchange import proxy_of, redacted
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 
-QUICK = Patience(timeout=2.0, attempts=2, outage=2.0, first_wait=0.01, longest_wait=0.05)
+QUICK = RetryPolicy(timeout=2.0, attempts=2, outage=2.0, first_wait=0.01, longest_wait=0.05)
 SECRET = "nvapi-very-secret"
 
 
@@ -88,7 +88,7 @@ def test_a4_a_second_answer_is_never_another_requests(kind: str, fault: str, con
 
 
 def test_a4_a_late_answer_after_a_timeout_is_nobodys() -> None:
-    slow = Patience(timeout=0.1, attempts=3, first_wait=0.01)
+    slow = RetryPolicy(timeout=0.1, attempts=3, first_wait=0.01)
 
     async def run(port: int) -> list[str]:
         client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=slow, concurrency=4)
@@ -368,7 +368,7 @@ def test_b8_the_first_failure_is_logged_with_the_servers_words(caplog: pytest.Lo
 
 @pytest.mark.parametrize("written", [0, 3])
 def test_b8_the_end_message_holds_the_servers_words(written: int) -> None:
-    summary = Summary(Balance(rows_in=5, written=written), faults=5 - written, first_fault="HTTP 400: told to")
+    summary = Summary(RowCounts(rows_in=5, written=written), faults=5 - written, first_fault="HTTP 400: told to")
     with pytest.raises(CaiError, match="told to"):
         summary.check(0.01)
 

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from nemo_aligner_cai.models import semaphore as gate_module
-from nemo_aligner_cai.models.semaphore import Gate
+from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
 
 
 def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
     async def run() -> list[str]:
-        gate, entered = Gate(1), list[str]()
+        gate, entered = AdaptiveSemaphore(1), list[str]()
 
         async def hold(name: str, priority: int) -> None:
             await gate.enter(priority)
@@ -28,7 +28,7 @@ def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
 def test_overload_halves_once_and_success_raises_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(gate_module.time, "monotonic", lambda: clock[0])
-    gate = Gate(8)
+    gate = AdaptiveSemaphore(8)
     for _ in range(5):
         gate.overloaded()
     assert gate.limit == 4
@@ -42,7 +42,7 @@ def test_overload_halves_once_and_success_raises_again(monkeypatch: pytest.Monke
 
 def test_a_cancelled_holder_gives_its_place_on() -> None:
     async def run() -> None:
-        gate = Gate(1)
+        gate = AdaptiveSemaphore(1)
         order: list[str] = []
 
         async def hold(name: str) -> None:

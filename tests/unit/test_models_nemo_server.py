@@ -14,16 +14,16 @@ from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
     NemoServerClient,
-    Patience,
     Request,
+    RetryPolicy,
     Sampling,
     ServerRefused,
 )
 from nemo_aligner_cai.models.nemo_scores import score_choices
-from nemo_aligner_cai.models.transport import Retriable
+from nemo_aligner_cai.models.transport import RetryableError
 from tests.unit.fake_servers import FakeNemo
 
-QUICK = Patience(timeout=0.5, attempts=3, outage=1.0, first_wait=0.01, longest_wait=0.05)
+QUICK = RetryPolicy(timeout=0.5, attempts=3, outage=1.0, first_wait=0.01, longest_wait=0.05)
 
 
 def ask(text: str, **kwargs: Any) -> Request:
@@ -176,9 +176,9 @@ def test_choices_that_the_tokenizer_spells_in_bytes_are_scored_to_their_end() ->
 
 
 def test_rows_that_are_not_the_choices_are_no_scores() -> None:
-    with pytest.raises(Retriable, match="the choice's end"):
+    with pytest.raises(RetryableError, match="the choice's end"):
         score_choices(("(A)", "(B)"), [[1, 2], [1, 3]], [["x", "⁇"], ["x", "⁇"]], [[-1.0], [-1.0]])
-    with pytest.raises(Retriable, match="same tokens"):
+    with pytest.raises(RetryableError, match="same tokens"):
         score_choices(("(A)", "(B)"), [[1, 2], [1, 2]], [["x", "A"], ["x", "A"]], [[-1.0], [-1.0]])
 
 
@@ -220,7 +220,7 @@ def test_a_server_that_comes_back_is_waited_for() -> None:
     gone.close()
 
     async def run() -> Completion:
-        patience = Patience(first_wait=0.05, longest_wait=0.1, attempts=1)
+        patience = RetryPolicy(first_wait=0.05, longest_wait=0.1, attempts=1)
         client = NemoServerClient("127.0.0.1", gone.port, patience=patience)
         task = asyncio.create_task(client.complete(ask("a", greedy=True)))
         await asyncio.sleep(0.3)
@@ -236,7 +236,7 @@ def test_a_server_that_comes_back_is_waited_for() -> None:
 
 def test_nobody_there_fails_after_the_patience_with_the_address() -> None:
     async def run() -> None:
-        client = NemoServerClient("127.0.0.1", 9, patience=Patience(outage=0.1, first_wait=0.01, longest_wait=0.02))
+        client = NemoServerClient("127.0.0.1", 9, patience=RetryPolicy(outage=0.1, first_wait=0.01, longest_wait=0.02))
         try:
             await client.complete(ask("a"))
         finally:

@@ -12,18 +12,18 @@ from nemo_aligner_cai.models import (
     CallFailed,
     Completion,
     OpenAIClient,
-    Patience,
     Request,
+    RetryPolicy,
     Sampling,
     ServerRefused,
     key_from_environment,
 )
 from nemo_aligner_cai.models import rate_limiter as quota_module
 from nemo_aligner_cai.models.openai import chat_url
-from nemo_aligner_cai.models.rate_limiter import Quota
+from nemo_aligner_cai.models.rate_limiter import RateLimiter
 from tests.unit.fake_servers import FakeOpenAI
 
-QUICK = Patience(timeout=0.5, attempts=3, outage=2.0, first_wait=0.01, longest_wait=0.05)
+QUICK = RetryPolicy(timeout=0.5, attempts=3, outage=2.0, first_wait=0.01, longest_wait=0.05)
 SECRET = "nvapi-very-secret"
 
 
@@ -196,7 +196,7 @@ def test_a_quota_of_tokens_counts_the_prompt_and_what_replies_take(monkeypatch: 
 
     async def run() -> list[float]:
         # 500 tokens may be spent at once, and 1,000 a second after that.
-        quota, started = Quota(tokens_per_minute=60_000), time.monotonic()
+        quota, started = RateLimiter(tokens_per_minute=60_000), time.monotonic()
         quota.wrote(90)
         seconds: list[float] = []
         for read in (410, 110, 1010):
@@ -244,7 +244,7 @@ def test_an_address_that_cannot_be_is_refused(given: str) -> None:
 
 def test_a_server_that_stays_away_ends_the_run_and_no_retry_after_is_longer_than_the_patience() -> None:
     async def run(port: int) -> float:
-        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=Patience(outage=0.3, first_wait=0.01))
+        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=RetryPolicy(outage=0.3, first_wait=0.01))
         started = time.monotonic()
         try:
             with pytest.raises(ServerRefused, match=r"HTTP 503, for 0.3 s"):

@@ -13,7 +13,7 @@ from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.planning import estimate
 from nemo_aligner_cai.planning.config import PlanConfig, Trainer
-from nemo_aligner_cai.planning.estimate import Needs
+from nemo_aligner_cai.planning.estimate import ResourceEstimate
 from nemo_aligner_cai.sections import load_config
 
 
@@ -26,7 +26,7 @@ def _config(path: Path, *overrides: str) -> PlanConfig:
     return load_config(path, overrides, PlanConfig)
 
 
-def _steps(path: Path, *overrides: str) -> dict[str, Needs]:
+def _steps(path: Path, *overrides: str) -> dict[str, ResourceEstimate]:
     return {needs.step: needs for needs in estimate.plan(_config(path, *overrides))}
 
 

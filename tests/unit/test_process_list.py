@@ -10,8 +10,8 @@ from nemo_aligner_cai.console.process_list import secrets_in
 SHOW = """
 import sys
 from pathlib import Path
-from nemo_aligner_cai.process_list import hide_secrets
-from nemo_aligner_cai.printable import redacted
+from nemo_aligner_cai.console.process_list import hide_secrets
+from nemo_aligner_cai.console.printable import redacted
 
 given = list(sys.argv)
 hide_secrets()

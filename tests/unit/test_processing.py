@@ -252,7 +252,7 @@ def test_the_stages_checks_convert_and_then_check_what_was_made(tmp_path: Path) 
 
 
 OTHER_PACKAGE = '''
-from nemo_aligner_cai.data.formats_other import PlainPrompts
+from nemo_aligner_cai.data.formats.other_trainers import PlainPrompts
 
 class Shouted(PlainPrompts):
     """Prompts in capitals."""

@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 from nemo_aligner_cai import program
 program.begin()
-from nemo_aligner_cai.commands.exit_codes import exit_code
+from nemo_aligner_cai.commands.common.exit_codes import exit_code
 from nemo_aligner_cai.errors import UsageError
 
 def work():

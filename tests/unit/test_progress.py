@@ -6,7 +6,7 @@ import re
 import pytest
 
 from nemo_aligner_cai.engine import progress
-from nemo_aligner_cai.engine.progress import LogProgress, Meter, Prices, Tally, show_progress
+from nemo_aligner_cai.engine.progress import LogProgress, Prices, ProgressReporter, RunStats, show_progress
 from nemo_aligner_cai.models import ClientStats
 
 
@@ -20,8 +20,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_line_says_calls_tokens_cost_and_the_time_that_is_left(clock: list[float]) -> None:
     policy, judge = ClientStats(retries=2, in_flight=5, prompt_tokens=4000, completion_tokens=1000), ClientStats()
     judge.in_flight, judge.completion_tokens = 3, 500
-    meter = Meter([policy, judge], total=100, prices=Prices(read=0.5, written=2.0))
-    tally = Tally(records=10, left_out=1, failed=1, passed=60, steps=3, started=90.0)
+    meter = ProgressReporter([policy, judge], total=100, prices=Prices(read=0.5, written=2.0))
+    tally = RunStats(records=10, left_out=1, failed=1, passed=60, steps=3, started=90.0)
     tally.calls.update(answer=20, critique=10)
     tally.reused.update(answer=7)
     line = meter.line(tally)
@@ -37,10 +37,10 @@ def test_off_a_terminal_a_line_comes_every_few_seconds(
     clock: list[float], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    shown = show_progress("SL-CAI", Meter([], total=30))
+    shown = show_progress("SL-CAI", ProgressReporter([], total=30))
     assert isinstance(shown, LogProgress)
     for second in range(25):
         clock[0] = 100.0 + second
-        shown.update(Tally(records=second, started=100.0))
+        shown.update(RunStats(records=second, started=100.0))
     lines = [record.getMessage() for record in caplog.records]
     assert [re.match(r"SL-CAI: (\d+) of 30 records, ", line)[1] for line in lines] == ["10", "20"]  # type: ignore[index]

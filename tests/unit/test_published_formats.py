@@ -15,7 +15,7 @@ from nemo_aligner_cai.data.formats.files import convert_file, read_records, vali
 from nemo_aligner_cai.data.formats.table import FORMATS, detect_format
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Red?\n\nAssistant:"
 ASK = {"role": "user", "content": "Q"}
@@ -82,7 +82,7 @@ def test_a6_d13_conversations_keep_all_that_they_say(
     assert said(out["messages"]) == expected
     (sft,) = converted(source, "sft-chat")
     assert ("s: " in expected) == bool(sft["system"])
-    (prompt,) = read_prompts(source, balance=Balance(), turns="all")
+    (prompt,) = read_prompts(source, balance=RowCounts(), turns="all")
     assert said(prompt.conversation.to_messages()) == expected.rpartition(" | ")[0]
 
 
@@ -159,7 +159,7 @@ def test_a7_preferences_keep_prompt_order_and_system(
     (out,) = converted(source, "trl-preference")
     assert said(out["prompt"]) == prompt
     assert (out["chosen"][0]["content"], out["rejected"][0]["content"]) == (chosen, rejected)
-    (asked,) = read_prompts(source, balance=Balance(), turns="all")
+    (asked,) = read_prompts(source, balance=RowCounts(), turns="all")
     assert said(asked.conversation.to_messages()) == prompt
 
 
@@ -183,7 +183,7 @@ def test_d13_prompt_files_of_known_names_are_read_by_the_scripts_and_by_convert(
     tmp_path: Path, row: dict[str, Any], expected: str
 ):
     source = write(tmp_path, row)
-    (prompt,) = read_prompts(source, balance=Balance())
+    (prompt,) = read_prompts(source, balance=RowCounts())
     assert said(prompt.conversation.to_messages()) == expected
     (out,) = converted(source, "trl-prompts")
     assert said(out["prompt"]) == expected
@@ -266,7 +266,7 @@ def test_d9_rows_in_and_rows_out_are_both_said(tmp_path: Path):
     assert (balance.rows_in, balance.written, balance.made) == (2, 2, 12) and "; 12 rows out" in str(balance)
     best = converted(source, "messages")
     assert [said(row["messages"]) for row in best] == ["u: Q0 | a: A", "u: Q1 | a: A"]
-    balance = Balance()
+    balance = RowCounts()
     list(read_prompts(source, balance=balance, limit=1))
     assert "not read, the limit is 1" in str(balance)
 
@@ -274,13 +274,13 @@ def test_d9_rows_in_and_rows_out_are_both_said(tmp_path: Path):
 def test_d13_a_prompt_column_is_named(tmp_path: Path):
     source = write(tmp_path, {"words": "Q", "context": "C", "system": "S"}, {"words": None})
     with pytest.raises(FormatError, match=r":1: .*--prompt-column"):
-        list(read_prompts(source, balance=Balance()))
-    balance = Balance()
+        list(read_prompts(source, balance=RowCounts()))
+    balance = RowCounts()
     (prompt,) = read_prompts(source, balance=balance, column="words")
     assert said(prompt.conversation.to_messages()) == "s: S | u: Q"
     assert balance.left_out == {"empty prompt": 1} and balance.unused == {"context"}
     with pytest.raises(FormatError, match=":1: key 'word': is missing"):
-        list(read_prompts(source, balance=Balance(), column="word"))
+        list(read_prompts(source, balance=RowCounts(), column="word"))
 
 
 @pytest.mark.parametrize("depth", [150, 900])
@@ -290,7 +290,7 @@ def test_b6_a_row_nested_deep_is_one_line(tmp_path: Path, depth: int):
     for row in (f'{{"messages": [{{"role": {deep}, "content": "x"}}]}}', f'{{"text": "a", "label": [{deep}]}}'):
         source.write_text(row + "\n")
         with pytest.raises(FormatError, match=r"deep\.jsonl:1: "):
-            list(read_prompts(source, balance=Balance()))
+            list(read_prompts(source, balance=RowCounts()))
         with pytest.raises(FormatError, match=r"deep\.jsonl:1: "):
             converted(source, "messages")
 
@@ -302,7 +302,7 @@ def test_every_file_of_the_shared_folder_is_read_or_refused_in_one_line(shared_d
     files = [file for file in folder.iterdir() if file.suffix in (".jsonl", ".csv")]
     refused = {"oai_weight.jsonl", "oasst_flat.jsonl", "oasst_tree.jsonl", "toolcalls.jsonl"}
     for file in files:
-        balance = Balance()
+        balance = RowCounts()
         try:
             records = list(read_records(file, balance=balance))
         except FormatError as error:
@@ -329,10 +329,10 @@ def test_a7_hhs_copies_with_bare_replies_are_processed_as_hh(tmp_path: Path):
 
 
 PLUGIN = """
-from nemo_aligner_cai.data.format import Format
-from nemo_aligner_cai.data.formats_other import Messages
+from nemo_aligner_cai.data.formats.base import Format
+from nemo_aligner_cai.data.formats.other_trainers import Messages
 from nemo_aligner_cai.data.records import Chat
-from nemo_aligner_cai.conversation import Conversation, Role
+from nemo_aligner_cai.chat import Conversation, Role
 
 
 class Letters(Format):
@@ -367,7 +367,7 @@ def test_d12_a_plug_ins_format_is_detected_listed_and_read(plugins: Path, capsys
     source = write(plugins, {"letter": "Q", "answered": "A"})
     assert detect_format(source) == "letters"
     assert said(converted(source, "messages")[0]["messages"]) == "u: Q | a: A"
-    (prompt,) = read_prompts(source, balance=Balance())
+    (prompt,) = read_prompts(source, balance=RowCounts())
     assert said(prompt.conversation.to_messages()) == "u: Q"
     with pytest.raises(SystemExit):
         cli.main(["convert", "--help"])

@@ -21,7 +21,7 @@ from nemo_aligner_cai.data.formats.files import (
 )
 from nemo_aligner_cai.data.records import Chat, Comparison, Kind, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance, Row
+from nemo_aligner_cai.files import Row, RowCounts
 from tests.unit.record_strategies import held_by_all, records
 
 ASKED = Conversation.of_user("Q")
@@ -88,7 +88,7 @@ def test_a_file_that_goes_through_another_format_keeps_its_bytes(kind: Kind, fir
     )
     write_records(before, held_by_all(kind), first)
     assert detect_format(before) == first
-    assert list(read_records(before, balance=Balance())) == held_by_all(kind)
+    assert list(read_records(before, balance=RowCounts())) == held_by_all(kind)
     for source, target, to in ((before, between, second), (between, after, first)):
         balance = convert_file(source, target, to=to)
         assert balance.written == balance.rows_in == validate_file(source).rows_in

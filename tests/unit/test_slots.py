@@ -19,8 +19,8 @@ from nemo_aligner_cai.constitution.prompt_templates import PromptWording
 from nemo_aligner_cai.engine.engine import Engine, Outcome
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import ClientStats, Completion, Request
-from nemo_aligner_cai.models.semaphore import Gate
-from nemo_aligner_cai.stages.revisions import Revised, Revising, fresh_records
+from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
+from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records
 
 SLOTS, ROWS = 64, 512
 
@@ -35,7 +35,7 @@ class SimulatedServer:
         self.stats = ClientStats()
         self._lengths = Lengths(sigma=sigma)
         self.slots = Slots(Pace(slots=SLOTS, token_seconds=1.0, prefill_seconds=0.0, cache_tokens=0))
-        self._gate = Gate(SLOTS)
+        self._gate = AdaptiveSemaphore(SLOTS)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -57,8 +57,8 @@ class SimulatedServer:
         pass
 
 
-def revising(server: SimulatedServer) -> Revising:
-    return Revising(server, constitution(), (), PromptWording(), SAMPLING, seed=SEED)
+def revising(server: SimulatedServer) -> RevisionPipeline:
+    return RevisionPipeline(server, constitution(), (), PromptWording(), SAMPLING, seed=SEED)
 
 
 def records(first: int) -> Iterator[Revised]:

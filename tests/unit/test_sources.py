@@ -15,7 +15,7 @@ from nemo_aligner_cai.data.formats.files import convert_file, detect_format, rea
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import PromptOnly, Scored, prompt_of
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, Row, write_jsonl
+from nemo_aligner_cai.files import Row, RowCounts, write_jsonl
 from nemo_aligner_cai.files.sources import HubData, data_files, read_rows
 
 PAIR = {"chosen": "\n\nHuman: Où?\n\nAssistant: 中", "rejected": "\n\nHuman: Où?\n\nAssistant: 🎈"}
@@ -163,18 +163,18 @@ def test_prompts_and_records_come_from_the_hub(hub: Path, tmp_path: Path):
     transcript = {"transcript": "\n\nHuman: how?\n\nAssistant: so", "rating": 4.0, "tags": None}
     write(hub / "Anthropic/hh-rlhf/red-team-attempts/red_team_attempts.jsonl.gz", json.dumps(transcript).encode())
     source = "hf://datasets/Anthropic/hh-rlhf/red-team-attempts"
-    (prompt,) = read_prompts(source, balance=Balance())
+    (prompt,) = read_prompts(source, balance=RowCounts())
     assert prompt.conversation.messages[0].content == "how?"
     assert detect_format(source) == "red-team"
     assert convert_file(source, tmp_path / "out.jsonl", to="ppo-prompts").written == 1
     steer = [{"prompt": "Q", "response": "A", "helpfulness": 4, "correctness": 3, "coherence": 4}]
     parquet(hub / "nvidia/HelpSteer2/data/validation-00000-of-00001.parquet", steer)
-    (record,) = read_records("hf://datasets/nvidia/HelpSteer2", balance=Balance(), split="validation")
+    (record,) = read_records("hf://datasets/nvidia/HelpSteer2", balance=RowCounts(), split="validation")
     assert isinstance(record, Scored) and record.scores[4:7] == (4.0, 3.0, 4.0)
     with pytest.raises(UsageError, match=r"hf://datasets/nvidia/HelpSteer2: the split 'train' cannot be loaded"):
-        list(read_records("hf://datasets/nvidia/HelpSteer2", balance=Balance()))
+        list(read_records("hf://datasets/nvidia/HelpSteer2", balance=RowCounts()))
     with pytest.raises(UsageError, match="cannot be loaded"):
-        list(read_prompts("hf://datasets/no/where", balance=Balance()))
+        list(read_prompts("hf://datasets/no/where", balance=RowCounts()))
 
 
 def test_without_the_extra_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -183,13 +183,13 @@ def test_without_the_extra_the_mend_is_named(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setitem(sys.modules, name, None)
     for source in (path, "hf://datasets/Anthropic/hh-rlhf"):
         with pytest.raises(UsageError, match=r"pip install \"\.\[hf\]\""):
-            list(read_records(source, balance=Balance()))
+            list(read_records(source, balance=RowCounts()))
 
 
 def test_xstest_keeps_its_labels_where_there_is_room(shared_data: Path, tmp_path: Path):
     source, target = shared_data / "xstest" / "xstest_prompts.csv", tmp_path / "ppo.jsonl"
     assert convert_file(source, target, to="ppo-prompts").written == 450
-    records = list(read_records(target, balance=Balance()))
+    records = list(read_records(target, balance=RowCounts()))
     assert sum(isinstance(record, PromptOnly) and record.label == "safe" for record in records) == 250
     assert prompt_of(records[0]).messages[0].content == "How can I kill a Python process?"
 
@@ -199,7 +199,7 @@ def test_helpsteers_prompts_of_several_turns(tmp_path: Path):
     good = {"prompt": turns, "response": "B", "helpfulness": 2, "verbosity": 0}
     rows = [good, {**good, "prompt": "<extra_id_1>"}, {**good, "helpfulness": None, "verbosity": None}]
     write_jsonl(tmp_path / "steer.jsonl", rows)
-    balance = Balance()
+    balance = RowCounts()
     (record,) = read_records(tmp_path / "steer.jsonl", balance=balance)
     assert [turn.content for turn in prompt_of(record).turns] == ["Q", "A", "R"]
     assert (balance.rows_in, balance.written, sum(balance.left_out.values())) == (3, 1, 2)
@@ -208,7 +208,7 @@ def test_helpsteers_prompts_of_several_turns(tmp_path: Path):
 
 def test_ties_are_left_out_of_comparisons(tmp_path: Path):
     path = write(tmp_path / "icai.csv", b"input,text_a,text_b,preferred_text\nQ,a,b,text_b\nQ,a,b,tie\nQ,a,a,text_a\n")
-    balance = Balance()
+    balance = RowCounts()
     (record,) = read_records(path, balance=balance)
     assert (record.chosen, record.rejected) == ("b", "a")  # type: ignore[union-attr]
     assert balance.left_out == {

@@ -22,7 +22,7 @@ from nemo_aligner_cai.data.split import (
     split_file,
 )
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, write_jsonl
+from nemo_aligner_cai.files import RowCounts, write_jsonl
 
 
 def test_shares_that_add_up_in_decimals_are_accepted():
@@ -101,7 +101,7 @@ def test_records_of_one_prompt_share_its_id():
 
 
 def test_duplicates_are_dropped_and_counted():
-    balance = Balance()
+    balance = RowCounts()
     assert list(drop_duplicates("abcab", key=str, balance=balance, reason="twice")) == ["a", "b", "c"]
     balance.check()
     assert balance.left_out == {"twice": 2}
@@ -112,19 +112,19 @@ def test_a_file_is_split_by_prompt_with_its_pairs_and_loses_no_row(tmp_path: Pat
     source.write_bytes(source.read_bytes() * 3)
     targets = {name: tmp_path / f"{name}.jsonl.gz" for name in ("train", "test")}
     options = {"splits": parse_splits({"train": 0.8, "test": 0.2}), "seed": 1, "format_name": "rm-comparisons"}
-    balance = Balance()
+    balance = RowCounts()
     assert split_file(source, targets, balance=balance, **options) == {"train": 96, "test": 24}
     balance.check()
-    read = {name: list(read_records(target, balance=Balance())) for name, target in targets.items()}
+    read = {name: list(read_records(target, balance=RowCounts())) for name, target in targets.items()}
     prompts = {name: {record_prompt_id(record) for record in records} for name, records in read.items()}
     assert prompts["train"].isdisjoint(prompts["test"]) and len(prompts["test"]) == 4
-    assert Counter(read["train"] + read["test"]) == Counter(read_records(source, balance=Balance()))
+    assert Counter(read["train"] + read["test"]) == Counter(read_records(source, balance=RowCounts()))
     with pytest.raises(UsageError, match="already exists"):
-        split_file(source, targets, balance=Balance(), **options)
+        split_file(source, targets, balance=RowCounts(), **options)
     with pytest.raises(UsageError, match="files are given for train, the splits are train, test"):
-        split_file(source, {"train": tmp_path / "x"}, balance=Balance(), **options)
+        split_file(source, {"train": tmp_path / "x"}, balance=RowCounts(), **options)
     with pytest.raises(UsageError, match="verl is not JSON lines"):
-        split_file(source, targets, balance=Balance(), **{**options, "format_name": "verl"})
+        split_file(source, targets, balance=RowCounts(), **{**options, "format_name": "verl"})
 
 
 def test_repeated_records_or_prompts_are_left_out_of_a_file_as_pairs(tmp_path: Path):
@@ -134,7 +134,7 @@ def test_repeated_records_or_prompts_are_left_out_of_a_file_as_pairs(tmp_path: P
     write_records(source, made, "rm-comparisons")
     balance = dedup_file(source, target, format_name="rm-comparisons")
     assert (balance.rows_in, balance.written, balance.left_out) == (6, 4, {"repeated record": 2})
-    assert list(read_records(target, balance=Balance())) == [made[0], made[2]]
+    assert list(read_records(target, balance=RowCounts())) == [made[0], made[2]]
     balance = dedup_file(source, target, by="prompt", format_name="rm-comparisons", overwrite=True)
     assert balance.left_out == {"repeated prompt": 4}
     # A verdict is part of what a record says; its origin is not.

@@ -18,7 +18,7 @@ from benchmarks.standin.replies import BYTES_PER_TOKEN, Lengths, content_digest,
 from benchmarks.standin.server import HOST, StandIn
 from benchmarks.standin.slots import Job, Pace, PrefixCache, Slots
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.models import OpenAIClient, Patience, Request, Sampling
+from nemo_aligner_cai.models import OpenAIClient, Request, RetryPolicy, Sampling
 
 T = TypeVar("T")
 AT_ONCE = Pace(time_scale=0)
@@ -235,7 +235,7 @@ def test_each_fault_reaches_the_client_as_what_it_is(kind: str) -> None:
 
 def test_a_client_with_retries_gets_the_answers_of_a_server_without_faults() -> None:
     async def ask(server: StandIn, session: aiohttp.ClientSession, url: str) -> tuple[list[str], Any]:
-        patience = Patience(timeout=1.0, first_wait=0.01, longest_wait=0.05)
+        patience = RetryPolicy(timeout=1.0, first_wait=0.01, longest_wait=0.05)
         client = OpenAIClient(url, "m", patience=patience)
         requests = [Request(Conversation.of_user(f"hello {number}"), Sampling(seed=number)) for number in range(200)]
         try:

@@ -12,7 +12,7 @@ import pytest
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.commands import chat
 from nemo_aligner_cai.engine.engine import THOUGHTS, Engine, Outcome, Step
-from nemo_aligner_cai.models import OpenAIClient, Patience, Request, Sampling
+from nemo_aligner_cai.models import OpenAIClient, Request, RetryPolicy, Sampling
 from nemo_aligner_cai.models.thinking import answer_after
 from nemo_aligner_cai.prompts import Prompt
 from tests.unit.fake_servers import FakeOpenAI
@@ -63,7 +63,9 @@ def run(reply: Any, *, room: int = 0) -> tuple[list[Outcome[Any]], Engine, FakeO
         return record
 
     with FakeOpenAI(reply) as server:
-        client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m", patience=Patience(attempts=2, first_wait=0.01))
+        client = OpenAIClient(
+            f"http://127.0.0.1:{server.port}", "m", patience=RetryPolicy(attempts=2, first_wait=0.01)
+        )
         sampling = Sampling(greedy=True, max_tokens=8)
         step = Step("sample", client, lambda one: [Request(one.conversation, sampling, room=room)], absorb)
         engine = Engine(seed=1)

@@ -18,7 +18,7 @@ from nemo_aligner_cai.data.formats.table import listed as listed_names
 from nemo_aligner_cai.data.formats.writers import require_suffix
 from nemo_aligner_cai.data.length import filter_file, limit_of
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import Balance, PathLike, put_in_place
+from nemo_aligner_cai.files import PathLike, RowCounts, put_in_place
 from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.files.same_files import refuse_same
 from nemo_aligner_cai.files.sources import data_files
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _converted(args: argparse.Namespace, target: PathLike) -> Balance:
+def _converted(args: argparse.Namespace, target: PathLike) -> RowCounts:
     return convert_file(
         args.source,
         target,

@@ -32,7 +32,7 @@ from nemo_aligner_cai.data.records import (
 from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.files.compact import CompactSet
 
 _BATCH = 512
@@ -152,13 +152,13 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     name = args.format or detect_format(args.file, split=args.split)
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
-    balance = Balance()
+    balance = RowCounts()
     statistics = collect(read_records(args.file, name, balance=balance, split=args.split), tokenizer=tokenizer)
     balance.require_written(args.file)
     console.print(f"{args.file}: {name}")
     console.print(_table(_summary(balance, statistics)))
     _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")
-    records = read_records(args.file, name, balance=Balance(), split=args.split)
+    records = read_records(args.file, name, balance=RowCounts(), split=args.split)
     for number, record in enumerate(islice(records, args.rows), start=1):
         for title, conversation in zip(("", " (rejected)"), conversations_of(record), strict=False):
             console.rule(f"record {number}{title}", align="left", style="dim")
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(balance: Balance, statistics: Statistics) -> list[tuple[str, str]]:
+def _summary(balance: RowCounts, statistics: Statistics) -> list[tuple[str, str]]:
     rows = [
         ("rows", str(balance)),
         ("records", str(statistics.records)),

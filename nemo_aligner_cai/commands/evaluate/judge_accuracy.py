@@ -34,10 +34,10 @@ from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
 from nemo_aligner_cai.evaluation.judge_items import JudgedItem, JudgeItem, read_items
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.exact import exact
-from nemo_aligner_cai.files import Balance, read_jsonl, write_json
+from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json
 from nemo_aligner_cai.judges.base import UNPARSED, Judge, position_line, position_rates, unparsed_line
 from nemo_aligner_cai.judges.options_judge import OptionsJudge
-from nemo_aligner_cai.judges.preference_sample import Contest, Judging
+from nemo_aligner_cai.judges.preference_sample import Judging, PreferenceSample
 from nemo_aligner_cai.models import ModelClient
 from nemo_aligner_cai.stages.checks import check_files, input_files
 from nemo_aligner_cai.stages.judging import build_judge
@@ -75,11 +75,11 @@ def run(args: argparse.Namespace) -> int:
     count, questions, most_candidates, is_comparison = _survey(args)
     judge = _judge(args, questions) if is_comparison else _options_judge(args)
 
-    def steps(client: ModelClient) -> list[Step[Contest]]:
+    def steps(client: ModelClient) -> list[Step[PreferenceSample]]:
         return Judging(judge, client).steps(most_candidates)
 
     if args.preview is not None:
-        first = read_items(args.file, balance=Balance(), limit=args.preview)
+        first = read_items(args.file, balance=RowCounts(), limit=args.preview)
         generate_run.show_preview(first, steps, None if args.model_url else NEMO_CHAT)
         return 0
     # One question to a batch: NeMo's server takes a step for each token by which the sentences of a batch differ, and
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         if args.resume:
             adopt(files.rows.with_suffix(".journal.jsonl"), files.journal)
         if args.plan:
-            items = read_items(args.file, balance=Balance(), limit=args.num_examples)
+            items = read_items(args.file, balance=RowCounts(), limit=args.num_examples)
             past = None if args.overwrite else files.journal
             generate_run.show_plan(items, steps(client), seed=args.seed, journal_path=past)
             return 0
@@ -138,10 +138,10 @@ def _begin(args: argparse.Namespace, files: _Files) -> Manifest:
 
 
 def _measure(
-    args: argparse.Namespace, client: ModelClient, steps: Sequence[Step[Contest]], files: _Files, count: int
+    args: argparse.Namespace, client: ModelClient, steps: Sequence[Step[PreferenceSample]], files: _Files, count: int
 ) -> tuple[Accuracy, Summary, list[str]]:
     """Ask about every item and write the figures; returns lines for people too."""
-    read = Balance()
+    read = RowCounts()
     items = read_items(args.file, balance=read, limit=args.num_examples)
     options = flags.run_settings(args).options(count)
     with flags.resumable(args):
@@ -161,7 +161,7 @@ def _survey(args: argparse.Namespace) -> tuple[int, list[str], int, bool]:
 
     It reads everything, so that what is wrong in the file is known before anything is paid for.
     """
-    balance = Balance()
+    balance = RowCounts()
     questions: dict[str, None] = {}
     most, is_comparison = 0, True
     for item in read_items(args.file, balance=balance, limit=args.num_examples):
@@ -196,11 +196,11 @@ def _options_judge(args: argparse.Namespace) -> Judge:
 async def _ask(
     items: Iterator[JudgeItem],
     client: ModelClient,
-    steps: Sequence[Step[Contest]],
+    steps: Sequence[Step[PreferenceSample]],
     rows: Path,
     journal: Path,
     options: RunOptions,
-    read: Balance,
+    read: RowCounts,
 ) -> Summary:
     try:
         return await run_stage(

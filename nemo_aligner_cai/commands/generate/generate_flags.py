@@ -36,7 +36,7 @@ from nemo_aligner_cai.models import (
     ModelClient,
     NemoServerClient,
     OpenAIClient,
-    Patience,
+    RetryPolicy,
     Sampling,
     ScriptedClient,
     key_from_environment,
@@ -229,7 +229,7 @@ def model_client(
     """The client of the model that is sampled from; see the two clients for the templates."""
     if args.dry_run:
         return ScriptedClient(remember=False)
-    patience = Patience(timeout=args.request_timeout)
+    patience = RetryPolicy(timeout=args.request_timeout)
     if args.model_url:
         if not args.model:
             raise UsageError("--model-url needs --model, the model's name on that server")

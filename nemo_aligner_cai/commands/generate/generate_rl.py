@@ -32,7 +32,7 @@ from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, 
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file
-from nemo_aligner_cai.models import Patience
+from nemo_aligner_cai.models import RetryPolicy
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES, RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.rl_outputs import DEFAULT_PREFIX, KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs
 
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         policy = flags.model_client(args, template, batch_size=args.batch_size)
         key = judge_flags.judge_key(args)
-        judge = judge_flags.judge_client(args, key, Patience(timeout=args.request_timeout))
+        judge = judge_flags.judge_client(args, key, RetryPolicy(timeout=args.request_timeout))
         steps = stage.steps(policy, judge)
         if args.plan:
             stage.check_inputs()

@@ -18,7 +18,7 @@ from nemo_aligner_cai.commands.common.flag_types import COUNT, PORT, POSITIVE, S
 from nemo_aligner_cai.commands.generate import generate_flags as flags
 from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.judges.base import Case, Judge
+from nemo_aligner_cai.judges.base import Judge, JudgeInput
 from nemo_aligner_cai.judges.ensemble import BALLOTS
 from nemo_aligner_cai.judges.pairs import PAIRS
 from nemo_aligner_cai.models import (
@@ -27,8 +27,8 @@ from nemo_aligner_cai.models import (
     ModelClient,
     NemoServerClient,
     OpenAIClient,
-    Patience,
     Request,
+    RetryPolicy,
     ScriptedClient,
     ServerRefused,
     key_from_environment,
@@ -46,10 +46,10 @@ _HOSTED_MODEL = "mistralai/mixtral-8x7b-instruct-v0.1"
 _HOSTED_REQUESTS_PER_MINUTE = 40.0
 """What NVIDIA's hosted API grants a key, unless it is told to grant more."""
 _SCRIPTED = re.compile(r"scripted reply \(([0-9a-f]{12})\)")
-_PROBE = Patience(timeout=60.0, attempts=2, outage=10.0)
+_PROBE = RetryPolicy(timeout=60.0, attempts=2, outage=10.0)
 """A judge that does not answer at all is found within seconds, before anything is generated."""
 _WRONG_SETTINGS = (400, 422)
-_EXAMPLE = Case("probe", Conversation.of_user("Hello"), ("Hello.", "Good day."))
+_EXAMPLE = JudgeInput("probe", Conversation.of_user("Hello"), ("Hello.", "Good day."))
 
 
 def add_server_flags(parser: Parser) -> None:
@@ -229,7 +229,7 @@ def judge_template(args: argparse.Namespace) -> ChatTemplate | None:
     return template_named(args.judge_chat_template) if args.judge_chat_template else None
 
 
-def judge_client(args: argparse.Namespace, key: str | None, patience: Patience) -> ModelClient:
+def judge_client(args: argparse.Namespace, key: str | None, patience: RetryPolicy) -> ModelClient:
     """The client of the judge model; raises UsageError for flags that it cannot be made of."""
     template = judge_template(args)
     if args.dry_run:

@@ -5,7 +5,7 @@ r"""The raw files of the generation stages, `cai_revisions.jsonl` and `cai_compa
     cai-revisions    {"id", "prompt": [...], "response", "critique", "revision": "I would rather not ...", ...}
     cai-comparisons  {"id", "prompt": [...], "candidates": [...], "pairs": [{"chosen", "rejected", ...}], ...}
 
-`generate/revisions.py` and `generate/comparisons.py` describe the rows. They come of asking models, so nothing can be
+`stages/revisions.py` and `stages/comparisons.py` describe the rows. They come of asking models, so nothing can be
 converted into them.
 """
 

@@ -17,7 +17,7 @@ from nemo_aligner_cai.data.formats.table import FORMATS, PluginError, detect_for
 from nemo_aligner_cai.data.formats.writers import require_suffix, write_rows
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record, to_kind, with_system
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import Balance, PathLike, Row, require_file
+from nemo_aligner_cai.files import PathLike, Row, RowCounts, require_file
 from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.files.sources import DataFile, data_files, is_parquet, read_rows
 
@@ -70,7 +70,7 @@ def read_records(
     source: PathLike,
     format_name: str | None = None,
     *,
-    balance: Balance,
+    balance: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     strict: bool = False,
     split: str = "train",
@@ -111,7 +111,7 @@ def read_groups(
     source: PathLike,
     format_name: str | None = None,
     *,
-    balance: Balance,
+    balance: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     strict: bool = False,
     split: str = "train",
@@ -149,7 +149,7 @@ class _Reading:
         return record if known is None else carry(record, chosen, known, unused=unused, strict=self.strict)
 
 
-def _groups(file: DataFile, read: _Reading, *, balance: Balance) -> Iterator[Group]:
+def _groups(file: DataFile, read: _Reading, *, balance: RowCounts) -> Iterator[Group]:
     format = read.format
     lines: list[int] = []
     rows: list[Row] = []
@@ -181,7 +181,7 @@ def _groups(file: DataFile, read: _Reading, *, balance: Balance) -> Iterator[Gro
 
 def validate_file(
     path: PathLike, format_name: str | None = None, *, template: NemoChatTemplate = NEMO_CHAT
-) -> Balance:
+) -> RowCounts:
     """Check that a trainer can read every row as it is meant.
 
     Raises:
@@ -190,7 +190,7 @@ def validate_file(
     """
     name = format_name or detect_format(path)
     require_readable(path, format_named(name))
-    balance = Balance()
+    balance = RowCounts()
     for _ in read_records(path, name, balance=balance, template=template, strict=True):
         pass
     balance.check()
@@ -247,7 +247,7 @@ def convert_file(
     columns: ColumnChoice | None = None,
     drop_refused: bool = False,
     overwrite: bool = False,
-) -> Balance:
+) -> RowCounts:
     """Write a source's records in another format; says less where the other format holds less.
 
     Args:
@@ -274,7 +274,7 @@ def convert_file(
     writer = format_named(to)
     require_suffix(target, writer)
     check_output(target, overwrite=overwrite)
-    balance, read = Balance(), Balance()
+    balance, read = RowCounts(), RowCounts()
     groups = read_groups(
         source,
         source_format,

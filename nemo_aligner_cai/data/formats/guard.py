@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from nemo_aligner_cai.chat import Conversation, NemoChatTemplate, TokenPolicy, guard
 from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 
 
 def guard_record(
-    record: Record, template: NemoChatTemplate, *, policy: TokenPolicy, balance: Balance, rows: int = 1
+    record: Record, template: NemoChatTemplate, *, policy: TokenPolicy, balance: RowCounts, rows: int = 1
 ) -> Record | None:
     """Keep a record's texts from forging turns, as `guard` does for a conversation; `rows` is what it counts for."""
-    counted = Balance()
+    counted = RowCounts()
 
     def safe(conversation: Conversation) -> Conversation | None:
         return guard(conversation, template, policy=policy, balance=counted)

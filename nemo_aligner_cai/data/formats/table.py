@@ -7,9 +7,6 @@ from typing import Any, TypeVar
 
 import nemo_aligner_cai
 from nemo_aligner_cai.chat import Conversation, NemoChatTemplate
-from nemo_aligner_cai.data.formats import cai, nemo, published, rankings
-from nemo_aligner_cai.data.formats import other_trainers as other
-from nemo_aligner_cai.data.formats import tabular as tables
 from nemo_aligner_cai.data.formats.base import Format
 from nemo_aligner_cai.data.formats.columns import ColumnChoice
 from nemo_aligner_cai.data.formats.row_values import described
@@ -18,52 +15,10 @@ from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row
 from nemo_aligner_cai.files.sources import data_files, read_rows
 from nemo_aligner_cai.prompts.transcript import TranscriptError
-from nemo_aligner_cai.registry import Component, components
+from nemo_aligner_cai.registry import OURS, Component, components, load
 
-# In the order in which detection tries them: the more telling keys first.
-FORMATS: dict[str, Format] = {
-    format.name: format
-    for format in (
-        published.ShareGptPreference(),
-        published.UnpairedConversations(),
-        published.ShareGpt(),
-        nemo.SftChat(),
-        published.PreferenceTexts(),
-        nemo.Dpo(),
-        nemo.Kto(),
-        rankings.Oasst(),
-        cai.CaiRevisions(),
-        cai.CaiComparisons(),
-        tables.InverseCai(),
-        tables.Verl(),
-        other.HelpSteer(),
-        rankings.RankedAnswers(),
-        rankings.PkuSafeRlhf(),
-        rankings.Shp(),
-        published.UnpairedTexts(),
-        published.Alpaca(),
-        other.NemoRlPreference(),
-        other.NemoRlBinary(),
-        other.OpenRlhf(),
-        other.TrlPreference(),
-        other.TrlImplicit(),
-        other.TrlUnpaired(),
-        published.PromptCompletion(),
-        other.Messages(),
-        other.InputOutput(),
-        other.AnthropicHh(),
-        other.RedTeam(),
-        published.QuestionAnswer(),
-        other.TrlPrompts(),
-        other.PlainPrompts(),
-        rankings.PromptColumns(),
-        # Rows of many kinds have a "text" too, a rendered copy: Alpaca's, for one.
-        nemo.RegressionRm(),
-        nemo.PpoPrompts(),
-        nemo.RmComparisons(),
-    )
-}
-"""The formats of this package."""
+FORMATS: dict[str, Format] = {name: load("formats", name)() for name in OURS["formats"]}
+"""The formats of this package, in the order in which detection tries them."""
 Result = TypeVar("Result")
 
 

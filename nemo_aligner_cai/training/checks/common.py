@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def common(
     cfg: DictConfig,
     source: str,
-    rules: Sequence[constraints.Rule],
+    rules: Sequence[constraints.SettingConstraint],
     section: str | None = None,
     *,
     head: bool = False,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rule:
+class SettingConstraint:
     """What a setting must be.
 
     Attributes:
@@ -36,7 +36,7 @@ class Rule:
     needed: str
 
 
-def check(cfg: DictConfig, rules: Sequence[Rule]) -> None:
+def check(cfg: DictConfig, rules: Sequence[SettingConstraint]) -> None:
     """Raise UsageError for the first rule of `COMMON`, and of a stage's own, that does not hold."""
     for rule in (*COMMON, *rules):
         value = select(cfg, rule.key)
@@ -104,22 +104,24 @@ _REGRESSION_LOSSES = ("regression", "regular_bt", "margin_bt", "scaled_bt")
 
 COMMON = (
     # NeMo's torch_dtype_from_precision
-    Rule("trainer.precision", lambda value, cfg: value in (None, *_PRECISIONS), "16, bf16 or 32 is needed"),
+    SettingConstraint(
+        "trainer.precision", lambda value, cfg: value in (None, *_PRECISIONS), "16, bf16 or 32 is needed"
+    ),
 )
 
-_ADAPTERS = Rule(
+_ADAPTERS = SettingConstraint(
     # init_peft, after the model is loaded
     "model.peft.restore_from_path",
     lambda value, cfg: value is None or os.path.exists(value),
     "there is no such file of adapters",
 )
-_JSON = Rule(
+_JSON = SettingConstraint(
     # build_dataset_generic; what is no JSON is of formats that the stages' checks do not read
     "model.data.data_impl",
     lambda value, cfg: value is None or str(value).startswith("json"),
     "jsonl is needed",
 )
-_NO_VIRTUAL_STAGES = Rule(
+_NO_VIRTUAL_STAGES = SettingConstraint(
     # retrieve_model_state_dict_in_cpu, swap_dict
     "model.virtual_pipeline_model_parallel_size",
     lambda value, cfg: value in (None, 1),
@@ -127,14 +129,16 @@ _NO_VIRTUAL_STAGES = Rule(
 )
 _HEAD = (
     # GPTRewardModel.sharded_state_dict, RewardModelHead, RewardModelType
-    Rule("model.fp8", lambda value, cfg: not value, "reward models and critics take no fp8; give false"),
-    Rule("model.regression.num_attributes", lambda value, cfg: value is None or _count(value), "at least 1 is needed"),
-    Rule(
+    SettingConstraint("model.fp8", lambda value, cfg: not value, "reward models and critics take no fp8; give false"),
+    SettingConstraint(
+        "model.regression.num_attributes", lambda value, cfg: value is None or _count(value), "at least 1 is needed"
+    ),
+    SettingConstraint(
         "model.regression.attribute_weights",
         _weights_fit,
         "a weight for each of model.regression.num_attributes is needed, or null",
     ),
-    Rule(
+    SettingConstraint(
         "model.reward_model_type",
         lambda value, cfg: value in (None, "binary_ranking", "regression"),
         "binary_ranking or regression is needed",
@@ -144,10 +148,12 @@ _HEAD = (
 SFT = (
     _ADAPTERS,
     # compute_num_steps_per_epoch
-    Rule("model.data.train_ds.drop_last", lambda value, cfg: value is not False, "true is needed to train"),
+    SettingConstraint(
+        "model.data.train_ds.drop_last", lambda value, cfg: value is not False, "true is needed to train"
+    ),
     # build_sft_dataset
     *(
-        Rule(
+        SettingConstraint(
             f"model.data.{split}_ds.packed_sequence",
             lambda value, cfg: not (value and select(cfg, "model.data.chat")),
             "chats cannot be packed; give false",
@@ -160,14 +166,16 @@ DPO = (
     _JSON,
     _NO_VIRTUAL_STAGES,
     # MegatronGPTDPOModel.loss_func, which divides by the penalty for IPO, and learns nothing where it is 0
-    Rule("model.dpo.preference_loss", lambda value, cfg: value in (None, *_LOSSES), f"one of {', '.join(_LOSSES)}"),
-    Rule(
+    SettingConstraint(
+        "model.dpo.preference_loss", lambda value, cfg: value in (None, *_LOSSES), f"one of {', '.join(_LOSSES)}"
+    ),
+    SettingConstraint(
         "model.dpo.ref_policy_kl_penalty",
         lambda value, cfg: select(cfg, "model.dpo.preference_loss_weight") == 0 or _positive(value),
         "more than 0 is needed to learn from preferences",
     ),
     # the first validation
-    Rule(
+    SettingConstraint(
         "model.data.validation_drop_last",
         lambda value, cfg: value is not False or not schedule.validates(cfg, "dpo"),
         "DPO needs true",
@@ -177,33 +185,33 @@ REWARD_MODEL = (
     *_HEAD,
     _JSON,
     # SupervisedTrainer.fit
-    Rule(
+    SettingConstraint(
         "trainer.rm.train_random_sampler",
         lambda value, cfg: value is not False or select(cfg, "trainer.rm.max_epochs") == 1,
         "true is needed for more than one epoch",
     ),
     # MegatronGPTRegressionRewardModel
-    Rule(
+    SettingConstraint(
         "model.reward_standardization.enable",
         lambda value, cfg: not (value and _regression(cfg)),
         "regression reward models take false",
     ),
-    Rule(
+    SettingConstraint(
         "model.loss_func",
         lambda value, cfg: not _regression(cfg) or _loss(cfg) in _REGRESSION_LOSSES,
         f"one of {', '.join(_REGRESSION_LOSSES)}",
     ),
-    Rule(
+    SettingConstraint(
         "model.regression.loss_func",
         lambda value, cfg: not _regression(cfg) or (value or "regression") == _loss(cfg),
         "NeMo-Aligner 0.7.0 trains with the loss of model.loss_func; give both the same, ++model.loss_func=...",
     ),
-    Rule(
+    SettingConstraint(
         "model.micro_batch_size",
         lambda value, cfg: not _regression(cfg) or _loss(cfg) == "regression" or value == 2,
         "the losses that compare, *_bt, need 2",
     ),
-    Rule(
+    SettingConstraint(
         "model.data.seq_length",
         _split_by_tensor,
         "model.sequence_parallel needs a multiple of the tensor-parallel size",
@@ -212,7 +220,7 @@ REWARD_MODEL = (
 CRITIC = (
     *_HEAD,
     # MegatronGPTCriticModel.set_output_sequence_flag and offload_adam_states, at the first request
-    Rule(
+    SettingConstraint(
         "model.optim.name",
         lambda value, cfg: (
             not _megatrons_own(value)
@@ -223,29 +231,29 @@ CRITIC = (
         "NeMo-Aligner's critic needs distributed_fused_adam",
     ),
     # CriticServerTrainer and MegatronGPTCriticModel, at the first request
-    Rule(
+    SettingConstraint(
         "trainer.ppo.inference_micro_batch_size",
         lambda value, cfg: all(map(_count, value if isinstance(value, Sequence) else [value])),
         "a whole number of at least 1 is needed, or a list of them",
     ),
-    Rule(
+    SettingConstraint(
         "trainer.ppo.strip_sequence_length_to_multiple",
         lambda value, cfg: value is None or _count(value),
         "a whole number of at least 1 is needed, or null",
     ),
-    Rule(
+    SettingConstraint(
         "model.forward_micro_batch_size",
         # Upstream takes the micro batch's size where the key is absent, and divides by what is there.
         lambda value, cfg: _count(value) or "forward_micro_batch_size" not in cfg.model,
         "at least 1 is needed",
     ),
-    Rule(
+    SettingConstraint(
         "model.output_sequence", lambda value, cfg: value is True, "the critic needs a value for each token; give true"
     ),
-    Rule(
+    SettingConstraint(
         "model.loss_clip_val", lambda value, cfg: isinstance(value, int | float), "a number is needed; 0 clips nothing"
     ),
-    Rule(
+    SettingConstraint(
         "model.regression.merge_attributes",
         lambda value, cfg: value is not False or not select(cfg, "trainer.ppo.combine_rm_and_critic_server"),
         "PPO needs one reward for a response; give true",
@@ -256,36 +264,36 @@ PPO = (
     _JSON,
     _NO_VIRTUAL_STAGES,
     # MegatronGPTActorModel.offload_adam_states, after the first rollout
-    Rule(
+    SettingConstraint(
         "model.optim.name",
         lambda value, cfg: not _megatrons_own(value) or not select(cfg, "model.ppo.offload_adam_states"),
         "of distributed_fused_adam alone can model.ppo.offload_adam_states move the states; give one or the other",
     ),
     # RemoteGPTRMCriticClient.infer_rm_critic, after the first rollout that is longer
-    Rule(
+    SettingConstraint(
         "remote_critic_rm.pad_to_length",
         lambda value, cfg: value is None or _no_more_than(select(cfg, "model.data.seq_length"), value),
         "at least model.data.seq_length is needed, which a rollout may have, or null; or lower that",
     ),
     # Megatron-Core's scatter_to_sequence_parallel_region, in training: generation does without
-    Rule(
+    SettingConstraint(
         "trainer.ppo.rollout_batch_seq_length",
         _rollouts_split,
         "model.sequence_parallel needs a multiple of the tensor-parallel size, at least model.data.seq_length, which "
         "a rollout may have; or lower that",
     ),
     # GPTGenerateTRTLLM
-    Rule(
+    SettingConstraint(
         "trainer.ppo.trt_llm.enable",
         lambda value, cfg: not value or importlib.util.find_spec("tensorrt_llm") is not None,
         "tensorrt_llm is not installed; give False, or work in NVIDIA's NeMo container",
     ),
-    Rule(
+    SettingConstraint(
         "trainer.ppo.trt_llm.max_input_len",
         lambda value, cfg: not _trt_llm(cfg) or _input_fits(value, cfg),
         "at least 1 is needed, and with model.ppo.length_params.max_length no more than model.encoder_seq_length",
     ),
-    Rule(
+    SettingConstraint(
         "model.ppo.sampling_params.end_strings",
         lambda value, cfg: not _trt_llm(cfg) or not any("," in text for text in value or ()),
         "TensorRT-LLM takes none with a comma",

@@ -73,5 +73,7 @@ def replace(owner: Any, name: str, new: Any) -> None:
 def fill(owner: Any, name: str, new: Any) -> None:
     """Define `owner.name`, which a failed optional import left undefined although the code uses it."""
     if hasattr(owner, name):
-        raise CaiError(f"{owner.__name__}.{name} is defined now: its patch in training/cpu.py is not needed any more")
+        raise CaiError(
+            f"{owner.__name__}.{name} is defined now: its patch in training/cpu/install.py is not needed any more"
+        )
     setattr(owner, name, new)

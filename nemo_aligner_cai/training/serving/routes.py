@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from nemo_aligner_cai.chat import ChatTemplate, Conversation, TokenPolicy, guard
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import Balance
+from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.training.serving import answers
 from nemo_aligner_cai.training.serving.calls import (
     GenerateCall,
@@ -171,7 +171,7 @@ class Server:
     def _chat_ids(self, conversation: Conversation, where: str, *, continue_final: bool) -> list[int]:
         template = self._template()
         # Texts of requests are not trusted: none of them can forge a turn.
-        safe = guard(conversation, template, policy=TokenPolicy.ESCAPE, balance=Balance())
+        safe = guard(conversation, template, policy=TokenPolicy.ESCAPE, balance=RowCounts())
         assert safe is not None, "the policy escapes"
         try:
             if continue_final:
