@@ -160,7 +160,7 @@ def guard(
             f"({', '.join(map(repr, template.markers))}); give --on-template-tokens escape or drop"
         )
     if policy is TokenPolicy.DROP:
-        balance.leave_out("contains template tokens")
+        balance.skip("contains template tokens")
         return None
     balance.note("template tokens escaped")
     return Conversation(tuple(_escaped(message, template) for message in conversation.messages))

@@ -171,7 +171,7 @@ def write_split(
             try:
                 prompt, good, bad = parse_pair(chosen, rejected)
             except TranscriptError as reason:
-                balance.leave_out(str(reason))
+                balance.skip(str(reason))
                 continue
             if template.contains_template_token("\n".join([*prompt, good, bad])):
                 safe = _guard(where, prompt, good, bad, template=template, policy=policy, balance=balance)

@@ -48,7 +48,7 @@ def drop_duplicates(
             balance.written += count
             yield item
         else:
-            balance.leave_out(reason, count)
+            balance.skip(reason, count)
 
 
 def dedup_file(

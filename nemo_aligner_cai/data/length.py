@@ -119,9 +119,9 @@ class LengthReport:
         """Where the records go when those that the trainer does not use whole are left out."""
         balance = RowCounts(rows_in=self.records, written=self.used)
         if self.too_long:
-            balance.leave_out(f"longer than {self.limit} tokens", len(self.too_long))
+            balance.skip(f"longer than {self.limit} tokens", len(self.too_long))
         for number in sorted(self.left_out - set(self.too_long)):
-            balance.leave_out(self.merged[number])
+            balance.skip(self.merged[number])
         return balance
 
     @property
@@ -271,9 +271,9 @@ def drop_long(
     for item, measured in _measure(items, record_of, format_name, tokenizer, template):
         balance.rows_in += 1
         if measured.length > limit:
-            balance.leave_out(f"longer than {limit} tokens")
+            balance.skip(f"longer than {limit} tokens")
         elif measured.merged is not None:
-            balance.leave_out(measured.merged)
+            balance.skip(measured.merged)
         else:
             balance.written += 1
             yield item

@@ -75,14 +75,14 @@ def _read(files: list[DataFile], reader: "_Reader", limit: int | None) -> Iterat
             try:
                 prompt = reader.prompt(row)
             except TranscriptError as reason:
-                balance.leave_out(str(reason))
+                balance.skip(str(reason))
                 continue
             except UsageError as error:
                 raise FormatError.at(path, line, str(error)) from error
             if prompt is None:
                 continue
             if not seen.add(int(prompt.id, 16)):
-                balance.leave_out("duplicate prompt")
+                balance.skip("duplicate prompt")
                 continue
             prompts += 1
             balance.written += 1

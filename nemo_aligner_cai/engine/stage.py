@@ -130,7 +130,7 @@ async def run_stage(
                 summary.facts.update(facts_of(outcome.record))
                 if outcome.left_out is not None:
                     why = outcome.left_out
-                    summary.balance.leave_out(why.reason)
+                    summary.balance.skip(why.reason)
                     summary.faults += why.fault
                     if why.fault and summary.first_fault is None:
                         summary.first_fault = why.detail

@@ -83,7 +83,7 @@ def _items(path: Path, balance: RowCounts) -> Iterator[JudgeItem]:
             )
         is_comparison = item.is_comparison
         if not seen.add(int(item.id, 16)):
-            balance.leave_out("duplicate item")
+            balance.skip("duplicate item")
             continue
         balance.written += 1
         yield item

@@ -63,7 +63,7 @@ class RowCounts:
     unused: set[str] = field(default_factory=set[str])
     stopped_at: int | None = None
 
-    def leave_out(self, reason: str, rows: int = 1) -> None:
+    def skip(self, reason: str, rows: int = 1) -> None:
         """Count `rows` rows that are not written, and why."""
         self.left_out[reason] += rows
 

@@ -66,7 +66,7 @@ def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, bal
     for prompt in prompts:
         if len(tokenizer.encode([NEMO_CHAT.generation_prompt(prompt.conversation)])[0]) > max_tokens:
             balance.written -= 1
-            balance.leave_out(f"longer than {max_tokens} tokens")
+            balance.skip(f"longer than {max_tokens} tokens")
         else:
             yield prompt
 

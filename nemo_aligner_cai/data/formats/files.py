@@ -166,7 +166,7 @@ def _groups(file: DataFile, read: _Reading, *, balance: RowCounts) -> Iterator[G
             if not read.lenient or read.strict or isinstance(error, PluginError):
                 position = error.position if isinstance(error, RowError) else 0
                 raise FormatError.at(file, lines[position], str(error)) from error
-            balance.leave_out(str(error), format.group)
+            balance.skip(str(error), format.group)
         else:
             balance.written += format.group
             yield Group(file, lines[0], rows, record)
@@ -298,7 +298,7 @@ def convert_file(
                 unread = f"; columns that are not read: {', '.join(sorted(read.unused))}" if read.unused else ""
                 raise FormatError.at(file, line, f"{error}{unread}") from error
             if not made:
-                balance.leave_out("none of the replies is preferred", len(taken))
+                balance.skip("none of the replies is preferred", len(taken))
                 continue
             if _leaves_masks_behind(safe, writer):
                 balance.note("mask and labels left behind", len(taken))

@@ -46,7 +46,7 @@ def guard_record(
             whole = len(kept) == len(record.comparisons)
             result = replace(record, prompt=prompt, comparisons=kept) if prompt and whole else None
     for reason in counted.left_out:
-        balance.leave_out(reason, rows)
+        balance.skip(reason, rows)
     for what in counted.noted:
         balance.note(what, rows)
     return result
