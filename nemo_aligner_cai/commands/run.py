@@ -11,7 +11,7 @@ from typing import Any
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.exit_codes import log_to_stderr
-from nemo_aligner_cai.commands.common.flag_types import SEED
+from nemo_aligner_cai.commands.common.flag_types import TRAINING_SEED
 from nemo_aligner_cai.commands.common.terminal import open_console
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
@@ -31,7 +31,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, output: Path | None) -
     """The arguments that both commands take."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
     parser.add_argument("--output", type=Path, default=output, required=output is None, help="the run's folder")
-    parser.add_argument("--seed", type=SEED, help="of everything random; short for seed=N")
+    parser.add_argument("--seed", type=TRAINING_SEED, help="of everything random; short for seed=N")
     parser.add_argument("--from", dest="first", choices=STEPS, help="repeat this step and all after it")
 
 

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED
+from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, TRAINING_SEED
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 
@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     build = actions.add_parser("build", help="pretrain the tiny assistant on this machine and save it as .nemo")
     build.add_argument("--output", type=Path, required=True, help="folder for assistant.nemo and what it is made of")
-    build.add_argument("--seed", type=SEED, default=1)
+    build.add_argument("--seed", type=TRAINING_SEED, default=1)
     build.add_argument("--documents", type=COUNT, default=150_000)
     build.add_argument("overrides", nargs="*", help="Hydra overrides for the pretraining, key=value")
     build.set_defaults(run=_build)

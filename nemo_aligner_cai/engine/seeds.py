@@ -6,6 +6,8 @@ import hashlib
 import random
 from collections.abc import Sequence
 
+LARGEST_SEED = (1 << 53) - 1
+"""The largest run seed: journals and manifests are JSON, whose larger numbers are not exact."""
 _BITS = 0x7FFFFFFF
 """31 bits: what every server takes as a positive integer."""
 

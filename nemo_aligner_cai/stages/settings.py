@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
 from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
 from nemo_aligner_cai.engine.progress import Prices
+from nemo_aligner_cai.engine.seeds import LARGEST_SEED
 from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
@@ -55,7 +56,7 @@ class PromptSource(Config):
 class RunSettings(Config):
     """How a stage is driven; see `generate.stage.RunOptions`. Prices are of a million tokens."""
 
-    seed: int = Field(default=1234, ge=0)
+    seed: int = Field(default=1234, ge=0, le=LARGEST_SEED)
     resume: bool = False
     overwrite: bool = False
     max_dropped: float = Field(default=0.01, ge=0, le=1)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemo_aligner_cai import cli
 from nemo_aligner_cai.commands.common.flag_types import (
     COUNT,
     NOT_NEGATIVE,
@@ -202,10 +203,33 @@ def test_c4_a_key_in_place_of_its_variable_is_not_repeated(
     assert "geheim" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seed", ["-1", f"{10**26}", f"-{10**26}", "1" * 5000, "1.5", "nan"])
+@pytest.mark.parametrize("seed", ["-1", f"{2**53}", f"{2**64}", f"{10**26}", f"-{10**26}", "1" * 5000, "1.5", "nan"])
 def test_b8_a_seed_that_cannot_be_recorded_is_refused(seed: str):
-    with pytest.raises(argparse.ArgumentTypeError):
+    with pytest.raises(argparse.ArgumentTypeError, match="between 0 and 9007199254740991"):
         SEED(seed)
+    assert SEED("9007199254740991") == 2**53 - 1
+
+
+@pytest.mark.parametrize(
+    ("command", "most"),
+    [
+        (["data", "sl-cai"], 2**53 - 1),
+        (["data", "rl-cai"], 2**53 - 1),
+        (["judge-accuracy"], 2**53 - 1),
+        (["data", "blend"], 2**53 - 1),
+        (["tiny", "data"], 2**53 - 1),
+        (["tiny", "build"], 2**32 - 1),
+        (["run", "run.yaml"], 2**32 - 1),
+        (["quickstart"], 2**32 - 1),
+    ],
+)
+def test_b8_every_command_names_its_range_of_seeds(
+    command: list[str], most: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (-1, most + 1, 2**64):
+        assert cli.main([*command, "--seed", str(seed)]) == 2
+        said = capsys.readouterr().err
+        assert "--seed" in said and f"between 0 and {most}" in said and len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("prefix", ["../x", "/tmp/x", "a/b", "x\n", "\udcff"])

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, cast
 
 import orjson
 
+from nemo_aligner_cai.engine.seeds import LARGEST_SEED
 from nemo_aligner_cai.errors import UsageError
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Number:
     def __str__(self) -> str:
         what = "a whole number" if self.kind is int else "a number"
         if self.most < math.inf:
-            return f"{what} between {self.least:g} and {self.most:g}"
+            return f"{what} between {self.kind(self.least)} and {self.kind(self.most)}"
         return f"{what} above {self.least:g}" if self.above else f"{what}, {self.least:g} or more"
 
 
@@ -58,7 +59,9 @@ SHARE = Number(float, 0.0, 1.0)
 POSITIVE = Number(float, 0.0, above=True)
 NOT_NEGATIVE = Number(float, 0.0)
 TEMPERATURE = Number(float, 0.0, 100.0)
-SEED = Number(int, 0)
+SEED = Number(int, 0, LARGEST_SEED)
+TRAINING_SEED = Number(int, 0, (1 << 32) - 1)
+"""NumPy's generators accept 32 bits."""
 PORT = Number(int, 1, 65535)
 
 
