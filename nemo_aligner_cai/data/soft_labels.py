@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal
 
-from nemo_aligner_cai.exact import exact
-
 SoftLabels = Literal["threshold", "repeat"]
 
 _SUREST = 1 - 1e-6
@@ -42,7 +40,7 @@ def hard_pairs(
     if how == "threshold":
         yield chosen, rejected
         return
-    as_preferred = copies if probability is None else math.floor(exact(probability) * copies + Fraction(1, 2))
+    as_preferred = copies if probability is None else math.floor(Fraction(str(probability)) * copies + Fraction(1, 2))
     for number in range(copies):
         yield (chosen, rejected) if number < as_preferred else (rejected, chosen)
 

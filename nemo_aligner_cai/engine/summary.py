@@ -5,10 +5,10 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.files import RowCounts
 
 
@@ -72,7 +72,7 @@ class Summary:
         """
         if self.balance.written == 0:
             raise CaiError(f"no record was written: {self.balance}{self._example()}")
-        if self.faults > exact(max_dropped) * self.balance.rows_in:
+        if self.faults > Fraction(str(max_dropped)) * self.balance.rows_in:
             raise CaiError(
                 f"{self.faults} of {self.balance.rows_in} records were left out because of faults, more than "
                 f"--max-dropped {max_dropped:g} allows: {self.balance}. All others are saved; the same command with "

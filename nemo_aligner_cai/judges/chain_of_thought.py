@@ -13,11 +13,11 @@ as in the paper they are brought into an interval, 40 to 60 % unless told otherw
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution.prompt_templates import PromptWording, without_markup
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.judges.base import Verdict
 from nemo_aligner_cai.judges.few_shot import FewShots
 from nemo_aligner_cai.judges.multiple_choice import Choosing, with_probability
@@ -68,7 +68,7 @@ class ChainOfThoughtStrategy:
         reasoning = past[0][0]
         verdict = self.choosing.verdict(shown, principle, past[1:])
         if verdict.probability is not None:
-            low, high = map(exact, self.clamp)
+            low, high = _decimals(self.clamp)
             verdict = with_probability(verdict, min(high, max(low, verdict.probability)))
         return replace(
             verdict,
@@ -78,6 +78,12 @@ class ChainOfThoughtStrategy:
         )
 
 
+def _decimals(clamp: tuple[float, float]) -> tuple[Fraction, Fraction]:
+    # The numbers as written: in binary floating point 2 * 0.6 - 1 < 0.2, and a margin met exactly would be missed.
+    low, high = clamp
+    return Fraction(str(low)), Fraction(str(high))
+
+
 def chain_of_thought_ballot(settings: JudgeSettings) -> ChainOfThoughtStrategy:
     """The ballot that these settings describe.
 
@@ -85,9 +91,9 @@ def chain_of_thought_ballot(settings: JudgeSettings) -> ChainOfThoughtStrategy:
         UsageError: the margin is more than the interval allows, so that no pair could be kept; or the examples hold no
             reasoning.
     """
-    low, high = map(exact, settings.clamp)
+    low, high = _decimals(settings.clamp)
     most = 2 * max(high, 1 - low) - 1
-    if exact(settings.margin) > most:
+    if Fraction(str(settings.margin)) > most:
         raise UsageError(
             f"judge: probabilities from {float(low):g} to {float(high):g} differ by {float(most):g} at most: "
             f"no pair has the margin {settings.margin:g}"

@@ -19,7 +19,6 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.engine.seeds import generator, rendezvous
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.judges.base import (
     BOTH_ORDERS,
     FLIPS,
@@ -204,7 +203,8 @@ class PairJudge:
         p = sum(said) / len(said)
         better, worse = pair if p > 0.5 else pair[::-1]
         p = max(p, 1 - p)
-        if 2 * p - 1 < exact(self.margin):
+        # The decimal number as written: in binary floating point 2 * 0.6 - 1 < 0.2.
+        if 2 * p - 1 < Fraction(str(self.margin)):
             counts[UNSURE] += 1
             return None
         principle = verdicts[0].principle if self.principles_per_pair == 1 else None

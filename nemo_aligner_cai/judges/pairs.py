@@ -18,7 +18,6 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Literal, get_args
 
-from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.judges.base import Preference
 
 Pairs = Literal["one", "all", "best-worst", "tournament"]
@@ -67,7 +66,7 @@ def extremes(preferences: Sequence[Preference], candidates: int) -> list[Prefere
     # Exact sums: equal wins must be equal in whatever order they are added.
     wins = [Fraction(0)] * candidates
     for preference in preferences:
-        p = Fraction(1) if preference.probability is None else exact(preference.probability)
+        p = Fraction(1) if preference.probability is None else Fraction(str(preference.probability))
         wins[preference.chosen] += p
         wins[preference.rejected] -= p
     best, worst = max(range(candidates), key=wins.__getitem__), min(range(candidates), key=wins.__getitem__)

@@ -13,7 +13,6 @@ PACKAGE = "nemo_aligner_cai"
 # A folder, or a module where a folder's modules have different places; the longest name that fits a module counts.
 ORDER = [
     "errors",
-    "exact",
     "extras",
     "packaged_files",
     "console",

@@ -15,6 +15,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
 from nemo_aligner_cai.evaluation.judge_items import JudgedItem, JudgeItem, read_items
 from nemo_aligner_cai.evaluation.rates import Rate
-from nemo_aligner_cai.exact import exact
 from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json
 from nemo_aligner_cai.judges.base import UNPARSED, Judge, position_line, position_rates, unparsed_line
 from nemo_aligner_cai.judges.options_judge import OptionsJudge
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         accuracy, summary, lines = _measure(args, client, steps(client), files, count)
         manifest.write(hashes([files.rows]), summary=summary.to_dict(), models={"judge": client.identity})
     _show(accuracy, summary, lines)
-    if (failed := count - accuracy.asked) > exact(args.max_dropped) * count:
+    if (failed := count - accuracy.asked) > Fraction(str(args.max_dropped)) * count:
         raise CaiError(
             f"{failed} of {count} items could not be asked, more than --max-dropped {args.max_dropped:g} allows: "
             f"{summary.balance}. The same command with --resume, and without --overwrite, tries these again"
