@@ -139,7 +139,7 @@ class Request:
         sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
         return replace(self, sampling=sampling, priority=priority)
 
-    def harmless(self) -> "Request":
+    def probe(self) -> "Request":
         """This request with a greeting for each text: what a server rejects of it, it rejects of every request."""
         messages = tuple(replace(message, content="Hello") for message in self.conversation.messages)
         return replace(self, conversation=Conversation(messages), shared=0)

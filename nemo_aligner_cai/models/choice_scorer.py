@@ -86,9 +86,9 @@ class Ask(Protocol):
         body: Mapping[str, Any],
         request: Request,
         read: Callable[[Mapping[str, Any], str], Completion],
-        harmless: Callable[[], Mapping[str, Any]],
+        probe: Callable[[], Mapping[str, Any]],
     ) -> Awaitable[Completion]:
-        """`read` gets the choice and its text; `harmless` is the body to send if this one is rejected."""
+        """`read` gets the choice and its text; `probe` is the body to send if this one is rejected."""
         ...
 
 
@@ -129,8 +129,8 @@ class ChoiceScorer:
         return completion
 
     async def _once(self, way: Way, request: Request, messages: Sequence[Mapping[str, str]], draw: int) -> Completion:
-        def harmless() -> Mapping[str, Any]:
-            other = request.harmless()
+        def probe() -> Mapping[str, Any]:
+            other = request.probe()
             # A server that rejects a way of asking rejects the way alone if it serves a plain request.
             plain = {"prompt": "Hello"} if way.template else {"messages": other.messages}
             return plain | {"max_tokens": 1} if request is PROBE else scoring_body(way, other, other.messages, draw)
@@ -150,7 +150,7 @@ class ChoiceScorer:
             # What was sampled is chance; the likelier choice is not.
             return Completion(max(choices, key=lambda one: scores[one]), "choices", choice_logprobs=scores, raw=choice)
 
-        return await self._ask(body, request, read, harmless)
+        return await self._ask(body, request, read, probe)
 
     async def _way(self) -> Way | None:
         if not self._found:

@@ -1,13 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP exchange: connections that are safe to reuse, answers of bounded size, proxies, addresses that cannot work.
+"""One HTTP exchange: safe connection reuse, bounded responses, key redaction, proxies, permanent failures.
 
-Input:  an aiohttp response with headers and a body that is still on its way
-Output: the body, decompressed, at most `limit` bytes; Retriable where it is not that
+Input:  an aiohttp response whose body has not been read
+Output: the decompressed body of at most `limit` bytes
 """
 
 import asyncio
 import html
+import logging
 import re
 import select
 import socket
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import quote, quote_plus
 from urllib.request import getproxies, proxy_bypass
 
@@ -30,87 +32,92 @@ from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS, Inflater
 from nemo_aligner_cai.models.retry import RetryableError
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
-"""Only what the standard library decompresses piece by piece."""
+"""Encodings that the standard library can decompress incrementally."""
+_log = logging.getLogger(__name__)
 _SMALL = 256 << 10
-"""Bytes of an answer that any number of requests may hold at once; longer answers are read one at a time."""
+"""Bytes up to which responses are read concurrently; larger ones are read one at a time."""
 _BLOCK = 64 << 10
-_LEAST_REST = 0.25
+_MIN_REST = 0.25
 """Seconds between two uses of a connection."""
-_MOST_RESTING = 512
-"""Connections: enough for 2,000 short exchanges a second, and within what systems allow a process to open."""
+_MAX_RESTING = 512
+"""Connections: enough for 2,000 short exchanges a second, below the usual limit on open files."""
 _TLS_SECONDS = 2.0
-_LEAST_SECRET, _SECRET_WORD = 8, 20
+_MIN_SECRET_LENGTH, _MIN_WORD_SECRET_LENGTH = 8, 20
 _ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|(/)|.)", re.DOTALL)
 
 
 class CleanConnector(aiohttp.TCPConnector):
-    """A connection pool that gives out no connection on which an answer came that nobody waits for.
+    """A connection pool that never reuses a connection that has received an unsolicited response.
 
-    A late or a second answer would be taken for that of the connection's next request. aiohttp looks for unread bytes
-    at the moment when a connection is given back. Here a connection rests first, for as long as its exchange took, and
-    is looked at again before it is used. A server that has sent such an answer gets a new connection for each request.
+    A late or duplicate response would be taken for the response to the connection's next request. aiohttp checks for
+    unread bytes only when a connection is released. Here a released connection rests first, for as long as its
+    exchange took, and is checked again before reuse. Once a server has sent an unsolicited response, connections are
+    not reused.
     """
 
     def __init__(self) -> None:
-        """An empty pool without a limit."""
+        """Create an empty pool without a limit."""
         super().__init__(limit=0)  # pyright: ignore[reportUnknownMemberType]
         self._used: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
         self._resting: dict[Callable[[], None], asyncio.TimerHandle] = {}
-        self.caught = False
+        self._reuses = True
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        """A connection that is new, or has nothing unread on it."""
+        """Return a new connection, or one without unread bytes."""
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol not in self._used:
                 break
-            self._look_at(connection)
-            if not self.caught and not _is_readable(connection):
+            self._check(connection, req.url)
+            if self._reuses and not _is_readable(connection):
                 break
             connection.close()
         assert connection.protocol is not None, "it is connected"
         self._used.add(connection.protocol)
-        self._let_rest(connection)
+        self._delay_release(connection, req.url)
         return connection
 
-    def drop_resting(self) -> None:
-        """Give back the connections that rest; call it before the session is closed."""
-        for give_back, timer in self._resting.items():
+    async def close(self, **options: Any) -> None:
+        """Release the resting connections and close the pool."""
+        for release, timer in self._resting.items():
             timer.cancel()
-            give_back()
+            release()
         self._resting.clear()
+        await super().close(**options)
 
-    def _look_at(self, connection: Connection) -> None:
+    def _check(self, connection: Connection, url: URL) -> None:
         protocol = connection.protocol
-        if protocol is not None and protocol.should_close and protocol.is_connected():
-            self.caught = True
+        if self._reuses and protocol is not None and protocol.should_close and protocol.is_connected():
+            self._reuses = False
+            _log.warning("%s: sends more responses than requests; connections are no longer reused", url)
 
-    def _let_rest(self, connection: Connection) -> None:
-        """Delay the moment when the connection is given back, which is when aiohttp calls its `release`."""
+    def _delay_release(self, connection: Connection, url: URL) -> None:
+        """Replace the connection's `release`, which aiohttp calls at the end of an exchange."""
         loop = asyncio.get_running_loop()
-        taken, give_back = loop.time(), connection.release
+        started, release = loop.time(), connection.release
 
-        def rested() -> None:
-            # aiohttp closes it now where something has arrived in the meantime.
-            del self._resting[give_back]
-            self._look_at(connection)
-            give_back()
+        def release_rested() -> None:
+            # aiohttp closes the connection here if something has arrived in the meantime.
+            del self._resting[release]
+            self._check(connection, url)
+            release()
 
-        def release() -> None:
-            if self.caught or len(self._resting) >= _MOST_RESTING or connection.protocol is None:
+        def rest() -> None:
+            if not self._reuses or len(self._resting) >= _MAX_RESTING or connection.protocol is None:
                 connection.close()
             elif connection.protocol.should_close:
-                give_back()
+                release()
             else:
-                self._resting[give_back] = loop.call_later(max(_LEAST_REST, loop.time() - taken), rested)
+                rest_seconds = max(_MIN_REST, loop.time() - started)
+                self._resting[release] = loop.call_later(rest_seconds, release_rested)
 
-        connection.release = release
+        connection.release = rest
 
 
 def _is_readable(connection: Connection) -> bool:
-    """Whether the system holds bytes, or the connection's end, that the event loop has not read yet."""
+    """True if the kernel holds bytes or an end of file that the event loop has not read yet."""
     if connection.transport is None:
         return True
     poll = select.poll()
@@ -118,16 +125,16 @@ def _is_readable(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
-async def read_payload(response: aiohttp.ClientResponse, *, limit: int, turn: asyncio.Lock) -> bytes:
-    """The body of an answer, decompressed.
+async def read_payload(response: aiohttp.ClientResponse, *, limit: int, lock: asyncio.Lock) -> bytes:
+    """Read and decompress the body of a response.
 
     Args:
-        response: not yet read, and not decompressed by aiohttp, which would hold all of it in memory.
-        limit: the most bytes that it may have.
-        turn: held while a long answer is read, so that not many of them fill the memory at once.
+        response: an unread response. aiohttp must not decompress it, since that needs memory for the whole body.
+        limit: maximum number of bytes.
+        lock: held while a large response is read, so that many of them cannot fill the memory.
 
     Raises:
-        Retriable: it is too long, damaged, or compressed in a way that was not asked for.
+        RetryableError: the body is too large, damaged, or in an encoding that was not requested.
     """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     length = response.content_length
@@ -135,98 +142,95 @@ async def read_payload(response: aiohttp.ClientResponse, *, limit: int, turn: as
         return await response.read()
     payload = bytearray()
     inflater: Inflater | None = None
-    has_turn = False
+    has_lock = False
     try:
         async for piece in response.content.iter_any():
-            if encoding != "identity":
-                inflater = inflater or Inflater(_window_bits(encoding, piece), block=_BLOCK)
+            if encoding != "identity" and inflater is None:
+                window_bits = _window_bits(encoding, piece)
+                if window_bits is None:
+                    raise _malformed(response, f"content encoding {encoding!r} was not requested")
+                inflater = Inflater(window_bits, block=_BLOCK)
             for block in inflater.feed(piece) if inflater is not None else (piece,):
                 payload += block
                 if len(payload) > limit:
-                    raise _malformed(response, f"it has more than {limit >> 20} MiB")
-                if len(payload) > _SMALL and not has_turn:
-                    has_turn = await turn.acquire()
+                    raise _malformed(response, f"more than {limit >> 20} MiB")
+                if len(payload) > _SMALL and not has_lock:
+                    has_lock = await lock.acquire()
         if inflater is not None:
             inflater.finish()
         return bytes(payload)
     except GZIP_ERRORS as error:
-        raise _malformed(response, f"its compressed data is damaged ({error})") from None
-    except _UnknownEncoding:
-        raise _malformed(response, f"its content encoding {encoding!r} was not asked for") from None
+        raise _malformed(response, f"damaged compressed data ({error})") from None
     finally:
         payload.clear()
-        if has_turn:
-            turn.release()
+        if has_lock:
+            lock.release()
 
 
-class _UnknownEncoding(Exception):
-    pass
-
-
-def _window_bits(encoding: str, start: bytes) -> int:
-    """What zlib calls a content encoding."""
+def _window_bits(encoding: str, start: bytes) -> int | None:
+    """Return zlib's `wbits` for a content encoding, or None if it is not supported."""
     if encoding in ("gzip", "x-gzip"):
         return zlib.MAX_WBITS | 16
     if encoding == "deflate":
-        # Some servers send the zlib format, which the standard names, and some the bare one.
-        named = start[0] & 0x0F == zlib.DEFLATED and int.from_bytes(start[:2].ljust(2), "big") % 31 == 0
-        return zlib.MAX_WBITS if named else -zlib.MAX_WBITS
-    raise _UnknownEncoding
+        # Servers send either the zlib format, which RFC 9110 defines, or raw deflate data.
+        is_zlib = start[0] & 0x0F == zlib.DEFLATED and int.from_bytes(start[:2].ljust(2), "big") % 31 == 0
+        return zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
+    return None
 
 
-def _malformed(response: aiohttp.ClientResponse, why: str) -> RetryableError:
-    return RetryableError("malformed answer", f"{response.url}: {why}")
+def _malformed(response: aiohttp.ClientResponse, reason: str) -> RetryableError:
+    return RetryableError("malformed answer", f"{response.url}: {reason}")
 
 
-def redacted(payload: bytes, key: str | None) -> bytes:
-    """An answer without the API key, which a server may repeat in any part of it, and JSON may spell with escapes.
+def redact(payload: bytes, key: str | None) -> bytes:
+    """Replace the API key, which a server may echo with JSON escapes, by ``***``.
 
-    Placeholders for a key that nobody checks, such as "EMPTY", stay: they are words that a reply may contain.
+    Short or alphabetic keys, such as the placeholder "EMPTY", are kept: a reply may contain them as words.
     """
-    if not key or len(key) < (_SECRET_WORD if key.isalpha() else _LEAST_SECRET):
+    if not key or len(key) < (_MIN_WORD_SECRET_LENGTH if key.isalpha() else _MIN_SECRET_LENGTH):
         return payload
     if b"\\/" in payload or b"\\u00" in payload:
-        payload = _ESCAPE.sub(_unescaped, payload)
-    for spelled in spellings(key):
-        payload = payload.replace(spelled.encode(), b"***")
+        payload = _ESCAPE.sub(_unescape, payload)
+    for spelling in key_spellings(key):
+        payload = payload.replace(spelling.encode(), b"***")
     return payload
 
 
 @lru_cache(maxsize=64)
-def spellings(key: str) -> tuple[str, ...]:
-    """A key as it stands in texts, addresses, web pages, and JSON within JSON."""
+def key_spellings(key: str) -> tuple[str, ...]:
+    """Return the key's spellings in plain text, URLs, HTML, and JSON within JSON."""
     slashes = (key.replace("/", "\\" * count + "/") for count in range(4))
-    quoted = (quote(key, safe=""), quote(key), quote_plus(key))
-    pages = (html.escape(key), *(_by_number(key, form) for form in ("&#{};", "&#x{:X};", "&#x{:x};")))
-    return tuple(dict.fromkeys((*slashes, *quoted, *pages)))
+    urls = (quote(key, safe=""), quote(key), quote_plus(key))
+    pages = (html.escape(key), *(_html_entities(key, form) for form in ("&#{};", "&#x{:X};", "&#x{:x};")))
+    return tuple(dict.fromkeys((*slashes, *urls, *pages)))
 
 
-def _by_number(text: str, form: str) -> str:
-    return "".join(one if one.isalnum() or one in "-_." else form.format(ord(one)) for one in text)
+def _html_entities(text: str, form: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else form.format(ord(c)) for c in text)
 
 
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    """A character for its escape, where JSON needs none."""
+def _unescape(escape: re.Match[bytes]) -> bytes:
+    """Resolve an escape that JSON does not require."""
     character = escape[2] or (bytes.fromhex(escape[1].decode()) if escape[1] else b"")
     return escape[0] if character in (b"", b'"', b"\\", b"\x7f") else character
 
 
 def proxy_of(url: URL) -> URL | None:
-    """The proxy that the environment names for an address (HTTPS_PROXY, HTTP_PROXY, NO_PROXY); None on this machine.
+    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY configure for a URL; None for loopback addresses.
 
     Raises:
-        UsageError: it is a kind of proxy that cannot be used.
+        UsageError: the proxy's scheme is not supported.
     """
     host = url.host or ""
     proxies = getproxies()
-    named = proxies.get(url.scheme) or proxies.get("all")
-    if not named or _is_loopback(host) or proxy_bypass(f"{host}:{url.port}"):
+    configured = proxies.get(url.scheme) or proxies.get("all")
+    if not configured or _is_loopback(host) or proxy_bypass(f"{host}:{url.port}"):
         return None
-    proxy = URL(named if "://" in named else f"http://{named}")
+    proxy = URL(configured if "://" in configured else f"http://{configured}")
     if proxy.scheme != "http" or not proxy.host:
-        # Its address is not shown: it may hold a password.
+        # The message does not show the proxy's URL, which may contain a password.
         raise UsageError(
-            f"{url.origin()}: the environment names a proxy of the kind {proxy.scheme!r} for it; set "
+            f"{url.origin()}: the environment configures a proxy with the unsupported scheme {proxy.scheme!r}; set "
             f"{url.scheme.upper()}_PROXY to http://HOST:PORT, or NO_PROXY to {host}"
         )
     return proxy
@@ -241,21 +245,21 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def hopeless(error: Exception, url: URL) -> str | None:
-    """Why no request can get through to an address that has never served one; None where a later one may."""
+async def permanent_failure(error: Exception, url: URL) -> str | None:
+    """Explain a connection error that every request to a URL would have; None if a later request may succeed."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return (
-            f"its certificate is not accepted ({error.certificate_error}); write the host that the certificate is "
-            "for, or name its issuer: SSL_CERT_FILE=FILE"
+            f"its certificate was rejected ({error.certificate_error}); use the host name of the certificate, or "
+            "set SSL_CERT_FILE to its issuer's certificate"
         )
     if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return f"TLS cannot be spoken there ({error}); if the server has none, write http://"
+        return f"the TLS handshake failed ({error}); if the server does not use TLS, write http://"
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.__cause__, socket.gaierror):
-        return f"the name {error.host!r} is not known ({error}); is it spelled as it should be?"
+        return f"unknown host {error.host!r} ({error}); check the spelling"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy refuses the connection: HTTP {error.status} {error.message}"
     if url.scheme == "http" and isinstance(error, aiohttp.ClientError) and await _speaks_tls(url):
-        return "the server speaks TLS; write https://"
+        return "the server uses TLS; write https://"
     if isinstance(error, aiohttp.ClientResponseError):
         return f"the server does not speak HTTP: {error.message}"
     return None

@@ -61,7 +61,7 @@ class NemoServerClient:
         add_bos: bool = False,
         server_template: bool = False,
         concurrency: int = 3,
-        patience: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -76,7 +76,7 @@ class NemoServerClient:
                 template and finds the replies; NeMo's server needs a tokenizer that has a template, and `template`
                 finds the replies.
             concurrency: batches on their way at once. The server works on one; a few more keep its lock taken.
-            patience: time-outs and retries. The time-out includes waiting for the batches before.
+            retry_policy: time-outs and retries. The time-out includes waiting for the batches before.
         """
         if not 1 <= batch_size <= MOST_SENTENCES:
             raise UsageError(f"NeMo's server takes 1 to {MOST_SENTENCES} sentences at a time, not {batch_size}")
@@ -91,8 +91,8 @@ class NemoServerClient:
             (f"http://{host}:{port}/generate",),
             method="PUT",
             concurrency=concurrency,
-            patience=patience or RetryPolicy(),
-            longest_answer=_LONGEST_ANSWER,
+            retry_policy=retry_policy or RetryPolicy(),
+            max_response_bytes=_LONGEST_ANSWER,
         )
         self.stats: ClientStats = self._transport.stats
         self._is_told = False
@@ -147,7 +147,7 @@ class NemoServerClient:
             completions = await self._transport.send(
                 self._body(requests, seed),
                 lambda answer: self._read(answer, requests),
-                harmless=lambda: self._body([requests[0].harmless()], seed),
+                probe=lambda: self._body([requests[0].probe()], seed),
                 priority=min(request.priority for request in requests),
             )
         except CallFailed as failure:

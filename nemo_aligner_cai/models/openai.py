@@ -81,7 +81,7 @@ class OpenAIClient:
         *,
         key: str | None = None,
         concurrency: int = 64,
-        patience: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | None = None,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         changes: BodyChanges | None = None,
@@ -94,7 +94,7 @@ class OpenAIClient:
             model: the model's name on the server.
             key: the API key, from the environment (`key_from_environment`).
             concurrency: requests in flight at most, over all endpoints.
-            patience: time-outs and retries.
+            retry_policy: time-outs and retries.
             requests_per_minute: the service's quota, None where there is none.
             tokens_per_minute: likewise, tokens read and written together.
             changes: what is sent besides, or not sent.
@@ -104,21 +104,25 @@ class OpenAIClient:
         self.name = model
         self._changes = changes or BodyChanges()
         self.concurrency = concurrency
-        self._quota = RateLimiter(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+        self._rate_limiter = RateLimiter(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
         urls = tuple(map(chat_url, addresses))
         self._models_urls = [f"{url.removesuffix(_CHAT)}/models" for url in urls]
         self._key = key
 
         def transport(urls: tuple[str, ...]) -> Transport:
-            patient = patience or RetryPolicy()
             return Transport(
-                urls, method="POST", concurrency=concurrency, patience=patient, quota=self._quota, key=key
+                urls,
+                method="POST",
+                concurrency=concurrency,
+                retry_policy=retry_policy or RetryPolicy(),
+                rate_limiter=self._rate_limiter,
+                key=key,
             )
 
         self._transport = transport(urls)
         # The same servers: one limit and one count.
         self._completions = transport(tuple(f"{url.removesuffix(_CHAT)}{_TEXT}" for url in urls))
-        self._completions.gate, self._completions.stats = self._transport.gate, self._transport.stats
+        self._completions.semaphore, self._completions.stats = self._transport.semaphore, self._transport.stats
         self.stats: ClientStats = self._transport.stats
         self._thinks = False
         self._template = template
@@ -144,7 +148,7 @@ class OpenAIClient:
 
     async def _once(self, request: Request) -> Completion:
         asked = self._with_room(request) if self._thinks else request
-        completion = await self._send(self._body(asked), request, _read, lambda: self._body(request.harmless()))
+        completion = await self._send(self._body(asked), request, _read, lambda: self._body(request.probe()))
         if asked.sampling.max_tokens < request.room and answer_after(completion.text) is None:
             self._thinks = True
             return await self._once(request)
@@ -161,7 +165,7 @@ class OpenAIClient:
         body: Mapping[str, Any],
         request: Request,
         read: Callable[[Mapping[str, Any], str], Completion],
-        harmless: Callable[[], Mapping[str, Any]],
+        probe: Callable[[], Mapping[str, Any]],
     ) -> Completion:
         def read_answer(answer: Any) -> Completion:
             choice, text = _first_choice(answer, is_chat="messages" in body)
@@ -171,21 +175,21 @@ class OpenAIClient:
             return completion
 
         model = {"model": self.name}
-        return await self._send({**model, **body}, request, read_answer, lambda: {**model, **harmless()})
+        return await self._send({**model, **body}, request, read_answer, lambda: {**model, **probe()})
 
     async def _send(
         self,
         body: Mapping[str, Any],
         request: Request,
         read: Callable[[Any], Completion],
-        harmless: Callable[[], Mapping[str, Any]],
+        probe: Callable[[], Mapping[str, Any]],
     ) -> Completion:
         transport = self._transport if "messages" in body else self._completions
         try:
             completion = await transport.send(
                 self._changes.apply(body),
                 read,
-                harmless=lambda: self._changes.apply(harmless()),
+                probe=lambda: self._changes.apply(probe()),
                 priority=request.priority,
                 affinity=_affinity(request),
             )
@@ -196,7 +200,7 @@ class OpenAIClient:
             raise ServerRefused(f"{refusal}{advice}", status=refusal.status) from None
         self.stats.count(completion)
         if completion.usage is not None:
-            self._quota.wrote(completion.usage.completion_tokens)
+            self._rate_limiter.record_reply(completion.usage.completion_tokens)
         return completion
 
     async def served_model(self) -> dict[str, str] | None:

@@ -1,40 +1,41 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A service's quota: so many requests and so many tokens a minute."""
+"""Limits on requests and tokens per minute."""
 
 from aiolimiter import AsyncLimiter
 
-_SECONDS = 5.0
-"""Tokens of so many seconds may be spent at once: a burst of a whole minute's would count twice in its window."""
+_BURST_SECONDS = 5.0
+"""The tokens of this many seconds may be spent at once: a burst of a whole minute would count twice in its window."""
 _BYTES_PER_TOKEN = 3.0
-"""Of a request's JSON. Low for English, so that rather too many tokens are counted than too few."""
+"""Bytes of request JSON per token. Low for English, so that token counts are over- rather than underestimated."""
 
 
 class RateLimiter:
-    """Holds requests back until the service's quota has room for them.
+    """Delays requests until the service's rate limits allow them.
 
-    Requests are evenly spaced: a burst of a minute's quota would be answered with 429 by most hosted services. Tokens
-    are those of the prompt, by its length, and those that were written on average so far.
+    Requests are evenly spaced, since most hosted services answer a burst with 429. A request's tokens are estimated
+    by the length of its prompt plus the mean length of the replies so far.
     """
 
     def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
-        """None is no limit."""
+        """None means no limit."""
         self._requests = AsyncLimiter(1, 60.0 / requests_per_minute) if requests_per_minute else None
-        self._tokens = AsyncLimiter(tokens_per_minute * _SECONDS / 60.0, _SECONDS) if tokens_per_minute else None
-        self._written, self._replies = 0, 0
+        rate = tokens_per_minute and tokens_per_minute * _BURST_SECONDS / 60.0
+        self._tokens = AsyncLimiter(rate, _BURST_SECONDS) if rate else None
+        self._reply_tokens, self._replies = 0, 0
 
-    async def take(self, content: bytes) -> None:
+    async def acquire(self, content: bytes) -> None:
         """Wait until a request with this body may be sent."""
         if self._requests is not None:
             await self._requests.acquire()
         if self._tokens is not None:
-            rest = len(content) / _BYTES_PER_TOKEN + self._written / max(1, self._replies)
-            while rest > 0:
-                # A request that is larger than the burst waits for several of them.
-                await self._tokens.acquire(min(rest, self._tokens.max_rate))
-                rest -= self._tokens.max_rate
+            remaining = len(content) / _BYTES_PER_TOKEN + self._reply_tokens / max(1, self._replies)
+            while remaining > 0:
+                # A request larger than the burst waits for several of them.
+                await self._tokens.acquire(min(remaining, self._tokens.max_rate))
+                remaining -= self._tokens.max_rate
 
-    def wrote(self, tokens: int) -> None:
-        """A reply had so many tokens."""
-        self._written += tokens
+    def record_reply(self, tokens: int) -> None:
+        """Count the tokens of a reply."""
+        self._reply_tokens += tokens
         self._replies += 1

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""How long a request is tried: what another attempt may mend, how many there are, and the waits between them."""
+"""Retries: which errors are retryable, how often and how long a request is retried."""
 
 import random
 import time
@@ -9,61 +9,63 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a request is tried.
+    """Limits on the retries of one request.
 
     Attributes:
         timeout: seconds for one attempt.
-        attempts: attempts when the server answers wrongly (5xx, malformed, cut off) or not in time.
-        outage: seconds for which a server that cannot be reached, or is overloaded, is waited for.
-        first_wait: seconds before the second attempt; doubled each time, with jitter.
-        longest_wait: seconds at most between two attempts, unless the server's Retry-After asks for more.
+        attempts: maximum number of attempts that fail with an error (5xx, malformed or incomplete response) or a
+            timeout.
+        max_outage: seconds to wait for a server that is unreachable or overloaded.
+        initial_wait: seconds before the second attempt. Each further wait is twice as long, with jitter.
+        max_wait: maximum seconds between two attempts, unless the server's Retry-After asks for more.
     """
 
     timeout: float = 600.0
     attempts: int = 6
-    outage: float = 600.0
-    first_wait: float = 0.5
-    longest_wait: float = 30.0
+    max_outage: float = 600.0
+    initial_wait: float = 0.5
+    max_wait: float = 30.0
 
 
 class RetryableError(Exception):
-    """An attempt failed in a way that another attempt may mend."""
+    """An attempt failed with an error that another attempt may not have."""
 
-    def __init__(self, reason: str, detail: str = "", *, retry_after: float | None = None, away: bool = False) -> None:
-        """`away`: the server cannot serve at the moment, whatever it is asked."""
+    def __init__(
+        self, reason: str, detail: str = "", *, retry_after: float | None = None, unavailable: bool = False
+    ) -> None:
+        """`unavailable`: the server cannot serve any request at the moment."""
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail, self.retry_after, self.away = reason, detail, retry_after, away
+        self.reason, self.detail, self.retry_after, self.unavailable = reason, detail, retry_after, unavailable
 
 
 class RetryState:
-    """One request's failed attempts. Wrong answers are counted apart from outages, which use up none of them.
+    """The failed attempts of one request. Outages do not count as attempts.
 
-    Written out, where tenacity would do: its loop costs 50 microseconds for each request, most of which never fail.
+    Not tenacity, because its loop costs 50 microseconds for each request, and most requests never fail.
     """
 
-    def __init__(self, patience: RetryPolicy) -> None:
-        """None has failed yet. `away_since` is when the outage began that the last attempt ran into, if it did."""
-        self._patience = patience
-        self._failed = 0
-        self._wrong = 0
-        self.away_since: float | None = None
+    def __init__(self, policy: RetryPolicy) -> None:
+        """`outage_started` is the start time of the current outage, or None."""
+        self._policy = policy
+        self._failures = 0
+        self._errors = 0
+        self.outage_started: float | None = None
 
-    def wait_after(self, fault: RetryableError) -> float | None:
-        """Seconds to wait before the next attempt; None when the patience is at its end."""
+    def wait_after(self, error: RetryableError) -> float | None:
+        """Record a failed attempt. Returns the seconds before the next one, or None if there is none left."""
         now = time.monotonic()
-        self._failed += 1
-        rest = self._patience.outage
-        if fault.away:
-            self.away_since = now if self.away_since is None else self.away_since
-            rest -= now - self.away_since
-            if rest < 0:
+        self._failures += 1
+        remaining = self._policy.max_outage
+        if error.unavailable:
+            self.outage_started = now if self.outage_started is None else self.outage_started
+            remaining -= now - self.outage_started
+            if remaining < 0:
                 return None
         else:
-            self.away_since = None
-            self._wrong += 1
-            if self._wrong >= self._patience.attempts:
+            self.outage_started = None
+            self._errors += 1
+            if self._errors >= self._policy.attempts:
                 return None
-        bound = min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** (self._failed - 1))
-        # Jitter keeps clients apart; it has no influence on any result, so it needs no seed. No server can ask for
-        # more patience than there is.
-        return max(random.uniform(bound / 2, bound), min(fault.retry_after or 0.0, rest))
+        bound = min(self._policy.max_wait, self._policy.initial_wait * 2.0 ** (self._failures - 1))
+        # The jitter needs no seed: it does not affect results. Retry-After cannot exceed the remaining outage time.
+        return max(random.uniform(bound / 2, bound), min(error.retry_after or 0.0, remaining))

@@ -1,68 +1,68 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""How many requests are on their way at once, and which goes next."""
+"""A semaphore with priorities and an adaptive limit."""
 
 import asyncio
 import heapq
 import time
 from itertools import count
 
-_BACK_OFF_PAUSE = 1.0
-"""Seconds between two reductions: one overload answers many requests with 429 at once, and counts once."""
+_DECREASE_INTERVAL = 1.0
+"""Minimum seconds between two decreases: one overload produces many 429 responses and must count once."""
 
 
 class AdaptiveSemaphore:
-    """Lets at most `limit` holders in, the lowest priority number first, and in order of arrival among equals.
+    """Admits up to `limit` holders: the lowest priority value first, then in order of arrival.
 
-    `overloaded` halves the limit and each success raises it a little (additive increase, multiplicative decrease), so
-    that a server with an unknown quota is used as fully as it allows.
+    `record_overload` halves the limit and `record_success` raises it slightly (additive increase, multiplicative
+    decrease), so that a server with an unknown quota is fully used.
     """
 
-    def __init__(self, limit: int) -> None:
-        """`limit` is the most that are ever let in, at least 1."""
-        self.most = limit
-        self.limit = float(limit)
-        self.inside = 0
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+    def __init__(self, max_limit: int) -> None:
+        """`max_limit` is the initial and the highest limit, at least 1."""
+        self.max_limit = max_limit
+        self.limit = float(max_limit)
+        self.in_use = 0
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._arrivals = count()
-        self._reduced_at = float("-inf")
+        self._decreased_at = float("-inf")
 
-    async def enter(self, priority: int = 0) -> None:
-        """Take one of the places, which `leave` gives back; cancelled, it takes none."""
-        if self.inside < int(self.limit) and not self._waiting:
-            self.inside += 1
+    async def acquire(self, priority: int = 0) -> None:
+        """Wait for a slot. A cancelled call holds none."""
+        if self.in_use < int(self.limit) and not self._waiters:
+            self.in_use += 1
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._arrivals), place))
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (priority, next(self._arrivals), waiter))
         try:
-            await place
+            await waiter
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                # Let in and cancelled in the same moment: the place goes to the next.
-                self.leave()
+            if waiter.done() and not waiter.cancelled():
+                # Admitted and cancelled in the same tick: pass the slot on.
+                self.release()
             raise
 
-    def leave(self) -> None:
-        """Give a place back."""
-        self.inside -= 1
-        self._let_in()
+    def release(self) -> None:
+        """Return a slot."""
+        self.in_use -= 1
+        self._admit()
 
-    def _let_in(self) -> None:
-        while self._waiting and self.inside < int(self.limit):
-            _, _, place = heapq.heappop(self._waiting)
-            if not place.done():
-                self.inside += 1
-                place.set_result(None)
+    def _admit(self) -> None:
+        while self._waiters and self.in_use < int(self.limit):
+            _, _, waiter = heapq.heappop(self._waiters)
+            if not waiter.done():
+                self.in_use += 1
+                waiter.set_result(None)
 
-    def overloaded(self) -> None:
-        """The server said that this is too much."""
+    def record_overload(self) -> None:
+        """Halve the limit."""
         now = time.monotonic()
-        if now - self._reduced_at >= _BACK_OFF_PAUSE:
-            self._reduced_at = now
+        if now - self._decreased_at >= _DECREASE_INTERVAL:
+            self._decreased_at = now
             self.limit = max(1.0, self.limit / 2)
 
-    def succeeded(self) -> None:
-        """The server answered."""
-        if self.limit < self.most:
-            self.limit = min(float(self.most), self.limit + 1 / self.limit)
-            self._let_in()
+    def record_success(self) -> None:
+        """Raise the limit by 1 per `limit` successes."""
+        if self.limit < self.max_limit:
+            self.limit = min(float(self.max_limit), self.limit + 1 / self.limit)
+            self._admit()

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP to model servers: endpoints, limits, time-outs and the one layer of retries.
+"""HTTP transport to model servers: endpoint selection, concurrency and rate limits, timeouts, retries.
 
-aiohttp and orjson because half of a fast client's cost is HTTP and JSON: the openai SDK spends 7 ms of CPU on a
-few-shot chat call, a whole run stays under 0.5 ms (``benchmarks/client_cpu.py``).
+All retries happen here. The transport uses aiohttp and orjson because HTTP and JSON are half of a fast client's cost:
+the openai SDK spends 7 ms of CPU on a few-shot chat call, this client under 0.5 ms (``benchmarks/client_cpu.py``).
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
 from nemo_aligner_cai.models.exchange import (
     ACCEPTED_ENCODINGS,
     CleanConnector,
-    hopeless,
+    key_spellings,
+    permanent_failure,
     proxy_of,
     read_payload,
-    redacted,
-    spellings,
+    redact,
 )
 from nemo_aligner_cai.models.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy, RetryState
@@ -37,56 +37,49 @@ from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_RETRIABLE = frozenset({408, 409, 425, 429})
-_REFUSED = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407})
-"""Answers that can begin at any time to be those to all requests: a revoked key, an empty account, a moved server."""
-_AWAY = frozenset({429, 502, 503, 504})
-"""Answers of a server that is there but cannot serve now: waited out like one that cannot be reached."""
-_WORDS = 300
-"""Characters of an answer that are shown."""
-_UNEVEN = 8
-"""An endpoint may have this share (one in so many) of all requests in flight more than the least busy one, where it
-has the beginning of a prompt in its cache."""
+_RETRYABLE = frozenset({408, 409, 425, 429})
+_SERVER_WIDE = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407})
+"""Statuses that may start to apply to all requests at any time: a revoked key, an empty account, a moved server."""
+_UNAVAILABLE = frozenset({429, 502, 503, 504})
+"""Statuses of a server that is up but cannot serve now; they are handled like an unreachable server."""
+_EXCERPT_CHARS = 300
+"""Characters of a response that messages show."""
+_AFFINITY_SHARE = 8
+"""Prefix affinity may give an endpoint up to 1/8 of the concurrency limit more requests than the least busy one."""
 
 
 @dataclass
 class _Endpoint:
     url: URL
     proxy: URL | None = None
-    outstanding: int = 0
+    in_flight: int = 0
     failures: int = 0
-    back_at: float = 0.0
-    served_since: float = float("-inf")
-    """When the latest request was sent that was served."""
-    served: bytes | None = None
-    """The latest request that was served."""
-    rejects_greetings: bool = False
-    """A greeting was rejected where a request that had been served before was served again."""
-    doubt: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by the rejected request that finds out whether the server serves anything."""
+    retry_at: float = 0.0
+    last_success_sent_at: float = float("-inf")
+    last_success_body: bytes | None = None
+    rejects_probe: bool = False
+    """The probe was rejected while an earlier successful request succeeded again."""
+    probe_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def failed(self) -> None:
-        """Not asked again for a while: 1 s, 2 s, 4 s, up to 30 s."""
+    def mark_failed(self) -> None:
+        """Back off: 1 s, 2 s, 4 s, up to 30 s."""
         self.failures += 1
-        self.back_at = time.monotonic() + min(30.0, 2.0 ** (self.failures - 1))
+        self.retry_at = time.monotonic() + min(30.0, 2.0 ** (self.failures - 1))
 
-    def answered(self) -> None:
-        self.failures, self.back_at = 0, 0.0
+    def mark_healthy(self) -> None:
+        self.failures, self.retry_at = 0, 0.0
 
 
-class _Rejected(Exception):
-    """The server rejects this request with a status that no other attempt would change.
+class _RejectedError(Exception):
+    """The server rejected this request with a status that a retry would not change."""
 
-    `said` is the address, the status and the server's words; `at` is the time of the answer.
-    """
-
-    def __init__(self, endpoint: _Endpoint, status: int, said: str) -> None:
-        super().__init__(said)
-        self.endpoint, self.status, self.said, self.at = endpoint, status, said, time.monotonic()
+    def __init__(self, endpoint: _Endpoint, status: int, message: str) -> None:
+        super().__init__(message)
+        self.endpoint, self.status, self.message, self.received_at = endpoint, status, message, time.monotonic()
 
 
 class Transport:
-    """Sends JSON to one of several equal endpoints until an answer is good."""
+    """Sends JSON requests to equivalent endpoints and retries until a response is valid."""
 
     def __init__(
         self,
@@ -94,147 +87,141 @@ class Transport:
         *,
         method: str,
         concurrency: int,
-        patience: RetryPolicy,
-        quota: RateLimiter | None = None,
+        retry_policy: RetryPolicy,
+        rate_limiter: RateLimiter | None = None,
         key: str | None = None,
-        longest_answer: int = 4 << 20,
+        max_response_bytes: int = 4 << 20,
     ) -> None:
-        """Nothing is sent yet.
+        """Create a transport. Connections are opened by the first request.
 
         Args:
-            urls: equal endpoints.
-            method: of the HTTP requests.
-            concurrency: requests in flight at most.
-            patience: time-outs and retries.
-            quota: the service's, None where it has none.
-            key: sent as a bearer token; appears nowhere else, not even where the server repeats it.
-            longest_answer: bytes; what is longer would fill the memory.
+            urls: equivalent endpoints.
+            method: HTTP method.
+            concurrency: maximum number of requests in flight.
+            retry_policy: timeouts and retries.
+            rate_limiter: the service's rate limits, if any.
+            key: API key, sent as a bearer token. It is removed from everything that the server returns.
+            max_response_bytes: larger responses count as malformed.
 
         Raises:
-            UsageError: the environment names a proxy for an address that cannot be used.
+            UsageError: the environment configures an unsupported proxy for an endpoint.
         """
         self._endpoints = [_Endpoint(URL(url), proxy_of(URL(url))) for url in urls]
         self._method = method
-        self._patience = patience
-        self._quota = quota
+        self._retry_policy = retry_policy
+        self._rate_limiter = rate_limiter
         self._key = key
-        self._longest_answer = longest_answer
+        self._max_response_bytes = max_response_bytes
         self._session: aiohttp.ClientSession | None = None
-        self._connector: CleanConnector | None = None
-        self._is_caught = False
-        self._turn = asyncio.Lock()
-        self._served_at = float("-inf")
-        self._is_away = False
-        self.gate = AdaptiveSemaphore(concurrency)
+        self._large_response_lock = asyncio.Lock()
+        self._last_success_at = float("-inf")
+        self._outage_logged = False
+        self.semaphore = AdaptiveSemaphore(concurrency)
         self.stats = ClientStats()
 
     async def send(
         self,
         body: Mapping[str, Any],
-        read: Callable[[Any], T],
+        parse: Callable[[Any], T],
         *,
-        harmless: Callable[[], Mapping[str, Any]],
+        probe: Callable[[], Mapping[str, Any]],
         priority: int = 0,
         affinity: int = 0,
     ) -> T:
-        """Send `body` and return ``read(answer)``.
+        """Send `body` and return ``parse(response)``.
 
         Args:
-            body: the JSON object to send.
-            read: makes something of the decoded answer; raises Retriable when it is not what was asked for.
-            harmless: a body with the same settings and a content that no server objects to. It is sent after a
-                request has been rejected, to tell whether the server rejects that request or every one.
-            priority: lower goes first among those that wait.
-            affinity: requests with equal numbers begin alike: they go to the same endpoint where it is not busier
-                than others, so that its prefix cache serves them.
+            body: JSON object to send.
+            parse: converts the decoded response; raises RetryableError if it is malformed.
+            probe: returns a body with the same settings and harmless content. It is sent after a rejection, to find
+                out if the server rejects only this request or every request.
+            priority: among waiting requests, lower values go first.
+            affinity: requests with equal values share a prompt prefix. They go to the same endpoint, and so to its
+                prefix cache, unless that endpoint is too busy.
 
         Raises:
-            CallFailed: the patience with this request is at its end, or the server rejects this request.
-            ServerRefused: the server rejects every request, or was away for as long as it is waited for.
+            CallFailed: retries are exhausted, or the server rejects this request.
+            ServerRefused: the server rejects every request, or is unavailable for longer than the retry policy allows.
         """
         content = self._encode(body)
-        await self.gate.enter(priority)
+        await self.semaphore.acquire(priority)
         try:
             try:
-                return await self._persist(content, read, lambda: self._choose(affinity))
-            except _Rejected as rejected:
-                error = await self._blame(rejected, harmless)
+                return await self._send_with_retries(content, parse, lambda: self._choose(affinity))
+            except _RejectedError as rejected:
+                error = await self._blame(rejected, probe)
             raise error
         finally:
-            self.gate.leave()
+            self.semaphore.release()
 
-    async def _persist(self, content: bytes, read: Callable[[Any], T], choose: Callable[[], _Endpoint]) -> T:
-        """Attempt until an answer is good, or the patience is at its end."""
-        tries: RetryState | None = None
+    async def _send_with_retries(
+        self, content: bytes, parse: Callable[[Any], T], choose: Callable[[], _Endpoint]
+    ) -> T:
+        state: RetryState | None = None
         while True:
-            error: CaiError | None = None
-            wait = 0.0
             try:
-                return await self._attempt(content, read, choose())
-            except RetryableError as fault:
-                tries = tries or RetryState(self._patience)
-                next_wait = tries.wait_after(fault)
-                if next_wait is None:
-                    error = self._given_up(fault, tries)
-                else:
-                    wait = next_wait
-                    self._tell(fault)
-            if error is not None:
-                # Not within the handler: the fault's traceback would keep the answer in memory.
-                raise error
+                return await self._attempt(content, parse, choose())
+            except RetryableError as error:
+                state = state or RetryState(self._retry_policy)
+                next_step = self._wait_or_error(error, state)
+            # Raised outside the handler: the traceback of `error` would keep the response in memory.
+            if isinstance(next_step, CaiError):
+                raise next_step
             self.stats.retries += 1
-            await asyncio.sleep(wait)
+            await asyncio.sleep(next_step)
 
-    async def _blame(self, rejected: _Rejected, harmless: Callable[[], Mapping[str, Any]]) -> CaiError:
-        """The error for a rejected request: its own, or the server's where that rejects a harmless request too.
+    async def _blame(self, rejected: _RejectedError, probe: Callable[[], Mapping[str, Any]]) -> CaiError:
+        """Return CallFailed for a rejected request, or ServerRefused if the server rejects the probe too.
 
-        The decision depends on the server alone, not on how many requests were served before or at the same time. A
-        key can be revoked at any time, so that only what was sent after the answer shows that it still serves; wrong
-        settings were wrong from the beginning.
+        The decision depends on the server alone, not on how many requests succeeded before or at the same time. A key
+        can be revoked at any time, so only a success that was sent after the rejection proves that it is valid.
+        Invalid settings were invalid from the beginning.
         """
         endpoint = rejected.endpoint
-        since = rejected.at if rejected.status in _REFUSED else float("-inf")
-        # A greeting can be rejected for itself too, by a filter of topics; what was served before can not.
-        proven = endpoint.served if rejected.status in _REFUSED else None
-        async with endpoint.doubt:
-            if endpoint.served_since <= since:
+        is_server_wide = rejected.status in _SERVER_WIDE
+        since = rejected.received_at if is_server_wide else float("-inf")
+        # A content filter may reject the probe as well, but not a request that it has let through before.
+        proven = endpoint.last_success_body if is_server_wide else None
+        async with endpoint.probe_lock:
+            if endpoint.last_success_sent_at <= since:
                 try:
-                    if proven is None or not endpoint.rejects_greetings:
-                        await self._check(endpoint, self._encode(harmless()), proven)
+                    if proven is None or not endpoint.rejects_probe:
+                        await self._check(endpoint, self._encode(probe()), proven)
                     else:
                         await self._check(endpoint, proven, None)
-                except _Rejected as again:
-                    return ServerRefused(again.said, status=again.status)
+                except _RejectedError as again:
+                    return ServerRefused(again.message, status=again.status)
                 except CallFailed as failure:
-                    return ServerRefused(f"{rejected.said}; nor is a harmless request served: {failure}")
-        return CallFailed(f"HTTP {rejected.status}", rejected.said)
+                    return ServerRefused(f"{rejected.message}; the probe request failed too: {failure}")
+        return CallFailed(f"HTTP {rejected.status}", rejected.message)
 
     async def _check(self, endpoint: _Endpoint, content: bytes, proven: bytes | None) -> None:
-        """Raises _Rejected if an endpoint rejects a harmless request and one that it has served, if there is one."""
+        """Raises _RejectedError if the endpoint rejects `content` and, if given, the request that succeeded before."""
         try:
-            await self._persist(content, lambda answer: None, lambda: endpoint)
-        except _Rejected:
+            await self._send_with_retries(content, lambda response: None, lambda: endpoint)
+        except _RejectedError:
             if proven is None:
                 raise
             await self._check(endpoint, proven, None)
-            endpoint.rejects_greetings = True
+            endpoint.rejects_probe = True
 
-    def _given_up(self, fault: RetryableError, tries: RetryState) -> CaiError:
-        """What to raise: an outage that no other request got through ends the run, else each would wait in turn."""
-        detail = self._redact(fault.detail)
-        if fault.away and tries.away_since is not None and self._served_at < tries.away_since:
-            return ServerRefused(f"{fault.reason}, for {self._patience.outage:g} s: {detail}")
-        return CallFailed(fault.reason, detail)
+    def _wait_or_error(self, error: RetryableError, state: RetryState) -> float | CaiError:
+        """Return the seconds until the next attempt, or the final error.
 
-    def _tell(self, fault: RetryableError) -> None:
-        """Say once that an outage is waited for."""
-        if fault.away and not self._is_away:
-            self._is_away = True
-            _log.warning(
-                "%s; waiting for it, up to %g s",
-                self._redact(f"{fault.reason}: {fault.detail}"),
-                self._patience.outage,
-            )
+        ServerRefused ends the run after an outage during which no other request succeeded: otherwise each request
+        would wait in turn.
+        """
+        wait = state.wait_after(error)
+        if wait is None:
+            detail = self._redact(error.detail)
+            if state.outage_started is not None and self._last_success_at < state.outage_started:
+                return ServerRefused(f"{error.reason}, for {self._retry_policy.max_outage:g} s: {detail}")
+            return CallFailed(error.reason, detail)
+        if error.unavailable and not self._outage_logged:
+            self._outage_logged = True
+            message = self._redact(f"{error.reason}: {error.detail}")
+            _log.warning("%s; waiting up to %g s for the server", message, self._retry_policy.max_outage)
+        return wait
 
     def _encode(self, body: Mapping[str, Any]) -> bytes:
         try:
@@ -242,142 +229,128 @@ class Transport:
         except TypeError as error:
             raise CallFailed("the text cannot be sent (lone surrogate?)", str(error)) from None
 
-    async def _attempt(self, content: bytes, read: Callable[[Any], T], endpoint: _Endpoint) -> T:
-        if self._quota is not None:
-            await self._quota.take(content)
-        endpoint.outstanding += 1
+    async def _attempt(self, content: bytes, parse: Callable[[Any], T], endpoint: _Endpoint) -> T:
+        if self._rate_limiter is not None:
+            await self._rate_limiter.acquire(content)
+        endpoint.in_flight += 1
         self.stats.in_flight += 1
-        sent = time.monotonic()
+        sent_at = time.monotonic()
         try:
             payload = await self._exchange(endpoint, content)
         finally:
-            endpoint.outstanding -= 1
+            endpoint.in_flight -= 1
             self.stats.in_flight -= 1
-        answer = _decoded(endpoint, payload)
-        endpoint.served_since = max(endpoint.served_since, sent)
-        endpoint.served = content
-        self._served_at, self._is_away = time.monotonic(), False
+        response = _decode(endpoint, payload)
+        endpoint.last_success_sent_at = max(endpoint.last_success_sent_at, sent_at)
+        endpoint.last_success_body = content
+        self._last_success_at, self._outage_logged = time.monotonic(), False
         try:
-            result = read(answer)
-        except RetryableError as fault:
-            raise RetryableError(fault.reason, fault.detail or f"{endpoint.url}: {_words(payload)}") from None
-        self.gate.succeeded()
+            result = parse(response)
+        except RetryableError as error:
+            raise RetryableError(error.reason, error.detail or f"{endpoint.url}: {_excerpt(payload)}") from None
+        self.semaphore.record_success()
         return result
 
     async def _exchange(self, endpoint: _Endpoint, content: bytes) -> bytes:
-        """The body of a good answer."""
+        """Return the body of a 2xx response, without the API key."""
         try:
             async with self._open_session().request(
                 self._method, endpoint.url, data=content, proxy=endpoint.proxy, allow_redirects=False
             ) as response:
-                payload = await read_payload(response, limit=self._longest_answer, turn=self._turn)
+                payload = await read_payload(response, limit=self._max_response_bytes, lock=self._large_response_lock)
         except asyncio.TimeoutError:
-            endpoint.failed()
-            raise RetryableError("no answer in time", f"{endpoint.url}: {self._patience.timeout:g} s") from None
+            endpoint.mark_failed()
+            raise RetryableError("no answer in time", f"{endpoint.url}: {self._retry_policy.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise await self._lost(endpoint, error) from None
-        self._note_caught(endpoint)
-        payload = redacted(payload, self._key)
+            raise await self._connection_error(endpoint, error) from None
+        payload = redact(payload, self._key)
         self._check_status(endpoint, response, payload)
-        endpoint.answered()
+        endpoint.mark_healthy()
         return payload
 
-    async def _lost(self, endpoint: _Endpoint, error: Exception) -> CaiError | RetryableError:
-        """What to raise for an exchange that has failed."""
-        if endpoint.served_since == float("-inf"):
-            reason = await hopeless(error, endpoint.url)
+    async def _connection_error(self, endpoint: _Endpoint, error: Exception) -> CaiError | RetryableError:
+        if endpoint.last_success_body is None:
+            reason = await permanent_failure(error, endpoint.url)
             if reason is not None:
                 return ServerRefused(self._redact(f"{endpoint.url}: {reason}"))
-        endpoint.failed()
+        endpoint.mark_failed()
         if isinstance(error, aiohttp.ClientConnectorError):
-            return RetryableError("server not reachable", f"{endpoint.url}: {error}", away=True)
-        return RetryableError("connection lost", f"{endpoint.url}: {error!r}"[:_WORDS])
-
-    def _note_caught(self, endpoint: _Endpoint) -> None:
-        """Say once that a server sends answers that nobody has asked for."""
-        if not self._is_caught and self._connector is not None and self._connector.caught:
-            self._is_caught = True
-            _log.warning(
-                "%s: sends more answers than it is asked for; each request gets a connection of its own from now on",
-                endpoint.url,
-            )
+            return RetryableError("server not reachable", f"{endpoint.url}: {error}", unavailable=True)
+        return RetryableError("connection lost", f"{endpoint.url}: {error!r}"[:_EXCERPT_CHARS])
 
     def _check_status(self, endpoint: _Endpoint, response: aiohttp.ClientResponse, payload: bytes) -> None:
         status = response.status
         if status < 300:
             return
-        said = f"{endpoint.url}: HTTP {status}: {_words(payload)}"
+        message = f"{endpoint.url}: HTTP {status}: {_excerpt(payload)}"
         if status < 400:
-            target = self._redact(response.headers.get("Location", "nowhere"))[:_WORDS]
-            said = f"{endpoint.url}: HTTP {status}: redirects to {target}; if that is the server, give its address"
+            target = self._redact(response.headers.get("Location", "nowhere"))[:_EXCERPT_CHARS]
+            message = f"{endpoint.url}: HTTP {status}: redirects to {target}; if that is the server, use its address"
         if status == 429:
-            self.gate.overloaded()
-        elif status in _AWAY:
-            # It answers at once, so it would look like the least busy one of several.
-            endpoint.failed()
-        if status in _RETRIABLE or status >= 500:
-            wait = _retry_after(response.headers.get("Retry-After"))
-            raise RetryableError(f"HTTP {status}", said, retry_after=wait, away=status in _AWAY)
-        raise _Rejected(endpoint, status, said)
+            self.semaphore.record_overload()
+        elif status in _UNAVAILABLE:
+            # It responds at once, so it would look like the least busy endpoint.
+            endpoint.mark_failed()
+        if status in _RETRYABLE or status >= 500:
+            retry_after = _retry_after(response.headers.get("Retry-After"))
+            unavailable = status in _UNAVAILABLE
+            raise RetryableError(f"HTTP {status}", message, retry_after=retry_after, unavailable=unavailable)
+        raise _RejectedError(endpoint, status, message)
 
     def _choose(self, affinity: int) -> _Endpoint:
         if len(self._endpoints) == 1:
             return self._endpoints[0]
         now = time.monotonic()
-        alive = [endpoint for endpoint in self._endpoints if endpoint.back_at <= now]
-        if not alive:
-            return min(self._endpoints, key=lambda endpoint: endpoint.back_at)
-        least = min(alive, key=lambda endpoint: endpoint.outstanding)
+        available = [endpoint for endpoint in self._endpoints if endpoint.retry_at <= now]
+        if not available:
+            return min(self._endpoints, key=lambda endpoint: endpoint.retry_at)
+        least = min(available, key=lambda endpoint: endpoint.in_flight)
         home = self._endpoints[affinity % len(self._endpoints)]
-        room = least.outstanding + self.gate.most // _UNEVEN
-        return home if home.back_at <= now and home.outstanding <= room else least
+        limit = least.in_flight + self.semaphore.max_limit // _AFFINITY_SHARE
+        return home if home.retry_at <= now and home.in_flight <= limit else least
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # Made at the first request: a session belongs to the event loop that is running then.
+        # Created by the first request: a session belongs to the running event loop.
         if self._session is None:
             headers = {"Content-Type": "application/json", "Accept-Encoding": ACCEPTED_ENCODINGS}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
-            self._connector = CleanConnector()
             self._session = aiohttp.ClientSession(
-                connector=self._connector,
+                connector=CleanConnector(),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self._patience.timeout),
+                timeout=aiohttp.ClientTimeout(total=self._retry_policy.timeout),
                 headers=headers,
                 auto_decompress=False,
             )
         return self._session
 
     def _redact(self, text: str) -> str:
-        for spelled in spellings(self._key) if self._key else ():
-            text = text.replace(spelled, "***")
+        for spelling in key_spellings(self._key) if self._key else ():
+            text = text.replace(spelling, "***")
         return text
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close all connections."""
         if self._session is not None:
-            if self._connector is not None:
-                self._connector.drop_resting()
             await self._session.close()
-            self._session = self._connector = None
+            self._session = None
 
 
-def _decoded(endpoint: _Endpoint, payload: bytes) -> Any:
+def _decode(endpoint: _Endpoint, payload: bytes) -> Any:
     try:
         if has_too_many_values(payload):
-            raise RetryableError("malformed answer", f"{endpoint.url}: it has more than {MOST_VALUES:,} values")
+            raise RetryableError("malformed answer", f"{endpoint.url}: more than {MOST_VALUES:,} values")
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise RetryableError("malformed answer", f"{endpoint.url}: {error}: {_words(payload)}") from None
+        raise RetryableError("malformed answer", f"{endpoint.url}: {error}: {_excerpt(payload)}") from None
 
 
-def _words(payload: bytes) -> str:
-    """The beginning of an answer, from which the API key is already gone."""
-    return payload[: 4 * _WORDS].decode("utf-8", "replace")[:_WORDS].strip()
+def _excerpt(payload: bytes) -> str:
+    return payload[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace")[:_EXCERPT_CHARS].strip()
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait from a Retry-After header, which holds seconds or a date."""
+    """Convert a Retry-After header, in seconds or as a date, to seconds."""
     if not value:
         return None
     try:

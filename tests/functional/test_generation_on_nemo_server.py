@@ -55,9 +55,9 @@ def batch(port: int, requests: Sequence[Request], seed: int | None) -> list[Comp
     return [answer for answer in answers if isinstance(answer, Completion)]
 
 
-def complete(port: int, request: Request, patience: RetryPolicy) -> Completion:
+def complete(port: int, request: Request, retry_policy: RetryPolicy) -> Completion:
     async def run() -> Completion:
-        client = NemoServerClient("127.0.0.1", port, patience=patience)
+        client = NemoServerClient("127.0.0.1", port, retry_policy=retry_policy)
         try:
             return await client.complete(request)
         finally:
@@ -129,7 +129,7 @@ def test_c3_a_setting_that_the_server_does_not_take_is_said_in_its_own_words(
 ) -> None:
     monkeypatch.setattr("nemo_aligner_cai.models.nemo_server._LOWEST_TEMPERATURE", 1000.0)
     with pytest.raises(CaiError, match=r"HTTP 400: .*temperature must be a number between 1e-08 and 100"):
-        complete(port, Request(question("fix", "lamp"), Sampling()), RetryPolicy(attempts=2, first_wait=0.01))
+        complete(port, Request(question("fix", "lamp"), Sampling()), RetryPolicy(attempts=2, initial_wait=0.01))
 
 
 def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_path: Path) -> None:

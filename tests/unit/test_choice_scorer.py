@@ -25,8 +25,8 @@ def scored(server: FakeServer, *requests: Request, template: ChatTemplate | None
     """The completions of one client."""
 
     async def ask() -> list[Completion]:
-        patience = RetryPolicy(timeout=5, attempts=2, outage=0, first_wait=0.01)
-        client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m", patience=patience, template=template)
+        retry_policy = RetryPolicy(timeout=5, attempts=2, max_outage=0, initial_wait=0.01)
+        client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m", retry_policy=retry_policy, template=template)
         try:
             return list(await asyncio.gather(*map(client.complete, requests)))
         finally:

@@ -93,7 +93,7 @@ def test_a8_nemos_server_gets_no_token_whoever_renders(server_template: bool, te
             server.port,
             template=template,  # type: ignore[arg-type]
             server_template=server_template,
-            patience=RetryPolicy(),
+            retry_policy=RetryPolicy(),
         )
         sent = str(client._sentences([Request(REQUEST.conversation, REQUEST.sampling)]))
         asyncio.run(client.close())

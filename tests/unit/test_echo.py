@@ -47,8 +47,8 @@ def answers(
             return status, answer
 
     async def ask(port: int) -> list[Completion | CallFailed]:
-        patience = RetryPolicy(timeout=5, attempts=2, outage=0, first_wait=0.01)
-        client = NemoServerClient("127.0.0.1", port, patience=patience)
+        retry_policy = RetryPolicy(timeout=5, attempts=2, max_outage=0, initial_wait=0.01)
+        client = NemoServerClient("127.0.0.1", port, retry_policy=retry_policy)
         requests = [
             Request(Conversation.of_user(f"question {number} 中\U0001f600"), Sampling(greedy=True), choices=choices)
             for number in range(3)

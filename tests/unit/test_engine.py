@@ -288,10 +288,10 @@ def test_choices_count_as_so_many_sentences() -> None:
 
 
 def test_the_result_from_nemos_protocol_survives_faults_and_interruptions(tmp_path: Path) -> None:
-    patience = RetryPolicy(timeout=0.5, first_wait=0.01, longest_wait=0.05)
+    retry_policy = RetryPolicy(timeout=0.5, initial_wait=0.01, max_wait=0.05)
 
     def client(server: FakeNemo) -> NemoServerClient:
-        return NemoServerClient("127.0.0.1", server.port, batch_size=4, patience=patience)
+        return NemoServerClient("127.0.0.1", server.port, batch_size=4, retry_policy=retry_policy)
 
     with FakeNemo() as server:
         whole, _ = run(client(server), count=18)

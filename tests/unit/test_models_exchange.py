@@ -39,10 +39,10 @@ from nemo_aligner_cai.models import (
     Sampling,
     ServerRefused,
 )
-from nemo_aligner_cai.models.exchange import proxy_of, redacted
+from nemo_aligner_cai.models.exchange import proxy_of, redact
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 
-QUICK = RetryPolicy(timeout=2.0, attempts=2, outage=2.0, first_wait=0.01, longest_wait=0.05)
+QUICK = RetryPolicy(timeout=2.0, attempts=2, max_outage=2.0, initial_wait=0.01, max_wait=0.05)
 SECRET = "nvapi-very-secret"
 
 
@@ -52,8 +52,8 @@ def ask(text: str = "q") -> Request:
 
 def client_of(server: FakeServer, **kwargs: Any) -> ModelClient:
     if isinstance(server, FakeNemo):
-        return NemoServerClient("127.0.0.1", server.port, patience=QUICK, **kwargs)
-    return OpenAIClient(f"http://127.0.0.1:{server.port}", "m", patience=QUICK, **kwargs)
+        return NemoServerClient("127.0.0.1", server.port, retry_policy=QUICK, **kwargs)
+    return OpenAIClient(f"http://127.0.0.1:{server.port}", "m", retry_policy=QUICK, **kwargs)
 
 
 def complete(server: FakeServer, request: Request, **kwargs: Any) -> Completion:
@@ -88,10 +88,10 @@ def test_a4_a_second_answer_is_never_another_requests(kind: str, fault: str, con
 
 
 def test_a4_a_late_answer_after_a_timeout_is_nobodys() -> None:
-    slow = RetryPolicy(timeout=0.1, attempts=3, first_wait=0.01)
+    slow = RetryPolicy(timeout=0.1, attempts=3, initial_wait=0.01)
 
     async def run(port: int) -> list[str]:
-        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=slow, concurrency=4)
+        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", retry_policy=slow, concurrency=4)
         answers = await asyncio.gather(*(client.complete(ask(f"number {n}")) for n in range(20)))
         await client.close()
         return [answer.text for answer in answers]
@@ -343,7 +343,7 @@ def test_c4_half_a_key_at_the_cut_is_hidden_in_malformed_answers() -> None:
 def test_c4_placeholders_and_escapes_stay() -> None:
     payload = rb'{"a": "EMPTY \\u0041 \u00e9 \u0022 \/ caf\u00e9 placeholder"}'
     for key in (None, "EMPTY", "placeholder", SECRET):
-        assert json.loads(redacted(payload, key)) == json.loads(payload)
+        assert json.loads(redact(payload, key)) == json.loads(payload)
 
 
 def test_b9_a_redirect_names_the_address_to_use() -> None:

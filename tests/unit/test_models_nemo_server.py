@@ -23,7 +23,7 @@ from nemo_aligner_cai.models.nemo_scores import score_choices
 from nemo_aligner_cai.models.transport import RetryableError
 from tests.unit.fake_servers import FakeNemo
 
-QUICK = RetryPolicy(timeout=0.5, attempts=3, outage=1.0, first_wait=0.01, longest_wait=0.05)
+QUICK = RetryPolicy(timeout=0.5, attempts=3, max_outage=1.0, initial_wait=0.01, max_wait=0.05)
 
 
 def ask(text: str, **kwargs: Any) -> Request:
@@ -34,7 +34,7 @@ def batch(
     server: FakeNemo, requests: Sequence[Request], seed: int | None = 5, **kwargs: Any
 ) -> list[Completion | CallFailed]:
     async def run() -> list[Completion | CallFailed]:
-        client = NemoServerClient("127.0.0.1", server.port, patience=QUICK, **kwargs)
+        client = NemoServerClient("127.0.0.1", server.port, retry_policy=QUICK, **kwargs)
         try:
             return await client.complete_batch(requests, seed)
         finally:
@@ -220,8 +220,8 @@ def test_a_server_that_comes_back_is_waited_for() -> None:
     gone.close()
 
     async def run() -> Completion:
-        patience = RetryPolicy(first_wait=0.05, longest_wait=0.1, attempts=1)
-        client = NemoServerClient("127.0.0.1", gone.port, patience=patience)
+        retry_policy = RetryPolicy(initial_wait=0.05, max_wait=0.1, attempts=1)
+        client = NemoServerClient("127.0.0.1", gone.port, retry_policy=retry_policy)
         task = asyncio.create_task(client.complete(ask("a", greedy=True)))
         await asyncio.sleep(0.3)
         assert not task.done()
@@ -236,7 +236,9 @@ def test_a_server_that_comes_back_is_waited_for() -> None:
 
 def test_nobody_there_fails_after_the_patience_with_the_address() -> None:
     async def run() -> None:
-        client = NemoServerClient("127.0.0.1", 9, patience=RetryPolicy(outage=0.1, first_wait=0.01, longest_wait=0.02))
+        client = NemoServerClient(
+            "127.0.0.1", 9, retry_policy=RetryPolicy(max_outage=0.1, initial_wait=0.01, max_wait=0.02)
+        )
         try:
             await client.complete(ask("a"))
         finally:

@@ -18,18 +18,18 @@ from nemo_aligner_cai.models import (
     ServerRefused,
     key_from_environment,
 )
-from nemo_aligner_cai.models import rate_limiter as quota_module
+from nemo_aligner_cai.models import rate_limiter as rate_limiter_module
 from nemo_aligner_cai.models.openai import chat_url
 from nemo_aligner_cai.models.rate_limiter import RateLimiter
 from tests.unit.fake_servers import FakeOpenAI
 
-QUICK = RetryPolicy(timeout=0.5, attempts=3, outage=2.0, first_wait=0.01, longest_wait=0.05)
+QUICK = RetryPolicy(timeout=0.5, attempts=3, max_outage=2.0, initial_wait=0.01, max_wait=0.05)
 SECRET = "nvapi-very-secret"
 
 
 def complete(server: FakeOpenAI, request: Request, **kwargs: Any) -> Completion:
     async def run() -> Completion:
-        client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m", patience=QUICK, **kwargs)
+        client = OpenAIClient(f"http://127.0.0.1:{server.port}", "m", retry_policy=QUICK, **kwargs)
         try:
             return await client.complete(request)
         finally:
@@ -117,7 +117,7 @@ def test_a_dead_endpoint_is_left_alone_and_the_other_serves() -> None:
 
     async def run(live: int) -> None:
         urls = [f"http://127.0.0.1:{port}/v1" for port in (gone.port, live)]
-        client = OpenAIClient(urls, "m", patience=QUICK, concurrency=4)
+        client = OpenAIClient(urls, "m", retry_policy=QUICK, concurrency=4)
         answers = await asyncio.gather(*(client.complete(ask(str(number))) for number in range(20)))
         await client.close()
         assert [answer.text for answer in answers] == ["hello"] * 20
@@ -130,7 +130,7 @@ def test_a_dead_endpoint_is_left_alone_and_the_other_serves() -> None:
 
 def test_an_endpoint_that_refuses_at_once_does_not_look_like_the_least_busy_one() -> None:
     async def run(ports: list[int]) -> None:
-        client = OpenAIClient([f"http://127.0.0.1:{port}" for port in ports], "m", patience=QUICK, concurrency=4)
+        client = OpenAIClient([f"http://127.0.0.1:{port}" for port in ports], "m", retry_policy=QUICK, concurrency=4)
         answers = await asyncio.gather(*(client.complete(ask(str(number))) for number in range(40)))
         await client.close()
         assert [answer.text for answer in answers] == ["hello"] * 40 and client.stats.retries <= 4
@@ -192,15 +192,15 @@ def test_a_quota_per_minute_is_kept() -> None:
 
 
 def test_a_quota_of_tokens_counts_the_prompt_and_what_replies_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota_module, "_SECONDS", 0.5)
+    monkeypatch.setattr(rate_limiter_module, "_BURST_SECONDS", 0.5)
 
     async def run() -> list[float]:
         # 500 tokens may be spent at once, and 1,000 a second after that.
-        quota, started = RateLimiter(tokens_per_minute=60_000), time.monotonic()
-        quota.wrote(90)
+        limiter, started = RateLimiter(tokens_per_minute=60_000), time.monotonic()
+        limiter.record_reply(90)
         seconds: list[float] = []
         for read in (410, 110, 1010):
-            await quota.take(b"x" * 3 * read)
+            await limiter.acquire(b"x" * 3 * read)
             seconds.append(time.monotonic() - started)
         return seconds
 
@@ -244,7 +244,9 @@ def test_an_address_that_cannot_be_is_refused(given: str) -> None:
 
 def test_a_server_that_stays_away_ends_the_run_and_no_retry_after_is_longer_than_the_patience() -> None:
     async def run(port: int) -> float:
-        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", patience=RetryPolicy(outage=0.3, first_wait=0.01))
+        client = OpenAIClient(
+            f"http://127.0.0.1:{port}", "m", retry_policy=RetryPolicy(max_outage=0.3, initial_wait=0.01)
+        )
         started = time.monotonic()
         try:
             with pytest.raises(ServerRefused, match=r"HTTP 503, for 0.3 s"):

@@ -35,14 +35,14 @@ class SimulatedServer:
         self.stats = ClientStats()
         self._lengths = Lengths(sigma=sigma)
         self.slots = Slots(Pace(slots=SLOTS, token_seconds=1.0, prefill_seconds=0.0, cache_tokens=0))
-        self._gate = AdaptiveSemaphore(SLOTS)
+        self._semaphore = AdaptiveSemaphore(SLOTS)
 
     @property
     def identity(self) -> Mapping[str, Any]:
         return {"model": self.name}
 
     async def complete(self, request: Request) -> Completion:
-        await self._gate.enter(request.priority)
+        await self._semaphore.acquire(request.priority)
         try:
             body = {"messages": request.messages, "seed": request.sampling.seed}
             reply = reply_to(body, content_digest(body), self._lengths)
@@ -51,7 +51,7 @@ class SimulatedServer:
             await done
             return Completion(reply.text, "stop")
         finally:
-            self._gate.leave()
+            self._semaphore.release()
 
     async def close(self) -> None:
         pass

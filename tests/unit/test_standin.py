@@ -235,8 +235,8 @@ def test_each_fault_reaches_the_client_as_what_it_is(kind: str) -> None:
 
 def test_a_client_with_retries_gets_the_answers_of_a_server_without_faults() -> None:
     async def ask(server: StandIn, session: aiohttp.ClientSession, url: str) -> tuple[list[str], Any]:
-        patience = RetryPolicy(timeout=1.0, first_wait=0.01, longest_wait=0.05)
-        client = OpenAIClient(url, "m", patience=patience)
+        retry_policy = RetryPolicy(timeout=1.0, initial_wait=0.01, max_wait=0.05)
+        client = OpenAIClient(url, "m", retry_policy=retry_policy)
         requests = [Request(Conversation.of_user(f"hello {number}"), Sampling(seed=number)) for number in range(200)]
         try:
             answers = await asyncio.gather(*[client.complete(request) for request in requests])

@@ -64,7 +64,7 @@ def run(reply: Any, *, room: int = 0) -> tuple[list[Outcome[Any]], Engine, FakeO
 
     with FakeOpenAI(reply) as server:
         client = OpenAIClient(
-            f"http://127.0.0.1:{server.port}", "m", patience=RetryPolicy(attempts=2, first_wait=0.01)
+            f"http://127.0.0.1:{server.port}", "m", retry_policy=RetryPolicy(attempts=2, initial_wait=0.01)
         )
         sampling = Sampling(greedy=True, max_tokens=8)
         step = Step("sample", client, lambda one: [Request(one.conversation, sampling, room=room)], absorb)

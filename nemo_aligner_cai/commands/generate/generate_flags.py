@@ -229,7 +229,7 @@ def model_client(
     """The client of the model that is sampled from; see the two clients for the templates."""
     if args.dry_run:
         return ScriptedClient(remember=False)
-    patience = RetryPolicy(timeout=args.request_timeout)
+    retry_policy = RetryPolicy(timeout=args.request_timeout)
     if args.model_url:
         if not args.model:
             raise UsageError("--model-url needs --model, the model's name on that server")
@@ -238,7 +238,7 @@ def model_client(
             args.model,
             key=named_key(args.api_key_env),
             concurrency=args.concurrency or _CONCURRENCY,
-            patience=patience,
+            retry_policy=retry_policy,
             requests_per_minute=args.requests_per_minute,
             tokens_per_minute=args.tokens_per_minute,
             changes=body_changes(args.extra_body, args.omit),
@@ -254,7 +254,7 @@ def model_client(
         batch_size=min(batch_size, MOST_SENTENCES),
         add_bos=args.add_bos == "True",
         server_template=server_template,
-        patience=patience,
+        retry_policy=retry_policy,
     )
 
 

@@ -46,7 +46,7 @@ _HOSTED_MODEL = "mistralai/mixtral-8x7b-instruct-v0.1"
 _HOSTED_REQUESTS_PER_MINUTE = 40.0
 """What NVIDIA's hosted API grants a key, unless it is told to grant more."""
 _SCRIPTED = re.compile(r"scripted reply \(([0-9a-f]{12})\)")
-_PROBE = RetryPolicy(timeout=60.0, attempts=2, outage=10.0)
+_PROBE = RetryPolicy(timeout=60.0, attempts=2, max_outage=10.0)
 """A judge that does not answer at all is found within seconds, before anything is generated."""
 _WRONG_SETTINGS = (400, 422)
 _EXAMPLE = JudgeInput("probe", Conversation.of_user("Hello"), ("Hello.", "Good day."))
@@ -229,7 +229,7 @@ def judge_template(args: argparse.Namespace) -> ChatTemplate | None:
     return template_named(args.judge_chat_template) if args.judge_chat_template else None
 
 
-def judge_client(args: argparse.Namespace, key: str | None, patience: RetryPolicy) -> ModelClient:
+def judge_client(args: argparse.Namespace, key: str | None, retry_policy: RetryPolicy) -> ModelClient:
     """The client of the judge model; raises UsageError for flags that it cannot be made of."""
     template = judge_template(args)
     if args.dry_run:
@@ -238,7 +238,7 @@ def judge_client(args: argparse.Namespace, key: str | None, patience: RetryPolic
         if args.judge_structured:
             raise UsageError("--judge-structured: NeMo's server, which --judge-port names, cannot do that")
         model = "judge" if args.ngc_model == _HOSTED_MODEL else args.ngc_model
-        return NemoServerClient(args.judge_host, args.judge_port, model=model, patience=patience)
+        return NemoServerClient(args.judge_host, args.judge_port, model=model, retry_policy=retry_policy)
     quota = args.judge_requests_per_minute
     return OpenAIClient(
         args.ngc_url,
@@ -247,7 +247,7 @@ def judge_client(args: argparse.Namespace, key: str | None, patience: RetryPolic
         concurrency=args.judge_concurrency,
         requests_per_minute=quota or (_HOSTED_REQUESTS_PER_MINUTE if _is_at(args.ngc_url, _HOSTED) else None),
         tokens_per_minute=args.judge_tokens_per_minute,
-        patience=patience,
+        retry_policy=retry_policy,
         changes=flags.body_changes(args.judge_extra_body, args.judge_omit),
         template=template,
     )

@@ -4,22 +4,22 @@ import asyncio
 
 import pytest
 
-from nemo_aligner_cai.models import semaphore as gate_module
+from nemo_aligner_cai.models import semaphore as semaphore_module
 from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
 
 
 def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
     async def run() -> list[str]:
-        gate, entered = AdaptiveSemaphore(1), list[str]()
+        semaphore, entered = AdaptiveSemaphore(1), list[str]()
 
         async def hold(name: str, priority: int) -> None:
-            await gate.enter(priority)
+            await semaphore.acquire(priority)
             entered.append(name)
             await asyncio.sleep(0)
-            gate.leave()
+            semaphore.release()
 
         await asyncio.gather(*(hold(name, int(name[0])) for name in ("9first", "2a", "1a", "2b", "1b")))
-        assert gate.inside == 0
+        assert semaphore.in_use == 0
         return entered
 
     assert asyncio.run(run()) == ["9first", "1a", "1b", "2a", "2b"]
@@ -27,37 +27,37 @@ def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
 
 def test_overload_halves_once_and_success_raises_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(gate_module.time, "monotonic", lambda: clock[0])
-    gate = AdaptiveSemaphore(8)
+    monkeypatch.setattr(semaphore_module.time, "monotonic", lambda: clock[0])
+    semaphore = AdaptiveSemaphore(8)
     for _ in range(5):
-        gate.overloaded()
-    assert gate.limit == 4
+        semaphore.record_overload()
+    assert semaphore.limit == 4
     clock[0] = 2.0
-    gate.overloaded()
-    assert gate.limit == 2
+    semaphore.record_overload()
+    assert semaphore.limit == 2
     for _ in range(100):
-        gate.succeeded()
-    assert gate.limit == 8
+        semaphore.record_success()
+    assert semaphore.limit == 8
 
 
 def test_a_cancelled_holder_gives_its_place_on() -> None:
     async def run() -> None:
-        gate = AdaptiveSemaphore(1)
+        semaphore = AdaptiveSemaphore(1)
         order: list[str] = []
 
         async def hold(name: str) -> None:
-            await gate.enter()
+            await semaphore.acquire()
             try:
                 order.append(name)
                 await asyncio.sleep(0.01)
             finally:
-                gate.leave()
+                semaphore.release()
 
         first, second, third = (asyncio.ensure_future(hold(name)) for name in "abc")
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.gather(first, third)
-        assert order == ["a", "c"] and gate.inside == 0
+        assert order == ["a", "c"] and semaphore.in_use == 0
         # Let in and cancelled in the same tick.
         fourth = asyncio.ensure_future(hold("d"))
         fifth = asyncio.ensure_future(hold("e"))
@@ -66,6 +66,6 @@ def test_a_cancelled_holder_gives_its_place_on() -> None:
         await asyncio.sleep(0)
         fifth.cancel()
         await asyncio.gather(fourth, fifth, return_exceptions=True)
-        assert gate.inside == 0
+        assert semaphore.in_use == 0
 
     asyncio.run(run())
