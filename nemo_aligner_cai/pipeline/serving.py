@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from nemo_aligner_cai.models import ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.training.config import quoted
-from nemo_aligner_cai.training.launch import jobs as launch
+from nemo_aligner_cai.training.launch import jobs
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ _POLL_S = 0.5
 class ServedClient(NemoServerClient):
     """A client of a server that is a job of this process."""
 
-    def __init__(self, port: int, job: launch.Job, *, model: str, batch_size: int) -> None:
+    def __init__(self, port: int, job: jobs.Job, *, model: str, batch_size: int) -> None:
         super().__init__(HOST, port, model=model, batch_size=batch_size)
         self.job = job
 
@@ -32,7 +32,7 @@ class ServedClient(NemoServerClient):
 class ServedChatClient(OpenAIClient):
     """A client of the chat endpoint of a server that is a job of this process."""
 
-    def __init__(self, port: int, job: launch.Job, *, model: str) -> None:
+    def __init__(self, port: int, job: jobs.Job, *, model: str) -> None:
         super().__init__(f"http://{HOST}:{port}/v1", model)
         self.job = job
 
@@ -74,12 +74,12 @@ def served_chat(model: Path, log: Path, template: str | None) -> Generator[Serve
 
 
 @contextmanager
-def _server(model: Path, log: Path, *overrides: str) -> Generator[tuple[int, launch.Job], None, None]:
+def _server(model: Path, log: Path, *overrides: str) -> Generator[tuple[int, jobs.Job], None, None]:
     """A text-generation server; gives its port and its process."""
-    port = launch.free_port()
+    port = jobs.free_port()
     settings = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}", *overrides]
     urls = [f"http://{HOST}:{port}/health"]
-    with launch.server("nemo_aligner_cai.training.inference_server", settings, log, urls) as job:
+    with jobs.server("nemo_aligner_cai.training.inference_server", settings, log, urls) as job:
         yield port, job
 
 
@@ -89,10 +89,10 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
     Raises:
         CaiError: a server of this process ended; a client would wait for it to come back.
     """
-    jobs = [client.job for client in clients if isinstance(client, ServedClient | ServedChatClient)]
+    servers = [client.job for client in clients if isinstance(client, ServedClient | ServedChatClient)]
 
     async def and_close() -> T:
-        task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_watch(jobs))
+        task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_watch(servers))
         try:
             await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
             return task.result() if task.done() else watch.result()
@@ -106,9 +106,9 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
     return asyncio.run(and_close())
 
 
-async def _watch(jobs: Sequence[launch.Job]) -> NoReturn:
+async def _watch(servers: Sequence[jobs.Job]) -> NoReturn:
     """Raise CaiError when a server ends."""
     while True:
-        for job in jobs:
-            launch.require_running(job)
+        for job in servers:
+            jobs.require_running(job)
         await asyncio.sleep(_POLL_S)

@@ -71,13 +71,13 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
     """
     from nemo_aligner_cai.training import pretrain
     from nemo_aligner_cai.training.config import quoted
-    from nemo_aligner_cai.training.launch import run
+    from nemo_aligner_cai.training.launch.stage import main
 
     tokenizer, corpus = write_corpus(folder, seed=seed, documents=documents)
     model = folder / "assistant.nemo"
     model.unlink(missing_ok=True)
     settings = (*PRETRAINING, *overrides)
-    code = run.main(
+    code = main(
         pretrain.STAGE,
         [
             f"corpus.file={quoted(corpus)}",

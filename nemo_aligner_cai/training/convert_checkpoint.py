@@ -72,9 +72,9 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name:
         )
     _say_precision({weight.dtype for weight in weights.values()}, PRECISIONS[precision], source)
 
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
 
-    cpu.install()
+    install_patches()
     import torch
     from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
     from nemo.collections.nlp.parts.megatron_trainer_builder import MegatronTrainerBuilder

@@ -22,7 +22,7 @@ from nemo_aligner_cai.training import assembly, closed_triton
 from nemo_aligner_cai.training.checks import common as checks
 from nemo_aligner_cai.training.checks import constraints, model_file, model_kind, parallelism
 from nemo_aligner_cai.training.launch import listening
-from nemo_aligner_cai.training.launch.run import Stage, start
+from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -23,7 +23,7 @@ from nemo_aligner_cai.chat import template_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config
 from nemo_aligner_cai.training.checks import model_file, model_needs
-from nemo_aligner_cai.training.launch.run import Stage, start
+from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -20,7 +20,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.output_paths import check_new
 from nemo_aligner_cai.training import inference_server
 from nemo_aligner_cai.training.checks import model_file, model_kind, model_needs
-from nemo_aligner_cai.training.launch.run import Stage, start
+from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -21,7 +21,7 @@ from nemo_aligner_cai.training.checks import common as checks
 from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.launch import jobs, listening, outcome
-from nemo_aligner_cai.training.launch.run import Stage, start
+from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -19,7 +19,7 @@ from nemo_aligner_cai.training.checks import common as checks
 from nemo_aligner_cai.training.checks import constraints, data_files, model_file, model_kind, parallelism, schedule
 from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
 from nemo_aligner_cai.training.launch import outcome
-from nemo_aligner_cai.training.launch.run import Stage, start
+from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

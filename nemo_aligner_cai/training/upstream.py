@@ -20,7 +20,8 @@ from nemo_aligner_cai.console import program
 from nemo_aligner_cai.console.printable import error_line
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training.checks import model_file
-from nemo_aligner_cai.training.launch import outcome, run
+from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch.stage import compose, exit_process, log_to_stderr, parse_flags
 
 _CRITIC, _ACTOR = "serve_ppo_critic.py", "train_gpt_ppo_actor.py"
 
@@ -44,21 +45,21 @@ def main(argv: list[str]) -> int:
 def _report(words: list[str], began: float) -> None:
     """Say where the model is, if one of our configurations says where the log folder is."""
     known = [word for word in words if not word.startswith("-") or word.startswith("--config-")]
-    arguments = run.parse_arguments(known, "")
+    arguments = parse_flags(known, "")
     if arguments.config:
-        run.log_to_stderr()
-        outcome.report(run.composed(arguments), "exp_manager.explicit_log_dir", began)
+        log_to_stderr()
+        outcome.report(compose(arguments), "exp_manager.explicit_log_dir", began)
 
 
 def _execute(script: Path, argv: list[str]) -> None:
     from nemo_aligner_cai.training import closed_triton, config, critic_server
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
     from nemo_aligner_cai.training.launch import listening
 
     config.register_resolvers()
     critic_server.find_libpython()
     listening.restrict()
-    cpu.install()
+    install_patches()
     if script.name == _CRITIC:
         closed_triton.restrict_critic()
     if script.name == _ACTOR:
@@ -73,4 +74,4 @@ def _execute(script: Path, argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run.leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

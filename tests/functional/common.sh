@@ -83,7 +83,7 @@ wait_ready() {
 }
 
 free_port() {
-    "$PYTHON" -c 'from nemo_aligner_cai.training import launch; print(launch.free_port())'
+    "$PYTHON" -c 'from nemo_aligner_cai.training.launch import jobs; print(jobs.free_port())'
 }
 
 # start_stage STAGE SCRIPT CONFIG key=value...: cai's name of the stage, upstream's script, our config. Its files go to

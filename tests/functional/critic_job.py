@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from nemo_aligner_cai.training import closed_triton, critic_server
-from nemo_aligner_cai.training.cpu import install as cpu
+from nemo_aligner_cai.training.cpu.install import install_patches
 from nemo_aligner_cai.training.launch import jobs, listening
 
 
 def main(port: int) -> None:
     listening.restrict()
-    cpu.install()
+    install_patches()
     from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
     from pytriton.decorators import sample
     from pytriton.model_config import Tensor

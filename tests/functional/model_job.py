@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.training import inference_server
-from nemo_aligner_cai.training.launch.run import Stage
+from nemo_aligner_cai.training.launch.stage import Stage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from nemo_aligner_cai.training.cpu import install as cpu
+from nemo_aligner_cai.training.cpu.install import install_patches
 from nemo_aligner_cai.training.launch import listening
 from tests.functional import sockets
 
 
 def main(folder: Path, port: int) -> None:
     listening.restrict()
-    cpu.install()
+    install_patches()
     torch.distributed.init_process_group("gloo")
     torch.distributed.new_group([0, 1])
     listening.restrict_rollouts()

@@ -18,7 +18,8 @@ import pytest
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.training.checks import model_file as inputs
-from nemo_aligner_cai.training.launch import jobs, run
+from nemo_aligner_cai.training.launch import jobs
+from nemo_aligner_cai.training.launch import stage as stage_main
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab
 from tests.functional.model_job import TE_STATES
 
@@ -201,7 +202,7 @@ def test_a_converted_model_is_trained_and_goes_back(
     key = "++model.tokenizer.type"
     from nemo_aligner_cai.training import reward_model as stage
 
-    assert run.main(stage.STAGE, [*overrides, "exp_manager.explicit_log_dir=none"]) == 2
+    assert stage_main.main(stage.STAGE, [*overrides, "exp_manager.explicit_log_dir=none"]) == 2
     said = capsys.readouterr().err
     assert f"its tokenizer is in the folder {ELSEWHERE}, which is not here" in said
     assert f"give {key}=FOLDER" in said
@@ -270,7 +271,7 @@ def test_nemos_own_converter_is_started_where_it_and_a_gpu_are(
     words = ["checkpoint", "to-nemo", str(folder), str(target)]
     assert cli.main([*words, "--print-command"]) == 0
     assert "in this process" in capsys.readouterr().out
-    monkeypatch.setattr(run, "gpu_count", lambda: 1)
+    monkeypatch.setattr(stage_main, "gpu_count", lambda: 1)
     if settings["model_type"] == "llama":
         assert cli.main(words) == 2
         said = capsys.readouterr().err

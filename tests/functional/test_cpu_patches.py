@@ -100,7 +100,10 @@ def test_nothing_is_patched_where_cuda_and_the_packages_are_there(monkeypatch: p
 def in_a_patched_process(code: str, folder: Path) -> str:
     """What `code` prints in a process with all patches: they must not reach the other tests."""
     script = folder / "script.py"  # TorchScript wants source files
-    script.write_text("from nemo_aligner_cai.training import cpu\nactive = cpu.install()\n" + code, encoding="utf-8")
+    script.write_text(
+        "from nemo_aligner_cai.training.cpu.install import install_patches\nactive = install_patches()\n" + code,
+        encoding="utf-8",
+    )
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script)],
@@ -118,7 +121,7 @@ def test_the_patched_names_do_what_they_say(tmp_path: Path) -> None:
     out = in_a_patched_process(
         """
 import torch
-assert active == cpu.install(), "twice is once"
+assert active == install_patches(), "twice is once"
 assert set(active) >= {"T1", "T2", "T3", "T4", "T5", "T9", "M1", "M2", "M4", "N5", "N9"}, active
 assert torch.cuda.current_device() == torch.device("cpu")
 torch.cuda.synchronize()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training.launch import jobs as launch
+from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 from tests.functional.proxy import Refused, proxy
@@ -51,39 +51,39 @@ ACTOR = {f"train_rollouts/{name}": STEPS for name in ROLLOUTS} | {
 }
 
 
-def two_ranks(lab: Lab, stage: str, name: str, *overrides: str) -> list[launch.Job]:
+def two_ranks(lab: Lab, stage: str, name: str, *overrides: str) -> list[jobs.Job]:
     """Start a stage as two ranks, with the variables that torchrun sets."""
-    port = launch.free_port()
+    port = jobs.free_port()
     command = [*overrides, "trainer.devices=2", f"exp_manager.explicit_log_dir={lab.folder / name}"]
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": name}
-    jobs: list[launch.Job] = []
+    ranks: list[jobs.Job] = []
     for rank in ("0", "1"):
         env = ENV | world | {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-        jobs.append(launch.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.{rank}.log", env))
-    return jobs
+        ranks.append(jobs.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.{rank}.log", env))
+    return ranks
 
 
 def two_processes(lab: Lab, stage: str, name: str, *overrides: str) -> Run:
     """Run a stage as two ranks to its end, each by itself; fails with the first one's failure."""
-    jobs = two_ranks(lab, stage, name, *overrides)
+    ranks = two_ranks(lab, stage, name, *overrides)
     failures: list[CaiError] = []
     try:
-        for job in jobs:
+        for job in ranks:
             try:
-                launch.finish(job, TIMEOUT_S)
+                jobs.finish(job, TIMEOUT_S)
             except CaiError as failure:
                 failures.append(failure)
     finally:
-        stop(jobs)
+        stop(ranks)
     if failures:
         raise failures[0]
     log_dir = lab.folder / name
-    return Run(log_dir, jobs[0].log, list(read_metrics(log_dir)))
+    return Run(log_dir, ranks[0].log, list(read_metrics(log_dir)))
 
 
-def stop(jobs: list[launch.Job]) -> None:
-    for job in jobs:
-        launch.stop(job, grace_s=1.0)
+def stop(started: list[jobs.Job]) -> None:
+    for job in started:
+        jobs.stop(job, grace_s=1.0)
 
 
 def first_rows(lab: Lab, name: str, rows: int) -> Path:
@@ -234,11 +234,11 @@ def ppo_run(
         actor_more: further overrides of the actor.
         passing: what happens to each request of the actor to the critic (`proxy.proxy`); None without a proxy.
     """
-    port = launch.free_port()
+    port = jobs.free_port()
     critic = [*critic_overrides(reward_model.nemo("cai_reward_model"), port), *layout, *critic_more]
     servers = (two_ranks if critic_ranks == 2 else one_rank)(lab, "critic_server", f"critic_{name}", *critic)
     try:
-        launch.wait_ready(servers[0], launch.critic_urls("127.0.0.1", port), TIMEOUT_S)
+        jobs.wait_ready(servers[0], jobs.critic_urls("127.0.0.1", port), TIMEOUT_S)
         with nullcontext(port) if passing is None else proxy(port, passing) as seen_port:
             actor = [*actor_overrides(lab, sft.nemo("cai_sft"), seen_port), *layout, *actor_more]
             ran = (two_processes if actor_ranks == 2 else Lab.run)(lab, "ppo_actor", f"actor_{name}", *actor)
@@ -248,10 +248,10 @@ def ppo_run(
     return ran, Run(log_dir, servers[0].log, list(read_metrics(log_dir)))
 
 
-def one_rank(lab: Lab, stage: str, name: str, *overrides: str) -> list[launch.Job]:
+def one_rank(lab: Lab, stage: str, name: str, *overrides: str) -> list[jobs.Job]:
     """Start a stage as one process."""
     command = [*overrides, f"exp_manager.explicit_log_dir={lab.folder / name}"]
-    return [launch.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.log", ENV)]
+    return [jobs.start(f"{PACKAGE}.{stage}", command, lab.folder / f"{name}.log", ENV)]
 
 
 @pytest.fixture(scope="module")
@@ -321,9 +321,9 @@ class FakeCommunicator:
 def test_what_is_asked_of_a_critic_waits_for_its_training() -> None:
     import torch.distributed as dist
 
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
 
-    cpu.install()
+    install_patches()
     from nemo_aligner_cai.training.critic_client import _InOrder
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

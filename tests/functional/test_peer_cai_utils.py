@@ -9,9 +9,9 @@ from pathlib import Path
 _RUN = """
 import sys
 import pytest
-from nemo_aligner_cai.training import cpu
+from nemo_aligner_cai.training.cpu.install import install_patches
 
-cpu.install()
+install_patches()
 module = "nemo_aligner.data.nlp.tests.cai_utils_test"
 sys.exit(pytest.main(["-q", "-o", "addopts=", "--import-mode=append", "--pyargs", module]))
 """

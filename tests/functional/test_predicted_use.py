@@ -37,9 +37,9 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def theirs(tokenizer_file: Path) -> Any:
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
 
-    cpu.install()
+    install_patches()
     from nemo.collections.nlp.modules.common.tokenizer_utils import get_nmt_tokenizer
 
     return get_nmt_tokenizer(library="sentencepiece", tokenizer_model=str(tokenizer_file))

@@ -23,9 +23,9 @@ DIALOGUE = [("system", "be good"), ("user", "how do i mend a lamp ?"), ("assista
 @pytest.fixture(scope="module")
 def formatters() -> Any:
     """NeMo's module of formatters, without lhotse's where that is not installed: its speech formatters need it."""
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
 
-    cpu.install()
+    install_patches()
     package = "nemo.collections.common.prompts"
     if importlib.util.find_spec("lhotse") is None:
         common = importlib.import_module("nemo.collections.common")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.training.config import compose, missing_keys
-from nemo_aligner_cai.training.launch.run import parse_arguments
+from nemo_aligner_cai.training.launch.stage import parse_flags
 from tests.functional.conftest import ENV, TIMEOUT_S
 
 HERE = Path(__file__).resolve().parent
@@ -239,7 +239,7 @@ def test_on_gpus_the_cases_of_real_size_are_upstreams_scripts_with_our_configs(t
         gpus, *words = (tmp_path / script).read_text(encoding="utf-8").splitlines()
         assert gpus == devices
         assert words[:3] == ["--standalone", f"--nproc-per-node={count}", f"/aligner/examples/nlp/gpt/{script}.py"]
-        arguments = parse_arguments(words[3:], "")
+        arguments = parse_flags(words[3:], "")
         assert arguments.config == config
         cfg = compose(config, arguments.overrides)
         assert missing_keys(cfg) == []

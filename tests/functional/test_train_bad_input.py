@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.training.launch import run
+from nemo_aligner_cai.training.launch.stage import main
 from tests.functional import world
 from tests.functional.conftest import Lab
 
@@ -26,7 +26,7 @@ def attempt(
         loaded = set(sys.modules)
         log_dir = tmp_path / "log"
         extra = [] if stage == "inference_server" else [f"exp_manager.explicit_log_dir={log_dir}"]
-        assert run.main(module.STAGE, [*overrides, *extra, "hardware=cpu"]) == 2
+        assert main(module.STAGE, [*overrides, *extra, "hardware=cpu"]) == 2
         assert not log_dir.exists(), "something was written"
         assert not {name for name in set(sys.modules) - loaded if name.startswith("nemo.")}, "NeMo was loaded"
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

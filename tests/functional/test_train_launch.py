@@ -18,11 +18,11 @@ from tests.functional.conftest import ENV, PACKAGE, Lab, Run
 STARTER = """
 import sys, time
 from pathlib import Path
-from nemo_aligner_cai.training import launch
+from nemo_aligner_cai.training.launch import jobs
 
 if __name__ == "__main__":
     model, port, log = sys.argv[1:]
-    launch.start("nemo_aligner_cai.training.inference_server", [f"gpt_model_file={model}", f"port={port}"], Path(log))
+    jobs.start("nemo_aligner_cai.training.inference_server", [f"gpt_model_file={model}", f"port={port}"], Path(log))
     time.sleep(600)
 """
 

@@ -68,13 +68,13 @@ def test_a_taken_port_is_said_before_the_model_is_loaded(
     import socket
 
     from nemo_aligner_cai.training import inference_server
-    from nemo_aligner_cai.training.launch import run
+    from nemo_aligner_cai.training.launch.stage import main
 
     with socket.socket() as other:
         other.bind(("127.0.0.1", free_port))
         other.listen()
         arguments = [f"gpt_model_file={sft.nemo('cai_sft')}", f"port={free_port}", "hardware=cpu"]
-        assert run.main(inference_server.STAGE, arguments) == 2
+        assert main(inference_server.STAGE, arguments) == 2
     assert f"port {free_port} on 127.0.0.1 is taken" in capsys.readouterr().err
 
 

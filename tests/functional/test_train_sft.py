@@ -94,9 +94,9 @@ def test_a1_a_file_that_is_replaced_under_its_name_is_trained_on_whole(lab: Lab,
 
 def test_a_checkpoint_whose_writing_was_interrupted_is_forgotten(tmp_path: Path) -> None:
     from nemo_aligner_cai.training import assembly
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
 
-    cpu.install()
+    install_patches()
     for name in ("step=10", "step=20-last"):
         (tmp_path / name).mkdir()
     (tmp_path / "step=20-last-unfinished").touch()

@@ -29,9 +29,9 @@ class Tokenizers:
 
 def make_tokenizers(name: str, folder: Path) -> Tokenizers:
     """Train the tokenizer of that name, and load it in both ways."""
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
 
-    cpu.install()
+    install_patches()
     from nemo.collections.nlp.modules.common.tokenizer_utils import get_nmt_tokenizer
     from nemo.utils import logging as nemo_logging
 

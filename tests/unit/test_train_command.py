@@ -18,7 +18,8 @@ from nemo_aligner_cai import cli, packaged_files
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.training import config, sft
-from nemo_aligner_cai.training.launch import entry, run
+from nemo_aligner_cai.training.launch import entry
+from nemo_aligner_cai.training.launch import stage as stage_main
 
 _UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream"]
 _RANKS = {
@@ -41,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in entry.SCRIPTS.values():
         (folder / name).touch()
     monkeypatch.setenv(entry.HOME, str(tmp_path / "aligner"))
-    monkeypatch.setattr(run, "gpu_count", lambda: 8)
+    monkeypatch.setattr(stage_main, "gpu_count", lambda: 8)
     for names in _RANKS.values():
         for name in names:
             monkeypatch.delenv(name, raising=False)
@@ -62,9 +63,9 @@ def overrides(tmp_path: Path) -> list[str]:
 
 
 def command(overrides: list[str], trainer: str = "auto") -> list[str] | None:
-    arguments = run.chosen(overrides, "cai_sft")
+    arguments = stage_main.parse_args(overrides, "cai_sft")
     module = "nemo_aligner_cai.training.sft"
-    return entry.command("sft", sft.STAGE, module, arguments, run.composed(arguments), trainer)
+    return entry.command("sft", sft.STAGE, module, arguments, stage_main.compose(arguments), trainer)
 
 
 def test_upstreams_script_is_started_with_our_config(
@@ -149,14 +150,14 @@ def test_a_batch_script_is_no_rank(home: Path, overrides: list[str], monkeypatch
         assert started[:4] == ["/usr/bin/env", "-u", "SLURM_NTASKS", sys.executable]
         assert started[4:7] == [*_UPSTREAM, str(home / "train_gpt_sft.py")]
         assert command(alone, "ours") is None
-    arguments = run.chosen(overrides, "cai_sft")
+    arguments = stage_main.parse_args(overrides, "cai_sft")
     with pytest.raises(UsageError, match=r"^cai_sft: no value for"):
-        run.perform(sft.STAGE, arguments, config.compose("cai_sft", []))
+        stage_main.execute(sft.STAGE, arguments, config.compose("cai_sft", []))
     assert "SLURM_NTASKS" not in os.environ
 
 
 def test_more_gpus_than_there_are(home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "gpu_count", lambda: 2)
+    monkeypatch.setattr(stage_main, "gpu_count", lambda: 2)
     for stage in ("upstream", "ours"):
         with pytest.raises(UsageError, match=r"^trainer\.devices=8: this machine has 2 GPUs"):
             command(overrides, stage)
@@ -178,7 +179,7 @@ def test_mistakes_are_found_before_upstreams_script_starts(home: Path, overrides
 def test_without_a_gpu_our_module_does_the_work(
     home: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "gpu_count", lambda: 0)
+    monkeypatch.setattr(stage_main, "gpu_count", lambda: 0)
     assert command(overrides) is None
     theirs = command(overrides, "upstream")
     assert theirs is not None

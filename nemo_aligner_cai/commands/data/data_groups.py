@@ -48,10 +48,10 @@ def compose_command(words: Sequence[str]) -> tuple[Component, list[str]] | str:
     from omegaconf import OmegaConf
 
     from nemo_aligner_cai.training import config
-    from nemo_aligner_cai.training.launch.run import parse_arguments
+    from nemo_aligner_cai.training.launch.stage import parse_flags
 
     _register()
-    given = parse_arguments(list(words), CONFIG)
+    given = parse_flags(list(words), CONFIG)
     cfg = config.compose(given.config, given.overrides, search=given.search)
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     if given.show:

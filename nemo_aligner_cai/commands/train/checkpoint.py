@@ -113,12 +113,12 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
         UsageError: a model that NeMo's converter would change without a word.
     """
     from nemo_aligner_cai.training.checkpoints.hf_layout import model_settings
-    from nemo_aligner_cai.training.launch import run as runner
+    from nemo_aligner_cai.training.launch.stage import cuda_available
 
     wanted = model_settings(settings, "config.json")
     kind = settings["model_type"]
     script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / _SCRIPTS[kind]
-    if not script.is_file() or not runner.cuda_available():
+    if not script.is_file() or not cuda_available():
         return None
     scaled = wanted.get("scale_positional_embedding", False)
     if scaled and (other := {key: wanted[key] for key in _LLAMA31 if wanted[key] != _LLAMA31[key]}):

@@ -23,8 +23,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge in this process."""
     from nemo_aligner_cai.training.config import quoted
-    from nemo_aligner_cai.training.launch import run as runner
+    from nemo_aligner_cai.training.launch.stage import main
     from nemo_aligner_cai.training.merge_lora import STAGE
 
     paths = {"gpt_model_file": args.base, "adapter_file": args.adapters, "output": args.output}
-    return runner.main(STAGE, [*(f"{key}={quoted(path)}" for key, path in paths.items()), *args.overrides])
+    return main(STAGE, [*(f"{key}={quoted(path)}" for key, path in paths.items()), *args.overrides])

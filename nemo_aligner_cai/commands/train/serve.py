@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     """Serve in this process until SIGINT or SIGTERM."""
     from nemo_aligner_cai.training.config import quoted
     from nemo_aligner_cai.training.inference_server import STAGE
-    from nemo_aligner_cai.training.launch import run as runner
+    from nemo_aligner_cai.training.launch.stage import exit_process, main
 
     settings = [f"gpt_model_file={quoted(args.model)}", f"host={args.host}", f"port={args.port}"]
     if args.chat_template:
         settings.append(f"chat_template={quoted(args.chat_template)}")
-    code = runner.main(STAGE, [*settings, *args.overrides])
+    code = main(STAGE, [*settings, *args.overrides])
     if code:
-        runner.leave(code)
+        exit_process(code)
     return code

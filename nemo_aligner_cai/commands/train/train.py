@@ -47,7 +47,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the stage in this process, or in its place what does the work."""
     extras.require("cai train")
     from nemo_aligner_cai.training.launch import entry
-    from nemo_aligner_cai.training.launch import run as runner
+    from nemo_aligner_cai.training.launch.stage import (
+        compose,
+        execute,
+        exit_process,
+        log_to_stderr,
+        main_guard,
+        parse_args,
+    )
 
     # Flags may stand among the overrides, which argparse leaves alone.
     own = Parser(prog="cai train", add_help=False, allow_abbrev=False)
@@ -56,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     own_flags, overrides = own.parse_known_args(args.overrides)
     module = f"nemo_aligner_cai.training.{STAGES[args.stage]}"
     stage = importlib.import_module(module).STAGE
-    runner.log_to_stderr()
-    arguments = runner.chosen(overrides, stage.config)
-    cfg = runner.composed(arguments)
+    log_to_stderr()
+    arguments = parse_args(overrides, stage.config)
+    cfg = compose(arguments)
     command = None if arguments.show else entry.command(args.stage, stage, module, arguments, cfg, own_flags.trainer)
     if own_flags.print_command:
         here = [sys.executable, "-m", module, *entry.settings(arguments)]
@@ -68,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         # In this process's place: signals and the exit code are its own.
         os.execv(command[0], command)
-    code = runner.guarded(lambda: runner.perform(stage, arguments, cfg, quietly=True))
+    code = main_guard(lambda: execute(stage, arguments, cfg, quietly=True))
     if code:
-        runner.leave(code)
+        exit_process(code)
     return code

@@ -3,7 +3,7 @@
 
 """What NeMo and NeMo-Aligner need to run without CUDA, Apex or Transformer Engine.
 
-`install()` applies run-time patches to the upstream packages; none of their files is touched. Each patch is
+`install_patches()` applies run-time patches to the upstream packages; none of their files is touched. Each patch is
 one small function below: its docstring says why it exists, its `when` says where it is active, and it raises
 `CaiError` if what it replaces is no longer there, so that a changed upstream is noticed at start and not
 by a wrong number. Where CUDA, Apex, Transformer Engine and TensorRT-LLM are all present nothing is applied,
@@ -336,7 +336,7 @@ def _no_tensorrt_llm() -> None:
     sys.modules[name] = stand_in
 
 
-def install() -> tuple[str, ...]:
+def install_patches() -> tuple[str, ...]:
     """Apply the patches that this machine needs, once per process.
 
     Returns:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import ranks
-from nemo_aligner_cai.training.launch import run
+from nemo_aligner_cai.training.config import in_quotes
+from nemo_aligner_cai.training.launch.stage import Arguments, Stage, cuda_available, validate
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,7 +46,7 @@ def script(stage: str) -> Path | None:
 
 
 def command(
-    name: str, stage: run.Stage, module: str, arguments: run.Arguments, cfg: DictConfig, trainer: str = "auto"
+    name: str, stage: Stage, module: str, arguments: Arguments, cfg: DictConfig, trainer: str = "auto"
 ) -> list[str] | None:
     """The command line to start in place of this process; None where this process can do the work.
 
@@ -63,14 +64,14 @@ def command(
     theirs = script(name) if trainer != "ours" else None
     if trainer == "upstream" and theirs is None:
         raise UsageError(f"--trainer upstream: there is no script for {name} in ${HOME}/examples/nlp/gpt")
-    if trainer == "auto" and not run.cuda_available():
+    if trainer == "auto" and not cuda_available():
         theirs = None
     processes = _processes(cfg)
     if theirs is None and not processes:
         return None
     before = _data_settings(cfg)
     # Once, ahead of the processes: each of them would repeat the mistake, in torchrun's traceback.
-    run.checked(stage, cfg, arguments.config)
+    validate(stage, cfg, arguments.config)
     # What has been converted is not to be converted again, and upstream does not know how.
     changed = {key: value for key, value in _data_settings(cfg).items() if before.get(key) != value}
     added = [f"++{key}={value}" for key, value in changed.items()]
@@ -82,7 +83,7 @@ def command(
     return [*before_python, sys.executable, *processes, *target, *settings(arguments), *added]
 
 
-def settings(arguments: run.Arguments) -> list[str]:
+def settings(arguments: Arguments) -> list[str]:
     """A command line of Hydra's flags and overrides that says what `arguments` do."""
     search = [f"--config-dir={folder}" for folder in arguments.search]
     return [f"--config-name={arguments.config}", *search, *arguments.overrides]
@@ -122,4 +123,4 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _value(item: Any) -> str:
-    return run.config.in_quotes(item) if isinstance(item, str) else str(item)
+    return in_quotes(item) if isinstance(item, str) else str(item)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start training stages and servers as processes of this machine, wait for them, stop them.
 
-    job = launch.start("nemo_aligner_cai.training.sft", ["model.restore_from_path=base.nemo"], Path("sft.log"))
-    launch.finish(job)
+    job = jobs.start("nemo_aligner_cai.training.sft", ["model.restore_from_path=base.nemo"], Path("sft.log"))
+    jobs.finish(job)
 
 Each job is a process (group) of its own with its own log file. On a machine without CUDA jobs are forked from one
 process that has imported NeMo already (`preload`), because the imports take ten seconds of each job; with CUDA,
@@ -133,7 +133,7 @@ def _child(module: str, overrides: list[str], log: str, env: dict[str, str], fol
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     os.chdir(folder)
-    # Not replaced: the preloaded process has set variables for what it imported (see cpu.py, E1).
+    # Not replaced: the preloaded process has set variables for what it imported (see cpu/install.py, E1).
     os.environ.update(env)
     sys.argv = [module, *overrides]
     code = 1
@@ -143,9 +143,9 @@ def _child(module: str, overrides: list[str], log: str, env: dict[str, str], fol
 
             # torch read the variable when it was imported, before this job had an environment.
             torch.set_num_threads(int(threads))
-        from nemo_aligner_cai.training.launch import run
+        from nemo_aligner_cai.training.launch import stage
 
-        code = run.main(importlib.import_module(module).STAGE)
+        code = stage.main(importlib.import_module(module).STAGE)
         if code == 0:
             # As the interpreter does when it exits: it ends Megatron's checkpoint writer and gives back semaphores.
             multiprocessing.util._run_finalizers()  # pyright: ignore[reportAttributeAccessIssue]

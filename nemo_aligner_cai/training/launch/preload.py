@@ -18,9 +18,9 @@ sys.stderr.flush()
 os.dup2(_null, 1)
 os.dup2(_null, 2)
 
-from nemo_aligner_cai.training.cpu import install as cpu  # noqa: E402
+from nemo_aligner_cai.training.cpu.install import install_patches  # noqa: E402
 
-cpu.install()
+install_patches()
 
 for module in (
     "nemo.collections.nlp.modules.common.text_generation_server",

@@ -65,7 +65,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
     Args:
         stage: what to run.
         argv: the arguments after the program's name; None takes the process's own.
-        quietly: see `perform`.
+        quietly: see `execute`.
 
     Returns:
         0 when done, 2 for a mistake in the command or its inputs, 1 for a failure after that. The reason is on
@@ -74,13 +74,13 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
 
     def work() -> int:
         extras.require(stage.config)
-        arguments = chosen(list(sys.argv[1:] if argv is None else argv), stage.config)
-        return perform(stage, arguments, composed(arguments), quietly=quietly)
+        arguments = parse_args(list(sys.argv[1:] if argv is None else argv), stage.config)
+        return execute(stage, arguments, compose(arguments), quietly=quietly)
 
-    return guarded(work)
+    return main_guard(work)
 
 
-def guarded(work: Callable[[], int]) -> int:
+def main_guard(work: Callable[[], int]) -> int:
     """Do a stage's work; returns its exit code, or that of the error that ended it, which is said as for `main`."""
     program.begin()
     log_to_stderr()
@@ -99,10 +99,10 @@ def guarded(work: Callable[[], int]) -> int:
 
 def start(stage: Stage) -> None:
     """Run a stage and end the process with its exit code; the body of each module's `__main__`."""
-    leave(main(stage, quietly=True))
+    exit_process(main(stage, quietly=True))
 
 
-def leave(code: int) -> None:
+def exit_process(code: int) -> None:
     """End the process. A failed stage may leave threads that no exit handler can stop, so it does not wait.
 
     PyTriton's clients and gloo's store keep non-daemon threads that block the interpreter's exit when the main
@@ -115,7 +115,7 @@ def leave(code: int) -> None:
     sys.exit(0)
 
 
-def perform(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: bool = False) -> int:
+def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: bool = False) -> int:
     """Do a stage's work in this process, or only show its configuration where that is asked for; returns 0.
 
     Args:
@@ -132,9 +132,9 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
     if ranks.looks_like_rank(os.environ):
         # By this variable alone Lightning takes the process for one of srun's.
         del os.environ["SLURM_NTASKS"]
-    checked(stage, cfg, arguments.config)
+    validate(stage, cfg, arguments.config)
     from nemo_aligner_cai.training.checks import model_file
-    from nemo_aligner_cai.training.cpu import install as cpu
+    from nemo_aligner_cai.training.cpu.install import install_patches
     from nemo_aligner_cai.training.launch import listening, outcome, quiet
 
     began = time.time()
@@ -142,7 +142,7 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
     try:
         with quiet.quiet(quiet.output_file(Path(str(log_dir)))) if log_dir is not None else nullcontext():
             listening.restrict()
-            cpu.install()
+            install_patches()
             stage.work(cfg)
     except KeyboardInterrupt:
         from omegaconf import OmegaConf
@@ -155,15 +155,15 @@ def perform(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
     return 0
 
 
-def chosen(argv: list[str], default: str) -> Arguments:
+def parse_args(argv: list[str], default: str) -> Arguments:
     """A command line, with the hardware of this machine chosen where it chooses none; raises UsageError."""
-    given = parse_arguments(argv, default)
+    given = parse_flags(argv, default)
     cuda = cuda_available()
     overrides = config.choose_hardware(given.config, given.overrides, search=given.search, cuda=cuda)
     return replace(given, overrides=overrides)
 
 
-def composed(arguments: Arguments) -> DictConfig:
+def compose(arguments: Arguments) -> DictConfig:
     """The configuration that a command line asks for, on this machine; raises UsageError as `config.compose`."""
     cfg = config.compose(arguments.config, arguments.overrides, search=arguments.search)
     if not cuda_available():
@@ -173,7 +173,7 @@ def composed(arguments: Arguments) -> DictConfig:
     return cfg
 
 
-def checked(stage: Stage, cfg: DictConfig, name: str) -> None:
+def validate(stage: Stage, cfg: DictConfig, name: str) -> None:
     """Raise UsageError where a configuration lacks a value or would fail later; converts data files as it asks for."""
     if absent := config.missing_keys(cfg):
         raise UsageError(f"{name}: no value for {', '.join(absent)}; give each as key=value")
@@ -208,7 +208,7 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def parse_arguments(argv: list[str], default: str) -> Arguments:
+def parse_flags(argv: list[str], default: str) -> Arguments:
     """Split a command line into Hydra's own flags, as upstream's scripts take them, and overrides."""
     arguments = Arguments(config=default, search=[], overrides=[])
     names = {"-cn": "--config-name", "-cp": "--config-path", "-cd": "--config-dir", "-c": "--cfg"}
