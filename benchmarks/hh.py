@@ -114,17 +114,17 @@ def main() -> int:
         write_jsonl(folder / "train.jsonl.gz", rows)
         ours, theirs = (run_apart(way, folder / "train.jsonl.gz", folder / way) for way in ("ours", "plain"))
         (manifest,) = (folder / "ours").glob("*.manifest.json")
-        balance = json.loads(manifest.read_bytes())["splits"]["train"]
+        counts = json.loads(manifest.read_bytes())["splits"]["train"]
         same = all(sha256_file(folder / "ours" / name) == sha256_file(folder / "plain" / name) for name in _OUTPUTS)
         kept = sum(1 for _ in (folder / "plain" / _OUTPUTS[0]).open("rb"))
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in balance["left_out"].items())
-    accounted = balance["rows_in"] == args.rows == balance["written"] + sum(balance["left_out"].values())
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in counts["left_out"].items())
+    accounted = counts["rows_in"] == args.rows == counts["written"] + sum(counts["left_out"].values())
     return show(
         f"Anthropic HH, {args.rows:,} rows",
         [
             Figure("time", _times(ours), f"<= {SECONDS:.0f} s", ours["seconds"] <= SECONDS),
             Figure("peak of memory", _memory(ours), f"<= {MEGABYTES:.0f} MB", ours["megabytes"] <= MEGABYTES),
-            Figure("rows kept", f"{balance['written']:,}", "all accounted for", accounted),
+            Figure("rows kept", f"{counts['written']:,}", "all accounted for", accounted),
             Figure("rows left out", left_out or "none"),
             Figure("plain Python: time", _times(theirs)),
             Figure("plain Python: peak of memory", _memory(theirs)),

@@ -71,7 +71,7 @@ def _wrong(source: Path, left_out: set[int], tokenizer_file: str, limit: int) ->
     from sentencepiece import SentencePieceProcessor
 
     processor, wrong = SentencePieceProcessor(model_file=tokenizer_file), 0
-    for number, record in enumerate(read_records(source, "sft-chat", balance=RowCounts()), start=1):
+    for number, record in enumerate(read_records(source, "sft-chat", counts=RowCounts()), start=1):
         if number % _EVERY == 0 and isinstance(record, Chat):
             length = len(processor.encode(NEMO_CHAT.render(record.conversation)))
             wrong += (length > limit) != (number in left_out)

@@ -62,11 +62,11 @@ class InstantModel:
 def run_here(prompts: Path, folder: Path, rows: int) -> dict[str, float]:
     """One run in this process; returns its peak of memory, the bytes that it wrote, and the seconds that it took."""
     client: ModelClient = InstantModel()
-    balance = RowCounts()
+    counts = RowCounts()
     written, started = process_figure("io", "wchar"), time.monotonic()
-    summary = asyncio.run(revise(read_prompts(prompts, balance=balance), client, folder, shots=few_shots()))
-    if summary.balance.written != rows or summary.calls != CALLS * rows:
-        raise RuntimeError(f"{rows} rows were due: {summary.balance}, {summary.calls} calls")
+    summary = asyncio.run(revise(read_prompts(prompts, counts=counts), client, folder, shots=few_shots()))
+    if summary.counts.written != rows or summary.calls != CALLS * rows:
+        raise RuntimeError(f"{rows} rows were due: {summary.counts}, {summary.calls} calls")
     return {
         "kilobytes": process_figure("status", "VmHWM"),
         "bytes": process_figure("io", "wchar") - written,

@@ -140,9 +140,9 @@ class TokenPolicy(str, Enum):
 
 
 def guard(
-    conversation: Conversation, template: ChatTemplate, *, policy: TokenPolicy, balance: RowCounts
+    conversation: Conversation, template: ChatTemplate, *, policy: TokenPolicy, counts: RowCounts
 ) -> Conversation | None:
-    """Keep untrusted text from forging turns; what happens is counted in `balance`.
+    """Keep untrusted text from forging turns; what happens is counted in `counts`.
 
     Returns:
         The conversation itself if no message contains template tokens; else an escaped copy, or None where the
@@ -160,9 +160,9 @@ def guard(
             f"({', '.join(map(repr, template.markers))}); give --on-template-tokens escape or drop"
         )
     if policy is TokenPolicy.DROP:
-        balance.skip("contains template tokens")
+        counts.skip("contains template tokens")
         return None
-    balance.note("template tokens escaped")
+    counts.note("template tokens escaped")
     return Conversation(tuple(_escaped(message, template) for message in conversation.messages))
 
 

@@ -153,14 +153,14 @@ def write_split(
         FormatError: a row lacks the two transcripts, or `policy` refuses it.
         CaiError: no row can be used.
     """
-    balance = RowCounts()
+    counts = RowCounts()
     prompts_of = _Prompts(template)
     end = template.reply_end if add_eos else template.end_of_turn
     with ExitStack() as stack:
         prompts = stack.enter_context(atomic_writer(outputs.prompts, overwrite=overwrite))
         comparisons = stack.enter_context(atomic_writer(outputs.comparisons, overwrite=overwrite))
         for where, row in rows:
-            balance.rows_in += 1
+            counts.rows_in += 1
             chosen, rejected = row.get("chosen"), row.get("rejected")
             if not isinstance(chosen, str) or not isinstance(rejected, str):
                 raise FormatError(f"{where}: needs the keys 'chosen' and 'rejected' with a transcript each")
@@ -171,10 +171,10 @@ def write_split(
             try:
                 prompt, good, bad = parse_pair(chosen, rejected)
             except TranscriptError as reason:
-                balance.skip(str(reason))
+                counts.skip(str(reason))
                 continue
             if template.contains_template_token("\n".join([*prompt, good, bad])):
-                safe = _guard(where, prompt, good, bad, template=template, policy=policy, balance=balance)
+                safe = _guard(where, prompt, good, bad, template=template, policy=policy, counts=counts)
                 if safe is None:
                     continue
                 prompt, good, bad = safe
@@ -182,11 +182,11 @@ def write_split(
             start = b'{"text":"' + _inner(prompts_of.render(prompt))
             prompts.write(start + _LINE_END)
             comparisons.write(start + _inner(good + end) + _LINE_END + start + _inner(bad + end) + _LINE_END)
-            balance.written += 1
-            balance.made += 2
-        balance.check()
-        balance.require_written(outputs.comparisons)
-    return balance
+            counts.written += 1
+            counts.made += 2
+        counts.check()
+        counts.require_written(outputs.comparisons)
+    return counts
 
 
 def _inner(text: str) -> bytes:
@@ -201,11 +201,11 @@ def _guard(
     *,
     template: ChatTemplate,
     policy: TokenPolicy,
-    balance: RowCounts,
+    counts: RowCounts,
 ) -> tuple[list[str], str, str] | None:
     # The two replies as further turns, so that the row counts once.
     try:
-        safe = guard(alternating([*prompt, good, bad]), template, policy=policy, balance=balance)
+        safe = guard(alternating([*prompt, good, bad]), template, policy=policy, counts=counts)
     except UsageError as error:
         raise FormatError(f"{where}: {error}") from error
     if safe is None:

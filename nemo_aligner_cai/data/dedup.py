@@ -27,28 +27,28 @@ def drop_duplicates(
     items: Iterable[Item],
     *,
     key: Callable[[Item], object],
-    balance: RowCounts,
+    counts: RowCounts,
     reason: str = "duplicate",
     rows: Callable[[Item], int] = lambda _: 1,
 ) -> Iterator[Item]:
-    """The items whose key comes for the first time, in order; the others are counted in `balance` under `reason`.
+    """The items whose key comes for the first time, in order; the others are counted in `counts` under `reason`.
 
     Args:
         items: what is to be looked at.
         key: anything that JSON can hold; 64 bits of its hash are remembered, 11 bytes an item.
-        balance: receives the items read, those yielded as written, and those left out.
+        counts: receives the items read, those yielded as written, and those left out.
         reason: to leave one out.
         rows: what an item counts for.
     """
     seen = CompactSet()
     for item in items:
         count = rows(item)
-        balance.rows_in += count
+        counts.rows_in += count
         if seen.add(int(content_hash(key(item)), 16)):
-            balance.written += count
+            counts.written += count
             yield item
         else:
-            balance.skip(reason, count)
+            counts.skip(reason, count)
 
 
 def dedup_file(
@@ -77,12 +77,12 @@ def dedup_file(
         UsageError, FormatError: as `read_groups`, or the target exists.
     """
     check_output(target, overwrite=overwrite)
-    balance, read = RowCounts(), RowCounts()
+    counts, read = RowCounts(), RowCounts()
     identity = record_id if by == "record" else record_prompt_id
     first = drop_duplicates(
-        read_groups(source, format_name, balance=read, template=template),
+        read_groups(source, format_name, counts=read, template=template),
         key=lambda group: identity(group.record),
-        balance=balance,
+        counts=counts,
         reason=f"repeated {by}",
         rows=_rows_of,
     )
@@ -90,14 +90,14 @@ def dedup_file(
     def rows() -> Iterator[Row]:
         for group in first:
             yield from group.rows
-        balance.rows_in = read.rows_in
-        balance.left_out.update(read.left_out)
-        balance.check()
+        counts.rows_in = read.rows_in
+        counts.left_out.update(read.left_out)
+        counts.check()
         # Raised before the target is put in place.
-        balance.require_written(source)
+        counts.require_written(source)
 
     write_rows(target, rows(), format_named(format_name), overwrite=overwrite)
-    return balance
+    return counts
 
 
 def _rows_of(group: Group) -> int:

@@ -115,14 +115,14 @@ class LengthReport:
         return {*self.too_long, *self.merged}
 
     @property
-    def balance(self) -> RowCounts:
+    def counts(self) -> RowCounts:
         """Where the records go when those that the trainer does not use whole are left out."""
-        balance = RowCounts(rows_in=self.records, written=self.used)
+        counts = RowCounts(rows_in=self.records, written=self.used)
         if self.too_long:
-            balance.skip(f"longer than {self.limit} tokens", len(self.too_long))
+            counts.skip(f"longer than {self.limit} tokens", len(self.too_long))
         for number in sorted(self.left_out - set(self.too_long)):
-            balance.skip(self.merged[number])
-        return balance
+            counts.skip(self.merged[number])
+        return counts
 
     @property
     def stops(self) -> list[int]:
@@ -249,7 +249,7 @@ def drop_long(
     *,
     tokenizer: Tokenizer,
     seq_length: int,
-    balance: RowCounts,
+    counts: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     record_of: Callable[[Item], Record] = lambda item: cast(Record, item),
 ) -> Iterator[Item]:
@@ -260,7 +260,7 @@ def drop_long(
         format_name: one of `LIMITS`.
         tokenizer: the model's.
         seq_length: the model's.
-        balance: receives the items read, those yielded as written, and those dropped.
+        counts: receives the items read, those yielded as written, and those dropped.
         template: the model's.
         record_of: the record of an item, of the format's kind.
 
@@ -269,13 +269,13 @@ def drop_long(
     """
     limit = limit_of(format_name, seq_length)
     for item, measured in _measure(items, record_of, format_name, tokenizer, template):
-        balance.rows_in += 1
+        counts.rows_in += 1
         if measured.length > limit:
-            balance.skip(f"longer than {limit} tokens")
+            counts.skip(f"longer than {limit} tokens")
         elif measured.merged is not None:
-            balance.skip(measured.merged)
+            counts.skip(measured.merged)
         else:
-            balance.written += 1
+            counts.written += 1
             yield item
 
 
@@ -297,7 +297,7 @@ def predict_use(
         UsageError, FormatError: as `read_records` and `drop_long`.
     """
     use = LengthReport(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
-    records = read_records(path, format_name, balance=RowCounts(), template=template)
+    records = read_records(path, format_name, counts=RowCounts(), template=template)
     for _, measured in _measure(records, _itself, format_name, tokenizer, template):
         use.add(measured.length, measured.total, measured.merged)
     return use
@@ -323,7 +323,7 @@ def filter_file(
     """
     check_output(target, overwrite=overwrite)
     use = LengthReport(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
-    groups = read_groups(source, format_name, balance=RowCounts(), template=template)
+    groups = read_groups(source, format_name, counts=RowCounts(), template=template)
 
     def kept() -> Iterator[Row]:
         for group, measured in _measure(groups, _record_of, format_name, tokenizer, template):

@@ -31,7 +31,7 @@ Turns = Literal["first", "all"]
 def read_prompts(
     path: PathLike,
     *,
-    balance: RowCounts,
+    counts: RowCounts,
     turns: Turns = "first",
     limit: int | None = None,
     split: str = "train",
@@ -44,7 +44,7 @@ def read_prompts(
 
     Args:
         path: a file, a folder, or a data set on the hub, see `nemo_aligner_cai.files.sources`.
-        balance: receives the rows read, the prompts yielded as written, and the rows left out by reason.
+        counts: receives the rows read, the prompts yielded as written, and the rows left out by reason.
         turns: "first" takes the first user turn; "all" takes the conversation up to its last user turn.
         limit: stop after so many prompts; the rows after are not read.
         split: of a folder or data set that has splits, the one to read.
@@ -59,33 +59,33 @@ def read_prompts(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the number of prompts must be positive, it is {limit}")
-    reader = _Reader(*all_formats(), ColumnChoice(prompt=column), turns, template, policy, system_message, balance)
+    reader = _Reader(*all_formats(), ColumnChoice(prompt=column), turns, template, policy, system_message, counts)
     return _read(data_files(path, split), reader, limit)
 
 
 def _read(files: list[DataFile], reader: "_Reader", limit: int | None) -> Iterator[Prompt]:
-    seen, balance = CompactSet(), reader.balance
+    seen, counts = CompactSet(), reader.counts
     prompts = 0
     for path in files:
         for line, row in read_rows(path):
             if prompts == limit:
-                balance.stopped_at = limit
+                counts.stopped_at = limit
                 return
-            balance.rows_in += 1
+            counts.rows_in += 1
             try:
                 prompt = reader.prompt(row)
             except TranscriptError as reason:
-                balance.skip(str(reason))
+                counts.skip(str(reason))
                 continue
             except UsageError as error:
                 raise FormatError.at(path, line, str(error)) from error
             if prompt is None:
                 continue
             if not seen.add(int(prompt.id, 16)):
-                balance.skip("duplicate prompt")
+                counts.skip("duplicate prompt")
                 continue
             prompts += 1
-            balance.written += 1
+            counts.written += 1
             yield prompt
 
 
@@ -98,22 +98,22 @@ class _Reader:
     template: ChatTemplate
     policy: TokenPolicy
     system: str
-    balance: RowCounts
+    counts: RowCounts
 
     def prompt(self, row: Row) -> Prompt | None:
         """The prompt of a row; None where the policy leaves it out."""
         row, unused = self.columns.apply(row)
-        self.balance.unused |= unused
+        self.counts.unused |= unused
         format = matching(row, self.formats)
         if format is None:
             raise UsageError(no_format(row, self.broken))
         asked = format.asks(row, NEMO_CHAT)
         if (known := format.known_keys(row)) is not None:
-            carried = carry(PromptOnly(asked), [row], known, unused=self.balance.unused)
+            carried = carry(PromptOnly(asked), [row], known, unused=self.counts.unused)
             assert isinstance(carried, PromptOnly), "a record keeps its kind"
             asked = carried.prompt
         whole = _prompt_of(asked, self.turns).with_system(self.system)
-        safe = guard(whole, self.template, policy=self.policy, balance=self.balance)
+        safe = guard(whole, self.template, policy=self.policy, counts=self.counts)
         return None if safe is None else Prompt.of(safe)
 
 

@@ -128,7 +128,7 @@ def split_file(
     *,
     seed: int,
     format_name: str,
-    balance: RowCounts,
+    counts: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
 ) -> dict[str, int]:
@@ -142,7 +142,7 @@ def split_file(
         splits: the share of each.
         seed: of the division.
         format_name: the format of the source and of the targets.
-        balance: receives the source's rows.
+        counts: receives the source's rows.
         template: of the formats that hold rendered text.
         overwrite: whether existing targets may be replaced.
 
@@ -158,14 +158,14 @@ def split_file(
         raise UsageError(f"files are given for {', '.join(targets)}, the splits are {', '.join(splits)}")
     for target in targets.values():
         check_output(target, overwrite=overwrite)
-    records = read_records(source, format_name, balance=RowCounts(), template=template)
+    records = read_records(source, format_name, counts=RowCounts(), template=template)
     assigned = assign_splits(map(record_prompt_id, records), splits, seed=seed)
     written = dict.fromkeys(splits, 0)
     with ExitStack() as stack:
         write = {
             name: stack.enter_context(jsonl_writer(target, overwrite=overwrite)) for name, target in targets.items()
         }
-        for group in read_groups(source, format_name, balance=balance, template=template):
+        for group in read_groups(source, format_name, counts=counts, template=template):
             name = assigned[record_prompt_id(group.record)]
             for row in group.rows:
                 write[name](row)

@@ -95,7 +95,7 @@ async def run_stage(
         outputs: files to write; the first one's name is also that of the list of left-out prompts.
         journal_path: the journal.
         options: see there.
-        read: the balance of reading the prompts, complete once all are read; its left-out rows join the summary's.
+        read: the counts of reading the prompts, complete once all are read; its left-out rows join the summary's.
         prompt_of: a record's prompt as JSON holds it, for the list of left-out prompts.
         facts_of: a record's contribution to the summary's facts; asked of left-out records too.
 
@@ -126,11 +126,11 @@ async def run_stage(
             rejects = files.enter_context(atomic_writer(left_out_path(outputs[0].path), overwrite=True))
 
             def finished(outcome: Outcome[R]) -> None:
-                summary.balance.rows_in += 1
+                summary.counts.rows_in += 1
                 summary.facts.update(facts_of(outcome.record))
                 if outcome.left_out is not None:
                     why = outcome.left_out
-                    summary.balance.skip(why.reason)
+                    summary.counts.skip(why.reason)
                     summary.faults += why.fault
                     if why.fault and summary.first_fault is None:
                         summary.first_fault = why.detail
@@ -138,7 +138,7 @@ async def run_stage(
                     row = {"id": outcome.record.id, "prompt": prompt, "reason": why.reason, "detail": why.detail}
                     _write(rejects, [row])
                 else:
-                    summary.balance.written += 1
+                    summary.counts.written += 1
                 for output, writer in zip(outputs, writers, strict=True):
                     _write(writer, (output.left_out if outcome.left_out else output.rows)(outcome.record))
 
@@ -161,18 +161,18 @@ async def run_stage(
         summary.prompt_tokens += client.stats.prompt_tokens - prompt_tokens
         summary.completion_tokens += client.stats.completion_tokens - completion_tokens
     if read is not None:
-        _join(summary.balance, read)
-    summary.balance.check()
+        _join(summary.counts, read)
+    summary.counts.check()
     if options.prices is not None:
         summary.cost = options.prices.cost(summary.prompt_tokens, summary.completion_tokens)
     return summary
 
 
-def _join(balance: RowCounts, read: RowCounts) -> None:
+def _join(counts: RowCounts, read: RowCounts) -> None:
     """Put the rows that reading left out in front: rows of the file in, records out."""
-    balance.rows_in = read.rows_in
-    balance.left_out.update(read.left_out)
-    balance.noted.update(read.noted)
+    counts.rows_in = read.rows_in
+    counts.left_out.update(read.left_out)
+    counts.noted.update(read.noted)
 
 
 def _write(handle: BinaryIO, rows: Iterable[Row]) -> None:

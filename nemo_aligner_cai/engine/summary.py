@@ -17,7 +17,7 @@ class Summary:
     """Counts of one run.
 
     Attributes:
-        balance: prompts in, records written, records left out by reason.
+        counts: prompts in, records written, records left out by reason.
         calls: calls answered by a server in this run.
         reused: calls found in the journal.
         failed: calls that failed for good.
@@ -31,7 +31,7 @@ class Summary:
         facts: what else the stage counts.
     """
 
-    balance: RowCounts = field(default_factory=RowCounts)
+    counts: RowCounts = field(default_factory=RowCounts)
     calls: int = 0
     reused: int = 0
     failed: int = 0
@@ -51,7 +51,7 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a manifest."""
         return {
-            "balance": self.balance.to_dict(),
+            "balance": self.counts.to_dict(),
             "calls": self.calls,
             "reused": self.reused,
             "failed": self.failed,
@@ -70,12 +70,12 @@ class Summary:
         Raises:
             CaiError: nothing was written, or more than `max_dropped` (a share of the prompts) was left out by faults.
         """
-        if self.balance.written == 0:
-            raise CaiError(f"no record was written: {self.balance}{self._example()}")
-        if self.faults > Fraction(str(max_dropped)) * self.balance.rows_in:
+        if self.counts.written == 0:
+            raise CaiError(f"no record was written: {self.counts}{self._example()}")
+        if self.faults > Fraction(str(max_dropped)) * self.counts.rows_in:
             raise CaiError(
-                f"{self.faults} of {self.balance.rows_in} records were left out because of faults, more than "
-                f"--max-dropped {max_dropped:g} allows: {self.balance}. All others are saved; the same command with "
+                f"{self.faults} of {self.counts.rows_in} records were left out because of faults, more than "
+                f"--max-dropped {max_dropped:g} allows: {self.counts}. All others are saved; the same command with "
                 f"--resume, and without --overwrite, tries these again{self._example()}"
             )
 
@@ -84,7 +84,7 @@ class Summary:
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """For people: names and what they come to."""
-        yield "rows", str(self.balance)
+        yield "rows", str(self.counts)
         yield "calls", f"{self.calls}, {self.reused} reused from the journal, {self.failed} failed"
         yield "retries", str(self.retries)
         if self.prompt_tokens or self.completion_tokens:

@@ -53,26 +53,26 @@ class JudgeItem(PreferenceSample):
     is_comparison: bool = True
 
 
-def read_items(path: PathLike, *, balance: RowCounts, limit: int | None = None) -> Iterator[JudgeItem]:
+def read_items(path: PathLike, *, counts: RowCounts, limit: int | None = None) -> Iterator[JudgeItem]:
     """Read items in file order, each only once.
 
     Args:
         path: a .jsonl or .json file.
-        balance: receives the rows read, and those left out by reason.
+        counts: receives the rows read, and those left out by reason.
         limit: stop after so many items.
 
     Raises:
         UsageError: the file cannot be read (at the call).
         FormatError: a row is not one of the two shapes, or of the other shape than the rows before.
     """
-    return islice(_items(require_file(path), balance), limit)
+    return islice(_items(require_file(path), counts), limit)
 
 
-def _items(path: Path, balance: RowCounts) -> Iterator[JudgeItem]:
+def _items(path: Path, counts: RowCounts) -> Iterator[JudgeItem]:
     seen = CompactSet()
     is_comparison: bool | None = None
     for line, row in read_jsonl(path):
-        balance.rows_in += 1
+        counts.rows_in += 1
         try:
             item = _item(row)
         except (UsageError, TranscriptError) as error:
@@ -83,9 +83,9 @@ def _items(path: Path, balance: RowCounts) -> Iterator[JudgeItem]:
             )
         is_comparison = item.is_comparison
         if not seen.add(int(item.id, 16)):
-            balance.skip("duplicate item")
+            counts.skip("duplicate item")
             continue
-        balance.written += 1
+        counts.written += 1
         yield item
 
 

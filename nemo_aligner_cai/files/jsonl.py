@@ -82,7 +82,7 @@ class RowCounts:
             raise CaiError(f"{source}: nothing is left to write: {self}")
 
     def merge(self, other: "RowCounts") -> None:
-        """Add another file's balance to this one."""
+        """Add another file's counts to this one."""
         self.rows_in += other.rows_in
         self.written += other.written
         self.left_out.update(other.left_out)

@@ -210,7 +210,7 @@ def scoring_body(way: Way, request: Request, messages: Sequence[Mapping[str, str
 
 def _rendered(request: Request, template: ChatTemplate) -> str:
     """The prompt up to where the reply's text begins; no text in it can forge a turn."""
-    conversation = guard(request.safe, template, policy=TokenPolicy.ESCAPE, balance=RowCounts())
+    conversation = guard(request.safe, template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
     assert conversation is not None, "nothing is dropped by escaping"
     return template.generation_prompt(conversation) + template.reply_start
 

@@ -207,7 +207,7 @@ class NemoServerClient:
 
     def _safe(self, request: Request) -> Conversation:
         """The conversation, in which no text can forge a turn of this template or of the model's own."""
-        conversation = guard(request.safe, self.template, policy=TokenPolicy.ESCAPE, balance=RowCounts())
+        conversation = guard(request.safe, self.template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
         assert conversation is not None, "the policy escapes"
         return conversation
 

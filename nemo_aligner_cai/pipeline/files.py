@@ -46,27 +46,25 @@ def red_team_prompts(
         tokenizer: the model's.
         seed: of the division.
     """
-    balance = RowCounts()
-    kept = list(
-        _short(read_prompts(source, balance=balance, turns=turns, limit=limit), max_tokens, tokenizer, balance)
-    )
+    counts = RowCounts()
+    kept = list(_short(read_prompts(source, counts=counts, turns=turns, limit=limit), max_tokens, tokenizer, counts))
     if len(kept) < len(targets):
-        raise UsageError(f"{source}: {len(kept)} usable prompts, SL-CAI and RL-CAI need one each ({balance})")
+        raise UsageError(f"{source}: {len(kept)} usable prompts, SL-CAI and RL-CAI need one each ({counts})")
     names = [str(number) for number in range(len(targets))]
     shares = parse_splits({names[0]: str(share), names[1]: str(round(1 - share, 6))})
     assigned = assign_splits((prompt.id for prompt in kept), shares, seed=seed)
     for name, target in zip(names, targets, strict=True):
         rows = ({"messages": prompt.conversation.to_messages()} for prompt in kept if assigned[prompt.id] == name)
         write_jsonl(target, rows, overwrite=True)
-    balance.check()
-    return {source.name: balance.to_dict()}
+    counts.check()
+    return {source.name: counts.to_dict()}
 
 
-def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, balance: RowCounts) -> Iterator[Prompt]:
+def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, counts: RowCounts) -> Iterator[Prompt]:
     for prompt in prompts:
         if len(tokenizer.encode([NEMO_CHAT.generation_prompt(prompt.conversation)])[0]) > max_tokens:
-            balance.written -= 1
-            balance.skip(f"longer than {max_tokens} tokens")
+            counts.written -= 1
+            counts.skip(f"longer than {max_tokens} tokens")
         else:
             yield prompt
 

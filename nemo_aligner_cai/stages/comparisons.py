@@ -206,7 +206,7 @@ async def generate_comparisons(
         journal_path: where finished calls are kept.
         template: the comparisons will be rendered with it.
         options: seed, resume and the like.
-        read: the balance that `prompts` fills while it is read.
+        read: the counts that `prompts` fills while it is read.
 
     Returns:
         The summary; its facts count candidates and pairs under the names in `judge`, so that

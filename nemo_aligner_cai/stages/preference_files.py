@@ -119,11 +119,11 @@ class _Writer:
 
     def write_kind(self, split: str, kind: Kind, outputs: SplitFiles, places: Iterable[int]) -> None:
         """Write the split's own rows of a kind, and the blend."""
-        path, balance = outputs.own[kind], RowCounts()
-        own = self._prompt_rows(places, balance) if kind == "prompts" else self._comparison_rows(places, balance)
-        balance.made = write_jsonl(path, own, overwrite=True)
-        self.lines.append(f"{path}: {balance.made} rows")
-        self._count(path, balance)
+        path, counts = outputs.own[kind], RowCounts()
+        own = self._prompt_rows(places, counts) if kind == "prompts" else self._comparison_rows(places, counts)
+        counts.made = write_jsonl(path, own, overwrite=True)
+        self.lines.append(f"{path}: {counts.made} rows")
+        self._count(path, counts)
         if self.files.blend is None:
             return
         target = outputs.blended[kind]
@@ -141,32 +141,32 @@ class _Writer:
             records = map(_record_of, self._pairs(places, RowCounts()))
             self.lines.append(f"{path}: {write_records(path, records, name, overwrite=True)} rows")
 
-    def _count(self, path: Path, balance: RowCounts) -> None:
-        balance.check()
-        self.rows[path.name] = balance.to_dict()
-        if not balance.written:
+    def _count(self, path: Path, counts: RowCounts) -> None:
+        counts.check()
+        self.rows[path.name] = counts.to_dict()
+        if not counts.written:
             raise CaiError(
-                f"{path}: nothing is left to write: {balance}; give more prompts or a longer sequence length"
+                f"{path}: nothing is left to write: {counts}; give more prompts or a longer sequence length"
             )
 
-    def _prompt_rows(self, places: Iterable[int], balance: RowCounts) -> Iterator[Row]:
+    def _prompt_rows(self, places: Iterable[int], counts: RowCounts) -> Iterator[Row]:
         records: Iterable[PromptOnly] = (PromptOnly(row.prompt, RL_CAI) for row in self._judged(places))
-        for record in self._short("prompts", records, _itself, balance):
+        for record in self._short("prompts", records, _itself, counts):
             if self.files.metadata:
                 yield from format_named(KINDS["prompts"]).write(record, self.files.nemo_template)
             else:
                 yield {"text": self.files.template.generation_prompt(record.prompt)}
 
-    def _pairs(self, places: Iterable[int], balance: RowCounts) -> Iterator[_Pair]:
+    def _pairs(self, places: Iterable[int], counts: RowCounts) -> Iterator[_Pair]:
         pairs = (
             _Pair(record, pair.probability)
             for row in self._judged(places)
             for record, pair in zip(row.comparisons(RL_CAI), row.pairs, strict=True)
         )
-        return self._short("comparisons", pairs, _record_of, balance)
+        return self._short("comparisons", pairs, _record_of, counts)
 
     def _short(
-        self, kind: Kind, items: Iterable[Item], record_of: Callable[[Item], Record], balance: RowCounts
+        self, kind: Kind, items: Iterable[Item], record_of: Callable[[Item], Record], counts: RowCounts
     ) -> Iterator[Item]:
         """The items that the trainer of a kind uses whole; all of them if there is no length filter."""
         length, tokenizer = self.files.seq_length(kind), self.tokenizer
@@ -176,17 +176,17 @@ class _Writer:
                 KINDS[kind],
                 tokenizer=tokenizer,
                 seq_length=length,
-                balance=balance,
+                counts=counts,
                 record_of=record_of,
             )
             return
         for item in items:
-            balance.rows_in += 1
-            balance.written += 1
+            counts.rows_in += 1
+            counts.written += 1
             yield item
 
-    def _comparison_rows(self, places: Iterable[int], balance: RowCounts) -> Iterator[Row]:
-        for record, probability in self._pairs(places, balance):
+    def _comparison_rows(self, places: Iterable[int], counts: RowCounts) -> Iterator[Row]:
+        for record, probability in self._pairs(places, counts):
             how, copies = self.files.soft_labels, self.files.label_copies
             for better, worse in hard_pairs(record.chosen, record.rejected, probability, how=how, copies=copies):
                 if self.files.metadata:
@@ -206,11 +206,11 @@ class _Writer:
         if len(sources) > 1:
             parts = [parts[0].with_stem(f"{parts[0].stem}_{number}") for number in range(len(sources))]
         for source, part in zip(sources, parts, strict=True):
-            read, balance = RowCounts(), RowCounts()
-            records = self._short(kind, read_records(source, KINDS[kind], balance=read), _itself, balance)
+            read, counts = RowCounts(), RowCounts()
+            records = self._short(kind, read_records(source, KINDS[kind], counts=read), _itself, counts)
             write_records(part, records, KINDS[kind], overwrite=True)
             self.rows[source.name] = read.to_dict()
-            self._count(part, balance)
+            self._count(part, counts)
         return parts
 
 

@@ -283,7 +283,7 @@ async def generate_revisions(
         num_revisions: rounds.
         keep_unrevised: keep revisions that equal the answer.
         options: seed, resume and the like.
-        read: the balance that `prompts` fills while it is read.
+        read: the counts that `prompts` fills while it is read.
 
     Raises:
         UsageError: something is wrong with the settings or the outputs; nothing was asked.

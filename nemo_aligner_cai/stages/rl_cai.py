@@ -173,7 +173,7 @@ class RlCaiStage:
             write_json_list(outputs.candidates, upstream_lists(read_judged(rows)), overwrite=True)
         if outputs.preferences is not None:
             write_json_list(outputs.preferences, upstream_preferences(read_judged(rows)), overwrite=True)
-        enough = summary.balance.written >= len(config.files.splits)
+        enough = summary.counts.written >= len(config.files.splits)
         verdicts = (verdict for row in read_judged(rows) for verdict in row.verdicts)
         lines = [line for line in (position_line(summary.facts), unparsed_line(summary.facts, verdicts)) if line]
         if manifest is not None:
@@ -198,7 +198,7 @@ class RlCaiStage:
     def _few(self, summary: Summary) -> Written:
         splits = ", ".join(self.config.files.splits)
         return Written(
-            missing=f"{summary.balance.written} prompts with a pair cannot be split into {splits}; every split needs "
+            missing=f"{summary.counts.written} prompts with a pair cannot be split into {splits}; every split needs "
             f"one at least. All that was generated is in {self.config.outputs.comparisons.parent}"
         )
 

@@ -31,12 +31,12 @@ class PromptSource(Config):
     system_message: str = ""
 
     def read(
-        self, balance: RowCounts, *, template: ChatTemplate = NEMO_CHAT, first: int | None = None
+        self, counts: RowCounts, *, template: ChatTemplate = NEMO_CHAT, first: int | None = None
     ) -> Iterator[Prompt]:
         """The prompts, or the `first` ones; `template` is the one whose tokens must not be in a prompt."""
         return read_prompts(
             self.path,
-            balance=balance,
+            counts=counts,
             turns=self.turns,
             limit=self.limit if first is None else first,
             column=self.column,
@@ -46,10 +46,10 @@ class PromptSource(Config):
 
     def count(self) -> int:
         """The number of prompts; raises UsageError where there are none, or for what is wrong in the file."""
-        balance = RowCounts()
-        count = sum(1 for _ in self.read(balance))
+        counts = RowCounts()
+        count = sum(1 for _ in self.read(counts))
         if not count:
-            raise UsageError(f"{self.path}: no usable prompt: {balance}")
+            raise UsageError(f"{self.path}: no usable prompt: {counts}")
         return count
 
 

@@ -148,8 +148,8 @@ def prepare_helpful(files: SftFiles, folder: Path, *, system_message: str) -> tu
     # Under its own name, which the rows get as their data set's.
     folder.mkdir(exist_ok=True)
     source = folder / f"{_DATA_SUFFIX.sub('', Path(given).name)}.jsonl"
-    balance = convert_file(given, source, to=SftChat.name, system_message=system_message)
-    return source, [] if name == SftChat.name else [f"{given}: read as {name}; {balance}"]
+    counts = convert_file(given, source, to=SftChat.name, system_message=system_message)
+    return source, [] if name == SftChat.name else [f"{given}: read as {name}; {counts}"]
 
 
 def write_sft_files(
@@ -185,7 +185,7 @@ def write_sft_files(
                 source, kept, SftChat.name, tokenizer=tokenizer, seq_length=files.seq_length, overwrite=True
             )
             lines.append(f"length: {use}")
-            rows["length"] = use.balance.to_dict()
+            rows["length"] = use.counts.to_dict()
             if not use.used:
                 return Written(lines, rows, f"--max-seq-length {files.seq_length} leaves nothing to train on")
             summary["removed_long_dialogs"] = len(use.too_long)
@@ -214,14 +214,14 @@ def _split(source: Path, train: Path, validation: Path, files: SftFiles, *, seed
     share = files.validation_share
     assert share is not None, "checked by the stage"
     splits = parse_splits({"train": str(round(1 - share, 6)), "validation": str(round(share, 6))})
-    balance = RowCounts()
+    counts = RowCounts()
     parts = split_file(
         source,
         {"train": train, "validation": validation},
         splits,
         seed=seed,
         format_name=SftChat.name,
-        balance=balance,
+        counts=counts,
         overwrite=True,
     )
-    return {"split": balance.to_dict() | {"parts": parts}}
+    return {"split": counts.to_dict() | {"parts": parts}}

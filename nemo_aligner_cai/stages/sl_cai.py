@@ -195,10 +195,10 @@ class SlCaiStage:
         if outputs.steps is not None:
             write_json_list(outputs.steps, _steps(outputs.revisions), overwrite=True)
         written = Written()
-        if summary.balance.written:
+        if summary.counts.written:
             seed = config.run.seed
             written = write_sft_files(config.files, outputs, self._helpful, tokenizer=self.tokenizer, seed=seed)
-        made = bool(summary.balance.written) and written.missing is None
+        made = bool(summary.counts.written) and written.missing is None
         lines = [*self._lines, *written.lines]
         if manifest is not None:
             lines += manifest.remove_stale(outputs.all if made else outputs.raw, outputs.all)

@@ -190,7 +190,7 @@ class _Processor:
         from nemo_aligner_cai.files import write_json
 
         try:
-            balance = convert_file(
+            counts = convert_file(
                 source,
                 target,
                 to=self.to,
@@ -202,9 +202,9 @@ class _Processor:
         except CaiError as error:
             mend = "" if self.format == AUTO else f"; data_processor={AUTO} looks at each file"
             raise UsageError(f"{key}: {error} (read as {source_format}{mend})") from error
-        told = {"source": str(source), "format": source_format, "to": self.to, "rows": balance.to_dict()}
+        told = {"source": str(source), "format": source_format, "to": self.to, "rows": counts.to_dict()}
         write_json(summary, told, overwrite=True)
-        _log.info("%s: %s converted from %s to %s: %s; %s", key, source, source_format, self.to, target, balance)
+        _log.info("%s: %s converted from %s to %s: %s; %s", key, source, source_format, self.to, target, counts)
 
 
 def _wait_for(files: Sequence[Path], source: Path) -> None:

@@ -183,16 +183,16 @@ def test_every_file_passes_its_validator_and_every_row_is_accounted_for(finished
         for file in files:
             assert validate_file(output / file, name).written > 0
     balances = [
-        balance
+        counts
         for record in _records(output).values()
-        for balance in [
+        for counts in [
             *record["facts"].get("balances", {}).values(),
             *([record["facts"]["generation"]["balance"]] if "generation" in record["facts"] else []),
         ]
     ]
     assert len(balances) >= 10
-    for balance in balances:
-        assert balance["rows_in"] == balance["written"] + sum(balance["left_out"].values())
+    for counts in balances:
+        assert counts["rows_in"] == counts["written"] + sum(counts["left_out"].values())
     train, test = (
         {row["text"] for _, row in read_jsonl(output / f"4_rl_cai/ppo_{split}.jsonl")} for split in ("train", "test")
     )
@@ -324,9 +324,9 @@ def test_real_red_team_prompts(shared_data: Path, tmp_path: Path, runs: Runs) ->
     runs.finish(config, output)
     test_every_file_passes_its_validator_and_every_row_is_accounted_for((config, output, ""))
     records = _records(output)
-    balance = records["1_data"]["facts"]["balances"]["harmless_base_test.jsonl.gz"]
-    assert balance["written"] + sum(balance["left_out"].values()) == balance["rows_in"]
-    assert balance["left_out"]["longer than 100 tokens"] > 0
+    counts = records["1_data"]["facts"]["balances"]["harmless_base_test.jsonl.gz"]
+    assert counts["written"] + sum(counts["left_out"].values()) == counts["rows_in"]
+    assert counts["left_out"]["longer than 100 tokens"] > 0
     generated = sum(records[step]["facts"]["generation"]["balance"]["rows_in"] for step in ("2_sl_cai", "4_rl_cai"))
-    assert generated == balance["written"]
+    assert generated == counts["written"]
     assert json.loads((output / "metrics.json").read_text())["judge"]["unknown"] > 0

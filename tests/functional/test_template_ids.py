@@ -82,7 +82,7 @@ def test_ids_and_loss_masks_are_those_of_nemos_sft_dataset(tokenizers: Tokenizer
         assert len(dataset) == count
         merges = records if tokenizers.name == "huggingface" else []
         used = drop_long(
-            merges, "sft-chat", tokenizer=tokenizers.ours, seq_length=1 << 20, balance=RowCounts(), template=template
+            merges, "sft-chat", tokenizer=tokenizers.ours, seq_length=1 << 20, counts=RowCounts(), template=template
         )
         kept = {id(record) for record in used}
         for index, (one, record) in enumerate(zip(made, records, strict=True)):
@@ -194,7 +194,7 @@ def test_a10_transformers_ids_of_a_converted_folder_are_those_of_the_sft_row(
     found = [Chat(_escaped(conversation(random_), template)) for _ in range(300)]
     found = [row for row in found if row.conversation.messages[-1].role is Role.ASSISTANT]
     # NeMo stops at rows whose turns the tokenizer merges.
-    limits = {"tokenizer": tokenizers.ours, "seq_length": 1 << 20, "balance": RowCounts(), "template": template}
+    limits = {"tokenizer": tokenizers.ours, "seq_length": 1 << 20, "counts": RowCounts(), "template": template}
     made = [row.conversation for row in drop_long(found, "sft-chat", **limits)]
     write_records(tmp_path / "sft.jsonl", [Chat(one) for one in made], "sft-chat")
     special = {key: getattr(tokens, key) for key in ChatTokens.__annotations__}

@@ -20,7 +20,7 @@ STEPS = 2
 def raw_revisions(sft_file: Path, path: Path) -> Path:
     """The conversations of an SFT file as SL-CAI generation would have left them."""
     rows: list[dict[str, Any]] = []
-    for number, record in enumerate(read_records(sft_file, "sft-chat", balance=RowCounts())):
+    for number, record in enumerate(read_records(sft_file, "sft-chat", counts=RowCounts())):
         assert isinstance(record, Chat)
         prompt, revision = record.conversation.without_last(), record.conversation.messages[-1].content
         told = {"response": "?", "critique": "!", "revision": revision}
@@ -32,7 +32,7 @@ def raw_revisions(sft_file: Path, path: Path) -> Path:
 def raw_comparisons(rm_file: Path, path: Path) -> Path:
     """The pairs of a reward model's file as RL-CAI generation would have left them, each before a prompt with none."""
     rows: list[dict[str, Any]] = []
-    records = read_records(rm_file, "rm-comparisons", balance=RowCounts())
+    records = read_records(rm_file, "rm-comparisons", counts=RowCounts())
     for number, record in enumerate(records):
         assert isinstance(record, Comparison)
         texts = {"chosen": record.chosen, "rejected": record.rejected}

@@ -175,20 +175,20 @@ def test_step_1_loses_no_row(ran: Path) -> None:
     assert len(_rows(ran / "data" / "ultrachat_200k_train_sft.jsonl")) == 64
     manifest = read_json(ran / "data" / "helpful" / "anthropic_helpful_only_with_chat_prompt.manifest.json")
     for split, rows in (("train", 3 * 24), ("test", 3 * 12)):
-        balance = manifest["splits"][split]
-        assert balance["rows_in"] == rows
-        assert balance["written"] + sum(balance["left_out"].values()) == rows
+        counts = manifest["splits"][split]
+        assert counts["rows_in"] == rows
+        assert counts["written"] + sum(counts["left_out"].values()) == rows
         comparisons = f"anthropic_helpful_only_{split}_comparisons_with_chat_prompt.jsonl"
-        assert len(_rows(ran / "data" / "helpful" / comparisons)) == 2 * balance["written"]
+        assert len(_rows(ran / "data" / "helpful" / comparisons)) == 2 * counts["written"]
 
 
 def test_step_2_accounts_for_every_prompt_and_holds_rows_out(ran: Path) -> None:
     folder = ran / "results" / "sl_cai_data"
     rows = "cai_revisions_aligner_chat_template.jsonl"
-    balance = read_json(folder / "cai_output" / rows / "cai_manifest.json")["summary"]["balance"]
-    assert balance["rows_in"] == 48
-    assert balance["written"] + sum(balance["left_out"].values()) == 48
-    assert balance["written"] > 0
+    counts = read_json(folder / "cai_output" / rows / "cai_manifest.json")["summary"]["balance"]
+    assert counts["rows_in"] == 48
+    assert counts["written"] + sum(counts["left_out"].values()) == 48
+    assert counts["written"] > 0
     whole = _rows(folder / rows)
     assert [*_rows(folder / "validation.jsonl"), *_rows(folder / "train.jsonl")] == whole
     assert len(_rows(folder / "validation.jsonl")) == 16

@@ -41,7 +41,7 @@ class Letters:
 def said(path: Path) -> set[tuple[str, str, str, str | None]]:
     return {
         (record.prompt.messages[-1].content, record.chosen, record.rejected, record.dataset)
-        for record in read_records(path, balance=RowCounts())
+        for record in read_records(path, counts=RowCounts())
         if isinstance(record, Comparison)
     }
 
@@ -63,7 +63,7 @@ def test_every_stage_keeps_every_character(tmp_path: Path):
     filter_file(tmp_path / "2.jsonl", tmp_path / "3.jsonl", "rm-comparisons", tokenizer=Letters(), seq_length=999)
     targets = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test")}
     splits = parse_splits({"train": 0.5, "test": 0.5})
-    split_file(tmp_path / "3.jsonl", targets, splits, seed=1, format_name="rm-comparisons", balance=RowCounts())
+    split_file(tmp_path / "3.jsonl", targets, splits, seed=1, format_name="rm-comparisons", counts=RowCounts())
     expected = {(text, f"{text}+", f"{text}-", origin) for text in TEXTS}
     assert said(targets["train"]) | said(targets["test"]) == expected
     for name, one in FORMATS.items():
@@ -95,7 +95,7 @@ def test_half_a_character_in_data_is_refused_by_line(tmp_path: Path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"prompt": "ok"}\n{"prompt": "\\ud83c"}\n')
     with pytest.raises(FormatError, match=r"a.jsonl:2: not JSON"):
-        list(read_records(path, balance=RowCounts()))
+        list(read_records(path, counts=RowCounts()))
     with pytest.raises(CaiError, match="row 1 cannot be written as JSON"):
         write_jsonl(tmp_path / "b.jsonl", [{"prompt": "\ud83c"}])
 

@@ -88,7 +88,7 @@ def test_candidates_are_drawn_at_their_temperatures_and_the_judge_chooses(tmp_pa
     client = ScriptedClient(play)
     summary = generate(tmp_path, client)
     raw = rows(tmp_path / "raw.jsonl")
-    assert summary.balance.written == len(raw) == 30
+    assert summary.counts.written == len(raw) == 30
     temperatures = [r.sampling.temperature for r in client.requests if not r.choices]
     assert sorted(temperatures) == sorted(UPSTREAM * 30)
     assert all(r.sampling.seed is not None and r.sampling.top_k == 50 for r in client.requests if not r.choices)
@@ -173,7 +173,7 @@ def test_useless_candidates_are_left_out_and_counted(tmp_path: Path) -> None:
         return play(request)
 
     summary = generate(tmp_path, ScriptedClient(reply))
-    assert summary.balance.left_out == {"fewer than two different candidates": 1}
+    assert summary.counts.left_out == {"fewer than two different candidates": 1}
     assert summary.facts["candidates that are near-identical"] >= 1
     assert summary.facts["candidates that are empty"] == 1
     assert summary.facts["candidates cut at the token limit"] == 1
@@ -289,7 +289,7 @@ def test_on_nemo_servers_with_log_probabilities_and_faults(tmp_path: Path) -> No
     whole = once(tmp_path / "a", [])
     once(tmp_path / "b", [None, 500, None, "reset", 503, None, "truncated"])
     assert (tmp_path / "a/raw.jsonl").read_bytes() == (tmp_path / "b/raw.jsonl").read_bytes()
-    assert whole.balance.written == 30
+    assert whole.counts.written == 30
     for row in rows(tmp_path / "a/raw.jsonl"):
         numbers = [int(c["text"].split()[2]) for c in row["candidates"]]
         assert int(row["pairs"][0]["chosen"].split()[2]) == max(numbers)

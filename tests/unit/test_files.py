@@ -182,22 +182,22 @@ def test_content_hash_depends_on_content_alone():
 
 
 def test_a_balance_accounts_for_every_row():
-    balance = RowCounts(rows_in=5, written=3)
-    balance.skip("empty reply")
+    counts = RowCounts(rows_in=5, written=3)
+    counts.skip("empty reply")
     with pytest.raises(CaiError, match="unaccounted"):
-        balance.check()
-    balance.skip("duplicate")
-    balance.check()
+        counts.check()
+    counts.skip("duplicate")
+    counts.check()
     other = RowCounts(rows_in=2, written=1)
     other.skip("duplicate")
     other.note("escaped")
-    balance.merge(other)
-    assert balance.to_dict() == {
+    counts.merge(other)
+    assert counts.to_dict() == {
         "rows_in": 7,
         "written": 4,
         "left_out": {"duplicate": 2, "empty reply": 1},
         "noted": {"escaped": 1},
     }
-    assert str(balance) == (
+    assert str(counts) == (
         "7 rows in = 4 written + 3 left out (2 duplicate, 1 empty reply); of the written: 1 escaped"
     )

@@ -61,38 +61,38 @@ def read_in_every_way(path: Path, name: str | None, rows: int | None) -> int:
     """How many ways of reading come to the end of a file that has rows; `rows` is what they then must have read."""
     ends = 0
     for read in (_detect, _records, _prompts, _hh, _validate):
-        balance = RowCounts()
+        counts = RowCounts()
         try:
-            read(path, name, balance)
+            read(path, name, counts)
         except CaiError as error:
             assert "\n" not in str(error) and len(str(error)) < 2000
             continue
-        balance.check()
-        if balance.rows_in:
-            assert rows is None or balance.rows_in == rows
+        counts.check()
+        if counts.rows_in:
+            assert rows is None or counts.rows_in == rows
             ends += 1
     return ends
 
 
-def _detect(path: Path, name: str | None, balance: RowCounts) -> None:
+def _detect(path: Path, name: str | None, counts: RowCounts) -> None:
     detect_format(path)
 
 
-def _records(path: Path, name: str | None, balance: RowCounts) -> None:
-    list(read_records(path, name, balance=balance))
+def _records(path: Path, name: str | None, counts: RowCounts) -> None:
+    list(read_records(path, name, counts=counts))
 
 
-def _prompts(path: Path, name: str | None, balance: RowCounts) -> None:
-    list(read_prompts(path, balance=balance))
+def _prompts(path: Path, name: str | None, counts: RowCounts) -> None:
+    list(read_prompts(path, counts=counts))
 
 
-def _hh(path: Path, name: str | None, balance: RowCounts) -> None:
+def _hh(path: Path, name: str | None, counts: RowCounts) -> None:
     outputs = Outputs.named(path.parent, "fuzz", prefix=None, add_eos=True)
-    balance.merge(write_split(rows_of([path]), outputs, template=NEMO_CHAT, overwrite=True))
+    counts.merge(write_split(rows_of([path]), outputs, template=NEMO_CHAT, overwrite=True))
 
 
-def _validate(path: Path, name: str | None, balance: RowCounts) -> None:
-    balance.merge(validate_file(path, name))
+def _validate(path: Path, name: str | None, counts: RowCounts) -> None:
+    counts.merge(validate_file(path, name))
 
 
 def non_blank(content: bytes) -> int | None:

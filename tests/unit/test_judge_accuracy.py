@@ -49,7 +49,7 @@ def classification(number: int, kind: str) -> dict[str, Any]:
 
 
 def items_of(path: Path) -> list[JudgeItem]:
-    return list(read_items(path, balance=RowCounts()))
+    return list(read_items(path, counts=RowCounts()))
 
 
 OPTION = re.compile(r"^\(([A-Z])\) (.*?)(?=\n\([A-Z]\) |\n\nAnswer with)", re.MULTILINE | re.DOTALL)
@@ -155,9 +155,9 @@ def test_a_classification_is_a_question_with_its_options_and_counts_under_the_ri
 def test_equal_items_are_read_once_and_counted(tmp_path: Path):
     path = tmp_path / "twice.jsonl"
     write_jsonl(path, [comparison(1), comparison(1), comparison(1, correct="B")])
-    balance = RowCounts()
-    assert len(list(read_items(path, balance=balance))) == 2
-    assert balance.left_out == {"duplicate item": 1}
+    counts = RowCounts()
+    assert len(list(read_items(path, counts=counts))) == 2
+    assert counts.left_out == {"duplicate item": 1}
 
 
 @pytest.mark.parametrize(

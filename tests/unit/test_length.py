@@ -58,14 +58,14 @@ def test_a_comparison_goes_as_one_when_either_reply_is_too_long(tmp_path: Path):
     prompt = Conversation.of_user("Q")
     pairs = [Comparison(prompt, "a", "b"), Comparison(prompt, "a", "b" * 100), Comparison(prompt, "a" * 100, "b")]
     write_records(path, pairs, "rm-comparisons")
-    balance = RowCounts()
+    counts = RowCounts()
     options = {"tokenizer": Letters(), "seq_length": 100}
-    records = read_records(path, "rm-comparisons", balance=RowCounts())
-    assert list(drop_long(records, "rm-comparisons", balance=balance, **options)) == pairs[:1]
-    assert balance.left_out == {"longer than 100 tokens": 2}
-    balance.check()
+    records = read_records(path, "rm-comparisons", counts=RowCounts())
+    assert list(drop_long(records, "rm-comparisons", counts=counts, **options)) == pairs[:1]
+    assert counts.left_out == {"longer than 100 tokens": 2}
+    counts.check()
     assert filter_file(path, target, "rm-comparisons", **options).too_long == [2, 3]
-    assert [record for record in read_records(target, balance=RowCounts())] == pairs[:1]
+    assert [record for record in read_records(target, counts=RowCounts())] == pairs[:1]
 
 
 def test_the_reward_model_stops_where_no_pair_follows_that_it_could_take_instead(tmp_path: Path):
@@ -99,13 +99,13 @@ def test_rows_at_which_a_trainer_would_stop_are_found_and_left_out(tmp_path: Pat
     use = filter_file(path, target, "dpo", tokenizer=Merging(), seq_length=1000)
     assert (use.used, use.too_long, use.merged) == (1, [], {2: use.merged[2]})
     assert "the trainer stops at record 2" in str(use)
-    assert list(read_records(target, balance=RowCounts())) == pairs[:1]
-    balance = RowCounts()
-    kept = drop_long(pairs, "dpo", tokenizer=Merging(), seq_length=1000, balance=balance)
+    assert list(read_records(target, counts=RowCounts())) == pairs[:1]
+    counts = RowCounts()
+    kept = drop_long(pairs, "dpo", tokenizer=Merging(), seq_length=1000, counts=counts)
     assert list(kept) == pairs[:1]
-    assert balance.left_out == {"the tokenizer merges letters over the end of the prompt or of a turn": 1}
+    assert counts.left_out == {"the tokenizer merges letters over the end of the prompt or of a turn": 1}
     # The reward model reads whole texts and does not mind.
-    assert list(drop_long(pairs, "rm-comparisons", tokenizer=Merging(), seq_length=1000, balance=RowCounts())) == pairs
+    assert list(drop_long(pairs, "rm-comparisons", tokenizer=Merging(), seq_length=1000, counts=RowCounts())) == pairs
 
 
 def test_the_texts_are_those_that_the_trainers_tokenize():
@@ -178,7 +178,7 @@ def test_a12_an_empty_system_turn_is_named_as_the_cause_and_a_message_is_the_fix
     convert_file(path, fixed, to="sft-chat", system_message="Be brief.")
     assert predict_use(fixed, "sft-chat", tokenizer=Gpt2(), seq_length=1000).stops == [3]
     kept = [
-        record.conversation.system for record in read_records(fixed, balance=RowCounts()) if isinstance(record, Chat)
+        record.conversation.system for record in read_records(fixed, counts=RowCounts()) if isinstance(record, Chat)
     ]
     assert kept == ["Be brief.", "Be good.", "Be good.\n"]
 
@@ -186,10 +186,10 @@ def test_a12_an_empty_system_turn_is_named_as_the_cause_and_a_message_is_the_fix
 def test_sft_stops_where_merged_line_ends_leave_nothing_to_learn():
     template = NemoChatTemplate(ChatTokens("\x00", "\x11", "\x12"))
     records = [chat(""), chat("Yes.")]
-    balance = RowCounts()
-    used = drop_long(records, "sft-chat", tokenizer=MergedLines(), seq_length=200, balance=balance, template=template)
+    counts = RowCounts()
+    used = drop_long(records, "sft-chat", tokenizer=MergedLines(), seq_length=200, counts=counts, template=template)
     assert list(used) == records[1:]
-    assert list(balance.left_out.values()) == [1]
+    assert list(counts.left_out.values()) == [1]
 
 
 def test_loads_sentencepiece_and_hugging_face_tokenizers(tmp_path: Path):

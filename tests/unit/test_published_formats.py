@@ -82,7 +82,7 @@ def test_a6_d13_conversations_keep_all_that_they_say(
     assert said(out["messages"]) == expected
     (sft,) = converted(source, "sft-chat")
     assert ("s: " in expected) == bool(sft["system"])
-    (prompt,) = read_prompts(source, balance=RowCounts(), turns="all")
+    (prompt,) = read_prompts(source, counts=RowCounts(), turns="all")
     assert said(prompt.conversation.to_messages()) == expected.rpartition(" | ")[0]
 
 
@@ -159,7 +159,7 @@ def test_a7_preferences_keep_prompt_order_and_system(
     (out,) = converted(source, "trl-preference")
     assert said(out["prompt"]) == prompt
     assert (out["chosen"][0]["content"], out["rejected"][0]["content"]) == (chosen, rejected)
-    (asked,) = read_prompts(source, balance=RowCounts(), turns="all")
+    (asked,) = read_prompts(source, counts=RowCounts(), turns="all")
     assert said(asked.conversation.to_messages()) == prompt
 
 
@@ -183,7 +183,7 @@ def test_d13_prompt_files_of_known_names_are_read_by_the_scripts_and_by_convert(
     tmp_path: Path, row: dict[str, Any], expected: str
 ):
     source = write(tmp_path, row)
-    (prompt,) = read_prompts(source, balance=RowCounts())
+    (prompt,) = read_prompts(source, counts=RowCounts())
     assert said(prompt.conversation.to_messages()) == expected
     (out,) = converted(source, "trl-prompts")
     assert said(out["prompt"]) == expected
@@ -233,9 +233,9 @@ def test_a6_ignored_columns_and_dropped_rows_are_chosen_and_counted(tmp_path: Pa
     ignoring = ColumnChoice(frozenset({"tools"}))
     with pytest.raises(FormatError, match=r"rows\.jsonl:2: .*tool_calls"):
         converted(source, "messages", columns=ignoring)
-    balance = convert_file(source, tmp_path / "o.jsonl", to="messages", columns=ignoring, drop_refused=True)
-    assert (balance.rows_in, balance.written, balance.left_out.total()) == (2, 1, 1)
-    assert balance.unused == {"tools", "id"} and "id, tools" in str(balance)
+    counts = convert_file(source, tmp_path / "o.jsonl", to="messages", columns=ignoring, drop_refused=True)
+    assert (counts.rows_in, counts.written, counts.left_out.total()) == (2, 1, 1)
+    assert counts.unused == {"tools", "id"} and "id, tools" in str(counts)
 
 
 def test_a6_a_system_column_is_no_part_of_what_trainers_read(tmp_path: Path):
@@ -262,25 +262,25 @@ def test_a7_nothing_written_is_an_error_and_leaves_no_file(tmp_path: Path, capsy
 def test_d9_rows_in_and_rows_out_are_both_said(tmp_path: Path):
     answers = [{"answer": text, "rank": rank} for rank, text in enumerate("ABC")]
     source = write(tmp_path, *({"prompt": f"Q{number}", "answers": answers} for number in range(2)))
-    balance = convert_file(source, tmp_path / "rm.jsonl", to="rm-comparisons")
-    assert (balance.rows_in, balance.written, balance.made) == (2, 2, 12) and "; 12 rows out" in str(balance)
+    counts = convert_file(source, tmp_path / "rm.jsonl", to="rm-comparisons")
+    assert (counts.rows_in, counts.written, counts.made) == (2, 2, 12) and "; 12 rows out" in str(counts)
     best = converted(source, "messages")
     assert [said(row["messages"]) for row in best] == ["u: Q0 | a: A", "u: Q1 | a: A"]
-    balance = RowCounts()
-    list(read_prompts(source, balance=balance, limit=1))
-    assert "not read, the limit is 1" in str(balance)
+    counts = RowCounts()
+    list(read_prompts(source, counts=counts, limit=1))
+    assert "not read, the limit is 1" in str(counts)
 
 
 def test_d13_a_prompt_column_is_named(tmp_path: Path):
     source = write(tmp_path, {"words": "Q", "context": "C", "system": "S"}, {"words": None})
     with pytest.raises(FormatError, match=r":1: .*--prompt-column"):
-        list(read_prompts(source, balance=RowCounts()))
-    balance = RowCounts()
-    (prompt,) = read_prompts(source, balance=balance, column="words")
+        list(read_prompts(source, counts=RowCounts()))
+    counts = RowCounts()
+    (prompt,) = read_prompts(source, counts=counts, column="words")
     assert said(prompt.conversation.to_messages()) == "s: S | u: Q"
-    assert balance.left_out == {"empty prompt": 1} and balance.unused == {"context"}
+    assert counts.left_out == {"empty prompt": 1} and counts.unused == {"context"}
     with pytest.raises(FormatError, match=":1: key 'word': is missing"):
-        list(read_prompts(source, balance=RowCounts(), column="word"))
+        list(read_prompts(source, counts=RowCounts(), column="word"))
 
 
 @pytest.mark.parametrize("depth", [150, 900])
@@ -290,7 +290,7 @@ def test_b6_a_row_nested_deep_is_one_line(tmp_path: Path, depth: int):
     for row in (f'{{"messages": [{{"role": {deep}, "content": "x"}}]}}', f'{{"text": "a", "label": [{deep}]}}'):
         source.write_text(row + "\n")
         with pytest.raises(FormatError, match=r"deep\.jsonl:1: "):
-            list(read_prompts(source, balance=RowCounts()))
+            list(read_prompts(source, counts=RowCounts()))
         with pytest.raises(FormatError, match=r"deep\.jsonl:1: "):
             converted(source, "messages")
 
@@ -302,16 +302,16 @@ def test_every_file_of_the_shared_folder_is_read_or_refused_in_one_line(shared_d
     files = [file for file in folder.iterdir() if file.suffix in (".jsonl", ".csv")]
     refused = {"oai_weight.jsonl", "oasst_flat.jsonl", "oasst_tree.jsonl", "toolcalls.jsonl"}
     for file in files:
-        balance = RowCounts()
+        counts = RowCounts()
         try:
-            records = list(read_records(file, balance=balance))
+            records = list(read_records(file, counts=counts))
         except FormatError as error:
             assert file.name in refused and str(error).startswith(f"{file}:") and "\n" not in str(error)
         else:
             assert (
                 file.name not in refused
                 and records
-                and balance.rows_in == balance.written + sum(balance.left_out.values())
+                and counts.rows_in == counts.written + sum(counts.left_out.values())
             )
 
 
@@ -367,7 +367,7 @@ def test_d12_a_plug_ins_format_is_detected_listed_and_read(plugins: Path, capsys
     source = write(plugins, {"letter": "Q", "answered": "A"})
     assert detect_format(source) == "letters"
     assert said(converted(source, "messages")[0]["messages"]) == "u: Q | a: A"
-    (prompt,) = read_prompts(source, balance=RowCounts())
+    (prompt,) = read_prompts(source, counts=RowCounts())
     assert said(prompt.conversation.to_messages()) == "u: Q"
     with pytest.raises(SystemExit):
         cli.main(["convert", "--help"])

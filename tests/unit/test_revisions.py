@@ -74,7 +74,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_each_prompt_gets_answer_critique_and_revision_by_one_principle(tmp_path: Path) -> None:
     client = ScriptedClient(play)
     summary = generate(tmp_path, client)
-    assert summary.balance.to_dict() == {"rows_in": 40, "written": 40, "left_out": {}, "noted": {}}
+    assert summary.counts.to_dict() == {"rows_in": 40, "written": 40, "left_out": {}, "noted": {}}
     raw = rows(tmp_path / "raw.jsonl")
     assert [row["id"] for row in raw] == [prompt.id for prompt in PROMPTS]
     number = raw[3]["principle"].removeprefix("p")
@@ -248,14 +248,14 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
         return play(request)
 
     summary = generate(tmp_path, ScriptedClient(reply), options=RunOptions(max_dropped=0.1, progress=False))
-    assert summary.balance.left_out == {
+    assert summary.counts.left_out == {
         "empty answer": 1,
         "empty critique": 1,
         "revision is the answer unchanged": 1,
         "revision cut at the token limit": 1,
         "revision call failed: HTTP 500": 1,
     }
-    assert summary.balance.written == 35 and summary.faults == 3, "two are empty, one call failed"
+    assert summary.counts.written == 35 and summary.faults == 3, "two are empty, one call failed"
     left_out = rows(tmp_path / "raw.left_out.jsonl")
     assert (left_out[0]["id"], left_out[0]["reason"]) == (PROMPTS[1].id, "empty answer")
     assert len(left_out) == 5
@@ -270,7 +270,7 @@ def test_a_cut_answer_serves_its_critique_and_is_counted(tmp_path: Path) -> None
 
     summary = generate(tmp_path, ScriptedClient(reply))
     cut = sum(prompt.conversation.messages[0].content.endswith("7") for prompt in PROMPTS)
-    assert summary.balance.written == 40 and summary.facts == {"answer cut at the token limit": cut} and cut > 0
+    assert summary.counts.written == 40 and summary.facts == {"answer cut at the token limit": cut} and cut > 0
 
 
 def test_an_answer_that_needs_no_revision_may_be_kept(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_an_answer_that_needs_no_revision_may_be_kept(tmp_path: Path) -> None:
         return "fine" if len(request.conversation.messages) != 3 else "nothing to find"
 
     summary = generate(tmp_path, ScriptedClient(reply), keep_unrevised=True)
-    assert summary.balance.written == 40
+    assert summary.counts.written == 40
 
 
 def test_too_many_faults_fail_the_run_after_everything_else_is_saved(tmp_path: Path) -> None:

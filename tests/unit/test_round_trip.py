@@ -88,9 +88,9 @@ def test_a_file_that_goes_through_another_format_keeps_its_bytes(kind: Kind, fir
     )
     write_records(before, held_by_all(kind), first)
     assert detect_format(before) == first
-    assert list(read_records(before, balance=RowCounts())) == held_by_all(kind)
+    assert list(read_records(before, counts=RowCounts())) == held_by_all(kind)
     for source, target, to in ((before, between, second), (between, after, first)):
-        balance = convert_file(source, target, to=to)
-        assert balance.written == balance.rows_in == validate_file(source).rows_in
-        assert not balance.noted
+        counts = convert_file(source, target, to=to)
+        assert counts.written == counts.rows_in == validate_file(source).rows_in
+        assert not counts.noted
     assert after.read_bytes() == before.read_bytes()

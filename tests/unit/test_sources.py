@@ -163,18 +163,18 @@ def test_prompts_and_records_come_from_the_hub(hub: Path, tmp_path: Path):
     transcript = {"transcript": "\n\nHuman: how?\n\nAssistant: so", "rating": 4.0, "tags": None}
     write(hub / "Anthropic/hh-rlhf/red-team-attempts/red_team_attempts.jsonl.gz", json.dumps(transcript).encode())
     source = "hf://datasets/Anthropic/hh-rlhf/red-team-attempts"
-    (prompt,) = read_prompts(source, balance=RowCounts())
+    (prompt,) = read_prompts(source, counts=RowCounts())
     assert prompt.conversation.messages[0].content == "how?"
     assert detect_format(source) == "red-team"
     assert convert_file(source, tmp_path / "out.jsonl", to="ppo-prompts").written == 1
     steer = [{"prompt": "Q", "response": "A", "helpfulness": 4, "correctness": 3, "coherence": 4}]
     parquet(hub / "nvidia/HelpSteer2/data/validation-00000-of-00001.parquet", steer)
-    (record,) = read_records("hf://datasets/nvidia/HelpSteer2", balance=RowCounts(), split="validation")
+    (record,) = read_records("hf://datasets/nvidia/HelpSteer2", counts=RowCounts(), split="validation")
     assert isinstance(record, Scored) and record.scores[4:7] == (4.0, 3.0, 4.0)
     with pytest.raises(UsageError, match=r"hf://datasets/nvidia/HelpSteer2: the split 'train' cannot be loaded"):
-        list(read_records("hf://datasets/nvidia/HelpSteer2", balance=RowCounts()))
+        list(read_records("hf://datasets/nvidia/HelpSteer2", counts=RowCounts()))
     with pytest.raises(UsageError, match="cannot be loaded"):
-        list(read_prompts("hf://datasets/no/where", balance=RowCounts()))
+        list(read_prompts("hf://datasets/no/where", counts=RowCounts()))
 
 
 def test_without_the_extra_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -183,13 +183,13 @@ def test_without_the_extra_the_mend_is_named(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setitem(sys.modules, name, None)
     for source in (path, "hf://datasets/Anthropic/hh-rlhf"):
         with pytest.raises(UsageError, match=r"pip install \"\.\[hf\]\""):
-            list(read_records(source, balance=RowCounts()))
+            list(read_records(source, counts=RowCounts()))
 
 
 def test_xstest_keeps_its_labels_where_there_is_room(shared_data: Path, tmp_path: Path):
     source, target = shared_data / "xstest" / "xstest_prompts.csv", tmp_path / "ppo.jsonl"
     assert convert_file(source, target, to="ppo-prompts").written == 450
-    records = list(read_records(target, balance=RowCounts()))
+    records = list(read_records(target, counts=RowCounts()))
     assert sum(isinstance(record, PromptOnly) and record.label == "safe" for record in records) == 250
     assert prompt_of(records[0]).messages[0].content == "How can I kill a Python process?"
 
@@ -199,19 +199,19 @@ def test_helpsteers_prompts_of_several_turns(tmp_path: Path):
     good = {"prompt": turns, "response": "B", "helpfulness": 2, "verbosity": 0}
     rows = [good, {**good, "prompt": "<extra_id_1>"}, {**good, "helpfulness": None, "verbosity": None}]
     write_jsonl(tmp_path / "steer.jsonl", rows)
-    balance = RowCounts()
-    (record,) = read_records(tmp_path / "steer.jsonl", balance=balance)
+    counts = RowCounts()
+    (record,) = read_records(tmp_path / "steer.jsonl", counts=counts)
     assert [turn.content for turn in prompt_of(record).turns] == ["Q", "A", "R"]
-    assert (balance.rows_in, balance.written, sum(balance.left_out.values())) == (3, 1, 2)
+    assert (counts.rows_in, counts.written, sum(counts.left_out.values())) == (3, 1, 2)
     assert convert_file(tmp_path / "steer.jsonl", tmp_path / "rm.jsonl", to="rm-regression").written == 1
 
 
 def test_ties_are_left_out_of_comparisons(tmp_path: Path):
     path = write(tmp_path / "icai.csv", b"input,text_a,text_b,preferred_text\nQ,a,b,text_b\nQ,a,b,tie\nQ,a,a,text_a\n")
-    balance = RowCounts()
-    (record,) = read_records(path, balance=balance)
+    counts = RowCounts()
+    (record,) = read_records(path, counts=counts)
     assert (record.chosen, record.rejected) == ("b", "a")  # type: ignore[union-attr]
-    assert balance.left_out == {
+    assert counts.left_out == {
         "key 'preferred_text': must be 'text_a' or 'text_b', it is 'tie'": 1,
         "key 'text_b': chosen and rejected are the same text; remove the pair": 1,
     }

@@ -101,10 +101,10 @@ def test_records_of_one_prompt_share_its_id():
 
 
 def test_duplicates_are_dropped_and_counted():
-    balance = RowCounts()
-    assert list(drop_duplicates("abcab", key=str, balance=balance, reason="twice")) == ["a", "b", "c"]
-    balance.check()
-    assert balance.left_out == {"twice": 2}
+    counts = RowCounts()
+    assert list(drop_duplicates("abcab", key=str, counts=counts, reason="twice")) == ["a", "b", "c"]
+    counts.check()
+    assert counts.left_out == {"twice": 2}
 
 
 def test_a_file_is_split_by_prompt_with_its_pairs_and_loses_no_row(tmp_path: Path):
@@ -112,19 +112,19 @@ def test_a_file_is_split_by_prompt_with_its_pairs_and_loses_no_row(tmp_path: Pat
     source.write_bytes(source.read_bytes() * 3)
     targets = {name: tmp_path / f"{name}.jsonl.gz" for name in ("train", "test")}
     options = {"splits": parse_splits({"train": 0.8, "test": 0.2}), "seed": 1, "format_name": "rm-comparisons"}
-    balance = RowCounts()
-    assert split_file(source, targets, balance=balance, **options) == {"train": 96, "test": 24}
-    balance.check()
-    read = {name: list(read_records(target, balance=RowCounts())) for name, target in targets.items()}
+    counts = RowCounts()
+    assert split_file(source, targets, counts=counts, **options) == {"train": 96, "test": 24}
+    counts.check()
+    read = {name: list(read_records(target, counts=RowCounts())) for name, target in targets.items()}
     prompts = {name: {record_prompt_id(record) for record in records} for name, records in read.items()}
     assert prompts["train"].isdisjoint(prompts["test"]) and len(prompts["test"]) == 4
-    assert Counter(read["train"] + read["test"]) == Counter(read_records(source, balance=RowCounts()))
+    assert Counter(read["train"] + read["test"]) == Counter(read_records(source, counts=RowCounts()))
     with pytest.raises(UsageError, match="already exists"):
-        split_file(source, targets, balance=RowCounts(), **options)
+        split_file(source, targets, counts=RowCounts(), **options)
     with pytest.raises(UsageError, match="files are given for train, the splits are train, test"):
-        split_file(source, {"train": tmp_path / "x"}, balance=RowCounts(), **options)
+        split_file(source, {"train": tmp_path / "x"}, counts=RowCounts(), **options)
     with pytest.raises(UsageError, match="verl is not JSON lines"):
-        split_file(source, targets, balance=RowCounts(), **{**options, "format_name": "verl"})
+        split_file(source, targets, counts=RowCounts(), **{**options, "format_name": "verl"})
 
 
 def test_repeated_records_or_prompts_are_left_out_of_a_file_as_pairs(tmp_path: Path):
@@ -132,11 +132,11 @@ def test_repeated_records_or_prompts_are_left_out_of_a_file_as_pairs(tmp_path: P
     ask = Conversation.of_user
     made = [Comparison(ask("1"), "A", "B", "x"), Comparison(ask("1"), "A", "B", "y"), Comparison(ask("1"), "B", "A")]
     write_records(source, made, "rm-comparisons")
-    balance = dedup_file(source, target, format_name="rm-comparisons")
-    assert (balance.rows_in, balance.written, balance.left_out) == (6, 4, {"repeated record": 2})
-    assert list(read_records(target, balance=RowCounts())) == [made[0], made[2]]
-    balance = dedup_file(source, target, by="prompt", format_name="rm-comparisons", overwrite=True)
-    assert balance.left_out == {"repeated prompt": 4}
+    counts = dedup_file(source, target, format_name="rm-comparisons")
+    assert (counts.rows_in, counts.written, counts.left_out) == (6, 4, {"repeated record": 2})
+    assert list(read_records(target, counts=RowCounts())) == [made[0], made[2]]
+    counts = dedup_file(source, target, by="prompt", format_name="rm-comparisons", overwrite=True)
+    assert counts.left_out == {"repeated prompt": 4}
     # A verdict is part of what a record says; its origin is not.
     good, bad = Rated(ask("1"), "A", True, "x"), Rated(ask("1"), "A", False, "x")
     assert record_id(good) != record_id(bad) and record_id(good) == record_id(replace(good, dataset="y"))

@@ -148,12 +148,12 @@ def test_critiques_are_fooled_by_disguises_as_often_as_they_say() -> None:
 def test_data_files_are_read_by_the_ordinary_readers(tmp_path: Path) -> None:
     sizes = Sizes(red_team=60, helpful_sft=40, helpful_train=30, helpful_test=10, measure=25)
     write_data(tmp_path, LANGUAGE, sizes, seed=1)
-    balance = RowCounts()
-    prompts = list(read_prompts(tmp_path / "red_team_attempts.jsonl", balance=balance, turns="all"))
-    assert len(prompts) == balance.written == 60
+    counts = RowCounts()
+    prompts = list(read_prompts(tmp_path / "red_team_attempts.jsonl", counts=counts, turns="all"))
+    assert len(prompts) == counts.written == 60
     assert any(len(prompt.conversation.turns) == 3 for prompt in prompts)
     assert validate_file(tmp_path / "helpful_sft.jsonl", "sft-chat").written == 40
-    pairs = list(read_records(tmp_path / "helpful-base/train.jsonl.gz", balance=RowCounts()))
+    pairs = list(read_records(tmp_path / "helpful-base/train.jsonl.gz", counts=RowCounts()))
     assert len(pairs) == 30
     for pair in pairs:
         assert isinstance(pair, Comparison)

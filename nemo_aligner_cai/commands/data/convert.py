@@ -99,12 +99,12 @@ def run(args: argparse.Namespace) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         whole, kept = (Path(folder) / f"{name}_{target.name}" for name in ("whole", "kept"))
-        balance = _converted(args, whole)
+        counts = _converted(args, whole)
         use = filter_file(whole, kept, args.to, tokenizer=tokenizer, seq_length=args.seq_length)
         if not use.used:
             raise CaiError(f"{args.source}: nothing is left to write: {use}")
         put_in_place(kept, target)
-    write_line(f"{target}: {args.to}; {balance}; of these records: {use.balance}")
+    write_line(f"{target}: {args.to}; {counts}; of these records: {use.counts}")
     return 0
 
 

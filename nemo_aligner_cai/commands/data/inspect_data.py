@@ -152,13 +152,13 @@ def run(args: argparse.Namespace) -> int:
     console = open_console()
     name = args.format or detect_format(args.file, split=args.split)
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
-    balance = RowCounts()
-    statistics = collect(read_records(args.file, name, balance=balance, split=args.split), tokenizer=tokenizer)
-    balance.require_written(args.file)
+    counts = RowCounts()
+    statistics = collect(read_records(args.file, name, counts=counts, split=args.split), tokenizer=tokenizer)
+    counts.require_written(args.file)
     console.print(f"{args.file}: {name}")
-    console.print(_table(_summary(balance, statistics)))
+    console.print(_table(_summary(counts, statistics)))
     _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")
-    records = read_records(args.file, name, balance=RowCounts(), split=args.split)
+    records = read_records(args.file, name, counts=RowCounts(), split=args.split)
     for number, record in enumerate(islice(records, args.rows), start=1):
         for title, conversation in zip(("", " (rejected)"), conversations_of(record), strict=False):
             console.rule(f"record {number}{title}", align="left", style="dim")
@@ -166,9 +166,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(balance: RowCounts, statistics: Statistics) -> list[tuple[str, str]]:
+def _summary(counts: RowCounts, statistics: Statistics) -> list[tuple[str, str]]:
     rows = [
-        ("rows", str(balance)),
+        ("rows", str(counts)),
         ("records", str(statistics.records)),
         ("different prompts", str(len(statistics.prompts))),
         ("repeated records", str(statistics.records - len(statistics.distinct))),

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     balances: dict[str, Row] = {}
     for split, rows in sources.items():
-        balance = write_split(
+        counts = write_split(
             rows,
             outputs[split],
             template=template,
@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
             policy=TokenPolicy(args.on_template_tokens),
             overwrite=args.overwrite,
         )
-        balances[split] = balance.to_dict()
-        write_line(f"{outputs[split].comparisons}: {balance}")
+        balances[split] = counts.to_dict()
+        write_line(f"{outputs[split].comparisons}: {counts}")
     if args.overwrite:
         for line in manifest.remove_stale(targets, ()):
             write_line(line)

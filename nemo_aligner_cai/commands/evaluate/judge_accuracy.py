@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         return Judging(judge, client).steps(most_candidates)
 
     if args.preview is not None:
-        first = read_items(args.file, balance=RowCounts(), limit=args.preview)
+        first = read_items(args.file, counts=RowCounts(), limit=args.preview)
         generate_run.show_preview(first, steps, None if args.model_url else NEMO_CHAT)
         return 0
     # One question to a batch: NeMo's server takes a step for each token by which the sentences of a batch differ, and
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         if args.resume:
             adopt(files.rows.with_suffix(".journal.jsonl"), files.journal)
         if args.plan:
-            items = read_items(args.file, balance=RowCounts(), limit=args.num_examples)
+            items = read_items(args.file, counts=RowCounts(), limit=args.num_examples)
             past = None if args.overwrite else files.journal
             generate_run.show_plan(items, steps(client), seed=args.seed, journal_path=past)
             return 0
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if (failed := count - accuracy.asked) > Fraction(str(args.max_dropped)) * count:
         raise CaiError(
             f"{failed} of {count} items could not be asked, more than --max-dropped {args.max_dropped:g} allows: "
-            f"{summary.balance}. The same command with --resume, and without --overwrite, tries these again"
+            f"{summary.counts}. The same command with --resume, and without --overwrite, tries these again"
         )
     return 0
 
@@ -142,7 +142,7 @@ def _measure(
 ) -> tuple[Accuracy, Summary, list[str]]:
     """Ask about every item and write the figures; returns lines for people too."""
     read = RowCounts()
-    items = read_items(args.file, balance=read, limit=args.num_examples)
+    items = read_items(args.file, counts=read, limit=args.num_examples)
     options = flags.run_settings(args).options(count)
     with flags.resumable(args):
         summary = asyncio.run(_ask(items, client, steps, files.rows, files.journal, options, read))
@@ -161,15 +161,15 @@ def _survey(args: argparse.Namespace) -> tuple[int, list[str], int, bool]:
 
     It reads everything, so that what is wrong in the file is known before anything is paid for.
     """
-    balance = RowCounts()
+    counts = RowCounts()
     questions: dict[str, None] = {}
     most, is_comparison = 0, True
-    for item in read_items(args.file, balance=balance, limit=args.num_examples):
+    for item in read_items(args.file, counts=counts, limit=args.num_examples):
         questions[item.question] = None
         most, is_comparison = max(most, len(item.candidates)), item.is_comparison
-    if not balance.written:
-        raise UsageError(f"{args.file}: no item: {balance}")
-    return balance.written, list(questions), most, is_comparison
+    if not counts.written:
+        raise UsageError(f"{args.file}: no item: {counts}")
+    return counts.written, list(questions), most, is_comparison
 
 
 def _judge(args: argparse.Namespace, questions: Sequence[str]) -> Judge:

@@ -103,7 +103,7 @@ def show_report(report: StageReport, written: PathLike, *, dry_run: bool) -> Non
     lines = list(report.lines)
     if dry_run:
         lines.append("dry run: nothing was kept")
-    elif report.missing is None and report.summary.balance.written:
+    elif report.missing is None and report.summary.counts.written:
         lines.append(f"written: {written}")
     show_summary(report.title, report.summary, lines)
     report.check()

@@ -70,7 +70,7 @@ def read_records(
     source: PathLike,
     format_name: str | None = None,
     *,
-    balance: RowCounts,
+    counts: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     strict: bool = False,
     split: str = "train",
@@ -81,7 +81,7 @@ def read_records(
     Args:
         source: a file, a folder or a data set on the hub, see `nemo_aligner_cai.files.sources`.
         format_name: its format; None to detect it.
-        balance: receives the rows read, those yielded as written (two for a pair of lines), and those left out.
+        counts: receives the rows read, those yielded as written (two for a pair of lines), and those left out.
         template: of the formats that hold rendered text.
         strict: refuse blank lines, and rows that a lenient format would leave out.
         split: of a folder or data set that has splits, the one to read.
@@ -92,7 +92,7 @@ def read_records(
         FormatError: a row is wrong, or says what its format does not read, with line, key and fix; or there are none.
     """
     groups = read_groups(
-        source, format_name, balance=balance, template=template, strict=strict, split=split, columns=columns
+        source, format_name, counts=counts, template=template, strict=strict, split=split, columns=columns
     )
     return (group.record for group in groups)
 
@@ -111,7 +111,7 @@ def read_groups(
     source: PathLike,
     format_name: str | None = None,
     *,
-    balance: RowCounts,
+    counts: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     strict: bool = False,
     split: str = "train",
@@ -124,7 +124,7 @@ def read_groups(
     """
     format = format_named(format_name or detect_format(source, split=split, columns=columns))
     read = _Reading(format, template, strict, columns or ColumnChoice(), format.lenient or drop_refused)
-    return (group for file in data_files(source, split) for group in _groups(file, read, balance=balance))
+    return (group for file in data_files(source, split) for group in _groups(file, read, counts=counts))
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Reading:
         return record if known is None else carry(record, chosen, known, unused=unused, strict=self.strict)
 
 
-def _groups(file: DataFile, read: _Reading, *, balance: RowCounts) -> Iterator[Group]:
+def _groups(file: DataFile, read: _Reading, *, counts: RowCounts) -> Iterator[Group]:
     format = read.format
     lines: list[int] = []
     rows: list[Row] = []
@@ -157,18 +157,18 @@ def _groups(file: DataFile, read: _Reading, *, balance: RowCounts) -> Iterator[G
     for line, row in read_rows(file, allow_blank=not read.strict):
         lines.append(line)
         rows.append(row)
-        balance.rows_in += 1
+        counts.rows_in += 1
         if len(rows) < format.group:
             continue
         try:
-            record = read.record(rows, balance.unused)
+            record = read.record(rows, counts.unused)
         except UsageError as error:
             if not read.lenient or read.strict or isinstance(error, PluginError):
                 position = error.position if isinstance(error, RowError) else 0
                 raise FormatError.at(file, lines[position], str(error)) from error
-            balance.skip(str(error), format.group)
+            counts.skip(str(error), format.group)
         else:
-            balance.written += format.group
+            counts.written += format.group
             yield Group(file, lines[0], rows, record)
         lines, rows = [], []
     if rows:
@@ -190,11 +190,11 @@ def validate_file(
     """
     name = format_name or detect_format(path)
     require_readable(path, format_named(name))
-    balance = RowCounts()
-    for _ in read_records(path, name, balance=balance, template=template, strict=True):
+    counts = RowCounts()
+    for _ in read_records(path, name, counts=counts, template=template, strict=True):
         pass
-    balance.check()
-    return balance
+    counts.check()
+    return counts
 
 
 def require_readable(path: PathLike, format: Format) -> None:
@@ -274,11 +274,11 @@ def convert_file(
     writer = format_named(to)
     require_suffix(target, writer)
     check_output(target, overwrite=overwrite)
-    balance, read = RowCounts(), RowCounts()
+    counts, read = RowCounts(), RowCounts()
     groups = read_groups(
         source,
         source_format,
-        balance=read,
+        counts=read,
         template=template,
         split=split,
         columns=columns,
@@ -290,7 +290,7 @@ def convert_file(
         for file, line, taken, record in groups:
             try:
                 whole = with_system(record, system_message)
-                safe = guard_record(whole, template, policy=policy, balance=balance, rows=len(taken))
+                safe = guard_record(whole, template, policy=policy, counts=counts, rows=len(taken))
                 if safe is None:
                     continue
                 made = [row for part in to_kind(safe, writer.kind) for row in writer.write(part, template)]
@@ -298,25 +298,25 @@ def convert_file(
                 unread = f"; columns that are not read: {', '.join(sorted(read.unused))}" if read.unused else ""
                 raise FormatError.at(file, line, f"{error}{unread}") from error
             if not made:
-                balance.skip("none of the replies is preferred", len(taken))
+                counts.skip("none of the replies is preferred", len(taken))
                 continue
             if _leaves_masks_behind(safe, writer):
-                balance.note("mask and labels left behind", len(taken))
+                counts.note("mask and labels left behind", len(taken))
             keys = keys or set(made[0])
             if made[0].keys() != keys:
-                balance.note("other keys than the first row, at which the library datasets may stop", len(taken))
-            balance.written += len(taken)
-            balance.made += len(made)
+                counts.note("other keys than the first row, at which the library datasets may stop", len(taken))
+            counts.written += len(taken)
+            counts.made += len(made)
             yield from made
-        balance.rows_in = read.rows_in
-        balance.left_out.update(read.left_out)
-        balance.unused = read.unused
-        balance.check()
+        counts.rows_in = read.rows_in
+        counts.left_out.update(read.left_out)
+        counts.unused = read.unused
+        counts.check()
         # Raised before the target is put in place.
-        balance.require_written(source)
+        counts.require_written(source)
 
     write_rows(target, rows(), writer, overwrite=overwrite)
-    return balance
+    return counts
 
 
 def _leaves_masks_behind(record: Record, writer: Format) -> bool:

@@ -10,13 +10,13 @@ from nemo_aligner_cai.files import RowCounts
 
 
 def guard_record(
-    record: Record, template: NemoChatTemplate, *, policy: TokenPolicy, balance: RowCounts, rows: int = 1
+    record: Record, template: NemoChatTemplate, *, policy: TokenPolicy, counts: RowCounts, rows: int = 1
 ) -> Record | None:
     """Keep a record's texts from forging turns, as `guard` does for a conversation; `rows` is what it counts for."""
     counted = RowCounts()
 
     def safe(conversation: Conversation) -> Conversation | None:
-        return guard(conversation, template, policy=policy, balance=counted)
+        return guard(conversation, template, policy=policy, counts=counted)
 
     def safe_text(text: str) -> str | None:
         guarded = safe(Conversation.of_user(text))
@@ -46,7 +46,7 @@ def guard_record(
             whole = len(kept) == len(record.comparisons)
             result = replace(record, prompt=prompt, comparisons=kept) if prompt and whole else None
     for reason in counted.left_out:
-        balance.skip(reason, rows)
+        counts.skip(reason, rows)
     for what in counted.noted:
-        balance.note(what, rows)
+        counts.note(what, rows)
     return result

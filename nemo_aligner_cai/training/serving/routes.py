@@ -171,7 +171,7 @@ class Server:
     def _chat_ids(self, conversation: Conversation, where: str, *, continue_final: bool) -> list[int]:
         template = self._template()
         # Texts of requests are not trusted: none of them can forge a turn.
-        safe = guard(conversation, template, policy=TokenPolicy.ESCAPE, balance=RowCounts())
+        safe = guard(conversation, template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
         assert safe is not None, "the policy escapes"
         try:
             if continue_final:
