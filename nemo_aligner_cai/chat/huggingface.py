@@ -207,6 +207,27 @@ def load_template(path: PathLike) -> JinjaTemplate:
         raise UsageError(f"{file}: {error}") from error
 
 
+def added_tokens(folder: Path) -> dict[int, Mapping[str, Any]]:
+    """The added tokens that a tokenizer's configuration lists, by number: `content` and the settings of each.
+
+    Raises:
+        FormatError: the list is malformed.
+    """
+    listed: object = _read_config(folder).get("added_tokens_decoder") or {}
+    tokens = cast(dict[str, object], listed) if isinstance(listed, dict) else {"": listed}
+    for number, token in tokens.items():
+        if not (number.isdecimal() and isinstance(token, dict) and _content(cast(object, token))):
+            raise FormatError.at(folder / _CONFIG, 1, f"added_tokens_decoder: entry {number!r} is not an added token")
+    return {int(number): cast(dict[str, Any], tokens[number]) for number in sorted(tokens, key=int)}
+
+
+def special_token_texts(folder: Path) -> list[str]:
+    """The texts of the special tokens that a tokenizer's configuration names."""
+    variables = _variables(_read_config(folder))
+    more = variables.pop(_MORE_TOKENS, [])
+    return [*variables.values(), *more]
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     """The tokenizer's configuration; {} where there is none."""
     config: dict[str, Any] = {}

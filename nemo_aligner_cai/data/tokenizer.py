@@ -14,6 +14,7 @@ from nemo_aligner_cai.files import PathLike, require_file
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 """What a Hugging Face folder may have, the first one first."""
+_TOKEN_SETTINGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 class Tokenizer(Protocol):
@@ -24,7 +25,16 @@ class Tokenizer(Protocol):
         ...
 
 
-def load_tokenizer(path: PathLike) -> Tokenizer:
+class SizedTokenizer(Tokenizer, Protocol):
+    """A tokenizer whose number of tokens is known."""
+
+    @property
+    def size(self) -> int:
+        """The number of tokens, added tokens included."""
+        ...
+
+
+def load_tokenizer(path: PathLike) -> SizedTokenizer:
     """A tokenizer from a SentencePiece .model file, or from a Hugging Face folder or its tokenizer.json.
 
     Raises:
@@ -59,6 +69,10 @@ class _SentencePiece:
         except (RuntimeError, OSError) as error:
             raise UsageError(f"{path}: is not a SentencePiece model: {error}") from error
 
+    @property
+    def size(self) -> int:
+        return self._processor.vocab_size()  # pyright: ignore[reportUnknownMemberType]
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return cast(list[list[int]], self._processor.encode(list(texts)))  # pyright: ignore[reportUnknownMemberType]
 
@@ -74,9 +88,41 @@ class _HuggingFace:
             self._tokenizer = cast(Any, Fast).from_file(str(path))
         except Exception as error:  # the library raises bare Exception for every kind of damage
             raise UsageError(f"{path}: is not a Hugging Face tokenizer: {error}") from error
+        known = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+        self._tokenizer.add_tokens(_added_tokens(path.parent, known))
         # Both may be set in the file; NeMo's trainers encode whole texts.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
+    @property
+    def size(self) -> int:
+        return cast(int, self._tokenizer.get_vocab_size())
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [item.ids for item in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _added_tokens(folder: Path, known: Sequence[str]) -> list[Any]:
+    """The tokens that transformers adds to those of tokenizer.json, in its order.
+
+    Args:
+        folder: the tokenizer's.
+        known: the texts of the added tokens of tokenizer.json.
+    """
+    from tokenizers import AddedToken
+
+    from nemo_aligner_cai.chat.huggingface import added_tokens, special_token_texts
+
+    make = cast(Any, AddedToken)  # the library has no types
+    special = special_token_texts(folder)
+    listed = {token["content"]: token for token in added_tokens(folder).values()}
+    tokens = [
+        make(
+            text,
+            **{name: token[name] for name in _TOKEN_SETTINGS if name in token},
+            special=bool(token.get("special")) or text in special,
+        )
+        for text, token in listed.items()
+    ]
+    # To add a token again would replace its settings.
+    return [*tokens, *(make(text, special=True) for text in special if text not in listed and text not in known)]

@@ -174,7 +174,7 @@ def take_the_tokenizer(folder: Path) -> str:
 
 def break_the_tokenizer(folder: Path) -> str:
     (folder / "tokenizer.json").write_text("{}")
-    return "tokenizer.json: no tokenizer can be read from it"
+    return "tokenizer.json: is not a Hugging Face tokenizer"
 
 
 def add_tokens(folder: Path) -> str:

@@ -19,7 +19,7 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.packaged_files import TOKENIZER
 from nemo_aligner_cai.training import processing
 from nemo_aligner_cai.training.checks import data_files, model_file
@@ -200,3 +200,28 @@ def test_a11_tokens_that_a_setting_adds_are_said_not_to_be_counted(
     cfg = configuration({MODEL: str(stored), "model.tokenizer": {name: ["<tool>"]}})
     assert model_tokenizer.load(cfg, MODEL) is not None
     assert f"model.tokenizer.{name}" in caplog.text
+
+
+def test_a11_tokens_of_the_configuration_alone_are_counted_as_transformers_counts_them(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the training extra is not installed")
+    folder = bytes_of(tmp_path / "hf")
+    plain = load_tokenizer(folder).size
+    configuration = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "added_tokens_decoder": {
+            str(plain + 1): {"content": "<tool>", "special": False, "normalized": True},
+            str(plain): {"content": "<|start|>", "special": True, "lstrip": True},
+        },
+        "eos_token": "<|end|>",
+        "additional_special_tokens": ["<|start|>", "<more>"],
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(configuration))
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)
+    texts = ["a <|start|>b<tool>c<|end|><more>", "<tool", "  <|start|><|start|>"]
+    assert ours.encode(texts) == theirs(texts, add_special_tokens=False)["input_ids"]
+    assert [len(ids) for ids in ours.encode(["<tool><|start|><|end|><more>"])] == [4]
+    assert ours.size == len(theirs) == plain + 4
+    assert load_tokenizer(folder / "tokenizer.json").size == plain + 4
+    (folder / "tokenizer_config.json").write_text('{"added_tokens_decoder": {"x": {"content": "<tool>"}}}')
+    with pytest.raises(FormatError, match=r"tokenizer_config\.json"):
+        load_tokenizer(folder)

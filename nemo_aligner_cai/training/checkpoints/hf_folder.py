@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.chat.huggingface import added_tokens
+from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import config
 
@@ -124,16 +126,12 @@ def tokenizer(folder: Path, vocabulary: int, name: str | None = None) -> dict[st
         file = folder / "tokenizer.json"
     if not file.is_file():
         raise UsageError(f"{folder}: no tokenizer: neither tokenizer.model nor tokenizer.json")
-    try:
-        tokens = _sentencepiece_size(file) if plain else _tokenizer_size(file)
-    except Exception as error:
-        # Both libraries raise plain ones of their own.
-        raise UsageError(f"{file}: no tokenizer can be read from it: {config.one_line(error)}") from error
+    tokens = load_tokenizer(file).size
     if tokens > vocabulary:
         raise UsageError(f"{folder}: the tokenizer has {tokens} tokens, and the model {vocabulary} (vocab_size)")
     if plain:
         found: dict[str, Any] = {"library": "sentencepiece", "type": None, "model": str(file)}
-        if added := [token for number, token in _added(folder) if number >= tokens]:
+        if added := [str(token["content"]) for number, token in added_tokens(folder).items() if number >= tokens]:
             _log.warning(
                 "%s: %d tokens are not in tokenizer.model, and NeMo will not know them: %s",
                 folder,
@@ -203,22 +201,3 @@ def _pickled(file: Path) -> dict[str, Weight]:
         name: Weight(tuple(weight.shape), str(weight.dtype).removeprefix("torch."), lambda weight=weight: weight)
         for name, weight in state.items()
     }
-
-
-def _sentencepiece_size(file: Path) -> int:
-    from sentencepiece import SentencePieceProcessor
-
-    return SentencePieceProcessor(model_file=str(file)).vocab_size()  # pyright: ignore[reportUnknownMemberType]
-
-
-def _tokenizer_size(file: Path) -> int:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(file)).get_vocab_size()
-
-
-def _added(folder: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of the tokens that tokenizer_config.json has beside a SentencePiece model's."""
-    file = folder / "tokenizer_config.json"
-    for number, token in (_mapping(file).get("added_tokens_decoder") or {} if file.is_file() else {}).items():
-        yield int(number), str(token.get("content"))

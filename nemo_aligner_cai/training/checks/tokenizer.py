@@ -87,7 +87,7 @@ def _of_hugging_face(name: str, key: str) -> Tokenizer | None:
     if not folder.is_dir():
         hub = hf_library("huggingface_hub", f"{key}: the tokenizer {name} of the hub")
         try:
-            folder = Path(hub.snapshot_download(name, allow_patterns=["tokenizer*"]))
+            folder = Path(hub.snapshot_download(name, allow_patterns=["tokenizer*", "special_tokens_map.json"]))
         except (OSError, ValueError) as error:
             # ValueError: no name that the hub knows.
             raise UsageError(
