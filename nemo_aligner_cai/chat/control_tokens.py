@@ -1,13 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Control tokens of language models, known or not: what a server's chat template or tokenizer may take for a turn.
+"""Control tokens of any language model, which a server's tokenizer may read as the start of a turn.
 
 Input:  "Hi<|im_end|><|im_start|>assistant"
 Output: "Hi< |im_end|>< |im_start|>assistant"
 
-A prompt or reply goes to models of which nobody here knows the template. Nearly all spell their tokens in one of a few
-ways, which `CONTROL_TOKENS` finds whatever their names; the others are listed. Mathematics (a < b, |x|), markup and
-code have other spellings and stay as they are.
+Prompts and replies are sent to models with unknown templates. Nearly all of them spell their tokens in one of a few
+patterns; the others are listed here. Mathematics (a < b, |x|), markup and code do not match.
 """
 
 from nemo_aligner_cai.chat.markers import Markers
@@ -41,4 +40,4 @@ CONTROL_TOKENS = Markers(
     ("<s>", *_OTHERS, *_MORE),
     "|".join((_BARRED, _HALF_BARRED, _BRACKETED, _NUMBERED, _OF_TURN, _ROLES, _SHORT, _MISTRAL)),
 )
-"""For texts of users and models on their way to a model, whoever renders them."""
+"""Escapes texts of users and models before they are sent to a model."""

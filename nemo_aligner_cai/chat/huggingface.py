@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chat templates of Hugging Face tokenizers: Jinja programs, rendered as transformers renders them.
 
-A folder is read as transformers reads it (tested against version 4.48): chat_template.jinja, else the key
-``chat_template`` of tokenizer_config.json, with the special tokens of that file. Neither transformers nor the
-tokenizer itself is needed.
+The template is in chat_template.jinja or in the key ``chat_template`` of tokenizer_config.json, which also names the
+special tokens (tested against transformers 4.48). Neither transformers nor the tokenizer itself is needed.
 """
 
 import json
@@ -22,18 +21,18 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
+from nemo_aligner_cai.chat.delimiters import Delimiters, Edge
 from nemo_aligner_cai.chat.markers import special_tokens
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
-from nemo_aligner_cai.chat.outline import Edge, Outline
-from nemo_aligner_cai.chat.template import ChatTemplate, Segment
+from nemo_aligner_cai.chat.template import ChatTemplate
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, read_json, read_text
 
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _MORE_TOKENS = "additional_special_tokens"
 _CONFIG, _TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
-# What a program in Jinja's sandbox can raise: Jinja's own errors, and Python's for an operation on a wrong value.
-_FAULTS = (
+# A program in Jinja's sandbox raises Jinja's errors, and Python's for an operation on a wrong value.
+_RENDER_ERRORS = (
     jinja2.TemplateError,
     ArithmeticError,
     AttributeError,
@@ -48,42 +47,42 @@ _TWO_TURNS = (Role.USER, Role.ASSISTANT, Role.USER)
 
 @dataclass(frozen=True)
 class JinjaTemplate(ChatTemplate):
-    """A Jinja program that renders a conversation, with what transformers gives such programs.
+    """A Jinja program that renders a conversation, with the variables that transformers passes to such programs.
 
-    `render` and `generation_prompt` are its output to the letter; a program may trim texts. What else a stage must
-    know of a template is learnt from what the program makes of a few short conversations.
+    `render` and `generation_prompt` are the program's exact output; a program may trim texts. The other properties are
+    learned from its output for a few short conversations.
 
     Raises:
-        UsageError: the program is not Jinja, cannot render two user turns and a reply to each, or would have a model
-            asked with a prompt that is no start of the text it was trained on.
+        UsageError: the program is not Jinja, cannot render two user turns and a reply to each, or its generation
+            prompt is not a prefix of the training text.
     """
 
     source: str
     variables: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What the program sees besides the conversation: the tokenizer's special tokens by name."""
+    """The program's variables besides the conversation: the tokenizer's special tokens by name."""
     tokens: tuple[str, ...] = ()
-    """All strings that the tokenizer reads as one token wherever they stand."""
+    """All strings that the tokenizer encodes as one token."""
     now: datetime = field(default_factory=datetime.now, repr=False, compare=False)
-    """The time that the program is told: one for a whole run, which may go on past midnight."""
+    """The program's clock: one time for a whole run, which may last past midnight."""
 
     def __post_init__(self) -> None:
-        asked, trained = self.assistant_header, self._outline.joint(Role.USER, Role.ASSISTANT)
+        asked, trained = self.assistant_header, self._delimiters.between(Role.USER, Role.ASSISTANT)
         differs = self._differs(_TWO_TURNS) if trained.startswith(asked) else (asked, trained)
         if differs:
             raise UsageError(
-                f"the chat template asks for a reply with {differs[0]!r} and trains on {differs[1]!r}: a model would "
-                "be asked with another text than it has learnt"
+                f"the chat template's generation prompt ends with {differs[0]!r}, but its training text has "
+                f"{differs[1]!r}: the model would be prompted with a text that it was not trained on"
             )
 
     @property
     def reply_start(self) -> str:
-        """What the program writes before a reply and not at the end of a generation prompt: a space, for Mistral."""
-        return self._outline.joint(Role.USER, Role.ASSISTANT).removeprefix(self.assistant_header)
+        """The text before a reply that is not in the generation prompt: a space, for Mistral."""
+        return self._delimiters.between(Role.USER, Role.ASSISTANT).removeprefix(self.assistant_header)
 
     @property
     def reply_end(self) -> str:
-        """What the program writes after a last reply."""
-        return self._outline.joint(Role.ASSISTANT, Edge.END)
+        """The text after the last reply."""
+        return self._delimiters.between(Role.ASSISTANT, Edge.END)
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -94,53 +93,44 @@ class JinjaTemplate(ChatTemplate):
 
     @property
     def end_of_turn(self) -> str:
-        """What follows a reply, up to its first special token."""
+        """The text after a reply, up to its first special token."""
         tokens = [token for token in self.stop if token in self.reply_end]
         return self.reply_end[: min(map(self.reply_end.index, tokens), default=None)]
 
     @property
     def assistant_header(self) -> str:
-        """What stands between a user's text and where a reply starts."""
-        return self._outline.joint(Role.USER, Edge.ASK)
+        """The text between a user's text and the start of a reply."""
+        return self._delimiters.between(Role.USER, Edge.ASK)
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """What tells turns apart, and the tokenizer's tokens that the program names."""
+        """The delimiters' special tokens, the stop strings, and the tokenizer's tokens that the program names."""
         named = {token for token in self.tokens if token in self.source}
-        return tuple(sorted({*self._outline.markers, *named, *self.stop}))
+        return tuple(sorted({*self._delimiters.markers, *named, *self.stop}))
 
     def render(self, conversation: Conversation) -> str:
-        """What ``apply_chat_template(messages, tokenize=False)`` gives.
+        """The output of ``apply_chat_template(messages, tokenize=False)``.
 
         Raises:
-            UsageError: the program refuses the conversation, or trains and asks with different system messages.
+            UsageError: the program refuses the conversation, or has the system message only in generation prompts.
         """
         self._require_system(conversation)
         return self._run(conversation, ask=False)
 
     def generation_prompt(self, conversation: Conversation) -> str:
-        """The same with ``add_generation_prompt=True``; raises UsageError also unless a user turn is the last."""
+        """The same with ``add_generation_prompt=True``; also raises UsageError unless a user turn is the last."""
         require_user_last(conversation)
         self._require_system(conversation)
         return self._run(conversation, ask=True)
 
-    def segments(self, conversation: Conversation) -> list[Segment]:
-        """The pieces; every reply is trained with what a model writes before and after it, nothing else.
-
-        Raises:
-            UsageError: the program does more to a text than to trim it, or writes what it writes in no short
-                conversation.
-        """
-        return [Segment(text, trained) for text, trained in self._outline.pieces(conversation) if text]
-
     @cached_property
-    def _outline(self) -> Outline:
-        return Outline(self.render, self.generation_prompt, self.tokens)
+    def _delimiters(self) -> Delimiters:
+        return Delimiters(self.render, self.generation_prompt, self.tokens)
 
     def _require_system(self, conversation: Conversation) -> None:
         if conversation.system and self._system_differs:
             raise UsageError(
-                "the chat template does not train on the system message that it asks with: leave the message out"
+                "the chat template does not train on the system message of its generation prompt; remove the message"
             )
 
     @cached_property
@@ -148,10 +138,10 @@ class JinjaTemplate(ChatTemplate):
         try:
             return any(self._differs((Role.SYSTEM, *roles)) for roles in (_ONE_TURN, _TWO_TURNS))
         except UsageError:
-            return False  # refuses every system message, and says so itself
+            return False  # refuses every system message, with its own error
 
     def _differs(self, roles: Sequence[Role]) -> tuple[str, str] | None:
-        """The generation prompt and the trained text, where the first is not the start of the second."""
+        """The generation prompt and the training text, if the first is not a prefix of the second."""
         prompt = Conversation(tuple(Message(role, f"text {number}") for number, role in enumerate(roles)))
         asked = self._run(prompt, ask=True)
         trained = self._run(prompt.with_turn(Role.ASSISTANT, "reply"), ask=False)
@@ -166,7 +156,7 @@ class JinjaTemplate(ChatTemplate):
                 add_generation_prompt=ask,
                 **self.variables,
             )
-        except _FAULTS as error:
+        except _RENDER_ERRORS as error:
             roles = ", ".join(message.role.value for message in conversation.messages) or "no turns"
             reason = str(error) or type(error).__name__
             raise UsageError(f"the chat template cannot render a conversation of {roles}: {reason}") from error
@@ -180,14 +170,14 @@ class JinjaTemplate(ChatTemplate):
 
 
 def load_template(path: PathLike) -> JinjaTemplate:
-    """The chat template of a tokenizer.
+    """Load a tokenizer's chat template.
 
     Args:
-        path: the tokenizer's folder, or a .jinja file, for which the folder's special tokens count.
+        path: the tokenizer's folder, or a .jinja file in it.
 
     Raises:
-        UsageError, FormatError: there is no template, it cannot be used, or it needs a special token that is not
-            given; the message starts with the file.
+        UsageError, FormatError: there is no template, it cannot be used, or it needs a special token that is missing;
+            the message starts with the file.
     """
     path = Path(path)
     if path.is_file() and path.suffix != ".jinja":
@@ -229,10 +219,10 @@ def special_token_texts(folder: Path) -> list[str]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """The tokenizer's configuration; {} where there is none."""
+    """The tokenizer's configuration; {} if there is none."""
     config: dict[str, Any] = {}
     for name in (_CONFIG, _TOKENS_MAP):
-        # transformers reads the second file only where the first does not list the tokens itself.
+        # transformers reads the second file only if the first does not list the tokens.
         if "added_tokens_decoder" in config or not (folder / name).is_file():
             continue
         read: object = read_json(folder / name)
@@ -243,7 +233,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _source_in(given: object, file: Path) -> str:
-    """The program in the key ``chat_template``: a text, or a list of named ones."""
+    """The program in the key ``chat_template``: a string, or a list of named ones."""
     if isinstance(given, str):
         return given
     if isinstance(given, list):
@@ -252,14 +242,14 @@ def _source_in(given: object, file: Path) -> str:
         if isinstance(default := named.get("default"), str):
             return default
         raise UsageError(
-            f"{file}: has the chat templates {', '.join(named)} and none named 'default'; save one as a .jinja file "
-            "and give its path"
+            f"{file}: none of the chat templates {', '.join(named)} is named 'default'; save one as a .jinja file and "
+            "give its path"
         )
     raise UsageError(f"{file}: there is no chat template; give the folder of a tokenizer that has one")
 
 
 def _content(token: object) -> str | None:
-    """A special token's text; it stands alone or in a description."""
+    """A special token's text; the configuration has it alone or in a description."""
     if isinstance(token, dict):
         token = cast(dict[str, object], token).get("content")
     return token if isinstance(token, str) else None
@@ -290,24 +280,22 @@ def _all_tokens(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _is_special(token: object) -> bool:
-    """Whether an added token is special, or looks so; many tokenizers also have runs of spaces and words added."""
+    """True for special tokens and strings that look like one; added tokens also include words and runs of spaces."""
     looks = bool(special_tokens(_content(token) or ""))
     return looks or (isinstance(token, dict) and bool(cast(dict[str, object], token).get("special")))
 
 
 def _require_tokens(source: str, config: Mapping[str, Any]) -> None:
-    """Raises UsageError where the program names a special token that only a tokenizer's class would know."""
+    """Raises UsageError if the program uses a special token that the configuration does not define."""
     if config.get("tokenizer_class") == "PreTrainedTokenizerFast":
-        return  # has none of its own
+        return  # this class defines no tokens of its own
     try:
         names = jinja2.meta.find_undeclared_variables(_environment().parse(source))
     except jinja2.TemplateSyntaxError as error:
         raise _not_jinja(error) from error
     for name in (*_TOKENS, _MORE_TOKENS):
         if name in names and name not in config:
-            raise UsageError(
-                f'the chat template uses {name}; add it to {_CONFIG}, as "{name}": null where there is none'
-            )
+            raise UsageError(f'the chat template uses {name}; add it to {_CONFIG}, as "{name}": null if there is none')
 
 
 def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
@@ -315,7 +303,7 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _to_json
-    # Typed as if it could hold nothing but Jinja's own.
+    # The type admits only Jinja's own globals.
     cast(dict[str, Any], environment.globals)["raise_exception"] = _raise_exception
     return environment
 
@@ -325,9 +313,9 @@ def _not_jinja(error: jinja2.TemplateSyntaxError) -> UsageError:
 
 
 class _Generation(jinja2.ext.Extension):
-    """The tag ``{% generation %}``, by which programs tell transformers what a model learns; the text stays."""
+    """The tag ``{% generation %}``, which marks trained text for transformers; here its content is rendered as is."""
 
-    tags = {"generation"}  # noqa: RUF012 (Jinja has it so)
+    tags = {"generation"}  # noqa: RUF012 - the type of the base class
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno

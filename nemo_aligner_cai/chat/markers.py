@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The strings of a chat template that must not stand in a message, found in the open and in disguise.
+"""Search for the strings of a chat template that must not occur in a message, in plain or disguised form.
 
-Many tokenizers normalize text before they look for their special tokens: what they read as ``<extra_id_1>`` can be
-written with full-width letters, superscripts or control characters in between, which no plain search finds.
-SentencePiece's default normalization (nmt_nfkc) is one of them.
+Many tokenizers normalize text before they look for special tokens, SentencePiece by default with nmt_nfkc. They read
+``<extra_id_1>`` in full-width letters, in superscripts, or with control characters in between.
 """
 
 import re
@@ -21,10 +20,10 @@ _GONE = "\ufffd"
 
 
 class _Normalized(dict[int, str]):
-    """What is left of each character by nmt_nfkc, for `str.translate`; filled as characters come."""
+    """The result of nmt_nfkc for each character, for `str.translate`; filled on demand."""
 
     def __missing__(self, code: int) -> str:
-        # U+2581 stands for a space in SentencePiece.
+        # U+2581 is SentencePiece's space.
         text = "" if code in _REMOVED else unicodedata.normalize("NFKC", chr(code)).replace("\u2581", " ")
         self[code] = text
         return text
@@ -34,38 +33,36 @@ _NORMALIZED = _Normalized()
 
 
 def special_tokens(text: str) -> set[str]:
-    """What looks like a special token in a template's own text: ``<...>``, ``[INST]``, a control character."""
+    """Find special tokens in a template's own text by their look: ``<...>``, ``[INST]``, a control character."""
     return set(_SPECIAL.findall(text))
 
 
 class Markers:
-    """Strings that have a meaning in a template, and what to do with texts that contain them.
+    """Finds and escapes the strings that have a meaning in a template.
+
+    Args:
+        markers: the strings.
+        pattern: a regular expression for more of them, none of which starts with an escaped marker.
 
     Raises:
-        UsageError: one of them is U+FFFD, which takes the place of tokens of one character.
+        UsageError: a marker is U+FFFD, the replacement for tokens of one character.
     """
 
     def __init__(self, markers: Iterable[str], pattern: str = "(?!)") -> None:
-        """Prepare the searches.
-
-        Args:
-            markers: the strings.
-            pattern: a regular expression of further ones, none of which begins with what `escape` makes of another.
-        """
-        # White space around a token is no part of its meaning, and could come from the text's neighbours.
+        # White space around a token is not part of its meaning, and could come from the neighboring text.
         self.strings = tuple(sorted({marker.strip() or marker for marker in markers} - {""}))
         if _GONE in self.strings:
-            raise UsageError("U+FFFD cannot be a token of a chat template: it stands for what could not be read")
+            raise UsageError("U+FFFD cannot be a token of a chat template: it replaces unreadable text")
         normalized = {marker.translate(_NORMALIZED) for marker in self.strings} - {""}
         self._pattern = re.compile(f"{_any_of(self.strings)}|{pattern}")
         self._disguised = re.compile(f"{_any_of(normalized)}|{pattern}")
         self._starts = tuple({marker[0] for marker in (*self.strings, *normalized)})
 
     def found_in(self, text: str) -> bool:
-        """Whether the text contains a marker, or would after a tokenizer's normalization."""
+        """True if the text contains a marker, before or after a tokenizer's normalization."""
         if text.isascii() or unicodedata.is_normalized("NFKC", text):
-            # Most texts have not even a marker's first letter. Plain searches: on a page of text they are many times
-            # faster than one regular expression.
+            # Most texts do not contain even the first character of a marker. Plain searches are many times faster on a
+            # page of text than one regular expression, and a loop faster than any().
             for start in self._starts:
                 if start in text:
                     break
@@ -76,7 +73,7 @@ class Markers:
         return self._disguised.search(text.translate(_NORMALIZED)) is not None
 
     def escape(self, text: str) -> str:
-        """The text with a space in each marker, which so loses its meaning and stays readable."""
+        """Insert a space into each marker, so that it loses its meaning and stays readable."""
         while self.found_in(text):
             escaped = self._pattern.sub(_break, text)
             text = escaped if escaped != text else self._break_disguised(text)
@@ -94,11 +91,11 @@ class Markers:
 
 def _any_of(strings: Iterable[str]) -> str:
     longest_first = sorted(strings, key=len, reverse=True)
-    # Without strings, a pattern that nothing matches.
+    # Without strings, a pattern that matches nothing.
     return "|".join(map(re.escape, longest_first)) or r"(?!)"
 
 
 def _break(match: re.Match[str]) -> str:
     marker = match[0]
-    # A marker of one character cannot be split; the Unicode replacement character takes its place.
+    # A marker of one character cannot be split; it becomes the Unicode replacement character.
     return f"{marker[0]} {marker[1:]}" if len(marker) > 1 else _GONE

@@ -16,7 +16,7 @@ MISTRAL_INSTRUCT = StringTemplate(
     eos_token="</s>",
     response_extract_pattern="[/INST]",
 )
-"""The only template of Mistral-7B-Instruct that NeMo's converter takes, and what its server then renders."""
+"""The template of Mistral-7B-Instruct, the only one that NeMo's converter accepts and its server renders."""
 
 CHATML = StringTemplate(
     user_format="<|im_start|>user\n{MESSAGE}<|im_end|>\n",
@@ -24,7 +24,7 @@ CHATML = StringTemplate(
     system_format="<|im_start|>system\n{MESSAGE}<|im_end|>\n",
     eos_token="<|im_end|>",
 )
-"""OpenAI's ChatML, which Qwen, Yi and many others use; without a system turn where none is given."""
+"""OpenAI's ChatML, which Qwen, Yi and many others use; without a default system turn."""
 
 LLAMA3 = StringTemplate(
     user_format="<|start_header_id|>user<|end_header_id|>\n\n{MESSAGE}<|eot_id|>",
@@ -33,7 +33,7 @@ LLAMA3 = StringTemplate(
     bos_token="<|begin_of_text|>",
     eos_token="<|eot_id|>",
 )
-"""Llama 3's template. Meta's own code also trims every text; here a text stays as it is."""
+"""Llama 3's template. Meta's own code also trims every text; this one does not."""
 
 TEMPLATES: dict[str, ChatTemplate] = {
     "nemo": NEMO_CHAT,
@@ -44,13 +44,13 @@ TEMPLATES: dict[str, ChatTemplate] = {
 
 
 def template_named(name_or_path: str) -> ChatTemplate:
-    """The chat template of a name or a path.
+    """Load a chat template by name or path.
 
     Args:
         name_or_path: one of `TEMPLATES`, the folder of a Hugging Face tokenizer, or its chat_template.jinja.
 
     Raises:
-        UsageError: neither a name nor a path, or the path has no template that can be used.
+        UsageError: there is no such name or path, or the path has no usable template.
     """
     if name_or_path in TEMPLATES:
         return TEMPLATES[name_or_path]
@@ -59,7 +59,7 @@ def template_named(name_or_path: str) -> ChatTemplate:
             f"no chat template {name_or_path!r}; give one of {', '.join(TEMPLATES)}, or the folder of a Hugging Face "
             "tokenizer"
         )
-    # Jinja takes as long to import as all of this package, and the templates above do without.
+    # Importing Jinja takes as long as importing this package, and the named templates do not need it.
     from nemo_aligner_cai.chat.huggingface import load_template
 
     return load_template(name_or_path)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""NeMo's chat template, as its SFT dataset class renders and masks it."""
+"""NeMo's chat template and its loss mask, as in its SFT dataset class."""
 
 import json
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from enum import Enum
 from functools import cached_property
 
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
-from nemo_aligner_cai.chat.template import ChatTemplate, Segment
+from nemo_aligner_cai.chat.template import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 
 
 class LabelType(str, Enum):
-    """Where NeMo's chat datasets put a turn's label (the key ``type`` of a row)."""
+    """The place of a turn's label in NeMo's chat datasets (the key ``type`` of a row)."""
 
     VALUE_TO_TEXT = "VALUE_TO_TEXT"
-    """Label before the text: a reply conditioned on its attributes."""
+    """Before the text: a reply conditioned on its attributes."""
     TEXT_TO_VALUE = "TEXT_TO_VALUE"
-    """Label after the text: attributes predicted from a reply."""
+    """After the text: attributes predicted from a reply."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,24 @@ class ChatTokens:
 
     @classmethod
     def from_config(cls, config: Mapping[str, str]) -> "ChatTokens":
-        """From a training configuration; raises UsageError on a key that NeMo does not have."""
+        """Read the tokens of a training configuration; raises UsageError for a key that NeMo does not have."""
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(config) - known):
-            raise UsageError(
-                f"chat_prompt_tokens: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}"
-            )
+            raise UsageError(f"chat_prompt_tokens: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
         return cls(**config)
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A piece of rendered text; `trained` is True if SFT computes its loss there."""
+
+    text: str
+    trained: bool
+
+
+@dataclass(frozen=True)
 class NemoChatTemplate(ChatTemplate):
-    """NeMo's chat template, as `GPTSFTChatDataset` renders and masks it (NeMo 2.2.1, gpt_sft_chat_dataset.py).
+    """The template of `GPTSFTChatDataset` (NeMo 2.2.1, gpt_sft_chat_dataset.py).
 
     No BOS or EOS: that class ignores ``add_bos`` and ``add_eos``.
     """
@@ -55,17 +61,17 @@ class NemoChatTemplate(ChatTemplate):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The next turn's first token, which NeMo also trains as the end of the last reply."""
+        """The first token of a turn, which NeMo also trains as the end of the last reply."""
         return (self.tokens.turn_start,)
 
     @property
     def end_of_turn(self) -> str:
-        """As in the tokens."""
+        """The token of that name."""
         return self.tokens.end_of_turn
 
     @property
     def reply_end(self) -> str:
-        """The end of the turn and the start of a next one; with TEXT_TO_VALUE, of a reply without a label."""
+        """The end of the turn and the start of the next; with TEXT_TO_VALUE, of a reply without a label."""
         return self.tokens.end_of_turn + self.tokens.turn_start
 
     @property
@@ -75,14 +81,14 @@ class NemoChatTemplate(ChatTemplate):
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """The tokens that start a turn or a label, and those that end one unless they are white space."""
+        """The tokens that start or end a turn or a label, except white space."""
         tokens = self.tokens
         ends = tuple(token for token in (tokens.end_of_turn, tokens.end_of_name) if token.strip())
         return (tokens.system_turn_start, tokens.turn_start, tokens.label_start, *ends)
 
     @property
     def jinja(self) -> str:
-        """The template as a program for transformers' `apply_chat_template`, of conversations without labels."""
+        """The template in Jinja, for transformers' `apply_chat_template`; labels are not supported."""
         tokens = self.tokens
         user, assistant = (_in_jinja(self.turn_header(role)) for role in (Role.USER, Role.ASSISTANT))
         end, turn = _in_jinja(tokens.end_of_turn), _in_jinja(tokens.turn_start)
@@ -100,16 +106,16 @@ class NemoChatTemplate(ChatTemplate):
         )
 
     def render(self, conversation: Conversation) -> str:
-        """The whole conversation as SFT teaches it."""
+        """The whole conversation as SFT trains on it."""
         last = conversation.messages[-1].role if conversation.messages else None
         return self._text(conversation) + (self.tokens.turn_start if last is Role.ASSISTANT else "")
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """The pieces as NeMo masks them where ``mask`` is "User"."""
+        """The rendered text in pieces, with the loss mask of ``mask: User``."""
         return [segment for group in self.segment_groups(conversation) for segment in group]
 
     def segment_groups(self, conversation: Conversation) -> list[tuple[Segment, ...]]:
-        """The pieces of the header, of each turn, and of the end. NeMo counts the tokens of each group by itself."""
+        """The segments of the header, of each turn, and of the end; NeMo tokenizes each group separately."""
         header = self._start + conversation.system + self.tokens.end_of_turn
         groups: list[tuple[Segment, ...]] = [(Segment(header, trained=False),)]
         groups += [self._turn_segments(position, turn) for position, turn in enumerate(conversation.turns)]
@@ -117,29 +123,20 @@ class NemoChatTemplate(ChatTemplate):
             groups.append((Segment(self.tokens.turn_start, trained=True),))
         return groups
 
-    def generation_prompt(self, conversation: Conversation, label: str | None = None) -> str:
-        """The text that ends where the assistant is to speak.
-
-        Args:
-            conversation: ends with a user turn.
-            label: the attributes to condition the reply on, for a model taught with VALUE_TO_TEXT.
-
-        Raises:
-            UsageError: the conversation does not end with a user turn.
-        """
+    def generation_prompt(self, conversation: Conversation) -> str:
+        """The text that ends where the assistant speaks next; raises UsageError unless a user turn is the last."""
         require_user_last(conversation)
-        start = self._label(label) if self.label_type is LabelType.VALUE_TO_TEXT else ""
-        return self._text(conversation) + self._headers[1] + start
+        return self._text(conversation) + self._headers[1]
 
     def parse(self, text: str) -> Conversation:
-        """The conversation of a rendered text, or of a generation prompt (it then ends with a user turn).
+        """Parse a rendered text, or a generation prompt (the conversation then ends with a user turn).
 
         Raises:
-            UsageError: the text is not exactly what this template renders; says where.
+            UsageError: this template does not render that text; the message gives the place.
         """
         start, turn_start = self._start, self.tokens.turn_start
         if not text.startswith(start):
-            raise UsageError(f"must start with {start!r}, it starts with {text[: len(start)]!r}")
+            raise UsageError(f"must start with {start!r}, got {text[: len(start)]!r}")
         system, *turns = text[len(start) :].split(turn_start)
         system = self._without_end(system, None)
         messages = [Message(Role.SYSTEM, system)] if system else []
@@ -147,11 +144,11 @@ class NemoChatTemplate(ChatTemplate):
         messages += [self._parse_turn(position, turn) for position, turn in enumerate(turns)]
         role = messages[-1].role if turns else None
         if last == "" and role is not Role.ASSISTANT:
-            raise UsageError(f"ends with {turn_start!r}, which only follows an assistant turn")
+            raise UsageError(f"ends with {turn_start!r}, which may follow only an assistant turn")
         if last is None and role is Role.ASSISTANT:
             raise UsageError(f"must end with {turn_start!r} after the assistant's last turn")
         if last and role is not Role.USER:
-            raise UsageError("a prompt must have a user turn before the assistant is to speak")
+            raise UsageError("a prompt must have a user turn before the assistant's header")
         return Conversation(tuple(messages))
 
     def _parse_turn(self, position: int, text: str) -> Message:
@@ -161,7 +158,7 @@ class NemoChatTemplate(ChatTemplate):
         elif text.startswith(assistant):
             role, body = Role.ASSISTANT, text[len(assistant) :]
         else:
-            raise UsageError(f"turn {position}: must start with 'User' or 'Assistant', it starts with {text[:20]!r}")
+            raise UsageError(f"turn {position}: must start with 'User' or 'Assistant', got {text[:20]!r}")
         body, label = (body, None) if self.label_type is None else self._split_label(body)
         return Message(role, self._without_end(body, position), label)
 
@@ -179,10 +176,10 @@ class NemoChatTemplate(ChatTemplate):
         if text.endswith(end):
             return text.removesuffix(end)
         where = "the system message" if turn is None else f"turn {turn}"
-        raise UsageError(f"{where}: must end with {end!r}, it ends with {text[-20:]!r}")
+        raise UsageError(f"{where}: must end with {end!r}, got {text[-20:]!r}")
 
     def turn_header(self, role: Role) -> str:
-        """What stands before a turn's text: the token, the speaker's name and its end."""
+        """The text before a turn's content: the token, the speaker's name and its end."""
         return self._headers[0 if role is Role.USER else 1]
 
     @cached_property
@@ -199,7 +196,7 @@ class NemoChatTemplate(ChatTemplate):
         return f"{self.tokens.system_turn_start}System{self.tokens.end_of_name}"
 
     def _text(self, conversation: Conversation) -> str:
-        """The header and the turns, without what follows a last reply."""
+        """The header and the turns, without the text after a last reply."""
         (user, assistant), end = self._headers, self.tokens.end_of_turn
         parts = [self._start, conversation.system, end]
         for turn in conversation.turns:
@@ -219,13 +216,13 @@ class NemoChatTemplate(ChatTemplate):
         return text
 
     def _turn_segments(self, position: int, turn: Message) -> tuple[Segment, ...]:
-        # NeMo's rules: the first turn is context; a later user turn teaches only its first token, the end of the
-        # reply before it; an assistant turn teaches its text, or its label alone where labels are predicted.
+        # NeMo's rules: the first turn is context; of a later user turn only the first token is trained, as the end of
+        # the reply before it; of an assistant turn its text, or only its label if labels are predicted.
         header, body = self.turn_header(turn.role), self._body(turn)
         predicts_label = self.label_type is LabelType.TEXT_TO_VALUE
         if turn.role is Role.USER:
-            learnt = self.tokens.turn_start if position > 1 or (position == 1 and predicts_label) else ""
-            return Segment(learnt, trained=True), Segment((header + body).removeprefix(learnt), trained=False)
+            trained = self.tokens.turn_start if position > 1 or (position == 1 and predicts_label) else ""
+            return Segment(trained, trained=True), Segment((header + body).removeprefix(trained), trained=False)
         if position == 0 and not predicts_label:
             return (Segment(header + body, trained=False),)
         context = ""
@@ -237,7 +234,7 @@ class NemoChatTemplate(ChatTemplate):
 
 
 def _in_jinja(text: str) -> str:
-    """A text as a literal of Jinja, whose escape sequences are Python's."""
+    # The escape sequences of JSON are valid in Jinja's string literals.
     return json.dumps(text, ensure_ascii=False)
 
 

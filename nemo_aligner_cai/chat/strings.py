@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chat templates given by one string per role, as upstream's command-line flags give them."""
+"""Chat templates given by one string per role, as in upstream's seven command-line flags."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from nemo_aligner_cai.chat.delimiters import Delimiters
 from nemo_aligner_cai.chat.messages import Conversation, Role, require_user_last
-from nemo_aligner_cai.chat.outline import Outline
-from nemo_aligner_cai.chat.template import ChatTemplate, Segment
+from nemo_aligner_cai.chat.template import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 
 _PLACE = "{MESSAGE}"
@@ -17,10 +17,9 @@ _PLACE = "{MESSAGE}"
 
 @dataclass(frozen=True)
 class StringTemplate(ChatTemplate):
-    """A template given by one string per role, as upstream's seven command-line flags give it.
+    """A template given by one string per role.
 
-    The user's string may contain the assistant's header, as upstream's defaults do, or the assistant's own string
-    may start with it.
+    The assistant's header may be in the user's string, as in upstream's defaults, or in the assistant's own.
 
     Raises:
         UsageError: a string without exactly one ``{MESSAGE}``, or a default system message without a system string.
@@ -38,7 +37,7 @@ class StringTemplate(ChatTemplate):
         for name in ("user_format", "assistant_format", "system_format"):
             text = getattr(self, name)
             if text is not None and text.count(_PLACE) != 1:
-                raise UsageError(f"--{name} must contain {_PLACE} exactly once, it is {text!r}")
+                raise UsageError(f"--{name} must contain {_PLACE} exactly once, got {text!r}")
         if self.system_default_message and self.system_format is None:
             raise UsageError("--system_default_message needs --system_format")
 
@@ -49,50 +48,37 @@ class StringTemplate(ChatTemplate):
 
     @property
     def end_of_turn(self) -> str:
-        """What follows a reply, up to the end-of-sequence token."""
+        """The text after a reply, up to the end-of-sequence token."""
         after = self._around_reply[1]
         return after.split(self.eos_token)[0] if self.eos_token else after
 
     @property
     def reply_end(self) -> str:
-        """What follows ``{MESSAGE}``, and the end-of-sequence token unless it is in there already."""
+        """The text after ``{MESSAGE}``, with the end-of-sequence token."""
         return self._around_reply[1] + self._missing_eos
 
     @property
     def assistant_header(self) -> str:
-        """The given pattern; without one, what stands between a user's text and a reply."""
+        """The given pattern, or else the text between a user's text and a reply."""
         return self.response_extract_pattern or self._around_reply[0] or self.user_format.split(_PLACE)[1]
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """The special tokens in the strings; where turns are told without any, the words that tell a speaker."""
-        return self._outline.markers
+        """The special tokens in the strings; without any, the words that name a speaker."""
+        return self._delimiters.markers
 
     def render(self, conversation: Conversation) -> str:
-        """The roles' strings one after the other, and the end-of-sequence token after a last reply."""
+        """The formatted turns, with the end-of-sequence token after a last reply."""
         last = conversation.messages[-1].role if conversation.messages else None
         return self.without_eos(conversation) + (self._missing_eos if last is Role.ASSISTANT else "")
 
-    def segments(self, conversation: Conversation) -> list[Segment]:
-        """The pieces; every reply is trained with what follows it, nothing else."""
-        before, after = self._around_reply
-        segments = [Segment(self._start(conversation), trained=False)]
-        for turn in conversation.turns:
-            if turn.role is Role.USER:
-                segments.append(Segment(self.user_format.replace(_PLACE, turn.content), trained=False))
-            else:
-                segments += [Segment(before, trained=False), Segment(turn.content + after, trained=True)]
-        if segments[-1].trained:
-            segments[-1] = Segment(segments[-1].text + self._missing_eos, trained=True)
-        return segments
-
     def generation_prompt(self, conversation: Conversation) -> str:
-        """The text that ends where the assistant is to speak; raises UsageError unless a user turn is the last."""
+        """The text that ends where the assistant speaks next; raises UsageError unless a user turn is the last."""
         require_user_last(conversation)
         return self.without_eos(conversation) + self._around_reply[0]
 
     def without_eos(self, conversation: Conversation) -> str:
-        """The roles' strings one after the other and nothing more, as upstream's ``format_messages`` gives them."""
+        """The formatted turns alone, as upstream's ``format_messages`` gives them."""
         (before, after), (reply_before, reply_after) = self._around_user, self._around_reply
         parts = [self._start(conversation)]
         for turn in conversation.turns:
@@ -125,8 +111,8 @@ class StringTemplate(ChatTemplate):
         return (self.bos_token or "") + system
 
     @cached_property
-    def _outline(self) -> Outline:
-        return Outline(self.render, self.generation_prompt, (self.bos_token or "", self.eos_token or ""))
+    def _delimiters(self) -> Delimiters:
+        return Delimiters(self.render, self.generation_prompt, (self.bos_token or "", self.eos_token or ""))
 
 
 TEMPLATE_FLAGS = (
@@ -138,14 +124,15 @@ TEMPLATE_FLAGS = (
     "eos_token",
     "response_extract_pattern",
 )
-"""Upstream's command-line flags for a template, as they are in a parsed namespace."""
+"""Upstream's command-line flags for a template, by their names in a parsed namespace."""
 
 
 def template_from_flags(flags: Mapping[str, str | None]) -> StringTemplate:
-    r"""The template of upstream's flags, in which shells leave ``\n`` as two characters.
+    r"""Build the template of upstream's flags, which contain ``\n`` as two characters.
 
     Args:
-        flags: by name; others than `TEMPLATE_FLAGS` are ignored, and a missing or empty format is the bare message.
+        flags: values by name. Names outside `TEMPLATE_FLAGS` are ignored; a missing or empty user or assistant format
+            is the bare message.
 
     Raises:
         UsageError: a format without exactly one ``{MESSAGE}``, or a text that is not Unicode.
@@ -153,15 +140,15 @@ def template_from_flags(flags: Mapping[str, str | None]) -> StringTemplate:
     values = {name: unescape(text) for name in TEMPLATE_FLAGS if (text := flags.get(name)) is not None}
     for name, text in values.items():
         if lone := _SURROGATE.search(text):
-            raise UsageError(f"--{name} holds {lone[0]!r}, which is half of a character or a byte that is not UTF-8")
+            raise UsageError(f"--{name} contains {lone[0]!r}: half of a character or a byte that is not UTF-8")
     user, assistant = (values.pop(name, "") or _PLACE for name in ("user_format", "assistant_format"))
     return StringTemplate(user, assistant, **values)
 
 
 def unescape(text: str) -> str:
-    r"""``\n``, ``\t``, ``\r``, ``\\``, ``\xHH`` and ``\uHHHH`` as the characters they mean, all else as it stands."""
+    r"""Replace ``\n``, ``\t``, ``\r``, ``\\``, ``\xHH`` and ``\uHHHH`` by the characters they stand for."""
     text = _ESCAPE.sub(lambda match: _ESCAPED.get(match[1]) or chr(int(match[1][1:], 16)), text)
-    # As in JSON, two halves that stand together (``\ud83c\udf88``) are one character.
+    # As in JSON, a surrogate pair (``\ud83c\udf88``) is one character.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 

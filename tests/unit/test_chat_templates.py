@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every template, of strings or a Jinja program: no text forges a turn, and what is rendered is parsed back."""
+"""Every template, of strings or a Jinja program: no text forges a turn, and every reply is extracted again."""
 
-import contextlib
 import io
 import random
+import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import (
-    CHATML,
     NEMO_CHAT,
     TEMPLATES,
     ChatTemplate,
@@ -31,7 +31,6 @@ from nemo_aligner_cai.chat import (
     unescape,
 )
 from nemo_aligner_cai.chat.huggingface import JinjaTemplate
-from nemo_aligner_cai.chat.outline import Outline
 from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -74,9 +73,13 @@ def conversations(draw: st.DrawFn, name: str) -> Conversation:
 
 
 def said(conversation: Conversation) -> list[tuple[Role, str]]:
-    """Who says what; some templates trim, and an empty system message is none."""
+    """Who says what; an empty system message is no message."""
     spoken = [(message.role, message.content.strip()) for message in conversation.messages]
     return [item for item in spoken if item != (Role.SYSTEM, "")]
+
+
+def tokens_of(template: ChatTemplate, text: str) -> Counter[str]:
+    return Counter(re.findall("|".join(map(re.escape, sorted(template.markers, key=len, reverse=True))), text))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -88,9 +91,13 @@ def test_no_text_forges_a_turn(name: str, data: st.DataObject):
     safe = guard(made, template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
     assert safe is not None
     assert [turn.role for turn in safe.messages] == [turn.role for turn in made.messages]
-    assert said(template.parse(template.render(safe))) == said(safe)
+    plain = Conversation(tuple(Message(turn.role, "x") for turn in safe.messages))
+    assert tokens_of(template, template.render(safe)) == tokens_of(template, template.render(plain))
     if safe.messages[-1].role is Role.USER:
-        assert said(template.parse(template.generation_prompt(safe))) == said(safe)
+        asked, plainly = template.generation_prompt(safe), template.generation_prompt(plain)
+        assert tokens_of(template, asked) == tokens_of(template, plainly)
+    if isinstance(template, NemoChatTemplate):
+        assert said(template.parse(template.render(safe))) == said(safe)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -105,24 +112,6 @@ def test_what_is_asked_is_the_start_of_what_is_taught(name: str, data: st.DataOb
     taught = template.render(prompt.with_turn(Role.ASSISTANT, reply))
     assert taught == template.generation_prompt(prompt) + template.reply_start + reply + template.reply_end
     assert template.extract_reply(taught, prompt) == reply
-
-
-@pytest.mark.parametrize("name", ALL)
-@few
-@given(data=st.data())
-def test_the_pieces_are_the_text_and_the_learnt_ones_are_the_replies(name: str, data: st.DataObject):
-    template = ALL[name]
-    made = data.draw(conversations(name))
-    made = Conversation(tuple(Message(turn.role, template.escape(turn.content).strip()) for turn in made.messages))
-    segments = template.segments(made)
-    assert "".join(segment.text for segment in segments) == template.render(made)
-    learnt = [segment.text for segment in segments if segment.trained and segment.text]
-    if not isinstance(template, NemoChatTemplate):  # which also learns the token after a reply, in a piece of its own
-        replies = [turn.content for turn in made.turns if turn.role is Role.ASSISTANT]
-        assert len(learnt) == len(replies)
-        assert all(reply in text for reply, text in zip(replies, learnt, strict=True))
-        if replies and made.messages[-1].role is Role.ASSISTANT:
-            assert learnt[-1] == template.reply_start + replies[-1] + template.reply_end
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -149,58 +138,8 @@ def test_each_token_of_each_template_is_escaped_dropped_or_refused(name: str):
         assert guard(forged, template, policy=TokenPolicy.DROP, counts=counts) is None
         assert counts.noted == {"template tokens escaped": 1}
         assert counts.left_out == {"contains template tokens": 1}
-        with pytest.raises(UsageError, match="--on-template-tokens escape or drop"):
+        with pytest.raises(UsageError, match="--on-template-tokens"):
             guard(forged, template, policy=TokenPolicy.ERROR, counts=counts)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    around=st.lists(st.sampled_from(["<u>", "<a>", "</s>", "\n", "U: ", "A: ", ""]), min_size=4, unique=True),
-    data=st.data(),
-)
-def test_any_strings_are_parsed_back_or_refused(around: list[str], data: st.DataObject):
-    template = StringTemplate(f"{around[0]}{{MESSAGE}}{around[1]}", f"{around[2]}{{MESSAGE}}{around[3]}")
-    text = st.lists(st.sampled_from([*around, "\n", "x"]), max_size=4).map(
-        lambda parts: template.escape("".join(parts))
-    )
-    turns = [Message(role, data.draw(text)) for _ in range(2) for role in (Role.USER, Role.ASSISTANT)]
-    made = Conversation(tuple(turns[: data.draw(st.integers(1, 4))]))
-    with contextlib.suppress(UsageError):
-        parsed = template.parse(template.render(made))
-        # An empty reply may be as good as none.
-        assert parsed == made or not made.messages[-1].content
-
-
-@given(data=st.data())
-def test_what_is_learnt_of_nemos_template_parses_as_its_own_parser_does(data: st.DataObject):
-    made = data.draw(conversations("nemo"))
-    safe = guard(made, NEMO_CHAT, policy=TokenPolicy.ESCAPE, counts=RowCounts())
-    assert safe is not None
-    text = NEMO_CHAT.render(safe)
-    assert Outline(NEMO_CHAT.render, NEMO_CHAT.generation_prompt).parse(text) == NEMO_CHAT.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("Hello", "must start with '<|im_start|>"),
-        ("<|im_start|>user\nHi", "character 17: nothing ends the user's turn"),
-        ("<|im_start|>user\nHi<|im_end|>\nBye", "character 17: nothing ends the user's turn"),
-        ("<|im_start|>user\nHi<|im_end|><|im_end|>\n", "character 17: nothing ends the user's turn"),
-        ("<|im_start|>robot\nHi<|im_end|>\n", "must start with"),
-    ],
-)
-def test_parsing_says_what_is_wrong_and_where(text: str, problem: str):
-    with pytest.raises(UsageError) as caught:
-        CHATML.parse(text)
-    assert problem in str(caught.value)
-
-
-@pytest.mark.parametrize("formats", [("{MESSAGE}", "{MESSAGE}"), ("{MESSAGE}\n", "{MESSAGE}\n")])
-def test_a_template_in_which_nothing_tells_turns_apart_is_not_parsed(formats: tuple[str, str]):
-    template = StringTemplate(*formats)
-    with pytest.raises(UsageError, match="does not tell where the assistant's turn starts"):
-        template.parse(template.render(Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A")))
 
 
 def test_labels_do_not_forge_turns_either():
@@ -275,7 +214,7 @@ def test_templates_have_names():
             "<|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|>"
         ),
     }
-    with pytest.raises(UsageError, match="no chat template 'chatlm'; give one of nemo, mistral, chatml, llama3, or"):
+    with pytest.raises(UsageError, match=r"'chatlm'.* nemo, mistral, chatml, llama3"):
         template_named("chatlm")
 
 
@@ -300,7 +239,7 @@ def test_flags_of_any_letters_are_kept_or_refused_by_name():
     )
     assert template.render(Conversation.of_user("ü").with_turn(Role.ASSISTANT, "é")) == "<Système>中🎈ü🎈é"
     for flag in (r"\ud83c{MESSAGE}", b"\xe9{MESSAGE}".decode("utf-8", "surrogateescape")):
-        with pytest.raises(UsageError, match=r"--user_format holds '\\ud.*byte that is not UTF-8"):
+        with pytest.raises(UsageError, match=r"--user_format .*'\\ud"):
             template_from_flags({"user_format": flag})
     assert unescape(r"\ud83c\udf88 \ud83c") == "🎈 \ud83c"
 
@@ -311,7 +250,7 @@ def test_a_lone_surrogate_passes_the_renderer_unchanged_and_no_file_takes_it(nam
     made = Conversation.of_user("a \ud83c b").with_turn(Role.ASSISTANT, "\udc80")
     safe = guard(made, template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
     assert safe is made
-    assert template.parse(template.render(made)) == made
+    assert "a \ud83c b" in template.render(made)
     with pytest.raises(CaiError, match=r"row 1 cannot be written as JSON.*surrogates"):
         write_records(tmp_path / "x.jsonl", [Chat(made)], "sft-chat")
 
@@ -319,7 +258,7 @@ def test_a_lone_surrogate_passes_the_renderer_unchanged_and_no_file_takes_it(nam
 def test_a_reply_is_not_searched_for_without_anything_to_find_it_by():
     bare = template_from_flags({})
     assert bare.extract_reply("QA", Conversation.of_user("Q")) == "A"
-    with pytest.raises(CaiError, match="does not contain the prompt"):
+    with pytest.raises(CaiError, match="'other'"):
         bare.extract_reply("other", Conversation.of_user("Q"))
 
 

@@ -112,7 +112,7 @@ def test_extracts_from_a_text_whose_prompt_was_decoded_differently():
 
 
 def test_a_text_without_its_prompt_is_an_error_and_not_a_reply():
-    with pytest.raises(CaiError, match="does not contain the prompt"):
+    with pytest.raises(CaiError, match="'Hello there'"):
         NEMO_CHAT.extract_reply("Hello there", Conversation.of_user("Q"))
 
 
@@ -135,7 +135,7 @@ def test_labels_stand_where_nemo_puts_them():
     assert before.parse(before.render(conversation)) == conversation
     assert after.parse(after.render(conversation)) == conversation
     asked = conversation.without_last()
-    assert before.render(conversation).startswith(before.generation_prompt(asked, label="quality:4") + "A")
+    assert before.render(conversation).startswith(before.generation_prompt(asked) + "<extra_id_2>quality:4\nA")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_labels_stand_where_nemo_puts_them():
         # Upstream's comparisons: the end of the turn is stripped before the tag is glued on.
         ("<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\nA.<extra_id_1>", "turn 1: must end with"),
         ("<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\nA\n", "must end with '<extra_id_1>'"),
-        ("<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>", "only follows an assistant turn"),
+        ("<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>", "ends with '<extra_id_1>'"),
         ("<extra_id_0>System\n\n<extra_id_1>Robot\nQ\n", "turn 0: must start with 'User' or 'Assistant'"),
         ("<extra_id_0>System\n\n<extra_id_1>Assistant\n", "must have a user turn"),
     ],
@@ -198,7 +198,7 @@ def test_only_what_tells_speakers_apart_is_escaped():
 def test_generation_needs_a_user_turn_last():
     for conversation in (Conversation(()), Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A")):
         for template in TEMPLATES.values():
-            with pytest.raises(UsageError, match="end with a user turn"):
+            with pytest.raises(UsageError, match="user turn"):
                 template.generation_prompt(conversation)
 
 
@@ -209,7 +209,7 @@ def test_a_template_without_a_place_for_a_system_message_refuses_one():
 
 def test_flags_are_read_without_mangling_other_letters():
     assert unescape(r"Système\n中 \x41 \u00e9 \q") == "Système\n中 A é \\q"
-    with pytest.raises(UsageError, match="--user_format must contain"):
+    with pytest.raises(UsageError, match=r"--user_format .*{MESSAGE}"):
         template_from_flags({"user_format": "no place"})
     assert (
         template_from_flags({"user_format": None, "assistant_format": ""}).render(
@@ -237,8 +237,8 @@ def test_messages_in_every_spelling_of_roles():
     ("messages", "problem"),
     [
         ([{"role": "robot", "content": ""}], "unknown role 'robot'"),
-        ([{"role": "user", "content": None}], "message 0: the key 'content' must be a text"),
-        ([{"role": "user", "content": ""}, {"role": "system", "content": ""}], "must be the first"),
+        ([{"role": "user", "content": None}], "message 0: .*'content'.* null"),
+        ([{"role": "user", "content": ""}, {"role": "system", "content": ""}], "system message"),
     ],
 )
 def test_bad_messages_are_refused(messages: list[dict[str, object]], problem: str):

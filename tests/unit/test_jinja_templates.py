@@ -86,15 +86,15 @@ def test_special_tokens_that_the_program_writes_are_markers_and_its_spaces_and_w
     [
         ({}, "tokenizer_config.json: there is no chat template"),
         ({"chat_template": None}, "there is no chat template"),
-        ({"chat_template": [{"name": "rag", "template": "x"}]}, "has the chat templates rag and none named 'default'"),
+        ({"chat_template": [{"name": "rag", "template": "x"}]}, "rag is named 'default'"),
         ([1], "tokenizer_config.json:1: a JSON object is needed"),
         ({"chat_template": "{% for %}"}, "tokenizer_config.json: line 1 of the chat template is not Jinja"),
         ({"chat_template": "\n{{ x | nofilter }}"}, "line 2 of the chat template is not Jinja: No filter"),
         ({"chat_template": PLAIN}, 'uses eos_token; add it to tokenizer_config.json, as "eos_token": null'),
         ({"chat_template": "{{ messages[0].content + eos_token }}", "eos_token": None}, "'eos_token' is undefined"),
-        ({"chat_template": "Hello"}, "leaves out a message, repeats it, or changes its text"),
+        ({"chat_template": "Hello"}, "drops a message, repeats it, or changes its text"),
         ({"chat_template": PLAIN + "{{ messages[0].content }}", "eos_token": None}, "repeats it"),
-        ({"chat_template": "{{ messages[0].content }}"}, "leaves out a message"),
+        ({"chat_template": "{{ messages[0].content }}"}, "drops a message"),
         ({"chat_template": "{{ raise_exception('no, ' + messages[0].role) }}"}, "of user: no, user"),
         ({"chat_template": "{{ messages[0].content + 1 }}"}, "can only concatenate str"),
         ({"chat_template": "{{ 1 / 0 }}"}, "division by zero"),
@@ -119,7 +119,7 @@ def test_a_tokenizer_class_without_tokens_of_its_own_needs_none(tmp_path: Path):
 
 def test_other_files_are_refused(tmp_path: Path):
     folder = folder_with(tmp_path, tokenizer__json="{}")
-    with pytest.raises(UsageError, match=r"tokenizer\.json: is not a \.jinja file; give the tokenizer's folder"):
+    with pytest.raises(UsageError, match=r"tokenizer\.json: is not a \.jinja file"):
         template_named(f"{folder}/tokenizer.json")
     with pytest.raises(UsageError, match="there is no chat template"):
         template_named(folder)
@@ -128,9 +128,9 @@ def test_other_files_are_refused(tmp_path: Path):
 def test_a_template_that_asks_otherwise_than_it_trains_is_refused():
     thinking = PLAIN.replace("<|assistant|>{% endif", "<|assistant|><think>\n{% endif")
     later = PLAIN.replace("<|assistant|>{% endif", "<|assistant|>{% if messages | length > 1 %}!{% endif %}{% endif")
-    with pytest.raises(UsageError, match=r"asks for a reply with '.*<think>\\n' and trains on '<.assistant.>'"):
+    with pytest.raises(UsageError, match=r"ends with '.*<think>\\n', .* '<.assistant.>'"):
         JinjaTemplate(thinking)
-    with pytest.raises(UsageError, match=r"asks for a reply with '.*!' and trains on '.*reply'"):
+    with pytest.raises(UsageError, match=r"ends with '.*!', .* '.*reply'"):
         JinjaTemplate(later)
 
 
@@ -138,7 +138,7 @@ def test_a_system_message_that_is_asked_with_and_not_trained_on_is_refused():
     template = jinja_template(SHAPES["mistral-0.3"])
     assert template.render(ANSWERED) == "<s>[INST] Q[/INST] A</s>"
     for use in (template.render, template.generation_prompt):
-        with pytest.raises(UsageError, match="does not train on the system message"):
+        with pytest.raises(UsageError, match="system message"):
             use(Conversation.of_user("Q", system="S"))
 
 
@@ -163,18 +163,3 @@ def test_the_day_is_that_of_the_run():
     shape = SHAPES["llama-3.2"]
     template = JinjaTemplate(shape.source, {"bos_token": shape.bos}, now=datetime(2026, 3, 4))
     assert "Today Date: 04 Mar 2026\n" in template.render(ASKED)
-
-
-def test_learnt_text_is_told_where_a_template_writes_the_last_reply_unlike_the_others():
-    template = jinja_template(SHAPES["qwen-3"])
-    made = ANSWERED.with_turn(Role.USER, "Q2").with_turn(Role.ASSISTANT, "A2")
-    learnt = [segment.text for segment in template.segments(made) if segment.trained]
-    assert learnt == ["A<|im_end|>\n", "<think>\n\n</think>\n\nA2<|im_end|>\n"]
-
-
-def test_learnt_text_is_not_guessed_where_a_template_rewrites_it():
-    template = jinja_template(SHAPES["qwen-3"])
-    made = ASKED.with_turn(Role.ASSISTANT, "<think>hm</think>A").with_turn(Role.USER, "Q2")
-    assert "hm" not in template.render(made)
-    with pytest.raises(UsageError, match="changes the assistant's turn '<think>hm</think>A'"):
-        template.segments(made)
