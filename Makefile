@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell command -v $(p) 2>/
 ARGS ?=
 # Two files at a time, the long ones first, and one thread for each trainer that they start: with more threads than
 # cores they would wait for each other. ARGS="-n 0 ..." is one at a time.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,8 @@ CUDA_HASHES := constraints/cuda-py311.hashes.txt
 NEEDS_CUDA := import importlib.metadata as m; print(*(r for r in m.requires("torch") if r.startswith("nvidia-")))
 # No file is installed whose hash is not in this repository, whatever index it comes from, nor anything that is not
 # listed. What has no wheel is built with the pinned setuptools, not with the newest one.
-PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps
+PIP_FLAGS := -q --disable-pip-version-check --no-build-isolation --no-deps
+PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS)
 
 # A stamp is written when its step is complete, so an interrupted installation starts over. Its name holds a checksum
 # of what the step depends on (contents, not times: a checkout changes times): other pins, another Python or a moved
@@ -26,29 +27,42 @@ PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-
 # strict editable install are made once), installs the package again.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STACK := $(VENV)/.stack-$(VERSION)-$(firstword $(shell { cat $(PINS); echo $(CURDIR); } | cksum))
+CORE_VENV := .venv-core
+CORE_HASHES := constraints/core-py311.hashes.txt
 PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp/gpt/conf -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
 PACKAGE := $(VENV)/.package-$(firstword $(shell { cat setup.py pyproject.toml; echo $(PACKAGE_FILES); } | cksum))
+CORE := $(CORE_VENV)/.core-$(VERSION)-$(firstword $(shell { cat $(CORE_HASHES) setup.py pyproject.toml; echo $(CURDIR) $(PACKAGE_FILES); } | cksum))
 
-.PHONY: help quickstart test test-fast lint format venv clean
+define CHECK_PYTHON
+@case "$(VERSION)" in \
+	3.11) ;; \
+	"") echo "error: no Python found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
+	*) echo "error: $(PINS) is for Python 3.11, and $(PYTHON) is $(VERSION). Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
+	esac
+endef
+
+.PHONY: help quickstart test test-fast lint format venv venv-core clean
 
 help:
 	@echo "make quickstart   the seven steps of Constitutional AI with a tiny model on this machine (ARGS='--seed 2 ...')"
 	@echo "make test         ruff, pyright and every test (ARGS='-k name' and other arguments of pytest)"
-	@echo "make test-fast    the tests that need neither NeMo nor patience"
+	@echo "make test-fast    the tests that need neither NeMo nor patience, in $(CORE_VENV)"
 	@echo "make lint         ruff and pyright alone"
 	@echo "make format       let ruff mend what it can"
 	@echo "make venv         only create and fill $(VENV)"
-	@echo "make clean        remove $(VENV), build outputs and caches; runs are kept"
+	@echo "make venv-core    only create and fill $(CORE_VENV): the data half and its test tools, in seconds"
+	@echo "make clean        remove both environments, build outputs and caches; runs are kept"
 
 quickstart: $(PACKAGE)
 	$(BIN)/cai quickstart $(ARGS)
 
 test test-fast: export OMP_NUM_THREADS = 1
-test: lint
-	$(PYTEST) $(ARGS)
+# ruff and pyright are tests among the others: the first test starts at once, and there is one summary.
+test: $(PACKAGE)
+	$(BIN)/python $(PYTEST) $(ARGS)
 
-test-fast: $(PACKAGE)
-	$(PYTEST) -m "not slow" $(ARGS)
+test-fast: $(CORE)
+	$(CORE_VENV)/bin/python $(PYTEST) -m "not slow" tests/unit $(ARGS)
 
 lint: $(PACKAGE)
 	$(BIN)/ruff check .
@@ -61,12 +75,19 @@ format: $(PACKAGE)
 
 venv: $(PACKAGE)
 
+venv-core: $(CORE)
+
+$(CORE):
+	$(CHECK_PYTHON)
+	rm -rf $(CORE_VENV)
+	$(PYTHON) -m venv $(CORE_VENV)
+	$(CORE_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(CORE_HASHES)
+	$(CORE_VENV)/bin/python -m pip install $(PIP_FLAGS) -e .
+	$(CORE_VENV)/bin/python -m pip check
+	@touch $@
+
 $(STACK):
-	@case "$(VERSION)" in \
-	3.11) ;; \
-	"") echo "error: no Python found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
-	*) echo "error: $(PINS) is for Python 3.11, and $(PYTHON) is $(VERSION). Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
-	esac
+	$(CHECK_PYTHON)
 	@echo "Installing the CPU training stack into $(VENV): about 3 GB on disk, a few minutes, once."
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
@@ -86,5 +107,5 @@ $(PACKAGE): $(STACK)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CORE_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

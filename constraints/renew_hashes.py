@@ -6,6 +6,7 @@ Input:  cpu-py311.txt, the pins, and setup.py, which says what the data half nee
 Output: cpu-py311.hashes.txt    every pin, for Linux x86_64
         torch-cpu-py311.hashes.txt  torch's CPU build alone
         cuda-py311.hashes.txt   what torch's CUDA build needs besides
+        core-py311.hashes.txt   what the data half and its tests need (`make venv-core`)
         data-py311.hashes.txt   what the data half needs, for Linux x86_64 and aarch64
 
 Each line is a pin with the SHA-256 of each file that pip may choose for it: the wheel for the newest and for the
@@ -36,7 +37,7 @@ Hashes = Mapping[str, set[str]]
 
 
 def main() -> None:
-    """Ask pip, and write the three files."""
+    """Ask pip, and write the files."""
     pins = [line for line in PINS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     written = {_name(pin): pin for pin in pins}
     here = _report(["--no-deps", *pins])
@@ -44,13 +45,15 @@ def main() -> None:
     cpu_torch = _cpu_torch(written["torch"])
     cpu = _merged(_hashes(here), _wheels(built, "x86_64"), cpu_torch)
     cuda = _hashes(item for item in _resolved(written["torch"]) if _name(_pin(item)) not in written)
-    data = [
-        written[_name(_pin(item))] for item in _resolved(str(HERE.parent)) if "dir_info" not in item["download_info"]
-    ]
+    data, core = (
+        [written[_name(_pin(item))] for item in _resolved(wanted) if "dir_info" not in item["download_info"]]
+        for wanted in (str(HERE.parent), f"{HERE.parent}[test]")
+    )
     _write("cpu-py311.hashes.txt", "the pins of cpu-py311.txt", pins, cpu)
     named = {f"{pin}+cpu": hashes for pin, hashes in cpu_torch.items()}
     _write("torch-cpu-py311.hashes.txt", "torch's CPU build", named, named)
     _write("cuda-py311.hashes.txt", "what torch's CUDA build needs besides", cuda, cuda)
+    _write("core-py311.hashes.txt", "what the data half and its tests need", [written["setuptools"], *core], cpu)
     both = _merged(cpu, _wheels([pin for pin in data if pin in built], "aarch64"))
     _write("data-py311.hashes.txt", "what the data half needs, for x86_64 and aarch64", data, both)
 

@@ -29,6 +29,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_overrides_may_stand_anywhere(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("torch", reason="the training extra is not installed")
     assert cli.main([str(tmp_path) if word == "RUN" else word for word in arguments]) == 2
     assert "no key 'sede'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -53,6 +54,7 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="the training extra is not installed")
     assert cli.main(["run", str(tmp_path / "none.yaml"), "--output", str(tmp_path / "run")]) == 2
     message = capsys.readouterr().err
     assert "none.yaml" in message

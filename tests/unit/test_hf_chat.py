@@ -14,6 +14,8 @@ from typing import Any
 import jinja2
 import pytest
 
+pytest.importorskip("tokenizers", reason="the training extra is not installed")
+
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, Conversation, Message, NemoChatTemplate, Role, template_named
 from nemo_aligner_cai.errors import UsageError

@@ -285,6 +285,7 @@ BOMB = b'{"choices": "' + b" " * (8 << 20) + b'"}'
         ("gzip", ANSWER),
         ("gzip", gzip.compress(ANSWER)[:-20]),
     ],
+    ids=["bomb", "gzip-bomb", "deflate-bomb", "br", "zstd", "twice", "not-packed", "cut"],
 )
 @pytest.mark.parametrize("chunked", [False, True])
 def test_b7_bombs_and_what_was_not_asked_for_are_malformed(encoding: str, packed: bytes, chunked: bool) -> None:

@@ -5,6 +5,9 @@
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("omegaconf", reason="the training extra is not installed")
+
 from omegaconf import OmegaConf
 
 from nemo_aligner_cai.pipeline import training

@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from nemo_aligner_cai import program
+from nemo_aligner_cai.console import program
 program.begin()
 from nemo_aligner_cai.commands.common.exit_codes import exit_code
 from nemo_aligner_cai.errors import UsageError

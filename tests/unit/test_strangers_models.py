@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch", reason="the training extra is not installed")
+
 import torch
 from torch.distributed.checkpoint import FileSystemWriter, save
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="the training extra is not installed")
+
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training import ppo_actor
 from nemo_aligner_cai.training.launch import jobs

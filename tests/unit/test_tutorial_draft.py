@@ -67,10 +67,12 @@ def test_step_4_lacks_its_prompts_alone(draft: dict[str, list[str]]) -> None:
 
 @pytest.mark.parametrize("script", [name for name in _CONFIGS if name != "train_gpt_ppo_actor.py"])
 def test_trainers_take_its_overrides(draft: dict[str, list[str]], script: str) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
     compose(_CONFIGS[script], draft[script])
 
 
 def test_the_actors_command_lacks_an_equals_sign_alone(draft: dict[str, list[str]]) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
     words = draft["train_gpt_ppo_actor.py"]
     with pytest.raises(UsageError, match="data_prefix"):
         compose("cai_ppo_actor", words)
