@@ -26,6 +26,7 @@ CORE = [
     "aiolimiter>=1.1,<2",
     "jinja2>=3.1,<4",
     "orjson>=3.9,<4",
+    "packaging>=22",
     "pydantic>=2.6,<3",
     "pyyaml>=6,<7",
     "rich>=13",

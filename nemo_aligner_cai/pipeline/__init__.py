@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The seven steps of Constitutional AI as one run that can be stopped and started again."""
+"""The seven steps of Constitutional AI as one resumable run."""

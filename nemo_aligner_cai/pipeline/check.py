@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What can be known to be wrong with a run before its first step, which may be hours before the step that fails."""
+"""Checks of a run's configuration before its first step, hours before a later step would fail."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nemo_aligner_cai.training.config import compose
 
 
 def check(config: RunConfig, helpful_only: Path) -> None:
-    """Check the model, the lengths and the trainers' overrides.
+    """Validate the model, the sequence lengths and the trainers' overrides.
 
     Raises:
-        UsageError: the model is none, a sequence length is more than it takes, or a trainer has no such setting.
+        UsageError: an invalid model, a sequence length beyond the model's, or an unknown trainer setting.
     """
     from omegaconf import OmegaConf
 
@@ -31,7 +31,7 @@ def check(config: RunConfig, helpful_only: Path) -> None:
     }
     for key, length in lengths.items():
         if window is not None and length > window:
-            raise UsageError(f"{key}={length} is longer than {helpful_only} takes, which is {window} tokens")
+            raise UsageError(f"{key}={length} is longer than the context of {helpful_only}, which is {window} tokens")
     overrides = {
         "cai_sft": config.sft.overrides,
         "cai_reward_model": config.reward_model.overrides,

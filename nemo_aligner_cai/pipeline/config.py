@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a whole run: one YAML file, every key checked before anything starts.
+"""The configuration of a run: one YAML file.
 
-A key that is not here is an error, and so is a value of the wrong type.  Trainer settings are Hydra overrides, passed
-on as they are, so that a line that works with ``cai train`` works here.
+Unknown keys and values of the wrong type are errors. Trainer settings are Hydra overrides, passed on unchanged: those
+of ``cai train`` work here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nemo_aligner_cai.sections import Section, load_config
 
 
 class TinyData(Section):
-    """Rows of each file that the tiny world makes, see ``tiny/data.py``."""
+    """Rows of each file of the tiny world; see ``tiny/data.py``."""
 
     red_team: int = Field(gt=0)
     helpful_sft: int = Field(gt=0)
@@ -31,25 +31,25 @@ class TinyData(Section):
 
 
 class Data(Section):
-    """Where the inputs come from.  ``tiny`` makes them all; a path given here takes the place of a made one."""
+    """Input files. ``tiny`` generates them; a path replaces a generated file."""
 
     tiny: TinyData
     red_team: Path | None  # Anthropic's red-team attempts or HH, or a plain list of prompts
     red_team_turns: Literal["first", "all"]
     red_team_limit: int | None = Field(gt=0)
-    max_prompt_tokens: int = Field(gt=0)  # longer red-team prompts are left out, counted
-    sl_share: float = Field(gt=0, lt=1)  # of the red-team prompts for SL-CAI, the others are for RL-CAI
+    max_prompt_tokens: int = Field(gt=0)  # longer red-team prompts are skipped and counted
+    sl_share: float = Field(gt=0, lt=1)  # of the red-team prompts; RL-CAI gets the others
 
 
 class Models(Section):
-    """The model that the run starts from; ``tiny`` is the one that comes with the package."""
+    """The initial model and the constitution; ``tiny`` is the packaged one."""
 
     helpful_only: Literal["tiny"] | Path
     constitution: Literal["tiny"] | Path
 
 
 class Decoding(Section):
-    """How replies are drawn from a served model."""
+    """Sampling of a served model."""
 
     temperature: float = Field(ge=0)
     max_tokens: int = Field(gt=0)
@@ -60,9 +60,9 @@ class SlCai(Section):
 
     decoding: Decoding
     batch_size: int = Field(gt=0)
-    keep_unrevised: bool  # keep answers that the critique found nothing wrong with
+    keep_unrevised: bool  # keep responses in which the critique found no fault
     num_revisions: int = Field(default=1, gt=0)
-    few_shots: Path | None = None  # examples of answer, critique and revision
+    few_shots: Path | None = None  # examples of response, critique and revision
     validation_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate SFT
 
 
@@ -74,17 +74,17 @@ class RlCai(Section):
     num_responses: int = Field(gt=1)
     judge: str  # a strategy of `cai components judges`
     pairs: Pairs  # which candidate responses are compared
-    both_orders: bool = True  # ask twice, and keep what both orders agree on
-    margin: float = Field(ge=0, lt=1)  # least distance of the judge's probability from one half, doubled
+    both_orders: bool = True  # judge twice, and keep verdicts on which both orders agree
+    margin: float = Field(ge=0, lt=1)  # least |2 p - 1|, with p the judge's probability
     test_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate the reward model
-    shuffle: bool = False  # each split's own rows, before they are blended
+    shuffle: bool = False  # each split's rows, before blending
     soft_labels: SoftLabels = "threshold"
     label_copies: int = Field(default=10, gt=1)  # of each pair, with soft_labels=repeat
-    formats: tuple[str, ...] = ()  # other formats to write the pairs in, such as dpo
+    formats: tuple[str, ...] = ()  # further formats of the pairs, such as dpo
 
 
 class Training(Section):
-    """One trainer: its sequence length in tokens, to which its data are filtered, and Hydra overrides."""
+    """One trainer. Rows longer than `seq_length` tokens are filtered out; `overrides` are Hydra's."""
 
     seq_length: int = Field(gt=1)
     overrides: tuple[str, ...]
@@ -99,16 +99,16 @@ class Ppo(Section):
 
 
 class Measure(Section):
-    """What is asked of the three models at the end."""
+    """Generation for the final measurement."""
 
     max_tokens: int = Field(gt=0)
     batch_size: int = Field(gt=0)
 
 
 class RunConfig(Section):
-    """All of a run; see ``tiny/quickstart.yaml`` for the meaning of each value."""
+    """The configuration of a run; ``tiny/quickstart.yaml`` explains each value."""
 
-    seed: int = Field(ge=0, lt=1 << 32)  # what NumPy's generator takes
+    seed: int = Field(ge=0, lt=1 << 32)  # the range of NumPy's seeds
     data: Data
     models: Models
     sl_cai: SlCai
@@ -120,5 +120,5 @@ class RunConfig(Section):
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """A run's configuration, see `load_config`."""
+    """Load a run's configuration; see `load_config`."""
     return load_config(path, overrides, RunConfig)

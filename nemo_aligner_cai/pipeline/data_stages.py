@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configurations of the two data stages, as a run's configuration and its folders determine them."""
+"""The configurations of the two data stages of a run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def sl_cai_config(config: RunConfig, constitution: Path, tokenizer: Path, data: 
 
     Args:
         config: the run's.
-        constitution: its file.
-        tokenizer: the model's.
+        constitution: its YAML file.
+        tokenizer: the model's tokenizer file.
         data: the folder of prompts and helpfulness data.
-        folder: where the stage writes.
+        folder: the stage's output folder.
     """
     own = config.sl_cai
     return SlCaiConfig(
@@ -71,7 +71,7 @@ def rl_cai_config(config: RunConfig, constitution: Path, tokenizer: Path, data: 
         files=PreferenceFiles(
             splits=parse_splits(shares),
             shuffle=own.shuffle,
-            # PPO sees the prompts without a comparison too.
+            # PPO also trains on prompts without a comparison.
             ppo_prompts="all",
             soft_labels=own.soft_labels,
             label_copies=own.label_copies,
@@ -112,5 +112,5 @@ def _sampling(decoding: Decoding) -> Sampling:
 
 
 def _run(config: RunConfig) -> RunSettings:
-    # A server of the run is named by what its model was made of, so that its own name says nothing.
+    # The clients of a run's servers are named by `StepCache.identity`; the name that a server reports is not needed.
     return RunSettings(seed=config.seed, resume=True, progress=True, ask_for_models=False)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The files that go from one step to the next: prompts, fine-tuning rows, comparisons.
+"""Step 1's output files: red-team prompts and helpfulness preferences.
 
-Every function returns the balances of what it read and wrote, by file: rows in = rows out + rows left out, by reason.
+Every function returns the row counts of its input files: rows in = rows written + rows skipped, by reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.prompts import Prompt
 
-Balances = dict[str, dict[str, Any]]
+RowCountsByFile = dict[str, dict[str, Any]]
 
 
 def red_team_prompts(
@@ -33,18 +33,18 @@ def red_team_prompts(
     max_tokens: int,
     tokenizer: Tokenizer,
     seed: int,
-) -> Balances:
-    """Read red-team prompts and divide them between the supervised and the RL stage.
+) -> RowCountsByFile:
+    """Read red-team prompts and split them between SL-CAI and RL-CAI.
 
     Args:
         source: red-team attempts, HH, or a plain list of prompts.
-        targets: the file for SL-CAI and the file for RL-CAI.
-        share: of the prompts that goes to SL-CAI.
-        turns: the first user turn, or the conversation up to the last one.
-        limit: prompts to read at most.
-        max_tokens: longer prompts, counted in the model's tokens with the template, are left out.
+        targets: the output files for SL-CAI and RL-CAI.
+        share: SL-CAI's share of the prompts.
+        turns: the first user turn, or the conversation up to its last user turn.
+        limit: read at most this many prompts.
+        max_tokens: skip longer prompts, counted in the model's tokens with its chat template.
         tokenizer: the model's.
-        seed: of the division.
+        seed: of the split.
     """
     counts = RowCounts()
     kept = list(_short(read_prompts(source, counts=counts, turns=turns, limit=limit), max_tokens, tokenizer, counts))
@@ -69,12 +69,12 @@ def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, cou
             yield prompt
 
 
-def helpful_preferences(folder: Path, target: Path) -> Balances:
-    """Turn HH's ``train.jsonl.gz`` and ``test.jsonl.gz`` into prompts and comparisons, under upstream's names."""
-    balances: Balances = {}
+def helpful_preferences(folder: Path, target: Path) -> RowCountsByFile:
+    """Convert HH's ``train.jsonl.gz`` and ``test.jsonl.gz`` to prompts and comparisons, with upstream's file names."""
+    counts: RowCountsByFile = {}
     for split in anthropic_hh.SPLITS:
         source = folder / f"{split}.jsonl.gz"
         outputs = anthropic_hh.Outputs.named(target, split, prefix="helpful", add_eos=True)
         rows = anthropic_hh.rows_of([source])
-        balances[source.name] = anthropic_hh.write_split(rows, outputs, template=NEMO_CHAT, overwrite=True).to_dict()
-    return balances
+        counts[source.name] = anthropic_hh.write_split(rows, outputs, template=NEMO_CHAT, overwrite=True).to_dict()
+    return counts

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the three models do, measured side by side, and the run's metrics for programs and for people."""
+"""Behavior of the three models on held-out prompts, and the metrics of the run."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _PACKAGES = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
 async def stage_figures(
     client: ModelClient, prompts: Path, stem: Path, max_tokens: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Ask a model the prompts with each decoding, and count what its replies do.
+    """Generate replies with each decoding, and compute the rates of each behavior.
 
     Args:
         client: the model.
         prompts: a ``measure.jsonl``.
-        stem: replies go to ``<stem>_<decoding>.jsonl``.
-        max_tokens: longest reply, in tokens.
+        stem: replies are written to ``<stem>_<decoding>.jsonl``.
+        max_tokens: the longest reply, in tokens.
         seed: of the sampling.
 
     Returns:
@@ -66,11 +66,10 @@ async def stage_figures(
 
 
 def judge_figures(comparisons: Path) -> dict[str, Any]:
-    """How often the judge preferred the reply that the oracle ranks higher, and how much order mattered to it.
+    """The judge's accuracy against the oracle, and its position bias.
 
-    The accuracy is over the pairs that were kept, the position rates are over all that were judged. Pairs between
-    which the oracle sees no difference are counted as ``same`` and not in the accuracy; prompts that are not of the
-    tiny language cannot be judged by it and are counted as ``unknown``.
+    The accuracy is over the kept pairs, the position rates are over all judged pairs. Pairs that the oracle ranks
+    equal are counted as ``same``; pairs whose prompt is not in the tiny language are counted as ``unknown``.
     """
     right: list[bool] = []
     same = unknown = 0
@@ -102,7 +101,7 @@ def judge_figures(comparisons: Path) -> dict[str, Any]:
 
 
 def last_metrics(log_dir: Path) -> dict[str, Any]:
-    """The last value of each metric that a trainer has logged."""
+    """The last logged value of each metric of a trainer."""
     merged: dict[str, Any] = {}
     for row in read_metrics(log_dir):
         merged.update({name: value for name, value in row.items() if value is not None})
@@ -110,12 +109,12 @@ def last_metrics(log_dir: Path) -> dict[str, Any]:
 
 
 def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
-    """The run's ``metrics.json`` out of the steps' records."""
+    """The content of the run's ``metrics.json``, from the records of its steps."""
     figures = records[-1]["facts"]
     return {
         "stages": figures["stages"],
         "judge": figures["judge"],
-        # None where validation was switched off.
+        # None if validation was disabled.
         "reward_model": {"accuracy": figures["reward_model"].get("val/acc"), "metrics": figures["reward_model"]},
         "data": {record["step"]: record["facts"] for record in records if "generation" in record["facts"]},
         "steps": {record["step"]: record["seconds"] for record in records},
@@ -128,7 +127,7 @@ def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any
 
 
 def table(stages: Mapping[str, Any]) -> Table:
-    """The figures for people: percent with 95 % Wilson intervals; four columns on harm, two on benign requests."""
+    """A table of percentages with 95 % Wilson intervals: four columns on harmful requests, two on benign ones."""
     shown = Table(title="percent of held-out prompts (95 % interval): four columns harmful requests, two benign ones")
     for heading in ("decoding", "model", *_COLUMNS.values()):
         shown.add_column(heading, no_wrap=True)

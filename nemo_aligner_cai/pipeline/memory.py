@@ -1,45 +1,46 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The memory of this process and all it has started."""
+"""Peak memory of this process and its descendants."""
 
 from __future__ import annotations
 
 import threading
-from types import TracebackType
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 _MEGABYTE = 1 << 20
+_INTERVAL_S = 0.5
 
 
+@dataclass
 class PeakMemory:
-    """Watches, while its block runs, the resident memory of this process and its descendants together.
+    """The highest resident memory so far, in megabytes."""
 
-    Pages that forked processes share are counted once for each, so the peak is an upper bound.
+    megabytes: float = 0.0
+
+
+@contextmanager
+def peak_memory() -> Generator[PeakMemory, None, None]:
+    """Sample the resident memory of this process and its descendants while the block runs.
+
+    Pages that forked processes share are counted once per process, so the peak is an upper bound.
     """
+    peak, stop = PeakMemory(), threading.Event()
 
-    def __init__(self, interval_s: float = 0.5) -> None:
-        """Look every ``interval_s`` seconds."""
-        self.megabytes = 0.0
-        self._interval_s = interval_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> PeakMemory:
-        """Start watching."""
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        """Stop watching."""
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def sample() -> None:
         while True:
-            self.megabytes = max(self.megabytes, _resident_bytes() / _MEGABYTE)
-            if self._over.wait(self._interval_s):
+            peak.megabytes = max(peak.megabytes, _resident_bytes() / _MEGABYTE)
+            if stop.wait(_INTERVAL_S):
                 return
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _resident_bytes() -> int:
@@ -51,5 +52,5 @@ def _resident_bytes() -> int:
         try:
             total += process.memory_info().rss
         except psutil.NoSuchProcess:
-            continue  # it ended between the two looks
+            continue  # ended since it was listed
     return total

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The seven steps, in the order of the tutorial; read it from top to bottom.
+"""The seven steps, in the order of the tutorial.
 
-Each step reads files that earlier steps wrote and writes its own into its folder of the run; ``ledger.py`` decides
-what is repeated when a run is started again.  Models speak only through real servers; the trainers are NeMo-Aligner's.
+Each step reads files of earlier steps and writes into its own folder of the run; ``step_cache.py`` decides which steps
+run again. Models are used through real servers; the trainers are NeMo-Aligner's.
 """
 
 from __future__ import annotations
@@ -50,17 +50,13 @@ _HELPFUL_FILES = tuple(
 
 
 class Pipeline:
-    """One run of CAI in one folder."""
+    """A run of Constitutional AI in one folder."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
-        """Take the configuration and the run's folder.
-
-        Raises:
-            UsageError: a file that the configuration names is not there, or it cannot work, see ``check.py``.
-        """
+        """Validate the configuration; raises UsageError for a missing file, or as `check` does."""
         self.config = config
         self.folder = folder
-        self.ledger = StepCache(folder)
+        self.cache = StepCache(folder)
         tiny = config.models.helpful_only == "tiny"
         self.helpful_only = packaged_files.MODEL if tiny else Path(config.models.helpful_only)
         self.tokenizer_path = packaged_files.TOKENIZER if tiny else self.helpful_only.with_name("tokenizer.model")
@@ -71,7 +67,7 @@ class Pipeline:
                 require_file(path)
         check(config, self.helpful_only)
         self.tokenizer = load_tokenizer(self.tokenizer_path)
-        # What is wrong with the constitution or the judge is known before the first step.
+        # Validates the constitution and the judge before the first step.
         with SlCaiStage(self._sl_config(folder / SL_CAI)):
             RlCaiStage(self._rl_config(folder / RL_CAI))
 
@@ -82,26 +78,26 @@ class Pipeline:
         return rl_cai_config(self.config, self.constitution_path, self.tokenizer_path, self.folder / DATA, folder)
 
     def run(self, first: str | None = None) -> dict[str, Any]:
-        """Run what is not done yet; returns the metrics, which are in ``metrics.json`` too.
+        """Run the steps that are not done; returns the metrics, which are also written to ``metrics.json``.
 
         Args:
-            first: forget this step and all after it, so that they are done again.
+            first: run this step and all later ones again.
 
         Raises:
-            UsageError: another run is at work in the folder, or it holds files that no run has made.
+            UsageError: another run uses the folder, or it contains foreign files.
             CaiError: a step failed.
         """
-        with self.ledger.locked():
+        with self.cache.locked():
             if first:
-                self.ledger.forget(STEPS[STEPS.index(first) :])
+                self.cache.forget(STEPS[STEPS.index(first) :])
             jobs.warm_up()
-            records = [self.ledger.run(step) for step in self.steps()]
+            records = [self.cache.run(step) for step in self.steps()]
         metrics = measure.metrics(records, seed=self.config.seed)
         write_json(self.folder / "metrics.json", metrics, overwrite=True)
         return metrics
 
     def steps(self) -> tuple[Step, ...]:
-        """The seven steps with what each reads, makes and depends on."""
+        """The seven steps with their inputs, outputs and settings."""
         config, file = self.config, self._file
         seed = {"seed": config.seed}
         few_shots = [config.sl_cai.few_shots] if config.sl_cai.few_shots else []
@@ -172,11 +168,11 @@ class Pipeline:
         )
 
     def _data(self, folder: Path) -> Mapping[str, Any]:
-        """Make the tiny world's files, and read prompts and preferences as those of the real world are read."""
+        """Generate the tiny world's files, and read prompts and preferences like real data sets."""
         config = self.config.data
         sizes = Sizes(**config.tiny.model_dump(exclude={"measured_split"}))
         write_data(folder, language(), sizes, seed=self.config.seed, measured=config.tiny.measured_split)
-        balances = files.red_team_prompts(
+        counts = files.red_team_prompts(
             config.red_team or folder / "red_team_attempts.jsonl",
             (folder / "sl_prompts.jsonl", folder / "rl_prompts.jsonl"),
             share=config.sl_share,
@@ -186,10 +182,10 @@ class Pipeline:
             tokenizer=self.tokenizer,
             seed=self.config.seed,
         )
-        return {"balances": balances | files.helpful_preferences(folder / "helpful-base", folder)}
+        return {"balances": counts | files.helpful_preferences(folder / "helpful-base", folder)}
 
     def _sl_cai(self, folder: Path) -> Mapping[str, Any]:
-        """The helpful-only model answers, critiques and revises."""
+        """The helpful-only model responds, critiques and revises."""
         with SlCaiStage(self._sl_config(folder)) as stage:
             stage.begin()
             with self._served(self.helpful_only, folder / "server.log", self.config.sl_cai.batch_size) as client:
@@ -199,7 +195,7 @@ class Pipeline:
         return _facts(report)
 
     def _sft(self, folder: Path) -> Mapping[str, Any]:
-        """NeMo-Aligner's SFT of the helpful-only model on the revisions."""
+        """Fine-tune the helpful-only model on the revisions, by NeMo-Aligner's SFT."""
         overrides = (
             f"model.restore_from_path={quoted(self.helpful_only)}",
             f"model.data.train_ds.file_path={quoted(self._file(SL_CAI, 'train.jsonl'))}",
@@ -208,10 +204,10 @@ class Pipeline:
             *self._common(folder),
             *self.config.sft.overrides,
         )
-        return training.trained(folder, lambda: training.run("sft", overrides, folder))
+        return training.train_and_collect(folder, lambda: training.run("sft", overrides, folder))
 
     def _rl_cai(self, folder: Path) -> Mapping[str, Any]:
-        """The SL-CAI model gives candidates, the helpful-only model judges them by the constitution."""
+        """The SL-CAI model generates candidates; the helpful-only model judges them by the constitution."""
         batch_size, stage = self.config.rl_cai.batch_size, RlCaiStage(self._rl_config(folder))
         stage.begin()
         with (
@@ -224,7 +220,7 @@ class Pipeline:
         return _facts(report)
 
     def _reward_model(self, folder: Path) -> Mapping[str, Any]:
-        """NeMo-Aligner's Bradley-Terry reward model on the blended comparisons."""
+        """Train NeMo-Aligner's Bradley-Terry reward model on the blended comparisons."""
         overrides = (
             f"pretrained_checkpoint.restore_from_path={quoted(self._file(SFT, MODEL))}",
             f"model.data.data_prefix={self._data_prefix('rm')}",
@@ -233,10 +229,10 @@ class Pipeline:
             *self._common(folder),
             *self.config.reward_model.overrides,
         )
-        return training.trained(folder, lambda: training.run("reward_model", overrides, folder))
+        return training.train_and_collect(folder, lambda: training.run("reward_model", overrides, folder))
 
     def _ppo(self, folder: Path) -> Mapping[str, Any]:
-        """NeMo-Aligner's PPO: a critic server that is the reward model too, and the actor."""
+        """Run NeMo-Aligner's PPO: the actor, and a server that is critic and reward model."""
         port = jobs.free_port()
         critic = (
             f"pretrained_checkpoint.restore_from_path={quoted(self._file(REWARD_MODEL, MODEL))}",
@@ -259,14 +255,14 @@ class Pipeline:
         server = "nemo_aligner_cai.training.critic_server"
 
         def train() -> None:
-            training.together(folder / "train", folder / "critic")
+            training.remove_unequal_checkpoints(folder / "train", folder / "critic")
             with jobs.server(server, critic, folder / "critic.log", jobs.critic_urls(HOST, port)) as job:
                 training.run("ppo_actor", actor, folder, servers=[job])
 
-        return training.trained(folder, train)
+        return training.train_and_collect(folder, train)
 
     def _measure(self, folder: Path) -> Mapping[str, Any]:
-        """Ask the three models held-out prompts, and the oracle what their replies do."""
+        """Generate replies of the three models to held-out prompts, and classify them by the oracle."""
         models = {
             "helpful_only": self.helpful_only,
             "sl_cai": self._file(SFT, MODEL),
@@ -287,7 +283,7 @@ class Pipeline:
         return figures
 
     def _served(self, model: Path, log: Path, batch_size: int) -> AbstractContextManager[NemoServerClient]:
-        return served(model, log, identity=self.ledger.identity(model), batch_size=batch_size)
+        return served(model, log, identity=self.cache.identity(model), batch_size=batch_size)
 
     def _file(self, step: str, name: str) -> Path:
         return self.folder / step / name
@@ -301,10 +297,10 @@ class Pipeline:
 
 
 def _facts(report: StageReport) -> dict[str, Any]:
-    """A data stage's counts as the record of its step has them."""
+    """A data stage's counts, for the record of its step."""
     return {"balances": dict(report.rows), "generation": report.summary.to_dict()}
 
 
 def _settings(section: SlCai | RlCai) -> dict[str, Any]:
-    """A section as its step's settings; a key at its default does not undo what was done before there was the key."""
+    """A section without its defaults: a new key with a default does not invalidate earlier steps."""
     return section.model_dump(mode="json", exclude_defaults=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Models behind real servers for as long as a step needs them."""
+"""Inference servers that run for the duration of a step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLL_S = 0.5
 
 
 class ServedClient(NemoServerClient):
-    """A client of a server that is a job of this process."""
+    """A client of `/generate` of a server that this process started."""
 
     def __init__(self, port: int, job: jobs.Job, *, model: str, batch_size: int) -> None:
         super().__init__(HOST, port, model=model, batch_size=batch_size)
@@ -30,7 +30,7 @@ class ServedClient(NemoServerClient):
 
 
 class ServedChatClient(OpenAIClient):
-    """A client of the chat endpoint of a server that is a job of this process."""
+    """A client of the chat endpoint of a server that this process started."""
 
     def __init__(self, port: int, job: jobs.Job, *, model: str) -> None:
         super().__init__(f"http://{HOST}:{port}/v1", model)
@@ -39,18 +39,16 @@ class ServedChatClient(OpenAIClient):
 
 @contextmanager
 def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generator[ServedClient, None, None]:
-    """A client of a text-generation server for ``model``, which is stopped when the block ends, however it ends.
-
-    The client is used in one :func:`ask`.
+    """Serve a model while the block runs. Use the client in one :func:`ask`.
 
     Args:
         model: a .nemo file.
-        log: where the server writes.
-        identity: tells this model from every other one; journals find answers by it.
+        log: the server's log file.
+        identity: the model's identity, which is part of journal keys.
         batch_size: sentences per request.
 
     Raises:
-        CaiError: the server did not get ready; with its log's last lines.
+        CaiError: the server did not become ready; with the last lines of its log.
     """
     with _server(model, log) as (port, job):
         yield ServedClient(port, job, model=identity[:16], batch_size=batch_size)
@@ -58,15 +56,12 @@ def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generat
 
 @contextmanager
 def served_chat(model: Path, log: Path, template: str | None) -> Generator[ServedChatClient, None, None]:
-    """Serve ``model`` and give a client that leaves the chat template to the server; see `served`.
+    """Serve a model's chat endpoint while the block runs, like `served`.
 
     Args:
         model: a .nemo file.
-        log: where the server writes.
-        template: a chat template's name or folder, in place of the one that the model names.
-
-    Raises:
-        CaiError: the server did not get ready; with its log's last lines.
+        log: the server's log file.
+        template: the name or folder of a chat template; None for the model's own.
     """
     overrides = [f"chat_template={quoted(template)}"] if template else []
     with _server(model, log, *overrides) as (port, job):
@@ -75,7 +70,6 @@ def served_chat(model: Path, log: Path, template: str | None) -> Generator[Serve
 
 @contextmanager
 def _server(model: Path, log: Path, *overrides: str) -> Generator[tuple[int, jobs.Job], None, None]:
-    """A text-generation server; gives its port and its process."""
     port = jobs.free_port()
     settings = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}", *overrides]
     urls = [f"http://{HOST}:{port}/health"]
@@ -84,26 +78,26 @@ def _server(model: Path, log: Path, *overrides: str) -> Generator[tuple[int, job
 
 
 def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
-    """Run ``work``, which uses ``clients``, to its end and close them.
+    """Run a coroutine that uses `clients`, and close them.
 
     Raises:
-        CaiError: a server of this process ended; a client would wait for it to come back.
+        CaiError: one of the servers ended. Without this check a client would retry until its time is up.
     """
     servers = [client.job for client in clients if isinstance(client, ServedClient | ServedChatClient)]
 
-    async def and_close() -> T:
+    async def run_and_close() -> T:
         task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_watch(servers))
         try:
             await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
             return task.result() if task.done() else watch.result()
         finally:
-            for one in (task, watch):
-                one.cancel()
+            for pending in (task, watch):
+                pending.cancel()
             await asyncio.gather(task, watch, return_exceptions=True)
             for client in clients:
                 await client.close()
 
-    return asyncio.run(and_close())
+    return asyncio.run(run_and_close())
 
 
 async def _watch(servers: Sequence[jobs.Job]) -> NoReturn:

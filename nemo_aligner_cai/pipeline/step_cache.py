@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of a run that remember what they were made of, so that a rerun repeats only what has to be repeated.
+"""Runs the steps of a pipeline and skips those whose inputs have not changed.
 
-A step is done when its record, written last, names the same inputs as now and its outputs are there unchanged.
-Everything a step makes lies in its own folder ``<run>/<step>/``; its record is ``<run>/<step>/step.json``.
+A step is done if its record, which is written last, names the current inputs, and its outputs are unchanged. All
+files of a step are in its folder ``<run>/<step>/``; its record is ``<run>/<step>/step.json``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
-from nemo_aligner_cai.pipeline.memory import PeakMemory
+from nemo_aligner_cai.pipeline.memory import peak_memory
 
 _RECORD = "step.json"
 _STARTED = "started"
 _INPUTS = re.compile(rb"[0-9a-f]{64}")
-# A journal's entries are found by what they were made of, so one of an earlier configuration saves calls, never lies.
+# Journal entries are keyed by everything that determines them: those of another configuration are never wrong.
 JOURNAL_SUFFIX = ".journal.jsonl"
 _log = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ class Step:
 
     Attributes:
         name: of the step and of its folder.
-        title: what it does, for the screen.
-        reads: files that it reads; other steps' outputs or files from outside.
-        makes: names of the files in its folder that later steps read.
-        settings: what else determines its result, as JSON holds it.
-        work: does it; called with the step's folder and returns facts for the record.
+        title: shown to the user.
+        reads: input files: outputs of other steps, or files outside the run.
+        makes: names of the output files in the step's folder.
+        settings: everything else that determines the result, as JSON.
+        work: runs the step in the given folder; returns facts for the record.
     """
 
     name: str
@@ -55,14 +55,10 @@ class Step:
 
 
 class StepCache:
-    """Runs steps in a run folder, skipping what is done."""
+    """Runs steps in a run folder and skips those that are done."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the run's folder.
-
-        Raises:
-            UsageError: it cannot be made.
-        """
+        """Create the run's folder; raises UsageError if that fails."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -72,11 +68,7 @@ class StepCache:
 
     @contextmanager
     def locked(self) -> Generator[None, None, None]:
-        """Keep other processes from running steps in the same folder while the block runs.
-
-        Raises:
-            UsageError: another one is at it.
-        """
+        """Lock the run's folder; raises UsageError if another process holds the lock."""
         path = self.folder / ".lock"
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -86,18 +78,18 @@ class StepCache:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UsageError(f"{self.folder}: another run is at work in this folder; wait for it") from error
+                raise UsageError(f"{self.folder}: another run is using this folder; wait for it to end") from error
             yield
 
     def run(self, step: Step) -> Mapping[str, Any]:
-        """Do the step unless it is done.
+        """Run the step unless it is done.
 
         Returns:
-            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds``, ``peak_rss_mb`` and what
-            the work returned as ``facts``.
+            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds``, ``peak_rss_mb``, and
+            ``facts`` returned by the work.
 
         Raises:
-            CaiError: the step failed, or did not make what it promised.
+            CaiError: the step failed, or did not write an output file.
         """
         folder = self.folder / step.name
         reads = [self.identity(path) for path in step.reads]
@@ -111,7 +103,7 @@ class StepCache:
         _log.info("%s", step.title)
         self._begin(folder, inputs)
         started = time.monotonic()
-        with PeakMemory() as memory:
+        with peak_memory() as memory:
             facts = step.work(folder)
         missing = [name for name in step.makes if not (folder / name).is_file()]
         if missing:
@@ -128,37 +120,33 @@ class StepCache:
         return record
 
     def identity(self, path: Path) -> str:
-        """What a file is, as a hash: of its bytes or, for a model that a step of this run makes, of what it came from.
+        """A file's hash: of its bytes or, for a model made by a step of this run, of that step's inputs.
 
-        A model's file holds the time at which it was packed.  By its bytes, a step repeated after an interruption
-        would give another model, and everything after it would be drawn anew.
+        A .nemo file contains the time at which it was packed. A hash of its bytes would change when an interrupted
+        step is repeated, and all later steps would run again.
         """
         return self._models.get(path) or sha256_file(path)
 
     def forget(self, names: Sequence[str]) -> None:
-        """Remove steps' folders, journals too, so that these steps are done again.
+        """Empty the folders of steps, journals included, so that they run again.
 
         Raises:
-            UsageError: there is something in one of the folders that no step has put there; nothing is removed then.
+            UsageError: a folder has files that no step wrote; nothing is removed then.
         """
         folders = [self.folder / name for name in names]
         for folder in folders:
-            _require_own(folder)
+            _require_step_folder(folder)
         for folder in folders:
-            _empty(folder, but_journals=False)
+            _empty(folder, keep_journals=False)
 
     def _begin(self, folder: Path, inputs: str) -> None:
-        """Make the folder ready: what an interrupted attempt with the same inputs left is kept, all else goes.
-
-        Raises:
-            UsageError: there is something in the folder that no step has put there.
-        """
-        _require_own(folder)
+        """Prepare the folder: keep the files of an interrupted attempt with the same inputs, remove all others."""
+        _require_step_folder(folder)
         started = folder / _STARTED
         if (folder / _RECORD).is_file():
-            _log.info("its inputs, settings or outputs have changed since it was done: doing it again")
+            _log.info("inputs, settings or outputs have changed: running it again")
         if not started.is_file() or started.read_text(encoding="utf-8") != inputs:
-            _empty(folder, but_journals=True)
+            _empty(folder, keep_journals=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _RECORD).unlink(missing_ok=True)
         started.write_text(inputs, encoding="utf-8")
@@ -168,7 +156,7 @@ class StepCache:
             record = read_json(folder / _RECORD)
             same = record["inputs"] == inputs and set(record["outputs"]) == set(step.makes)
         except (CaiError, KeyError, TypeError):
-            return None  # missing, torn or not a record
+            return None  # missing, truncated or not a record
         unchanged = same and all(
             (folder / name).is_file() and sha256_file(folder / name) == digest
             for name, digest in record["outputs"].items()
@@ -176,18 +164,18 @@ class StepCache:
         return record if unchanged else None
 
 
-def _require_own(folder: Path) -> None:
-    """Raise UsageError for a step's folder with something in it and no sign that a step has begun there."""
+def _require_step_folder(folder: Path) -> None:
+    """Raise UsageError if a folder has files but no marker of a started step."""
     empty = not any(folder.iterdir()) if folder.is_dir() else not os.path.lexists(folder)
     started = folder / _STARTED
     if not empty and not (started.is_file() and _INPUTS.fullmatch(started.read_bytes())):
         raise UsageError(f"{folder}: holds files that are not this run's; give another --output")
 
 
-def _empty(folder: Path, *, but_journals: bool) -> None:
-    # A step's folder may be a link to another disk, which stays.
+def _empty(folder: Path, *, keep_journals: bool) -> None:
+    # The folder itself may be a link to another disk: keep it.
     for path in folder.glob("*"):
-        if but_journals and path.name.endswith(JOURNAL_SUFFIX):
+        if keep_journals and path.name.endswith(JOURNAL_SUFFIX):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A step that trains: what it goes on from when it was interrupted, and where its model ends up."""
+"""Training steps: resuming an interrupted attempt, and collecting the trained model."""
 
 from __future__ import annotations
 
@@ -20,53 +20,45 @@ _log = logging.getLogger(__name__)
 
 
 def run(module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[jobs.Job] = ()) -> None:
-    """Run a stage's module to its end, with its log in the step's folder.
-
-    Raises:
-        CaiError: it failed, or a server that it needs ended.
-    """
+    """Run a training stage, logging into the step's folder; raises CaiError if it or one of its servers fails."""
     jobs.finish(jobs.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"), servers=servers)
 
 
-def trained(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
-    """Train, move the .nemo to the step's folder and remove the checkpoints, which have served their purpose.
+def train_and_collect(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
+    """Train, move the .nemo file into the step's folder, and remove the checkpoints.
 
-    An interrupted attempt goes on from its checkpoint, if there is one.  One that was interrupted after its last
-    step has nothing more to train, and upstream then saves nothing: it starts over.
+    An interrupted attempt resumes from its checkpoint. If it was interrupted after its last step, NeMo trains nothing
+    more and saves no model; training then starts over.
     """
     log_dir = folder / "train"
-    for attempt in ("resumed", "anew"):
-        for half in (log_dir / "checkpoints").glob("*.nemo"):
-            half.unlink()
-        if attempt == "anew":
+    for start_over in (False, True):
+        for partial in (log_dir / "checkpoints").glob("*.nemo"):
+            partial.unlink()
+        if start_over:
             shutil.rmtree(log_dir)
         train()
         found = list((log_dir / "checkpoints").glob("*.nemo"))
         if found:
             break
     else:
-        raise CaiError(f"{log_dir}: no .nemo file is there after training; see {folder / 'train.log'}")
+        raise CaiError(f"{log_dir}: training wrote no .nemo file; see {folder / 'train.log'}")
     found[0].replace(folder / MODEL)
     for part in ("train", "critic"):
         shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
     return {"metrics": measure.last_metrics(log_dir)}
 
 
-def together(actor: Path, critic: Path) -> None:
-    """Remove what PPO's actor and critic have saved, unless they saved it in the same step.
+def remove_unequal_checkpoints(actor: Path, critic: Path) -> None:
+    """Remove the log directories of PPO's actor and critic unless their checkpoints are of the same step.
 
-    Each saves for itself: a run that is killed meanwhile leaves one of them ahead of the other.
-
-    Args:
-        actor: its log directory.
-        critic: its log directory.
+    Each saves by itself: a run that is killed between the two saves leaves one ahead of the other.
     """
     if _same_step(actor, critic):
         return
     for folder in (actor, critic):
         if folder.exists():
-            _log.warning("%s: actor and critic have no checkpoint of one step; PPO starts over", folder)
-            # What could not be removed would be gone on from.
+            _log.warning("%s: actor and critic have no checkpoint of the same step; PPO starts over", folder)
+            # An error here must stop the run: it would resume from what is left.
             shutil.rmtree(folder)
 
 
@@ -75,10 +67,10 @@ def _same_step(actor: Path, critic: Path) -> bool:
 
     step, updates = outcome.last_step(actor), outcome.last_step(critic)
     configs = [folder / "config.yaml" for folder in (actor, critic)]
-    # NeMo moves them away for a moment when a run goes on.
+    # NeMo moves them for a moment when a run resumes.
     if step is None or updates is None or not all(path.is_file() for path in configs):
         return False
-    ours, theirs = (OmegaConf.load(path) for path in configs)
-    # The critic counts its own batches, and the rollouts it warms up on.
-    batches = math.ceil(ours.model.ppo.num_rollout_samples / theirs.model.global_batch_size)
-    return bool(updates == (step + ours.trainer.ppo.get("critic_warmup_steps", 0)) * batches)
+    actor_config, critic_config = (OmegaConf.load(path) for path in configs)
+    # The critic counts its own batches, including those of the warm-up rollouts.
+    batches = math.ceil(actor_config.model.ppo.num_rollout_samples / critic_config.model.global_batch_size)
+    return bool(updates == (step + actor_config.trainer.ppo.get("critic_warmup_steps", 0)) * batches)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of `cai plan`: all keys are needed; see examples/nlp/cai/mistral_7b.yaml."""
+"""The configuration of `cai plan`. All keys are required; an example is examples/nlp/cai/mistral_7b.yaml."""
 
 from typing import Literal
 
@@ -22,7 +22,7 @@ class Model(Section):
 
 
 class Hardware(Section):
-    """One kind of GPU, and what share of its peak is reached (an assumption)."""
+    """One kind of GPU, and the assumed utilization of its peak."""
 
     memory_gb: float = Field(gt=0)
     peak_tflops: float = Field(gt=0)  # dense bf16
@@ -46,7 +46,7 @@ class Tokens(Section):
 
 
 class PlanData(Section):
-    """Rows of each file; the shares kept and the bytes of a token are assumptions."""
+    """Rows of each file; shares kept and bytes per token are assumptions."""
 
     sl_prompts: int = Field(gt=0)
     rl_prompts: int = Field(gt=0)
@@ -60,7 +60,7 @@ class PlanData(Section):
 
 
 class Generation(Section):
-    """The server that answers, and how often it is asked."""
+    """The inference server and the requests per prompt."""
 
     gpus: int = Field(gt=0)
     batch_size: int = Field(gt=0)
@@ -69,7 +69,7 @@ class Generation(Section):
 
 
 class JudgeModel(Section):
-    """Who judges. An own judge takes the place of the hosted one where `own` is true."""
+    """The judge: a hosted API, or with `own: true` a self-hosted model."""
 
     strategy: str
     pairs: Pairs
@@ -77,7 +77,7 @@ class JudgeModel(Section):
     requests_per_minute: float = Field(gt=0)  # of the hosted API
     own: bool
     own_gpus: int = Field(gt=0)
-    own_active_parameters: int = Field(gt=0)  # of a mixture of experts, those that a token passes
+    own_active_parameters: int = Field(gt=0)  # per token, for a mixture of experts
 
 
 class Trainer(Section):
@@ -91,7 +91,7 @@ class Trainer(Section):
     seq_length: int = Field(gt=0)
     epochs: float = Field(gt=0)
     recompute: Literal["none", "full"]
-    checkpoints: int = Field(ge=0)  # on the disk at the same time
+    checkpoints: int = Field(ge=0)  # on disk at the same time
 
     @property
     def data_parallel(self) -> int:
@@ -109,7 +109,7 @@ class PpoJobs(Section):
 
 
 class PlanConfig(Section):
-    """All that a plan is made of."""
+    """The input of a plan."""
 
     model: Model
     hardware: Hardware

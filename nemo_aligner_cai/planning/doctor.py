@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine has for the seven steps, what is missing, and the command that mends it.
+"""Which of the seven steps this machine can run, what the others lack, and the command that installs it.
 
-The data half is tried: each of its components is imported. The packages of the training stack are looked up, which
-takes a moment where importing them takes ten seconds; torch alone is asked, in a process of its own, which CUDA
-devices it sees. The driver is known without it, so that a torch that cannot use the GPUs is found.
+The components of the data half are imported. Of the training stack only the installed versions are read, because
+importing it takes ten seconds. torch is imported in a subprocess, to list the CUDA devices that it can use. The driver
+version is read separately, which shows when torch cannot use the GPUs of this machine.
 """
 
 import importlib.util
@@ -16,8 +16,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
-from itertools import zip_longest
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.extras import install_command
@@ -37,14 +40,14 @@ PACKAGES = {
     "tokenizers": "tokenizers",
     "datasets": "datasets",
 }
-"""Distribution -> the module that it is imported by."""
+"""Distribution -> its import name."""
 KEYS = ("NGC_API_KEY", "NVIDIA_API_KEY")
 PARTS = ("data", "train", "all")
 _TRAINING = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch", "hydra-core")
 TORCH_TIMEOUT_S = 120.0
-"""How long importing torch may take: minutes mean a file system or a driver that does not answer."""
+"""Longer than any import of torch; a file system or driver that hangs takes longer."""
 _CONTAINER = "docker run --gpus all -it nvcr.io/nvidia/nemo:25.02.01"
-_MEND = f"{install_command('nemo')}, or work in NVIDIA's NeMo container: {_CONTAINER}"
+_INSTALL_TRAINING = f"{install_command('nemo')}, or use NVIDIA's NeMo container: {_CONTAINER}"
 _ASK_TORCH = """
 import ctypes, json, torch
 found = {"cuda": torch.version.cuda, "driver_cuda": 0, "devices": [], "error": ""}
@@ -68,7 +71,13 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True)
 class Package:
-    """A package that some step uses. `version` is None where it is not installed; `wanted` is what is tested with."""
+    """A package that some step uses.
+
+    Attributes:
+        name: the distribution.
+        version: None if it is not installed; "unknown" if it can be imported without being installed.
+        wanted: the tested versions as a PEP 440 specifier; None or "" for any.
+    """
 
     name: str
     version: str | None
@@ -76,8 +85,11 @@ class Package:
 
     @property
     def warning(self) -> str:
-        """What is unusual about its version; "" where nothing is."""
-        if self.version is None or self.version == "unknown" or not self.wanted or _within(self.version, self.wanted):
+        """The tested versions, if the installed one is not among them; else ""."""
+        if not self.wanted or self.version is None or self.version == "unknown":
+            return ""
+        # NVIDIA's containers have builds such as 2.6.0a0+ecf3bae40a, which PEP 440 orders before 2.6.
+        if Version(self.version).base_version in SpecifierSet(self.wanted):
             return ""
         exact = re.fullmatch(r"==([\w.]+)", self.wanted)
         return f"tested with {exact[1]}" if exact else f"{self.wanted} is what is tested"
@@ -85,16 +97,16 @@ class Package:
 
 @dataclass(frozen=True)
 class Graphics:
-    """The NVIDIA driver, torch and the GPUs that it can use.
+    """The NVIDIA driver, torch, and the GPUs that torch can use.
 
     Attributes:
-        driver: the driver's version; None where the kernel has none.
-        driver_cuda: the newest CUDA that the driver has, "12.4"; "" where that is not known.
-        torch_cuda: the CUDA that torch was made for, "12.6"; "" for a torch without.
-        devices: names and gigabytes.
-        error: why torch cannot be imported; "" where it can.
-        cuda_error: why torch cannot use CUDA, in its own words.
-        hidden: whether the GPUs are hidden on purpose, by an empty CUDA_VISIBLE_DEVICES.
+        driver: the driver's version; None if no driver is loaded.
+        driver_cuda: the newest CUDA version that the driver supports, e.g. "12.4"; "" if unknown.
+        torch_cuda: the CUDA version that torch was built for, e.g. "12.6"; "" for a CPU build.
+        devices: (name, gigabytes) of each GPU.
+        error: why torch cannot be imported; "" if it can.
+        cuda_error: torch's message if it cannot initialize CUDA.
+        hidden: CUDA_VISIBLE_DEVICES hides all GPUs.
     """
 
     driver: str | None = None
@@ -107,21 +119,21 @@ class Graphics:
 
     @property
     def misfit(self) -> tuple[str, str]:
-        """Why torch cannot use the GPUs of the driver, and what mends it; empty where it can, or there are none.
+        """The obstacle to using the GPUs with torch, and the fix; two empty strings if there is none.
 
-        A driver runs what is made for its own CUDA and for older ones, and for newer ones of the same major version
-        (CUDA's minor version compatibility).
+        A driver supports its own CUDA version, older ones, and newer ones of the same major version (CUDA's minor
+        version compatibility).
         """
         if self.driver is None or self.devices or self.error or self.hidden:
             return "", ""
-        cpu = 'to work on the CPU all the same, set CUDA_VISIBLE_DEVICES=""'
+        cpu = 'to use the CPU, set CUDA_VISIBLE_DEVICES=""'
         if not self.torch_cuda:
-            mend = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
-            return "a torch that is made for CUDA", f"{mend}; {cpu}"
-        if self.driver_cuda and _release(self.driver_cuda)[0] < _release(self.torch_cuda)[0]:
+            install = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"
+            return "a CUDA build of torch", f"{install}; {cpu}"
+        if self.driver_cuda and Version(self.driver_cuda).major < Version(self.torch_cuda).major:
             return (
-                f"a driver for CUDA {self.torch_cuda}, which torch is made for ({self.driver} has {self.driver_cuda})",
-                f"update the driver, or install a torch for CUDA {self.driver_cuda}; {cpu}",
+                f"a driver for torch's CUDA {self.torch_cuda} ({self.driver} supports {self.driver_cuda})",
+                f"update the driver, or install torch for CUDA {self.driver_cuda}; {cpu}",
             )
         return (
             f"a GPU that torch can use ({self.cuda_error or 'it finds none'})",
@@ -131,7 +143,7 @@ class Graphics:
 
 @dataclass(frozen=True)
 class Step:
-    """One of the seven steps. `missing` is what it lacks, "" where it is ready; `mend` is the way to get that."""
+    """One of the seven steps. `missing` is what it lacks, "" if it is ready; `mend` is how to get it."""
 
     part: str
     name: str
@@ -141,7 +153,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found. `graphics` is None where torch was not asked; `keys` are the API keys that are set, by name."""
+    """The state of this machine.
+
+    Attributes:
+        python: the interpreter's version.
+        packages: those of `PACKAGES`, and other requirements whose version is not a tested one.
+        graphics: None if torch was not queried.
+        entries: the stages of `cai train` -> the script or module that runs.
+        keys: names of the API keys that are set.
+        steps: the seven steps.
+    """
 
     python: str
     packages: tuple[Package, ...]
@@ -151,18 +172,18 @@ class Report:
     steps: tuple[Step, ...]
 
     def ready(self, part: str) -> bool:
-        """Whether every step of a part can be taken."""
+        """True if no step of a part lacks anything."""
         return all(not step.missing for step in self.steps if part in ("all", step.part))
 
 
 def version(name: str) -> str | None:
-    """The version of a distribution, None where it is not installed."""
+    """The version of a distribution; None if it is not installed."""
     module = PACKAGES.get(name)
     try:
         if module is not None and importlib.util.find_spec(module) is None:
             return None
     except ModuleNotFoundError:
-        return None  # a submodule's package is not there
+        return None  # the parent package of a submodule is missing
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -170,7 +191,7 @@ def version(name: str) -> str | None:
 
 
 def driver_version() -> str | None:
-    """The version of the kernel's NVIDIA driver; None where there is none."""
+    """The version of the kernel's NVIDIA driver; None if no driver is loaded."""
     try:
         text = _DRIVER.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -180,9 +201,9 @@ def driver_version() -> str | None:
 
 
 def ask_torch() -> Graphics:
-    """What torch and the driver say of the GPUs; says so where torch cannot be imported, or not in time."""
+    """Query torch and the driver about GPUs. An import error or a timeout is in the result's `error`."""
     graphics = Graphics(driver=driver_version(), hidden=os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"))
-    asked = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _ASK_TORCH],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -190,14 +211,14 @@ def ask_torch() -> Graphics:
         text=True,
     )
     try:
-        said, complaints = asked.communicate(timeout=TORCH_TIMEOUT_S)
+        stdout, stderr = process.communicate(timeout=TORCH_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        # Not waited for: a process that hangs in the driver cannot even be killed.
-        asked.kill()
+        # No wait() afterwards: a process that hangs in the driver cannot be killed.
+        process.kill()
         return replace(graphics, error=f"importing it took more than {TORCH_TIMEOUT_S:.0f} s")
-    if asked.returncode:
-        return replace(graphics, error=(complaints.strip().splitlines() or [f"exit code {asked.returncode}"])[-1])
-    found = json.loads(said.splitlines()[-1])
+    if process.returncode:
+        return replace(graphics, error=(stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1])
+    found = json.loads(stdout.splitlines()[-1])
     number = int(found["driver_cuda"])
     return replace(
         graphics,
@@ -213,17 +234,16 @@ def examine(
     find: Callable[[str], str | None] = version,
     ask: Callable[[], Graphics] = ask_torch,
 ) -> Report:
-    """Look at this machine.
+    """Examine this machine.
 
     Args:
-        part: one of `PARTS`; torch is not asked for "data", which does not use it.
-        find: as `version`.
-        ask: as `ask_torch`; called where torch is installed.
+        part: one of `PARTS`; torch is not queried for "data", which does not use it.
+        find: returns a distribution's version, like `version`.
+        ask: queries torch, like `ask_torch`; called only if torch is installed.
     """
     wanted = _wanted()
     packages = [Package(name, find(name), wanted.get(name)) for name in PACKAGES]
-    # Of the others only those are of interest whose version is not the tested one.
-    others = [Package(name, find(name), range_) for name, range_ in wanted.items() if name not in PACKAGES]
+    others = [Package(name, find(name), specifier) for name, specifier in wanted.items() if name not in PACKAGES]
     packages += [package for package in others if package.warning]
     installed = {package.name for package in packages if package.version is not None}
     graphics = ask() if "torch" in installed and part != "data" else None
@@ -239,43 +259,20 @@ def examine(
 
 
 def _wanted() -> dict[str, str]:
-    """The versions that this package asks for, of what it needs itself and in its extra `nemo`."""
+    """The tested versions of this package's own requirements and those of its extra `nemo`, by distribution."""
     try:
-        requirements = metadata.requires("nemo_aligner_cai") or []
+        requirements = [Requirement(text) for text in metadata.requires("nemo_aligner_cai") or []]
     except metadata.PackageNotFoundError:
         return {}
-    ours = (text for text in requirements if "extra ==" not in text or re.search(r"extra == .nemo\b", text))
-    found = (re.match(r"([\w.-]+)(?:\[[^\]]*\])?\s*([=<>!~][^;]*)?", text) for text in ours)
-    return {match[1]: (match[2] or "").strip() for match in found if match}
-
-
-def _within(version: str, wanted: str) -> bool:
-    """Whether a version is in a range such as ">=2.6,<2.14"; a build's mark such as "+cpu" does not count."""
-    release = _release(version)
-    for operator, bound in re.findall(r"(==|!=|>=|<=|>|<)\s*([\w.]+)", wanted):
-        pairs = list(zip_longest(release, _release(bound), fillvalue=0))
-        ours, theirs = [one for one, _ in pairs], [other for _, other in pairs]
-        holds = {
-            "==": ours == theirs,
-            "!=": ours != theirs,
-            ">=": ours >= theirs,
-            "<=": ours <= theirs,
-            ">": ours > theirs,
-            "<": ours < theirs,
-        }
-        if not holds[operator]:
-            return False
-    return True
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with: (2, 7, 0) of "2.7.0a0+7c8ec84dab.nv25.3"."""
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(map(int, found[0].split("."))) if found else (0,)
+    return {
+        requirement.name: str(requirement.specifier)
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate({"extra": "nemo"})
+    }
 
 
 def _entries(*, cuda: bool) -> dict[str, str]:
-    """What `cai train` starts, by stage."""
+    """The script or module that `cai train` runs, by stage."""
     from nemo_aligner_cai.training.launch.entry import SCRIPTS, script
 
     return {
@@ -285,7 +282,7 @@ def _entries(*, cuda: bool) -> dict[str, str]:
 
 
 def _broken_component() -> str:
-    """Why a judge, prompt, generator, processor or format cannot be imported; "" where all can."""
+    """The import error of the first built-in or plug-in component that has one; "" if none has."""
     for kind in OURS:
         for component in components(kind).values():
             try:
@@ -296,18 +293,18 @@ def _broken_component() -> str:
 
 
 def _steps(installed: set[str], graphics: Graphics) -> tuple[Step, ...]:
-    again = "install again nemo_aligner_cai, from its checkout, or the package that gives it"
-    data = (broken, again) if (broken := _broken_component()) else ("", "")
+    broken = _broken_component()
+    data = (broken, "reinstall nemo_aligner_cai, or the package that provides the component") if broken else ("", "")
     lacking = [name for name in _TRAINING if name not in installed]
-    missing, mend = (", ".join(lacking), _MEND) if lacking else ("", "")
+    missing, mend = (", ".join(lacking), _INSTALL_TRAINING) if lacking else ("", "")
     if graphics.error and not missing:
-        missing, mend = f"a torch that can be imported ({graphics.error})", "python -c 'import torch' shows why"
+        missing, mend = f"a working torch ({graphics.error})", "python -c 'import torch' shows why"
     if not missing:
         missing, mend = graphics.misfit
     fused = [name for name in ("apex", "transformer_engine") if name not in installed]
     if graphics.devices and not missing and fused:
-        missing = f"{', '.join(fused)}, which the GPU settings want"
-        mend = f"work in NVIDIA's NeMo container, {_CONTAINER}; or give hardware=1xgpu, which does without"
+        missing = f"{', '.join(fused)}, which the GPU settings need"
+        mend = f"use NVIDIA's NeMo container, {_CONTAINER}; or set hardware=1xgpu, which does not need them"
     critic = (missing, mend)
     if not missing and "nvidia-pytriton" not in installed:
         critic = ("nvidia-pytriton", "pip install nvidia-pytriton")

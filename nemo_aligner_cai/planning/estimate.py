@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a run on GPUs will need: model calls, tokens, GPU-hours, disk and memory, by step.
+"""Resources of a run on GPUs, by step: model calls, tokens, GPU-hours, disk and memory.
 
-Input:  a PlanConfig: facts of the model and the data, and assumptions; see examples/nlp/cai/mistral_7b.yaml
-Output: one Needs for each step
+Input:  a PlanConfig: facts about the model and the data, and assumptions; see examples/nlp/cai/mistral_7b.yaml
+Output: one ResourceEstimate for each step
 
-Calls are counted, by the steps of generation themselves. All other figures are estimates: they follow from token
-counts and utilisations that the configuration assumes.
+Calls are counted by the generation steps themselves. All other figures are estimates from the token counts and
+utilizations that the configuration assumes.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _SAMPLED = Sampling(temperature=1.0, max_tokens=16, seed=0)
 
 @dataclass(frozen=True)
 class ResourceEstimate:
-    """What one step needs. Calls are counted, the rest are estimates.
+    """Resources of one step. Calls are counted, the rest are estimates.
 
     Attributes:
         step: its name.
         model_calls: of the helpful-only model or the policy; for PPO, rollouts.
         judge_calls: of the judge.
-        tokens_in: that models read, or that a trainer is given.
-        tokens_out: that models write.
-        gpu_hours: GPUs that are held, times hours.
-        hours: from start to end.
-        disk_gb: of what is left on the disk.
-        memory_gb: of the fullest GPU, 0 where the step needs none.
-        fits: whether a GPU has as much.
+        tokens_in: read by models, or given to a trainer.
+        tokens_out: written by models.
+        gpu_hours: GPUs held, times hours.
+        hours: wall-clock time.
+        disk_gb: of the files that remain.
+        memory_gb: of the fullest GPU; 0 if the step uses none.
+        fits: False if that is more than a GPU has.
     """
 
     step: str
@@ -68,26 +68,26 @@ def training_flops(parameters: float, tokens: float, *, recompute: bool) -> floa
 
 
 def forward_flops(parameters: float, tokens: float) -> float:
-    """2 N D (Kaplan et al. 2020, section 2.1), for tokens that are read and tokens that are written alike."""
+    """2 N D (Kaplan et al. 2020, section 2.1), for each token read or written."""
     return 2 * parameters * tokens
 
 
 def training_bytes(parameters: float, trainer: Trainer) -> float:
     """Weights, gradients and Adam on one GPU.
 
-    6 + 12/d bytes a parameter: bf16 weights, fp32 gradients, and fp32 weights and two moments shared by the d copies
-    of the model (Megatron-Core's distributed optimizer).
+    6 + 12/d bytes per parameter: bf16 weights, fp32 gradients, and fp32 weights and two moments sharded over the d
+    data-parallel ranks (Megatron-Core's distributed optimizer).
     """
-    of_one = parameters / (trainer.tensor_parallel * trainer.pipeline_parallel)
-    return of_one * (6 + 12 / trainer.data_parallel)
+    per_gpu = parameters / (trainer.tensor_parallel * trainer.pipeline_parallel)
+    return per_gpu * (6 + 12 / trainer.data_parallel)
 
 
 def activation_bytes(model: Model, trainer: Trainer) -> float:
     """Activations of a micro batch on one GPU (Korthikanti et al. 2022, table 2), without stored attention scores.
 
-    A layer holds s b h (10 + 24/t) bytes; with full recomputation one layer does, and the others 2 s b h. The fullest
-    stage of a pipeline holds as many micro batches as make up for its fewer layers. The output layer's logits stand
-    there in fp32.
+    A layer holds s b h (10 + 24/t) bytes; with full recomputation only one layer does, and the others hold 2 s b h.
+    The fullest pipeline stage holds enough micro batches to make up for its fewer layers. The logits of the output
+    layer are fp32.
     """
     tokens, t = trainer.seq_length * trainer.micro_batch, trainer.tensor_parallel
     layer = tokens * model.hidden * (10 + 24 / t)
@@ -96,39 +96,41 @@ def activation_bytes(model: Model, trainer: Trainer) -> float:
 
 
 def serving_bytes(model: Model, generation: Generation, tokens: float) -> float:
-    """bf16 weights and the keys and values of a batch of so many tokens each, on one of the server's GPUs."""
+    """bf16 weights and the KV cache of a batch, `tokens` per sequence, on one GPU of the server."""
     per_token = 2 * model.layers * model.kv_heads * (model.hidden / model.heads) * 2
     return (2 * model.parameters + generation.batch_size * tokens * per_token) / generation.gpus
 
 
 def checkpoint_bytes(parameters: float, checkpoints: int) -> float:
-    """The .nemo file (bf16), and checkpoints with Adam's state (2 + 12 bytes a parameter, as in `training_bytes`)."""
+    """The .nemo file (bf16), and checkpoints with Adam's state (2 + 12 bytes per parameter)."""
     return parameters * (2 + 14 * checkpoints)
 
 
 def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
-    """Calls for one prompt: of SL-CAI's model, of the policy, and of the judge.
+    """Calls per prompt of SL-CAI's model, of the policy, and of the judge.
 
     Raises:
-        UsageError: the judge cannot be had, or cannot work so.
+        UsageError: the judge is unknown or does not support the settings.
     """
-    constitution, wording = load_constitution(packaged()), PromptWording()
+    constitution, templates = load_constitution(packaged()), PromptWording()
     model, judge_model = ScriptedClient(), ScriptedClient()
-    revising = RevisionPipeline(model, constitution, (), wording, _SAMPLED, 0, config.generation.revisions)
-    sl_cai = asyncio.run(count_calls(fresh_records([_PROMPT]), revising.steps(), seed=0, journal_path=None)).calls
-    settings = JudgeSettings(constitution, wording, pairs=config.judge.pairs, both_orders=config.judge.both_orders)
+    revisions = RevisionPipeline(model, constitution, (), templates, _SAMPLED, 0, config.generation.revisions)
+    sl_cai = asyncio.run(count_calls(fresh_records([_PROMPT]), revisions.steps(), seed=0, journal_path=None)).calls
+    settings = JudgeSettings(constitution, templates, pairs=config.judge.pairs, both_orders=config.judge.both_orders)
     judge = registry.load("judges", config.judge.strategy)(settings)
     temperatures = (1.0,) * config.generation.candidates
-    comparing = ComparisonPipeline(model, judge_model, judge, _SAMPLED, temperatures, 0)
-    rl_cai = asyncio.run(count_calls([PreferenceSample(_PROMPT)], comparing.steps(), seed=0, journal_path=None)).calls
+    comparisons = ComparisonPipeline(model, judge_model, judge, _SAMPLED, temperatures, 0)
+    rl_cai = asyncio.run(
+        count_calls([PreferenceSample(_PROMPT)], comparisons.steps(), seed=0, journal_path=None)
+    ).calls
     return sl_cai.total(), rl_cai["sample"], rl_cai.total() - rl_cai["sample"]
 
 
 def plan(config: PlanConfig) -> list[ResourceEstimate]:
-    """What each step needs.
+    """The resources of each step.
 
     Raises:
-        UsageError: numbers that do not fit together, by key.
+        UsageError: inconsistent numbers; names the key.
     """
     for name, trainer in (
         ("sft", config.sft),
@@ -160,12 +162,12 @@ def _check(name: str, trainer: Trainer) -> None:
 
 
 def _sl_cai(config: PlanConfig, calls: int) -> ResourceEstimate:
-    tokens, prompts, rounds = config.data.tokens, config.data.sl_prompts, config.generation.revisions
+    tokens, prompts, revisions = config.data.tokens, config.data.sl_prompts, config.generation.revisions
     start = tokens.few_shots + tokens.prompt
     critique = start + tokens.response + tokens.critique_request
     revision = critique + tokens.critique + tokens.revision_request
-    read = prompts * (start + rounds * (critique + revision))
-    written = prompts * (tokens.response + rounds * (tokens.critique + tokens.revision))
+    read = prompts * (start + revisions * (critique + revision))
+    written = prompts * (tokens.response + revisions * (tokens.critique + tokens.revision))
     return _generation("2 SL-CAI data", config, prompts * calls, read, written, revision + tokens.revision)
 
 
@@ -259,12 +261,12 @@ def _ppo(config: PlanConfig) -> ResourceEstimate:
         job: training_flops(parameters, read + written, recompute=job.recompute == "full")
         for job in (ppo.actor, ppo.critic)
     }
-    # The actor writes, and scores by itself and by the reference policy; the critic gives values and rewards.
+    # The actor generates, then scores with the policy and the reference policy; the critic gives values and rewards.
     actor = _hours(config, forward, ppo.actor.gpus, training=False) + _hours(
         config, 2 * forward + trained[ppo.actor], ppo.actor.gpus, training=True
     )
     critic = _hours(config, 2 * forward + trained[ppo.critic], ppo.critic.gpus, training=True)
-    # Both are held to the end; the slower one says when that is.
+    # Both jobs hold their GPUs until the slower one ends.
     hours = max(actor, critic)
     memory = max(_training_gb(config, job) for job in (ppo.actor, ppo.critic))
     return ResourceEstimate(
@@ -291,5 +293,5 @@ def _training_gb(config: PlanConfig, trainer: Trainer) -> float:
 
 
 def _text_gb(config: PlanConfig, tokens: float) -> float:
-    # The journal holds what was asked and what was answered.
+    # The journal holds requests and completions.
     return tokens * config.data.bytes_per_token / _GB

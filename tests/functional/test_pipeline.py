@@ -268,7 +268,7 @@ def test_ctrl_c_stops_servers_and_trainers_and_says_how_to_go_on(
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in printed
-    assert "goes on from the unfinished step" in printed
+    assert "from the unfinished step" in printed
     assert "Traceback" not in printed
     runs.assert_none_left()
 
@@ -283,7 +283,7 @@ def test_a_failing_trainer_ends_the_run_with_its_log(
     assert process.returncode == 1
     assert "global_batch_size" in printed
     assert str(tmp_path / "run" / "3_sft" / "train.log") in printed
-    assert "goes on from the unfinished step" in printed
+    assert "from the unfinished step" in printed
     assert not (tmp_path / "run" / "3_sft" / "step.json").exists()
     runs.assert_none_left()
 

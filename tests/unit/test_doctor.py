@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `cai doctor` says about machines, this one and others."""
+"""`cai doctor` on machines with other packages, drivers and GPUs."""
 
 import json
 import subprocess
@@ -54,9 +54,13 @@ def test_the_critic_needs_pytriton() -> None:
     ("version", "wanted", "warning"),
     [
         ("0.6.0", "==0.7.0", "tested with 0.7.0"),
+        ("2.5", "~=2.3", ""),
+        ("3.0", "~=2.3", "~=2.3 is what is tested"),
+        ("2.9.1", "==2.*", ""),
+        ("3.0", "==2.*", "==2.* is what is tested"),
         ("0.7.0", "==0.7.0", ""),
         ("2.13.0+cpu", "<2.14,>=2.6", ""),
-        ("2.7.0a0+7c8ec84dab.nv25.3", ">=2.6,<2.14", ""),
+        ("2.6.0a0+ecf3bae40a.nv25.1", ">=2.6,<2.14", ""),
         ("2.14.0", ">=2.6,<2.14", ">=2.6,<2.14 is what is tested"),
         ("2.5.1", ">=2.6,<2.14", ">=2.6,<2.14 is what is tested"),
         ("1.3", ">1.3,<=1.3.2", ">1.3,<=1.3.2 is what is tested"),
@@ -93,13 +97,13 @@ def test_what_setup_asks_for_is_compared(repo_root: Path, monkeypatch: pytest.Mo
         (doctor.Graphics("550.54.15", "12.4", "", hidden=True), "", ""),
         (
             doctor.Graphics("550.54.15", "12.4", ""),
-            "a torch that is made for CUDA",
+            "a CUDA build of torch",
             "pip install --force-reinstall torch",
         ),
         (
             doctor.Graphics("470.1", "11.4", "12.8", cuda_error="too old"),
-            "a driver for CUDA 12.8, which torch is made for (470.1 has 11.4)",
-            "update the driver, or install a torch for CUDA 11.4",
+            "a driver for torch's CUDA 12.8 (470.1 supports 11.4)",
+            "install torch for CUDA 11.4",
         ),
         (
             doctor.Graphics("550.54.15", "12.4", "12.8", cuda_error="CUDA unknown error"),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a PPO step goes on from when it was killed."""
+"""The checkpoints from which a killed PPO step resumes."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ CRITIC = "cai_ppo_critic-step={}-last"
         (None, None, 0, False),
     ],
 )
-def test_actor_and_critic_go_on_from_the_same_step_or_from_none(
+def test_actor_and_critic_resume_from_the_same_step_or_start_over(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     actor_step: int | None,
@@ -54,7 +54,7 @@ def test_actor_and_critic_go_on_from_the_same_step_or_from_none(
     critics = [CRITIC.format(critic_step)] if critic_step is not None else []
     actor = saved(tmp_path / "train", *actors, rollouts=128, warmup=warmup)
     critic = saved(tmp_path / "critic", *critics, batch=64)
-    training.together(actor, critic)
+    training.remove_unequal_checkpoints(actor, critic)
     assert (actor.exists(), critic.exists()) == (kept, kept)
     assert ("PPO starts over" in caplog.text) != kept
 
@@ -63,7 +63,7 @@ def test_a_checkpoint_that_was_being_written_does_not_count(tmp_path: Path) -> N
     actor = saved(tmp_path / "train", ACTOR.format(5), ACTOR.format(10), rollouts=64)
     critic = saved(tmp_path / "critic", CRITIC.format(5), batch=64)
     (actor / "checkpoints" / f"{ACTOR.format(10)}-unfinished").touch()
-    training.together(actor, critic)
+    training.remove_unequal_checkpoints(actor, critic)
     assert (actor / "checkpoints" / ACTOR.format(5)).is_dir()
     assert (critic / "checkpoints" / CRITIC.format(5)).is_dir()
 
@@ -72,11 +72,11 @@ def test_two_last_checkpoints_are_none(tmp_path: Path) -> None:
     """NeMo stops at them: a run was killed before the earlier one was removed."""
     actor = saved(tmp_path / "train", ACTOR.format(5), ACTOR.format(10), rollouts=64)
     critic = saved(tmp_path / "critic", CRITIC.format(10), batch=64)
-    training.together(actor, critic)
+    training.remove_unequal_checkpoints(actor, critic)
     assert not actor.exists()
     assert not critic.exists()
 
 
 def test_nothing_is_there_at_first(tmp_path: Path) -> None:
-    training.together(tmp_path / "train", tmp_path / "critic")
+    training.remove_unequal_checkpoints(tmp_path / "train", tmp_path / "critic")
     assert not list(tmp_path.iterdir())
