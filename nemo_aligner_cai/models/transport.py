@@ -9,9 +9,11 @@ the openai SDK spends 7 ms of CPU on a few-shot chat call, this client under 0.5
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 import aiohttp
@@ -44,6 +46,8 @@ _UNAVAILABLE = frozenset({429, 502, 503, 504})
 """Statuses of a server that is up but cannot serve now; they are handled like an unreachable server."""
 _EXCERPT_CHARS = 300
 """Characters of a response that messages show."""
+_MAX_CONTROLS = 3
+"""Other requests that are tried before the first success, to find out if a server rejects every request."""
 _AFFINITY_SHARE = 8
 """Prefix affinity may give an endpoint up to 1/8 of the concurrency limit more requests than the least busy one."""
 
@@ -116,6 +120,7 @@ class Transport:
         self._large_response_lock = asyncio.Lock()
         self._last_success_at = float("-inf")
         self._outage_logged = False
+        self._in_progress: dict[object, bytes] = {}
         self.semaphore = AdaptiveSemaphore(concurrency)
         self.stats = ClientStats()
 
@@ -144,15 +149,26 @@ class Transport:
             ServerRefused: the server rejects every request, or is unavailable for longer than the retry policy allows.
         """
         content = self._encode(body)
-        await self.semaphore.acquire(priority)
-        try:
+        with self._tracked(content):
+            await self.semaphore.acquire(priority)
             try:
-                return await self._send_with_retries(content, parse, lambda: self._choose(affinity))
-            except _RejectedError as rejected:
-                error = await self._blame(rejected, probe)
-            raise error
+                try:
+                    return await self._send_with_retries(content, parse, lambda: self._choose(affinity))
+                except _RejectedError as rejected:
+                    error = await self._blame(rejected, content, probe)
+                raise error
+            finally:
+                self.semaphore.release()
+
+    @contextmanager
+    def _tracked(self, content: bytes) -> Generator[None, None, None]:
+        """Keep a request among those in progress, waiting ones included."""
+        ticket = object()
+        self._in_progress[ticket] = content
+        try:
+            yield
         finally:
-            self.semaphore.release()
+            del self._in_progress[ticket]
 
     async def _send_with_retries(
         self, content: bytes, parse: Callable[[Any], T], choose: Callable[[], _Endpoint]
@@ -170,8 +186,14 @@ class Transport:
             self.stats.retries += 1
             await asyncio.sleep(next_step)
 
-    async def _blame(self, rejected: _RejectedError, probe: Callable[[], Mapping[str, Any]]) -> CaiError:
-        """Return CallFailed for a rejected request, or ServerRefused if the server rejects the probe too.
+    async def _blame(
+        self, rejected: _RejectedError, content: bytes, probe: Callable[[], Mapping[str, Any]]
+    ) -> CaiError:
+        """Return CallFailed for a rejected request, or ServerRefused if the server rejects the control requests too.
+
+        Control requests are the probe and the last request that succeeded. Before the first success, they are the
+        probe and a few of the other requests in progress: content filters reject many of the prompts that are sent
+        here, and some reject the probe.
 
         The decision depends on the server alone, not on how many requests succeeded before or at the same time. A key
         can be revoked at any time, so only a success that was sent after the rejection proves that it is valid.
@@ -180,30 +202,37 @@ class Transport:
         endpoint = rejected.endpoint
         is_server_wide = rejected.status in _SERVER_WIDE
         since = rejected.received_at if is_server_wide else float("-inf")
-        # A content filter may reject the probe as well, but not a request that it has let through before.
-        proven = endpoint.last_success_body if is_server_wide else None
         async with endpoint.probe_lock:
             if endpoint.last_success_sent_at <= since:
+                # A content filter may reject the probe as well, but not a request that it has let through before.
+                proven = endpoint.last_success_body if is_server_wide else None
+                controls = [proven] if proven is not None else self._other_requests(content)
+                if not (proven is not None and endpoint.rejects_probe):
+                    controls.insert(0, self._encode(probe()))
                 try:
-                    if proven is None or not endpoint.rejects_probe:
-                        await self._check(endpoint, self._encode(probe()), proven)
-                    else:
-                        await self._check(endpoint, proven, None)
+                    await self._check(endpoint, controls)
                 except _RejectedError as again:
                     return ServerRefused(again.message, status=again.status)
                 except CallFailed as failure:
                     return ServerRefused(f"{rejected.message}; the probe request failed too: {failure}")
         return CallFailed(f"HTTP {rejected.status}", rejected.message)
 
-    async def _check(self, endpoint: _Endpoint, content: bytes, proven: bytes | None) -> None:
-        """Raises _RejectedError if the endpoint rejects `content` and, if given, the request that succeeded before."""
-        try:
-            await self._send_with_retries(content, lambda response: None, lambda: endpoint)
-        except _RejectedError:
-            if proven is None:
-                raise
-            await self._check(endpoint, proven, None)
-            endpoint.rejects_probe = True
+    async def _check(self, endpoint: _Endpoint, controls: Sequence[bytes]) -> None:
+        """Send the control requests until one succeeds; raises _RejectedError if the endpoint rejects them all."""
+        for number, content in enumerate(controls, 1):
+            try:
+                await self._send_with_retries(content, lambda response: None, lambda: endpoint)
+            except _RejectedError:
+                if number == len(controls):
+                    raise
+            else:
+                endpoint.rejects_probe |= number > 1
+                return
+
+    def _other_requests(self, content: bytes) -> list[bytes]:
+        """Return up to `_MAX_CONTROLS` different requests in progress, other than `content`; the latest first."""
+        others = (body for body in reversed(self._in_progress.values()) if body != content)
+        return list(dict.fromkeys(islice(others, _MAX_CONTROLS)))
 
     def _wait_or_error(self, error: RetryableError, state: RetryState) -> float | CaiError:
         """Return the seconds until the next attempt, or the final error.

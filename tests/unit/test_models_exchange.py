@@ -177,7 +177,19 @@ def test_b1_a_server_that_rejects_all_ends_the_run_at_once(status: int, concurre
         server.fault_of = lambda body: status
         with pytest.raises(ServerRefused, match=f"HTTP {status}"):
             served(server, [str(n) for n in range(1000)], concurrency)
-    assert len(server.headers) <= concurrency + 1
+    assert len(server.headers) <= concurrency + 4
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+@pytest.mark.parametrize("status", [400, 403])
+def test_b1_a_server_that_rejects_the_first_prompts_and_greetings_serves_others(status: int, concurrency: int) -> None:
+    names = [f"{'bad' if n in (0, 1, 30) else 'good'} {n}" for n in range(40)]
+    with FakeOpenAI() as server:
+        server.fault_of = lambda body: (
+            status if {"bad", "Hello"} & set(json.dumps(body).replace('"', " ").split()) else None
+        )
+        assert [name for name, why in served(server, names, concurrency) if why] == ["bad 0", "bad 1", "bad 30"]
+    assert len(server.headers) <= len(names) + 4
 
 
 @pytest.mark.parametrize("concurrency", [1, 16])
