@@ -91,7 +91,7 @@ def dedup_file(
         for group in first:
             yield from group.rows
         counts.rows_in = read.rows_in
-        counts.left_out.update(read.left_out)
+        counts.skipped.update(read.skipped)
         counts.check()
         # Raised before the target is put in place.
         counts.require_written(source)

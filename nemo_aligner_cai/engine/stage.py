@@ -171,7 +171,7 @@ async def run_stage(
 def _join(counts: RowCounts, read: RowCounts) -> None:
     """Put the rows that reading left out in front: rows of the file in, records out."""
     counts.rows_in = read.rows_in
-    counts.left_out.update(read.left_out)
+    counts.skipped.update(read.skipped)
     counts.noted.update(read.noted)
 
 

@@ -47,9 +47,9 @@ _TEMPORARY_BYTES = 96
 
 @dataclass
 class RowCounts:
-    """Where every row went: ``rows_in == written + sum(left_out.values())``, or the command is wrong.
+    """Where every row went: ``rows_in == written + sum(skipped.values())``, or the command is wrong.
 
-    `left_out` counts rows by reason; a reason is a short phrase that a reader of the summary understands. `noted`
+    `skipped` counts rows by reason; a reason is a short phrase that a reader of the summary understands. `noted`
     counts what happened to rows that are kept all the same ("template tokens escaped"). `made` counts the rows of the
     output, where one row in can give several. `unused` names the columns of the input that no output has.
     `stopped_at` is the limit at which reading stopped though there were more rows.
@@ -57,7 +57,7 @@ class RowCounts:
 
     rows_in: int = 0
     written: int = 0
-    left_out: Counter[str] = field(default_factory=Counter[str])
+    skipped: Counter[str] = field(default_factory=Counter[str])
     noted: Counter[str] = field(default_factory=Counter[str])
     made: int = 0
     unused: set[str] = field(default_factory=set[str])
@@ -65,15 +65,15 @@ class RowCounts:
 
     def skip(self, reason: str, rows: int = 1) -> None:
         """Count `rows` rows that are not written, and why."""
-        self.left_out[reason] += rows
+        self.skipped[reason] += rows
 
     def note(self, what: str, rows: int = 1) -> None:
         """Count `rows` rows that are kept, but not as they came."""
         self.noted[what] += rows
 
     def check(self) -> None:
-        """Raises CaiError when a row is neither written nor left out for a reason."""
-        if self.rows_in != self.written + sum(self.left_out.values()):
+        """Raises CaiError when a row is neither written nor skipped for a reason."""
+        if self.rows_in != self.written + sum(self.skipped.values()):
             raise CaiError(f"rows are unaccounted for, which is a defect of this program; please report it: {self}")
 
     def require_written(self, source: object) -> None:
@@ -85,7 +85,7 @@ class RowCounts:
         """Add another file's counts to this one."""
         self.rows_in += other.rows_in
         self.written += other.written
-        self.left_out.update(other.left_out)
+        self.skipped.update(other.skipped)
         self.noted.update(other.noted)
         self.made += other.made
         self.unused.update(other.unused)
@@ -95,7 +95,7 @@ class RowCounts:
         return {
             "rows_in": self.rows_in,
             "written": self.written,
-            "left_out": dict(sorted(self.left_out.items())),
+            "left_out": dict(sorted(self.skipped.items())),
             "noted": dict(sorted(self.noted.items())),
             **({"made": self.made} if self.made not in (0, self.written) else {}),
             **({"unused_columns": sorted(self.unused)} if self.unused else {}),
@@ -105,10 +105,10 @@ class RowCounts:
     def __str__(self) -> str:
         reasons, notes = (
             ", ".join(f"{count} {what}" for what, count in sorted(counter.items()))
-            for counter in (self.left_out, self.noted)
+            for counter in (self.skipped, self.noted)
         )
         return (
-            f"{self.rows_in} rows in = {self.written} written + {sum(self.left_out.values())} left out"
+            f"{self.rows_in} rows in = {self.written} written + {sum(self.skipped.values())} skipped"
             + (f" ({reasons})" if reasons else "")
             + (f"; of the written: {notes}" if notes else "")
             + (f"; {self.made} rows out" if self.made not in (0, self.written) else "")

@@ -57,7 +57,7 @@ def test_sft_from_raw_revisions_is_sft_from_their_sft_file(lab: Lab, base: Path,
     assert run.nemo("cai_sft").is_file()
     log = run.log.read_text(encoding="utf-8")
     assert f"{raw} converted from cai-revisions to sft-chat: {run.log_dir}/data_cache/" in log
-    assert "80 rows in = 80 written + 0 left out" in log
+    assert "80 rows in = 80 written + 0 skipped" in log
     # Already in the trainer's format.
     assert "model.data.validation_ds.file_path: " not in log
 

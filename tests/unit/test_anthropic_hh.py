@@ -85,7 +85,7 @@ def test_writes_upstreams_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
         HEAD + "A.\n<extra_id_1>",
         HEAD + "B\n<extra_id_1>",
     ]
-    assert "2 rows in = 1 written + 1 left out (1 empty reply)" in capsys.readouterr().out
+    assert "2 rows in = 1 written + 1 skipped (1 empty reply)" in capsys.readouterr().out
     manifest = json.loads((out / "anthropic_hh_with_chat_prompt.manifest.json").read_text())
     assert manifest["splits"]["train"]["left_out"] == {"empty reply": 1}
 
@@ -209,6 +209,6 @@ def test_the_real_file_is_accounted_for_and_valid(tmp_path: Path, shared_data: P
     command = [sys.executable, str(script), "--output-dir", str(tmp_path), "--input", str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(repo_root)})
     # Upstream keeps 2299 of them, and says nothing of the others.
-    assert "2312 rows in = 2308 written + 4 left out (4 empty reply)" in done.stdout
+    assert "2312 rows in = 2308 written + 4 skipped (4 empty reply)" in done.stdout
     assert validate_file(tmp_path / "anthropic_hh_test_comparisons_with_chat_prompt.jsonl").rows_in == 2 * 2308
     assert validate_file(tmp_path / "anthropic_hh_test_prompts_with_chat_prompt.jsonl").rows_in == 2308

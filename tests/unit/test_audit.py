@@ -325,7 +325,7 @@ def test_preferences_are_exported_for_inverse_cai(tmp_path: Path, capsys: pytest
     rows = [row(n, [f"x, {n}", f'"y"\n{n}'], [(n % 2, 1 - n % 2)], both_orders(n % 2, 1 - n % 2)) for n in range(30)]
     write_jsonl(path, [*rows, row(99, ["x", "y"], [], ALWAYS_A)])
     assert call(path, "--icai", exported) == 0
-    assert f"{exported}: 31 rows in = 30 written + 1 left out" in capsys.readouterr().out
+    assert f"{exported}: 31 rows in = 30 written + 1 skipped" in capsys.readouterr().out
     with exported.open(newline="", encoding="utf-8") as handle:
         written = list(csv.DictReader(handle))
     assert {line["input"]: line[line["preferred_text"]] for line in written} == {

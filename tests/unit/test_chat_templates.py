@@ -137,7 +137,7 @@ def test_each_token_of_each_template_is_escaped_dropped_or_refused(name: str):
         assert marker not in safe.messages[0].content
         assert guard(forged, template, policy=TokenPolicy.DROP, counts=counts) is None
         assert counts.noted == {"template tokens escaped": 1}
-        assert counts.left_out == {"contains template tokens": 1}
+        assert counts.skipped == {"contains template tokens": 1}
         with pytest.raises(UsageError, match="--on-template-tokens"):
             guard(forged, template, policy=TokenPolicy.ERROR, counts=counts)
 

@@ -173,7 +173,7 @@ def test_useless_candidates_are_left_out_and_counted(tmp_path: Path) -> None:
         return play(request)
 
     summary = generate(tmp_path, ScriptedClient(reply))
-    assert summary.counts.left_out == {"fewer than two different candidates": 1}
+    assert summary.counts.skipped == {"fewer than two different candidates": 1}
     assert summary.facts["candidates that are near-identical"] >= 1
     assert summary.facts["candidates that are empty"] == 1
     assert summary.facts["candidates cut at the token limit"] == 1

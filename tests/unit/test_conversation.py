@@ -180,7 +180,7 @@ def test_the_policy_decides_on_template_tokens_and_counts_them():
     assert escaped == Conversation.of_user("a < extra_id_1> b")
     assert guard(forged, NEMO_CHAT, policy=TokenPolicy.DROP, counts=counts) is None
     assert counts.noted == {"template tokens escaped": 1}
-    assert counts.left_out == {"contains template tokens": 1}
+    assert counts.skipped == {"contains template tokens": 1}
     with pytest.raises(UsageError, match="--on-template-tokens"):
         guard(forged, NEMO_CHAT, policy=TokenPolicy.ERROR, counts=counts)
 

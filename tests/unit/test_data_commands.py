@@ -84,7 +84,7 @@ def test_validate_predicts_what_the_trainer_will_use(
 def test_convert_says_where_the_rows_went(tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]):
     target = tmp_path / "out.jsonl"
     assert call("convert", pairs, target, "--to", "messages") == 0
-    assert capsys.readouterr().out == f"{target}: messages; 6 rows in = 6 written + 0 left out; 3 rows out\n"
+    assert capsys.readouterr().out == f"{target}: messages; 6 rows in = 6 written + 0 skipped; 3 rows out\n"
     assert json.loads(target.read_text().splitlines()[0])["messages"][0] == {"role": "user", "content": "Q"}
     with pytest.raises(UsageError, match="already exists"):
         call("convert", pairs, target, "--to", "messages")
@@ -102,8 +102,8 @@ def test_convert_leaves_out_what_is_too_long(
     asked = ("convert", pairs, target, "--to", "rm-comparisons", "--tokenizer", "x", "--seq-length")
     assert call(*asked, 125) == 0
     assert capsys.readouterr().out == (
-        f"{target}: rm-comparisons; 6 rows in = 6 written + 0 left out; of these records: "
-        "3 rows in = 2 written + 1 left out (1 longer than 125 tokens)\n"
+        f"{target}: rm-comparisons; 6 rows in = 6 written + 0 skipped; of these records: "
+        "3 rows in = 2 written + 1 skipped (1 longer than 125 tokens)\n"
     )
     assert target.read_bytes() == b"".join(pairs.read_bytes().splitlines(keepends=True)[:4])
     with pytest.raises(UsageError, match="already exists"):

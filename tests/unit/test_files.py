@@ -198,6 +198,4 @@ def test_a_balance_accounts_for_every_row():
         "left_out": {"duplicate": 2, "empty reply": 1},
         "noted": {"escaped": 1},
     }
-    assert str(counts) == (
-        "7 rows in = 4 written + 3 left out (2 duplicate, 1 empty reply); of the written: 1 escaped"
-    )
+    assert str(counts) == ("7 rows in = 4 written + 3 skipped (2 duplicate, 1 empty reply); of the written: 1 escaped")

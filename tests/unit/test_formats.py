@@ -249,7 +249,7 @@ def test_converting_keeps_untrusted_text_from_forging_turns(tmp_path: Path):
     assert counts.noted == {"template tokens escaped": 1}
     assert validate_file(target).rows_in == 4
     counts = convert_file(source, target, to="rm-comparisons", policy=TokenPolicy.DROP, overwrite=True)
-    assert (counts.written, counts.left_out) == (1, {"contains template tokens": 1})
+    assert (counts.written, counts.skipped) == (1, {"contains template tokens": 1})
     with pytest.raises(FormatError, match=r":2: .*--on-template-tokens"):
         convert_file(source, target, to="rm-comparisons", policy=TokenPolicy.ERROR, overwrite=True)
     assert validate_file(target).rows_in == 2
@@ -260,7 +260,7 @@ def test_published_rows_that_make_no_sense_are_counted_and_trainers_rows_refused
     bad = {**good, "rejected": "\n\nHuman: other\n\nAssistant: B"}
     counts = RowCounts()
     assert len(list(read_records(write(tmp_path, good, bad), counts=counts))) == 1
-    assert counts.left_out == {"key 'rejected': has another prompt than 'chosen'": 1}
+    assert counts.skipped == {"key 'rejected': has another prompt than 'chosen'": 1}
     with pytest.raises(FormatError):
         validate_file(write(tmp_path, good, bad))
 

@@ -75,7 +75,7 @@ def test_all_pairs_of_a_row_become_comparisons_and_the_prompt_is_asked_once(tmp_
 
     counts = convert_file(source, tmp_path / "rm.jsonl", to="rm-comparisons")
     assert (counts.rows_in, counts.written) == (3, 2)
-    assert counts.left_out == {"none of the replies is preferred": 1}
+    assert counts.skipped == {"none of the replies is preferred": 1}
     assert validate_file(tmp_path / "rm.jsonl").rows_in == 8
     texts = [row["text"].removesuffix("\n<extra_id_1>").splitlines()[-1] for row in lines(tmp_path / "rm.jsonl")]
     assert texts == [*(f"answer {n} to a" for n in (0, 3, 1, 3, 2, 3)), "answer 0 to c", "answer 3 to c"]
@@ -127,7 +127,7 @@ def test_a_row_with_a_forged_turn_goes_or_stays_as_one(tmp_path: Path):
     assert (counts.written, counts.noted) == (2, {"template tokens escaped": 1})
     assert validate_file(target).rows_in == 6
     counts = convert_file(source, target, to="rm-comparisons", policy=TokenPolicy.DROP, overwrite=True)
-    assert (counts.written, counts.left_out) == (1, {"contains template tokens": 1})
+    assert (counts.written, counts.skipped) == (1, {"contains template tokens": 1})
 
 
 @pytest.mark.parametrize("name", ["cai-revisions", "cai-comparisons"])

@@ -157,7 +157,7 @@ def test_equal_items_are_read_once_and_counted(tmp_path: Path):
     write_jsonl(path, [comparison(1), comparison(1), comparison(1, correct="B")])
     counts = RowCounts()
     assert len(list(read_items(path, counts=counts))) == 2
-    assert counts.left_out == {"duplicate item": 1}
+    assert counts.skipped == {"duplicate item": 1}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_comparison_goes_as_one_when_either_reply_is_too_long(tmp_path: Path):
     options = {"tokenizer": Letters(), "seq_length": 100}
     records = read_records(path, "rm-comparisons", counts=RowCounts())
     assert list(drop_long(records, "rm-comparisons", counts=counts, **options)) == pairs[:1]
-    assert counts.left_out == {"longer than 100 tokens": 2}
+    assert counts.skipped == {"longer than 100 tokens": 2}
     counts.check()
     assert filter_file(path, target, "rm-comparisons", **options).too_long == [2, 3]
     assert [record for record in read_records(target, counts=RowCounts())] == pairs[:1]
@@ -103,7 +103,7 @@ def test_rows_at_which_a_trainer_would_stop_are_found_and_left_out(tmp_path: Pat
     counts = RowCounts()
     kept = drop_long(pairs, "dpo", tokenizer=Merging(), seq_length=1000, counts=counts)
     assert list(kept) == pairs[:1]
-    assert counts.left_out == {"the tokenizer merges letters over the end of the prompt or of a turn": 1}
+    assert counts.skipped == {"the tokenizer merges letters over the end of the prompt or of a turn": 1}
     # The reward model reads whole texts and does not mind.
     assert list(drop_long(pairs, "rm-comparisons", tokenizer=Merging(), seq_length=1000, counts=RowCounts())) == pairs
 
@@ -189,7 +189,7 @@ def test_sft_stops_where_merged_line_ends_leave_nothing_to_learn():
     counts = RowCounts()
     used = drop_long(records, "sft-chat", tokenizer=MergedLines(), seq_length=200, counts=counts, template=template)
     assert list(used) == records[1:]
-    assert list(counts.left_out.values()) == [1]
+    assert list(counts.skipped.values()) == [1]
 
 
 def test_loads_sentencepiece_and_hugging_face_tokenizers(tmp_path: Path):

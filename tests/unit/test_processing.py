@@ -297,7 +297,7 @@ def test_another_packages_format_can_be_named(tmp_path: Path, monkeypatch: pytes
         (
             "anthropic-hh",
             '{"chosen": "?", "rejected": "?"}\n',
-            rf"^{FILE}: .*a\.jsonl: nothing is left to write: 1 rows in = 0 written \+ 1 left out",
+            rf"^{FILE}: .*a\.jsonl: nothing is left to write: 1 rows in = 0 written \+ 1 skipped",
         ),
     ],
 )

@@ -111,7 +111,7 @@ def test_red_team_attempts_give_their_first_human_turn(tmp_path: Path):
     ]
     counts = RowCounts()
     assert texts(write(tmp_path, rows), counts) == ["how?"]
-    assert counts.left_out == {"duplicate prompt": 1, "the assistant speaks first": 1}
+    assert counts.skipped == {"duplicate prompt": 1, "the assistant speaks first": 1}
     assert texts(write(tmp_path, rows), turns="all") == ["and then?", "how?"]
 
 
@@ -196,7 +196,7 @@ def test_every_row_of_the_real_hh_file_is_accounted_for(shared_data: Path):
     counts = RowCounts()
     first = texts(shared_data / "hh" / "harmless_base_test.jsonl.gz", counts)
     assert (counts.rows_in, len(first)) == (2312, 2178)
-    assert counts.left_out == {"duplicate prompt": 134}
+    assert counts.skipped == {"duplicate prompt": 134}
 
 
 def test_the_real_xstest_prompts(shared_data: Path):

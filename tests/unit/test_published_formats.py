@@ -234,7 +234,7 @@ def test_a6_ignored_columns_and_dropped_rows_are_chosen_and_counted(tmp_path: Pa
     with pytest.raises(FormatError, match=r"rows\.jsonl:2: .*tool_calls"):
         converted(source, "messages", columns=ignoring)
     counts = convert_file(source, tmp_path / "o.jsonl", to="messages", columns=ignoring, drop_refused=True)
-    assert (counts.rows_in, counts.written, counts.left_out.total()) == (2, 1, 1)
+    assert (counts.rows_in, counts.written, counts.skipped.total()) == (2, 1, 1)
     assert counts.unused == {"tools", "id"} and "id, tools" in str(counts)
 
 
@@ -278,7 +278,7 @@ def test_d13_a_prompt_column_is_named(tmp_path: Path):
     counts = RowCounts()
     (prompt,) = read_prompts(source, counts=counts, column="words")
     assert said(prompt.conversation.to_messages()) == "s: S | u: Q"
-    assert counts.left_out == {"empty prompt": 1} and counts.unused == {"context"}
+    assert counts.skipped == {"empty prompt": 1} and counts.unused == {"context"}
     with pytest.raises(FormatError, match=":1: key 'word': is missing"):
         list(read_prompts(source, counts=RowCounts(), column="word"))
 
@@ -311,7 +311,7 @@ def test_every_file_of_the_shared_folder_is_read_or_refused_in_one_line(shared_d
             assert (
                 file.name not in refused
                 and records
-                and counts.rows_in == counts.written + sum(counts.left_out.values())
+                and counts.rows_in == counts.written + sum(counts.skipped.values())
             )
 
 

@@ -248,7 +248,7 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
         return play(request)
 
     summary = generate(tmp_path, ScriptedClient(reply), options=RunOptions(max_dropped=0.1, progress=False))
-    assert summary.counts.left_out == {
+    assert summary.counts.skipped == {
         "empty answer": 1,
         "empty critique": 1,
         "revision is the answer unchanged": 1,

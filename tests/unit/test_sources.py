@@ -202,7 +202,7 @@ def test_helpsteers_prompts_of_several_turns(tmp_path: Path):
     counts = RowCounts()
     (record,) = read_records(tmp_path / "steer.jsonl", counts=counts)
     assert [turn.content for turn in prompt_of(record).turns] == ["Q", "A", "R"]
-    assert (counts.rows_in, counts.written, sum(counts.left_out.values())) == (3, 1, 2)
+    assert (counts.rows_in, counts.written, sum(counts.skipped.values())) == (3, 1, 2)
     assert convert_file(tmp_path / "steer.jsonl", tmp_path / "rm.jsonl", to="rm-regression").written == 1
 
 
@@ -211,7 +211,7 @@ def test_ties_are_left_out_of_comparisons(tmp_path: Path):
     counts = RowCounts()
     (record,) = read_records(path, counts=counts)
     assert (record.chosen, record.rejected) == ("b", "a")  # type: ignore[union-attr]
-    assert counts.left_out == {
+    assert counts.skipped == {
         "key 'preferred_text': must be 'text_a' or 'text_b', it is 'tie'": 1,
         "key 'text_b': chosen and rejected are the same text; remove the pair": 1,
     }

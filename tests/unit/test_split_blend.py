@@ -104,7 +104,7 @@ def test_duplicates_are_dropped_and_counted():
     counts = RowCounts()
     assert list(drop_duplicates("abcab", key=str, counts=counts, reason="twice")) == ["a", "b", "c"]
     counts.check()
-    assert counts.left_out == {"twice": 2}
+    assert counts.skipped == {"twice": 2}
 
 
 def test_a_file_is_split_by_prompt_with_its_pairs_and_loses_no_row(tmp_path: Path):
@@ -133,10 +133,10 @@ def test_repeated_records_or_prompts_are_left_out_of_a_file_as_pairs(tmp_path: P
     made = [Comparison(ask("1"), "A", "B", "x"), Comparison(ask("1"), "A", "B", "y"), Comparison(ask("1"), "B", "A")]
     write_records(source, made, "rm-comparisons")
     counts = dedup_file(source, target, format_name="rm-comparisons")
-    assert (counts.rows_in, counts.written, counts.left_out) == (6, 4, {"repeated record": 2})
+    assert (counts.rows_in, counts.written, counts.skipped) == (6, 4, {"repeated record": 2})
     assert list(read_records(target, counts=RowCounts())) == [made[0], made[2]]
     counts = dedup_file(source, target, by="prompt", format_name="rm-comparisons", overwrite=True)
-    assert counts.left_out == {"repeated prompt": 4}
+    assert counts.skipped == {"repeated prompt": 4}
     # A verdict is part of what a record says; its origin is not.
     good, bad = Rated(ask("1"), "A", True, "x"), Rated(ask("1"), "A", False, "x")
     assert record_id(good) != record_id(bad) and record_id(good) == record_id(replace(good, dataset="y"))

@@ -309,7 +309,7 @@ def convert_file(
             counts.made += len(made)
             yield from made
         counts.rows_in = read.rows_in
-        counts.left_out.update(read.left_out)
+        counts.skipped.update(read.skipped)
         counts.unused = read.unused
         counts.check()
         # Raised before the target is put in place.

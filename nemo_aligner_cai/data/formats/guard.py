@@ -45,7 +45,7 @@ def guard_record(
             kept = tuple(pair for pair in map(safe_pair, record.comparisons) if pair is not None)
             whole = len(kept) == len(record.comparisons)
             result = replace(record, prompt=prompt, comparisons=kept) if prompt and whole else None
-    for reason in counted.left_out:
+    for reason in counted.skipped:
         counts.skip(reason, rows)
     for what in counted.noted:
         counts.note(what, rows)
