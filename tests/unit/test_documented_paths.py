@@ -1,0 +1,26 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Paths that README, CONTRIBUTING and the docs name exist."""
+
+import re
+from pathlib import Path
+
+TOP = ("nemo_aligner_cai", "examples", "docs", "tests", "benchmarks", "constraints", "hydra_plugins")
+
+
+def test_every_path_in_the_docs_exists(repo_root: Path) -> None:
+    pages = [repo_root / "README.md", repo_root / "CONTRIBUTING.md", *(repo_root / "docs").rglob("*.rst")]
+    named = [
+        (page.name, path)
+        for page in pages
+        for path in re.findall(r"(?<=`)[\w.-]+(?:/[\w.-]+)*/?(?=`)", page.read_text(encoding="utf-8"))
+        if path.startswith(tuple(f"{top}/" for top in TOP))
+        or re.match(r"(judges|data|stages|training|registry|errors)[/.].*\.py$", path)
+    ]
+    assert len(named) > 40
+    missing = [
+        f"{page}: {path}"
+        for page, path in named
+        if not (repo_root / path).exists() and not (repo_root / "nemo_aligner_cai" / path).exists()
+    ]
+    assert missing == []
