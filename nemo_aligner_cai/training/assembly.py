@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every NeMo-Aligner stage does around its own model and trainer, in the order upstream's scripts do it.
+"""The setup that all NeMo-Aligner stages share, in the order of upstream's scripts.
 
 configuration -> Lightning trainer and loggers -> model from a .nemo -> process groups -> data -> optimizer,
-scheduler and checkpoint callback. Everything here is upstream's; only the assembly is ours.
+scheduler and checkpoint callback. All of these are upstream's; this module only connects them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.cpu.config import adapt_to_cpu
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-PATIENCE = timedelta(days=20)
-"""How long the processes of a server wait for work, where torch would end them after half an hour.
+SERVER_TIMEOUT = timedelta(days=20)
+"""How long the processes of a server wait for requests; torch's default is 30 minutes.
 
 In milliseconds it fits into 31 bits.
 """
@@ -32,10 +32,10 @@ class Setup:
     """A stage's Lightning trainer and its loggers.
 
     Attributes:
-        trainer: builds processes, precision and checkpoints; upstream's own loops do the training.
-        logger: upstream's wrapper over the trainer's loggers, one of which writes metrics.jsonl.
-        progress: another of them, which logs a line now and then; it is to be told the number of steps.
-        resumed: step, samples and epoch of the checkpoint this run goes on from; None in a new run.
+        trainer: creates processes, precision plugins and checkpoints; upstream's own loops do the training.
+        logger: upstream's wrapper around the trainer's loggers, one of which writes metrics.jsonl.
+        progress: the logger of progress lines; its `total` must be set to the number of steps.
+        resumed: step, samples and epoch of the checkpoint that this run resumes from; None in a new run.
     """
 
     trainer: Any
@@ -45,13 +45,13 @@ class Setup:
 
     @property
     def consumed_samples(self) -> int:
-        """Samples seen before this run; the data loader starts after them."""
+        """Samples consumed before this run; the data loader skips them."""
         return self.resumed["consumed_samples"] if self.resumed else 0
 
 
 @dataclass(frozen=True)
-class Training:
-    """What an upstream trainer needs beside model and data."""
+class Optimization:
+    """The optimizer, the scheduler and the checkpoint callback of a stage."""
 
     optimizer: Any
     scheduler: Any
@@ -59,12 +59,12 @@ class Training:
 
 
 def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
-    """Merge the checkpoint's model configuration below ours and create the trainer.
+    """Merge the stage's configuration into the checkpoint's, and create the trainer.
 
     Args:
         cfg: the stage's configuration; changed in place.
         restore_path: the .nemo file (or extracted folder) whose `model_config.yaml` is the base.
-        section: the part of `trainer` that is upstream's loop, not Lightning's: "sft", "rm", "dpo" or "ppo".
+        section: the section of `trainer` with the upstream loop's settings: "sft", "rm", "dpo" or "ppo".
     """
     import torch
     from nemo.utils.exp_manager import exp_manager
@@ -82,8 +82,8 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     cfg.model = load_and_override_model_config(restore_path, cfg.model)
     if not torch.cuda.is_available():
         adapt_to_cpu(cfg)
-    if model_file.first_rank():
-        forget_unfinished(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
+    if is_first_rank():
+        remove_unfinished_checkpoints(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
     trainer = resolve_and_create_trainer(cfg, section)
     trainer.callbacks.insert(0, RandomState())
     log_dir = exp_manager(trainer, cfg.exp_manager)
@@ -95,10 +95,10 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), progress=progress, resumed=resumed)
 
 
-def forget_unfinished(folder: Path) -> None:
-    """Remove the checkpoints that a run was killed while writing.
+def remove_unfinished_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints that a killed run was writing.
 
-    NeMo does so when training begins, but looks for the one to go on from earlier, and stops where that is unfinished.
+    NeMo removes them when training begins, but earlier it fails on an unfinished one when it chooses where to resume.
     """
     from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
 
@@ -106,15 +106,15 @@ def forget_unfinished(folder: Path) -> None:
         NeMoModelCheckpoint._remove_unfinished_checkpoints(folder)
 
 
-def join_processes(cfg: DictConfig, setup: Setup, model: Any) -> None:
-    """Start the process groups; data may be built only after this."""
+def init_process_groups(cfg: DictConfig, setup: Setup, model: Any) -> None:
+    """Initialize the process groups; datasets can be built only afterwards."""
     from nemo_aligner.utils.train_script_utils import init_distributed
 
     init_distributed(setup.trainer, model, cfg.model.get("transformer_engine", False))
 
 
-def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any, dataset: Any) -> Training:
-    """Create optimizer, scheduler and checkpoint callback, and restore them from the checkpoint if there is one."""
+def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any, dataset: Any) -> Optimization:
+    """Create optimizer, scheduler and checkpoint callback, and restore their state if the run resumes."""
     from nemo_aligner.utils.train_script_utils import (
         add_custom_checkpoint_callback,
         extract_optimizer_scheduler_from_ptl_model,
@@ -126,8 +126,8 @@ def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any,
     optimizer, scheduler = extract_optimizer_scheduler_from_ptl_model(model)
     callback = add_custom_checkpoint_callback(setup.trainer, model)
     setup.logger.log_hyperparams(OmegaConf.to_container(cfg))
-    freeze()
-    return Training(optimizer=optimizer, scheduler=scheduler, ckpt_callback=callback)
+    freeze_objects()
+    return Optimization(optimizer=optimizer, scheduler=scheduler, ckpt_callback=callback)
 
 
 def fit_supervised(
@@ -140,20 +140,20 @@ def fit_supervised(
     validation_loader: Any,
     *,
     loop: Any = None,
-    **more: Any,
+    **loop_arguments: Any,
 ) -> None:
-    """Train with upstream's loop for labelled data, on from the checkpoint if there is one.
+    """Train with upstream's loop for labeled data; resumes from the checkpoint if there is one.
 
     Args:
         cfg: the stage's configuration.
-        section: the loop's part of `trainer`: "sft", "rm" or "dpo".
+        section: the section of `trainer` with the loop's settings: "sft", "rm" or "dpo".
         setup: from `set_up`.
         model: an upstream model with a training step.
-        dataset: what `train_loader` draws from.
+        dataset: the dataset of `train_loader`.
         train_loader: yields global batches.
-        validation_loader: the same, for validation.
+        validation_loader: yields global batches of the validation data.
         loop: upstream's class; None for its `SupervisedTrainer`.
-        more: what that class takes besides.
+        loop_arguments: more arguments of that class.
     """
     from nemo_aligner.algorithms.supervised import SupervisedTrainer
 
@@ -169,24 +169,31 @@ def fit_supervised(
         logger=setup.logger,
         ckpt_callback=training.ckpt_callback,
         run_timer=run_timer(cfg),
-        **more,
+        **loop_arguments,
     )
+    fit(trainer, setup)
+
+
+def fit(trainer: Any, setup: Setup) -> None:
+    """Run an upstream trainer, from the checkpoint if there is one."""
     if setup.resumed is not None:
         trainer.load_state_dict(setup.resumed)
     setup.progress.total = trainer.max_steps
     trainer.fit()
 
 
-def data_loader(cfg: DictConfig, sizes: DictConfig, dataset: Any, consumed: int, *, shuffle: bool, **more: Any) -> Any:
-    """Upstream's loader of global batches.
+def data_loader(
+    cfg: DictConfig, sizes: DictConfig, dataset: Any, consumed: int, *, shuffle: bool, **arguments: Any
+) -> Any:
+    """Create upstream's loader of global batches.
 
     Args:
         cfg: the stage's configuration.
         sizes: the section with `micro_batch_size` and `global_batch_size`.
-        dataset: what it draws from.
-        consumed: samples to start after.
-        shuffle: whether to draw at random.
-        more: what upstream's `build_dataloader` takes besides.
+        dataset: the samples.
+        consumed: the number of samples to skip.
+        shuffle: sample at random.
+        arguments: more arguments of upstream's `build_dataloader`.
     """
     from nemo_aligner.data.nlp.builders import build_dataloader
 
@@ -198,35 +205,35 @@ def data_loader(cfg: DictConfig, sizes: DictConfig, dataset: Any, consumed: int,
         gbs=sizes.global_batch_size,
         load_gbs=True,
         use_random_sampler=shuffle,
-        **more,
+        **arguments,
     )
 
 
 def run_timer(cfg: DictConfig) -> Any:
-    """Upstream's clock that ends a run in time to save; it never rings where max_time_per_run is null."""
+    """Upstream's timer, which ends a run in time to save; with max_time_per_run=null it never does."""
     from nemo_aligner.utils.distributed import Timer
 
     return Timer(cfg.exp_manager.get("max_time_per_run") if cfg.exp_manager else None)
 
 
-def freeze() -> None:
-    """Keep what exists by now out of garbage collection.
+def freeze_objects() -> None:
+    """Exclude all existing objects from garbage collection.
 
-    PPO collects garbage several times a step, and each time would walk the 800,000 objects that the imports made:
-    2.85 against 1.76 s a step on two cores.
+    PPO collects garbage several times a step, and each time would traverse the 800,000 objects that the imports
+    created: 2.85 against 1.76 s a step on two cores.
     """
     gc.freeze()
 
 
 def spawn_workers() -> None:
-    """Start data and checkpoint workers as fresh processes, as upstream's scripts do: CUDA does not survive a fork."""
+    """Make torch spawn data and checkpoint workers, as upstream's scripts do: CUDA does not survive a fork."""
     import torch.multiprocessing as multiprocessing
 
     multiprocessing.set_start_method("spawn", force=True)
 
 
 def dataset_arguments(cfg: DictConfig, tokenizer: Any) -> dict[str, Any]:
-    """What upstream's builders of reward-model, DPO and PPO datasets read from the configuration."""
+    """The arguments that upstream's builders of reward model, DPO and PPO datasets share."""
     return {
         "cfg": cfg.model,
         "data_prefix": cfg.model.data.data_prefix,

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Triton servers that listen where they are told to, and accept nothing but calls of their models.
+"""Restricts upstream's Triton servers to one interface and to inference requests.
 
-Upstream's critic listens on all interfaces, and PyTriton has Triton load and unload models at anybody's request. Here
-Triton loads its models when it starts, from the folder that PyTriton writes, and refuses to change them.
+Upstream's critic listens on all interfaces, and PyTriton makes Triton load and unload models on request. Here Triton
+loads its models when it starts, from the folder that PyTriton writes, and rejects changes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from nemo_aligner_cai.training.cpu.patches import replace
 from nemo_aligner_cai.training.launch.listening import LOOPBACK
 
 _REFUSED = ("model-repository", "shared-memory", "trace")
-"""Triton's groups of requests that nobody here sends. PyTriton itself reads the log settings ("logging")."""
+"""Triton's groups of requests that are rejected. PyTriton itself reads the log settings ("logging")."""
 _RESTRICTED = "http-restricted-api"
 
 
 def restrict_critic() -> None:
-    """Have upstream's critic listen on `trainer.ppo.host`, loopback where it is not given, with its models fixed."""
+    """Make upstream's critic listen on `trainer.ppo.host`, by default loopback, and serve a fixed set of models."""
     from nemo_aligner.algorithms import critic_server_trainer as upstream
 
     replace(upstream, "Triton", _fixed_triton())
@@ -39,7 +39,7 @@ def restrict_critic() -> None:
 
 
 def _fixed_triton() -> Any:
-    """PyTriton's server without model control."""
+    """A subclass of PyTriton's server without model control."""
     from pytriton.server.triton_server_config import TritonServerConfig
     from pytriton.triton import Triton, TritonLifecyclePolicy
 
@@ -47,17 +47,17 @@ def _fixed_triton() -> Any:
         TritonServerConfig.server_arg_keys.append(_RESTRICTED)
 
     class FixedTriton(Triton):
-        def __init__(self, **given: Any) -> None:
+        def __init__(self, **arguments: Any) -> None:
             policy = TritonLifecyclePolicy(launch_triton_on_startup=False, local_model_store=True)
-            super().__init__(**given, triton_lifecycle_policy=policy)
+            super().__init__(**arguments, triton_lifecycle_policy=policy)
 
         def _prepare_triton_config(self, workspace: Any) -> None:
             super()._prepare_triton_config(workspace)
             config = self._triton_server_config
             config["model_control_mode"] = "none"
             config["load-model"] = None
-            # Allowed to those who send a header of this name and value. A name ends at its first colon, so nobody can
-            # send this one, even with the value from the process list.
+            # These requests need a header with this name and value. The name ends with a colon, which no header name
+            # can contain, so nobody can send it, even with the value from the process list.
             config[_RESTRICTED] = f"{','.join(_REFUSED)}:nobody:={secrets.token_hex()}"
 
     return FixedTriton

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a config name and `key=value` overrides to one resolved-on-demand configuration.
+"""Composes a stage's configuration from a config name and `key=value` overrides.
 
-The stage configs are composed with Hydra, as upstream's scripts do, but through its compose API: a mistake
-becomes a `UsageError` with one line instead of Hydra's own exit.
+This uses Hydra's compose API, so that a mistake is a `UsageError` with a message of one line; Hydra's own command line
+would exit.
 """
 
 from __future__ import annotations
@@ -24,28 +24,24 @@ _log = logging.getLogger(__name__)
 
 
 def config_dir() -> Path:
-    """The directory of the shipped configs: nemo_aligner_cai.conf where installed, else the checkout's."""
+    """The folder of the shipped configs: nemo_aligner_cai.conf if installed, else the checkout's."""
     package = Path(__file__).resolve().parent.parent
-    for folder in (package / "conf", package.parent / "examples" / "nlp" / "gpt" / "conf"):
-        if (folder / "cai_sft.yaml").is_file() or (folder / "cai_pretrain.yaml").is_file():
-            return folder
-    import importlib.util
-
-    spec = importlib.util.find_spec("nemo_aligner_cai.conf")
-    if spec is None or not spec.submodule_search_locations:
+    folders = (package / "conf", package.parent / "examples" / "nlp" / "gpt" / "conf")
+    found = next((folder for folder in folders if (folder / "cai_sft.yaml").is_file()), None)
+    if found is None:
         raise UsageError("the package's configs (nemo_aligner_cai.conf) are missing: install the package again")
-    return Path(next(iter(spec.submodule_search_locations)))
+    return found
 
 
 def register_own_resolvers() -> None:
-    """Define `${cai_tiny_model:}`, the path of the packaged model; its name is nobody else's."""
+    """Define `${cai_tiny_model:}`, the path of the packaged model."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("cai_tiny_model", lambda: str(MODEL), replace=True)
 
 
 def register_resolvers() -> None:
-    """Define what the configs use: `${cai_tiny_model:}`, and arithmetic under upstream's names."""
+    """Define the resolvers of the configs: `${cai_tiny_model:}`, and arithmetic under upstream's names."""
     from omegaconf import OmegaConf
 
     register_own_resolvers()
@@ -54,26 +50,24 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("subtract", lambda x, y: x - y, replace=True)
 
 
-def compose(config_name: str, overrides: Sequence[str], *, search: Sequence[Path] = ()) -> DictConfig:
+def compose(
+    config_name: str, overrides: Sequence[str], *, search: Sequence[Path] = (), with_hydra: bool = False
+) -> DictConfig:
     """Compose one configuration.
 
     Args:
-        config_name: a file in the shipped configs or, where they have none of that name, in `search`; with or without
-            `.yaml`. A file in `search` may name one of ours in its `defaults`.
+        config_name: the name of a shipped config or, if there is none of that name, of a file in `search`, with or
+            without `.yaml`. A file in `search` may use shipped configs in its `defaults`.
         overrides: Hydra overrides: `key=value`, `+key=value`, `++key=value`, `~key`, `group=option`.
-        search: more directories to look for configs in.
+        search: more folders of configs.
+        with_hydra: include Hydra's own section `hydra`.
 
     Returns:
-        The configuration in struct mode: reading an unknown key raises, as under upstream's scripts.
+        The configuration in struct mode: reading an unknown key raises, as in upstream's scripts.
 
     Raises:
-        UsageError: unknown folder, config, group option or key, or an override that does not parse.
+        UsageError: a folder, config, group option or key is unknown, or an override cannot be parsed.
     """
-    return _compose(config_name, overrides, search)
-
-
-def _compose(config_name: str, overrides: Sequence[str], search: Sequence[Path], *, hydras_own: bool = False) -> Any:
-    """`compose`, with Hydra's own section `hydra` where asked for."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -85,30 +79,30 @@ def _compose(config_name: str, overrides: Sequence[str], search: Sequence[Path],
     folders = [config_dir(), *(path.resolve() for path in search)]
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError(f"there is no folder {folder} to look for configs in")
-    # Hydra looks for the first config in the folder that it begins with, and for the others in all folders. Our own
-    # may be given by the search-path plugin too; looking twice does no harm.
+            raise UsageError(f"there is no config folder {folder}")
+    # Hydra searches for the first config in its initial folder, and for the others in all folders. The search-path
+    # plugin may add the shipped folder a second time, which does no harm.
     first = next((folder for folder in folders if (folder / f"{name}.yaml").is_file()), folders[0])
     others = [in_quotes(f"file://{folder}") for folder in folders if folder != first]
     extra = [f"hydra.searchpath=[{','.join(others)}]"] if others else []
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(first), version_base=None):
-            return hydra_compose(name, [*extra, *overrides], return_hydra_config=hydras_own)
+            return hydra_compose(name, [*extra, *overrides], return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(f"{config_name}: {one_line(error)}") from error
 
 
 def quoted(path: str | Path) -> str:
-    """A path, made absolute, as the value of a Hydra override, whatever characters it has."""
+    """The absolute path, quoted as the value of a Hydra override."""
     return in_quotes(str(Path(path).absolute()))
 
 
 def in_quotes(text: str) -> str:
-    """A text as the value of a Hydra override.
+    """The text, quoted as the value of a Hydra override.
 
-    In Hydra's quotes a backslash stands for itself, except before a quote or an interpolation: it escapes these, and
-    is itself escaped there.
+    In Hydra's quotes, a backslash is literal unless it precedes a quote or an interpolation: there it escapes, and
+    must itself be escaped.
     """
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
@@ -116,22 +110,22 @@ def in_quotes(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception on one line, with the causes that Hydra leaves out of its own."""
+    """The message of an exception on one line, followed by those of its causes that it does not include."""
     texts: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
         text = " ".join(str(cause).split())
-        if text and not any(text in seen for seen in texts):
+        if text and not any(text in earlier for earlier in texts):
             texts.append(text)
         cause = cause.__cause__
     return ": ".join(texts) or type(error).__name__
 
 
 def missing_keys(cfg: DictConfig) -> list[str]:
-    """The keys that have no value yet (`???`), sorted."""
+    """The keys without a value (`???`), sorted."""
     from omegaconf import OmegaConf
 
-    # OmegaConf.missing_keys() resolves interpolations, of which some point into the checkpoint's configuration.
+    # OmegaConf.missing_keys() resolves interpolations, some of which refer to the checkpoint's configuration.
     return sorted(_missing(OmegaConf.to_container(cfg, resolve=False), ""))
 
 
@@ -146,30 +140,30 @@ def _missing(node: Any, path: str) -> Iterator[str]:
 def choose_hardware(
     config_name: str, overrides: Sequence[str], *, search: Sequence[Path] = (), cuda: bool
 ) -> list[str]:
-    """Add `hardware=cpu` where there is no GPU and the user chose nothing, and say so.
+    """Return the overrides, preceded by `hardware=cpu` if there is no GPU and the user has chosen no hardware.
 
-    A configuration of the user's own may have no group `hardware`, in which Hydra would refuse a choice.
+    A user's own configuration may lack the group `hardware`; then Hydra would reject a choice.
 
     Args:
-        config_name: as for `compose`.
-        overrides: the user's.
-        search: as for `compose`.
-        cuda: whether torch sees a GPU.
+        config_name: passed to `compose`.
+        overrides: the user's overrides.
+        search: passed to `compose`.
+        cuda: torch sees a GPU.
 
     Raises:
-        UsageError: as `compose`, of which it needs one to know the groups.
+        UsageError: from `compose`, which is called to list the groups.
     """
     chosen = any(override.lstrip("+").startswith("hardware=") for override in overrides)
     if chosen or cuda:
         return list(overrides)
-    if "hardware" not in _compose(config_name, overrides, search, hydras_own=True).hydra.runtime.choices:
+    if "hardware" not in compose(config_name, overrides, search=search, with_hydra=True).hydra.runtime.choices:
         return list(overrides)
     _log.warning("no CUDA device here: using hardware=cpu")
     return ["hardware=cpu", *overrides]
 
 
 def select(cfg: DictConfig, key: str) -> Any:
-    """The value at a dotted key, None where it is absent or has no value."""
+    """The value at a dotted key; None if the key is absent or has no value."""
     from omegaconf import OmegaConf
 
     return OmegaConf.select(cfg, key, throw_on_missing=False)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Hugging Face folders of Llama and Mistral models into .nemo files, and back, on the CPU.
+"""Converts Hugging Face folders of Llama and Mistral models to .nemo files, and back, on the CPU.
 
-Input:  config.json, model.safetensors or pytorch_model.bin (whole or in shards), tokenizer.model or tokenizer.json
-Output: a .nemo file for upstream's trainers and ours; or a folder as above
+Input:  config.json, model.safetensors or pytorch_model.bin (maybe sharded), tokenizer.model or tokenizer.json
+Output: a .nemo file; or, in the other direction, such a folder
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nemo_aligner_cai.training.checkpoints.hf_folder import (
     check_weights,
     open_weights,
     read_settings,
-    tokenizer,
+    tokenizer_settings,
 )
 from nemo_aligner_cai.training.checkpoints.hf_layout import (
     Shape,
@@ -42,35 +42,36 @@ _log = logging.getLogger(__name__)
 PRECISIONS = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
 _EXTRA_STATE = "._extra_state"
 _WEIGHTS = "model_weights"
-_SAME = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels")
+_SIZES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels")
 
 
 def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name: str | None = None) -> None:
-    """Write the model of a Hugging Face folder as a .nemo file.
+    """Convert a Hugging Face folder to a .nemo file.
 
-    The file is one for Megatron's own layers and for Transformer Engine's (see `_with_te_state`).
+    The file can be loaded with Megatron's own layers and with Transformer Engine's (see `_add_te_state`).
 
     Args:
         source: the folder.
         target: the file, which must not exist.
         precision: of the stored weights, one of `PRECISIONS`.
-        tokenizer_name: see `hf_folder.tokenizer`.
+        tokenizer_name: see `hf_folder.tokenizer_settings`.
 
     Raises:
-        UsageError: no such folder, an unknown architecture or setting, a missing weight, or one too many; and beside
-            Apex, with which Megatron-Core 0.11 has no RMSNorm of its own (`fusions/fused_layer_norm.py`).
+        UsageError: the folder is missing; the architecture or a setting is not supported; a weight is missing or
+            unexpected; or Apex is installed, with which Megatron-Core 0.11 has no RMSNorm
+            (`fusions/fused_layer_norm.py`).
     """
     settings, wanted = check_folder(source, target)
     shape = Shape.of(settings)
     tied = bool(settings.get("tie_word_embeddings"))
     weights = open_weights(source)
-    wanted |= tokenizer(source, shape.vocabulary, tokenizer_name)
+    wanted |= tokenizer_settings(source, shape.vocabulary, tokenizer_name)
     if installed("apex"):
         raise UsageError(
-            "beside Apex, Megatron-Core's own layers have no RMSNorm: give NeMo's converter a GPU and NEMO_HOME, or "
-            "convert where Apex is not installed (constraints/cpu-py311.txt); the file is the same for both"
+            "with Apex installed, Megatron-Core's own layers have no RMSNorm: use NeMo's converter with a GPU and "
+            "NEMO_HOME, or convert without Apex (constraints/cpu-py311.txt); the file is the same"
         )
-    _say_precision({weight.dtype for weight in weights.values()}, PRECISIONS[precision], source)
+    _log_precision({weight.dtype for weight in weights.values()}, PRECISIONS[precision], source)
 
     from nemo_aligner_cai.training.cpu.install import install_patches
 
@@ -81,50 +82,50 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name:
     from omegaconf import OmegaConf, open_dict
 
     given = ["corpus.file=none", f"output={config.quoted(target)}", "exp_manager.explicit_log_dir=none"]
-    here, there = (
+    cpu_cfg, gpu_cfg = (
         config.compose("cai_pretrain", [*given, "model.tokenizer.model=none", f"hardware={hardware}"])
         for hardware in ("cpu", "8xh100")
     )
-    for cfg in (here, there):
+    for cfg in (cpu_cfg, gpu_cfg):
         with open_dict(cfg):
             cfg.model = OmegaConf.merge(cfg.model, wanted)
             cfg.model.micro_batch_size = cfg.model.global_batch_size = 1
             cfg.model.precision = cfg.trainer.precision
         OmegaConf.resolve(cfg)
-    model = MegatronGPTModel(here.model, MegatronTrainerBuilder(here).create_trainer())
+    model = MegatronGPTModel(cpu_cfg.model, MegatronTrainerBuilder(cpu_cfg).create_trainer())
     model.model.to(getattr(torch, PRECISIONS[precision]))
     empty = dict(model.model.named_parameters())
     with torch.no_grad():
         for name, weight in to_megatron(lambda name: weights[name].read(), shape, tied=tied):
             empty.pop(name).copy_(weight)
     if empty:
-        raise UsageError(f"{source}: nothing to fill {sorted(empty)[:3]} with")
+        raise UsageError(f"{source}: it has no weights for {sorted(empty)[:3]}")
     with open_dict(model.cfg):
-        # What a GPU wants is stored; where there is none, trainers and server change it again.
-        for key in here.model:
-            if key != "tokenizer" and key in there.model:
-                model.cfg[key] = there.model[key]
-        # The model above has taken the tokenizer of the folder, which is at hand whatever the name.
+        # The file has the settings for GPUs; without a GPU, trainers and server change them again.
+        for key in cpu_cfg.model:
+            if key != "tokenizer" and key in gpu_cfg.model:
+                model.cfg[key] = gpu_cfg.model[key]
+        # The model above was created with the tokenizer of the folder, which the name may not refer to here.
         if tokenizer_name:
             model.cfg.tokenizer.type = tokenizer_name
-        # NeMo's converter back writes the weights in this precision.
+        # NeMo's converter to Hugging Face uses this precision.
         model.cfg.precision = int(precision) if precision.isdigit() else precision
 
     from nemo_aligner_cai.training.checkpoints.save import save_nemo
 
-    _with_te_state(model, shape.layers)
+    _add_te_state(model, shape.layers)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_nemo(model, target)
 
 
-def _with_te_state(model: Any, layers: int) -> None:
-    """Let a model of Megatron's own layers save the entries that Transformer Engine's have besides, empty.
+def _add_te_state(model: Any, layers: int) -> None:
+    """Make a model of Megatron's own layers also save the entries of Transformer Engine's layers, empty.
 
-    The weights have the same names in both: Megatron-Core saves its own norms under those of TE's fused layers
-    (`sharded_state_dict_keys_map` in `get_gpt_layer_local_spec`), and its linear layers an empty `_extra_state`. TE
-    has one more in its attention (from 1.8 on) and in its norms (from 1.13 on). Without those, a model of TE's layers
-    stops at the file ("Missing key in checkpoint") unless model.dist_ckpt_load_strictness=log_all is given. None
-    stands for "no FP8 state": every `set_extra_state` of TE's returns at once where it is given that.
+    The weights have the same names in both: Megatron-Core saves its own norms under the names of TE's fused layers
+    (`sharded_state_dict_keys_map` in `get_gpt_layer_local_spec`), and an empty `_extra_state` for its linear layers.
+    TE has further ones in its attention (since 1.8) and its norms (since 1.13). Without them, loading with TE's layers
+    fails ("Missing key in checkpoint") unless model.dist_ckpt_load_strictness=log_all is set. None means "no FP8
+    state": each `set_extra_state` of TE ignores it.
     """
     from megatron.core.transformer.utils import make_sharded_object_for_checkpoint
 
@@ -132,11 +133,11 @@ def _with_te_state(model: Any, layers: int) -> None:
     attention, norm = (f"{part}{_EXTRA_STATE}" for part in ("self_attention.core_attention", "final_layernorm"))
 
     def sharded_state_dict(prefix: str = "") -> dict[str, Any]:
-        begin = f"{prefix}model.decoder."
-        state = {begin + norm: make_sharded_object_for_checkpoint(None, begin + norm)}
+        decoder = f"{prefix}model.decoder."
+        state = {decoder + norm: make_sharded_object_for_checkpoint(None, decoder + norm)}
         for layer in range(layers):
-            entry = make_sharded_object_for_checkpoint(None, f"{begin}layers.{attention}", [(0, layer, layers)])
-            state[f"{begin}layers.{layer}.{attention}"] = entry
+            entry = make_sharded_object_for_checkpoint(None, f"{decoder}layers.{attention}", [(0, layer, layers)])
+            state[f"{decoder}layers.{layer}.{attention}"] = entry
         return state | write(prefix)
 
     model.sharded_state_dict = sharded_state_dict
@@ -145,38 +146,38 @@ def _with_te_state(model: Any, layers: int) -> None:
 def to_hf(
     source: Path, reference: Path, target: Path, precision: str | None = None, chat_template: str = "auto"
 ) -> None:
-    """Write the weights of a .nemo file as a Hugging Face folder.
+    """Convert a .nemo file to a Hugging Face folder.
 
     Args:
-        source: the .nemo file or extracted folder, of a model that came from `to_nemo` or upstream's converter.
-        reference: the folder that it came from; its configuration and tokenizer are copied, but for the chat
-            template of a model that was trained with NeMo's.
+        source: the .nemo file or extracted folder of a model from `to_nemo` or upstream's converter.
+        reference: the original Hugging Face folder; its configuration and tokenizer are copied. The chat template is
+            NeMo's if the model was trained with it.
         target: the folder, which must not exist.
-        precision: of the written weights, one of `PRECISIONS`; None keeps what is stored.
+        precision: of the written weights, one of `PRECISIONS`; None keeps the stored precision.
         chat_template: one of `hf_chat.CHOICES`.
 
     Raises:
-        UsageError: no such file or folder, other sizes than the reference's, weights of another architecture, a reward
-            model or critic, or adapters.
+        UsageError: the file or the reference is missing, their sizes or architectures differ, or the model is a reward
+            model, a critic or adapters.
     """
     import torch
     from safetensors.torch import save_file
 
-    settings, stored, path = *_check_model(source, reference, target), source
-    template = hf_chat.taught(stored, chat_template, source)
+    settings, stored = _check_model(source, reference, target)
+    template = hf_chat.training_template(stored, chat_template, source)
     shape = Shape.of(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".hf-") as folder:
-        with _unpacked(path, Path(folder)) as unpacked:
+        with _unpacked(source, Path(folder)) as unpacked:
             weights = dict(_converted(unpacked / _WEIGHTS, shape))
         found = {
             name: Weight(tuple(weight.shape), str(weight.dtype).removeprefix("torch."), lambda weight=weight: weight)
             for name, weight in weights.items()
         }
-        check_weights(found, weight_shapes(settings, tied=False), path)
+        check_weights(found, weight_shapes(settings, tied=False), source)
         dtypes = {weight.dtype for weight in found.values()}
         dtype = PRECISIONS[precision] if precision else found["model.embed_tokens.weight"].dtype
-        _say_precision(dtypes, dtype, path)
+        _log_precision(dtypes, dtype, source)
         weights = {name: weight.to(getattr(torch, dtype)).contiguous() for name, weight in weights.items()}
         made = Path(folder) / "made"
         made.mkdir()
@@ -184,7 +185,7 @@ def to_hf(
         for file in reference.iterdir():
             if file.is_file() and not file.name.startswith(("model", "pytorch_model", "consolidated")):
                 shutil.copy(file, made)
-        # transformers 5 calls it dtype, and reads either.
+        # transformers 5 writes dtype, and reads both.
         settings.pop("dtype", None)
         changed = settings | {"tie_word_embeddings": False, "torch_dtype": dtype}
         (made / "config.json").write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
@@ -194,10 +195,10 @@ def to_hf(
 
 
 def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check what `to_nemo` is given, whoever will convert it; raises as that does.
+    """Check the arguments of `to_nemo`, also for NeMo's converter; raises UsageError.
 
     Returns:
-        The contents of config.json, and NeMo's settings of such a model.
+        The contents of config.json, and NeMo's settings for the model.
     """
     check_new(target)
     settings = read_settings(source)
@@ -208,38 +209,38 @@ def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, 
 
 
 def _check_model(source: Path, reference: Path, target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check what `to_hf` is given; raises as that does.
+    """Check the arguments of `to_hf`; raises UsageError.
 
     Returns:
-        The contents of the reference's config.json, and of the model's configuration.
+        The contents of the reference's config.json, and the model's configuration.
     """
     check_new(target)
     settings = read_settings(reference)
     wanted = model_settings(settings, str(reference / "config.json"))
     stored = model_file.model_config(model_file.nemo_file(source, "MODEL.nemo"))
-    _language_model(source, stored)
-    # An absent kv_channels follows from the others.
-    for key in _SAME:
+    _check_language_model(source, stored)
+    # kv_channels may be absent: it has a default.
+    for key in _SIZES:
         if stored.get(key) is not None and stored[key] != wanted[key]:
             raise UsageError(f"{source}: {key}={stored[key]}, and {reference} has {wanted[key]}")
     return settings, stored
 
 
-def _language_model(path: Path, stored: dict[str, Any]) -> None:
-    """Raise UsageError for a .nemo model that has no output layer over tokens, or no weights but adapters."""
+def _check_language_model(path: Path, stored: dict[str, Any]) -> None:
+    """Raise UsageError if a .nemo model is a reward model, a critic or adapters."""
     kind = str(stored.get("target")).rpartition(".")[2]
     if "Reward" in kind or "Critic" in kind:
         raise UsageError(
-            f"{path}: a {kind}: Llama's and Mistral's layout has no place for the head that gives its number; convert "
-            "the language model that it was trained from"
+            f"{path}: a {kind}: the layout of Llama and Mistral does not support its value head; convert the language "
+            "model that it was trained from"
         )
-    if not any(_WEIGHTS in Path(name).parts for name in model_file.contents(path).names):
-        raise UsageError(f"{path}: no {_WEIGHTS}/ in it; adapters become a whole model by cai merge-lora")
+    if not any(_WEIGHTS in Path(name).parts for name in nemo_archive.read(path).names):
+        raise UsageError(f"{path}: it has no {_WEIGHTS}/; merge adapters into their base model with cai merge-lora")
 
 
 @contextmanager
 def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
-    """A .nemo model as a folder, which is removed afterwards if it was not one."""
+    """The folder of an extracted .nemo model; an archive is extracted temporarily."""
     if path.is_dir():
         yield path
         return
@@ -250,7 +251,7 @@ def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
 
 
 def _converted(folder: Path, shape: Shape) -> Iterator[tuple[str, Any]]:
-    """Hugging Face's weights by name, of a distributed checkpoint; without NeMo, so whatever layers wrote it."""
+    """The Hugging Face weights, by name, of a distributed checkpoint, from any kind of layers."""
     from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 
     state = read_distributed(folder, lambda name: _EXTRA_STATE not in name)
@@ -259,11 +260,11 @@ def _converted(folder: Path, shape: Shape) -> Iterator[tuple[str, Any]]:
         yield from to_huggingface(name, state.pop(key), shape)
 
 
-def _say_precision(found: Iterable[str], dtype: str, source: Path) -> None:
-    """Log what weights are converted from and to; a change that rounds is a warning."""
-    kinds = " and ".join(sorted(found))
+def _log_precision(found: Iterable[str], dtype: str, source: Path) -> None:
+    """Log the conversion of weights from the types `found` to `dtype`, as a warning if it rounds."""
+    types = " and ".join(sorted(found))
     exact = {"bfloat16": {"bfloat16"}, "float16": {"float16"}}.get(dtype, set(PRECISIONS.values()))
     if exact.issuperset(found):
-        _log.info("%s: weights of %s, stored as %s", source, kinds, dtype)
+        _log.info("%s: weights of %s, stored as %s", source, types, dtype)
     else:
-        _log.warning("%s: weights of %s are rounded to %s; --precision chooses another", source, kinds, dtype)
+        _log.warning("%s: weights of %s are rounded to %s; --precision chooses another", source, types, dtype)

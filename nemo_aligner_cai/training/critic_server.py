@@ -4,9 +4,9 @@
 
     python -m nemo_aligner_cai.training.critic_server pretrained_checkpoint.restore_from_path=... trainer.ppo.port=5567
 
-It listens on this machine only; trainer.ppo.host opens it to actors on other nodes. It is ready when each of
-http://HOST:PORT/v2/models/{critic_infer,critic_train,critic_save}/ready answers 200 (the server's own
-/v2/health/ready does so earlier, and then not while the models load). It ends on SIGINT and SIGTERM.
+It listens on the loopback interface; trainer.ppo.host opens it to actors on other nodes. It is ready when each of
+http://HOST:PORT/v2/models/{critic_infer,critic_train,critic_save}/ready answers 200; /v2/health/ready does so before
+the models are loaded. It exits on SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.training import assembly, closed_triton
-from nemo_aligner_cai.training.checks import common as checks
-from nemo_aligner_cai.training.checks import constraints, model_file, model_kind, parallelism
+from nemo_aligner_cai.training.checks import constraints, model_kind, parallelism
+from nemo_aligner_cai.training.checks.ranks import is_first_rank
+from nemo_aligner_cai.training.checks.stage import check_stage
+from nemo_aligner_cai.training.checks.values import check_port
 from nemo_aligner_cai.training.launch import listening
 from nemo_aligner_cai.training.launch.stage import Stage, start
 
@@ -31,16 +33,15 @@ _log = logging.getLogger(__name__)
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UsageError for a model that is none or a port that is taken."""
-    checks.common(
-        cfg, "pretrained_checkpoint.restore_from_path", constraints.CRITIC, head=True, kinds=(model_kind.REWARD_MODEL,)
-    )
-    parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    """Raise UsageError if the checkpoint or a setting is invalid, or the port is in use."""
+    source, kinds = "pretrained_checkpoint.restore_from_path", (model_kind.REWARD_MODEL,)
+    check_stage(cfg, source, constraints.CRITIC, head=True, kinds=kinds)
+    parallelism.check_batch(cfg, "model.micro_batch_size", "model.global_batch_size")
     host = cfg.trainer.ppo.get("host", listening.LOOPBACK)
-    model_file.free_port(host, cfg.trainer.ppo.port, "trainer.ppo.port")
-    if model_file.first_rank() and not listening.is_loopback(host):
+    check_port(host, cfg.trainer.ppo.port, "trainer.ppo.port")
+    if is_first_rank() and not listening.is_loopback(host):
         _log.warning(
-            "trainer.ppo.host=%s: whoever reaches port %s can train and save the critic, without a password",
+            "trainer.ppo.host=%s: anyone who can connect to port %s can train and save the critic, without a password",
             host,
             cfg.trainer.ppo.port,
         )
@@ -55,15 +56,15 @@ def serve(cfg: DictConfig) -> None:
 
     source = cfg.pretrained_checkpoint.restore_from_path
     setup = assembly.set_up(cfg, source, "ppo")
-    setup.trainer.strategy._timeout = assembly.PATIENCE  # upstream's builder of the strategy does not let one choose
+    setup.trainer.strategy._timeout = assembly.SERVER_TIMEOUT  # not an argument of upstream's function
     set_autocast_gpu_dtype(cfg.trainer.precision)
     model = load_from_nemo(MegatronGPTCriticModel, cfg.model, setup.trainer, strict=True, restore_path=source)
     if cfg.trainer.ppo.combine_rm_and_critic_server:
-        # The reward model's weights, kept aside: the critic's change, and one model object answers for both.
+        # One model object serves rewards and values: keep the reward model's weights, since training changes them.
         model.rm_state_dict_cpu = copy_model_states_to_cpu(
             model, cpu_dict=None, megatron_amp_O2=cfg.model.get("megatron_amp_O2", False), sync=True
         )
-    assembly.join_processes(cfg, setup, model)
+    assembly.init_process_groups(cfg, setup, model)
     training = assembly.prepare_training(cfg, setup, model, None, None)
 
     server = CriticServerTrainer(
@@ -87,7 +88,7 @@ def serve(cfg: DictConfig) -> None:
         server.load_state_dict(setup.resumed)
     find_libpython()
     closed_triton.restrict_critic()
-    # A shell that starts the server in the background has it ignore SIGINT, which would leave no way to stop it.
+    # A shell that starts the server in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -97,14 +98,14 @@ def serve(cfg: DictConfig) -> None:
 
 
 def find_libpython() -> None:
-    """Let Triton's Python stub, which is linked to libpython by name, find this interpreter's.
+    """Add this interpreter's libpython to LD_LIBRARY_PATH, for Triton's Python stub.
 
-    A Python outside the system's library path (pyenv, uv, conda) has it in a folder that only LD_LIBRARY_PATH names.
+    A Python outside the system's library path (pyenv, uv, conda) has it in a folder of its own.
     """
     library = sysconfig.get_config_var("LIBDIR")
-    known = os.environ.get("LD_LIBRARY_PATH", "")
-    if library and library not in known.split(":"):
-        os.environ["LD_LIBRARY_PATH"] = f"{library}:{known}" if known else library
+    path = os.environ.get("LD_LIBRARY_PATH", "")
+    if library and library not in path.split(":"):
+        os.environ["LD_LIBRARY_PATH"] = f"{library}:{path}" if path else library
 
 
 STAGE = Stage(config="cai_ppo_critic", check=check, work=serve)

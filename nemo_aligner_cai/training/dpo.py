@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""DPO, in place of steps 5 and 6: the SL-CAI model learns the AI preferences without a reward model.
+"""DPO, instead of steps 5 and 6: the SL-CAI model learns the AI preferences without a reward model.
 
     python -m nemo_aligner_cai.training.dpo pretrained_checkpoint.restore_from_path=... model.data.data_prefix=... ...
 
 Input row:  {"prompt", "chosen_response", "rejected_response", "chosen_reward", "rejected_reward"}
-Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them, with
-            `train/loss`, which begins at ln 2, and `train/rewards_chosen_mean` and `..._rejected_mean`.
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo, the checkpoints, and <explicit_log_dir>/metrics.jsonl with
+            `train/loss`, which starts at ln 2, `train/rewards_chosen_mean` and `train/rewards_rejected_mean`.
 
-Rafailov et al., arXiv 2305.18290; `model.dpo.preference_loss` has upstream's other losses too (IPO, RPO).
+Rafailov et al., arXiv 2305.18290; `model.dpo.preference_loss` selects upstream's other losses (IPO, RPO).
 """
 
 from __future__ import annotations
@@ -18,37 +18,36 @@ from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config, processing
-from nemo_aligner_cai.training.checks import common as checks
 from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
+from nemo_aligner_cai.training.checks.stage import check_stage
 from nemo_aligner_cai.training.launch import outcome
 from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_SOURCE = "pretrained_checkpoint.restore_from_path"
+_SOURCE, _BATCH = "pretrained_checkpoint.restore_from_path", "model.global_batch_size"
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    window = checks.common(cfg, _SOURCE, constraints.DPO, "dpo")
+    """Raise UsageError for settings and files on which the stage would fail, or train nothing, after loading."""
+    context_length = check_stage(cfg, _SOURCE, constraints.DPO, "dpo")
     if not cfg.model.dpo.preference_loss_weight and not cfg.model.dpo.sft_loss_weight:
-        raise UsageError("model.dpo.preference_loss_weight and sft_loss_weight are both 0: nothing would be learnt")
-    model_file.sequence_length(cfg, "model.data.seq_length", window)
-    for part in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
-        parallelism.batch(cfg, part, "model.global_batch_size")
-    processing.process(cfg, data_files.split_keys, to="dpo", taught_by=_SOURCE)
-    tokens = model_file.plus(config.select(cfg, "model.data.seq_length"), 1)  # inputs and labels overlap by one
-    batch = "model.global_batch_size"
-    use = data_files.Use("dpo", _SOURCE, tokens, batch)
-    samples = data_files.data_prefix(cfg, use, batch if schedule.validates(cfg, "dpo") else None)
-    schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, batch))
-    planned = schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, batch))
+        raise UsageError("model.dpo.preference_loss_weight and sft_loss_weight are both 0: nothing would be learned")
+    length = model_file.sequence_length(cfg, "model.data.seq_length", context_length)
+    for micro_key in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
+        parallelism.check_batch(cfg, micro_key, _BATCH)
+    processing.process(cfg, data_files.split_keys, to="dpo", model_key=_SOURCE)
+    tokens = length + 1 if length else None  # inputs and labels overlap by one
+    spec = data_files.DatasetSpec("dpo", _SOURCE, tokens, _BATCH)
+    samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "dpo") else None)
+    schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, _BATCH))
+    planned = schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, _BATCH))
     outcome.check_earlier_run(cfg, "dpo", planned)
 
 
 def train(cfg: DictConfig) -> None:
-    """Train the model of `pretrained_checkpoint.restore_from_path` against its own frozen copy."""
+    """Train the model of `pretrained_checkpoint.restore_from_path` with a frozen copy of it as the reference."""
     from nemo_aligner.algorithms.dpo import DPOTrainer, dpo_custom_collate
     from nemo_aligner.data.nlp.builders import build_train_valid_test_dpo_datasets, identity_collate
     from nemo_aligner.models.nlp.gpt.megatron_gpt_dpo_model import MegatronGPTDPOModel
@@ -63,15 +62,15 @@ def train(cfg: DictConfig) -> None:
     )
     init_peft(model, cfg.model)
     if cfg.model.peft.peft_scheme == "none":
-        # With adapters, the model without them is the reference.
+        # With adapters, the reference is the model without them.
         model.ref_policy_state_dict = retrieve_model_state_dict_in_cpu(
             model, megatron_amp_O2=cfg.model.megatron_amp_O2
         )
-    assembly.join_processes(cfg, setup, model)
+    assembly.init_process_groups(cfg, setup, model)
 
     train_ds, validation_ds, _ = build_train_valid_test_dpo_datasets(
         **assembly.dataset_arguments(cfg, model.tokenizer),
-        # Negative numbers stand for the whole dataset.
+        # Negative: the whole dataset.
         train_valid_test_num_samples=[-cfg.model.global_batch_size] * 3,
     )
     data = cfg.model.data
@@ -82,7 +81,7 @@ def train(cfg: DictConfig) -> None:
         reset_attention_mask=data.reset_attention_mask,
         eod_mask_loss=data.eod_mask_loss,
     )
-    # The trainer collates, since the reference's log-probabilities come in between.
+    # The trainer collates, after it has added the reference's log-probabilities.
     loader = partial(
         assembly.data_loader,
         cfg,

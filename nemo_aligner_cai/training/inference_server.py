@@ -4,11 +4,11 @@
 
     python -m nemo_aligner_cai.training.inference_server gpt_model_file=model.nemo port=1427
 
-It prints one line when it is ready, `ready: http://127.0.0.1:1427`, and ends cleanly on SIGINT and SIGTERM.
+It prints one line when it is ready, `ready: http://127.0.0.1:1427`, and exits cleanly on SIGINT and SIGTERM.
 
-Deviation from NeMo's megatron_gpt_eval.py: that script refuses to start without a GPU, generates two sample
-answers first, listens on all interfaces and writes every request's text into its log. Generation is NeMo's; the
-routes are those of `serving`, since NeMo's fail on wrong values, on a chat without a temperature, and have no bounds.
+Deviations from NeMo's megatron_gpt_eval.py: that script needs a GPU, generates two samples first, listens on all
+interfaces and logs the text of every request. Generation is NeMo's; the routes are those of `serving`, since NeMo's
+fail on invalid values and on a chat without a temperature, and are unbounded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from nemo_aligner_cai.chat import template_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config
 from nemo_aligner_cai.training.checks import model_file, model_needs
+from nemo_aligner_cai.training.checks.ranks import is_first_rank
+from nemo_aligner_cai.training.checks.values import check_port, positive_int
 from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
@@ -32,27 +34,29 @@ _log = logging.getLogger(__name__)
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UsageError for a model that is none, a taken port or settings that this server does not have."""
+    """Raise UsageError if the model is invalid, the port is in use or a setting is not supported."""
     model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     if cfg.port:
-        model_file.free_port(cfg.host, cfg.port, "port")
+        check_port(cfg.host, cfg.port, "port")
     if not cfg.server:
-        raise UsageError("server=False: this only serves; send it requests, or use NeMo's megatron_gpt_eval.py")
+        raise UsageError(
+            "server=False is not supported; send requests to the server, or use NeMo's megatron_gpt_eval.py"
+        )
     if cfg.chat_template is not None:
         template_named(str(cfg.chat_template))
     _check_length(cfg)
     if cfg.web_server:
-        _log.warning("web_server=True: the web page is not started; the endpoints are")
+        _log.warning("web_server=True: the web page is not supported; only the endpoints are started")
 
 
 def _check_length(cfg: DictConfig) -> None:
-    """Raises UsageError if max_model_len is more than a model with an embedding for each position has."""
-    length = model_file.number(cfg, "max_model_len")
+    """Raise UsageError if max_model_len is more than the number of learned position embeddings."""
+    length = positive_int(cfg, "max_model_len")
     stored = model_file.model_config(model_file.nemo_model(cfg, "gpt_model_file"))
     learned = stored.get("position_embedding_type", "learned_absolute") == "learned_absolute"
-    own = stored.get("encoder_seq_length")
-    if learned and length is not None and isinstance(own, int) and length > own:
-        raise UsageError(f"max_model_len={length}: the model has embeddings for {own} positions; give at most {own}")
+    most = stored.get("encoder_seq_length")
+    if learned and length is not None and isinstance(most, int) and length > most:
+        raise UsageError(f"max_model_len={length}: the model has embeddings for {most} positions; give at most {most}")
 
 
 def serve(cfg: DictConfig) -> None:
@@ -64,7 +68,7 @@ def serve(cfg: DictConfig) -> None:
     from nemo_aligner_cai.training.serving.strategy import RowStrategy
 
     path = model_file.nemo_model(cfg, "gpt_model_file")
-    fingerprint = served.fingerprint(path, cfg.chat_template) if model_file.first_rank() else None
+    fingerprint = served.fingerprint(path, cfg.chat_template) if is_first_rank() else None
     model = load_model(cfg)
     strategy = RowStrategy(model)
     if parallel_state.is_pipeline_first_stage() and parallel_state.get_tensor_model_parallel_rank() == 0:
@@ -75,14 +79,7 @@ def serve(cfg: DictConfig) -> None:
 
 
 def load_model(cfg: DictConfig) -> Any:
-    """The model of `gpt_model_file`, ready to generate.
-
-    Args:
-        cfg: a `cai_inference` configuration.
-
-    Returns:
-        A MegatronGPTModel in evaluation mode whose process groups are up.
-    """
+    """Load the MegatronGPTModel of `gpt_model_file` in evaluation mode, with its process groups initialized."""
     import torch
     from lightning.pytorch.trainer.trainer import Trainer
     from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
@@ -92,18 +89,17 @@ def load_model(cfg: DictConfig) -> Any:
     from nemo_aligner_cai.training.cpu.patches import installed
 
     on_cpu = not torch.cuda.is_available()
-    sizes = {"tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1}
     if on_cpu:
-        _one_process(cfg)
-    sizes = {key: max(1, cfg[key]) for key in sizes}
-    trainer = Trainer(strategy=NLPDDPStrategy(timeout=assembly.PATIENCE), **cfg.trainer)
+        _use_one_process(cfg)
+    sizes = {key: max(1, cfg[key]) for key in ("tensor_model_parallel_size", "pipeline_model_parallel_size")}
+    trainer = Trainer(strategy=NLPDDPStrategy(timeout=assembly.SERVER_TIMEOUT), **cfg.trainer)
     connector = NLPSaveRestoreConnector()
     path = model_file.nemo_model(cfg, "gpt_model_file")
     if path.is_dir():
         connector.model_extracted_dir = str(path)
     restore = {"restore_path": str(path), "trainer": trainer, "save_restore_connector": connector}
     model_cfg = MegatronGPTModel.restore_from(**restore, return_config=True)
-    # Everything below belongs to training or to the machine on which the model was trained.
+    # These settings belong to training, or to the machine on which the model was trained.
     changes = {
         **sizes,
         "sequence_parallel": False,
@@ -117,7 +113,7 @@ def load_model(cfg: DictConfig) -> Any:
     }
     if on_cpu:
         changes |= {"use_cpu_initialization": True, "use_flash_attention": False}
-        if line := model_needs.leave_out_window(model_cfg):
+        if line := model_needs.drop_sliding_window(model_cfg):
             _log.warning(line)
     if on_cpu or not installed("transformer_engine"):
         changes |= {key: False for key in ("transformer_engine", "persist_layer_norm", "gradient_accumulation_fusion")}
@@ -128,12 +124,12 @@ def load_model(cfg: DictConfig) -> Any:
     device = "cpu" if on_cpu else f"cuda:{trainer.local_rank}"
     model = MegatronGPTModel.restore_from(**restore, override_config_path=model_cfg, map_location=device)
     model.freeze()
-    assembly.freeze()
+    assembly.freeze_objects()
     return model.eval()
 
 
-def _one_process(cfg: DictConfig) -> None:
-    """Without a GPU the server is a single process: a tiny model gains nothing from being split."""
+def _use_one_process(cfg: DictConfig) -> None:
+    """Without a GPU, serve from a single process: parallelism gains nothing for a tiny model."""
     for key, section in (
         ("tensor_model_parallel_size", cfg),
         ("pipeline_model_parallel_size", cfg),
@@ -146,7 +142,7 @@ def _one_process(cfg: DictConfig) -> None:
 
 
 def _listen(cfg: DictConfig, model: Any, strategy: Any, fingerprint: Any) -> None:
-    """Serve HTTP until a signal asks to stop."""
+    """Serve HTTP until SIGINT or SIGTERM."""
     from nemo.utils import logging as nemo_logging
     from werkzeug.serving import make_server
 
@@ -157,10 +153,10 @@ def _listen(cfg: DictConfig, model: Any, strategy: Any, fingerprint: Any) -> Non
     path = model_file.nemo_model(cfg, "gpt_model_file")
     template = served.template_of(model, cfg.chat_template)
     if template is None:
-        _log.info("%s names no chat template: chat needs chat_template=NAME (--chat-template)", path)
+        _log.info("%s has no chat template: chat requests need chat_template=NAME (--chat-template)", path)
     app = make_app(
         Server(
-            engine=Engine(model.cuda(), strategy, _announce, model_file.number(cfg, "max_model_len")),
+            engine=Engine(model.cuda(), strategy, _broadcast, positive_int(cfg, "max_model_len")),
             text=served.Text(model.tokenizer),
             name=path.name.removesuffix(".nemo"),
             root=str(path),
@@ -187,8 +183,8 @@ def _listen(cfg: DictConfig, model: Any, strategy: Any, fingerprint: Any) -> Non
         server.server_close()
 
 
-def _announce(rules: Any) -> None:
-    """Tell the other ranks of a split model that a batch is coming, and its rules."""
+def _broadcast(rules: Any) -> None:
+    """Send the rules of the next batch to the other ranks of a model-parallel server."""
     import torch
 
     if torch.distributed.get_world_size() > 1:
@@ -196,14 +192,14 @@ def _announce(rules: Any) -> None:
 
 
 def _follow(model: Any, strategy: Any) -> None:
-    """The other ranks of a split model: generate whenever rank 0 announces a batch."""
+    """Generate whenever rank 0 broadcasts a batch; runs on the other ranks of a model-parallel server."""
     import torch
     from nemo.collections.nlp.modules.common.text_generation_utils import generate
 
     while True:
-        announced: list[Any] = [None]
-        torch.distributed.broadcast_object_list(announced, 0)
-        strategy.begin(announced[0])
+        received: list[Any] = [None]
+        torch.distributed.broadcast_object_list(received, 0)
+        strategy.begin(received[0])
         generate(model.cuda(), strategy=strategy)
 
 

@@ -4,7 +4,7 @@
 
     {"step": 12, "train/loss": 1.93, "train/lr": 0.0009, ...}
 
-It is what the pipeline, the tests and a waiting engineer read while a job runs; TensorBoard files need a reader.
+The pipeline and the tests read it, also while a job runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EVERY_S = 10.0
 
 
 class _MetricsLogger(Logger):
-    """What Lightning asks of a logger of metrics alone."""
+    """The parts of Lightning's logger interface that a logger of metrics does not need."""
 
     @property
     def name(self) -> str:
@@ -37,13 +37,13 @@ class _MetricsLogger(Logger):
 
     @property
     def version(self) -> str:
-        """None: a run has one log directory."""
+        """Empty: a run has one log directory."""
         return ""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> None:
-        """None: no third-party object is behind this logger."""
+        """None: this logger wraps no third-party object."""
         return None
 
     @rank_zero_only
@@ -60,11 +60,11 @@ class JsonlLogger(_MetricsLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Append one line; values that are no finite number are written as null."""
+        """Append one line; values that are not finite numbers are written as null."""
         row: dict[str, Any] = {"step": step}
         row.update({key: _number(value) for key, value in metrics.items()})
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # Opened for each line: a killed job loses nothing, and a reader never sees half a buffer.
+        # Opened for each line: a killed job loses no line, and a reader never sees half a buffer.
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -73,7 +73,7 @@ class ProgressLogger(_MetricsLogger):
     """Logs a line at the first and last step, after each validation, and every ten seconds; only rank 0 does.
 
     Attributes:
-        total: the steps of the whole run; None as long as they are unknown.
+        total: the number of steps of the whole run; None if unknown.
     """
 
     def __init__(self, total: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,11 +81,11 @@ class ProgressLogger(_MetricsLogger):
         self.total = total
         self._clock = clock
         self._first: tuple[int, float] | None = None
-        self._said = -math.inf
+        self._last_line = -math.inf
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Log the loss of a step, or the rewards of its rollouts, with the time left."""
+        """Log the loss of a step, or the rewards of its rollouts, with the remaining time."""
         if step is None:
             return
         shown = [(key, value) for key in _SHOWN if key in metrics and (value := _number(metrics[key])) is not None]
@@ -95,19 +95,19 @@ class ProgressLogger(_MetricsLogger):
         if key.startswith("val"):
             _log.info("step %d: %s %.4g", step, key, value)
             return
-        # NeMo-Aligner counts a step when it has logged it.
+        # NeMo-Aligner numbers steps from 0.
         done, now = step + 1, self._clock()
         if self._first is None:
             self._first = (done, now)
-        if now - self._said < _EVERY_S and done != self.total:
+        if now - self._last_line < _EVERY_S and done != self.total:
             return
-        self._said = now
+        self._last_line = now
         _log.info(
             "step %d%s: %s %.4g%s", done, f" of {self.total}" if self.total else "", key, value, self._left(done)
         )
 
     def _left(self, done: int) -> str:
-        assert self._first is not None  # the caller has set it
+        assert self._first is not None  # set by the caller
         start, began = self._first
         if not self.total or done <= start or done >= self.total:
             return ""
@@ -116,7 +116,7 @@ class ProgressLogger(_MetricsLogger):
 
 
 _SHOWN = ("train/loss", "train_rollouts/rewards", "reduced_train_loss", "val/loss", "val_rollouts/rewards", "val_loss")
-"""The keys of which a line shows the first that there is."""
+"""A line shows the first of these that is present."""
 
 
 def _number(value: Any) -> float | int | None:

@@ -5,8 +5,8 @@ r"""PPO: NeMo-Aligner's MegatronGPTActorModel and PPOTrainer against a running c
     python -m nemo_aligner_cai.training.ppo_actor pretrained_checkpoint.restore_from_path=... \
         remote_critic_rm.critic.port=5567 ...
 
-Input row:  {"text": prompt, ready for the assistant to speak}
-Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them, with
+Input row:  {"text": the rendered prompt, up to the assistant's reply}
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo, the checkpoints, and <explicit_log_dir>/metrics.jsonl with
             `train_rollouts/rewards` and `val_rollouts/rewards`.
 """
 
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, processing
-from nemo_aligner_cai.training.checks import common as checks
 from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
+from nemo_aligner_cai.training.checks.stage import check_stage
+from nemo_aligner_cai.training.checks.values import parse_positive_int, positive_int
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.launch import jobs, listening, outcome
 from nemo_aligner_cai.training.launch.stage import Stage, start
@@ -26,71 +27,72 @@ from nemo_aligner_cai.training.launch.stage import Stage, start
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_SOURCE = "pretrained_checkpoint.restore_from_path"
 _HEALTH_TIMEOUT_S = 5.0
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UsageError for what would fail, or never end, after minutes of loading."""
-    source = "pretrained_checkpoint.restore_from_path"
-    window = checks.common(cfg, source, constraints.PPO, "ppo")
-    model_file.sequence_length(cfg, "model.data.seq_length", window)
+    """Raise UsageError for settings and files on which the stage would fail, or hang, after loading."""
+    context_length = check_stage(cfg, _SOURCE, constraints.PPO, "ppo")
+    length = model_file.sequence_length(cfg, "model.data.seq_length", context_length)
     response_key = "model.ppo.length_params.max_length"
-    response = model_file.whole(select(cfg, response_key), response_key)
-    length = select(cfg, "model.data.seq_length")
+    response = parse_positive_int(select(cfg, response_key), response_key)
     if length is not None and response >= length:
         raise UsageError(
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
     _check_batches(cfg)
-    processing.process(cfg, data_files.split_keys, to="ppo-prompts", taught_by=source)
-    use = data_files.Use("ppo-prompts", source, model_file.plus(length, -response), "model.ppo.num_rollout_samples")
-    samples = data_files.data_prefix(cfg, use, "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None)
-    rollouts = model_file.number(cfg, "model.ppo.num_rollout_samples")
+    processing.process(cfg, data_files.split_keys, to="ppo-prompts", model_key=_SOURCE)
+    prompt = length - response if length else None
+    spec = data_files.DatasetSpec("ppo-prompts", _SOURCE, prompt, "model.ppo.num_rollout_samples")
+    validation_key = "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None
+    samples = data_files.check_splits(cfg, spec, validation_key)
+    rollouts = positive_int(cfg, "model.ppo.num_rollout_samples")
     outcome.check_earlier_run(cfg, "ppo", schedule.planned_steps(cfg, "ppo", samples, rollouts))
-    _critic_ready(cfg)
+    _check_critic(cfg)
 
 
 def _check_batches(cfg: DictConfig) -> None:
-    """Raise UsageError for numbers of samples that upstream divides: when loading, generating, asking and training."""
-    parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
-    parallelism.batch(cfg, "model.global_batch_size", "model.ppo.num_rollout_samples", 1)
-    # TensorRT-LLM with reshard has the processes of a pipeline generate apart from each other.
-    trt_llm = select(cfg, "trainer.ppo.trt_llm.enable") and select(cfg, "trainer.ppo.trt_llm.reshard")
-    stages = (model_file.number(cfg, "model.pipeline_model_parallel_size") or 1) if trt_llm else 1
+    """Raise UsageError for batch sizes that upstream cannot divide in loading, generation, inference and training."""
+    parallelism.check_batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    parallelism.check_batch(cfg, "model.global_batch_size", "model.ppo.num_rollout_samples", 1)
+    # With reshard, TensorRT-LLM makes each pipeline stage generate on its own.
+    resharded = select(cfg, "trainer.ppo.trt_llm.enable") and select(cfg, "trainer.ppo.trt_llm.reshard")
+    stages = (positive_int(cfg, "model.pipeline_model_parallel_size") or 1) if resharded else 1
     rollouts = [("model.ppo.rollout_micro_batch_size", "model.ppo.num_rollout_samples")]
     if schedule.validates(cfg, "ppo"):
         rollouts.append(("model.ppo.val_rollout_micro_batch_size", "model.ppo.num_val_samples"))
-    for micro, samples in rollouts:
-        parallelism.batch(cfg, micro, samples, stages * parallelism.copies(cfg))
-        # The log-probabilities of all samples of a copy of the model, whatever batches they were generated in.
-        parallelism.batch(cfg, "model.ppo.forward_micro_batch_size", samples)
+    for micro_key, samples_key in rollouts:
+        parallelism.check_batch(cfg, micro_key, samples_key, stages * parallelism.data_parallel_size(cfg))
+        # Log-probabilities are computed for all samples of a copy of the model, regardless of generation batches.
+        parallelism.check_batch(cfg, "model.ppo.forward_micro_batch_size", samples_key)
 
 
-def _critic_ready(cfg: DictConfig) -> None:
-    """Raise UsageError where no critic answers, or one that gives no rewards where they are to come from it.
+def _check_critic(cfg: DictConfig) -> None:
+    """Raise UsageError if a server is not ready, or if the critic does not serve the rewards that it should.
 
-    Upstream's client would wait for 100 minutes, or fail at the first rollout.
+    Upstream's client would wait for 100 minutes, or fail on the first rollout.
     """
     remote = cfg.remote_critic_rm
     combined = select(cfg, "remote_critic_rm.combine_rm_and_critic_server")
-    asked = [("critic", name) for name in remote.critic.name.values()]
-    asked += [] if combined in (None, True) else [("reward_model", remote.reward_model.name)]
-    for part, name in asked:
-        model_file.whole(remote[part].port, f"remote_critic_rm.{part}.port")
+    models = [("critic", name) for name in remote.critic.name.values()]
+    models += [] if combined in (None, True) else [("reward_model", remote.reward_model.name)]
+    for part, name in models:
+        parse_positive_int(remote[part].port, f"remote_critic_rm.{part}.port")
         address = f"{remote[part].ip}:{remote[part].port}"
         if (reason := jobs.unready(f"http://{address}/v2/models/{name}/ready", _HEALTH_TIMEOUT_S)) is not None:
-            what = "critic server" if part == "critic" else "reward model server"
-            start = "cai train critic" if part == "critic" else "upstream's serve_reward_model.py"
+            server = "critic server" if part == "critic" else "reward model server"
+            command = "cai train critic" if part == "critic" else "upstream's serve_reward_model.py"
             raise UsageError(
-                f"remote_critic_rm.{part}: no {what} is ready at {address} ({reason}); start it first ({start}) and "
-                "wait until it is ready"
+                f"remote_critic_rm.{part}: no {server} is ready at {address} ({reason}); start it first ({command}) "
+                "and wait until it is ready"
             )
     url = f"http://{remote.critic.ip}:{remote.critic.port}/v2/models/{remote.critic.name.infer}"
-    gives = jobs.outputs(url, _HEALTH_TIMEOUT_S)
-    if combined and gives and "rewards" not in gives:
+    outputs = jobs.outputs(url, _HEALTH_TIMEOUT_S)
+    if combined and outputs and "rewards" not in outputs:
         raise UsageError(
-            "remote_critic_rm.combine_rm_and_critic_server=True, but the critic gives no rewards: start it with "
-            "trainer.ppo.combine_rm_and_critic_server=True, or give False here and a reward model server"
+            "remote_critic_rm.combine_rm_and_critic_server=True, but the critic serves no rewards: start it with "
+            "trainer.ppo.combine_rm_and_critic_server=True, or give False here and start a reward model server"
         )
 
 
@@ -111,15 +113,15 @@ def train(cfg: DictConfig) -> None:
     init_peft(model, cfg.model)
     model.init_policy_state_dict = None
     if cfg.trainer.ppo.initial_policy_kl_penalty > 0 and cfg.model.peft.peft_scheme == "none":
-        # The reference policy. With LoRA it is the model without its adapters.
+        # The reference policy. With LoRA, it is the model without adapters.
         model.init_policy_state_dict = retrieve_model_state_dict_in_cpu(
             model, megatron_amp_O2=cfg.model.get("megatron_amp_O2", False)
         )
-    assembly.join_processes(cfg, setup, model)
+    assembly.init_process_groups(cfg, setup, model)
 
     train_ds, validation_ds, collate = _datasets(cfg, model.tokenizer)
     training = assembly.prepare_training(cfg, setup, model, _optimization_steps(cfg, train_ds), train_ds)
-    del model._train_dl  # it only told the scheduler how many steps there are
+    del model._train_dl  # only the scheduler needed its length
 
     listening.restrict_rollouts()
     rm_critic = OrderedCriticClient(cfg.remote_critic_rm)
@@ -138,13 +140,10 @@ def train(cfg: DictConfig) -> None:
             ckpt_callback=training.ckpt_callback,
             run_timer=assembly.run_timer(cfg),
         )
-        if setup.resumed is not None:
-            trainer.load_state_dict(setup.resumed)
-        setup.progress.total = trainer.max_steps
-        trainer.fit()
+        assembly.fit(trainer, setup)
         rm_critic.wait()
     finally:
-        # Its worker threads are no daemons: left open, they would keep a failed run from ever ending.
+        # Its worker threads are not daemons: they would keep a failed run from exiting.
         rm_critic.close()
 
 
@@ -160,7 +159,7 @@ def _datasets(cfg: DictConfig, tokenizer: Any) -> tuple[Any, Any, Any]:
 
 
 def _loader(cfg: DictConfig, dataset: Any, collate: Any, *, validation: bool) -> Any:
-    """A function of `consumed_samples` that builds the prompt loader; PPO builds a new one for each rollout."""
+    """A function of `consumed_samples` that returns the prompt loader; PPO calls it for each rollout."""
     from nemo_aligner.data.nlp.builders import build_dataloader
 
     ppo = cfg.model.ppo
@@ -177,7 +176,7 @@ def _loader(cfg: DictConfig, dataset: Any, collate: Any, *, validation: bool) ->
 
 
 def _optimization_steps(cfg: DictConfig, dataset: Any) -> Any:
-    """A loader with one batch per optimization step: NeMo derives the schedule's length from a loader's length."""
+    """A loader with one batch per optimization step: NeMo derives the length of the schedule from that of a loader."""
     import torch
     from megatron.core.utils import divide
     from nemo_aligner.utils import parallel_state

@@ -5,7 +5,7 @@ r"""Pretrain a small Megatron GPT on JSONL documents and save it as a .nemo file
     python -m nemo_aligner_cai.training.pretrain corpus.file=... model.tokenizer.model=... output=...
 
 Input row:  {"text": "<extra_id_0>System\n\n<extra_id_1>User\n..."}
-Output:     one .nemo file, as NeMo-Aligner's SFT, reward model and PPO take it.
+Output:     one .nemo file, for NeMo-Aligner's SFT, reward model and PPO.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _log = logging.getLogger(__name__)
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UsageError for a missing file, an existing output or sizes that do not fit together."""
+    """Raise UsageError if a file is missing, the output exists or a size is invalid."""
     for key, value in (("corpus.file", cfg.corpus.file), ("model.tokenizer.model", cfg.model.tokenizer.model)):
         if not Path(value).is_file():
             raise UsageError(f"{key}: there is no file {value}")
     check_new(cfg.output)
     if not 0 < cfg.corpus.validation <= 0.5:
-        raise UsageError(f"corpus.validation={cfg.corpus.validation}: a fraction in (0, 0.5] is needed")
+        raise UsageError(f"corpus.validation={cfg.corpus.validation}: must be in (0, 0.5]")
     if cfg.model.hidden_size % cfg.model.num_attention_heads:
         raise UsageError(
             f"model.hidden_size={cfg.model.hidden_size} is not a multiple of "
@@ -68,7 +68,7 @@ def pretrain(cfg: DictConfig) -> None:
         model = MegatronGPTModel(cfg.model, trainer)
         trainer.fit(model)
         with open_dict(model.cfg):
-            # Paths of this run mean nothing to whoever loads the model.
+            # Temporary paths of this run.
             model.cfg.data.data_prefix = None
             model.cfg.data.index_mapping_dir = None
         save_nemo(model, output)
@@ -79,10 +79,10 @@ def index_corpus(cfg: DictConfig, folder: Path) -> dict[str, list[str]]:
 
     Args:
         cfg: the stage's configuration.
-        folder: where to write; files are named train.* and validation.*.
+        folder: receives the files train.* and validation.*.
 
     Returns:
-        Megatron's `data_prefix`: the blend of each split, here one dataset per split.
+        Megatron's `data_prefix`, with one dataset per split.
     """
     from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
 
@@ -97,13 +97,13 @@ def index_corpus(cfg: DictConfig, folder: Path) -> dict[str, list[str]]:
         tokens = sum(map(len, part))
         if tokens <= cfg.model.encoder_seq_length:
             raise UsageError(
-                f"{cfg.corpus.file}: the {name} split has {tokens} tokens, not one sequence of "
+                f"{cfg.corpus.file}: the {name} split has {tokens} tokens, less than one sequence of "
                 f"model.encoder_seq_length={cfg.model.encoder_seq_length}; give more documents"
             )
         _log.info("%s: %d documents, %d tokens", name, len(part), tokens)
         _write_index(part, folder / name)
     prefix = {name: [str(folder / name)] for name in splits}
-    # Upstream asks for a test split too; it is never evaluated here.
+    # Upstream needs a test split too; it is never evaluated here.
     return {**prefix, "test": prefix["validation"]}
 
 
@@ -114,7 +114,7 @@ def _documents(path: Path) -> list[dict[str, Any]]:
             raise UsageError(f"{path}:{line}: 'text' must be a non-empty string")
         rows.append(row)
     if len(rows) < 2:
-        raise UsageError(f"{path}: {len(rows)} documents; one to train on and one to validate with are needed")
+        raise UsageError(f"{path}: {len(rows)} documents; at least 2 are needed, to train and to validate")
     return rows
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Our chat template in NeMo's registry of prompt formatters.
+"""This package's chat template in NeMo's registry of prompt formatters.
 
     import nemo_aligner_cai.training.prompt_formatter
     formatter = PromptFormatter.resolve("nemo_aligner_cai")(tokenizer)
@@ -8,7 +8,7 @@
 Input:  [{"role": "user", "slots": {"message": "Q"}}, {"role": "assistant", "slots": {"message": "A"}}]
 Output: {"input_ids", "context_ids", "answer_ids", "mask"}: the ids and the loss mask that NeMo-Aligner's SFT trains on
 
-NeMo's package of formatters imports lhotse, which comes with its container and not with its PyPI extras for text.
+NeMo's package of formatters imports lhotse, which NeMo's container has, and its PyPI extras for text do not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _SLOTS = {"message": Modality.Text}
 
 
 class _NemoTokenizer:
-    """One of NeMo's tokenizers as a `data.tokenizer.Tokenizer`."""
+    """Adapts a NeMo tokenizer to `data.tokenizer.Tokenizer`."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -39,13 +39,13 @@ class _NemoTokenizer:
 class CaiPromptFormatter(PromptFormatter):
     """The chat template of SFT, reward model, PPO and inference.
 
-    A dialogue is encoded as a whole, and not turn by turn as the base class does: so a tokenizer that merges letters
-    over the edge of a turn gives the ids that it gives in training.
+    A dialog is encoded as a whole, as in training. The base class encodes turn by turn, which gives other ids if the
+    tokenizer merges characters across a turn boundary.
     """
 
     NAME = "nemo_aligner_cai"
     OUTPUT_ROLE = "assistant"
-    TEMPLATE = {  # noqa: RUF012 (the base class asks for a plain attribute)
+    TEMPLATE = {  # noqa: RUF012 (the base class needs a plain attribute)
         role.value: {
             "template": f"{start}{role.speaker}{_TOKENS.end_of_name}|message|{_TOKENS.end_of_turn}",
             "slots": _SLOTS,
@@ -58,25 +58,25 @@ class CaiPromptFormatter(PromptFormatter):
     }
 
     def encode_dialog(self, turns: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """See the module; without an answer at the end, only `input_ids` and `context_ids`, for inference.
+        """Encode a dialog; without a final answer, only `input_ids` and `context_ids` are returned, for inference.
 
         Raises:
-            UsageError: a role that is not one of the three, or a message that is not a text.
-            CaiError: the tokenizer merges the beginning of the answer into its prompt.
+            UsageError: a role is unknown, or a message is not a string.
+            CaiError: the tokenizer merges the start of the answer with its prompt.
         """
         conversation = Conversation.from_messages([_message(turn) for turn in turns])
         tokenizer = _NemoTokenizer(self.tokenizer)
         if conversation.messages[-1].role is not Role.ASSISTANT:
-            (asked,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation)])
-            return {"input_ids": _tensor(asked), "context_ids": _tensor(asked)}
+            (context,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation)])
+            return {"input_ids": _tensor(context), "context_ids": _tensor(context)}
         trained = loss_mask(Chat(conversation), NEMO_CHAT, tokenizer)
-        (asked,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation.without_last())])
-        if trained.ids[: len(asked)] != asked:
-            raise CaiError("this tokenizer merges the beginning of an answer into its prompt")
+        (context,) = tokenizer.encode([NEMO_CHAT.generation_prompt(conversation.without_last())])
+        if trained.ids[: len(context)] != context:
+            raise CaiError("this tokenizer merges the start of an answer with its prompt")
         return {
             "input_ids": _tensor(trained.ids),
-            "context_ids": _tensor(asked),
-            "answer_ids": _tensor(trained.ids[len(asked) :]),
+            "context_ids": _tensor(context),
+            "answer_ids": _tensor(trained.ids[len(context) :]),
             "mask": torch.tensor(trained.mask, dtype=torch.bool),
         }
 

@@ -4,9 +4,9 @@
 
     python -m nemo_aligner_cai.training.reward_model pretrained_checkpoint.restore_from_path=... ...
 
-Input rows: {"text": chosen}, {"text": rejected}, in turn.
-Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them, with
-            `val/acc`, the share of held-out pairs ranked right.
+Input rows: {"text": chosen}, {"text": rejected}, alternating.
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo, the checkpoints, and <explicit_log_dir>/metrics.jsonl with
+            `val/acc`, the fraction of validation pairs that are ranked correctly.
 """
 
 from __future__ import annotations
@@ -15,42 +15,49 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.data.records import ATTRIBUTES
 from nemo_aligner_cai.training import assembly, config, processing
-from nemo_aligner_cai.training.checks import common as checks
-from nemo_aligner_cai.training.checks import constraints, data_files, model_file, model_kind, parallelism, schedule
-from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
+from nemo_aligner_cai.training.checks import (
+    constraints,
+    data_files,
+    model_file,
+    model_kind,
+    model_tokenizer,
+    parallelism,
+    schedule,
+)
+from nemo_aligner_cai.training.checks.stage import check_stage
 from nemo_aligner_cai.training.launch import outcome
 from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_SOURCE, _BATCH = "pretrained_checkpoint.restore_from_path", "model.global_batch_size"
+
 
 def check(cfg: DictConfig) -> None:
-    """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    source = "pretrained_checkpoint.restore_from_path"
+    """Raise UsageError for settings and files on which the stage would fail, or train nothing, after loading."""
     with_head = config.select(cfg, "model.regression.load_rm_head_weights")
     kinds = (model_kind.REWARD_MODEL,) if with_head else (model_kind.LANGUAGE_MODEL, model_kind.REWARD_MODEL)
-    window = checks.common(cfg, source, constraints.REWARD_MODEL, "rm", head=True, kinds=kinds)
-    model_file.sequence_length(cfg, "model.data.seq_length", window)
-    parallelism.batch(cfg, "model.micro_batch_size", "model.global_batch_size")
+    context_length = check_stage(cfg, _SOURCE, constraints.REWARD_MODEL, "rm", head=True, kinds=kinds)
+    length = model_file.sequence_length(cfg, "model.data.seq_length", context_length)
+    parallelism.check_batch(cfg, "model.micro_batch_size", _BATCH)
     ranking = cfg.model.reward_model_type == "binary_ranking"
-    processing.process(
-        cfg, data_files.split_keys, to="rm-comparisons" if ranking else "rm-regression", taught_by=source
-    )
+    data_format = "rm-comparisons" if ranking else "rm-regression"
+    processing.process(cfg, data_files.split_keys, to=data_format, model_key=_SOURCE)
     if not ranking and config.select(cfg, "model.regression.num_attributes") != len(ATTRIBUTES):
-        model_tokenizer.not_counted("model.data.data_prefix", f"only rows of {len(ATTRIBUTES)} attributes are read")
+        reason = f"only rows of {len(ATTRIBUTES)} attributes are supported"
+        model_tokenizer.warn_uncounted("model.data.data_prefix", reason)
         return
-    use = data_files.Use(
-        "rm-comparisons" if ranking else "rm-regression",
-        source,
-        config.select(cfg, "model.data.seq_length"),
-        "model.global_batch_size",
+    spec = data_files.DatasetSpec(
+        data_format,
+        _SOURCE,
+        length,
+        _BATCH,
         rows_per_sample=2 if ranking else 1,
-        # Upstream skips to a later pair, and past the end of the data when there is none. It masks single texts.
+        # Upstream replaces a pair by a later one, and fails at the end of the data. It masks single texts.
         too_long_is_error=ranking,
     )
-    validation_batch = "model.global_batch_size" if schedule.validates(cfg, "rm") else None
-    samples = data_files.data_prefix(cfg, use, validation_batch)
+    samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "rm") else None)
     schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
     planned = schedule.planned_steps(cfg, "rm", samples, cfg.model.global_batch_size)
     outcome.check_earlier_run(cfg, "rm", planned)
@@ -73,7 +80,7 @@ def train(cfg: DictConfig) -> None:
         load_base_model_only=not cfg.model.regression.load_rm_head_weights,
         restore_path=source,
     )
-    assembly.join_processes(cfg, setup, model)
+    assembly.init_process_groups(cfg, setup, model)
 
     train_ds, validation_ds = _datasets(cfg, kind, model.tokenizer)
     shuffle = cfg.trainer.rm.train_random_sampler, cfg.trainer.rm.val_random_sampler
@@ -93,7 +100,7 @@ def _datasets(cfg: DictConfig, kind: Any, tokenizer: Any) -> tuple[Any, Any]:
     build = build_train_valid_test_regression_rm_datasets if regression else build_train_valid_test_rm_datasets
     train, validation, _ = build(
         **assembly.dataset_arguments(cfg, tokenizer),
-        # Negative numbers stand for the whole dataset.
+        # Negative: the whole dataset.
         train_valid_test_num_samples=[-cfg.model.global_batch_size] * 3,
     )
     return train, validation

@@ -5,7 +5,7 @@
     python -m nemo_aligner_cai.training.sft model.restore_from_path=... model.data.train_ds.file_path=... ...
 
 Input row:  {"system": "", "conversations": [{"from": "User", "value": ..., "label": null}, ...], "mask": "User"}
-Output:     <explicit_log_dir>/checkpoints/<name>.nemo and its checkpoints; metrics.jsonl beside them.
+Output:     <explicit_log_dir>/checkpoints/<name>.nemo, the checkpoints, and <explicit_log_dir>/metrics.jsonl
 """
 
 from __future__ import annotations
@@ -13,50 +13,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.training import assembly, config, data_index, processing
-from nemo_aligner_cai.training.checks import common as checks
-from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
-from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
+from nemo_aligner_cai.training.checks import (
+    constraints,
+    data_files,
+    model_file,
+    model_tokenizer,
+    parallelism,
+    schedule,
+)
+from nemo_aligner_cai.training.checks.stage import check_stage
+from nemo_aligner_cai.training.checks.values import parse_path
 from nemo_aligner_cai.training.launch import outcome
 from nemo_aligner_cai.training.launch.stage import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_SOURCE = "model.restore_from_path"
 _SECTIONS = ("model.data.train_ds", "model.data.validation_ds")
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UsageError for what would fail, or silently train nothing, after minutes of loading."""
-    window = checks.common(cfg, "model.restore_from_path", constraints.SFT, "sft")
-    for section in _SECTIONS:
-        model_file.sequence_length(cfg, f"{section}.max_seq_length", window)
-        parallelism.batch(cfg, f"{section}.micro_batch_size", f"{section}.global_batch_size")
+    """Raise UsageError for settings and files on which the stage would fail, or train nothing, after loading."""
+    context_length = check_stage(cfg, _SOURCE, constraints.SFT, "sft")
+    lengths = [model_file.sequence_length(cfg, f"{name}.max_seq_length", context_length) for name in _SECTIONS]
+    for name in _SECTIONS:
+        parallelism.check_batch(cfg, f"{name}.micro_batch_size", f"{name}.global_batch_size")
     processing.process(cfg, _file_keys, to="sft-chat" if cfg.model.data.chat else "input-output")
     samples: list[int | None] = []
-    for section in _SECTIONS:
-        data_index.separate(cfg, section)
-        tokens = model_file.plus(
-            config.select(cfg, f"{section}.max_seq_length"), 1
-        )  # inputs and labels overlap by one
-        needed = section == _SECTIONS[0] or schedule.validates(cfg, "sft")
-        batch = f"{section}.global_batch_size" if needed else None
-        use = data_files.Use("sft-chat", "model.restore_from_path", tokens, batch)
+    for name, length, needs_batch in zip(_SECTIONS, lengths, (True, schedule.validates(cfg, "sft")), strict=True):
+        data_index.separate(cfg, name)
+        key = f"{name}.file_path"
         if cfg.model.data.chat:
-            samples.append(data_files.data_file(cfg, f"{section}.file_path", use))
+            tokens = length + 1 if length else None  # inputs and labels overlap by one
+            batch_key = f"{name}.global_batch_size" if needs_batch else None
+            spec = data_files.DatasetSpec("sft-chat", _SOURCE, tokens, batch_key)
+            samples.append(data_files.check_file(cfg, parse_path(config.select(cfg, key), key), key, spec))
         else:
-            model_tokenizer.not_counted(f"{section}.file_path", "only chats are read, and model.data.chat is false")
-    steps = cfg.trainer.sft.get("max_steps", -1)
-    # With data.sample so many are drawn as the run takes; see `_dataset`.
-    drawn = bool(cfg.model.data.get("sample", False)) and steps >= 0
-    batch = cfg.model.data.train_ds.global_batch_size
-    if samples and not drawn:
-        schedule.check_epoch(cfg, "sft", samples[0], batch)
-    planned = schedule.planned_steps(cfg, "sft", samples[0], batch) if samples else None
-    outcome.check_earlier_run(cfg, "sft", steps if drawn else planned)
+            model_tokenizer.warn_uncounted(key, "only chats are supported, and model.data.chat is false")
+    max_steps = cfg.trainer.sft.get("max_steps", -1)
+    # With data.sample the dataset has as many samples as the run needs; see `_dataset`.
+    sampled = bool(cfg.model.data.get("sample", False)) and max_steps >= 0
+    batch_size = cfg.model.data.train_ds.global_batch_size
+    if samples and not sampled:
+        schedule.check_epoch(cfg, "sft", samples[0], batch_size)
+    planned = schedule.planned_steps(cfg, "sft", samples[0], batch_size) if samples else None
+    outcome.check_earlier_run(cfg, "sft", max_steps if sampled else planned)
 
 
 def _file_keys(cfg: DictConfig) -> list[str]:
-    return [f"{section}.file_path" for section in _SECTIONS]
+    return [f"{name}.file_path" for name in _SECTIONS]
 
 
 def train(cfg: DictConfig) -> None:
@@ -76,7 +82,7 @@ def train(cfg: DictConfig) -> None:
     init_peft(model, cfg.model)
     with open_dict(cfg):
         cfg.model.encoder_seq_length = model.cfg.encoder_seq_length
-    assembly.join_processes(cfg, setup, model)
+    assembly.init_process_groups(cfg, setup, model)
 
     train_ds = _dataset(cfg, "train_ds", model, cfg.trainer.sft.max_steps)
     validation_ds = _dataset(cfg, "validation_ds", model, cfg.trainer.sft.limit_val_batches)
@@ -89,7 +95,7 @@ def _dataset(cfg: DictConfig, split: str, model: Any, batches: int | float) -> A
     from nemo_aligner.data.nlp.builders import build_sft_dataset
 
     section = cfg.model.data[split]
-    # With data.sample the dataset is drawn to the length of the run instead of read once.
+    # With data.sample, the dataset is sampled to the length of the run instead of read once.
     sampled = cfg.model.data.get("sample", False) and batches >= 0
     return build_sft_dataset(
         section,

@@ -4,9 +4,9 @@
 
     python -m nemo_aligner_cai.training.upstream train_gpt_sft.py --config-name=cai_sft hardware=cpu ...
 
-With CUDA, Apex and Transformer Engine this adds one thing to `python train_gpt_sft.py ...`: a job of one machine
-listens on the loopback interface alone, and so does the critic, unless trainer.ppo.host opens it. The script's own
-checks stay as they are: unlike ours, it takes GPU settings on a CPU at their word.
+With CUDA, Apex and Transformer Engine, the only difference from `python train_gpt_sft.py ...` is that a job on one
+machine listens on the loopback interface, and so does the critic unless trainer.ppo.host is set. Without CUDA, the
+configuration must be for a CPU: GPU settings are not replaced as in `nemo_aligner_cai.training.sft`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from nemo_aligner_cai.console import program
 from nemo_aligner_cai.console.printable import error_line
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.launch import outcome
 from nemo_aligner_cai.training.launch.stage import compose, exit_process, log_to_stderr, parse_flags
 
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
             raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream SCRIPT key=value ...")
         began = time.time()
         _execute(Path(argv[0]).resolve(), argv)
-        if Path(argv[0]).name != _CRITIC and model_file.first_rank():
+        if Path(argv[0]).name != _CRITIC and is_first_rank():
             _report(argv[1:], began)
     except CaiError as error:
         sys.stderr.write(error_line("error", error))
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 
 def _report(words: list[str], began: float) -> None:
-    """Say where the model is, if one of our configurations says where the log folder is."""
+    """Log the path of the saved model, if the script uses a configuration with a log folder."""
     known = [word for word in words if not word.startswith("-") or word.startswith("--config-")]
     arguments = parse_flags(known, "")
     if arguments.config:
@@ -67,8 +67,8 @@ def _execute(script: Path, argv: list[str]) -> None:
     sys.argv = [str(script), *argv[1:]]
     sys.path.insert(0, str(script.parent))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    # The script runs as __main__, but sys.modules["__main__"] stays this small module: Megatron's checkpoint writer
-    # starts children that import __main__ again, and the script would import NeMo once more in each.
+    # The script runs as __main__, but sys.modules["__main__"] remains this small module: Megatron's checkpoint writer
+    # spawns processes that import __main__ again, and the script would import NeMo in each.
     scope = {"__name__": "__main__", "__file__": str(script)}
     exec(compile(script.read_bytes(), str(script), "exec"), scope)
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.training.checks import model_file as inputs
+from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
+from nemo_aligner_cai.training.checks import model_file
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.launch import stage as stage_main
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab
@@ -200,9 +201,9 @@ def test_a_converted_model_is_trained_and_goes_back(
         "model.data.seq_length=64",
     ]
     key = "++model.tokenizer.type"
-    from nemo_aligner_cai.training import reward_model as stage
+    from nemo_aligner_cai.training import reward_model
 
-    assert stage_main.main(stage.STAGE, [*overrides, "exp_manager.explicit_log_dir=none"]) == 2
+    assert stage_main.main(reward_model.STAGE, [*overrides, "exp_manager.explicit_log_dir=none"]) == 2
     said = capsys.readouterr().err
     assert f"its tokenizer is in the folder {ELSEWHERE}, which is not here" in said
     assert f"give {key}=FOLDER" in said
@@ -218,10 +219,10 @@ def test_a_converted_model_is_trained_and_goes_back(
 def test_a_sliding_window_of_nemos_converter_is_within_the_sequence(nemo: Path, tmp_path: Path, folder: Path) -> None:
     import yaml
 
-    settings = inputs.model_config(nemo) | {"window_size": [64, 0]}
+    settings = model_file.model_config(nemo) | {"window_size": [64, 0]}
     with tarfile.open(nemo) as archive:
         archive.extractall(tmp_path / "extracted", filter="data")
-    (tmp_path / "extracted" / inputs.MODEL_CONFIG).write_text(yaml.safe_dump(settings))
+    (tmp_path / "extracted" / MODEL_CONFIG).write_text(yaml.safe_dump(settings))
     assert_same_logits(folder, tmp_path / "extracted", tmp_path)
     assert "model.window_size=[64, 0] left out" in (tmp_path / "job.log").read_text()
     back = tmp_path / "back"

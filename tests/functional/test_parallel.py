@@ -324,14 +324,14 @@ def test_what_is_asked_of_a_critic_waits_for_its_training() -> None:
     from nemo_aligner_cai.training.cpu.install import install_patches
 
     install_patches()
-    from nemo_aligner_cai.training.critic_client import _InOrder
+    from nemo_aligner_cai.training.critic_client import _OrderedCommunicator
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         servers = FakeCommunicator()
-        asked = _InOrder(servers, {"infer", "save"})
+        asked = _OrderedCommunicator(servers, {"infer", "save"})
         training: Future[None] = Future()
-        asked.hold(training)
+        asked.wait_for(training)
         answers = [asked.send_data_to_server(name, {}) for name in ("infer", "save", "reward_model")]
         time.sleep(0.2)
         assert servers.sent == ["reward_model"]
@@ -341,7 +341,7 @@ def test_what_is_asked_of_a_critic_waits_for_its_training() -> None:
 
         failed: Future[None] = Future()
         failed.set_exception(ValueError("out of memory"))
-        asked.hold(failed)
+        asked.wait_for(failed)
         for answer in (asked.send_data_to_server("save", {}), asked.trained):
             with pytest.raises(CaiError, match=r"the critic server failed to train.*\(out of memory\)"):
                 answer.result()

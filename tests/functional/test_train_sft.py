@@ -100,9 +100,9 @@ def test_a_checkpoint_whose_writing_was_interrupted_is_forgotten(tmp_path: Path)
     for name in ("step=10", "step=20-last"):
         (tmp_path / name).mkdir()
     (tmp_path / "step=20-last-unfinished").touch()
-    assembly.forget_unfinished(tmp_path)
+    assembly.remove_unfinished_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step=10"]
-    assembly.forget_unfinished(tmp_path / "absent")
+    assembly.remove_unfinished_checkpoints(tmp_path / "absent")
 
 
 def test_two_tensor_parallel_processes_have_the_losses_of_one(lab: Lab, base: Path, sft: Run) -> None:

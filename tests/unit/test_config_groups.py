@@ -246,5 +246,5 @@ def test_a_folder_of_ones_own_adds_options_to_our_groups(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no folder .*absent"):
+    with pytest.raises(UsageError, match=r"absent$"):
         config.compose("cai_sft", [], search=[tmp_path / "absent"])

@@ -100,7 +100,7 @@ def test_a10_tokenizer_model_alone_is_read_as_llamas(
         (tmp_path / "tokenizer.model").write_bytes(file.read())
     hf_chat.write(tmp_path, NemoChatTemplate(ChatTokens(system_turn_start=marker, turn_start=marker)))
     assert read(tmp_path / "tokenizer_config.json")["tokenizer_class"] == "LlamaTokenizer"
-    assert ("tokenizer.model has starts of turns" in caplog.text) is warned
+    assert ("transformers 4" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ TOKENS = {"system_turn_start": "\x00", "turn_start": "\x11", "label_start": "\x1
     ],
 )
 def test_a10_the_template_is_that_of_the_models_training(stored: Any, choice: str, expected: Any) -> None:
-    assert hf_chat.taught(stored, choice, Path("a.nemo")) == expected
+    assert hf_chat.training_template(stored, choice, Path("a.nemo")) == expected
 
 
 @pytest.mark.parametrize("tokens", [{"turn_start": 1}, {"turn_start": ""}, [], {"unknown": "a"}])
 def test_a10_tokens_that_are_no_texts_are_refused(tokens: Any) -> None:
     with pytest.raises(UsageError, match="chat_prompt_tokens"):
-        hf_chat.taught({"data": {"chat": True, "chat_prompt_tokens": tokens}}, "auto", Path("a.nemo"))
+        hf_chat.training_template({"data": {"chat": True, "chat_prompt_tokens": tokens}}, "auto", Path("a.nemo"))

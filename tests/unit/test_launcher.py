@@ -40,7 +40,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], bool, bool]] = {
 def test_a_rank_is_told_from_a_script(name: str) -> None:
     env, rank, like_one = ENVIRONMENTS[name]
     assert ranks.is_rank(env) is rank
-    assert ranks.looks_like_rank(env) is like_one
+    assert ranks.is_mistaken_for_rank(env) is like_one
 
 
 @pytest.mark.parametrize("job", ["bash", "interactive"])
@@ -59,7 +59,7 @@ def test_tasks_without_their_number_on_a_node_are_refused() -> None:
     ("env", "nodes", "devices", "message"),
     [
         (SRUN, 1, 2, ""),
-        (SRUN, 1, 8, r"srun has started 2 tasks, 2 a node on 1 nodes; .*`srun --nodes=1 --ntasks-per-node=8`"),
+        (SRUN, 1, 8, r"2 tasks, 2 per node on 1 nodes; .*`srun --nodes=1 --ntasks-per-node=8`"),
         (SRUN, 2, 1, r"^trainer\.num_nodes=2 x trainer\.devices=1: srun has started 2 tasks"),
         (BATCH, 1, 8, ""),
         (_TORCHRUN, 1, 2, ""),
@@ -71,10 +71,10 @@ def test_tasks_without_their_number_on_a_node_are_refused() -> None:
 )
 def test_the_number_of_processes_is_compared(env: dict[str, str], nodes: int, devices: int, message: str) -> None:
     if not message:
-        ranks.check_number(env, nodes=nodes, devices=devices)
+        ranks.check_process_count(env, nodes=nodes, devices=devices)
         return
     with pytest.raises(UsageError, match=message):
-        ranks.check_number(env, nodes=nodes, devices=devices)
+        ranks.check_process_count(env, nodes=nodes, devices=devices)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""When a run validates, saves and ends: what upstream would stop at after a step, found before the first."""
+"""Schedules on which upstream fails after a step are refused before the first."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def config(section: str, max_time: object = None, **changes: Any) -> DictConfig:
     ("changes", "message"),
     [
         ({}, ""),
-        ({"max_steps": 0}, r"^trainer\.rm\.max_steps=0: .*-1 for whole epochs"),
-        ({"max_steps": None}, r"^trainer\.rm\.max_steps=None: .*-1 for whole epochs"),
+        ({"max_steps": 0}, r"^trainer\.rm\.max_steps=0: "),
+        ({"max_steps": None}, r"^trainer\.rm\.max_steps=None: "),
         ({"max_steps": 1.5}, r"^trainer\.rm\.max_steps=1\.5: "),
         ({"save_interval": 0}, ""),
-        ({"save_interval": -1}, r"^trainer\.rm\.save_interval=-1: a whole number of steps"),
+        ({"save_interval": -1}, r"^trainer\.rm\.save_interval=-1: "),
         ({"save_interval": None}, r"^trainer\.rm\.save_interval=None: "),
         ({"save_interval": 0.5}, r"^trainer\.rm\.save_interval=0\.5: "),
-        ({"val_check_interval": None}, r"^trainer\.rm\.val_check_interval=None: .*, or a fraction of an epoch$"),
+        ({"val_check_interval": None}, r"^trainer\.rm\.val_check_interval=None: .* fraction "),
         ({"val_check_interval": 0.3}, ""),
         ({"val_check_interval": 0}, ""),
-        ({"val_check_interval": 20}, r"^trainer\.rm\.save_interval=50 must be a multiple of val_check_interval=20$"),
+        ({"val_check_interval": 20}, r"^trainer\.rm\.save_interval=50 .*val_check_interval=20$"),
         # No validation, so nothing is due between two.
         ({"val_check_interval": 20, "limit_val_batches": 0}, ""),
         ({"limit_val_batches": -1}, r"^trainer\.rm\.limit_val_batches=-1: "),
@@ -52,7 +52,7 @@ def config(section: str, max_time: object = None, **changes: Any) -> DictConfig:
         ({"limit_val_batches": None, "limit_train_batches": -1}, ""),
         ({"limit_train_batches": "all"}, r"^trainer\.rm\.limit_train_batches=all: "),
         ({"max_time": "00:03:45:00"}, ""),
-        ({"max_time": "3:45:00"}, r"^exp_manager\.max_time_per_run=3:45:00 \(trainer\.max_time\): give days:hours:"),
+        ({"max_time": "3:45:00"}, r"^exp_manager\.max_time_per_run=3:45:00 \(trainer\.max_time\): .*days:hours:"),
         ({"max_time": 3600}, r"^exp_manager\.max_time_per_run=3600 "),
     ],
 )
@@ -67,9 +67,7 @@ def test_intervals_and_limits(changes: dict[str, Any], message: str) -> None:
 def test_ppo_counts_in_steps() -> None:
     schedule.check(config("ppo"), "ppo")
     # Upstream's PPO would take it for a part of a step, and validate after each.
-    with pytest.raises(
-        UsageError, match=r"^trainer\.ppo\.val_check_interval=0\.5: a whole number of steps is needed$"
-    ):
+    with pytest.raises(UsageError, match=r"^trainer\.ppo\.val_check_interval=0\.5: "):
         schedule.check(config("ppo", val_check_interval=0.5), "ppo")
 
 
@@ -82,21 +80,20 @@ def test_ppo_counts_in_steps() -> None:
         ({"val_check_interval": 0.5, "save_interval": 100}, ""),
         (
             {"val_check_interval": 0.33},
-            r"^trainer\.sft\.save_interval=50 must be a multiple of 33, the steps that val_check_interval=0\.33 is "
-            r"of the 100 of an epoch; give save_interval=33, or",
+            r"^trainer\.sft\.save_interval=50 .* 33 steps.*val_check_interval=0\.33 .* 100 .*save_interval=33",
         ),
         ({"val_check_interval": 0.33, "save_interval": 0}, ""),
         ({"val_check_interval": 0.33, "limit_val_batches": 0}, ""),
         ({"val_check_interval": 1.0, "limit_train_batches": 0.5}, ""),
         ({"val_check_interval": 1.0, "limit_train_batches": 25}, ""),
-        ({"val_check_interval": 1.0, "limit_train_batches": -1}, r"must be a multiple of 100"),
-        ({"val_check_interval": 1.0, "limit_train_batches": 1.5}, r"must be a multiple of 100"),
+        ({"val_check_interval": 1.0, "limit_train_batches": -1}, r" multiple of 100"),
+        ({"val_check_interval": 1.0, "limit_train_batches": 1.5}, r" multiple of 100"),
         (
             {"val_check_interval": 0.001},
-            r"^trainer\.sft\.val_check_interval=0\.001: of the 100 steps .* that is no step",
+            r"^trainer\.sft\.val_check_interval=0\.001 .* 100 steps",
         ),
-        ({"limit_train_batches": 0}, r"^trainer\.sft\.limit_train_batches=0: not one step of the 100 of an epoch"),
-        ({"limit_train_batches": 0.001}, r"^trainer\.sft\.limit_train_batches=0\.001: not one step"),
+        ({"limit_train_batches": 0}, r"^trainer\.sft\.limit_train_batches=0 .* 100 steps"),
+        ({"limit_train_batches": 0.001}, r"^trainer\.sft\.limit_train_batches=0\.001 "),
     ],
 )
 def test_fractions_of_an_epoch(changes: dict[str, Any], message: str) -> None:

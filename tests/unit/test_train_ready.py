@@ -86,17 +86,13 @@ def test_an_actor_asks_all_the_servers_that_it_will_need(address: str) -> None:
     server = {"ip": "127.0.0.1", "port": port}
     remote = {"critic": server | {"name": {"infer": "critic_infer"}}, "reward_model": server | {"name": "rm"}}
     cfg = omegaconf.OmegaConf.create({"remote_critic_rm": remote | {"combine_rm_and_critic_server": True}})
-    with pytest.raises(
-        UsageError, match=r"^remote_critic_rm\.combine_rm_and_critic_server=True, but the critic gives no"
-    ):
-        ppo_actor._critic_ready(cfg)
+    with pytest.raises(UsageError, match=r"^remote_critic_rm\.combine_rm_and_critic_server=True, "):
+        ppo_actor._check_critic(cfg)
     cfg.remote_critic_rm.combine_rm_and_critic_server = False
-    ppo_actor._critic_ready(cfg)
+    ppo_actor._check_critic(cfg)
     cfg.remote_critic_rm.reward_model.port = 9
-    with pytest.raises(
-        UsageError, match=r"^remote_critic_rm\.reward_model: no reward model server is ready at 127\.0\.0"
-    ):
-        ppo_actor._critic_ready(cfg)
+    with pytest.raises(UsageError, match=r"^remote_critic_rm\.reward_model: .*127\.0\.0"):
+        ppo_actor._check_critic(cfg)
 
 
 def test_a_free_port_is_one_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:

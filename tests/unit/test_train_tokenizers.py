@@ -22,8 +22,8 @@ from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.packaged_files import TOKENIZER
 from nemo_aligner_cai.training import processing
-from nemo_aligner_cai.training.checks import data_files, model_file
-from nemo_aligner_cai.training.checks import tokenizer as model_tokenizer
+from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
+from nemo_aligner_cai.training.checks import data_files, model_tokenizer
 from tests.unit.test_train_inputs import MODEL, archive
 from tests.unit.test_train_inputs import config as configuration
 
@@ -50,12 +50,13 @@ def chat(reply: str) -> Chat:
 
 
 def check(
-    tmp_path: Path, model: Path, format_name: str, records: list[Record], tokens: int = 200, **use: object
+    tmp_path: Path, model: Path, format_name: str, records: list[Record], tokens: int = 200, **more: object
 ) -> None:
     path = tmp_path / f"{format_name}.jsonl"
     write_records(path, records, format_name, overwrite=True)
     cfg = configuration({MODEL: str(model), "model.data.file": str(path)})
-    data_files.data_file(cfg, "model.data.file", data_files.Use(format_name, MODEL, tokens, None, **use))  # pyright: ignore[reportArgumentType]
+    spec = data_files.DatasetSpec(format_name, MODEL, tokens, None, **more)  # pyright: ignore[reportArgumentType]
+    data_files.check_file(cfg, path, "model.data.file", spec)
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +90,11 @@ def test_a11_the_tokenizer_of_the_configuration_is_the_one_that_counts(tmp_path:
     model = archive(tmp_path / "m.nemo", HUGGING_FACE % b"/nowhere")
     folder = bytes_of(tmp_path / "hf")
     cfg = configuration({MODEL: str(model), "model.tokenizer.type": str(folder)})
-    (ids,) = (model_tokenizer.load(cfg, MODEL) or pytest.fail()).encode(["abc"])
+    (ids,) = (model_tokenizer.load_model_tokenizer(cfg, MODEL) or pytest.fail()).encode(["abc"])
     assert len(ids) == 3
     stored = archive(tmp_path / "s.nemo", b"tokenizer: {library: sentencepiece, model: 'nemo:t.model'}\n")
     cfg = configuration({MODEL: str(stored), "model.tokenizer": {"library": "huggingface", "type": str(folder)}})
-    assert len((model_tokenizer.load(cfg, MODEL) or pytest.fail()).encode(["abc"])[0]) == 3
+    assert len((model_tokenizer.load_model_tokenizer(cfg, MODEL) or pytest.fail()).encode(["abc"])[0]) == 3
 
 
 def test_a11_limits_in_a_tokenizers_file_do_not_count(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_a11_sentencepiece_in_an_archive_a_folder_or_a_file(tmp_path: Path) -> N
     named = b"tokenizer: {library: sentencepiece, model: 'nemo:0123_t.model'}\n"
     folder = tmp_path / "extracted"
     folder.mkdir()
-    (folder / model_file.MODEL_CONFIG).write_bytes(named)
+    (folder / MODEL_CONFIG).write_bytes(named)
     (folder / "0123_t.model").write_bytes(TOKENIZER.read_bytes())
     elsewhere = b"tokenizer: {library: sentencepiece, model: %s}\n" % bytes(TOKENIZER)
     for model in (folder, archive(tmp_path / "e.nemo", elsewhere)):
@@ -165,7 +166,8 @@ def test_a12_training_names_the_empty_system_turn_and_the_key(tmp_path: Path) ->
     )
     processing.process(cfg, lambda _: ["model.data.file"], to="sft-chat")
     assert cfg.model.data.file != str(path)
-    data_files.data_file(cfg, "model.data.file", data_files.Use("sft-chat", MODEL, 2000, None))
+    spec = data_files.DatasetSpec("sft-chat", MODEL, 2000, None)
+    data_files.check_file(cfg, Path(cfg.model.data.file), "model.data.file", spec)
     first = json.loads(Path(cfg.model.data.file).read_text().splitlines()[0])
     assert first["system"] == "Be brief."
     cfg.data_processor.system_message = "Be brief.\n"
@@ -186,7 +188,7 @@ def test_a11_tiktoken_in_an_archive(tmp_path: Path) -> None:
         for rank, text in enumerate(texts)
     ]
     (folder / "v.json").write_text(json.dumps(entries))
-    (folder / model_file.MODEL_CONFIG).write_text("tokenizer: {library: tiktoken, vocab_file: 'nemo:v.json'}\n")
+    (folder / MODEL_CONFIG).write_text("tokenizer: {library: tiktoken, vocab_file: 'nemo:v.json'}\n")
     with pytest.raises(UsageError, match="1 of 1 texts are longer"):
         check(tmp_path, folder, "sft-chat", [chat(LONG)])
 
@@ -198,7 +200,7 @@ def test_a11_tokens_that_a_setting_adds_are_said_not_to_be_counted(
     folder = bytes_of(tmp_path / "tokenizer")
     stored = archive(tmp_path / "a.nemo", HUGGING_FACE % str(folder).encode())
     cfg = configuration({MODEL: str(stored), "model.tokenizer": {name: ["<tool>"]}})
-    assert model_tokenizer.load(cfg, MODEL) is not None
+    assert model_tokenizer.load_model_tokenizer(cfg, MODEL) is not None
     assert f"model.tokenizer.{name}" in caplog.text
 
 

@@ -1,14 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a folder in Hugging Face's layout holds, checked in seconds and without NeMo: settings, weights, tokenizer.
+"""The settings, weights and tokenizer of a Hugging Face folder, checked in seconds and without NeMo.
 
-Input:  config.json; model.safetensors or pytorch_model.bin, whole or in shards; tokenizer.model or tokenizer.json
-Output: a mapping, a reader of weights by name, and NeMo's `model.tokenizer`
+Input:  config.json; model.safetensors or pytorch_model.bin, maybe sharded; tokenizer.model or tokenizer.json
+Output: the settings, lazily loaded weights by name, and NeMo's `model.tokenizer`
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,24 +17,25 @@ from typing import Any
 from nemo_aligner_cai.chat.huggingface import added_tokens
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import config
+from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
+from nemo_aligner_cai.training.config import one_line
 
 _log = logging.getLogger(__name__)
-# In the order in which transformers looks for them. A folder may have several forms of the same weights, and others
-# besides (consolidated.safetensors, of Mistral's own program), so nothing is found by its ending.
+# In the order of transformers. A folder may have the same weights in several forms, and also in files of other layouts
+# (Mistral's consolidated.safetensors), so suffixes do not identify weights.
 _FORMS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-"""safetensors' names of what a model may be stored in, and torch's."""
+"""safetensors' names of the supported types -> torch's."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight that has not been read yet.
+    """A lazily loaded weight.
 
     Attributes:
-        shape: its sizes.
-        dtype: torch's name of its type, or the file's own where it is none that a model may have.
-        read: reads it from disk, each time anew.
+        shape: its shape.
+        dtype: torch's name of its type, or the file's name of an unsupported type.
+        read: reads it from disk at each call.
     """
 
     shape: tuple[int, ...]
@@ -44,22 +44,22 @@ class Weight:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The contents of a folder's config.json; raises UsageError where there is none, or one that is no mapping."""
+    """The contents of a folder's config.json; raises UsageError if it is missing or invalid."""
     file = folder / "config.json"
     if not file.is_file():
-        raise UsageError(f"{folder}: no Hugging Face model: it has no config.json")
-    return _mapping(file)
+        raise UsageError(f"{folder}: not a Hugging Face model: it has no config.json")
+    return read_json_object(file)
 
 
 def open_weights(folder: Path) -> dict[str, Weight]:
-    """The weights of a folder by name; none is read before it is asked for.
+    """The weights of a folder by name, lazily loaded.
 
     Raises:
-        UsageError: no weights, a shard that is missing, or a file that is cut short.
+        UsageError: there are no weights, a shard is missing, or a file is truncated.
     """
     found = next((folder / form for form in _FORMS if (folder / form).is_file()), None)
     if found is None:
-        raise UsageError(f"{folder}: no weights: none of {', '.join(_FORMS)}")
+        raise UsageError(f"{folder}: no weights: it has none of {', '.join(_FORMS)}")
     weights: dict[str, Weight] = {}
     for file in _shards(found) if found.suffix == ".json" else [found]:
         read = _safetensors if file.suffix == ".safetensors" else _pickled
@@ -68,111 +68,97 @@ def open_weights(folder: Path) -> dict[str, Weight]:
         except UsageError:
             raise
         except Exception as error:
-            # What the two libraries raise for a broken file has no common type.
-            reason = config.one_line(error)
-            raise UsageError(f"{file} cannot be read; copy or download it again: {reason}") from error
+            # The libraries' errors for a damaged file have no common type.
+            raise UsageError(f"{file} cannot be read; copy or download it again: {one_line(error)}") from error
     return weights
 
 
 def check_weights(weights: Mapping[str, Weight], wanted: Mapping[str, tuple[int, ...]], source: Path) -> None:
-    """Compare weights with those that a configuration asks for.
+    """Compare the weights with those of a configuration.
 
     Args:
-        weights: what there is.
-        wanted: the shape of every weight that must be there.
-        source: their file or folder, in errors.
+        weights: the available weights.
+        wanted: the shape of every weight of the configuration.
+        source: their file or folder, for errors.
 
     Raises:
-        UsageError: one is missing, has no place or another shape, or is quantized.
+        UsageError: a weight is missing, unexpected, of another shape or quantized.
     """
     if missing := wanted.keys() - weights.keys():
-        raise UsageError(f"{source}: the weight {min(missing)} is missing ({len(missing)} are)")
-    # What older files have besides: a table that is computed, and the copy of a tied output layer.
+        raise UsageError(f"{source}: the weight {min(missing)} is missing ({len(missing)} in all)")
+    # Older files also have a computed table, and a copy of a tied output layer.
     others = {name for name in weights.keys() - wanted.keys() if not name.endswith("rotary_emb.inv_freq")}
     if others := others - {"lm_head.weight"}:
-        raise UsageError(f"{source}: there is no place for the weight {min(others)} ({len(others)} such)")
+        raise UsageError(f"{source}: the weight {min(others)} is unexpected ({len(others)} in all)")
     for name, shape in wanted.items():
         weight = weights[name]
         if weight.dtype not in _DTYPES.values():
             raise UsageError(
-                f"{source}: {name} is stored as {weight.dtype}: only {', '.join(_DTYPES.values())} are known"
+                f"{source}: {name} is stored as {weight.dtype}: only {', '.join(_DTYPES.values())} are supported"
             )
         if weight.shape != shape:
-            raise UsageError(f"{source}: {name} has shape {weight.shape}, and config.json asks for {shape}")
+            raise UsageError(f"{source}: {name} has shape {weight.shape}, and config.json implies {shape}")
 
 
-def tokenizer(folder: Path, vocabulary: int, name: str | None = None) -> dict[str, Any]:
-    """NeMo's `model.tokenizer`, and how many rows it pads the embedding to.
+def tokenizer_settings(folder: Path, vocabulary: int, name: str | None = None) -> dict[str, Any]:
+    """NeMo's settings for the tokenizer of a folder: `tokenizer` and `make_vocab_size_divisible_by`.
 
-    A .nemo file carries a SentencePiece model. Hugging Face's form it names alone: NeMo 2.2 registers single files as
-    artifacts (`MegatronBaseModel._build_tokenizer`: model, vocab_file, merge_file), not the folder or hub's name that
-    AutoTokenizer takes.
+    A .nemo file contains a SentencePiece model, but only the name of a Hugging Face tokenizer: NeMo 2.2 registers
+    single files as artifacts (`MegatronBaseModel._build_tokenizer`: model, vocab_file, merge_file), not folders or hub
+    names.
 
     Args:
-        folder: with tokenizer.model or tokenizer.json.
-        vocabulary: rows of the model's embedding.
-        name: of a tokenizer in Hugging Face's form, which the file will name instead of the folder; it is then taken
-            where there are both forms.
-
-    Returns:
-        Settings of a NeMo model: `tokenizer` and `make_vocab_size_divisible_by`.
+        folder: has tokenizer.model or tokenizer.json.
+        vocabulary: the number of rows of the model's embedding.
+        name: the folder or hub name that the .nemo file will have for a Hugging Face tokenizer, instead of `folder`;
+            it selects tokenizer.json if the folder has both files.
 
     Raises:
-        UsageError: no tokenizer, one that cannot be read, or more tokens than the model has.
+        UsageError: the tokenizer is missing, cannot be read, or has more tokens than the model.
     """
     file = folder / "tokenizer.model"
-    plain = file.is_file() and name is None
-    if not plain:
+    is_sentencepiece = file.is_file() and name is None
+    if not is_sentencepiece:
         file = folder / "tokenizer.json"
     if not file.is_file():
         raise UsageError(f"{folder}: no tokenizer: neither tokenizer.model nor tokenizer.json")
     tokens = load_tokenizer(file).size
     if tokens > vocabulary:
         raise UsageError(f"{folder}: the tokenizer has {tokens} tokens, and the model {vocabulary} (vocab_size)")
-    if plain:
-        found: dict[str, Any] = {"library": "sentencepiece", "type": None, "model": str(file)}
+    if is_sentencepiece:
+        settings: dict[str, Any] = {"library": "sentencepiece", "type": None, "model": str(file)}
         if added := [str(token["content"]) for number, token in added_tokens(folder).items() if number >= tokens]:
             _log.warning(
-                "%s: %d tokens are not in tokenizer.model, and NeMo will not know them: %s",
+                "%s: %d tokens are not in tokenizer.model, and will be unknown to NeMo: %s",
                 folder,
                 len(added),
                 ", ".join(added[:3]),
             )
     else:
-        found = {"library": "huggingface", "type": str(folder.absolute()), "model": None, "use_fast": True}
+        settings = {"library": "huggingface", "type": str(folder.absolute()), "model": None, "use_fast": True}
         _log.warning(
-            "the .nemo file cannot carry a tokenizer in Hugging Face's form: whoever loads it will look in %s; "
-            "--tokenizer names another folder, or a model on the hub",
-            name or found["type"],
+            "the .nemo file cannot contain a Hugging Face tokenizer: it will be loaded from %s; --tokenizer sets "
+            "another folder, or a model on the hub",
+            name or settings["type"],
         )
-    # The vocabulary is padded to a multiple of this times the tensor-parallel processes.
+    # NeMo pads the vocabulary to a multiple of this times the tensor-parallel size.
     divisors = [128, 64, 32, 16, 8, 4, 2, 1, vocabulary]
     divisor = next(one for one in divisors if -(-tokens // one) * one == vocabulary)
-    return {"tokenizer": found, "make_vocab_size_divisible_by": divisor}
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{file}: not JSON: {config.one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{file}: a JSON object is needed")
-    return content
+    return {"tokenizer": settings, "make_vocab_size_divisible_by": divisor}
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files that an index names; raises UsageError for one that is not there."""
-    places = _mapping(index).get("weight_map")
+    """The files of an index; raises UsageError if one is missing."""
+    places = read_json_object(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise UsageError(f"{index}: it has no weight_map")
     names = sorted(set(map(str, places.values())))
     if outside := [name for name in names if Path(name).name != name]:
-        raise UsageError(f"{index}: it names {outside[0]!r}, which is not in its folder")
+        raise UsageError(f"{index}: it refers to {outside[0]!r}, which is not in its folder")
     files = [index.parent / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise UsageError(
-            f"{index.parent}: {missing[0]} is missing, which {index.name} names "
+            f"{index.parent}: {missing[0]} of {index.name} is missing "
             f"({len(missing)} of {len(files)} files are missing); download the folder again"
         )
     return files
@@ -181,10 +167,10 @@ def _shards(index: Path) -> list[Path]:
 def _safetensors(file: Path) -> dict[str, Weight]:
     from safetensors import safe_open
 
-    # Opening it compares the sizes in its header with the file's.
+    # Opening the file checks its size against its header.
     opened: Any = safe_open(file, framework="pt")
     weights: dict[str, Weight] = {}
-    for name in opened.keys():  # noqa: SIM118 - it is no mapping
+    for name in opened.keys():  # noqa: SIM118 (it is not a mapping)
         part = opened.get_slice(name)
         dtype = str(part.get_dtype())
         weights[name] = Weight(

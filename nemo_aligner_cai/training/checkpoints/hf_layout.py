@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where a Llama or Mistral model's weights stand in Hugging Face's layout and in Megatron-Core's.
+"""Converts the weights of Llama and Mistral models between Hugging Face's layout and Megatron-Core's.
 
-Megatron keeps query, key and value in one matrix, for each group of query heads that share a key the group's queries,
-its key and its value, and the two halves of a gated linear unit in another, the gate first.
+Megatron has one matrix for query, key and value, which contains the queries, the key and the value of each
+grouped-query attention group in turn, and one matrix for the gate and the up projection, in this order.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _LLAMA3_ROPE = {
     "high_freq_factor": "high_freq_factor",
     "original_max_position_embeddings": "old_context_len",
 }
-"""Llama 3's scaling of positions: its key in config.json -> NeMo's."""
+"""The keys of Llama 3's position scaling: in config.json -> in NeMo."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that decide how weights are laid out.
+    """The sizes that determine the layout of the weights.
 
     Attributes:
-        layers: transformer layers.
-        heads: query heads.
-        groups: of query heads that share a key and a value; as many as heads without grouped-query attention.
-        head_dim: of each head.
-        vocabulary: rows of the embedding.
+        layers: number of transformer layers.
+        heads: number of query heads.
+        groups: number of key-value heads; equal to `heads` without grouped-query attention.
+        head_dim: size of each head.
+        vocabulary: number of rows of the embedding.
     """
 
     layers: int
@@ -55,7 +55,7 @@ class Shape:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Shape:
-        """From the contents of a config.json."""
+        """Read the sizes from the contents of a config.json."""
         heads = settings["num_attention_heads"]
         return cls(
             layers=settings["num_hidden_layers"],
@@ -66,12 +66,12 @@ class Shape:
         )
 
     def fuse(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Shapes (heads * head_dim, in), (groups * head_dim, in) twice -> ((heads + 2 groups) * head_dim, in)."""
+        """Fuse (heads * head_dim, in) and 2 x (groups * head_dim, in) into ((heads + 2 groups) * head_dim, in)."""
         parts = [part.unflatten(0, (self.groups, -1)) for part in (query, key, value)]
         return torch.cat(parts, dim=1).flatten(0, 1)
 
     def split(self, fused: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The inverse of `fuse`."""
+        """Invert `fuse`."""
         queries = self.heads // self.groups * self.head_dim
         grouped = fused.unflatten(0, (self.groups, -1))
         return tuple(part.flatten(0, 1) for part in grouped.split([queries, self.head_dim, self.head_dim], dim=1))
@@ -81,26 +81,26 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """NeMo's `model` keys for the contents of a config.json.
 
     Args:
-        settings: what config.json says.
+        settings: the contents of config.json.
         where: its name in errors.
 
     Raises:
-        UsageError: an architecture or a setting for which NeMo 2.2.1 has no equal.
+        UsageError: NeMo 2.2.1 does not support the architecture or a setting.
     """
     if settings.get("model_type") not in KINDS:
-        raise UsageError(f"{where}: model_type={settings.get('model_type')}: only {' and '.join(KINDS)} are known")
+        raise UsageError(f"{where}: model_type={settings.get('model_type')}: only {' and '.join(KINDS)} are supported")
     for key in _SIZES:
         if not isinstance(settings.get(key), int) or settings[key] < 1:
-            raise UsageError(f"{where}: {key}={settings.get(key)}: a whole number is needed, at least 1")
+            raise UsageError(f"{where}: {key}={settings.get(key)}: must be a positive integer")
     for key, wanted in _FIXED.items():
         if settings.get(key, wanted) not in (wanted, None):
-            raise UsageError(f"{where}: {key}={settings[key]}: it must be {wanted}, or absent")
+            raise UsageError(f"{where}: {key}={settings[key]}: must be {wanted}, or absent")
     shape = Shape.of(settings)
     if shape.heads % shape.groups:
         raise UsageError(
-            f"{where}: num_attention_heads={shape.heads} is no multiple of num_key_value_heads={shape.groups}"
+            f"{where}: num_attention_heads={shape.heads} is not a multiple of num_key_value_heads={shape.groups}"
         )
-    # Within the window of a sliding attention it is a full one. Transformers gives a Mistral that says nothing 4,096.
+    # Up to its window, sliding-window attention is full attention. Transformers' default for Mistral is 4096.
     window = settings.get("sliding_window", 4096 if settings["model_type"] == "mistral" else None)
     positions = min(window or settings["max_position_embeddings"], settings["max_position_embeddings"])
     return {
@@ -122,7 +122,7 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _rope(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    # transformers 5 keeps under rope_parameters what earlier ones have in two places.
+    # transformers 5 has rope_parameters instead of rope_scaling and rope_theta.
     scaling = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
     found = {"rotary_base": scaling.get("rope_theta", settings.get("rope_theta", 10000.0))}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -130,9 +130,9 @@ def _rope(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         return found
     if kind != "llama3" or not _LLAMA3_ROPE.keys() <= scaling.keys():
         raise UsageError(
-            f"{where}: rope_scaling={dict(scaling)}: only llama3 is known, with {', '.join(_LLAMA3_ROPE)}"
+            f"{where}: rope_scaling={dict(scaling)}: only llama3 is supported, with {', '.join(_LLAMA3_ROPE)}"
         )
-    # Read by NeMo's `mcore_model_customize` alone; Megatron-Core's own rope_scaling has a factor and nothing else.
+    # Read by NeMo's `mcore_model_customize`; Megatron-Core's own rope_scaling supports a factor only.
     return found | {"scale_positional_embedding": True} | {new: scaling[key] for key, new in _LLAMA3_ROPE.items()}
 
 
@@ -146,13 +146,13 @@ _SAME = {
     "input_layernorm.weight": "input_layernorm.weight",
     "pre_mlp_layernorm.weight": "post_attention_layernorm.weight",
 }
-# In a checkpoint the norms have the names of Transformer Engine's fused layers, whatever layers wrote it.
+# In checkpoints, norms always have the names of Transformer Engine's fused layers.
 _STORED = _SAME | {
     "self_attention.linear_qkv.layer_norm_weight": "input_layernorm.weight",
     "mlp.linear_fc1.layer_norm_weight": "post_attention_layernorm.weight",
 }
 _EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
-_OUTSIDE = {
+_OUTSIDE_LAYERS = {
     "embedding.word_embeddings.weight": _EMBEDDING,
     "decoder.final_layernorm.weight": "model.norm.weight",
     "output_layer.weight": _OUTPUT,
@@ -160,10 +160,10 @@ _OUTSIDE = {
 
 
 def weight_shapes(settings: Mapping[str, Any], *, tied: bool) -> dict[str, tuple[int, ...]]:
-    """The shapes of all weights by their names in Hugging Face's layout, for the contents of a config.json."""
+    """The shape of each Hugging Face weight of a model with this config.json."""
     shape, hidden, inner = Shape.of(settings), settings["hidden_size"], settings["intermediate_size"]
     queries, keys = shape.heads * shape.head_dim, shape.groups * shape.head_dim
-    inside = {
+    layer_shapes = {
         **dict(zip(_QKV, ((queries, hidden), (keys, hidden), (keys, hidden)), strict=True)),
         **dict.fromkeys(_GATED, (inner, hidden)),
         "self_attn.o_proj.weight": (hidden, queries),
@@ -174,48 +174,47 @@ def weight_shapes(settings: Mapping[str, Any], *, tied: bool) -> dict[str, tuple
     shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (shape.vocabulary, hidden), "model.norm.weight": (hidden,)}
     if not tied:
         shapes[_OUTPUT] = (shape.vocabulary, hidden)
-    return shapes | {
-        f"model.layers.{layer}.{name}": of for layer in range(shape.layers) for name, of in inside.items()
-    }
+    layers = range(shape.layers)
+    return shapes | {f"model.layers.{layer}.{name}": of for layer in layers for name, of in layer_shapes.items()}
 
 
 def to_megatron(
     read: Callable[[str], torch.Tensor], shape: Shape, *, tied: bool
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Megatron's weights by name, one after the other.
+    """Yield Megatron's weights with their names.
 
     Args:
-        read: gives the weight of a name in Hugging Face's layout.
+        read: returns the Hugging Face weight of a name.
         shape: of the model.
-        tied: whether the output layer is the embedding; it gets a copy, since a reward model replaces it.
+        tied: the output layer shares the embedding's weight; it gets a copy, since a reward model replaces it.
     """
-    for ours, theirs in _OUTSIDE.items():
-        yield ours, read(_EMBEDDING if tied and theirs == _OUTPUT else theirs)
+    for name, hf_name in _OUTSIDE_LAYERS.items():
+        yield name, read(_EMBEDDING if tied and hf_name == _OUTPUT else hf_name)
     for layer in range(shape.layers):
-        ours, theirs = f"decoder.layers.{layer}.", f"model.layers.{layer}."
-        yield ours + _FUSED_QKV, shape.fuse(*(read(theirs + name) for name in _QKV))
-        yield ours + _FUSED_GATED, torch.cat([read(theirs + name) for name in _GATED])
-        for name, other in _SAME.items():
-            yield ours + name, read(theirs + other)
+        prefix, hf_prefix = f"decoder.layers.{layer}.", f"model.layers.{layer}."
+        yield prefix + _FUSED_QKV, shape.fuse(*(read(hf_prefix + name) for name in _QKV))
+        yield prefix + _FUSED_GATED, torch.cat([read(hf_prefix + name) for name in _GATED])
+        for name, hf_name in _SAME.items():
+            yield prefix + name, read(hf_prefix + hf_name)
 
 
 def to_huggingface(name: str, weight: torch.Tensor, shape: Shape) -> Iterator[tuple[str, torch.Tensor]]:
-    """Hugging Face's weights for one of a checkpoint's; those of all layers stand in one, with the layer in front.
+    """Yield the Hugging Face weights of one checkpoint weight, which stacks all layers in its first dimension.
 
     Raises:
-        UsageError: a weight that no Llama or Mistral has.
+        UsageError: Llama and Mistral have no such weight.
     """
-    if name in _OUTSIDE:
-        yield _OUTSIDE[name], weight[: shape.vocabulary] if weight.dim() == 2 else weight
+    if name in _OUTSIDE_LAYERS:
+        yield _OUTSIDE_LAYERS[name], weight[: shape.vocabulary] if weight.dim() == 2 else weight
         return
-    inside = name.removeprefix("decoder.layers.")
+    layer_name = name.removeprefix("decoder.layers.")
     for layer, part in enumerate(weight):
-        theirs = f"model.layers.{layer}."
-        if inside in _STORED:
-            yield theirs + _STORED[inside], part
-        elif inside == _FUSED_QKV:
-            yield from ((theirs + one, piece) for one, piece in zip(_QKV, shape.split(part), strict=True))
-        elif inside == _FUSED_GATED:
-            yield from ((theirs + one, piece) for one, piece in zip(_GATED, part.chunk(2), strict=True))
+        prefix = f"model.layers.{layer}."
+        if layer_name in _STORED:
+            yield prefix + _STORED[layer_name], part
+        elif layer_name == _FUSED_QKV:
+            yield from ((prefix + hf_name, piece) for hf_name, piece in zip(_QKV, shape.split(part), strict=True))
+        elif layer_name == _FUSED_GATED:
+            yield from ((prefix + hf_name, piece) for hf_name, piece in zip(_GATED, part.chunk(2), strict=True))
         else:
-            raise UsageError(f"{name}: no Llama or Mistral has such a weight")
+            raise UsageError(f"{name}: Llama and Mistral have no such weight")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a .nemo file."""
+"""Writes a .nemo file atomically."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def save_nemo(model: Any, output: Path) -> None:
-    """Save a model as a .nemo file that is either whole or not there.
+    """Save a model as a .nemo file that is either complete or absent.
 
-    NeMo writes its weights into a folder beside the file and refuses to start when one is left from a failed
-    attempt, so each attempt gets a folder of its own.
+    NeMo writes the weights into a folder next to the file, and fails if a previous attempt has left one; so each
+    attempt uses a new folder.
     """
     attempt = Path(tempfile.mkdtemp(prefix=".nemo-", dir=output.parent))
     try:

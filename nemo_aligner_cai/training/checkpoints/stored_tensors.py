@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors out of pickled files of strangers: a pickle is a program, and torch's checkpoints are pickles.
+"""Reads tensors from untrusted checkpoints: torch's checkpoints are pickles, and a pickle can run any code.
 
-Input:  a folder of torch's distributed checkpoints (.metadata, *.distcp), or a file of torch.save
-Output: the tensors by name; nothing that a file names is run
+Input:  a folder with a distributed checkpoint of torch (.metadata, *.distcp), or a file of torch.save
+Output: the tensors by name; no function that the file names is called
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): dict,
 }
 _PLANS = ("torch.distributed.checkpoint.", "megatron.core.dist_checkpointing.")
-"""Where the classes of a save plan are, which Megatron stores besides and nobody reads back."""
+"""Modules of save plans, which Megatron stores too, and which are not needed for reading."""
 _PATHS = ("pathlib", "pathlib._local")
 
 
-class _Unread:
-    """Stands for what is stored and not needed: it holds nothing and does nothing."""
+class _Ignored:
+    """Replaces the classes that are stored but not needed."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -57,7 +57,7 @@ class _Unread:
 
 
 class _MetadataUnpickler(pickle.Unpickler):
-    """Creates the classes of torch's metadata, and nothing else."""
+    """Creates only the classes of torch's metadata."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         found = _KNOWN.get((module_name, global_name))
@@ -66,8 +66,8 @@ class _MetadataUnpickler(pickle.Unpickler):
         if module_name == "torch" and isinstance(dtype := getattr(torch, global_name, None), torch.dtype):
             return dtype
         if (module_name.startswith(_PLANS) or module_name in _PATHS) and "." not in global_name:
-            return _Unread
-        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which no checkpoint needs")
+            return _Ignored
+        raise pickle.UnpicklingError(f"it refers to {module_name}.{global_name}, which no checkpoint needs")
 
 
 class _Reader(FileSystemReader):
@@ -75,7 +75,7 @@ class _Reader(FileSystemReader):
         with Path(self.path, _METADATA).open("rb") as file:
             found = _unpickled(lambda: _MetadataUnpickler(file).load(), Path(self.path, _METADATA))
         if not isinstance(found, stored.Metadata):
-            raise UsageError(f"{self.path}/{_METADATA}: it is no metadata of a distributed checkpoint")
+            raise UsageError(f"{self.path}/{_METADATA}: not the metadata of a distributed checkpoint")
         found.storage_meta = stored.StorageMeta(load_id=self.load_id)
         return found
 
@@ -84,12 +84,12 @@ def read_distributed(folder: Path, wanted: Callable[[str], bool]) -> dict[str, t
     """The tensors of a distributed checkpoint.
 
     Args:
-        folder: the checkpoint's.
-        wanted: tells which names to read.
+        folder: the folder of the checkpoint.
+        wanted: returns True for the names to read.
 
     Raises:
-        UsageError: the folder is not a checkpoint, a file of it cannot be read or is too short, or its metadata names
-            something other than a checkpoint's classes, or a file outside the folder.
+        UsageError: the folder is not a checkpoint, a file cannot be read or is truncated, or the metadata refers to a
+            class that no checkpoint needs, or to a file outside the folder.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load
@@ -114,36 +114,36 @@ def read_distributed(folder: Path, wanted: Callable[[str], bool]) -> dict[str, t
 def _check_files(metadata: Any, folder: Path) -> None:
     names = {info.relative_path for info in metadata.storage_data.values()}
     if outside := sorted(name for name in names if not isinstance(name, str) or Path(name).name != name):
-        raise UsageError(f"{folder}/{_METADATA}: it names the file {outside[0]!r}, which is not in its folder")
-    there = sum((folder / name).stat().st_size for name in names)
+        raise UsageError(f"{folder}/{_METADATA}: it refers to the file {outside[0]!r}, which is not in its folder")
+    available = sum((folder / name).stat().st_size for name in names)
     for name, entry in metadata.state_dict_metadata.items():
         if isinstance(entry, stored.TensorStorageMetadata):
             size = entry.size.numel() * entry.properties.dtype.itemsize
-            if size > there:
-                raise UsageError(f"{folder}/{_METADATA}: {name} has {size} bytes, and the files have {there}")
+            if size > available:
+                raise UsageError(f"{folder}/{_METADATA}: {name} has {size} bytes, and the files have {available}")
 
 
 def load_tensors(file: Path | IO[bytes], where: str) -> dict[str, Any]:
-    """The tensors of a file of torch.save by name.
+    """The tensors, by name, in a file of torch.save.
 
     Args:
         file: its path or contents.
         where: its name in errors.
 
     Raises:
-        UsageError: the file holds something else, or names anything that tensors do not need.
+        UsageError: the file has something else, or refers to anything that tensors do not need.
     """
-    # The older formats are no zip archives: torch before 2.6 runs what they name, even where told not to.
+    # Older formats are not zip archives: torch before 2.6 runs their code even with weights_only.
     if not zipfile.is_zipfile(file):
         raise UsageError(
-            f"{where} cannot be read; copy or download it again, or save it with torch 1.6 or later: no zip archive"
+            f"{where} cannot be read; copy or download it again, or save it with torch 1.6 or later: not a zip archive"
         )
     mapped = isinstance(file, Path)
     if not isinstance(file, Path):
-        file.seek(0)  # is_zipfile has read its end
+        file.seek(0)  # is_zipfile has moved to its end
     state = _unpickled(lambda: torch.load(file, map_location="cpu", mmap=mapped, weights_only=True), where)
     if not isinstance(state, dict) or not all(isinstance(weight, torch.Tensor) for weight in state.values()):
-        raise UsageError(f"{where}: holds no weights by name")
+        raise UsageError(f"{where}: does not contain weights by name")
     return state
 
 
@@ -160,5 +160,5 @@ def _unpickled(read: Callable[[], Any], where: Path | str) -> Any:
         OverflowError,
         MemoryError,
     ) as error:
-        # What a damaged pickle raises has no common type.
+        # A damaged pickle raises any of these.
         raise UsageError(f"{where} is refused: {one_line(error)}") from error

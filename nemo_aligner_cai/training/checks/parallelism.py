@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether processes, GPUs, batches and the model's parts divide as they must: Megatron asks hours or minutes later."""
+"""Processes, GPUs, batches and parallel sizes that must divide each other; Megatron checks them much later."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import model_file, ranks
+from nemo_aligner_cai.training.checks.values import positive_int
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
@@ -18,122 +19,117 @@ if TYPE_CHECKING:
 
 _TENSOR, _PIPELINE = "tensor_model_parallel_size", "pipeline_model_parallel_size"
 _PARALLEL = (_TENSOR, _PIPELINE, "context_parallel_size")
-"""The product is the number of processes that hold one copy of a model."""
-_ENDS_COUNT = ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split")
-"""Where both hold, embedding and loss count as a layer each, and Megatron-Core divides otherwise."""
-_SHAPES = (("num_layers", _PIPELINE), ("num_attention_heads", _TENSOR), ("num_query_groups", _TENSOR))
-"""What of a model is divided among the processes of which size."""
+"""Their product is the number of processes that hold one copy of a model."""
+_DIVIDED = (("num_layers", _PIPELINE), ("num_attention_heads", _TENSOR), ("num_query_groups", _TENSOR))
+"""A size of the model, and the parallel size that must divide it."""
 
 
 def check(cfg: DictConfig, gpus: int, env: Mapping[str, str] = os.environ) -> None:
-    """Compare the processes that a configuration asks for with the GPUs and the launcher that are there.
+    """Compare the configured processes with the GPUs and with the processes that a launcher has started.
 
     Args:
-        cfg: a stage's configuration.
-        gpus: how many CUDA devices torch sees; 0 on a machine without, where there are none to compare with.
-        env: the process's variables.
+        cfg: the stage's configuration.
+        gpus: the number of CUDA devices; 0 on a machine without any, where they are not compared.
+        env: environment variables.
 
     Raises:
-        UsageError: more GPUs than there are, processes that cannot be divided into copies of the model, or another
-            number of them than a launcher has started.
+        UsageError: there are fewer GPUs, the processes cannot be divided into copies of the model, or a launcher has
+            started another number of processes.
     """
     devices = select(cfg, "trainer.devices")
     if gpus:
-        _on_gpus(cfg, devices, gpus)
-    elif _serves(cfg):
-        return  # the server, which takes one process for a whole model where there is no GPU
-    nodes = model_file.number(cfg, "trainer.num_nodes") or 1
-    copy = model_parallel(cfg)
-    if (processes := _processes(devices, nodes, gpus)) % copy:
+        _check_gpus(cfg, devices, gpus)
+    elif _is_server(cfg):
+        return  # Without a GPU, the server runs in one process.
+    nodes = positive_int(cfg, "trainer.num_nodes") or 1
+    size = model_parallel_size(cfg)
+    if (processes := _process_count(devices, nodes, gpus)) % size:
         raise UsageError(
             f"trainer.num_nodes={nodes} x trainer.devices={devices}: {processes} processes cannot be divided into "
-            f"copies of the model of {copy} each ({_sizes(cfg)}); give a multiple of {copy}, or smaller sizes"
+            f"copies of the model of {size} each ({_sizes(cfg)}); give a multiple of {size}, or smaller sizes"
         )
     if isinstance(devices, int) and devices > 0:
-        ranks.check_number(env, nodes=nodes, devices=devices)
+        ranks.check_process_count(env, nodes=nodes, devices=devices)
 
 
-def _on_gpus(cfg: DictConfig, devices: Any, gpus: int) -> None:
-    """Raise UsageError where `trainer.devices` names more GPUs than there are, or others."""
+def _check_gpus(cfg: DictConfig, devices: Any, gpus: int) -> None:
+    """Raise UsageError if `trainer.devices` is a number, or a list of indices, beyond the available GPUs."""
     listed = isinstance(devices, Sequence) and not isinstance(devices, str)
-    wanted = 1 + max(map(int, devices), default=-1) if listed else devices
-    if not isinstance(wanted, int) or wanted <= gpus:
+    needed = 1 + max(map(int, devices), default=-1) if listed else devices
+    if not isinstance(needed, int) or needed <= gpus:
         return
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    here = f"{gpus} GPU{'s' if gpus > 1 else ''}" + (f" (CUDA_VISIBLE_DEVICES={visible})" if visible else "")
-    mend = f"give trainer.devices={gpus}"
-    if (copy := model_parallel(cfg)) > gpus and select(cfg, "trainer.num_nodes") in (None, 1):
-        mend += f" and smaller sizes than {_sizes(cfg)}, by which the model takes {copy}"
-    raise UsageError(f"trainer.devices={devices}: this machine has {here}; {mend}, or start it where there are more")
+    available = f"{gpus} GPU{'s' if gpus > 1 else ''}" + (f" (CUDA_VISIBLE_DEVICES={visible})" if visible else "")
+    fix = f"give trainer.devices={gpus}"
+    if (size := model_parallel_size(cfg)) > gpus and select(cfg, "trainer.num_nodes") in (None, 1):
+        fix += f" and smaller sizes than {_sizes(cfg)}, which need {size} GPUs"
+    raise UsageError(f"trainer.devices={devices}: this machine has {available}; {fix}, or use a larger machine")
 
 
-def model_parallel(cfg: DictConfig) -> int:
-    """How many processes hold one copy of the model, each a part of it."""
+def model_parallel_size(cfg: DictConfig) -> int:
+    """The number of processes that hold one copy of the model."""
     return math.prod(_size(cfg, name) for name in _PARALLEL)
 
 
-def copies(cfg: DictConfig) -> int:
-    """How many copies of the model are trained, each on its share of a batch: Megatron's data-parallel size.
-
-    1 where the number of processes is left to Lightning (`trainer.devices=auto` and the like).
-    """
+def data_parallel_size(cfg: DictConfig) -> int:
+    """The number of copies of the model; 1 if Lightning chooses the number of processes (`trainer.devices=auto`)."""
     nodes, devices = (select(cfg, f"trainer.{key}") for key in ("num_nodes", "devices"))
-    return max(1, _processes(devices, nodes if isinstance(nodes, int) else 1, 0) // model_parallel(cfg))
+    processes = _process_count(devices, nodes if isinstance(nodes, int) else 1, 0)
+    return max(1, processes // model_parallel_size(cfg))
 
 
-def batch(cfg: DictConfig, part: str, total: str, times: int | None = None) -> None:
-    """Raise UsageError where the number at `total` cannot be divided among the copies of the model in micro batches.
+def check_batch(cfg: DictConfig, micro_key: str, total_key: str, times: int | None = None) -> None:
+    """Raise UsageError if a batch cannot be divided into micro batches.
 
     Args:
-        cfg: a stage's configuration.
-        part: the key of the micro batch's size.
-        total: the key of what all copies take together.
-        times: how many take a micro batch each; None: `copies`.
+        cfg: the stage's configuration.
+        micro_key: the key of the micro batch size.
+        total_key: the key of the total batch size.
+        times: the number of micro batches that are processed at once; None for the data-parallel size.
     """
-    times = copies(cfg) if times is None else times
-    small, large = (model_file.number(cfg, key) for key in (part, total))
-    if small is None or large is None or not large % (small * times):
+    times = data_parallel_size(cfg) if times is None else times
+    micro, total = positive_int(cfg, micro_key), positive_int(cfg, total_key)
+    if micro is None or total is None or not total % (micro * times):
         return
-    among = f" x {times} copies of the model = {small * times} (see trainer.devices)" if times > 1 else ""
-    raise UsageError(f"{total}={large} must be a multiple of {part}={small}{among}")
+    among = f" x {times} copies of the model = {micro * times} (see trainer.devices)" if times > 1 else ""
+    raise UsageError(f"{total_key}={total} must be a multiple of {micro_key}={micro}{among}")
 
 
-def model_parts(cfg: DictConfig, key: str) -> None:
-    """Raise UsageError where layers or heads of the model at `key` cannot be divided among the processes of a copy.
+def check_model(cfg: DictConfig, key: str) -> None:
+    """Raise UsageError if the layers or heads of the model at `key` cannot be divided among the processes of a copy.
 
     Megatron-Core asserts it when it builds the model (`transformer_block`, `attention`).
     """
     stored = model_file.model_config(model_file.nemo_model(cfg, key))
-    ends_count = all(select(cfg, f"model.{name}") or stored.get(name) for name in _ENDS_COUNT)
-    for name, divisor in _SHAPES[1:] if ends_count else _SHAPES:
+    for name, divisor in _DIVIDED:
         count, size = stored.get(name), _size(cfg, divisor)
         if isinstance(count, int) and count % size:
             raise UsageError(f"model.{divisor}={size}: the model has {name}={count}, which must be a multiple of it")
 
 
-def _processes(devices: Any, nodes: int, gpus: int) -> int:
-    """How many processes there will be; Lightning's words for all are the GPUs that are there, or one process."""
+def _process_count(devices: Any, nodes: int, gpus: int) -> int:
     if isinstance(devices, int) and devices > 0:
         return nodes * devices
     if isinstance(devices, Sequence) and not isinstance(devices, str):
         return nodes * len(devices)
+    # "auto" and -1: all GPUs, or one process.
     return nodes * max(1, gpus)
 
 
-def _serves(cfg: DictConfig) -> bool:
-    """Whether a configuration is the inference server's, which has the sizes at its top."""
+def _is_server(cfg: DictConfig) -> bool:
+    """Return True for the configuration of the inference server, which has the parallel sizes at the top level."""
     return "server" in cfg
 
 
 def _size(cfg: DictConfig, name: str) -> int:
-    if not _serves(cfg):
-        return model_file.number(cfg, f"model.{name}") or 1
-    # The server's, for which NeMo has -1 too: as the model was trained.
+    if not _is_server(cfg):
+        return positive_int(cfg, f"model.{name}") or 1
+    # NeMo's server also accepts -1, the size in training.
     value = select(cfg, name)
     return max(1, value) if isinstance(value, int) else 1
 
 
 def _sizes(cfg: DictConfig) -> str:
-    """The sizes above 1, as they are typed."""
-    prefix = "" if _serves(cfg) else "model."
+    """The parallel sizes above 1, written as overrides."""
+    prefix = "" if _is_server(cfg) else "model."
     return " x ".join(f"{prefix}{name}={size}" for name in _PARALLEL if (size := _size(cfg, name)) > 1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training.checks.model_needs import leave_out_window
+from nemo_aligner_cai.training.checks.model_needs import drop_sliding_window
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -86,7 +86,7 @@ def adapt_to_cpu(cfg: DictConfig) -> list[str]:
             if name in optim and (value := optim.pop(name)) != ours:
                 changes.append(f"no GPU here: model.optim.{name}={value} left out (it belongs to Apex's optimizer)")
         if "model" in cfg:
-            if line := leave_out_window(cfg.model):
+            if line := drop_sliding_window(cfg.model):
                 changes.append(line)
             # Without this the weights are created on "the current GPU".
             OmegaConf.update(cfg, "model.use_cpu_initialization", True)

@@ -78,7 +78,7 @@ def command(
     if any(not key.endswith(_INDEX) for key in changed):
         added += ["++data_processor.format=null", "++data_processor.system_message=null", "data_processor=none"]
     target = [*_UPSTREAM, str(theirs)] if theirs is not None else ["-m", module]
-    alone = not processes and ranks.looks_like_rank(os.environ)
+    alone = not processes and ranks.is_mistaken_for_rank(os.environ)
     before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []
     return [*before_python, sys.executable, *processes, *target, *settings(arguments), *added]
 

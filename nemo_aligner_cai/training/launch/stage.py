@@ -129,11 +129,10 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
 
         sys.stdout.write(printable(redacted(OmegaConf.to_yaml(cfg)), keep="\n\t"))
         return 0
-    if ranks.looks_like_rank(os.environ):
+    if ranks.is_mistaken_for_rank(os.environ):
         # By this variable alone Lightning takes the process for one of srun's.
         del os.environ["SLURM_NTASKS"]
     validate(stage, cfg, arguments.config)
-    from nemo_aligner_cai.training.checks import model_file
     from nemo_aligner_cai.training.cpu.install import install_patches
     from nemo_aligner_cai.training.launch import listening, outcome, quiet
 
@@ -150,7 +149,7 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
         if OmegaConf.select(cfg, "exp_manager.resume_if_exists"):
             raise KeyboardInterrupt("the same command resumes from the last checkpoint") from None
         raise
-    if stage.output is not None and model_file.first_rank():
+    if stage.output is not None and ranks.is_first_rank():
         outcome.report(cfg, stage.output, began)
     return 0
 
