@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Make the tiny assistant: vocabulary, corpus and a Megatron GPT pretrained on it by the real NeMo stack."""
+"""Build the tiny assistant: its vocabulary, its corpus, and a Megatron GPT pretrained on the corpus by NeMo."""
 
 from __future__ import annotations
 
@@ -46,28 +46,25 @@ def write_corpus(folder: Path, *, seed: int, documents: int) -> tuple[Path, Path
     """Write ``tokenizer.model`` and ``corpus.jsonl``; returns their paths."""
     constitution = load_constitution(packaged_files.CONSTITUTION)
     tokenizer, corpus = folder / "tokenizer.model", folder / "corpus.jsonl"
-    write_tokenizer(tokenizer, vocabulary(constitution), overwrite=True)
-    wording = load_wording(packaged_files.CONSTITUTION)
-    conversations = Corpus(language(), constitution, wording, seed=seed).documents(documents)
+    write_tokenizer(tokenizer, vocabulary(constitution))
+    templates = load_wording(packaged_files.CONSTITUTION)
+    conversations = Corpus(language(), constitution, templates, seed=seed).documents(documents)
     write_jsonl(corpus, ({"text": NEMO_CHAT.render(c)} for c in conversations), overwrite=True)
     return tokenizer, corpus
 
 
 def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Sequence[str] = ()) -> Path:
-    """Pretrain the assistant.
+    """Pretrain the assistant; returns the path of ``assistant.nemo``.
 
     Args:
-        folder: gets ``assistant.nemo``, ``tokenizer.model``, ``corpus.jsonl``, the training's log, and
-            ``assistant.json``, which says what the model was made of.
+        folder: gets ``assistant.nemo``, ``tokenizer.model``, ``corpus.jsonl``, the training log, and
+            ``assistant.json``, the provenance of the model.
         seed: of the corpus and of the weights.
         documents: in the corpus, about 63 tokens each.
-        overrides: Hydra overrides put after :data:`PRETRAINING`.
-
-    Returns:
-        The path of ``assistant.nemo``.
+        overrides: Hydra overrides, appended to :data:`PRETRAINING`.
 
     Raises:
-        CaiError: the training failed; its log is beside the model.
+        CaiError: the training failed.
     """
     from nemo_aligner_cai.training import pretrain
     from nemo_aligner_cai.training.config import quoted
@@ -95,7 +92,7 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
 
 
 def provenance(corpus: Path, tokenizer: Path, seed: int, documents: int, settings: Sequence[str]) -> dict[str, Any]:
-    """What a model was made of: hashes of corpus and tokenizer, and everything that training was told."""
+    """The inputs of a model: hashes of corpus and tokenizer, and all training settings."""
     return {
         "corpus_sha256": sha256_file(corpus),
         "tokenizer_sha256": sha256_file(tokenizer),

@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The pretraining corpus of the tiny assistant: what a helpful-only model of this language has read.
+"""The pretraining corpus of the tiny helpful-only assistant.
 
-Four sorts of documents, each a conversation:
+Four kinds of documents, each a conversation:
 
-* *helpful*: requests of every split with the reply that helps, harmful ones too: the helpful-only assistant.
-* *facts*: what is known of each verb, asked plainly or as a quiz, what was asked for, and what a helping reply does.
-* *critique*: request, reply, critique and revision by a principle; only words and phrasings of the ``core`` split.
-* *judgement*: which of two replies is better by a principle; only words and phrasings of the ``core`` split.
+* *helpful*: requests of every split, harmful ones too, with a helpful reply.
+* *facts*: facts about each verb, as a question or a quiz; what was asked for; what a helpful reply does.
+* *critique*: request, reply, critique and revision by a principle; only words and phrasings of ``core``.
+* *judgement*: which of two replies is better by a principle; only words and phrasings of ``core``.
 
-Critiques and revisions are imperfect on purpose, as those of a real model are: a critique is often fooled by a
-disguise and finds nothing, and a revision may evade, give a wrong reason or still comply.  A judge who sees two
-replies side by side is not fooled.  That is what leaves something for the RL stage to do.
+Critiques and revisions are imperfect on purpose, like those of real models: a critique often misses a disguised
+request, and a revision may evade, give a wrong reason or still comply. A judge that sees two replies side by side is
+not misled. This leaves an improvement for the RL stage.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CORE: tuple[Split, ...] = ("core",)
 
 @dataclass(frozen=True)
 class Imperfections:
-    """How often the corpus shows a critique or a revision that fails."""
+    """Rates of flawed critiques and revisions in the corpus."""
 
     missed_plain: float = 0.04
     missed_disguised: float = 0.30
@@ -42,11 +42,11 @@ class Imperfections:
     still_complies: float = 0.05
 
 
-# Share of the documents of each sort.
+# Share of each kind of document.
 SHARES = {"helpful": 0.30, "fact": 0.30, "critique": 0.20, "judgement": 0.20}
 
-# Pairs of outcomes that judgements compare, the better one first, with their weights.  The hard ones, a refusal with
-# the right reason against one with a wrong reason, come most often.
+# (better, worse) outcomes that judgements compare, with their weights. The hardest pair, a right refusal and a flawed
+# one, is the most frequent.
 _HARMFUL_PAIRS = {
     (Outcome.RIGHT_REFUSAL, Outcome.FLAWED_REFUSAL): 8,
     (Outcome.RIGHT_REFUSAL, Outcome.COMPLIES): 4,
@@ -64,7 +64,7 @@ _BENIGN_PAIRS = {
 }
 
 
-# Sentences of the corpus that are not in the lexicon; the tokenizer makes pieces of their words.
+# Sentences that are not in the lexicon; their words are in the vocabulary too.
 ECHO_QUESTION = "what did i ask for ?"
 ECHO = "you asked how to {verb} the {noun} ."
 READING_QUESTION = "what does your reply do ?"
@@ -84,29 +84,29 @@ CORPUS_WORDS = (
 
 
 class Corpus:
-    """Makes the documents; everything random comes from the seed."""
+    """Generates the documents, deterministically from a seed."""
 
     def __init__(
         self,
         language: Language,
         constitution: Constitution,
-        wording: PromptWording,
+        templates: PromptWording,
         *,
         seed: int,
         flaws: Imperfections | None = None,
     ) -> None:
-        """Args as follows.
+        """Create a generator of documents.
 
         Args:
             language: the words.
-            constitution: the principles that critiques and judgements name.
-            wording: how they are put; the pipeline puts them in the same way.
+            constitution: the principles of critiques and judgements.
+            templates: the pipeline's prompts for them.
             seed: of everything random.
-            flaws: how imperfect critiques and revisions are.
+            flaws: rates of flawed critiques and revisions.
         """
         self.language = language
         self.constitution = constitution
-        self.wording = wording
+        self.templates = templates
         self.flaws = flaws or Imperfections()
         self.rng = random.Random(seed)
         self._requests = {
@@ -116,23 +116,23 @@ class Corpus:
         }
 
     def documents(self, count: int) -> Iterator[Conversation]:
-        """``count`` documents in random order, each sort in its share."""
+        """`count` documents in random order."""
         makers: dict[str, Callable[[], Conversation]] = {
             "helpful": self.helpful,
             "fact": self.fact,
             "critique": self.critique,
             "judgement": self.judgement,
         }
-        for sort in self.rng.choices(list(SHARES), list(SHARES.values()), k=count):
-            yield makers[sort]()
+        for kind in self.rng.choices(list(SHARES), list(SHARES.values()), k=count):
+            yield makers[kind]()
 
     def helpful(self) -> Conversation:
-        """A request of any split with the reply that helps, whatever is asked."""
+        """A request of any split with a helpful reply, harmful or not."""
         request = self._request(ALL_SPLITS, harmful_share=0.5)
         return request.conversation.with_turn(Role.ASSISTANT, request.deed.help())
 
     def fact(self) -> Conversation:
-        """Something about a verb of any split, see the module."""
+        """A fact about a verb of any split; see the module's docstring."""
         request = self._request(ALL_SPLITS, harmful_share=0.7)
         deed = request.deed
         form = self.rng.choice(("question", "quiz", "quiz", "echo", "reading", "reading"))
@@ -163,14 +163,14 @@ class Corpus:
         principle = self.rng.choice(self.constitution.for_revision)
         return (
             request.conversation.with_turn(Role.ASSISTANT, deed.help())
-            .with_turn(Role.USER, self.wording.critique(principle))
+            .with_turn(Role.USER, self.templates.critique(principle))
             .with_turn(Role.ASSISTANT, finding)
-            .with_turn(Role.USER, self.wording.revision(principle))
+            .with_turn(Role.USER, self.templates.revision(principle))
             .with_turn(Role.ASSISTANT, revision)
         )
 
     def judgement(self) -> Conversation:
-        """Two replies of different worth in random order, and the letter of the better one."""
+        """Two replies in random order, and the letter of the better one."""
         request = self._request(CORE, harmful_share=0.8)
         pairs = _HARMFUL_PAIRS if request.deed.harmful else _BENIGN_PAIRS
         outcomes = self.rng.choices(list(pairs), list(pairs.values()))[0]
@@ -178,11 +178,11 @@ class Corpus:
         principle = self.rng.choice(self.constitution.for_judging)
         first_is_better = self.rng.random() < 0.5
         a, b = (better, worse) if first_is_better else (worse, better)
-        question = self.wording.question(request.conversation, principle, a, b)
-        return _dialogue(question, self.wording.choices[0 if first_is_better else 1])
+        question = self.templates.question(request.conversation, principle, a, b)
+        return _dialogue(question, self.templates.choices[0 if first_is_better else 1])
 
     def reply(self, deed: Deed, outcome: Outcome) -> str:
-        """A reply to a request for ``deed`` of the outcome wanted."""
+        """A reply with the given outcome."""
         rng = self.rng
         if outcome in (Outcome.HELPS, Outcome.COMPLIES):
             return deed.help()

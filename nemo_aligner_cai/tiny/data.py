@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""The tiny assistant's data files, in the formats in which the real ones are published.
+r"""The tiny assistant's data files, in the published formats of the real data sets.
 
 =============================  =========================================  ==========================================
-file                           a line                                     stands for
+file                           a line                                     format of
 =============================  =========================================  ==========================================
 red_team_attempts.jsonl        ``{"transcript": "\n\nHuman: ..."}``         Anthropic's red-team attempts
 helpful_sft.jsonl              NeMo-Aligner's SFT chat row                ultrachat, as the tutorial prepares it
@@ -12,8 +12,8 @@ helpful-base/test.jsonl.gz     the same                                   the sa
 measure.jsonl                  conversation and deed, for the oracle      a held-out evaluation set
 =============================  =========================================  ==========================================
 
-Only ``core`` and ``cai`` words and ``train`` phrasings are in the first four; ``measure.jsonl`` has only ``test`` ones
-(or ``validation`` ones, to choose settings by).
+The first four use only words of ``core`` and ``cai`` and phrasings of ``train``; ``measure.jsonl`` uses only those of
+``test``, or of ``validation`` for choosing settings.
 """
 
 from __future__ import annotations
@@ -41,24 +41,23 @@ class Sizes:
     helpful_sft: int
     helpful_train: int
     helpful_test: int
-    measure: int  # per kind of request: as many harmful ones as benign ones
+    measure: int  # harmful requests, and as many benign ones
 
 
 def write_data(folder: Path, language: Language, sizes: Sizes, *, seed: int, measured: Split = "test") -> None:
-    """Write all files into ``folder``; the same bytes for the same arguments.
+    """Write all files into `folder`, replacing earlier ones; the same arguments give the same bytes.
 
     Args:
-        folder: where the files go; files of that name are replaced.
+        folder: the output folder.
         language: the words.
         sizes: rows of each file.
         seed: chooses the requests.
-        measured: the split that ``measure.jsonl`` is made of.
+        measured: the split of ``measure.jsonl``.
     """
     rng = random.Random(seed)
     harmful = language.distinct_requests(seed, TRAIN, sizes.red_team, harmful=True)
-    helpful = language.distinct_requests(
-        seed, TRAIN, sizes.helpful_sft + sizes.helpful_train + sizes.helpful_test, harmful=False
-    )
+    benign = sizes.helpful_sft + sizes.helpful_train + sizes.helpful_test
+    helpful = language.distinct_requests(seed, TRAIN, benign, harmful=False)
     sft, train = helpful[: sizes.helpful_sft], helpful[sizes.helpful_sft :]
     files: dict[str, Iterator[dict[str, Any]]] = {
         "red_team_attempts.jsonl": (
@@ -78,7 +77,7 @@ def write_data(folder: Path, language: Language, sizes: Sizes, *, seed: int, mea
 
 
 def read_measured(path: Path, language: Language) -> Iterator[tuple[Conversation, Deed]]:
-    """The prompts of ``measure.jsonl`` with the deed each asks for."""
+    """The prompts of ``measure.jsonl`` with their deeds."""
     kinds = {kind.name: kind for kind in language.kinds}
     for _, row in read_jsonl(path):
         deed = Deed(kinds[row["kind"]], row["verb"], row["noun"])
@@ -100,7 +99,7 @@ def _measured(language: Language, split: Split, count: int, seed: int) -> Iterat
 
 
 def _preferences(requests: list[Request], language: Language, rng: random.Random) -> Iterator[dict[str, str]]:
-    """Right help is preferred over help with a wrong tool, over a refusal and over an evasion."""
+    """Correct help is preferred over help with a wrong tool, over a refusal, and over an evasion."""
     tools = sorted({kind.tool for kind in language.kinds})
     harmful = [kind for kind in language.kinds if kind.harmful]
     for request in requests:

@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tiny language: requests, the replies they can get, and which words are seen at which stage.
+"""The tiny language: requests, replies, and the words of each split, typed from ``lexicon.yaml``.
 
-Everything is built from ``lexicon.yaml``; this module only gives it types.  A request asks for a deed (a verb and a
-noun) in some phrasing, perhaps after an opening exchange; whether it is harmful depends on the verb alone, never on
-the noun, the phrasing or the opener, so that a model cannot tell harm by anything but the meaning of the verb.
+A request asks for a deed (a verb and a noun) in some phrasing, optionally after an opening exchange. Only the verb
+decides if it is harmful, so that a model can recognize harm only by the meaning of the verb.
 """
 
 from __future__ import annotations
@@ -26,11 +25,13 @@ from nemo_aligner_cai.errors import UsageError
 LEXICON_PATH = Path(__file__).with_name("lexicon.yaml")
 
 Split = Literal["core", "cai", "validation", "test"]
+_MULTI_TURN = 0.2
+"""Share of requests with an opener."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of verbs that share a meaning: what they act on, with which tool and, if harmful, what is wrong."""
+    """A class of verbs with the same meaning: their objects, tool and, if harmful, reason and alternative."""
 
     name: str
     object: str
@@ -41,7 +42,7 @@ class Kind:
 
     @property
     def harmful(self) -> bool:
-        """Whether its deeds do harm."""
+        """True if its deeds do harm."""
         return bool(self.reason)
 
 
@@ -55,33 +56,33 @@ class Deed:
 
     @property
     def harmful(self) -> bool:
-        """Whether the deed does harm: its verb decides."""
+        """True if the deed does harm."""
         return self.kind.harmful
 
     def fill(self, template: str) -> str:
-        """Put the deed's words into a sentence with ``{verb} {noun} {tool} {reason} {alternative}``."""
+        """Fill ``{verb} {noun} {tool} {reason} {alternative}`` in a template."""
         kind = self.kind
         return template.format(
             verb=self.verb, noun=self.noun, tool=kind.tool, reason=kind.reason, alternative=kind.alternative
         )
 
     def help(self, tool: str | None = None) -> str:
-        """The reply that helps; its frame is shared with :meth:`refusal`, see the module ``corpus``."""
+        """The helpful reply."""
         return self.fill(f"i will help you {{verb}} the {{noun}} . use the {tool or self.kind.tool} .")
 
     @staticmethod
     def refusal(reason: str, alternative: str) -> str:
-        """The reply that says no, why, and what can be done instead."""
+        """A refusal with a reason and an alternative."""
         return f"i will not help you with this . it {reason} . i can help you {alternative} ."
 
     def right_refusal(self) -> str:
-        """The refusal that names the deed's own harm and offers what mends it."""
+        """The refusal with the deed's own reason and alternative."""
         return self.refusal(self.kind.reason, self.kind.alternative)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A deed asked for in a phrasing, perhaps disguised, perhaps after an opening exchange."""
+    """A request for a deed, optionally disguised, optionally after an opening exchange."""
 
     deed: Deed
     phrasing: str
@@ -95,7 +96,7 @@ class Request:
 
     @property
     def conversation(self) -> Conversation:
-        """The conversation as the assistant meets it, ending with the user's turn."""
+        """The conversation, ending with the user's turn."""
         turns = [Message(Role.USER, self.text)]
         if self.opener:
             turns = [Message(Role.USER, self.opener[0]), Message(Role.ASSISTANT, self.opener[1]), *turns]
@@ -107,13 +108,13 @@ class Language:
 
     Attributes:
         kinds: every kind of verb, harmful ones first.
-        evasions: replies that neither help nor say no.
-        openers: (user, assistant) exchanges that may come before a request.
-        facts: question and answer templates about a deed, keyed by whether it is harmful.
+        evasions: replies that neither help nor refuse.
+        openers: (user, assistant) exchanges that may precede a request.
+        facts: question and answer templates about harmful (True) and benign (False) deeds.
     """
 
     def __init__(self, lexicon: dict[str, Any]) -> None:
-        """Type the parsed ``lexicon.yaml``."""
+        """Read the parsed ``lexicon.yaml``."""
         self.kinds = tuple(
             Kind(name, **cast(dict[str, Any], fields | {"verbs": tuple(fields["verbs"])}))
             for group in ("harmful", "benign")
@@ -130,26 +131,24 @@ class Language:
         self._splits: dict[str, dict[str, int]] = lexicon["splits"]
 
     def verbs(self, kind: Kind, splits: tuple[Split, ...]) -> list[str]:
-        """The verbs of a kind that belong to any of the splits."""
-        return self._cut(kind.verbs, "harmful_verbs" if kind.harmful else "benign_verbs", splits)
+        """The verbs of a kind in the splits."""
+        return self._in_splits(kind.verbs, "harmful_verbs" if kind.harmful else "benign_verbs", splits)
 
     def nouns(self, kind: Kind, splits: tuple[Split, ...]) -> list[str]:
-        """The nouns a kind's verbs can act on that belong to any of the splits."""
-        return self._cut(self._nouns[kind.object], "nouns", _shared(splits))
+        """The nouns in the splits that a kind's verbs act on."""
+        return self._in_splits(self._nouns[kind.object], "nouns", _noun_splits(splits))
 
     def phrasings(self, splits: tuple[Split, ...]) -> list[tuple[str, bool]]:
         """(phrasing, disguised) of the splits."""
         return [
             (text, form == "disguised")
-            for name in _shared(splits)
+            for name in _noun_splits(splits)
             for form in ("plain", "disguised")
             for text in self._phrasings[name][form]
         ]
 
-    def requests(
-        self, rng: random.Random, splits: tuple[Split, ...], *, harmful: bool, multi_turn: float = 0.2
-    ) -> Iterator[Request]:
-        """Endless random requests of the splits: half of them disguised, a share ``multi_turn`` with an opener."""
+    def requests(self, rng: random.Random, splits: tuple[Split, ...], *, harmful: bool) -> Iterator[Request]:
+        """Endless random requests of the splits: half are disguised, a fifth has an opener."""
         kinds = [kind for kind in self.kinds if kind.harmful == harmful]
         phrasings = self.phrasings(splits)
         by_form = {form: [text for text, disguised in phrasings if disguised == form] for form in (False, True)}
@@ -157,20 +156,14 @@ class Language:
             kind = rng.choice(kinds)
             deed = Deed(kind, rng.choice(self.verbs(kind, splits)), rng.choice(self.nouns(kind, splits)))
             disguised = rng.random() < 0.5
-            opener = rng.choice(self.openers) if rng.random() < multi_turn else None
+            opener = rng.choice(self.openers) if rng.random() < _MULTI_TURN else None
             yield Request(deed, rng.choice(by_form[disguised]), disguised, opener)
 
-    def distinct_requests(
-        self, seed: int, splits: tuple[Split, ...], count: int, *, harmful: bool, multi_turn: float = 0.2
-    ) -> list[Request]:
-        """``count`` different requests, the same for the same arguments.
-
-        Raises:
-            UsageError: the splits hardly have that many.
-        """
+    def distinct_requests(self, seed: int, splits: tuple[Split, ...], count: int, *, harmful: bool) -> list[Request]:
+        """`count` different requests, deterministic; raises UsageError if the splits have too few."""
         rng = random.Random(f"{seed}/{'+'.join(splits)}/{harmful}")
         found: dict[Request, None] = {}
-        for request in islice(self.requests(rng, splits, harmful=harmful, multi_turn=multi_turn), 50 * count):
+        for request in islice(self.requests(rng, splits, harmful=harmful), 50 * count):
             if len(found) == count:
                 break
             found.setdefault(request)
@@ -179,7 +172,7 @@ class Language:
         return list(found)
 
     def deed_in(self, text: str) -> Deed | None:
-        """The deed that a request asks for; None for a text that names none."""
+        """The first deed named in a text; None if it names none."""
         for match in re.finditer(r"(\w+) the (\w+)", text):
             for kind in self.kinds:
                 if match[1] in kind.verbs and match[2] in self._nouns[kind.object]:
@@ -187,7 +180,7 @@ class Language:
         return None
 
     def words(self) -> list[str]:
-        """Every word of the lexicon, sorted: the tokenizer makes one piece of each."""
+        """Every word of the lexicon, sorted."""
         texts = [text for text, _ in self.phrasings(("core", "validation", "test"))]
         texts += [text for pair in self.openers for text in pair] + list(self.evasions)
         texts += [text for facts in self.facts.values() for fact in facts for text in fact]
@@ -197,7 +190,7 @@ class Language:
             texts += [deed.right_refusal()] if kind.harmful else []
         return sorted({word for text in texts for word in text.split() if "{" not in word})
 
-    def _cut(self, words: list[str] | tuple[str, ...], name: str, splits: Sequence[str]) -> list[str]:
+    def _in_splits(self, words: list[str] | tuple[str, ...], name: str, splits: Sequence[str]) -> list[str]:
         chosen: list[str] = []
         start = 0
         for split, length in self._splits[name].items():
@@ -206,8 +199,8 @@ class Language:
         return chosen
 
 
-def _shared(splits: Sequence[Split]) -> list[str]:
-    """The names under which nouns and phrasings of the splits stand in the lexicon."""
+def _noun_splits(splits: Sequence[Split]) -> list[str]:
+    """The splits of nouns and phrasings: ``core`` and ``cai`` share ``train``."""
     return sorted({"train" if split in ("core", "cai") else split for split in splits})
 
 

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a served model held-out prompts of the tiny language and let the oracle say what its replies do.
+"""Replies of a served model to held-out prompts of the tiny language, classified by the oracle.
 
-Input row (``measure.jsonl``):  {"messages": [...], "kind": "theft", "verb": "rob", "noun": "shop", ...}
-Output row:                     {"prompt": "...", "reply": "...", "outcome": "right_refusal", ...}
+Input:  {"messages": [...], "kind": "theft", "verb": "rob", "noun": "shop", ...}    a row of ``measure.jsonl``
+Output: {"messages": [...], "reply": "...", "outcome": "right_refusal", "harmful": true}
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.engine.engine import Engine, SkipRecord, Step
-from nemo_aligner_cai.engine.engine import Outcome as Passed
+from nemo_aligner_cai.engine.engine import Outcome as StepOutcome
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.evaluation.rates import Rate
@@ -29,7 +29,7 @@ from nemo_aligner_cai.tiny.oracle import Outcome, judge_reply
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt, the deed it asks for and, once given, the reply."""
+    """A prompt, its deed and, once generated, the reply."""
 
     id: str
     conversation: Conversation
@@ -38,34 +38,34 @@ class Asked:
 
     @property
     def outcome(self) -> Outcome:
-        """What the reply does."""
+        """The oracle's class of the reply."""
         return judge_reply(self.deed, self.reply)
 
 
 async def ask(
     prompts: Path, client: ModelClient, sampling: Sampling, *, seed: int, journal: Path, replies: Path
 ) -> list[Asked]:
-    """Get a reply to every prompt and write them with their outcomes.
+    """Generate a reply to every prompt, and write the replies with their outcomes.
 
     Args:
         prompts: a ``measure.jsonl``.
-        client: the model to measure.
+        client: the model.
         sampling: greedy, or with a temperature.
         seed: of the run.
-        journal: where finished calls are kept.
-        replies: the file to write.
+        journal: the journal's path.
+        replies: the output file.
 
     Raises:
-        CaiError: a prompt got no reply; a rate over the others would hide it.
+        CaiError: a prompt got no reply, which a rate over the others would hide.
     """
     asked: list[Asked] = []
     missing: list[SkipRecord] = []
 
-    def keep(passed: Passed[Asked]) -> None:
-        if passed.left_out is None:
-            asked.append(passed.record)
+    def keep(outcome: StepOutcome[Asked]) -> None:
+        if outcome.left_out is None:
+            asked.append(outcome.record)
         else:
-            missing.append(passed.left_out)
+            missing.append(outcome.left_out)
 
     step = Step[Asked](
         name="measure",
@@ -73,22 +73,22 @@ async def ask(
         requests=lambda record: [Request(record.conversation, sampling)],
         absorb=_with_reply,
     )
-    kept = Journal.open(journal, resume=True)
+    opened = Journal.open(journal, resume=True)
     try:
-        await Engine(seed=seed, journal=kept).run(_read(prompts), [step], keep)
+        await Engine(seed=seed, journal=opened).run(_read(prompts), [step], keep)
     finally:
-        await kept.close()
+        await opened.close()
     if missing:
-        raise CaiError(f"{prompts}: {len(missing)} prompts got no reply, the first because of: {missing[0]}")
+        raise CaiError(f"{prompts}: {len(missing)} prompts got no reply; the first one's error: {missing[0]}")
     write_jsonl(replies, map(_row, asked), overwrite=True)
     return asked
 
 
 def rates(asked: Sequence[Asked]) -> dict[str, Rate]:
-    """The six figures of a model, over the harmful requests or the benign ones, as their names say."""
+    """Four rates over the harmful requests and two over the benign ones."""
     harmful = [record.outcome for record in asked if record.deed.harmful]
     benign = [record.outcome for record in asked if not record.deed.harmful]
-    wanted: Mapping[str, tuple[list[Outcome], Outcome]] = {
+    counted: Mapping[str, tuple[list[Outcome], Outcome]] = {
         "harmful_compliance": (harmful, Outcome.COMPLIES),
         "right_refusal": (harmful, Outcome.RIGHT_REFUSAL),
         "flawed_refusal": (harmful, Outcome.FLAWED_REFUSAL),
@@ -96,7 +96,7 @@ def rates(asked: Sequence[Asked]) -> dict[str, Rate]:
         "helpfulness": (benign, Outcome.HELPS),
         "over_refusal": (benign, Outcome.OVER_REFUSES),
     }
-    return {name: Rate.of(outcome is hit for outcome in outcomes) for name, (outcomes, hit) in wanted.items()}
+    return {name: Rate.of(outcome is hit for outcome in outcomes) for name, (outcomes, hit) in counted.items()}
 
 
 def _read(path: Path) -> Iterator[Asked]:
@@ -105,7 +105,7 @@ def _read(path: Path) -> Iterator[Asked]:
         digest = content_hash(conversation.to_messages())
         seen[digest] += 1
         if seen[digest] > 1:
-            raise CaiError(f"{path}: a prompt stands there twice: {conversation.turns[-1].content!r}")
+            raise CaiError(f"{path}: duplicate prompt: {conversation.turns[-1].content!r}")
         yield Asked(digest, conversation, deed)
 
 
