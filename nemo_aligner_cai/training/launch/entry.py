@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which process does a stage's work: this one, upstream's own script, or several under torchrun.
+"""Selects the process that runs a stage: this one, NeMo-Aligner's own script, or several processes under torchrun.
 
-In the NeMo container upstream's scripts are at hand, and they are what is started, with our configs; elsewhere our
-modules assemble the same classes. Either way our checks come first: a mistake costs a second.
+In the NeMo container NeMo-Aligner's scripts run, with the configurations of this package; elsewhere this package
+assembles the same classes. Validation always runs first: a mistake costs a second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCRIPTS = {
     "ppo-actor": "train_gpt_ppo_actor.py",
     "dpo": "train_gpt_dpo.py",
 }
-"""What is typed after `cai train` -> upstream's script."""
+"""Stage of `cai train` -> NeMo-Aligner's script."""
 HOME = "NEMO_ALIGNER_HOME"
 TRAINERS = ("auto", "upstream", "ours")
 _INDEX = ".index_mapping_dir"
@@ -38,7 +38,7 @@ _UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream"]
 
 
 def script(stage: str) -> Path | None:
-    """Upstream's script for a stage; None where it has none, or it is not on this machine."""
+    """NeMo-Aligner's script for a stage; None if there is none on this machine."""
     if stage not in SCRIPTS:
         return None
     found = Path(os.environ.get(HOME, "/opt/NeMo-Aligner"), "examples", "nlp", "gpt", SCRIPTS[stage])
@@ -48,50 +48,50 @@ def script(stage: str) -> Path | None:
 def command(
     name: str, stage: Stage, module: str, arguments: Arguments, cfg: DictConfig, trainer: str = "auto"
 ) -> list[str] | None:
-    """The command line to start in place of this process; None where this process can do the work.
+    """The command line to run in place of this process; None if this process can run the stage.
 
     Args:
-        name: of the stage, as typed.
-        stage: its module's.
-        module: the dotted name of that module.
-        arguments: what was typed, with the hardware chosen.
-        cfg: what they compose to.
-        trainer: one of `TRAINERS`; "auto" takes upstream's script where it is there and torch sees a CUDA device.
+        name: the stage's name in `cai train`.
+        stage: the stage.
+        module: the dotted name of its module.
+        arguments: the parsed command line, with the hardware.
+        cfg: the composed configuration.
+        trainer: one of `TRAINERS`; "auto" selects NeMo-Aligner's script if it exists and torch can use a GPU.
 
     Raises:
-        UsageError: a mistake in the configuration or its files, no such script, or several nodes without a launcher.
+        UsageError: an invalid configuration or input file, a missing script, or several nodes without a launcher.
     """
-    theirs = script(name) if trainer != "ours" else None
-    if trainer == "upstream" and theirs is None:
+    upstream_script = script(name) if trainer != "ours" else None
+    if trainer == "upstream" and upstream_script is None:
         raise UsageError(f"--trainer upstream: there is no script for {name} in ${HOME}/examples/nlp/gpt")
     if trainer == "auto" and not cuda_available():
-        theirs = None
+        upstream_script = None
     processes = _processes(cfg)
-    if theirs is None and not processes:
+    if upstream_script is None and not processes:
         return None
     before = _data_settings(cfg)
-    # Once, ahead of the processes: each of them would repeat the mistake, in torchrun's traceback.
+    # Before the processes start: each would report the error again, inside torchrun's traceback.
     validate(stage, cfg, arguments.config)
-    # What has been converted is not to be converted again, and upstream does not know how.
+    # Converted files must not be converted again, and NeMo-Aligner's scripts cannot convert.
     changed = {key: value for key, value in _data_settings(cfg).items() if before.get(key) != value}
     added = [f"++{key}={value}" for key, value in changed.items()]
     if any(not key.endswith(_INDEX) for key in changed):
         added += ["++data_processor.format=null", "++data_processor.system_message=null", "data_processor=none"]
-    target = [*_UPSTREAM, str(theirs)] if theirs is not None else ["-m", module]
+    target = [*_UPSTREAM, str(upstream_script)] if upstream_script is not None else ["-m", module]
     alone = not processes and ranks.is_mistaken_for_rank(os.environ)
     before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []
     return [*before_python, sys.executable, *processes, *target, *settings(arguments), *added]
 
 
 def settings(arguments: Arguments) -> list[str]:
-    """A command line of Hydra's flags and overrides that says what `arguments` do."""
+    """The Hydra flags and overrides of parsed arguments."""
     search = [f"--config-dir={folder}" for folder in arguments.search]
     return [f"--config-name={arguments.config}", *search, *arguments.overrides]
 
 
 def _processes(cfg: DictConfig) -> list[str]:
-    """The part of the command that is torchrun's, where this process must start others."""
-    # What is no number ("auto", a list of devices) is left to Lightning, which starts such processes itself.
+    """Torchrun's part of the command; empty if one process is enough."""
+    # Lightning starts the processes itself for other values ("auto", a list of devices).
     nodes, devices = (size if isinstance(size, int) else 1 for size in (cfg.trainer.num_nodes, cfg.trainer.devices))
     if ranks.is_rank(os.environ) or nodes * devices <= 1:
         return []
@@ -105,7 +105,7 @@ def _processes(cfg: DictConfig) -> list[str]:
 
 
 def _data_settings(cfg: DictConfig) -> dict[str, str]:
-    """The key of each data file, list of files and folder for indexes -> its value, as Hydra reads it."""
+    """Key of each data file, list of files and index folder -> its value as a Hydra override."""
     from omegaconf import OmegaConf
 
     tree = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Start training stages and servers as processes of this machine, wait for them, stop them.
+"""Starts training stages and servers as processes of this machine, waits for them, and stops them.
 
     job = jobs.start("nemo_aligner_cai.training.sft", ["model.restore_from_path=base.nemo"], Path("sft.log"))
     jobs.finish(job)
 
-Each job is a process (group) of its own with its own log file. On a machine without CUDA jobs are forked from one
-process that has imported NeMo already (`preload`), because the imports take ten seconds of each job; with CUDA,
-which does not survive a fork, each job is a new interpreter.
+Each job has its own process group and log file. On a machine without CUDA, jobs are forked from one process that has
+already imported NeMo (`preload`), which saves ten seconds of imports per job. CUDA does not survive a fork: with it,
+each job is a new interpreter.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ from nemo_aligner_cai.training.launch.quiet import tail
 
 _POLL_S = 0.2
 _ORPHAN_GRACE_S = 20.0
-# Below what Linux (32768) and macOS (49152) give away, above what services are usually configured to.
+# Below the ephemeral ports of Linux (32768) and macOS (49152), above most services.
 _PORTS = range(15000, 32768)
 _PRELOAD = "nemo_aligner_cai.training.launch.preload"
+# Ignores http_proxy: a proxy cannot reach servers of this machine, and would answer in their place.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Job:
     Attributes:
         name: the module that runs in it.
         log: the file with its standard output and error.
-        pid: its process id, which is its process group's too.
-        poll: its exit code, None while it runs; negative for the signal that ended it.
+        pid: its process id and process group.
+        poll: returns its exit code; None while it runs, negative if a signal ended it.
     """
 
     name: str
@@ -73,9 +75,9 @@ def start(
     Args:
         module: dotted name of a module with a `STAGE`, e.g. "nemo_aligner_cai.training.sft".
         overrides: its command line: Hydra overrides and flags.
-        log: where its output goes; appended to.
-        env: variables to set in it besides this process's own.
-        fork: whether to fork it from the preloaded process; None: where there is no CUDA device.
+        log: its output is appended to this file.
+        env: environment variables to add to those of this process.
+        fork: fork it from the preloaded process; by default on Linux without a CUDA device.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if fork is None:
@@ -84,7 +86,7 @@ def start(
 
 
 def warm_up() -> None:
-    """Begin the imports for later jobs in the background; `start` does so by itself when this was not called."""
+    """Start the preloaded process in the background, ahead of the first job."""
     if sys.platform == "linux" and not _cuda():
         _context()
         from multiprocessing import forkserver
@@ -93,7 +95,7 @@ def warm_up() -> None:
 
 
 def _cuda() -> bool:
-    """Whether the driver is there; asking torch would import it, in a process that needs it for nothing else."""
+    """True if the driver is loaded. Querying torch would import it, and this process does not need it."""
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
@@ -125,7 +127,7 @@ def _fork(module: str, overrides: list[str], log: Path, env: dict[str, str]) -> 
 
 
 def _child(module: str, overrides: list[str], log: str, env: dict[str, str], folder: str) -> None:
-    """The body of a forked job: look like `python -m module overrides > log 2>&1` and leave with its exit code."""
+    """The body of a forked job: behaves like `python -m module overrides > log 2>&1`."""
     os.setsid()
     threading.Thread(target=_end_with_starter, daemon=True).start()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -133,7 +135,7 @@ def _child(module: str, overrides: list[str], log: str, env: dict[str, str], fol
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     os.chdir(folder)
-    # Not replaced: the preloaded process has set variables for what it imported (see cpu/install.py, E1).
+    # Updated, not replaced: the preloaded process has set variables for its imports (see cpu/install.py, E1).
     os.environ.update(env)
     sys.argv = [module, *overrides]
     code = 1
@@ -141,51 +143,50 @@ def _child(module: str, overrides: list[str], log: str, env: dict[str, str], fol
         if threads := env.get("OMP_NUM_THREADS"):
             import torch
 
-            # torch read the variable when it was imported, before this job had an environment.
+            # torch read the variable at import, before this job had its environment.
             torch.set_num_threads(int(threads))
         from nemo_aligner_cai.training.launch import stage
 
         code = stage.main(importlib.import_module(module).STAGE)
         if code == 0:
-            # As the interpreter does when it exits: it ends Megatron's checkpoint writer and gives back semaphores.
+            # Like the interpreter at exit: ends Megatron's checkpoint writer and releases semaphores.
             multiprocessing.util._run_finalizers()  # pyright: ignore[reportAttributeAccessIssue]
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        # The interpreter's own exit would join threads that only a whole new process can get rid of.
+        # A normal exit would wait for threads that never end.
         os._exit(code)
 
 
 def _end_with_starter() -> None:
-    """Wait, in a thread, for the process that started this job to be gone, and end the job then.
+    """Wait, in a thread, for the process that started this job to end, then end the job.
 
-    The kernel's parent-death signal would not do: this job's parent is the preloaded process, which lives as long as
-    any job does.
+    The kernel's parent-death signal does not help: the parent of this job is the preloaded process, which lives as
+    long as any job.
     """
     starter = multiprocessing.parent_process()
     if starter is None:
         return
     starter.join()
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        # A server, which has something to put in order; its handler may end this process at once.
+        # A server shuts down cleanly; its handler may end this process at once.
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_ORPHAN_GRACE_S)
     os.killpg(0, signal.SIGKILL)
 
 
 def finish(job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] = ()) -> None:
-    """Wait for a job that ends by itself, and end what it has left behind.
+    """Wait for a job to end, and end the processes that it leaves behind.
 
     Args:
         job: the job.
-        timeout_s: how long to wait.
-        servers: jobs that it needs, and for which it would wait if they ended.
+        timeout_s: stop it after this time.
+        servers: jobs that it depends on.
 
     Raises:
-        CaiError: it failed, a server ended, or it was still running after `timeout_s` and has been stopped; with its
-            log's last lines.
+        CaiError: the job failed or timed out, or a server ended; with the last lines of the log.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     try:
@@ -196,7 +197,7 @@ def finish(job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] =
                 require_running(server)
             time.sleep(_POLL_S)
     except BaseException:
-        # Ctrl-C above all: the job is in a session of its own and has not heard of it.
+        # For example Ctrl-C, which does not reach the job's own session.
         stop(job, grace_s=5.0)
         raise
     _end_group(job)
@@ -205,7 +206,7 @@ def finish(job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] =
 
 
 def require_running(job: Job) -> None:
-    """Raise CaiError if a server has ended, with its log's last lines."""
+    """Raise CaiError with the last lines of the log if a server has ended."""
     if (code := job.poll()) is not None:
         raise CaiError(f"{job.name} ended with exit code {code} while it was needed\n{tail(job.log)}")
 
@@ -214,7 +215,7 @@ def wait_ready(job: Job, urls: Sequence[str], timeout_s: float) -> None:
     """Wait until a server answers 200 at each of `urls`.
 
     Raises:
-        CaiError: it ended, whoever answers then, or was not ready in time; with its log's last lines.
+        CaiError: it ended, even if another process answers, or timed out; with the last lines of its log.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -230,42 +231,39 @@ def wait_ready(job: Job, urls: Sequence[str], timeout_s: float) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of `url` is answered with success within two seconds."""
+    """True if a GET of `url` succeeds within two seconds."""
     return unready(url, 2) is None
 
 
 def unready(url: str, timeout_s: float) -> Exception | None:
-    """Why a GET of `url` is not answered with success within `timeout_s`; None where it is."""
-    # Not through http_proxy: the servers are our own, and a proxy would answer in their place.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    """The error of a GET of `url`; None if it succeeds within `timeout_s`."""
     try:
-        with opener.open(url, timeout=timeout_s):
+        with _OPENER.open(url, timeout=timeout_s):
             return None
     except (OSError, http.client.HTTPException) as error:
         return error
 
 
 def outputs(url: str, timeout_s: float) -> set[str]:
-    """The names of what a Triton server's model at `url` gives; none where it does not say within `timeout_s`."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    """The output names of a Triton server's model at `url`; empty on any failure within `timeout_s`."""
     try:
-        with opener.open(url, timeout=timeout_s) as answer:
+        with _OPENER.open(url, timeout=timeout_s) as answer:
             return {str(output["name"]) for output in json.load(answer)["outputs"]}
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return set()
 
 
 def critic_urls(host: str, port: int) -> list[str]:
-    """What answers 200 once a critic server is ready for an actor."""
+    """The URLs that answer 200 once a critic server is ready for an actor."""
     names = ("critic_infer", "critic_train", "critic_save")
     return [f"http://{host}:{port}/v2/models/{name}/ready" for name in names]
 
 
 def free_port() -> int:
-    """A port of this machine for a server to listen at, which nobody has at the moment.
+    """A free port for a server.
 
-    As systems are set up they give none of these to those who ask for any port: the server itself opens dozens of such
-    while it starts, one for each of torch's process groups, and one of them could be what it was told to listen at.
+    It is outside the ephemeral range: while it starts, the server opens dozens of ephemeral ports for torch's process
+    groups, and one of them could otherwise be the port that it was told to listen on.
     """
     while True:
         port = secrets.choice(_PORTS)
@@ -275,26 +273,21 @@ def free_port() -> int:
 
 
 def stop(job: Job, grace_s: float = 30.0) -> None:
-    """End a job and all it has started: ask with SIGTERM, insist with SIGKILL after `grace_s`."""
-    for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
-        deadline = time.monotonic() + patience
+    """End a job and its children: SIGTERM, then SIGKILL after `grace_s`."""
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + wait_s
         if job.poll() is None:
-            _signal(os.kill if number == signal.SIGTERM else os.killpg, job.pid, number)
+            with suppress(ProcessLookupError):
+                (os.kill if number == signal.SIGTERM else os.killpg)(job.pid, number)
         while job.poll() is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
     _end_group(job)
 
 
 def _end_group(job: Job) -> None:
-    """End what a finished job left behind: Megatron's checkpoint writer, a Triton server whose parent was killed."""
-    _signal(os.killpg, job.pid, signal.SIGKILL)
-
-
-def _signal(send: Callable[[int, int], None], target: int, number: int) -> None:
-    try:
-        send(target, number)
-    except ProcessLookupError:
-        return
+    """End the processes that a job left: Megatron's checkpoint writer, a Triton server whose parent was killed."""
+    with suppress(ProcessLookupError):
+        os.killpg(job.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -307,7 +300,7 @@ def server(
     env: Mapping[str, str] | None = None,
     timeout_s: float = 300.0,
 ) -> Iterator[Job]:
-    """A server that is ready inside the `with` block and stopped after it, however the block ends."""
+    """A server that is ready inside the `with` block and stopped at its end."""
     job = start(module, overrides, log, env)
     try:
         wait_ready(job, urls, timeout_s)

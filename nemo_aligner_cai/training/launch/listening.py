@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the processes of one machine from listening on its other interfaces.
+"""Restricts the processes of a single-node job to the loopback interface.
 
-torch's rendezvous store listens on all interfaces, whatever MASTER_ADDR says, and gloo and NCCL on the one of the
-host's name; none of them asks for a password. Where all processes of a job are on one machine, `restrict` has them
-meet on the loopback interface. A job of several nodes listens as torch does.
+torch's rendezvous store listens on all interfaces, whatever MASTER_ADDR is, and gloo and NCCL on that of the host's
+name; none of them has authentication. A job of several nodes listens like torch does.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from nemo_aligner_cai.training.checks import ranks
 from nemo_aligner_cai.training.cpu.patches import replace
 
 LOOPBACK = "127.0.0.1"
-_BACKLOG = 2048  # torch's own
+_BACKLOG = 2048  # the same as torch's
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def restrict(env: MutableMapping[str, str] | None = None) -> bool:
-    """Let this process's stores and process groups listen on the loopback interface, unless its job has other nodes.
+    """Make this process's stores and process groups listen on the loopback interface, if its job is on one node.
 
-    Call it before the first process group. Values that `_INTERFACES` have already are kept.
+    Call it before the first process group is created. Values of `_INTERFACES` that are already set are kept.
 
     Args:
-        env: the process's variables; None takes `os.environ`.
+        env: environment variables; None for `os.environ`.
 
     Returns:
-        True if the job is on this machine alone.
+        True if the job is on one node.
     """
     env = os.environ if env is None else env
     if ranks.nodes(env) > 1:
@@ -46,9 +45,9 @@ def restrict(env: MutableMapping[str, str] | None = None) -> bool:
 
 
 def restrict_rollouts() -> None:
-    """Let PPO's server of rollouts (`use_flask`) listen on the loopback interface, unless the job has other nodes.
+    """Make PPO's rollout server (`use_flask`) listen on the loopback interface, if the job is on one node.
 
-    Upstream has it listen on the address of the host's name.
+    NeMo-Aligner's listens on the address of the host's name.
     """
     if ranks.nodes(os.environ) > 1:
         return
@@ -59,7 +58,7 @@ def restrict_rollouts() -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or a name, is of this machine alone."""
+    """True for a loopback address or `localhost`."""
     if host == "localhost":
         return True
     try:
@@ -99,9 +98,9 @@ def _restrict_store() -> None:
 
 
 def _listen(port: int) -> socket.socket | None:
-    """A socket that listens on the loopback interface; None where the port is in use there.
+    """A socket that listens on the loopback interface; None if the port is in use.
 
-    A second store of one process on the same port shares the first one's socket: torch decides.
+    torch shares one socket between the stores of a process on the same port, so it must decide in that case.
     """
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

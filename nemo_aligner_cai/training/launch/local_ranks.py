@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""torchrun for processes of this machine alone, whose rendezvous listens on the loopback interface.
+"""torchrun for a single node; its rendezvous listens on the loopback interface.
 
 python -m nemo_aligner_cai.training.launch.local_ranks --nproc-per-node=8 -m nemo_aligner_cai.training.sft ...
 """
@@ -12,8 +12,8 @@ from nemo_aligner_cai.training.launch import listening
 
 
 def main(argv: list[str]) -> None:
-    """Run torchrun with the arguments `argv`."""
-    # This process shows its command line for as long as the training lasts.
+    """Run torchrun."""
+    # Hides secrets of the command line, which this process shows during the whole training.
     program.begin()
     listening.restrict({})
     from torch.distributed.run import main as torchrun

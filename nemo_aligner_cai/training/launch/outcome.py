@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a training's log folder: an earlier run that is finished or will be resumed, and the saved model.
+"""The log folder of a training run: finished or resumable earlier runs, and the saved model.
 
 <explicit_log_dir>/config.yaml                              the settings of the run
-<explicit_log_dir>/checkpoints/<name>--...step=50...-last   the checkpoint that the next run resumes from
+<explicit_log_dir>/checkpoints/<name>--...step=50...-last   the checkpoint from which the next run resumes
 <explicit_log_dir>/checkpoints/<name>.nemo                  the model, saved after the last step
 """
 
@@ -27,7 +27,7 @@ _DATA = ("model.data.train_ds.file_path", "model.data.validation_ds.file_path", 
 
 
 def last_step(log_dir: Path) -> int | None:
-    """The step of the checkpoint from which NeMo would resume; None if there is none, or more than one."""
+    """The step of the checkpoint from which NeMo would resume; None unless there is exactly one."""
     folders = [path for path in (log_dir / "checkpoints").glob("*-last") if path.is_dir()]
     finished = [path for path in folders if not path.with_name(f"{path.name}-unfinished").exists()]
     step = re.search(r"step=(\d+)", finished[0].name) if len(finished) == 1 else None
@@ -35,20 +35,20 @@ def last_step(log_dir: Path) -> int | None:
 
 
 def saved_models(log_dir: Path) -> list[Path]:
-    """The .nemo files of a log folder, the newest last."""
+    """The .nemo files of a log folder, newest last."""
     return sorted((log_dir / "checkpoints").glob("*.nemo"), key=lambda path: path.stat().st_mtime)
 
 
 def check_earlier_run(cfg: DictConfig, section: str, planned: int | None) -> None:
-    """Look at an earlier run in the same log folder, and say so if this one resumes it.
+    """Refuse a finished earlier run in the same log folder, and log what an unfinished one resumes from.
 
     Args:
         cfg: the stage's configuration.
-        section: the part of `trainer` that is upstream's loop: "sft", "rm", "dpo" or "ppo".
-        planned: the steps of the whole run; None if they are unknown.
+        section: the section of `trainer`: "sft", "rm", "dpo" or "ppo".
+        planned: the steps of the whole run; None if unknown.
 
     Raises:
-        UsageError: the earlier run is finished. NeMo would load its model, train nothing and succeed.
+        UsageError: the earlier run is finished. NeMo would load its model, train nothing and exit with 0.
     """
     folder = select(cfg, _LOG_DIR)
     if folder is None or not select(cfg, "exp_manager.resume_if_exists"):
@@ -59,13 +59,13 @@ def check_earlier_run(cfg: DictConfig, section: str, planned: int | None) -> Non
         return
     if planned is not None and step >= planned and models:
         raise UsageError(
-            f"{_LOG_DIR}={folder}: a finished run of {step} steps is there, its model is {models[-1]}; nothing would "
-            f"be trained. Give another folder, or to resume it more than {step} steps "
+            f"{_LOG_DIR}={folder}: contains a finished run of {step} steps with the model {models[-1]}; nothing would "
+            f"be trained. Use another folder, or set more than {step} steps to resume "
             f"(trainer.{section}.max_steps, trainer.{section}.max_epochs)"
         )
     changed = _changed(cfg, log_dir)
     _log.warning(
-        "%s: resuming the run there at step %d, with its weights%s",
+        "%s: resuming at step %d, with the weights of its checkpoint%s",
         folder,
         step,
         f"; changed since: {', '.join(changed)}" if changed else "",
@@ -83,15 +83,15 @@ def _changed(cfg: DictConfig, log_dir: Path) -> list[str]:
 
 
 def report(cfg: DictConfig, output: str, began: float) -> None:
-    """Say where the model is, as the last line of a training.
+    """Log the path of the trained model, as the last line of a training run.
 
     Args:
         cfg: the stage's configuration.
-        output: the key of the log folder, or of the file that the stage writes.
-        began: when the stage did, in seconds of the epoch.
+        output: the key of the log folder or of the output file.
+        began: the stage's start, in seconds since the epoch.
     """
     place = Path(str(select(cfg, output)))
-    # Some file systems keep whole seconds.
+    # Some file systems store whole seconds.
     models = saved_models(place) if output == _LOG_DIR else [place]
     if models and models[-1].stat().st_mtime >= int(began):
         _log.info("saved: %s", models[-1])

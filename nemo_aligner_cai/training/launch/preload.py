@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Imports what every stage imports, once, in the process that `launch` forks its jobs from.
+"""Imports the modules that every stage needs, in the process from which `jobs` forks.
 
-Importing this module takes about ten seconds and prints what upstream prints while it is imported; a forked job
-has it all at once. It must not create tensors or threads: those do not survive a fork.
+The imports take about ten seconds; a forked job has them at once. This module must not create tensors or threads: they
+do not survive a fork.
 """
 
 import gc
@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 
-# The server's own standard streams are whoever started it; upstream's import messages are of no use there.
+# The fork server shares the standard streams of the process that started it: hide the import messages.
 _null = os.open(os.devnull, os.O_WRONLY)
 sys.stdout.flush()
 sys.stderr.flush()
@@ -36,5 +36,5 @@ for module in (
 ):
     importlib.import_module(module)
 
-# Collection would write to every object's page, which the forked jobs otherwise share.
+# Garbage collection would write to, and so copy, the pages that forked jobs share.
 gc.freeze()

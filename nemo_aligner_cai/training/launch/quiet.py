@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The output of NeMo and its libraries goes to a file, so that this package's own lines can be found."""
+"""Redirects the output of NeMo and its libraries to a file; only this package's log lines stay on the terminal."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pathlib import Path
 from nemo_aligner_cai.console.printable import printable, redacted
 
 _log = logging.getLogger(__name__)
-# NeMo moves the files of a log folder away when a run resumes, but not its folders.
+# A subfolder: NeMo moves the files of a log folder when a run resumes.
 _FOLDER = "output"
 
 
 def output_file(log_dir: Path) -> Path:
-    """The file with the output of this process's libraries."""
+    """The output file of this rank."""
     return log_dir / _FOLDER / f"rank{os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))}.log"
 
 
 @contextmanager
 def quiet(log: Path) -> Generator[None]:
-    """Send standard output and error to a file, but for this package's log lines; after a failure show its end.
+    """Redirect standard output and error to a file, except this package's log lines; show its end after a failure.
 
-    It is the file descriptors that are redirected: libraries write to them from C, and in processes of their own.
+    The file descriptors are redirected, because libraries write to them from C and from child processes.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     _log.info("the output of NeMo is in %s", log)
@@ -65,7 +65,7 @@ def quiet(log: Path) -> Generator[None]:
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, without the progress bars' carriage returns; a note where there is none."""
+    """The last lines of a log, with carriage returns of progress bars as line ends."""
     if not log.is_file():
         return f"(no log at {log})"
     text = log.read_bytes()[-20_000:].decode("utf-8", errors="replace").replace("\r", "\n")

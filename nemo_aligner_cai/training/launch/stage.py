@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one `main` behind every training entry point: configure, check, prepare the machine, work, report.
+"""The `main` of every training entry point: compose the configuration, validate it, and run the stage.
 
-A stage module stays light at import (no torch, no NeMo), for two reasons: a mistake in the command is answered
-in a second, and Megatron's checkpoint writer starts children that import `__main__` again.
+Stage modules import neither torch nor NeMo at module level: a mistake in the command is reported within a second, and
+Megatron's checkpoint writer starts children that import `__main__` again.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Stage:
 
     Attributes:
         config: the name of its default configuration.
-        check: raises UsageError for anything wrong in the configuration or its input files; must be quick, but for
-            the conversion of data files that the configuration asks for (see `processing`).
-        work: does the stage's work; imports upstream only when called.
-        output: the key of the log folder, or of the file, in which its model is afterwards; None for a server.
+        check: raises UsageError for an invalid configuration or input file; fast, except for the conversion of data
+            files that the configuration may ask for (see `processing`).
+        work: runs the stage; imports NeMo only when called.
+        output: the key of the log folder or file with the trained model; None for a server.
     """
 
     config: str
@@ -51,7 +51,14 @@ class Stage:
 
 @dataclass
 class Arguments:
-    """A command line of a Hydra application; `show` is whether it asks for the configuration alone."""
+    """A parsed command line of a Hydra application.
+
+    Attributes:
+        config: the configuration's name.
+        search: further folders with configurations.
+        overrides: Hydra overrides.
+        show: only print the configuration.
+    """
 
     config: str
     search: list[Path]
@@ -63,13 +70,13 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
     """Run a stage from a command line of Hydra overrides.
 
     Args:
-        stage: what to run.
-        argv: the arguments after the program's name; None takes the process's own.
+        stage: the stage.
+        argv: the arguments after the program's name; None for those of this process.
         quietly: see `execute`.
 
     Returns:
-        0 when done, 2 for a mistake in the command or its inputs, 1 for a failure after that. The reason is on
-        standard error, in one line where the package knows it.
+        0 for success, 2 for a mistake in the command or its inputs, 1 for a later failure. The error is on standard
+        error, in one line if it is an error of this package.
     """
 
     def work() -> int:
@@ -81,7 +88,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
 
 
 def main_guard(work: Callable[[], int]) -> int:
-    """Do a stage's work; returns its exit code, or that of the error that ended it, which is said as for `main`."""
+    """Run `work` and return its exit code; report an exception like `main`, and return the exception's exit code."""
     program.begin()
     log_to_stderr()
     try:
@@ -98,15 +105,15 @@ def main_guard(work: Callable[[], int]) -> int:
 
 
 def start(stage: Stage) -> None:
-    """Run a stage and end the process with its exit code; the body of each module's `__main__`."""
+    """Run a stage and end the process with its exit code."""
     exit_process(main(stage, quietly=True))
 
 
 def exit_process(code: int) -> None:
-    """End the process. A failed stage may leave threads that no exit handler can stop, so it does not wait.
+    """End the process; after a failure without waiting for threads.
 
-    PyTriton's clients and gloo's store keep non-daemon threads that block the interpreter's exit when the main
-    thread fails: the process would hang with the error already printed.
+    PyTriton's clients and gloo's store keep non-daemon threads that block the interpreter's exit if the main thread
+    fails: the process would hang after its error message.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -116,13 +123,13 @@ def exit_process(code: int) -> None:
 
 
 def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: bool = False) -> int:
-    """Do a stage's work in this process, or only show its configuration where that is asked for; returns 0.
+    """Run a stage in this process, or only print its configuration; returns 0.
 
     Args:
-        stage: what to run.
+        stage: the stage.
         arguments: its command line.
-        cfg: what they compose to.
-        quietly: let a trainer's libraries write into a file in its log folder.
+        cfg: the composed configuration.
+        quietly: redirect the output of a trainer's libraries to a file in its log folder.
     """
     if arguments.show:
         from omegaconf import OmegaConf
@@ -130,7 +137,7 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
         sys.stdout.write(printable(redacted(OmegaConf.to_yaml(cfg)), keep="\n\t"))
         return 0
     if ranks.is_mistaken_for_rank(os.environ):
-        # By this variable alone Lightning takes the process for one of srun's.
+        # This variable alone makes Lightning wait for other srun tasks.
         del os.environ["SLURM_NTASKS"]
     validate(stage, cfg, arguments.config)
     from nemo_aligner_cai.training.cpu.install import install_patches
@@ -155,7 +162,7 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
 
 
 def parse_args(argv: list[str], default: str) -> Arguments:
-    """A command line, with the hardware of this machine chosen where it chooses none; raises UsageError."""
+    """Parse a command line; adds this machine's hardware if it selects none. Raises UsageError."""
     given = parse_flags(argv, default)
     cuda = cuda_available()
     overrides = config.choose_hardware(given.config, given.overrides, search=given.search, cuda=cuda)
@@ -163,7 +170,7 @@ def parse_args(argv: list[str], default: str) -> Arguments:
 
 
 def compose(arguments: Arguments) -> DictConfig:
-    """The configuration that a command line asks for, on this machine; raises UsageError as `config.compose`."""
+    """The configuration of a command line on this machine; raises UsageError like `config.compose`."""
     cfg = config.compose(arguments.config, arguments.overrides, search=arguments.search)
     if not cuda_available():
         from nemo_aligner_cai.training.cpu.config import adapt_to_cpu
@@ -173,7 +180,7 @@ def compose(arguments: Arguments) -> DictConfig:
 
 
 def validate(stage: Stage, cfg: DictConfig, name: str) -> None:
-    """Raise UsageError where a configuration lacks a value or would fail later; converts data files as it asks for."""
+    """Raise UsageError for a configuration that would fail; converts data files if it asks for that."""
     if absent := config.missing_keys(cfg):
         raise UsageError(f"{name}: no value for {', '.join(absent)}; give each as key=value")
     from nemo_aligner_cai.training.checks import parallelism
@@ -183,7 +190,7 @@ def validate(stage: Stage, cfg: DictConfig, name: str) -> None:
 
 
 def log_to_stderr() -> None:
-    """Show this package's own log lines; the root logger stays NeMo's and Lightning's."""
+    """Log to standard error; leaves the root logger to NeMo and Lightning."""
     logger = logging.getLogger("nemo_aligner_cai")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
@@ -194,13 +201,13 @@ def log_to_stderr() -> None:
 
 
 def cuda_available() -> bool:
-    """Whether torch sees a CUDA device."""
+    """True if torch can use a CUDA device."""
     return gpu_count() > 0
 
 
 def gpu_count() -> int:
-    """How many CUDA devices torch sees that it can use; 0 where there are none, or no driver that fits."""
-    # torch says so on standard error, ahead of the one line that a mistake in the command is answered with.
+    """Number of CUDA devices that torch can use; 0 without a device or a matching driver."""
+    # torch prints this warning, and an error of this package should be one line.
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     import torch
 
@@ -208,7 +215,7 @@ def gpu_count() -> int:
 
 
 def parse_flags(argv: list[str], default: str) -> Arguments:
-    """Split a command line into Hydra's own flags, as upstream's scripts take them, and overrides."""
+    """Split a command line into overrides and the Hydra flags of NeMo-Aligner's scripts."""
     arguments = Arguments(config=default, search=[], overrides=[])
     names = {"-cn": "--config-name", "-cp": "--config-path", "-cd": "--config-dir", "-c": "--cfg"}
     waiting = list(argv)
@@ -220,7 +227,7 @@ def parse_flags(argv: list[str], default: str) -> Arguments:
         flag, equals, value = word.partition("=")
         flag = names.get(flag, flag)
         if flag not in names.values():
-            raise UsageError(f"unknown flag {word}; this takes key=value overrides, {', '.join(names.values())}")
+            raise UsageError(f"unknown flag {word}; expected key=value overrides, {', '.join(names.values())}")
         if not equals:
             if not waiting:
                 raise UsageError(f"{flag} needs a value")
