@@ -84,9 +84,9 @@ def test_every_patch_has_a_reason_and_a_fingerprint() -> None:
 
 
 def test_a_missing_target_is_an_error() -> None:
-    with pytest.raises(CaiError, match="has no 'fork'"):
+    with pytest.raises(CaiError, match="fork"):
         patches.replace(SimpleNamespace(), "fork", None)
-    with pytest.raises(CaiError, match="not needed any more"):
+    with pytest.raises(CaiError, match=r"utils\.listify_model"):
         patches.fill(SimpleNamespace(__name__="utils", listify_model=list), "listify_model", None)
 
 

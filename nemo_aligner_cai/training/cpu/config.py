@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""On a machine without CUDA: replace the settings that only a GPU can honour, and say so.
+"""Replaces settings that need a GPU on a machine without CUDA, and logs each change.
 
-The tutorial's commands carry GPU settings (`model.megatron_amp_O2=True`, `++model.optim.bucket_cap_mb=200`,
-`trainer.precision=bf16`). They must run on a CPU as printed, so each such value is replaced here and the change
-is logged in one line. The `hardware=cpu` configs already hold the CPU's values: what is changed here came from
-the user's overrides or from the checkpoint.
+The tutorial's commands contain GPU settings (`model.megatron_amp_O2=True`, `++model.optim.bucket_cap_mb=200`,
+`trainer.precision=bf16`) and must also run on a CPU. The `hardware=cpu` configurations already have CPU values: a
+change comes from the user's overrides or from the checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: key -> the CPU's value. Only keys that are present are touched.
+#: key -> value on a CPU. Missing keys are not added.
 CPU_VALUES: dict[str, Any] = {
     "trainer.accelerator": "cpu",
     "trainer.precision": 32,
@@ -47,7 +46,7 @@ CPU_VALUES: dict[str, Any] = {
     "trainer.ppo.trt_llm.enable": False,
 }
 
-#: Arguments of Apex's distributed Adam, of which torch's AdamW takes none -> the stage configs' value, None for none.
+#: Arguments of Apex's distributed Adam that torch's AdamW lacks -> value in the stage configs, None if absent.
 APEX_ARGUMENTS: dict[str, Any] = {
     "bucket_cap_mb": 200,
     "overlap_grad_sync": False,
@@ -57,12 +56,12 @@ APEX_ARGUMENTS: dict[str, Any] = {
     "grad_sync_dtype": None,
 }
 
-#: fp16 and bf16 under all the names Lightning and NeMo know; 32 and "32-true" may stay as they are.
+#: Lightning's and NeMo's names for single precision.
 _FULL_PRECISION = (32, "32", "32-true")
 
 
 def adapt_to_cpu(cfg: DictConfig) -> list[str]:
-    """Replace, in place, what needs a GPU.
+    """Replace settings that need a GPU, in place.
 
     Args:
         cfg: a composed stage configuration.
@@ -81,14 +80,14 @@ def adapt_to_cpu(cfg: DictConfig) -> list[str]:
             OmegaConf.update(cfg, key, value)
             changes.append(f"no GPU here: {key}={old} replaced by {value}")
         optim = OmegaConf.select(cfg, "model.optim") or {}
-        for name, ours in APEX_ARGUMENTS.items():
-            # The stage configs' own value goes unsaid: no user asked for it.
-            if name in optim and (value := optim.pop(name)) != ours:
-                changes.append(f"no GPU here: model.optim.{name}={value} left out (it belongs to Apex's optimizer)")
+        for name, default in APEX_ARGUMENTS.items():
+            # The stage configs' own value is not logged: no user set it.
+            if name in optim and (value := optim.pop(name)) != default:
+                changes.append(f"no GPU here: model.optim.{name}={value} dropped (an argument of Apex's optimizer)")
         if "model" in cfg:
             if line := drop_sliding_window(cfg.model):
                 changes.append(line)
-            # Without this the weights are created on "the current GPU".
+            # Otherwise the weights are created on the current GPU.
             OmegaConf.update(cfg, "model.use_cpu_initialization", True)
     for line in changes:
         _log.warning(line)

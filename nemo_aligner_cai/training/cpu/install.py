@@ -1,15 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+"""Patches with which NeMo and NeMo-Aligner run without CUDA, Apex or Transformer Engine.
 
-"""What NeMo and NeMo-Aligner need to run without CUDA, Apex or Transformer Engine.
+`install_patches()` replaces attributes of the imported packages; none of their files is changed. Each patch is one
+function below: its docstring is its reason, `when` is its condition. It raises `CaiError` if its target is missing, so
+that a changed package is noticed at start and not by a wrong result. With CUDA, Apex, Transformer Engine and
+TensorRT-LLM no patch applies, except M3, which depends on torch's version.
 
-`install_patches()` applies run-time patches to the upstream packages; none of their files is touched. Each patch is
-one small function below: its docstring says why it exists, its `when` says where it is active, and it raises
-`CaiError` if what it replaces is no longer there, so that a changed upstream is noticed at start and not
-by a wrong number. Where CUDA, Apex, Transformer Engine and TensorRT-LLM are all present nothing is applied,
-except what follows from torch's own version (M3).
-
-Call it before anything imports NeMo or Megatron: both compile TorchScript functions while they are imported.
+Call it before any import of NeMo or Megatron: both compile TorchScript functions at import.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from typing import Any
 import torch
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training.cpu.patches import PATCHES, Patch, fill, installed, missing, no_cuda, patch, replace
+from nemo_aligner_cai.training.cpu.patches import PATCHES, fill, installed, missing, no_cuda, patch, replace
 
 _CPU = torch.device("cpu")
 _applied: list[str] = []
@@ -50,7 +48,7 @@ def _is_cuda(device: Any) -> bool:
 
 @patch("E1", when=lambda: "NVIDIA_PYTORCH_VERSION" not in os.environ)
 def _nvidia_pytorch_version() -> None:
-    """MegatronBaseModel matches a pattern against this container variable also where it is unset (TypeError)."""
+    """MegatronBaseModel matches a pattern against this variable of NVIDIA's containers even if unset (TypeError)."""
     os.environ["NVIDIA_PYTORCH_VERSION"] = "25.01"
 
 
@@ -59,32 +57,32 @@ def _nvidia_pytorch_version() -> None:
 
 @patch("T1", when=no_cuda)
 def _current_device() -> None:
-    """Upstream passes torch.cuda.current_device() as `device=`; without CUDA that call raises."""
+    """NeMo passes torch.cuda.current_device() as `device=`, which raises without CUDA."""
     replace(torch.cuda, "current_device", lambda: _CPU)
 
 
 @patch("T2", when=no_cuda)
 def _synchronize() -> None:
-    """Upstream's timers wait for the GPU before they read the clock; there is nothing to wait for."""
+    """NeMo's timers synchronize with the GPU before they read the clock, which raises without CUDA."""
     replace(torch.cuda, "synchronize", lambda device=None: None)
 
 
 @patch("T3", when=no_cuda)
 def _tensor_cuda() -> None:
-    """Tensor.cuda() moves a tensor to the device the model is on: here it is there already."""
+    """Tensor.cuda() raises without CUDA; the tensor is already on the model's device."""
     replace(torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
 
 
 @patch("T4", when=no_cuda)
 def _typed_constructors() -> None:
-    """Server signals and text generation build their tensors with torch.cuda.LongTensor and its kin."""
+    """Server signals and text generation create tensors by torch.cuda.LongTensor and similar constructors."""
     for name in ("LongTensor", "FloatTensor", "ByteTensor"):
         replace(torch.cuda, name, getattr(torch, name))
 
 
 @patch("T5", when=no_cuda)
 def _factories() -> None:
-    """Upstream writes device="cuda" and pin_memory=True in these factories, whatever the trainer's accelerator."""
+    """NeMo passes device="cuda" and pin_memory=True to these factories, whatever the trainer's accelerator."""
     for name in ("tensor", "zeros", "ones", "empty", "empty_like"):
         replace(torch, name, _on_cpu(getattr(torch, name)))
 
@@ -99,8 +97,8 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
         kwargs.pop("pin_memory", None)
         return factory(*args, **kwargs)
 
-    # Upstream decorates functions that call these factories with torch.jit.script, which accepts only
-    # callables it knows as operators: the wrapper is made known under the operator of what it wraps.
+    # NeMo compiles functions that call these factories with torch.jit.script, which accepts only registered operators:
+    # register the wrapper under the operator of the wrapped factory.
     operator = builtins._find_builtin(factory)
     if operator is not None:
         builtins._register_builtin(build, operator)
@@ -109,7 +107,7 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 @patch("T9", when=no_cuda)
 def _gather_scalars() -> None:
-    """Gloo's all_gather_into_tensor refuses a 0-dim input, which NCCL takes and upstream sends."""
+    """Gloo's all_gather_into_tensor rejects 0-dim inputs, which NCCL accepts and NeMo-Aligner sends."""
     import torch.distributed as dist
 
     gather = dist.all_gather_into_tensor
@@ -126,7 +124,7 @@ def _gather_scalars() -> None:
 
 @patch("M1", when=no_cuda)
 def _rng_fork() -> None:
-    """The tracker switches the CUDA generator for regions split over tensor-parallel ranks; there is none."""
+    """The tracker switches the CUDA generator in regions that are split over tensor-parallel ranks; there is none."""
     import megatron.core.tensor_parallel.random as random
 
     @contextlib.contextmanager
@@ -138,7 +136,7 @@ def _rng_fork() -> None:
 
 @patch("M2", when=no_cuda)
 def _rng_state() -> None:
-    """Activation recomputation saves and restores the CUDA generator too; the CPU's it handles by itself."""
+    """Activation recomputation saves and restores the CUDA generator too, and there is none."""
     import megatron.core.tensor_parallel.random as random
 
     replace(random, "_get_cuda_rng_state", lambda *args, **kwargs: torch.get_rng_state())
@@ -147,7 +145,7 @@ def _rng_state() -> None:
 
 @patch("M3", when=_torch_writes_with_transforms)
 def _checkpoint_writer() -> None:
-    """Torch 2.7 added arguments to a private helper that Megatron-Core 0.11 calls in the old way."""
+    """Torch 2.7 added arguments to a private helper that Megatron-Core 0.11 calls without them."""
     import megatron.core.dist_checkpointing.strategies.filesystem_async as filesystem_async
     import torch.distributed.checkpoint.filesystem as filesystem
 
@@ -162,11 +160,11 @@ def _checkpoint_writer() -> None:
 
 @patch("M4", when=missing("transformer_engine"))
 def _half_batch_mask() -> None:
-    """The reward model sends a causal mask for half of its chosen + rejected batch.
+    """The reward model passes a causal mask for half of its batch of chosen and rejected texts.
 
-    Transformer Engine ignores the mask it is given for causal attention; the local softmax broadcasts it and
-    fails. A mask that fits the batch is used as it is; one that does not must be the plain causal mask, which
-    the softmax then builds for the whole batch.
+    Transformer Engine ignores the mask for causal attention, but the local softmax broadcasts it and fails. A mask of
+    the batch's size is used unchanged. Any other mask must be the plain causal one, which the softmax then builds
+    itself.
     """
     from megatron.core.fusions.fused_softmax import FusedScaleMaskSoftmax
     from megatron.core.transformer.enums import AttnMaskType
@@ -193,7 +191,7 @@ def _half_batch_mask() -> None:
 
 @patch("N1", when=missing("apex"))
 def _strategy_without_apex() -> None:
-    """NLPDDPStrategy refuses to start without Apex, of which it needs only the fused optimisers' names."""
+    """NLPDDPStrategy requires Apex, of which it uses only the names of the fused optimizers."""
     import nemo.collections.nlp.parts.nlp_overrides as overrides
     from nemo.core.optim.mcore_optim import McoreDistributedOptimizer
 
@@ -204,7 +202,7 @@ def _strategy_without_apex() -> None:
 
 @patch("N2", when=missing("transformer_engine"))
 def _no_pretrained_berts() -> None:
-    """Every NLPModel lists pretrained BERT models; importing those needs Transformer Engine (undefined name)."""
+    """Every NLPModel lists pretrained BERT models, whose import needs Transformer Engine (undefined name)."""
     import nemo.collections.nlp.models.nlp_model as nlp_model
 
     replace(nlp_model, "get_megatron_pretrained_bert_models", lambda: [])
@@ -212,7 +210,7 @@ def _no_pretrained_berts() -> None:
 
 @patch("N3", when=missing("transformer_engine"))
 def _local_layer_spec() -> None:
-    """get_specs() builds every layer spec, also Transformer Engine's, to pick one; the reward model asks for TE's."""
+    """get_specs() builds all layer specs, including Transformer Engine's, which the reward model selects."""
     import nemo.collections.nlp.models.language_modeling.megatron_gpt_model as gpt_model
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 
@@ -228,7 +226,7 @@ def _local_layer_spec() -> None:
 
 @patch("N4", when=missing("apex"))
 def _parallel_attributes() -> None:
-    """build_model() takes this function from Apex; Megatron-Core has the same one."""
+    """build_model() imports this function from Apex; Megatron-Core has the same one."""
     import nemo.collections.nlp.modules.common.megatron.build_model as build_model
     from megatron.core.tensor_parallel.layers import set_defaults_if_not_set_tensor_model_parallel_attributes
 
@@ -241,7 +239,7 @@ def _parallel_attributes() -> None:
 
 @patch("N5", when=no_cuda)
 def _no_context_parallel_stream() -> None:
-    """MegatronGPTModel.setup() and generate() open a CUDA stream for context parallelism in Transformer Engine."""
+    """MegatronGPTModel.setup() and generate() create a CUDA stream for Transformer Engine's context parallelism."""
     from nemo.collections.nlp.models.language_modeling.megatron_base_model import MegatronBaseModel
 
     replace(MegatronBaseModel, "setup_transformer_engine_cp_groups", lambda self: None)
@@ -249,7 +247,7 @@ def _no_context_parallel_stream() -> None:
 
 @patch("N6", when=missing("apex"))
 def _weight_decay_groups() -> None:
-    """Weight-decay groups use Apex's listify_model and its norm classes (norms take no weight decay)."""
+    """Weight-decay groups use Apex's listify_model and norm classes (norms have no weight decay)."""
     import nemo.collections.nlp.modules.common.megatron.utils as utils
 
     fill(utils, "listify_model", lambda model: model if isinstance(model, list) else [model])
@@ -260,7 +258,7 @@ def _weight_decay_groups() -> None:
 
 @patch("N7", when=missing("apex"))
 def _gradient_clipping() -> None:
-    """Gradient clipping calls Apex's multi-tensor kernels; Megatron-Core has the same in plain torch."""
+    """Gradient clipping calls Apex's multi-tensor kernels; Megatron-Core has the same functions in plain torch."""
     import megatron.core.utils as core_utils
     import nemo.collections.nlp.modules.common.megatron.clip_grads as clip_grads
 
@@ -274,22 +272,19 @@ def _gradient_clipping() -> None:
 
 @patch("N8", when=missing("apex"))
 def _adamw_for_sharded_checkpoints() -> None:
-    """Megatron's sharded checkpoints want each optimiser state shaped like its parameter.
-
-    torch's AdamW keeps a scalar step per parameter instead.
-    """
+    """Megatron's sharded checkpoints need optimizer states of the parameters' shapes; see `adamw`."""
     import nemo.core.optim.optimizers as optimizers
 
     from nemo_aligner_cai.training.cpu.adamw import AdamWWithGroupStep
 
     if "adamw" not in optimizers.AVAILABLE_OPTIMIZERS:
-        raise CaiError("NeMo has no optimizer 'adamw' any more: update nemo_aligner_cai/training/cpu/install.py")
+        raise CaiError("NeMo no longer has the optimizer 'adamw'; update nemo_aligner_cai/training/cpu/install.py")
     optimizers.AVAILABLE_OPTIMIZERS["adamw"] = AdamWWithGroupStep
 
 
 @patch("N9", when=no_cuda)
 def _model_cuda() -> None:
-    """ModelPT.cuda() builds torch.device("cuda", index) before it moves the weights."""
+    """ModelPT.cuda() creates torch.device("cuda", index) before it moves the weights."""
     from nemo.core.classes.modelPT import ModelPT
 
     replace(ModelPT, "cuda", lambda self, device=None: self)
@@ -297,15 +292,15 @@ def _model_cuda() -> None:
 
 @patch("N10", when=missing("transformer_engine"))
 def _adapters_without_transformer_engine() -> None:
-    """The classes that hold LoRA import Transformer Engine's split, though they do without where it is None."""
+    """The LoRA mixins import Transformer Engine's SplitAlongDim, but do not need it: None works."""
     from nemo.collections.nlp.parts import peft_config
     from nemo.collections.nlp.parts.mixins import nlp_adapter_mixins
 
     name = "megatron.core.extensions.transformer_engine"
-    stand_in = types.ModuleType(name)
-    stand_in.SplitAlongDim = None  # type: ignore[attr-defined]
-    # For this import alone: elsewhere the failure to import that module says that Transformer Engine is missing.
-    sys.modules[name] = stand_in
+    stub = types.ModuleType(name)
+    stub.SplitAlongDim = None  # type: ignore[attr-defined]
+    # For this import alone: other code detects a missing Transformer Engine by the failed import.
+    sys.modules[name] = stub
     try:
         mixins = importlib.import_module("nemo.collections.nlp.modules.common.megatron.adapters.mcore_mixins")
     finally:
@@ -322,36 +317,33 @@ def _adapters_without_transformer_engine() -> None:
 
 @patch("A1", when=missing("tensorrt_llm"))
 def _no_tensorrt_llm() -> None:
-    """The PPO actor imports the TensorRT-LLM generator also with trt_llm.enable=False."""
+    """The PPO actor imports the TensorRT-LLM generator even with trt_llm.enable=False."""
     name = "nemo_aligner.utils.trt_llm"
     if not installed(name):
-        raise CaiError(f"{name} is not there any more: update nemo_aligner_cai/training/cpu/install.py")
+        raise CaiError(f"{name} is missing; update nemo_aligner_cai/training/cpu/install.py")
 
     class GPTGenerateTRTLLM:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             raise CaiError("TensorRT-LLM is not installed: set trainer.ppo.trt_llm.enable=False")
 
-    stand_in = types.ModuleType(name)
-    stand_in.GPTGenerateTRTLLM = GPTGenerateTRTLLM  # type: ignore[attr-defined]
-    sys.modules[name] = stand_in
+    stub = types.ModuleType(name)
+    stub.GPTGenerateTRTLLM = GPTGenerateTRTLLM  # type: ignore[attr-defined]
+    sys.modules[name] = stub
 
 
 def install_patches() -> tuple[str, ...]:
     """Apply the patches that this machine needs, once per process.
 
     Returns:
-        The names of the patches that are active, in the order in which they were applied.
+        The names of the active patches, in the order of application.
 
     Raises:
-        CaiError: upstream has changed under a patch.
+        CaiError: the target of a patch is missing or has changed.
     """
     if not _applied:
-        # Conditions first: a patch may change what a later condition would see.
-        _applied.extend(_apply([one for one in PATCHES if one.when()]))
+        # Evaluate all conditions first: a patch may change the result of a later one.
+        needed = [one for one in PATCHES if one.when()]
+        for one in needed:
+            one.apply()
+        _applied.extend(one.name for one in needed)
     return tuple(_applied)
-
-
-def _apply(needed: list[Patch]) -> list[str]:
-    for one in needed:
-        one.apply()
-    return [one.name for one in needed]
