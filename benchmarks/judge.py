@@ -104,7 +104,7 @@ def cases(job: Job) -> Iterator[JudgeInput]:
     for prompt in prompts(job.rows, first=job.first):
         record = PreferenceSample(prompt)
         asked = [
-            request.at(seed=derive_seed(SEED, record.id, sample.name, number), priority=0)
+            request.scheduled(seed=derive_seed(SEED, record.id, sample.name, number), priority=0)
             for number, request in enumerate(sample.requests(record))
         ]
         case = sample.absorb(record, [Completion(candidate(request), "stop") for request in asked]).case

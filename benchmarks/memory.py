@@ -37,13 +37,8 @@ class InstantModel:
     concurrency = 64
 
     def __init__(self) -> None:
-        """Nothing is counted yet."""
+        self.identity: Mapping[str, Any] = {"server": "instant", "model": self.name}
         self.stats = ClientStats()
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """See `ModelClient`."""
-        return {"server": "instant", "model": self.name}
 
     async def complete(self, request: Request) -> Completion:
         """See `ModelClient`."""

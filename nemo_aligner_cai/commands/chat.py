@@ -15,7 +15,7 @@ from nemo_aligner_cai.chat import TEMPLATES, Conversation, Role
 from nemo_aligner_cai.commands.common.flag_types import COUNT, TEMPERATURE
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
-from nemo_aligner_cai.models.thinking import answer_after
+from nemo_aligner_cai.models.thinking import strip_reasoning
 from nemo_aligner_cai.pipeline.serving import ask, served_chat
 from nemo_aligner_cai.training.checks import model_file, model_kind
 
@@ -70,7 +70,7 @@ async def _talk(client: ModelClient, sampling: Sampling) -> None:
             conversation = Conversation(())
             continue
         asked = conversation.with_turn(Role.USER, line.strip())
-        answer = answer_after((await client.complete(Request(asked, sampling))).text)
+        answer = strip_reasoning((await client.complete(Request(asked, sampling))).text)
         if answer is None:
             note_line(
                 f"the reply was cut within its thoughts, at --max-tokens {sampling.max_tokens}; ask again with more"

@@ -23,7 +23,7 @@ from nemo_aligner_cai.engine.journal import Call, Journal
 from nemo_aligner_cai.engine.progress import Progress, RunStats
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
-from nemo_aligner_cai.models.thinking import ADVICE, answer_after
+from nemo_aligner_cai.models.thinking import ADVICE, strip_reasoning
 
 _log = logging.getLogger(__name__)
 THOUGHTS = "replies with thoughts, which were cut"
@@ -191,7 +191,7 @@ class Engine:
         """The answer without what a reasoning model thinks first; the journal keeps everything."""
         if isinstance(answer, CallFailed):
             return answer
-        text = answer_after(answer.text)
+        text = strip_reasoning(answer.text)
         if text == answer.text:
             return answer
         if not self.tally.thoughts:
@@ -206,7 +206,7 @@ class Engine:
         calls: list[Call] = []
         for sample, request in enumerate(step.requests(record)):
             seed = derive_seed(self._seed, record.id, step.name, sample) if request.is_random else None
-            calls.append(Call(step.name, record.id, sample, request.at(seed=seed, priority=priority), model))
+            calls.append(Call(step.name, record.id, sample, request.scheduled(seed=seed, priority=priority), model))
         return calls
 
 

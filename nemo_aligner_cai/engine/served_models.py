@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models.base import ModelClient
-from nemo_aligner_cai.models.served import FINGERPRINT, TellsModel
+from nemo_aligner_cai.models.served import FINGERPRINT, ReportsModel
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ async def check_served(journal: Journal, clients: Iterable[ModelClient], *, say:
         UsageError: a server has another model than the one that gave the journal's replies.
     """
     for client in clients:
-        if not isinstance(client, TellsModel):
+        if not isinstance(client, ReportsModel):
             continue
         served, before = await client.served_model(), journal.served(client.identity)
         if served is None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Talking to language models: one small async protocol, and the servers behind it."""
+"""Clients of language models: one async protocol and its implementations."""
 
 from nemo_aligner_cai.models.base import (
     BatchClient,

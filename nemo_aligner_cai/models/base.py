@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the rest of the package knows of a language model: a request, a completion, and one small async protocol.
+"""The client interface of language models: requests, completions, and one async protocol.
 
 Input:  Request(conversation, Sampling(temperature=1.0, max_tokens=256), choices=())
 Output: Completion(text="...", finish_reason="stop", usage=Usage(31, 12), choice_logprobs=None, raw=...)
 
-Everything that determines a completion stands in the request or in the client's `identity`; where a server is and how
-patiently it is asked does not.
+Everything that determines a completion is in the request or in the client's `identity`. Server addresses, timeouts and
+retries are not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,40 +14,40 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
 
-from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation, Message, Role
+from nemo_aligner_cai.chat import CONTROL_TOKENS, ChatTemplate, Conversation, Message, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.files import RowCounts, content_hash
 
 
 class CallFailed(CaiError):
-    """One request could not be served, although others may be; its record is left out under `reason`."""
+    """One request failed, although others may succeed. Its record is dropped and counted under `reason`."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        """`reason` is a short phrase that counts alike failures together; `detail` is what the server said."""
+        """`reason` is a short phrase that groups equal failures; `detail` is the server's message."""
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
 
 
 class ServerRefused(CaiError):
-    """Every request would fail in the same way (wrong key, no such model, wrong settings): the run has to stop."""
+    """Every request would fail in the same way (invalid key, unknown model, wrong settings): the run must stop."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
-        """`status` is that of the HTTP answer, None where there was none."""
+        """`status` is the HTTP status, or None if there was no response."""
         super().__init__(message)
         self.status = status
 
 
 CHOICE_LEAD = "The answer is: "
-"""How a reply begins that is made to choose. With it, small models put most of their probability on the choices."""
+"""Beginning of a reply with choices. It makes small models put most of their probability on the choices."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a reply is drawn.
+    """Sampling parameters of a reply.
 
-    `temperature` 0 means greedy, as does `greedy`. `top_k` 0 and `top_p` 1 switch the filters off. `max_tokens` and
-    `min_tokens` bound the reply's length in tokens. `seed` is filled in by the engine. `stop` adds strings to those
-    that the chat template stops at.
+    `temperature` 0 means greedy, as does `greedy`. `top_k` 0 and `top_p` 1 disable the filters. `max_tokens` and
+    `min_tokens` bound the reply's length in tokens. The engine sets `seed`. `stop` adds strings to the stop strings of
+    the chat template.
     """
 
     temperature: float = 1.0
@@ -70,17 +70,17 @@ class Sampling:
             (0 <= self.min_tokens <= self.max_tokens, "min_tokens", "between 0 and max_tokens"),
             (self.repetition_penalty >= 1.0, "repetition_penalty", "1 (off) or more"),
         )
-        for holds, name, wanted in limits:
+        for holds, name, allowed in limits:
             if not holds:
-                raise UsageError(f"sampling: {name} must be {wanted}, it is {getattr(self, name)}")
+                raise UsageError(f"sampling: {name} must be {allowed}, got {getattr(self, name)}")
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the most likely token is always taken, so that no seed is needed."""
+        """True if the most likely token is always chosen, so that no seed is needed."""
         return self.greedy or self.temperature == 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in journal keys. Greedy replies forget the knobs that cannot touch them."""
+        """Return the parameters for journal keys. Greedy sampling omits those that have no effect on it."""
         base: dict[str, Any] = {
             "max_tokens": self.max_tokens,
             "min_tokens": self.min_tokens,
@@ -100,20 +100,20 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a model.
+    """One request to a model.
 
-    With `choices`, nothing is generated: each choice is scored as the beginning of the assistant's reply, and the
-    completion carries their log-probabilities. No choice may begin with another.
-
-    `room` is the most tokens of a reply whose thoughts leave no room for its answer; 0 grants no more than `sampling`.
-
-    `lead` is what the reply begins with before its choice, on servers that can be told how it begins (see
-    `choice_scorer.py`); NeMo's server scores any text as it is and needs none.
-
-    `schema` is the JSON schema that a server with structured output holds the reply to; None where it is free.
-
-    `shared` counts the leading messages that many requests have in common (few-shots); the journal writes them once.
-    `priority` orders waiting requests, lower first. Neither of the two has an influence on the completion.
+    Attributes:
+        conversation: the messages.
+        sampling: the sampling parameters.
+        choices: if given, nothing is generated. Each choice is scored as the beginning of the reply, and the
+            completion has their log-probabilities. No choice may be a prefix of another.
+        room: maximum tokens of a reply that contains a model's reasoning; 0 means `sampling.max_tokens`.
+        lead: text that precedes the choice in the reply, on servers that accept a prefilled reply (see
+            `choice_scorer.py`). NeMo's server scores arbitrary text and does not need it.
+        schema: JSON schema for servers with structured output; None means free text.
+        shared: number of leading messages that many requests have in common (few-shot examples); the journal writes
+            them once. It does not affect the completion.
+        priority: waiting requests with lower values go first. It does not affect the completion.
     """
 
     conversation: Conversation
@@ -126,70 +126,74 @@ class Request:
     priority: int = 0
 
     def __post_init__(self) -> None:
-        """Raises UsageError for choices that cannot be told apart."""
+        """Raises UsageError if a choice is a prefix of another, or the only one."""
         if len(self.choices) == 1:
             raise UsageError(f"the choice {self.choices[0]!r} is the only one: at least two are needed")
         for one in self.choices:
             for other in self.choices:
                 if one is not other and other.startswith(one):
-                    raise UsageError(f"the choice {one!r} begins the choice {other!r}: they cannot be told apart")
+                    raise UsageError(f"the choice {one!r} is a prefix of the choice {other!r}")
 
-    def at(self, *, seed: int | None, priority: int) -> "Request":
-        """This request with its place in a run: the seed of its draw (None where nothing is drawn), the priority."""
+    def scheduled(self, *, seed: int | None, priority: int) -> "Request":
+        """Return a copy with a seed (None if nothing is sampled) and a priority."""
         sampling = self.sampling if seed is None else replace(self.sampling, seed=seed)
         return replace(self, sampling=sampling, priority=priority)
 
     def probe(self) -> "Request":
-        """This request with a greeting for each text: what a server rejects of it, it rejects of every request."""
+        """Return a copy with harmless messages: a server that rejects it rejects every such request."""
         messages = tuple(replace(message, content="Hello") for message in self.conversation.messages)
         return replace(self, conversation=Conversation(messages), shared=0)
 
     @cached_property
-    def safe(self) -> Conversation:
-        """The conversation with the control tokens of any model broken up, except in few-shots.
+    def escaped(self) -> Conversation:
+        """The conversation with the control tokens of all known models escaped, except in few-shot examples.
 
-        A system message before them is the prompt's own.
+        A system message before the few-shot examples belongs to the prompt and is escaped too.
         """
-        first = self.conversation.messages[: self.shared]
-        few_shots = {number for number, message in enumerate(first) if message.role is not Role.SYSTEM}
+        messages = self.conversation.messages
+        few_shots = {i for i, message in enumerate(messages[: self.shared]) if message.role is not Role.SYSTEM}
         if not any(
-            CONTROL_TOKENS.found_in(message.content)
-            for number, message in enumerate(self.conversation.messages)
-            if number not in few_shots
+            CONTROL_TOKENS.found_in(message.content) for i, message in enumerate(messages) if i not in few_shots
         ):
             return self.conversation
         return Conversation(
             tuple(
-                message if number in few_shots else replace(message, content=CONTROL_TOKENS.escape(message.content))
-                for number, message in enumerate(self.conversation.messages)
+                message if i in few_shots else replace(message, content=CONTROL_TOKENS.escape(message.content))
+                for i, message in enumerate(messages)
             )
         )
 
+    def escaped_for(self, template: ChatTemplate) -> Conversation:
+        """Return `escaped` with the tokens of a chat template escaped too, so that no text can forge a turn."""
+        conversation = guard(self.escaped, template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
+        assert conversation is not None, "TokenPolicy.ESCAPE drops nothing"
+        return conversation
+
     @cached_property
     def messages(self) -> list[dict[str, str]]:
-        """The conversation as servers and the journal take it; made once, since few-shots make it long."""
+        """The conversation in the format of servers and of the journal. Cached, since few-shot examples are long."""
         return self.conversation.to_messages()
 
     @cached_property
     def prefix(self) -> str | None:
-        """A name for the content of the shared messages, None where there are none."""
-        return _name_of(self.conversation.messages[: self.shared]) if self.shared else None
+        """A hash of the shared messages; None if there are none."""
+        return _hash(self.conversation.messages[: self.shared]) if self.shared else None
 
     @property
     def is_random(self) -> bool:
-        """Whether the completion depends on a seed."""
+        """True if the completion depends on a seed."""
         return not self.choices and not self.sampling.is_greedy
 
 
 @lru_cache(maxsize=64)
-def _name_of(messages: tuple[Message, ...]) -> str:
-    # Looked up for each call: to hash few-shots anew costs as much as all the rest of a journal's key.
+def _hash(messages: tuple[Message, ...]) -> str:
+    # Cached: hashing few-shot examples costs as much as the rest of a journal key.
     return content_hash([message.plain for message in messages])
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens read and written by one call, as the server counted them."""
+    """Token counts of one call, as reported by the server."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -197,11 +201,11 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model answered.
+    """A model's reply.
 
-    `finish_reason` is "stop" (the reply is complete), "length" (cut at max_tokens) or "choices" (scored only).
-    `choice_logprobs` maps each choice to the natural logarithm of its probability, but for a constant that all choices
-    share; None where none were asked for, or the server gives none. `raw` is what the server sent, as JSON holds it.
+    `finish_reason` is "stop" (complete), "length" (truncated at max_tokens) or "choices" (scored only).
+    `choice_logprobs` maps each choice to its natural log-probability, up to a constant that all choices share; None if
+    there are no choices or the server returns no log-probabilities. `raw` is the server's JSON.
     """
 
     text: str
@@ -213,7 +217,7 @@ class Completion:
 
 @dataclass
 class ClientStats:
-    """What a client has done so far, for the progress view and the manifest."""
+    """A client's counters, for the progress display and the manifest."""
 
     calls: int = 0
     retries: int = 0
@@ -222,7 +226,7 @@ class ClientStats:
     completion_tokens: int = 0
 
     def count(self, completion: Completion) -> None:
-        """Add one answered call."""
+        """Count a completed call."""
         self.calls += 1
         if completion.usage is not None:
             self.prompt_tokens += completion.usage.prompt_tokens
@@ -230,41 +234,40 @@ class ClientStats:
 
 
 class ModelClient(Protocol):
-    """A language model behind some server. Safe to call concurrently; retries and limits are its own business.
+    """A client of one language model. It is safe for concurrent use, and handles retries and limits itself.
 
-    `name` is for people. `identity` is all on the client's side that determines a completion (model name, template),
-    as JSON holds it: it is part of each journal key. `concurrency` is how many requests it serves at once.
+    Attributes:
+        name: the model's name in messages.
+        identity: everything in the client that determines a completion (model name, chat template), as JSON. It is
+            part of each journal key.
+        concurrency: maximum number of concurrent requests.
+        stats: the client's counters.
     """
 
     name: str
+    identity: Mapping[str, Any]
     concurrency: int
     stats: ClientStats
 
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """See the class."""
-        ...
-
     async def complete(self, request: Request) -> Completion:
-        """Answer one request; raises CallFailed for it alone, ServerRefused for all."""
+        """Send one request; raises CallFailed if it fails, ServerRefused if every request would."""
         ...
 
     async def close(self) -> None:
-        """Give back connections. The client is not used again."""
+        """Close all connections. The client cannot be used again."""
         ...
 
 
 @runtime_checkable
 class BatchClient(Protocol):
-    """A client whose server answers whole batches with one seed each.
+    """A client whose server processes whole batches with one seed each.
 
-    What such a server samples for a request depends on the batch around it, so a caller that wants the same bytes
-    again has to send the same batch again (`engine/engine.py` does).
+    A sample depends on the whole batch, so identical results need identical batches (see `engine/executor.py`).
     """
 
     batch_size: int
-    """Sentences in a full batch: a request counts once, or once for each of its choices."""
+    """Sentences in a full batch: one for each request, or one for each of its choices."""
 
     async def complete_batch(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
-        """Answer requests that differ only in conversation and choices, in order; raises ServerRefused."""
+        """Send requests that differ only in conversation and choices; results are in order. Raises ServerRefused."""
         ...

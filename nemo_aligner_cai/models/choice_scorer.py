@@ -1,22 +1,23 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Scoring choices on a chat server: how the reply is made to begin, found once for each client.
+"""Scores choices on an OpenAI-compatible server, with the first method that the server supports.
 
 Input:  user: "... Answer with (A) or (B), and nothing else."     choices ("(A)", "(B)")
 Sent:   the same, and the beginning of the reply: "The answer is: ("
 Output: {"(A)": -0.86, "(B)": -1.30}, from the alternatives at the next token
 
-Small models seldom begin a reply with "(". So the reply's beginning is given, as in arXiv 2212.08073, where a server
-can continue it:
+Small models seldom begin a reply with "(". So the beginning of the reply is given, as in arXiv 2212.08073, if the
+server can continue it:
 
-    complete                 /v1/completions goes on from the prompt, which is rendered here; only with a chat template
+    complete                 /v1/completions continues the prompt, which is rendered here; needs a chat template
     continue                 continue_final_message, add_generation_prompt (vLLM, SGLang)
-    prefill                  a last message of the assistant's is continued without a flag (llama.cpp, TGI, Ollama)
-    prefill, no thinking     likewise, where the template would otherwise begin with a thought (llama.cpp)
-    free                     the reply begins as the model likes, and its own tokens are read
+    prefill                  a last message of the assistant is continued without a flag (llama.cpp, TGI, Ollama)
+    prefill, no thinking     the same for templates that would otherwise begin with reasoning (llama.cpp)
+    free                     the model begins the reply itself, and its own tokens are read
 
-A question with a plain answer is asked in each of these ways, in this order, until the first token of the reply is the
-letter. The result depends on the server, and on the template, which the client's identity has: no journal key has it.
+A question with an obvious answer is sent with each method, in this order, until the first token of the reply is the
+letter. The result depends on the server and on the chat template, which is part of the client's identity. Journal keys
+do not contain the method.
 """
 
 import asyncio
@@ -27,195 +28,196 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
-from nemo_aligner_cai.chat import ChatTemplate, Conversation, TokenPolicy, guard
-from nemo_aligner_cai.files import RowCounts, content_hash
+from nemo_aligner_cai.chat import ChatTemplate, Conversation
+from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Sampling
-from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs, shared_beginning
+from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs, common_prefix
 
 _log = logging.getLogger(__name__)
-_ALTERNATIVES = (20, 5)
-"""Alternatives for each token: the most that servers of this protocol give, and what stricter ones give."""
-_DRAWS = 3
-"""Attempts at a free reply: one that is sampled may leave the choices by chance."""
-_CONTINUED = 0.2
-"""Least probability of the two letters together, right after the beginning, in a reply that continues it."""
+_TOP_LOGPROBS = (20, 5)
+"""Alternatives per token: the protocol's maximum, and the maximum of stricter servers."""
+_FREE_ATTEMPTS = 3
+"""A sampled free reply may diverge from the choices by chance."""
+_MIN_PROBABILITY = 0.2
+"""Minimum total probability of the probe's two letters in a reply that continues the given beginning."""
 _SEED_BITS = 0x7FFFFFFF
 PROBE_TEXT = "Which of these is a color? (A) red (B) seven. Answer with (A) or (B), and nothing else."
-"""The question by which a client finds out how choices can be scored on its server."""
 PROBE = Request(Conversation.of_user(PROBE_TEXT), Sampling(greedy=True, max_tokens=1), choices=("(A)", "(B)"))
+"""The question that finds the method which a server supports."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to score. `keys` are added to the body; `forces` says whether the reply's beginning is given.
+class ScoringMethod:
+    """One method to score choices.
 
-    `template` renders the prompt where the server only goes on from a text.
+    Attributes:
+        name: name in the module docstring.
+        keys: keys added to the request body.
+        prefills: True if the beginning of the reply is given.
+        top_logprobs: number of alternatives per token.
+        template: renders the prompt for ``/v1/completions``.
     """
 
     name: str
     keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    forces: bool = True
-    alternatives: int = _ALTERNATIVES[0]
+    prefills: bool = True
+    top_logprobs: int = _TOP_LOGPROBS[0]
     template: ChatTemplate | None = None
 
 
-CONTINUE = Way("continue", {"continue_final_message": True, "add_generation_prompt": False})
-_WAYS = (
+CONTINUE = ScoringMethod("continue", {"continue_final_message": True, "add_generation_prompt": False})
+_CHAT_METHODS = (
     CONTINUE,
-    Way("prefill"),
-    Way("prefill, no thinking", {"chat_template_kwargs": {"enable_thinking": False}}),
-    Way("free", forces=False),
+    ScoringMethod("prefill"),
+    ScoringMethod("prefill, no thinking", {"chat_template_kwargs": {"enable_thinking": False}}),
+    ScoringMethod("free", prefills=False),
 )
 
 
-def _ways(template: ChatTemplate | None) -> list[Way]:
-    """All ways, in the order in which they are tried; a template that the user names is tried first."""
-    groups: list[tuple[Way, ...]] = [_WAYS]
+def _methods(template: ChatTemplate | None) -> list[ScoringMethod]:
+    groups: list[tuple[ScoringMethod, ...]] = [_CHAT_METHODS]
     if template is not None:
-        # The template writes the token that begins a text. OpenAI's own protocol has no such key.
+        # The template contains the begin-of-text token. OpenAI's own protocol does not have this key.
         keys: tuple[dict[str, Any], ...] = ({"add_special_tokens": False}, {})
-        groups.insert(0, tuple(Way("complete", some, template=template) for some in keys))
-    return [replace(way, alternatives=count) for group in groups for count in _ALTERNATIVES for way in group]
+        groups.insert(0, tuple(ScoringMethod("complete", some, template=template) for some in keys))
+    return [replace(method, top_logprobs=top) for group in groups for top in _TOP_LOGPROBS for method in group]
 
 
-class Ask(Protocol):
-    """Sends a body of this protocol for a request, and reads the first choice of the answer."""
+class Send(Protocol):
+    """Sends a body for a request and parses the first choice of the response."""
 
     def __call__(
         self,
         body: Mapping[str, Any],
         request: Request,
-        read: Callable[[Mapping[str, Any], str], Completion],
+        parse: Callable[[Mapping[str, Any], str], Completion],
         probe: Callable[[], Mapping[str, Any]],
     ) -> Awaitable[Completion]:
-        """`read` gets the choice and its text; `probe` is the body to send if this one is rejected."""
+        """`parse` gets the choice and its text; `probe` returns the body to send if this one is rejected."""
         ...
 
 
 class ChoiceScorer:
-    """Scores choices on one server; see the module."""
+    """Scores choices on one server."""
 
-    def __init__(self, ask: Ask, template: ChatTemplate | None = None) -> None:
-        """Nothing is asked yet.
+    def __init__(self, send: Send, template: ChatTemplate | None = None) -> None:
+        """Create a scorer.
 
         Args:
-            ask: sends a body; one with a prompt in place of messages goes to ``/v1/completions``.
-            template: the model's, where the user names it.
+            send: sends a body. A body with a prompt instead of messages goes to ``/v1/completions``.
+            template: the model's chat template, if the user names it.
         """
-        self._ask = ask
+        self._send = send
         self._template = template
-        self._looking = asyncio.Lock()
-        self._found: list[Way | None] = []
-        self._is_told = False
+        self._lock = asyncio.Lock()
+        self._method: ScoringMethod | None = None
+        self._is_probed = False
+        self._warned = False
 
     async def score(self, request: Request, messages: Sequence[Mapping[str, str]]) -> Completion:
-        """The completion with log-probabilities, or without them where the server gives none that can be used.
+        """Return a completion with log-probabilities, or without them if the server returns no usable ones.
 
         Args:
-            request: with choices.
-            messages: its conversation as it is sent.
+            request: a request with choices.
+            messages: its conversation, escaped.
         """
-        way = await self._way()
-        if way is None:
-            self._tell("it refuses to give log-probabilities")
+        async with self._lock:
+            if not self._is_probed:
+                self._method = await self._find_method()
+                self._is_probed = True
+        method = self._method
+        if method is None:
+            self._warn("it refuses to return log-probabilities")
             return Completion("", "stop")
-        completion = await self._once(way, request, messages, 0)
-        for draw in range(1, 1 if way.forces else _DRAWS):
+        completion = await self._ask(method, request, messages, 0)
+        for attempt in range(1, 1 if method.prefills else _FREE_ATTEMPTS):
             if completion.choice_logprobs is not None or not completion.raw.get("logprobs"):
                 break
-            completion = await self._once(way, request, messages, draw)
+            completion = await self._ask(method, request, messages, attempt)
         if completion.choice_logprobs is None:
-            self._tell("its reply has no log-probabilities of the choices")
+            self._warn("its reply has no log-probabilities of the choices")
         return completion
 
-    async def _once(self, way: Way, request: Request, messages: Sequence[Mapping[str, str]], draw: int) -> Completion:
-        def probe() -> Mapping[str, Any]:
-            other = request.probe()
-            # A server that rejects a way of asking rejects the way alone if it serves a plain request.
-            plain = {"prompt": "Hello"} if way.template else {"messages": other.messages}
-            return plain | {"max_tokens": 1} if request is PROBE else scoring_body(way, other, other.messages, draw)
-
+    async def _ask(
+        self, method: ScoringMethod, request: Request, messages: Sequence[Mapping[str, str]], attempt: int
+    ) -> Completion:
         choices = request.choices
-        written = shared_beginning(choices).rstrip() if way.forces else ""
-        body = scoring_body(way, request, messages, draw)
+        prefix = common_prefix(choices).rstrip() if method.prefills else ""
 
-        def read(choice: Mapping[str, Any], text: str) -> Completion:
+        def probe() -> Mapping[str, Any]:
+            harmless = request.probe()
+            if request is not PROBE:
+                return scoring_body(method, harmless, harmless.messages, attempt)
+            # If a plain request succeeds, the server rejects only the method.
+            return {"max_tokens": 1} | ({"prompt": "Hello"} if method.template else {"messages": harmless.messages})
+
+        def parse(choice: Mapping[str, Any], text: str) -> Completion:
             try:
-                scores = choice_logprobs(choice.get("logprobs"), choices, written)
+                scores = choice_logprobs(choice.get("logprobs"), choices, prefix)
             except ImplausibleError as error:
-                self._tell(f"its log-probabilities cannot be the model's ({error})")
+                self._warn(f"its log-probabilities are implausible ({error})")
                 scores = None
             if scores is None:
                 return Completion(text, "stop", raw=choice)
-            # What was sampled is chance; the likelier choice is not.
+            # The likelier choice, not the sampled one, which is random.
             return Completion(max(choices, key=lambda one: scores[one]), "choices", choice_logprobs=scores, raw=choice)
 
-        return await self._ask(body, request, read, probe)
+        return await self._send(scoring_body(method, request, messages, attempt), request, parse, probe)
 
-    async def _way(self) -> Way | None:
-        if not self._found:
-            async with self._looking:
-                if not self._found:
-                    self._found.append(await self._look())
-        return self._found[0]
-
-    async def _look(self) -> Way | None:
-        """The first way that works; None where only requests without log-probabilities are served.
+    async def _find_method(self) -> ScoringMethod | None:
+        """Return the first method that works; None if the server only serves requests without log-probabilities.
 
         Raises:
-            CallFailed: the server does not answer in time, or not as it must.
-            ServerRefused: it rejects plain requests too.
+            CallFailed: no valid response.
+            ServerRefused: the server rejects plain requests too.
         """
-        for way in _ways(self._template):
+        for method in _methods(self._template):
             try:
-                completion = await self._once(way, PROBE, PROBE.messages, 0)
+                completion = await self._ask(method, PROBE, PROBE.messages, 0)
             except CallFailed as failure:
                 if not failure.reason.startswith("HTTP "):
                     raise
                 continue
             scores = completion.choice_logprobs or {}
-            if not way.forces or sum(map(math.exp, scores.values())) >= _CONTINUED:
-                if self._template and not way.template:
-                    _log.warning("the judge does not answer /v1/completions in its chat template; that is not used")
-                _log.debug("choices are scored by: %s", way.name)
-                return way
+            if not method.prefills or sum(map(math.exp, scores.values())) >= _MIN_PROBABILITY:
+                if self._template and not method.template:
+                    _log.warning(
+                        "the judge's chat template is not used: the judge does not answer in it on /v1/completions"
+                    )
+                _log.debug("choices are scored with the method %r", method.name)
+                return method
         return None
 
-    def _tell(self, why: str) -> None:
-        """Say once that log-probabilities cannot be used, for the first reason that comes up."""
-        if not self._is_told:
-            self._is_told = True
-            _log.warning("the judge's server: %s; written answers count instead, see --judge-votes", why)
+    def _warn(self, reason: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("the judge's server: %s; votes are counted instead, see --judge-votes", reason)
 
 
-def scoring_body(way: Way, request: Request, messages: Sequence[Mapping[str, str]], draw: int = 0) -> dict[str, Any]:
-    """The body that asks for a request's choices, without the model's name."""
+def scoring_body(
+    method: ScoringMethod, request: Request, messages: Sequence[Mapping[str, str]], attempt: int = 0
+) -> dict[str, Any]:
+    """Return the request body, without the model's name, that scores a request's choices."""
     choices = request.choices
-    # At temperature 1 and unfiltered, the distribution that is sampled from is the model's.
-    body: dict[str, Any] = {**way.keys, "temperature": 1.0, "top_p": 1.0}
-    beginning = shared_beginning(choices)
+    # At temperature 1 and without filters, the sampling distribution is the model's.
+    body: dict[str, Any] = {**method.keys, "temperature": 1.0, "top_p": 1.0}
+    prefix = common_prefix(choices)
     # Templates trim messages, and a token seldom ends with a space.
-    lead = (request.lead + beginning).rstrip()
-    if way.template is not None:
-        body |= {"prompt": _rendered(request, way.template) + lead, "logprobs": way.alternatives}
-        return body | {"max_tokens": _apart_after(choices) - len(beginning)}
-    body |= {"messages": [*messages], "logprobs": True, "top_logprobs": way.alternatives}
-    if not way.forces:
-        # Enough tokens to reach what tells the choices apart, even at one token per character.
-        seed = int(content_hash([request.messages, draw], length=8), 16) & _SEED_BITS
+    lead = (request.lead + prefix).rstrip()
+    if method.template is not None:
+        prompt = method.template.generation_prompt(request.escaped_for(method.template)) + method.template.reply_start
+        body |= {"prompt": prompt + lead, "logprobs": method.top_logprobs}
+        return body | {"max_tokens": _distinct_length(choices) - len(prefix)}
+    body |= {"messages": [*messages], "logprobs": True, "top_logprobs": method.top_logprobs}
+    if not method.prefills:
+        # Enough tokens to distinguish the choices, even at one token per character.
+        seed = int(content_hash([request.messages, attempt], length=8), 16) & _SEED_BITS
         return body | {"max_tokens": max(map(len, choices)), "seed": seed}
     body["messages"].append({"role": "assistant", "content": lead})
-    return body | {"max_tokens": _apart_after(choices) - len(beginning)}
-
-
-def _rendered(request: Request, template: ChatTemplate) -> str:
-    """The prompt up to where the reply's text begins; no text in it can forge a turn."""
-    conversation = guard(request.safe, template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
-    assert conversation is not None, "nothing is dropped by escaping"
-    return template.generation_prompt(conversation) + template.reply_start
+    return body | {"max_tokens": _distinct_length(choices) - len(prefix)}
 
 
 @lru_cache(maxsize=256)
-def _apart_after(choices: tuple[str, ...]) -> int:
-    """The length of the longest beginning that is needed to tell one choice from all others."""
-    return 1 + max(len(shared_beginning((one, other))) for one in choices for other in choices if one is not other)
+def _distinct_length(choices: tuple[str, ...]) -> int:
+    """Return the length of the longest prefix that is needed to distinguish a choice from the others."""
+    return 1 + max(len(common_prefix((one, other))) for one in choices for other in choices if one is not other)

@@ -1,41 +1,40 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""Comparing the prompt that a server sends back with the one that it was sent.
+r"""Compares the prompt that a server echoes with the prompt that was sent.
 
 Input:  "<extra_id_1>User\n中文 hi\n<extra_id_1>Assistant\n", "<extra_id_1>User\n⁇  hi\n<extra_id_1>Assistant\nHello."
-Output: True, the second one begins with the first one as a tokenizer spells it
+Output: True, because the second text begins with the first one, apart from the tokenizer's changes
 
-A server that mixes up the rows of a batch, or sends an earlier answer, is known by this alone. Tokenizers change white
-space, normalize characters, and write unknown ones as "⁇"; nothing of that may count.
+Only this comparison detects a server that mixes up the rows of a batch or returns an earlier response. Tokenizers
+change white space, normalize characters, and decode unknown ones as "⁇"; the comparison ignores these changes.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable
 
-_TOKEN = re.compile(r"\s*<[^<>\s]+>")
-"""A token that begins a text."""
+_FIRST_TOKEN = re.compile(r"\s*<[^<>\s]+>")
 _UNKNOWN = "\u2047"
-_LOST = "\ufdd0"
-"""A character that no text has, in place of the unknown one, which normalization would turn into question marks."""
-_ANCHOR = 8
-"""Characters at the end of a prompt that must be found where those before them were not known."""
-_SHINGLE = 5
-_ALIKE = 0.5
-"""Share of a text's short sequences that must come back where a tokenizer changes it in another way."""
+_PLACEHOLDER = "\ufdd0"
+"""A noncharacter that replaces "⁇" before normalization, which would turn it into question marks."""
+_MIN_TAIL = 8
+"""Characters at the end of a prompt that must match after an unknown character."""
+_NGRAM = 5
+_MIN_OVERLAP = 0.5
+"""Share of a text's character 5-grams that must be echoed by a tokenizer with other changes."""
 
 
 def echoes(sentence: str, prompt: str) -> bool:
-    """True if a sentence begins with a prompt, but for what tokenizers change; a token may begin the text."""
-    token = _TOKEN.match(sentence)
+    """True if a sentence begins with a prompt, up to tokenizer changes and a token at the start of the text."""
+    token = _FIRST_TOKEN.match(sentence)
     return _begins(sentence, prompt) or (token is not None and _begins(sentence[token.end() :], prompt))
 
 
 def _begins(sentence: str, prompt: str) -> bool:
     if sentence.startswith(prompt):
         return True
-    rest = _plain(prompt).replace(_LOST, "")
-    first, *others = _plain(sentence).split(_LOST)
+    rest = _normalize(prompt).replace(_PLACEHOLDER, "")
+    first, *others = _normalize(sentence).split(_PLACEHOLDER)
     if first.startswith(rest) or not rest.startswith(first):
         return first.startswith(rest)
     rest = rest[len(first) :]
@@ -43,23 +42,23 @@ def _begins(sentence: str, prompt: str) -> bool:
         found = rest.find(part, 1)
         if found < 0:
             # The prompt ends within this part, after at least one unknown character.
-            return any(part.startswith(rest[start:]) for start in range(1, max(2, len(rest) - _ANCHOR)))
+            return any(part.startswith(rest[start:]) for start in range(1, max(2, len(rest) - _MIN_TAIL)))
         rest = rest[found + len(part) :]
     return not rest
 
 
 def resembles(sentence: str, texts: Iterable[str]) -> bool:
-    """True if a sentence has at least half of what the texts say, for tokenizers that change more than is known."""
-    wanted = _shingles("".join(map(_plain, texts)).replace(_LOST, ""))
-    return len(wanted & _shingles(_plain(sentence))) >= _ALIKE * len(wanted)
+    """True if a sentence contains half of the texts' 5-grams: for tokenizer changes that `echoes` does not know."""
+    expected = _ngrams("".join(map(_normalize, texts)).replace(_PLACEHOLDER, ""))
+    return len(expected & _ngrams(_normalize(sentence))) >= _MIN_OVERLAP * len(expected)
 
 
-def _plain(text: str) -> str:
-    text = text.replace(_UNKNOWN, _LOST).replace("\u2581", " ")
+def _normalize(text: str) -> str:
+    text = text.replace(_UNKNOWN, _PLACEHOLDER).replace("\u2581", " ")
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return "".join(one for one in "".join(text.split()).casefold() if one.isprintable() or one == _LOST)
+    return "".join(c for c in "".join(text.split()).casefold() if c.isprintable() or c == _PLACEHOLDER)
 
 
-def _shingles(text: str) -> set[str]:
-    return {text[start : start + _SHINGLE] for start in range(max(1, len(text) - _SHINGLE + 1))}
+def _ngrams(text: str) -> set[str]:
+    return {text[start : start + _NGRAM] for start in range(max(1, len(text) - _NGRAM + 1))}

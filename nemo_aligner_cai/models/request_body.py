@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a user changes in the requests to an OpenAI-compatible server, since services differ in what they accept.
+"""User-defined changes to the requests of an OpenAI-compatible server: services differ in the keys they accept.
 
 Input:  {"model": "m", "messages": [...], "max_tokens": 5, "seed": 7}, omitted {"seed": None, "max_tokens":
         "max_completion_tokens"}, extra {"chat_template_kwargs": {"enable_thinking": False}}
@@ -14,22 +14,22 @@ from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
 
-_OF_SOME = ("logprobs", "top_logprobs", "response_format")
-"""Keys of some requests only: an extra value takes their place where they are sent."""
-_SENT = (
+_CONDITIONAL = ("logprobs", "top_logprobs", "response_format")
+"""Keys of some requests only: an extra value replaces them, but is not added to other requests."""
+_OMITTABLE = (
     *("max_tokens", "temperature", "top_p", "top_k", "seed", "min_tokens", "repetition_penalty", "stop"),
-    *_OF_SOME,
+    *_CONDITIONAL,
 )
 _FIXED = ("model", "messages", "prompt", "n", "stream")
 
 
 @dataclass(frozen=True)
 class BodyChanges:
-    """Changes to each request.
+    """Changes to the body of each request.
 
     Attributes:
-        extra: keys with values that are sent too, or in place of this program's own.
-        omitted: this program's keys that are not sent, or are sent under the other name that is given.
+        extra: keys and values to add or to replace.
+        omitted: keys to drop (None), or to rename.
     """
 
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -39,33 +39,33 @@ class BodyChanges:
         """Raises UsageError for keys that cannot be changed."""
         for key in self.extra:
             if key in _FIXED:
-                raise UsageError(f"the key {key!r} of a request cannot be set: the program sets it")
+                raise UsageError(f"the key {key!r} of a request cannot be set")
         for key, name in self.omitted.items():
-            if key not in _SENT:
-                raise UsageError(f"the key {key!r} cannot be omitted; these can: {', '.join(_SENT)}")
-            if name in (*_FIXED, *_SENT):
-                raise UsageError(f"the key {key!r} cannot be sent as {name!r}, which is another key's name")
+            if key not in _OMITTABLE:
+                raise UsageError(f"the key {key!r} cannot be omitted; allowed keys: {', '.join(_OMITTABLE)}")
+            if name in (*_FIXED, *_OMITTABLE):
+                raise UsageError(f"the key {key!r} cannot be renamed to {name!r}, the name of another key")
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Its part in journal keys; empty where nothing is changed, so that keys stay what they were."""
+        """The changes' part of journal keys; empty without changes."""
         changes = {"extra_body": dict(self.extra), "omitted": dict(sorted(self.omitted.items()))}
         return {name: change for name, change in changes.items() if change}
 
     def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body that is sent."""
+        """Return the changed body."""
         if not self.extra and not self.omitted:
             return dict(body)
         changed = {self.omitted.get(key, key): value for key, value in body.items()}
         sent = {key: value for key, value in changed.items() if key is not None}
-        return sent | {key: value for key, value in self.extra.items() if key not in _OF_SOME or key in body}
+        return sent | {key: value for key, value in self.extra.items() if key not in _CONDITIONAL or key in body}
 
-    def advice(self, words: str, body: Mapping[str, Any]) -> str:
-        """Which flag helps, where a server's words name a key of the body; "" where they do not."""
-        named = re.search(rf"\b({'|'.join(_SENT)})\b", words)
+    def advice(self, message: str, body: Mapping[str, Any]) -> str:
+        """Return which flag to use if a server's message names a key of the body, else an empty string."""
+        named = re.search(rf"\b({'|'.join(_OMITTABLE)})\b", message)
         if named is None or named[1] not in body:
             return ""
-        key = named[1]
-        other = "max_completion_tokens"
-        key += f"={other}" if key == "max_tokens" and other in words else ""
-        return f"; --omit {key} {'renames it' if '=' in key else 'leaves it out'} (--judge-omit for the judge)"
+        key, new_name = named[1], "max_completion_tokens"
+        if key == "max_tokens" and new_name in message:
+            return f"; rename it with --omit {key}={new_name} (--judge-omit for the judge)"
+        return f"; drop it with --omit {key} (--judge-omit for the judge)"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A model that is a function: for tests, documentation and ``--dry-run``. Nothing leaves the process."""
+"""In-process model clients for tests, documentation and ``--dry-run``."""
 
 import asyncio
 import hashlib
@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nemo_aligner_cai.models.base import BatchClient, CallFailed, ClientStats, Completion, ModelClient, Request
+from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request
 
 Reply = Callable[[Request], str | Completion | CallFailed]
-"""What a scripted model answers: a text, a whole completion, or a failure."""
+"""Function that answers a request. It must be deterministic if runs are to be reproducible."""
 
 
 def default_reply(request: Request) -> Completion:
-    """A harmless sentence, or scores for choices, that depend on nothing but the request and its seed."""
+    """Return a text, or scores for choices, that depends only on the request and its seed."""
     text = repr((request.conversation.to_messages(), request.sampling.to_dict(), request.choices))
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     if not request.choices:
@@ -27,7 +27,7 @@ def default_reply(request: Request) -> Completion:
 
 
 class ScriptedClient:
-    """A `ModelClient` that answers by a function."""
+    """A `ModelClient` that answers with a function."""
 
     def __init__(
         self,
@@ -38,57 +38,51 @@ class ScriptedClient:
         identity: Mapping[str, Any] | None = None,
         remember: bool = True,
     ) -> None:
-        """Nothing is asked yet.
+        """Create a client.
 
         Args:
-            reply: must be deterministic where the same bytes are wanted again.
-            name: as in `ModelClient`.
-            concurrency: likewise.
-            identity: another client's, where the journal's keys are to be that client's; None makes one of the name.
-            remember: keep what was asked in `requests`, in order of arrival; a long run has no room for it.
+            reply: answers the requests.
+            name: the model's name.
+            concurrency: maximum number of concurrent requests.
+            identity: the identity of another client, to get that client's journal keys; None derives it from `name`.
+            remember: append every request to `requests`, which needs memory in a long run.
         """
-        self._identity = identity or {"server": "scripted", "model": name}
-        self._remember = remember
         self.name = name
+        self.identity: Mapping[str, Any] = identity or {"server": "scripted", "model": name}
         self.concurrency = concurrency
         self.stats = ClientStats()
         self.requests: list[Request] = []
+        self._remember = remember
         self._reply = reply
-        self._slots = asyncio.Semaphore(concurrency)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """The model's name, or what was given."""
-        return self._identity
+        self._semaphore = asyncio.Semaphore(concurrency)
 
     async def complete(self, request: Request) -> Completion:
-        """See `ModelClient`."""
-        async with self._slots:
+        """Answer one request."""
+        async with self._semaphore:
             await asyncio.sleep(0)
-            completion = self.answer(request)
+            completion = self._answer(request)
         if isinstance(completion, CallFailed):
             raise completion
         return completion
 
-    def answer(self, request: Request) -> Completion | CallFailed:
-        """What the script says, counted."""
+    def _answer(self, request: Request) -> Completion | CallFailed:
         if self._remember:
             self.requests.append(request)
-        said = self._reply(request)
-        if isinstance(said, CallFailed):
-            return said
-        completion = Completion(said, "stop") if isinstance(said, str) else said
+        reply = self._reply(request)
+        if isinstance(reply, CallFailed):
+            return reply
+        completion = Completion(reply, "stop") if isinstance(reply, str) else reply
         self.stats.count(completion)
         return completion
 
     async def close(self) -> None:
-        """See `ModelClient`."""
+        """Do nothing."""
 
 
 class ScriptedBatchClient(ScriptedClient):
-    """A `BatchClient` like NeMo's server: one seed for a batch, so that each sample depends on its neighbours.
+    """A `BatchClient` with one seed per batch, like NeMo's server: each sample depends on its batch.
 
-    The seed that a request's script sees is made of the batch's seed and size and of the request's place in it.
+    The request that `reply` receives has a seed derived from the batch's seed and size and from its position.
     """
 
     def __init__(
@@ -101,25 +95,17 @@ class ScriptedBatchClient(ScriptedClient):
         identity: Mapping[str, Any] | None = None,
         remember: bool = True,
     ) -> None:
-        """`batch_size` as in `BatchClient`."""
         super().__init__(reply, name=name, concurrency=concurrency, identity=identity, remember=remember)
         self.batch_size = batch_size
         self.batches: list[int] = []
 
     async def complete_batch(self, requests: Sequence[Request], seed: int | None) -> list[Completion | CallFailed]:
-        """See `BatchClient`."""
-        self.batches.append(len(requests))
+        """Answer a batch."""
+        size = len(requests)
+        self.batches.append(size)
         await asyncio.sleep(0)
-        mixed = [
-            hash((seed, len(requests), place)) & 0xFFFFFF if seed is not None else None
-            for place in range(len(requests))
-        ]
+        seeds = [None if seed is None else hash((seed, size, position)) & 0xFFFFFF for position in range(size)]
         return [
-            self.answer(replace(request, sampling=replace(request.sampling, seed=place_seed)))
-            for request, place_seed in zip(requests, mixed, strict=True)
+            self._answer(replace(request, sampling=replace(request.sampling, seed=own_seed)))
+            for request, own_seed in zip(requests, seeds, strict=True)
         ]
-
-
-def _conforms() -> tuple[ModelClient, ModelClient, BatchClient]:  # pyright: ignore[reportUnusedFunction]
-    # Checked by the type checker: the scripts stand in for real clients everywhere.
-    return ScriptedClient(), ScriptedBatchClient(), ScriptedBatchClient()

@@ -1,13 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which model a server has, asked of its ``/v1/models``.
+"""The model that a server reports on ``/v1/models``.
 
 Input:  {"data": [{"id": "sl_cai", "root": "/models/sl_cai.nemo", "fingerprint": "sha256:5f..."}]}
-Output: {"fingerprint": "sha256:5f..."} from `cai serve`, {"id": ..., "root": ...} from vLLM and others, None from
-        NeMo's own server, which does not tell
+Output: {"fingerprint": "sha256:5f..."} from `cai serve`; {"id": ..., "root": ...} from vLLM and others; None from
+        NeMo's own server, which does not report it
 
-The name that requests carry does not tell models apart: NeMo's server has none, and one name can be given to another
-model later.
+The model name in requests does not identify a model: NeMo's server has none, and a name can be reused.
 """
 
 import asyncio
@@ -18,56 +17,49 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.models.exchange import proxy_of
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=60.0, connect=5.0)
 """A server that has just started may still be hashing its model."""
 FINGERPRINT = "fingerprint"
-"""The key of a hash of the model's files. Without it, only names and paths are compared."""
-_NAMES = ("id", "root")
+"""Key of a hash of the model's files. Without it, only names and paths are compared."""
 
 
 @runtime_checkable
-class TellsModel(Protocol):
-    """A client whose server can be asked for its model."""
-
-    name: str
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """See `ModelClient`."""
-        ...
+class ReportsModel(ModelClient, Protocol):
+    """A client whose server may report its model."""
 
     async def served_model(self) -> Mapping[str, str] | None:
-        """What the server says of its model; None where it says nothing, or is not there."""
+        """Return the server's model, or None if the server does not report it or is not reachable."""
         ...
 
 
-async def ask_for_model(urls: Sequence[str], name: str | None, key: str | None = None) -> dict[str, str] | None:
-    """What the first of equal servers that answers says of a model.
+async def fetch_served_model(urls: Sequence[str], name: str | None, key: str | None = None) -> dict[str, str] | None:
+    """Return the model reported by the first of several equivalent servers.
 
     Args:
-        urls: their ``/v1/models``.
-        name: the model's name there; None where there is only one.
+        urls: their ``/v1/models`` endpoints.
+        name: the model's name on the server; None if it serves only one model.
         key: the API key.
 
     Returns:
-        The fingerprint, or the name and path; None where none of them says anything.
+        The fingerprint, or else the name and path; None if no server reports the model.
     """
-    # Not packed: a small answer could unpack to one that fills the memory.
+    # Uncompressed, because a small compressed response could fill the memory.
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
     async with aiohttp.ClientSession(
         timeout=_TIMEOUT, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
     ) as session:
         for url in urls:
-            if (found := _model_of(await _get(session, url), name)) is not None:
-                return found
+            if (model := _select_model(await _get_json(session, url), name)) is not None:
+                return model
     return None
 
 
-async def _get(session: aiohttp.ClientSession, url: str) -> Any:
-    """The JSON at an address; None where there is none."""
+async def _get_json(session: aiohttp.ClientSession, url: str) -> Any:
+    """Return the decoded response, or None if there is none."""
     try:
         async with session.get(url, allow_redirects=False, proxy=proxy_of(URL(url))) as response:
             if response.status != 200:
@@ -75,20 +67,19 @@ async def _get(session: aiohttp.ClientSession, url: str) -> Any:
             payload = bytearray()
             async for piece in response.content.iter_any():
                 payload += piece
-                if len(payload) > _MOST_BYTES:
+                if len(payload) > _MAX_BYTES:
                     return None
         return orjson.loads(payload)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):
         return None
 
 
-def _model_of(answer: Any, name: str | None) -> dict[str, str] | None:
-    listed = cast(dict[str, Any], answer).get("data") if isinstance(answer, dict) else None
-    entries = [cast(dict[str, Any], one) for one in cast(list[Any], listed or []) if isinstance(one, dict)]
-    fitting = [one for one in entries if name is None or one.get("id") == name]
-    if len(fitting) != 1:
+def _select_model(response: Any, name: str | None) -> dict[str, str] | None:
+    listed = cast(dict[str, Any], response).get("data") if isinstance(response, dict) else None
+    entries = [cast(dict[str, Any], entry) for entry in cast(list[Any], listed or []) if isinstance(entry, dict)]
+    matching = [entry for entry in entries if name is None or entry.get("id") == name]
+    if len(matching) != 1:
         return None
-    if isinstance(fingerprint := fitting[0].get(FINGERPRINT), str):
+    if isinstance(fingerprint := matching[0].get(FINGERPRINT), str):
         return {FINGERPRINT: fingerprint}
-    said = {key: value for key in _NAMES if isinstance(value := fitting[0].get(key), str)}
-    return said or None
+    return {key: value for key in ("id", "root") if isinstance(value := matching[0].get(key), str)} or None

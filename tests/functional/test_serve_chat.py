@@ -21,7 +21,7 @@ from nemo_aligner_cai.chat import NEMO_CHAT, Conversation
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.files import sha256_file
 from nemo_aligner_cai.models import Request, Sampling
-from nemo_aligner_cai.models.choice_scorer import CONTINUE, Way, scoring_body
+from nemo_aligner_cai.models.choice_scorer import CONTINUE, ScoringMethod, scoring_body
 from nemo_aligner_cai.models.choice_scores import choice_logprobs
 from nemo_aligner_cai.training.launch import jobs
 from tests.functional.conftest import ENV, PACKAGE
@@ -288,15 +288,17 @@ def test_d8_choices_get_the_same_scores_by_either_route(served: Served) -> None:
     choices = ("i will help", "i will not")
     request = Request(Conversation.of_user(QUESTION), Sampling(), choices=choices, lead="")
 
-    def scores(way: Way, path: str) -> dict[str, float] | None:
-        status, answer = served.send("POST", path, json.dumps(scoring_body(way, request, request.messages)).encode())
+    def scores(method: ScoringMethod, path: str) -> dict[str, float] | None:
+        status, answer = served.send(
+            "POST", path, json.dumps(scoring_body(method, request, request.messages)).encode()
+        )
         assert status == 200, answer
         return choice_logprobs(answer["choices"][0]["logprobs"], choices, "i will")
 
     continued = scores(CONTINUE, "/v1/chat/completions")
     assert continued is not None and continued["i will help"] > continued["i will not"]
     for keys in ({}, {"add_special_tokens": False}):
-        completed = scores(Way("complete", keys, template=NEMO_CHAT), "/v1/completions")
+        completed = scores(ScoringMethod("complete", keys, template=NEMO_CHAT), "/v1/completions")
         assert completed == pytest.approx(continued, abs=1e-4)
 
 

@@ -77,11 +77,11 @@ REQUEST = Request(
 
 
 def test_a8_few_shots_alone_are_left_as_they_are() -> None:
-    texts = [message.content for message in REQUEST.safe.messages]
+    texts = [message.content for message in REQUEST.escaped.messages]
     assert texts[1:3] == [SHOT, SHOT]
     assert not any(map(CONTROL_TOKENS.found_in, (texts[0], texts[3])))
     plain = Request(Conversation.of_user("a < b"), Sampling())
-    assert plain.safe is plain.conversation
+    assert plain.escaped is plain.conversation
 
 
 @pytest.mark.parametrize("server_template", [True, False])

@@ -176,7 +176,7 @@ def test_choices_that_the_tokenizer_spells_in_bytes_are_scored_to_their_end() ->
 
 
 def test_rows_that_are_not_the_choices_are_no_scores() -> None:
-    with pytest.raises(RetryableError, match="the choice's end"):
+    with pytest.raises(RetryableError, match="end of the choice"):
         score_choices(("(A)", "(B)"), [[1, 2], [1, 3]], [["x", "⁇"], ["x", "⁇"]], [[-1.0], [-1.0]])
     with pytest.raises(RetryableError, match="same tokens"):
         score_choices(("(A)", "(B)"), [[1, 2], [1, 2]], [["x", "A"], ["x", "A"]], [[-1.0], [-1.0]])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.models.served import ask_for_model
+from nemo_aligner_cai.models.served import fetch_served_model
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, policy, red_team_flags, run
 from tests.unit.sl_run import run as run_sl
@@ -67,7 +67,7 @@ def test_a13_a_long_list_of_models_is_read_to_its_end() -> None:
 
     with Hosted() as server:
         server.model = models[-1]
-        found = asyncio.run(ask_for_model([f"http://127.0.0.1:{server.port}/v1/models"], "m4999"))
+        found = asyncio.run(fetch_served_model([f"http://127.0.0.1:{server.port}/v1/models"], "m4999"))
     assert found == {"fingerprint": "sha256:aaaa"}
 
 

@@ -32,14 +32,11 @@ class SimulatedServer:
     concurrency = SLOTS
 
     def __init__(self, sigma: float = 0.8) -> None:
+        self.identity: Mapping[str, Any] = {"model": self.name}
         self.stats = ClientStats()
         self._lengths = Lengths(sigma=sigma)
         self.slots = Slots(Pace(slots=SLOTS, token_seconds=1.0, prefill_seconds=0.0, cache_tokens=0))
         self._semaphore = AdaptiveSemaphore(SLOTS)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return {"model": self.name}
 
     async def complete(self, request: Request) -> Completion:
         await self._semaphore.acquire(request.priority)
@@ -78,7 +75,7 @@ async def closed_loop(server: SimulatedServer, first: int) -> None:
         for record in waiting:
             for step in steps:
                 (request,) = step.requests(record)
-                seeded = request.at(seed=derive_seed(SEED, record.id, step.name, 0), priority=0)
+                seeded = request.scheduled(seed=derive_seed(SEED, record.id, step.name, 0), priority=0)
                 record = step.absorb(record, [await server.complete(seeded)])
 
     await asyncio.gather(*[work() for _ in range(SLOTS)])

@@ -13,7 +13,7 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.commands import chat
 from nemo_aligner_cai.engine.engine import THOUGHTS, Engine, Outcome, Step
 from nemo_aligner_cai.models import OpenAIClient, Request, RetryPolicy, Sampling
-from nemo_aligner_cai.models.thinking import answer_after
+from nemo_aligner_cai.models.thinking import strip_reasoning
 from nemo_aligner_cai.prompts import Prompt
 from tests.unit.fake_servers import FakeOpenAI
 
@@ -50,7 +50,7 @@ from tests.unit.fake_servers import FakeOpenAI
     ],
 )
 def test_a5_the_answer_stands_after_the_last_thought(text: str, answer: str | None) -> None:
-    assert answer_after(text) == answer
+    assert strip_reasoning(text) == answer
 
 
 def run(reply: Any, *, room: int = 0) -> tuple[list[Outcome[Any]], Engine, FakeOpenAI]:

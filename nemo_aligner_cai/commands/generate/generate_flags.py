@@ -41,7 +41,7 @@ from nemo_aligner_cai.models import (
     ScriptedClient,
     key_from_environment,
 )
-from nemo_aligner_cai.models.nemo_server import MOST_SENTENCES
+from nemo_aligner_cai.models.nemo_server import MAX_SENTENCES
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 
 _log = logging.getLogger(__name__)
@@ -244,14 +244,14 @@ def model_client(
             changes=body_changes(args.extra_body, args.omit),
             template=completions_template,
         )
-    if batch_size > MOST_SENTENCES:
-        _log.warning("NeMo's server takes at most %d sentences at a time, not %d", MOST_SENTENCES, batch_size)
+    if batch_size > MAX_SENTENCES:
+        _log.warning("NeMo's server takes at most %d sentences at a time, not %d", MAX_SENTENCES, batch_size)
     return NemoServerClient(
         args.host,
         args.port,
         model=args.model or "nemo",
         template=template,
-        batch_size=min(batch_size, MOST_SENTENCES),
+        batch_size=min(batch_size, MAX_SENTENCES),
         add_bos=args.add_bos == "True",
         server_template=server_template,
         retry_policy=retry_policy,
