@@ -27,20 +27,14 @@ def run(module: str, overrides: Sequence[str], folder: Path, *, servers: Sequenc
 def train_and_collect(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
     """Train, move the .nemo file into the step's folder, and remove the checkpoints.
 
-    An interrupted attempt resumes from its checkpoint. If it was interrupted after its last step, NeMo trains nothing
-    more and saves no model; training then starts over.
+    An interrupted attempt resumes from its checkpoint.
     """
     log_dir = folder / "train"
-    for start_over in (False, True):
-        for partial in (log_dir / "checkpoints").glob("*.nemo"):
-            partial.unlink()
-        if start_over:
-            shutil.rmtree(log_dir)
-        train()
-        found = list((log_dir / "checkpoints").glob("*.nemo"))
-        if found:
-            break
-    else:
+    for partial in (log_dir / "checkpoints").glob("*.nemo"):
+        partial.unlink()
+    train()
+    found = list((log_dir / "checkpoints").glob("*.nemo"))
+    if not found:
         raise CaiError(f"{log_dir}: training wrote no .nemo file; see {folder / 'train.log'}")
     found[0].replace(folder / MODEL)
     for part in ("train", "critic"):

@@ -9,6 +9,8 @@ scheduler and checkpoint callback. All of these are upstream's; this module only
 from __future__ import annotations
 
 import gc
+import logging
+import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ from nemo_aligner_cai.training.cpu.config import adapt_to_cpu
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_log = logging.getLogger(__name__)
 SERVER_TIMEOUT = timedelta(days=20)
 """How long the processes of a server wait for requests; torch's default is 30 minutes.
 
@@ -96,14 +99,17 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
 
 
 def remove_unfinished_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints that a killed run was writing.
+    """Remove the checkpoints and the weights of a .nemo file that a killed run was writing.
 
-    NeMo removes them when training begins, but earlier it fails on an unfinished one when it chooses where to resume.
+    NeMo removes such checkpoints when training begins, but earlier it fails on an unfinished one when it chooses where
+    to resume. It writes no .nemo file while weights of an earlier attempt are there.
     """
     from nemo.utils.callbacks.nemo_model_checkpoint import NeMoModelCheckpoint
 
     if folder.is_dir():
         NeMoModelCheckpoint._remove_unfinished_checkpoints(folder)
+        if (folder / "model_weights").is_dir():
+            shutil.rmtree(folder / "model_weights")
 
 
 def init_process_groups(cfg: DictConfig, setup: Setup, model: Any) -> None:
@@ -175,11 +181,21 @@ def fit_supervised(
 
 
 def fit(trainer: Any, setup: Setup) -> None:
-    """Run an upstream trainer, from the checkpoint if there is one."""
+    """Run an upstream trainer, from the checkpoint if there is one.
+
+    A run that was stopped after its last step and before its .nemo file was written has no step left. Upstream's loop
+    would return without writing the file; here it is written from the checkpoint.
+    """
     if setup.resumed is not None:
         trainer.load_state_dict(setup.resumed)
     setup.progress.total = trainer.max_steps
-    trainer.fit()
+    if trainer.step < trainer.max_steps:
+        trainer.fit()
+    elif (callback := setup.trainer.checkpoint_callback) is not None:
+        _log.info("all %d steps are done: the model is written from the checkpoint", trainer.step)
+        # With this interval, the callback writes no other checkpoint; upstream does the same after its last step.
+        setup.trainer.val_check_interval = 0
+        callback.on_train_end(setup.trainer, trainer.model)
 
 
 def data_loader(

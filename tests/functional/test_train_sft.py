@@ -6,10 +6,18 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.pipeline import training
+from nemo_aligner_cai.training.checkpoints import nemo_archive
+from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
+from nemo_aligner_cai.training.launch import jobs
+from nemo_aligner_cai.training.launch.outcome import last_step
 from nemo_aligner_cai.training.metrics_file import read_metrics
 from tests.functional import world
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab, Run
@@ -56,6 +64,30 @@ def test_b10_d11_a_finished_run_is_refused_and_a_new_one_says_little(lab: Lab, b
     code, lines = train("trainer.sft.max_steps=4")
     assert code == 0 and any("resuming" in line and "step 2" in line for line in lines)
     assert lines[-1].startswith("[cai] saved: ")
+
+
+def test_b10_a_run_killed_before_its_model_is_written_writes_it_without_training_again(
+    lab: Lab, base: Path, tmp_path: Path
+) -> None:
+    overrides = [*lab.sft_overrides(base, 2), "trainer.sft.val_check_interval=2"]
+    whole = lab.run("sft", "two_steps", *overrides)
+    log_dir = tmp_path / "train"
+    overrides.append(f"exp_manager.explicit_log_dir={log_dir}")
+    with pytest.raises(CaiError):
+        jobs.finish(jobs.start("tests.functional.killed_job", overrides, tmp_path / "killed.log", ENV), TIMEOUT_S)
+    assert last_step(log_dir) == 2 and not list(log_dir.rglob("*.nemo"))
+    training.train_and_collect(tmp_path, lambda: training.run("sft", overrides, tmp_path))
+    assert [row["step"] for row in read_metrics(log_dir) if "train/loss" in row] == [0, 1]
+    written, expected = (weights(path) for path in (tmp_path / "model.nemo", whole.nemo("cai_sft")))
+    assert written.keys() == expected.keys()
+    assert all(written[name].equal(expected[name]) for name in expected)
+
+
+def weights(path: Path) -> dict[str, Any]:
+    """The weights of a .nemo file."""
+    with tempfile.TemporaryDirectory() as folder:
+        nemo_archive.unpack(path, Path(folder) / "unpacked")
+        return read_distributed(Path(folder) / "unpacked" / "model_weights", lambda name: "_extra_state" not in name)
 
 
 def test_a_reloaded_model_has_the_loss_it_was_saved_with(lab: Lab, sft: Run) -> None:

@@ -100,7 +100,7 @@ def report(cfg: DictConfig, output: str, began: float) -> None:
     where = ""
     if step is not None:
         where = (
-            f"; the last checkpoint is of step {step}, from which the same command resumes. NeMo writes the model "
-            f"after the last step: if that was step {step}, plan one more (max_steps={step + 1})"
+            f"; the last checkpoint is of step {step}, from which the same command resumes. NeMo-Aligner's scripts "
+            f"write the model only after a step: with them, if that was the last, plan one more (max_steps={step + 1})"
         )
     _log.warning("nothing saved: this run wrote no .nemo file in %s%s", place / "checkpoints", where)
