@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""``cai``: one command for the whole package.
+"""`cai`: the command line of the package.
 
-Each subcommand lives in ``nemo_aligner_cai/commands/`` and is imported only when it is asked for, so that
-``cai --help`` and the data half stay quick and need neither torch nor NeMo.
+Each command is a module of ``nemo_aligner_cai/commands/`` with the functions ``add_arguments(parser)`` and
+``run(args)``. It is imported only when it is used, so that ``cai --help`` is fast and needs neither torch nor NeMo.
 """
 
 from __future__ import annotations
@@ -13,62 +13,59 @@ import sys
 from collections.abc import Sequence
 
 from nemo_aligner_cai import __version__
-from nemo_aligner_cai.commands.common.exit_codes import exit_code
-from nemo_aligner_cai.commands.common.flag_types import Parser
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.console import program
 
-# Subcommand -> (module in nemo_aligner_cai.commands, one line of help).
+# Command -> (module in nemo_aligner_cai.commands, help text).
 COMMANDS = {
-    "quickstart": ("quickstart", "run the whole of CAI on this machine with the tiny assistant"),
-    "run": ("run", "run the seven steps as a configuration file says"),
-    "chat": ("chat", "talk to a model from the terminal"),
-    "tiny": ("tiny", "build the tiny assistant's model, data and vocabulary"),
-    "train": ("train.train", "start one of NeMo-Aligner's trainers: sft, reward-model, critic, ppo-actor, dpo"),
-    "doctor": ("doctor", "say what is installed, which step is ready, and how to mend one that is not"),
-    "checkpoint": ("train.checkpoint", "turn a Hugging Face model into a .nemo file, and back"),
+    "quickstart": ("quickstart", "run all steps of CAI on this machine with the tiny assistant"),
+    "run": ("run", "run the seven steps of a configuration file"),
+    "chat": ("chat", "talk to a model on the terminal"),
+    "tiny": ("tiny", "build the tiny assistant's model and data"),
+    "train": ("train.train", "start a NeMo-Aligner trainer: sft, reward-model, critic, ppo-actor, dpo"),
+    "doctor": ("doctor", "show what is installed, which steps are ready, and how to fix the others"),
+    "checkpoint": ("train.checkpoint", "convert models between Hugging Face folders and .nemo files"),
     "merge-lora": ("train.merge_lora", "merge LoRA adapters into their base model"),
     "serve": ("train.serve", "serve a .nemo model with NeMo's text-generation server"),
-    "data": (
-        "data.data",
-        "make data with a generator or a processor: sl-cai, rl-cai, anthropic-hh, blend, or another package's",
-    ),
+    "data": ("data.data", "make data: sl-cai, rl-cai, anthropic-hh, blend, or a registered component"),
     "validate": ("data.validate", "check a data file against the trainer that will read it"),
-    "convert": ("data.convert", "turn a data file into another format"),
+    "convert": ("data.convert", "write a data file in another trainer's format"),
     "inspect": ("data.inspect_data", "show statistics and rendered rows of a data file"),
     "constitution": ("constitution", "check a constitution and preview its prompts"),
-    "components": ("components", "list judges, prompts, generators, processors and formats, and where they come from"),
+    "components": ("components", "list judges, prompts, generators, processors and formats, and their packages"),
     "journal": ("journal", "read the journal of a generation run"),
-    "judge-accuracy": ("evaluate.judge_accuracy", "measure a judge on items with a known answer"),
-    "plan": ("plan", "calls, tokens, GPU-hours, disk and memory of a run on GPUs"),
-    "audit": ("evaluate.audit", "show what else a judge goes by: length, position, principles, agreement of runs"),
+    "judge-accuracy": ("evaluate.judge_accuracy", "measure the accuracy of a judge on items with a known answer"),
+    "plan": ("plan", "estimate calls, tokens, GPU-hours, disk and memory of a run on GPUs"),
+    "audit": ("evaluate.audit", "measure biases of AI preferences: length, position, principles, agreement of runs"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand.
+    """Run one command.
 
     Args:
-        argv: the command line without the program's name; the process's own when None.
+        argv: the command line without the program's name; by default the process's own.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+        The exit code, as described in `program.main_guard`.
     """
     program.begin(argv or ())
-    return exit_code(lambda: _run(list(sys.argv[1:] if argv is None else argv)), "cai")
+    return program.main_guard(lambda: _run(list(sys.argv[1:] if argv is None else argv)), "cai")
 
 
 def _run(arguments: list[str]) -> int:
-    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    name = arguments[0] if arguments else None
     parser = Parser(prog="cai", description="Constitutional AI for NVIDIA NeMo-Aligner.")
     parser.add_argument("--version", action="version", version=f"nemo_aligner_cai {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (module, help_line) in COMMANDS.items():
-        if name == chosen:
-            importlib.import_module(f"nemo_aligner_cai.commands.{module}").add_parser(subparsers)
-        else:
-            subparsers.add_parser(name, help=help_line)
+    for command, (module_name, help_text) in COMMANDS.items():
+        subparser = subparsers.add_parser(command, help=help_text, description=help_text)
+        if command == name:
+            module = importlib.import_module(f"nemo_aligner_cai.commands.{module_name}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
     args, rest = parser.parse_known_args(arguments)
-    # argparse gives up on positional arguments that stand after a flag; overrides may stand anywhere.
+    # argparse does not accept positional arguments after a flag; overrides may be anywhere.
     if rest and (not hasattr(args, "overrides") or any(word.startswith("-") or "=" not in word for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

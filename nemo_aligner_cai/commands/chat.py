@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""``cai chat``: talk to a model from the terminal."""
+"""`cai chat`: talk to a model on the terminal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import tempfile
 from pathlib import Path
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.chat import TEMPLATES, Conversation, Role
+from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.commands.common.flag_types import COUNT, TEMPERATURE
+from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.commands.common.shared_flags import add_chat_template_flag
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
 from nemo_aligner_cai.models.thinking import strip_reasoning
@@ -20,27 +22,17 @@ from nemo_aligner_cai.pipeline.serving import ask, served_chat
 from nemo_aligner_cai.training.checks import model_file, model_kind
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    """Add ``cai chat``."""
-    parser = subparsers.add_parser(
-        "chat",
-        help="talk to a model from the terminal",
-        description="One line is one turn; an empty line starts anew.",
-    )
-    parser.add_argument("model", type=Path, help="a .nemo file; it is served for as long as you talk")
-    parser.add_argument(
-        "--temperature", type=TEMPERATURE, default=0.0, help="0, the default, takes the likeliest words"
-    )
-    parser.add_argument("--max-tokens", type=COUNT, default=64, help="longest reply, in tokens")
-    parser.add_argument(
-        "--chat-template",
-        metavar="NAME",
-        help=f"{', '.join(TEMPLATES)}, or the folder of a Hugging Face tokenizer (default: what the model names)",
-    )
-    parser.set_defaults(run=_run)
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai chat`."""
+    parser.description = "Each line is one turn; an empty line starts a new conversation."
+    parser.add_argument("model", type=Path, help="a .nemo file, served during the conversation")
+    parser.add_argument("--temperature", type=TEMPERATURE, default=0.0, help="0 (default) is greedy decoding")
+    parser.add_argument("--max-tokens", type=COUNT, default=64, help="maximum length of a reply (default: 64)")
+    add_chat_template_flag(parser, otherwise="(default: from the model)")
 
 
-def _run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Serve the model and talk to it."""
     extras.require("cai chat")
     model_kind.check(model_file.nemo_file(args.model, "MODEL"), "MODEL")
     sampling = Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=0)
@@ -52,11 +44,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 async def _talk(client: ModelClient, sampling: Sampling) -> None:
-    """Read lines from standard input and write replies, without thoughts, to standard output until it ends.
+    """Read turns from standard input and write replies, without thoughts, until the input ends.
 
-    A line whose reply ends within its thoughts is forgotten.
+    A turn whose reply ends within its thoughts is dropped.
     """
-    # asyncio's own handler would wait for the line that is being read.
+    # asyncio's handler would wait for the line that is being read.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     conversation = Conversation(())
     while True:
@@ -72,11 +64,9 @@ async def _talk(client: ModelClient, sampling: Sampling) -> None:
         asked = conversation.with_turn(Role.USER, line.strip())
         answer = strip_reasoning((await client.complete(Request(asked, sampling))).text)
         if answer is None:
-            note_line(
-                f"the reply was cut within its thoughts, at --max-tokens {sampling.max_tokens}; ask again with more"
-            )
+            note_line(f"the reply ended within its thoughts; increase --max-tokens {sampling.max_tokens}")
             continue
         write_line(answer.strip(), keep="\n\t")
         sys.stdout.flush()
-        # Models are trained on turns without the thoughts before them.
+        # Models are trained on earlier turns without their thoughts.
         conversation = asked.with_turn(Role.ASSISTANT, answer.strip())

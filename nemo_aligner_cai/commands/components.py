@@ -1,26 +1,22 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai components`: everything that is chosen by name, and where it comes from."""
+"""`cai components`: list the registered components and the packages they come from."""
 
 import argparse
-from typing import Any
 
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.registry import OURS, components
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai components`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "components", help="list judges, judge prompts, generators, processors and formats, and their origins"
-    )
-    parser.add_argument("kind", nargs="?", choices=list(OURS), help="only these")
-    parser.set_defaults(run=run)
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai components`."""
+    parser.add_argument("kind", nargs="?", choices=list(OURS), help="list only this kind")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the components; returns 1, after all the others, for one that cannot be loaded."""
+    """List the components; returns 1 if one of them cannot be loaded."""
     rows: list[tuple[str, ...]] = []
     broken: list[str] = []
     for kind in [args.kind] if args.kind else OURS:

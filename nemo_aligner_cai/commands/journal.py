@@ -4,10 +4,10 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.engine.journal import read_entries
 from nemo_aligner_cai.errors import UsageError
@@ -15,39 +15,47 @@ from nemo_aligner_cai.files import require_file, write_jsonl
 from nemo_aligner_cai.files.same_files import refuse_same
 
 _WIDTH = 100
-"""Characters of a text that a listing shows."""
+"""Characters of a reply in a listing."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai journal`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("journal", help="read the journal of a generation run")
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai journal`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = actions.add_parser("show", help="list calls: step, record and the beginning of the reply")
+    show = actions.add_parser("show", help="list the calls: step, record and the beginning of the reply")
     stats = actions.add_parser("stats", help="count calls, tokens and failures by step")
     export = actions.add_parser("export", help="write the calls as JSON lines with whole conversations")
-    for action, work in ((show, run_show), (stats, run_stats), (export, run_export)):
+    for action in (show, stats, export):
         action.add_argument("file", help="a ....journal.jsonl")
-        action.set_defaults(run=work)
     for action in (show, export):
-        action.add_argument("--step", help="only this step's calls")
-        action.add_argument("--record", help="only this record's calls (the id of a row)")
+        action.add_argument("--step", help="only calls of this step")
+        action.add_argument("--record", help="only calls of this record (the id of a row)")
     export.add_argument("output", help="the file to write")
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
-def run_show(args: argparse.Namespace) -> int:
-    """List calls."""
-    for call in _calls(args.file, args.step, args.record):
-        scores: dict[str, float] = call["choice_logprobs"] or {}
-        said = call["text"] or ", ".join(f"{choice}: {score:.3f}" for choice, score in scores.items())
-        write_line(f"{call['record']} {call['step']:>12} {' '.join(said.split())[:_WIDTH]}")
+def run(args: argparse.Namespace) -> int:
+    """Run the action."""
+    if args.action == "show":
+        _show(_calls(args.file, args.step, args.record))
+    elif args.action == "stats":
+        _show_stats(args.file)
+    else:
+        refuse_same([args.file], [args.output])
+        written = write_jsonl(args.output, _calls(args.file, args.step, args.record), overwrite=args.overwrite)
+        write_line(f"{args.output}: {written} calls")
     return 0
 
 
-def run_stats(args: argparse.Namespace) -> int:
-    """Count calls by step."""
+def _show(calls: Iterable[dict[str, Any]]) -> None:
+    for call in calls:
+        scores: dict[str, float] = call["choice_logprobs"] or {}
+        reply = call["text"] or ", ".join(f"{choice}: {score:.3f}" for choice, score in scores.items())
+        write_line(f"{call['record']} {call['step']:>12} {' '.join(reply.split())[:_WIDTH]}")
+
+
+def _show_stats(path: str) -> None:
     calls, cut, tokens, failures = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    for entry in _entries(args.file):
+    for entry in _entries(path):
         if entry["kind"] == "call":
             calls[entry["step"]] += 1
             cut[entry["step"]] += entry["finish_reason"] == "length"
@@ -55,18 +63,9 @@ def run_stats(args: argparse.Namespace) -> int:
         elif entry["kind"] == "failure":
             failures[f"{entry['step']}: {entry['reason']}"] += 1
     for step, count in calls.items():
-        write_line(f"{step:>12} {count:>8} calls {cut[step]:>8} cut at the limit {tokens[step]:>10} tokens")
+        write_line(f"{step:>12} {count:>8} calls {cut[step]:>8} truncated {tokens[step]:>10} tokens")
     for reason, count in failures.items():
-        write_line(f"failed for good, {reason}: {count}")
-    return 0
-
-
-def run_export(args: argparse.Namespace) -> int:
-    """Write calls with whole conversations."""
-    refuse_same([args.file], [args.output])
-    written = write_jsonl(args.output, _calls(args.file, args.step, args.record), overwrite=args.overwrite)
-    write_line(f"{args.output}: {written} calls")
-    return 0
+        write_line(f"failed permanently, {reason}: {count}")
 
 
 def _entries(path: str) -> Iterator[dict[str, Any]]:
@@ -76,10 +75,10 @@ def _entries(path: str) -> Iterator[dict[str, Any]]:
             damaged += 1
             continue
         if entry.get("kind") not in ("call", "prefix", "failure", "served"):
-            raise UsageError(f"{Path(path)}: is not a journal (byte {offset})")
+            raise UsageError(f"{path}: not a journal (byte {offset})")
         yield entry
     if damaged:
-        note_line(f"{path}: {damaged} damaged lines are passed over")
+        note_line(f"{path}: skipped {damaged} damaged lines")
 
 
 def _calls(path: str, step: str | None, record: str | None) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai plan CONFIG`: calls, tokens, GPU-hours, disk and memory of a run on GPUs, before it is started."""
+"""`cai plan CONFIG`: estimate the calls, tokens, GPU-hours, disk and memory of a run on GPUs."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.planning.config import PlanConfig
 from nemo_aligner_cai.planning.estimate import ResourceEstimate, plan
@@ -19,17 +20,12 @@ _COUNTED = ("model_calls", "judge_calls")
 _SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "hours", "disk_gb")
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai plan`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "plan",
-        help="calls, tokens, GPU-hours, disk and memory of a run on GPUs",
-        description="Calls are counted; figures with ~ are estimates that follow from the file's assumptions.",
-    )
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai plan`."""
+    parser.description = "Calls are counted; figures with ~ are estimates from the assumptions in the file."
     parser.add_argument("config", type=Path, help="a YAML file like examples/nlp/cai/mistral_7b.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
         rows = [_parts(step) for step in steps]
         sys.stdout.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode() + "\n")
         return 0
-    figures = ("calls", "judge calls", "tokens in", "tokens out", "GPU-hours", "hours", "disk GB", "GB a GPU")
+    figures = ("calls", "judge calls", "tokens in", "tokens out", "GPU-hours", "hours", "disk GB", "GB per GPU")
     console = open_console()
     console.print(table_of(("step", *figures, ""), [_row(step) for step in steps]))
-    console.print("~ estimates, from the configuration's assumptions")
+    console.print("~ estimated from the assumptions in the configuration")
     return 0
 
 

@@ -10,12 +10,13 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from nemo_aligner_cai.console.printable import printable, redacted
+from nemo_aligner_cai.console.printable import error_line, printable, redacted
 from nemo_aligner_cai.console.process_list import hide_secrets
+from nemo_aligner_cai.errors import CaiError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -77,6 +78,44 @@ def begin(argv: Sequence[str] = ()) -> None:
     if sys.stderr is sys.__stderr__:
         sys.stderr = _guarded(2, sys.stderr)
         sys.excepthook = _show_defect
+
+
+def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = False) -> int:
+    """Run a program's work and return its exit code. An error becomes one line on standard error.
+
+    The exit code is 0 for success, 1 for a failure, 2 for a usage error and 130 for an interruption. The text of a
+    KeyboardInterrupt says how to resume. Any other error is a defect of this program.
+
+    Args:
+        work: returns the exit code if it raises nothing.
+        name: the program's name; starts the line.
+        catch_defects: show the traceback of a defect and return 1. By default it propagates.
+    """
+    begin()
+    try:
+        code = work()
+    except SystemExit:  # argparse, after --help
+        if lost_output() is None:
+            raise
+        code = 0
+    except CaiError as error:
+        sys.stderr.write(error_line(name, error))
+        code = error.exit_code
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(error_line(name, "; ".join(["interrupted", *map(str, stop.args)])))
+        code = 130
+    except Exception as error:
+        if catch_defects:
+            sys.stderr.write(printable(redacted(traceback.format_exc()), keep="\n\t"))
+        elif isinstance(error, OSError):
+            sys.stderr.write(error_line(name, error))
+        else:
+            raise
+        code = 1
+    if (lost := lost_output()) is not None:
+        sys.stderr.write(error_line(name, f"standard output: {lost.strerror}"))
+        return code or 1
+    return code
 
 
 def lost_output() -> OSError | None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.commands.common.flag_types import Parser
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.evaluate import audit as command
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
@@ -287,9 +287,8 @@ def test_the_rows_of_a_run_are_audited_as_they_are(tmp_path: Path):
 
 def call(*args: object) -> int:
     parser = Parser()
-    command.add_parser(parser.add_subparsers())
-    parsed = parser.parse_args(["audit", *map(str, args)])
-    return parsed.run(parsed)
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(arg) for arg in args]))
 
 
 def test_the_command_shows_and_writes_all_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -302,13 +301,15 @@ def test_the_command_shows_and_writes_all_figures(tmp_path: Path, capsys: pytest
     assert "\x1b" not in out and "\\x1b[31m" in out, "what a file says to a terminal is shown, not sent"
     for name, value in (
         ("prompts", "9"),
-        ("of them without a kept pair", "1"),
+        ("prompts without a kept pair", "1"),
         ("kept pairs", "8"),
-        ("length, chosen to rejected", "3.00 [3.00, 3.00]"),
-        ("the same by chance, %", "50.0"),
-        ("pairs on which the two orders disagree, %", "11.1 [2.0, 43.5]"),
+        ("length ratio, chosen to rejected", "3.00 [3.00, 3.00]"),
+        ("first text by chance, %", "50.0"),
+        ("position flips, %", "11.1 [2.0, 43.5]"),
     ):
-        assert any(line.startswith(name) and line.split(name)[1].strip() == value for line in out.splitlines()), name
+        assert any(
+            line.startswith(f"{name} ") and line.split(name)[1].strip() == value for line in out.splitlines()
+        ), name
     written = json.loads(report.read_text())
     assert [run["pairs"] for run in written["runs"]] == [8, 6]
     assert written["runs"][0]["chosen_is_longer"]["value"] == 1.0

@@ -118,7 +118,7 @@ def test_our_generators_are_selected_by_name(capsys: pytest.CaptureFixture[str])
         cli.main(["data", "rl-cai", "--help"])
     assert ended.value.code == 0 and "--judge STRATEGY" in capsys.readouterr().out
     assert cli.main(["data", "nothing"]) == 2
-    assert "there are sl-cai, rl-cai, anthropic-hh" in capsys.readouterr().err
+    assert "sl-cai, rl-cai, anthropic-hh" in capsys.readouterr().err
 
 
 def write_distribution(folder: Path, group: str, point: str) -> None:

@@ -1,6 +1,5 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
@@ -8,19 +7,20 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.commands.common import shared_flags
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.data import convert, inspect_data, validate
 from nemo_aligner_cai.data.formats.files import comparison_rows, sft_row
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import write_jsonl
 
+COMMANDS = {"validate": validate, "convert": convert, "inspect": inspect_data}
 
-def call(*args: object) -> int:
-    parser = argparse.ArgumentParser()
-    subparsers = parser.add_subparsers()
-    for command in (validate, convert, inspect_data):
-        command.add_parser(subparsers)
-    parsed = parser.parse_args([str(arg) for arg in args])
-    return parsed.run(parsed)
+
+def call(command: str, *args: object) -> int:
+    parser = Parser()
+    COMMANDS[command].add_arguments(parser)
+    return COMMANDS[command].run(parser.parse_args([str(arg) for arg in args]))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_validate_names_the_line_and_the_mend_goes_on_to_the_next_file_and_exits
 
 def test_what_cannot_be_checked_at_all_is_a_usage_error(pairs: Path):
     for args, message in (
-        (["--seq-length", 10], "belong together"),
+        (["--seq-length", 10], "--tokenizer and --seq-length"),
         (["--as", "sft"], "unknown format 'sft'"),
         ([pairs.with_name("nowhere")], "cannot be read"),
     ):
@@ -72,13 +72,13 @@ def test_validate_predicts_what_the_trainer_will_use(
         def encode(self, texts: list[str]) -> list[list[int]]:
             return [[0] * len(text) for text in texts]
 
-    monkeypatch.setattr(validate, "load_tokenizer", lambda path: Letters())
+    monkeypatch.setattr(shared_flags, "load_tokenizer", lambda path: Letters())
     assert call("validate", pairs, "--tokenizer", "x", "--seq-length", 1000) == 0
     assert "3 of 3 records are used" in capsys.readouterr().out
     assert call("validate", pairs, "--tokenizer", "x", "--seq-length", 125) == 1
     captured = capsys.readouterr()
     assert "2 of 3 records are used: 1 are longer than 125 tokens, the first is record 3" in captured.out
-    assert "leave them out" in captured.err
+    assert "cai convert --tokenizer --seq-length" in captured.err
 
 
 def test_convert_says_where_the_rows_went(tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]):
@@ -97,7 +97,7 @@ def test_convert_leaves_out_what_is_too_long(
         def encode(self, texts: list[str]) -> list[list[int]]:
             return [[0] * len(text) for text in texts]
 
-    monkeypatch.setattr(validate, "load_tokenizer", lambda path: Letters())
+    monkeypatch.setattr(shared_flags, "load_tokenizer", lambda path: Letters())
     target = tmp_path / "new" / "short.jsonl"
     asked = ("convert", pairs, target, "--to", "rm-comparisons", "--tokenizer", "x", "--seq-length")
     assert call(*asked, 125) == 0
@@ -113,7 +113,7 @@ def test_convert_leaves_out_what_is_too_long(
     assert raised.value.exit_code == 1
     assert [path.name for path in target.parent.iterdir()] == ["short.jsonl"], "what was there is there, and no more"
     assert target.stat().st_size > 0
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="--tokenizer and --seq-length"):
         call(*asked[:-1])
     with pytest.raises(UsageError, match=r"^\S*short\.csv: ?rm-comparisons is written as \.jsonl"):
         call("convert", pairs, tmp_path / "short.csv", *asked[3:], 9)
@@ -133,9 +133,9 @@ def test_inspect_shows_figures_and_rows(pairs: Path, capsys: pytest.CaptureFixtu
     assert "\x1b" not in out and "R\\x1b[31m" in out
 
 
-def test_inspect_colours_what_is_learnt():
+def test_inspect_colors_the_trained_text():
     conversation = Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A")
-    text = inspect_data.coloured(conversation, inspect_data.NEMO_CHAT)
+    text = inspect_data.colored(conversation, inspect_data.NEMO_CHAT)
     learnt = [text.plain[span.start : span.end] for span in text.spans if span.style == "green"]
     assert "".join(learnt) == "A⏎\n<extra_id_1>"
 
@@ -151,7 +151,7 @@ def test_inspect_shows_lengths_labels_and_what_a_row_says_to_a_terminal(
     assert "[red]how\\x1b[31m??" in out and "\x1b" not in out
     length = len(inspect_data.NEMO_CHAT.generation_prompt(Conversation.of_user("how?")))
     assert f"half up to {length}, 95 % up to {length + 11}, all up to {length + 11}" in out
-    with pytest.raises(UsageError, match="--rows must be 0 or more"):
+    with pytest.raises(UsageError, match="--rows: must be a whole number, 0 or more"):
         call("inspect", path, "--rows", -1)
 
 

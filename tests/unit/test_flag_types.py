@@ -21,7 +21,7 @@ from nemo_aligner_cai.commands.common.flag_types import (
     file_prefix,
     host,
 )
-from nemo_aligner_cai.commands.generate import generate_rl, generate_sl, judge_flags
+from nemo_aligner_cai.commands.generate import clients, generate_rl, generate_sl
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import NemoServerClient, RetryPolicy
 from tests.unit.rl_run import red_team_flags
@@ -44,7 +44,7 @@ def test_whatever_a_number_is_given_it_is_finite_and_in_its_bounds(text: str) ->
         except argparse.ArgumentTypeError as error:
             assert "must be a" in str(error)
         else:
-            assert kind.least <= value <= kind.most and value < 1 << 53 and (value > 0 or not kind.above)
+            assert kind.minimum <= value <= kind.maximum and value < 1 << 53 and (value > 0 or not kind.exclusive)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_key_with_a_line_end_is_refused_without_repeating_it(
     monkeypatch.setenv("CAI_KEY", f"{SECRET}\nmore")
     assert generate_rl.main([*flags, "--judge-url", "http://127.0.0.1:1", "--judge-api-key-env", "CAI_KEY"]) == 2
     said = capsys.readouterr().err
-    assert "CAI_KEY: the API key has a line end" in said and SECRET not in said
+    assert "CAI_KEY: the API key" in said and SECRET not in said
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,11 @@ def test_keys_for_nvidia_go_to_nvidia_alone(
     parse = generate_rl.build_parser().parse_args
     for name in ("NGC_API_KEY", "NVIDIA_API_KEY"):
         monkeypatch.setenv(name, SECRET)
-        assert judge_flags.judge_key(parse([*flags, "--judge-url", url])) == (SECRET if sent else None)
+        assert clients.judge_key(parse([*flags, "--judge-url", url])) == (SECRET if sent else None)
         monkeypatch.delenv(name)
     monkeypatch.setenv("CAI_KEY", SECRET)
     named = parse([*flags, "--judge-url", url, "--judge-api-key-env", "CAI_KEY"])
-    assert judge_flags.judge_key(named) == SECRET, "a key that is named goes where it is told to"
+    assert clients.judge_key(named) == SECRET, "a key that is named goes where it is told to"
 
 
 def test_a_plan_needs_no_key(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,7 @@ def test_a_plan_needs_no_key(flags: list[str], capsys: pytest.CaptureFixture[str
 def test_the_judge_on_a_nemo_server_has_the_name_that_it_is_given(flags: list[str]) -> None:
     def client(*more: str) -> NemoServerClient:
         args = generate_rl.build_parser().parse_args([*flags, "--judge-port", "1", *more])
-        judge = judge_flags.judge_client(args, None, RetryPolicy())
+        judge = clients.judge_client(args, None, RetryPolicy())
         assert isinstance(judge, NemoServerClient)
         return judge
 

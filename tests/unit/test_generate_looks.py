@@ -71,7 +71,7 @@ def test_a_preview_of_rl_cai_tells_the_policys_server_from_the_judges(
 
 @pytest.mark.parametrize(
     ("flags", "hint"),
-    [([], "with --resume resumes"), (["--overwrite"], "with --resume in place of --overwrite resumes")],
+    [([], "with --resume resumes"), (["--overwrite"], "--resume instead of --overwrite")],
 )
 def test_whoever_interrupts_a_run_is_told_how_to_go_on(
     inputs: dict[str, str],

@@ -178,7 +178,7 @@ def test_blending_keeps_pairs_together_and_is_optional(flags: list[str], tmp_pat
         (["--sys-prompt-constitution-file-path", "nowhere"], "nowhere: cannot be read"),
         (["--num-responses", "1"], "two or more candidates"),
         (["--num-responses", "2", "--greedy", "True"], "greedy candidates are all the same"),
-        (["--num-responses", "2", "--temperatures", "1"], "leave out --num-responses"),
+        (["--num-responses", "2", "--temperatures", "1"], "--num-responses"),
         (["--judge-api-key-env", "CAI_UNSET"], "CAI_UNSET with the API key is not set"),
         (["--ngc-url", "https://integrate.api.nvidia.com/v1"], "set NGC_API_KEY or NVIDIA_API_KEY"),
         (["--margin", "1", "--judge", "multiple-choice"], "margin must be in"),

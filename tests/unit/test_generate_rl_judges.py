@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands.generate import judge_flags
+from nemo_aligner_cai.commands.generate import clients
 from nemo_aligner_cai.commands.generate.generate_rl import build_parser, main
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.models import RetryPolicy
@@ -42,7 +42,7 @@ def judged(flags: list[str], server: Any, *more: str, code: int = 0) -> FakeOpen
 
 def test_our_own_flags_are_these() -> None:
     """Frozen as upstream's are: whoever adds a flag adds it here and to the documentation."""
-    options = {option for action in build_parser()._actions for option in action.option_strings}
+    options = {option for action in build_parser().flags for option in action.option_strings}
     ours = {
         *("--api-key-env", "--both-orders", "--no-both-orders", "--chat-template", "--concurrency", "--dry-run"),
         *(
@@ -132,7 +132,7 @@ def test_structured_answers_are_held_to_a_schema(
     with FakeNemo(policy) as policy_server, FakeOpenAI(judge) as judge_server:
         judge_server.fault_of = lambda body: 422 if "response_format" in body else None
         assert run(flags, policy_server, judge_server, "--judge-structured", "--overwrite") == 1
-        assert "no --judge-structured" in capsys.readouterr().err and policy_server.bodies == []
+        assert "remove --judge-structured" in capsys.readouterr().err and policy_server.bodies == []
         assert run(flags, policy_server, None, "--judge-structured", "--judge-port", "1", "--overwrite") == 2
 
 
@@ -271,6 +271,6 @@ def test_the_hosted_api_is_asked_within_its_quota(
     flags: list[str], more: list[str], requests: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(judge_flags, "OpenAIClient", lambda url, model, **settings: given.update(settings))
-    judge_flags.judge_client(build_parser().parse_args([*flags, *more]), "key", RetryPolicy())
+    monkeypatch.setattr(clients, "OpenAIClient", lambda url, model, **settings: given.update(settings))
+    clients.judge_client(build_parser().parse_args([*flags, *more]), "key", RetryPolicy())
     assert given["requests_per_minute"] == requests and given["tokens_per_minute"] is None

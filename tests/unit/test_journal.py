@@ -1,6 +1,5 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-import argparse
 import asyncio
 import json
 import logging
@@ -13,6 +12,7 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.commands import journal as journal_command
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.engine.journal import Call, Journal, read_entries
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
@@ -143,7 +143,7 @@ def test_a_damaged_line_costs_only_its_call_and_is_told(
     assert found(path, *calls) == ["x", None, "x"]
     assert "1 damaged lines, whose calls are made again" in caplog.text
     assert cai_journal("stats", str(path)) == cai_journal("show", str(path)) == 0
-    assert "1 damaged lines are passed over" in capsys.readouterr().err
+    assert "1 damaged lines" in capsys.readouterr().err
 
 
 def test_a_line_that_lacks_any_field_is_damaged(tmp_path: Path) -> None:
@@ -212,10 +212,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def cai_journal(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    journal_command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["journal", *arguments])
-    return args.run(args)
+    parser = Parser()
+    journal_command.add_arguments(parser)
+    return journal_command.run(parser.parse_args(list(arguments)))
 
 
 def test_the_command_shows_counts_and_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,12 +223,12 @@ def test_the_command_shows_counts_and_exports(tmp_path: Path, capsys: pytest.Cap
     assert cai_journal("show", str(path)) == 0
     assert capsys.readouterr().out.splitlines() == ["1       answer one line", "2     critique x"]
     assert cai_journal("stats", str(path)) == 0
-    assert "answer        1 calls        0 cut at the limit          4 tokens" in capsys.readouterr().out
+    assert "answer        1 calls        0 truncated          4 tokens" in capsys.readouterr().out
     assert cai_journal("export", str(path), str(tmp_path / "out.jsonl"), "--record", "1") == 0
     (exported,) = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [message["content"] for message in exported["request"]["messages"]] == ["shot", "reply", "prompt 1"]
     (tmp_path / "other").write_text('{"a": 1}\n')
-    with pytest.raises(UsageError, match="is not a journal"):
+    with pytest.raises(UsageError, match="other: not a journal"):
         cai_journal("stats", str(tmp_path / "other"))
 
 

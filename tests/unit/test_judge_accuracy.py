@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands.common.flag_types import Parser
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.evaluate import judge_accuracy as command
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
@@ -98,9 +98,8 @@ def by_key(items: list[JudgeItem]) -> Callable[[dict[str, Any]], Any]:
 
 def call(*args: object) -> int:
     parser = Parser()
-    command.add_parser(parser.add_subparsers())
-    parsed = parser.parse_args(["judge-accuracy", *map(str, args)])
-    return parsed.run(parsed)
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(arg) for arg in args]))
 
 
 def ask(path: Path, reply: Callable[[dict[str, Any]], Any], *more: object, faults: int = 0) -> dict[str, Any]:
@@ -293,7 +292,7 @@ def test_bad_settings_are_refused_before_anything_is_asked(tmp_path: Path, pairs
     where = ("--model-url", "http://127.0.0.1:9", "--model", "m")
     with pytest.raises(UsageError, match="--num-examples"):
         call(pairs, *where, "--num-examples", 0)
-    with pytest.raises(UsageError, match="leave out --judge"):
+    with pytest.raises(UsageError, match="--judge"):
         call(kinds, *where, "--judge", "best-worst")
     with pytest.raises(UsageError, match="is read by this command"):
         call(pairs, *where, "--output", pairs, "--overwrite")

@@ -160,7 +160,7 @@ def test_every_command_is_registered(repo_root):
     modules = {
         ".".join(path.relative_to(folder).with_suffix("").parts)
         for path in folder.rglob("*.py")
-        if "\ndef add_parser(" in path.read_text(encoding="utf-8")
+        if "\ndef add_arguments(" in path.read_text(encoding="utf-8")
     }
     assert {module for module, _ in COMMANDS.values()} == modules
 

@@ -136,7 +136,7 @@ def test_estimates_are_told_from_counts(shipped: Path, capsys: pytest.CaptureFix
     for key in ("hours", "disk_gb"):
         assert total["estimated"][key] == pytest.approx(sum(row["estimated"][key] for row in rows[:-1]))
     assert main(["plan", str(shipped)]) == 0
-    assert "~ estimates" in capsys.readouterr().out
+    assert "~ estimated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

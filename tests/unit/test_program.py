@@ -13,7 +13,6 @@ PROGRAM = """
 import sys
 from nemo_aligner_cai.console import program
 program.begin()
-from nemo_aligner_cai.commands.common.exit_codes import exit_code
 from nemo_aligner_cai.errors import UsageError
 
 def work():
@@ -30,7 +29,7 @@ def work():
         file.write("data")
     return 0
 
-sys.exit(exit_code(work, "cai"))
+sys.exit(program.main_guard(work, "cai"))
 """
 
 

@@ -78,9 +78,9 @@ def test_c4_a_console_takes_no_string_for_markup(capsys: pytest.CaptureFixture[s
     console = open_console()
     console.print(EVIL, soft_wrap=True)
     console.rule(EVIL)
-    console.print(table_of((EVIL, EVIL), [(EVIL, EVIL)], title=EVIL))
+    console.print(table_of((EVIL, EVIL), [(EVIL, EVIL)]))
     lines = capsys.readouterr().out
-    assert lines.count(SHOWN) == 7
+    assert lines.count(SHOWN) == 6
     assert not {"\x1b", "\x9b", "\u202e"} & set(lines)
 
 

@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""How commands show text and tables: with colours on a terminal, as plain lines elsewhere."""
+"""Terminal output of the commands: colors on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,45 +11,57 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nemo_aligner_cai.console.printable import printable, redacted
+from nemo_aligner_cai.console.printable import PrintableFormatter, printable, redacted
 
-_WIDE = 160
-"""Columns off a terminal: whatever reads it there need not fit a screen."""
+_WIDTH = 160
+"""Columns if standard output is not a terminal."""
 
 
 class _Console(Console):
-    """A console to which every `str` is data: nothing in it is markup or an emoji, nothing acts on the terminal.
+    """A console that treats every `str` as data: no markup, no emoji, no control characters.
 
-    Our own styles are `Text`, made of `printable` strings.
+    Our own styles are `Text` objects made of `printable` strings.
     """
 
     def render_str(self, text: str, **settings: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Render a string: one that is printed, a cell, a heading or a rule's title."""
+        """Render a printed string, a cell, a heading or the title of a rule."""
         plain: dict[str, Any] = settings | {"markup": False, "emoji": False, "highlight": False}
         return super().render_str(printable(redacted(text), keep="\n\t"), **plain)
 
 
 def write_line(text: str, *, keep: str = "") -> None:
-    """Write a text to standard output as one line, but for the line ends that are to be kept."""
+    """Write one line to standard output. Control characters are escaped, except those in `keep`."""
     sys.stdout.write(printable(redacted(text), keep=keep) + "\n")
 
 
 def note_line(text: str) -> None:
-    """Write one line to standard error, whatever is in the text."""
+    """Write one line to standard error."""
     sys.stderr.write(printable(redacted(text)) + "\n")
 
 
+def log_to_stderr() -> None:
+    """Show log lines on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def open_console() -> Console:
-    """The process's standard output."""
-    return _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    """Return a console on standard output."""
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
-def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> Table:
-    """A table. Cells are data, never markup; columns of figures are those with a heading, but for the first."""
-    table = Table(box=None, title=Text(printable(title)), title_justify="left", pad_edge=False)
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Build a table. Columns with a heading are right-aligned, except the first."""
+    table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
-        figures = bool(number and column)
-        table.add_column(Text(printable(column)), justify="right" if figures else "left", no_wrap=not number)
+        justify = "right" if number and column else "left"
+        table.add_column(Text(printable(column)), justify=justify, no_wrap=not number)
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     return table
+
+
+def rate_cell(rate: object) -> str:
+    """Format a rate as a table cell; ``-`` if there is none."""
+    return "-" if rate is None else str(rate)

@@ -1,37 +1,33 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai data NAME ...`, or with Hydra groups: make data with a generator or a processor, ours or others'."""
+"""`cai data NAME ...`, or with Hydra groups: run a registered generator or processor."""
 
 import argparse
 import sys
-from typing import Any
 
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.data.data_groups import FLAGS, compose_command, is_hydra
 from nemo_aligner_cai.console.printable import redacted
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.registry import components
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai data`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "data", help="make data with a generator or a processor: cai data rl-cai --help"
-    )
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai data`."""
     for flag in FLAGS:
-        parser.add_argument(flag, action="append", default=[], metavar="X", help="Hydra's own: with generator=NAME")
+        parser.add_argument(flag, action="append", default=[], metavar="X", help="Hydra's flag, for generator=NAME")
     parser.add_argument(
         "words",
         nargs=argparse.REMAINDER,
         metavar="NAME ...",
-        help="sl-cai, rl-cai, anthropic-hh, blend (or see `cai components`) and its own flags; or generator=NAME and "
-        "other Hydra overrides",
+        help="sl-cai, rl-cai, anthropic-hh, blend or another name of `cai components`, and its flags (see `cai data "
+        "rl-cai --help`); or generator=NAME and other Hydra overrides",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run it; returns its exit code."""
-    # Those that stand first; the others are among the words.
+    """Run the component and return its exit code."""
+    # argparse has taken the flags before the first word; later ones are among the words.
     first = [f"{flag}={value}" for flag in FLAGS for value in getattr(args, flag[2:].replace("-", "_"))]
     words: list[str] = [*first, *args.words]
     if not words:
@@ -46,5 +42,5 @@ def run(args: argparse.Namespace) -> int:
     name, *arguments = words
     makers = components("generators") | components("processors")
     if name not in makers:
-        raise UsageError(f"there is no generator or processor {name!r}; there are {', '.join(makers)}")
+        raise UsageError(f"no generator or processor is named {name!r}; known: {', '.join(makers)}")
     return int(makers[name].load().main(arguments))

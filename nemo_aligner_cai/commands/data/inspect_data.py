@@ -1,20 +1,21 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai inspect FILE`: what is in a data file, in figures, and some of it as the trainer will see it."""
+"""`cai inspect FILE`: statistics of a data file, and its first records as the trainer sees them."""
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate, Role
-from nemo_aligner_cai.commands.common.terminal import open_console
+from nemo_aligner_cai.commands.common.flag_types import Number
+from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.console.printable import printable
 from nemo_aligner_cai.data.dedup import record_id
 from nemo_aligner_cai.data.formats.files import detect_format, read_records
@@ -31,7 +32,6 @@ from nemo_aligner_cai.data.records import (
 )
 from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
-from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.files.compact import CompactSet
 
@@ -39,38 +39,40 @@ _BATCH = 512
 _BAR = 40
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai inspect`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser("inspect", help="show what is in a data file")
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai inspect`."""
     parser.add_argument("file", metavar="FILE", help="a file, a folder, or a data set as hf://datasets/OWNER/NAME")
     parser.add_argument("--as", dest="format", metavar="FORMAT", help="default: detected")
-    parser.add_argument("--split", default="train", help="of a folder or data set with splits (default: train)")
-    parser.add_argument("--tokenizer", help="count tokens with it; without, lengths are in characters")
-    parser.add_argument("--rows", type=int, default=2, help="how many records to show rendered (default: 2)")
-    parser.set_defaults(run=run)
+    parser.add_argument("--split", default="train", help="split of a folder or data set (default: train)")
+    parser.add_argument("--tokenizer", help="tokenizer for lengths in tokens; by default they are in characters")
+    parser.add_argument("--rows", type=Number(int, 0), default=2, help="number of records to render (default: 2)")
 
 
 @dataclass
 class Statistics:
-    """What is counted over the records of a file."""
+    """Counts over the records of a file.
+
+    Attributes:
+        labels: records by verdict, by the data set's label, or by attributes that have a score.
+        chosen_longer: comparisons by whether the chosen reply has more characters than the rejected one.
+        lengths: records by the length of their longest text, in tokens or characters.
+    """
 
     records: int = 0
     turns: Counter[int] = field(default_factory=Counter[int])
     datasets: Counter[str] = field(default_factory=Counter[str])
     labels: Counter[str] = field(default_factory=Counter[str])
-    """What the records say of themselves: a verdict, a data set's label, an attribute that has a score."""
     chosen_longer: Counter[bool] = field(default_factory=Counter[bool])
-    """Comparisons by whether the chosen reply has more characters than the rejected one."""
     lengths: Counter[int] = field(default_factory=Counter[int])
-    """Records by the length of their longest text, in tokens or characters."""
     prompts: CompactSet = field(default_factory=CompactSet)
     distinct: CompactSet = field(default_factory=CompactSet)
 
-    def add(self, record: Record) -> None:
-        """Count a record, but for its length."""
+    def add(self, record: Record, length: int) -> None:
+        """Count a record."""
         self.records += 1
-        whole = conversations_of(record)
-        self.turns[len(whole[0].turns)] += 1
+        self.lengths[length] += 1
+        first, *_ = conversations_of(record)
+        self.turns[len(first.turns)] += 1
         self.datasets[record.dataset or "(no origin)"] += 1
         self.prompts.add(int(record_prompt_id(record), 16))
         self.distinct.add(int(record_id(record), 16))
@@ -88,44 +90,45 @@ class Statistics:
                 pass
 
 
-def collect(
-    records: Iterable[Record], *, tokenizer: Tokenizer | None = None, template: NemoChatTemplate = NEMO_CHAT
-) -> Statistics:
+def collect(records: Iterable[Record], tokenizer: Tokenizer | None = None) -> Statistics:
     """Count over all records; lengths are those of the rendered texts."""
     statistics = Statistics()
     stream = iter(records)
     while batch := list(islice(stream, _BATCH)):
         texts = [
-            [render(conversation, _template_of(record, template)) for conversation in conversations_of(record)]
+            [_render(conversation, _template_of(record)) for conversation in conversations_of(record)]
             for record in batch
         ]
         flat = [text for group in texts for text in group]
         lengths = iter([len(ids) for ids in tokenizer.encode(flat)] if tokenizer else [len(text) for text in flat])
         for record, group in zip(batch, texts, strict=True):
-            statistics.add(record)
-            statistics.lengths[max(islice(lengths, len(group)))] += 1
+            statistics.add(record, max(islice(lengths, len(group))))
     return statistics
 
 
-def _template_of(record: Record, template: NemoChatTemplate) -> NemoChatTemplate:
-    return replace(template, label_type=record.label_type) if isinstance(record, Chat) else template
+def _template_of(record: Record) -> NemoChatTemplate:
+    return replace(NEMO_CHAT, label_type=record.label_type) if isinstance(record, Chat) else NEMO_CHAT
 
 
-def render(conversation: Conversation, template: NemoChatTemplate) -> str:
-    """As SFT sees it, or as PPO does where the assistant is to speak."""
-    if conversation.turns and conversation.turns[-1].role is Role.USER:
-        return template.generation_prompt(conversation)
-    return template.render(conversation)
+def _is_prompt(conversation: Conversation) -> bool:
+    return bool(conversation.turns) and conversation.turns[-1].role is Role.USER
 
 
-def coloured(conversation: Conversation, template: NemoChatTemplate) -> Text:
-    """The rendered text, with what SFT learns in green and the rest dim; line ends are shown."""
-    if conversation.turns and conversation.turns[-1].role is Role.USER:
+def _render(conversation: Conversation, template: NemoChatTemplate) -> str:
+    """Render a prompt for PPO, or a whole conversation for SFT."""
+    return template.generation_prompt(conversation) if _is_prompt(conversation) else template.render(conversation)
+
+
+def colored(conversation: Conversation, template: NemoChatTemplate) -> Text:
+    """Render a conversation with the text that SFT trains on in green, the rest dim, and visible line ends."""
+    if _is_prompt(conversation):
         return Text(_visible(template.generation_prompt(conversation)), style="dim")
-    pieces = [
-        (_visible(segment.text), "green" if segment.trained else "dim") for segment in template.segments(conversation)
-    ]
-    return Text.assemble(*pieces)
+    return Text.assemble(
+        *(
+            (_visible(segment.text), "green" if segment.trained else "dim")
+            for segment in template.segments(conversation)
+        )
+    )
 
 
 def _visible(text: str) -> str:
@@ -133,7 +136,7 @@ def _visible(text: str) -> str:
 
 
 def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]:
-    """("from-to", records) in up to `buckets` equal steps from the shortest to the longest."""
+    """Return ("from-to", records) for up to `buckets` equal steps from the shortest to the longest."""
     if not lengths:
         return []
     low, high = min(lengths), max(lengths)
@@ -146,32 +149,30 @@ def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the statistics and the first records; raises UsageError and FormatError as `read_records` does."""
-    if args.rows < 0:
-        raise UsageError(f"--rows must be 0 or more, it is {args.rows}")
+    """Show the statistics and the first records."""
     console = open_console()
     name = args.format or detect_format(args.file, split=args.split)
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     counts = RowCounts()
-    statistics = collect(read_records(args.file, name, counts=counts, split=args.split), tokenizer=tokenizer)
+    statistics = collect(read_records(args.file, name, counts=counts, split=args.split), tokenizer)
     counts.require_written(args.file)
     console.print(f"{args.file}: {name}")
-    console.print(_table(_summary(counts, statistics)))
+    console.print(table_of(("", ""), _summary(counts, statistics)))
     _print_histogram(console, statistics.lengths, "tokens" if tokenizer else "characters")
     records = read_records(args.file, name, counts=RowCounts(), split=args.split)
     for number, record in enumerate(islice(records, args.rows), start=1):
         for title, conversation in zip(("", " (rejected)"), conversations_of(record), strict=False):
             console.rule(f"record {number}{title}", align="left", style="dim")
-            console.print(coloured(conversation, _template_of(record, NEMO_CHAT)), soft_wrap=True)
+            console.print(colored(conversation, _template_of(record)), soft_wrap=True)
     return 0
 
 
-def _summary(counts: RowCounts, statistics: Statistics) -> list[tuple[str, str]]:
-    rows = [
+def _summary(counts: RowCounts, statistics: Statistics) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
         ("rows", str(counts)),
-        ("records", str(statistics.records)),
-        ("different prompts", str(len(statistics.prompts))),
-        ("repeated records", str(statistics.records - len(statistics.distinct))),
+        ("records", statistics.records),
+        ("different prompts", len(statistics.prompts)),
+        ("repeated records", statistics.records - len(statistics.distinct)),
         ("turns", _counts(statistics.turns)),
         ("origins", _counts(statistics.datasets)),
     ]
@@ -180,13 +181,6 @@ def _summary(counts: RowCounts, statistics: Statistics) -> list[tuple[str, str]]
     if pairs := statistics.chosen_longer.total():
         rows.append(("chosen is longer", f"{statistics.chosen_longer[True]} of {pairs}"))
     return rows
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> Table:
-    table = Table(box=None, show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _counts(counter: Counter[Any]) -> str:
@@ -205,7 +199,7 @@ def _print_histogram(console: Console, lengths: Counter[int], unit: str) -> None
 
 
 def percentile(lengths: Counter[int], share: int) -> int:
-    """The length that `share` percent of the records do not exceed."""
+    """Return the length that `share` percent of the records do not exceed."""
     wanted, seen = lengths.total() * share, 0
     for length, count in sorted(lengths.items()):
         seen += 100 * count

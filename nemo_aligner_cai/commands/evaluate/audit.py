@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai audit FILE ...`: what the judge of an RL-CAI run goes by, besides the constitution.
+"""`cai audit FILE ...`: biases of the judge of an RL-CAI run.
 
 Input:  cai_comparisons.jsonl of one run, or of several that judged the same candidates
 Output: win rates by principle, length bias, position bias, agreement between the runs; as tables, as --json, and the
@@ -15,13 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
-from nemo_aligner_cai.commands.common.flag_types import Parser
-from nemo_aligner_cai.commands.common.terminal import open_console, table_of
+from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, table_of
 from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
 from nemo_aligner_cai.evaluation.audit import Audit, Figures
-from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.files.same_files import refuse_same
@@ -29,21 +28,17 @@ from nemo_aligner_cai.files.same_files import refuse_same
 Agreements = dict[tuple[int, int], Agreement]
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai audit`."""
-    parser: Parser = subparsers.add_parser(
-        "audit", help="length bias, position bias, principles and agreement of AI preferences"
-    )
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai audit`."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="cai_comparisons.jsonl of one run, or of several")
     parser.add_argument("--json", metavar="OUT", help="write all figures to this file")
     parser.add_argument("--icai", metavar="OUT", help="write the first file's kept pairs as inverse-cai's CSV")
-    parser.add_argument("--overwrite", action="store_true", help="replace what --json and --icai name")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files of --json and --icai")
     parser.effect("overwrite", when=lambda args: bool(args.json or args.icai), otherwise="without --json or --icai")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Audit each file, compare each two; raises UsageError and FormatError for files that are no comparisons."""
+    """Audit each file and compare each two."""
     files = [require_file(file) for file in args.files]
     targets = [target for target in (args.json, args.icai) if target]
     refuse_same(files, targets)
@@ -59,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if agreements:
         _show_agreements(console, files, agreements)
     if repeated:
-        console.print(f"{repeated} pairs stand in their file more than once; the first counts for agreement")
+        console.print(f"{repeated} repeated pairs were ignored in the agreement")
     if exported:
         console.print(f"{args.icai}: {exported}", soft_wrap=True)
     if args.json:
@@ -68,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _audit(files: Sequence[Path]) -> tuple[list[Audit], Agreements, int]:
-    """The audit of each file, the agreement of each two, and how many pairs a file has more than once."""
+    """Return the audit of each file, the agreement of each two, and the number of repeated pairs."""
     audits: list[Audit] = []
     preferences = Preferences()
     repeated = 0
@@ -84,7 +79,6 @@ def _audit(files: Sequence[Path]) -> tuple[list[Audit], Agreements, int]:
 
 
 def _report(files: Sequence[Path], audits: Sequence[Audit], agreements: Agreements) -> dict[str, Any]:
-    """All figures as JSON holds them."""
     return {
         "runs": [{"file": str(file), **audit.to_dict()} for file, audit in zip(files, audits, strict=True)],
         "agreement": [
@@ -97,31 +91,31 @@ def _report(files: Sequence[Path], audits: Sequence[Audit], agreements: Agreemen
 def _show(console: Console, file: Path, audit: Audit) -> None:
     rows: list[Sequence[object]] = [
         ("prompts", audit.rows),
-        ("of them without a kept pair", audit.rows_without_pair),
+        ("prompts without a kept pair", audit.rows_without_pair),
         ("kept pairs", audit.pairs),
-        ("the chosen text is the longer one, %", _rate(audit.longer.rate)),
+        ("chosen text is longer, %", rate_cell(audit.longer.rate)),
     ]
     if (ratio := audit.length_ratio) is not None:
         mean, interval = ratio
         shown = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
-        rows.append(("length, chosen to rejected", f"{mean:.2f}{shown}"))
+        rows.append(("length ratio, chosen to rejected", f"{mean:.2f}{shown}"))
     chance = audit.all.first_by_chance.mean
     rows += [
-        ("verdicts for the text shown first, %", _rate(audit.all.first.rate)),
-        ("the same by chance, %", "-" if chance is None else f"{100 * chance:.1f}"),
-        ("pairs on which the two orders disagree, %", _rate(audit.all.flips.rate)),
+        ("verdicts for the first text, %", rate_cell(audit.all.first.rate)),
+        ("first text by chance, %", "-" if chance is None else f"{100 * chance:.1f}"),
+        ("position flips, %", rate_cell(audit.all.flips.rate)),
     ]
     console.print(table_of((str(file), ""), rows))
     by_principle = sorted(audit.principles.items(), key=lambda item: (-item[1].pairs, item[0]))
     names = ("principle", "judged", "unparsed", "decided", "kept", "longer wins, %", "first wins, %", "flips, %")
     console.print(table_of(names, [_figures(name, figures) for name, figures in by_principle]))
-    wins = [(key, won.count, _rate(won.rate)) for key, won in sorted(audit.wins.items())]
+    wins = [(key, won.count, rate_cell(won.rate)) for key, won in sorted(audit.wins.items())]
     console.print(table_of(("candidate", "kept pairs", "wins, %"), wins))
 
 
 def _figures(name: str, figures: Figures) -> Sequence[object]:
     rates = (figures.longer.rate, figures.first.rate, figures.flips.rate)
-    return name, figures.pairs, figures.unparsed, figures.decided, figures.kept, *map(_rate, rates)
+    return name, figures.pairs, figures.unparsed, figures.decided, figures.kept, *map(rate_cell, rates)
 
 
 def _show_agreements(console: Console, files: Sequence[Path], agreements: dict[tuple[int, int], Agreement]) -> None:
@@ -131,14 +125,10 @@ def _show_agreements(console: Console, files: Sequence[Path], agreements: dict[t
             found.common,
             found.only_first,
             found.only_second,
-            _rate(found.rate),
+            rate_cell(found.rate),
             "-" if found.kappa is None else f"{found.kappa:.2f}",
         )
         for (first, second), found in agreements.items()
     ]
-    names = ("pairs kept by", "both", "the first only", "the second only", "same preference, %", "Cohen's kappa")
+    names = ("pairs kept by", "both", "first only", "second only", "same preference, %", "Cohen's kappa")
     console.print(table_of(names, rows))
-
-
-def _rate(rate: Rate | None) -> str:
-    return "-" if rate is None else str(rate)

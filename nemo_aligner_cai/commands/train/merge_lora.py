@@ -1,23 +1,19 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai merge-lora BASE ADAPTERS OUTPUT`: a whole model of a base model and LoRA adapters."""
+"""`cai merge-lora BASE ADAPTERS OUTPUT`: merge LoRA adapters into their base model."""
 
 import argparse
-from typing import Any
+
+from nemo_aligner_cai.commands.common.parser import Parser
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai merge-lora`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "merge-lora",
-        help="merge LoRA adapters into their base model",
-        description="Merge the adapters that a trainer saved with model.peft.peft_scheme=lora into their base model.",
-    )
-    parser.add_argument("base", metavar="BASE.nemo", help="the model that was trained")
-    parser.add_argument("adapters", metavar="ADAPTERS.nemo", help="what the trainer saved")
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai merge-lora`."""
+    parser.description = "Merge adapters trained with model.peft.peft_scheme=lora into their base model."
+    parser.add_argument("base", metavar="BASE.nemo", help="the base model")
+    parser.add_argument("adapters", metavar="ADAPTERS.nemo", help="the trainer's output")
     parser.add_argument("output", metavar="OUTPUT.nemo", help="must not exist")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config cai_merge_lora")
-    parser.set_defaults(run=run)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the config cai_merge_lora")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,19 +1,19 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai train STAGE key=value...`: one of the trainers, with our configs and Hydra overrides."""
+"""`cai train STAGE KEY=VALUE...`: start a trainer, with this package's configs and Hydra overrides."""
 
 import argparse
 import importlib
 import os
 import shlex
 import sys
-from typing import Any
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.commands.common.flag_types import Parser
+from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import write_line
+from nemo_aligner_cai.console.program import main_guard
 
-# What is typed -> the module whose STAGE runs.
+# Name on the command line -> module of nemo_aligner_cai.training.
 STAGES = {
     "sft": "sft",
     "reward-model": "reward_model",
@@ -24,39 +24,29 @@ STAGES = {
 }
 
 
-def add_parser(subparsers: Any) -> None:
-    """Declare `cai train`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "train",
-        help="start a trainer",
-        description="Start a trainer: upstream's script in the NeMo container, else this package's module. Settings "
-        "are Hydra overrides; --cfg job prints them all.",
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai train`."""
+    parser.description = (
+        "Start a trainer: upstream's script in the NeMo container, otherwise this package's module. Settings are "
+        "Hydra overrides; --cfg job prints all of them."
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument(
         "overrides",
         nargs=argparse.REMAINDER,
-        metavar="key=value",
+        metavar="KEY=VALUE",
         help="overrides of the stage's config; also --config-name, --config-dir and --cfg job; --trainer "
-        "auto|upstream|ours; and --print-command, which starts nothing",
+        "auto|upstream|ours; --print-command to print the command without running it",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the stage in this process, or in its place what does the work."""
+    """Run the stage in this process, or replace the process by the command that runs it."""
     extras.require("cai train")
     from nemo_aligner_cai.training.launch import entry
-    from nemo_aligner_cai.training.launch.stage import (
-        compose,
-        execute,
-        exit_process,
-        log_to_stderr,
-        main_guard,
-        parse_args,
-    )
+    from nemo_aligner_cai.training.launch.stage import compose, execute, exit_process, log_to_stderr, parse_args
 
-    # Flags may stand among the overrides, which argparse leaves alone.
+    # Flags may be between the overrides, which argparse does not parse.
     own = Parser(prog="cai train", add_help=False, allow_abbrev=False)
     own.add_argument("--trainer", choices=entry.TRAINERS, default="auto")
     own.add_argument("--print-command", action="store_true")
@@ -73,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if command is not None:
         sys.stdout.flush()
-        # In this process's place: signals and the exit code are its own.
+        # The command replaces this process, so that it gets the signals and sets the exit code.
         os.execv(command[0], command)
-    code = main_guard(lambda: execute(stage, arguments, cfg, quietly=True))
+    code = main_guard(lambda: execute(stage, arguments, cfg, quietly=True), "error", catch_defects=True)
     if code:
         exit_process(code)
     return code

@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.console import program
-from nemo_aligner_cai.console.printable import PrintableFormatter, error_line, printable, redacted
-from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.console.printable import PrintableFormatter, printable, redacted
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import config
 from nemo_aligner_cai.training.checks import ranks
 
@@ -80,28 +79,12 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
     """
 
     def work() -> int:
+        log_to_stderr()
         extras.require(stage.config)
         arguments = parse_args(list(sys.argv[1:] if argv is None else argv), stage.config)
         return execute(stage, arguments, compose(arguments), quietly=quietly)
 
-    return main_guard(work)
-
-
-def main_guard(work: Callable[[], int]) -> int:
-    """Run `work` and return its exit code; report an exception like `main`, and return the exception's exit code."""
-    program.begin()
-    log_to_stderr()
-    try:
-        return work()
-    except CaiError as error:
-        sys.stderr.write(error_line("error", error))
-        return error.exit_code
-    except KeyboardInterrupt as stop:
-        sys.stderr.write(error_line("error", "; ".join(["interrupted", *map(str, stop.args)])))
-        return 130
-    except Exception:
-        sys.stderr.write(printable(redacted(traceback.format_exc()), keep="\n\t"))
-        return 1
+    return program.main_guard(work, "error", catch_defects=True)
 
 
 def start(stage: Stage) -> None:

@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The argument parser of every command."""
+
+import argparse
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from nemo_aligner_cai.errors import UsageError
+
+_log = logging.getLogger(__name__)
+_NOT_RECORDED = ("ngc_api_key", "run")
+"""The first is a secret, the second is the command's function."""
+
+
+def recorded_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags for a manifest, without secrets."""
+    return {name: value for name, value in vars(args).items() if name not in _NOT_RECORDED}
+
+
+def never(args: argparse.Namespace) -> bool:
+    """The condition of a flag that is accepted for compatibility only."""
+    return False
+
+
+class _NotGiven(list[object]):
+    """The value of a flag that was not given. It is a list because repeatable flags append to it."""
+
+
+@dataclass(frozen=True)
+class _Condition:
+    flags: tuple[str, ...]
+    when: Callable[[argparse.Namespace], bool]
+    otherwise: str
+    accepted: bool
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that raises UsageError, and that refuses flags without an effect.
+
+    A flag without an effect would change the run that the user asked for. If its value is the default, as in
+    upstream's command lines, it is accepted and logged.
+
+    Attributes:
+        flags: the actions of all optional arguments, in groups or not.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self.flags: list[argparse.Action] = []
+        self._conditions: list[_Condition] = []
+        super().__init__(*args, **settings)
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Add an argument and record it if it is a flag."""
+        return self.record(super().add_argument(*names, **settings))
+
+    def add_group(self, title: str, description: str | None = None) -> "FlagGroup":
+        """Add a titled group of flags."""
+        return FlagGroup(self, self.add_argument_group(title, description).add_argument)
+
+    def record(self, action: argparse.Action) -> argparse.Action:
+        """Append a flag to `flags`."""
+        if action.option_strings:
+            self.flags.append(action)
+        return action
+
+    def effect(
+        self, *flags: str, when: Callable[[argparse.Namespace], bool], otherwise: str, accepted: bool = False
+    ) -> None:
+        """Declare when flags have an effect.
+
+        Args:
+            flags: their names in the namespace.
+            when: tells from all arguments whether they have an effect.
+            otherwise: continues the message "--flag has no effect ...".
+            accepted: log any value instead of refusing it, for flags that exist for upstream's sake.
+        """
+        self._conditions.append(_Condition(flags, when, otherwise, accepted))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(message)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - argparse has overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        """Parse like argparse; raises UsageError for a flag without an effect."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        if idle := [condition for condition in self._conditions if not condition.when(parsed)]:
+            self._refuse(idle, parsed, self._given(args))
+        return parsed, rest
+
+    def _given(self, args: Any) -> dict[str, str]:
+        """Return the flags of a command line: name in the namespace -> first option string."""
+        options = {action.dest: action.option_strings[0] for action in self.flags}
+        absent = {name: _NotGiven() for name in options}
+        probe, _ = super().parse_known_args(args, argparse.Namespace(**absent))
+        return {name: option for name, option in options.items() if getattr(probe, name) is not absent[name]}
+
+    def _refuse(self, idle: list[_Condition], parsed: argparse.Namespace, given: dict[str, str]) -> None:
+        for condition in idle:
+            names = [name for name in condition.flags if name in given]
+            for name in names:
+                if not condition.accepted and getattr(parsed, name) != self.get_default(name):
+                    self.error(f"{given[name]} has no effect {condition.otherwise}")
+            if names:
+                _log.info("%s: no effect %s", ", ".join(map(given.__getitem__, names)), condition.otherwise)
+
+
+@dataclass(frozen=True)
+class FlagGroup:
+    """A titled group of flags in a parser's help."""
+
+    parser: Parser
+    add: Callable[..., argparse.Action]
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        """Add a flag to the group and record it in the parser."""
+        return self.parser.record(self.add(*names, **settings))
