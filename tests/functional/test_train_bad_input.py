@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a command or its files is said in one line, with exit code 2, before anything is loaded."""
+"""A mistake in a command or its files ends in a message of one line and exit code 2, before anything is loaded."""
 
 import importlib
 import json
@@ -58,7 +58,7 @@ def test_an_unknown_flag(attempt: Callable[..., str]) -> None:
 
 
 def test_a_model_that_is_not_there(attempt: Callable[..., str], lab: Lab) -> None:
-    assert "there is no file nowhere.nemo" in attempt("sft", *sft(lab, Path("nowhere.nemo")))
+    assert "nowhere.nemo" in attempt("sft", *sft(lab, Path("nowhere.nemo")))
 
 
 def test_a_model_that_is_none(attempt: Callable[..., str], lab: Lab) -> None:
@@ -67,7 +67,7 @@ def test_a_model_that_is_none(attempt: Callable[..., str], lab: Lab) -> None:
 
 
 def test_a_data_file_that_is_not_there(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
-    assert "model.data.train_ds.file_path: there is no file" in attempt("sft", *sft(lab, base, train=Path("no.jsonl")))
+    assert "model.data.train_ds.file_path: " in attempt("sft", *sft(lab, base, train=Path("no.jsonl")))
 
 
 def test_an_empty_data_file(attempt: Callable[..., str], lab: Lab, base: Path, tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_a_row_of_another_format(attempt: Callable[..., str], lab: Lab, base: Pa
 
 def test_less_than_a_batch(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
     said = attempt("sft", *sft(lab, base), "model.data.train_ds.global_batch_size=1000")
-    assert "80 samples, less than one batch of model.data.train_ds.global_batch_size=1000" in said
+    assert "80 samples" in said and "model.data.train_ds.global_batch_size=1000" in said
 
 
 def test_sequences_longer_than_the_model(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
     said = attempt("sft", *sft(lab, base), "model.data.train_ds.max_seq_length=4096")
-    assert "max_seq_length=4096 is longer than the model, which takes 64 tokens" in said
+    assert "max_seq_length=4096 " in said and " 64 tokens" in said
 
 
 def test_comparisons_longer_than_the_reward_model_reads(attempt: Callable[..., str], lab: Lab, base: Path) -> None:
@@ -115,14 +115,12 @@ def test_a_checkpoint_between_two_validations(attempt: Callable[..., str], lab: 
     rm = [f"pretrained_checkpoint.restore_from_path={base}", lab.splits("rm"), "model.global_batch_size=16"]
     # 80 pairs, or conversations, are 5 steps.
     said = attempt("reward_model", *rm, "trainer.rm.val_check_interval=0.7")
-    assert (
-        "trainer.rm.save_interval=25 must be a multiple of 3, the steps that val_check_interval=0.7 is of the 5"
-        in said
+    assert all(
+        part in said for part in ("trainer.rm.save_interval=25 ", " 3 steps", "val_check_interval=0.7", " 5 steps")
     )
     said = attempt("sft", *sft(lab, base), "trainer.sft.val_check_interval=0.4", "trainer.sft.save_interval=5")
-    assert (
-        "trainer.sft.save_interval=5 must be a multiple of 2, the steps that val_check_interval=0.4 is of the 5"
-        in said
+    assert all(
+        part in said for part in ("trainer.sft.save_interval=5 ", " 2 steps", "val_check_interval=0.4", " 5 steps")
     )
 
 
