@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 SERVER_TIMEOUT = timedelta(days=20)
-"""How long the processes of a server wait for requests; torch's default is 30 minutes.
+"""Timeout of the processes of a server that wait for requests; torch's default is 30 minutes.
 
 In milliseconds it fits into 31 bits.
 """

@@ -162,6 +162,11 @@ def choose_hardware(
     return ["hardware=cpu", *overrides]
 
 
+def log_dir(cfg: DictConfig) -> Path:
+    """The log folder of a stage; by default, the one that NeMo's experiment manager creates."""
+    return Path(str(select(cfg, "exp_manager.explicit_log_dir") or "nemo_experiments"))
+
+
 def select(cfg: DictConfig, key: str) -> Any:
     """The value at a dotted key; None if the key is absent or has no value."""
     from omegaconf import OmegaConf

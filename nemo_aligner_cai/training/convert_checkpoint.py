@@ -35,7 +35,7 @@ from nemo_aligner_cai.training.checkpoints.hf_layout import (
     to_megatron,
     weight_shapes,
 )
-from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.cpu.patches import installed
 
 _log = logging.getLogger(__name__)
@@ -218,24 +218,12 @@ def _check_model(source: Path, reference: Path, target: Path) -> tuple[dict[str,
     settings = read_settings(reference)
     wanted = model_settings(settings, str(reference / "config.json"))
     stored = model_file.model_config(model_file.nemo_file(source, "MODEL.nemo"))
-    _check_language_model(source, stored)
+    model_kind.check(source, "MODEL.nemo")
     # kv_channels may be absent: it has a default.
     for key in _SIZES:
         if stored.get(key) is not None and stored[key] != wanted[key]:
             raise UsageError(f"{source}: {key}={stored[key]}, and {reference} has {wanted[key]}")
     return settings, stored
-
-
-def _check_language_model(path: Path, stored: dict[str, Any]) -> None:
-    """Raise UsageError if a .nemo model is a reward model, a critic or adapters."""
-    kind = str(stored.get("target")).rpartition(".")[2]
-    if "Reward" in kind or "Critic" in kind:
-        raise UsageError(
-            f"{path}: a {kind}: the layout of Llama and Mistral does not support its value head; convert the language "
-            "model that it was trained from"
-        )
-    if not any(_WEIGHTS in Path(name).parts for name in nemo_archive.read(path).names):
-        raise UsageError(f"{path}: it has no {_WEIGHTS}/; merge adapters into their base model with cai merge-lora")
 
 
 @contextmanager

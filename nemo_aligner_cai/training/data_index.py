@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from nemo_aligner_cai.files import sha256_file
 from nemo_aligner_cai.training.checks import data_files
 from nemo_aligner_cai.training.checks.values import parse_path
-from nemo_aligner_cai.training.config import select
+from nemo_aligner_cai.training.config import log_dir, select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,9 +44,8 @@ def separate(cfg: DictConfig, section: str) -> None:
         return  # Read with the package datasets, whose cache is keyed by content.
     source = data_files.existing_file(parse_path(select(cfg, key), key), key)
     name = sha256_file(source)[:_HASH_DIGITS]
-    given, log_dir = select(cfg, f"{section}.index_mapping_dir"), select(cfg, "exp_manager.explicit_log_dir")
-    # Without a log folder, NeMo's experiment manager creates this one.
-    parent = Path(str(given)) if given is not None else Path(str(log_dir or "nemo_experiments")) / _FOLDER
+    given = select(cfg, f"{section}.index_mapping_dir")
+    parent = Path(str(given)) if given is not None else log_dir(cfg) / _FOLDER
     # The ranks of a job receive the folder that the launching process has set.
     folder = parent if parent.name == name else parent / name
     OmegaConf.update(cfg, f"{section}.index_mapping_dir", str(folder), force_add=True)

@@ -37,13 +37,11 @@ def check(cfg: DictConfig) -> None:
     length = model_file.sequence_length(cfg, "model.data.seq_length", context_length)
     for micro_key in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
         parallelism.check_batch(cfg, micro_key, _BATCH)
-    processing.process(cfg, data_files.split_keys, to="dpo", model_key=_SOURCE)
+    processing.process(cfg, data_files.split_keys(cfg), to="dpo", model_key=_SOURCE)
     tokens = length + 1 if length else None  # inputs and labels overlap by one
     spec = data_files.DatasetSpec("dpo", _SOURCE, tokens, _BATCH)
     samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "dpo") else None)
-    schedule.check_epoch(cfg, "dpo", samples, config.select(cfg, _BATCH))
-    planned = schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, _BATCH))
-    outcome.check_earlier_run(cfg, "dpo", planned)
+    outcome.check_earlier_run(cfg, "dpo", schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, _BATCH)))
 
 
 def train(cfg: DictConfig) -> None:

@@ -41,8 +41,7 @@ def check(cfg: DictConfig) -> None:
     base, adapters = model_file.nemo_model(cfg, "gpt_model_file"), model_file.nemo_model(cfg, "adapter_file")
     model_needs.check(cfg, "gpt_model_file", tokenizer="tokenizer.type")
     check_new(cfg.output)
-    if (kind := model_kind.kind_of(adapters)) in (model_kind.REWARD_MODEL, model_kind.LANGUAGE_MODEL):
-        raise UsageError(f"adapter_file: {adapters} holds {kind}, not adapters; give the base model first")
+    model_kind.check(adapters, "adapter_file", (model_kind.ADAPTERS,))
     if not adapters.is_file() or _WEIGHTS not in nemo_archive.read(adapters).names:
         raise UsageError(
             f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor- "

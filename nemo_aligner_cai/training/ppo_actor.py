@@ -42,7 +42,7 @@ def check(cfg: DictConfig) -> None:
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
     _check_batches(cfg)
-    processing.process(cfg, data_files.split_keys, to="ppo-prompts", model_key=_SOURCE)
+    processing.process(cfg, data_files.split_keys(cfg), to="ppo-prompts", model_key=_SOURCE)
     prompt = length - response if length else None
     spec = data_files.DatasetSpec("ppo-prompts", _SOURCE, prompt, "model.ppo.num_rollout_samples")
     validation_key = "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training.checks import data_files, model_file
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
-from nemo_aligner_cai.training.config import select
+from nemo_aligner_cai.training.config import log_dir, select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -41,18 +41,16 @@ _CACHE = "data_cache"
 _SYSTEM_MESSAGE = "data_processor.system_message"
 _HASH_DIGITS = 32
 _WAIT_S = 1800.0
-"""How long the other ranks wait for the first, which takes a minute for a million rows."""
+"""Seconds that the other ranks wait for the first, which needs a minute for a million rows."""
 _POLL_S = 0.2
 
 
-def process(
-    cfg: DictConfig, keys: Callable[[DictConfig], Sequence[str]], *, to: str, model_key: str | None = None
-) -> None:
+def process(cfg: DictConfig, keys: Sequence[str], *, to: str, model_key: str | None = None) -> None:
     """Convert a stage's data files, if its configuration has a data processor or a system message.
 
     Args:
         cfg: the stage's configuration; the paths of converted files are replaced in place.
-        keys: returns the keys of the files; each value is a path, a list of one path, or a blend.
+        keys: the keys of the files; each value is a path, a list of one path, or a blend.
         to: the trainer's format.
         model_key: the key of a model that was trained with a chat template, which the text must use.
 
@@ -65,17 +63,18 @@ def process(
     name, system_message = select(cfg, "data_processor.format"), select(cfg, _SYSTEM_MESSAGE)
     if name is None and system_message is None:
         return
+    cache = select(cfg, "data_processor.cache")
     processor = _Processor(
         cfg,
         _validate_format(AUTO if name is None else name),
         to,
         model_key,
-        _cache_folder(cfg),
+        log_dir(cfg) / _CACHE if cache is None else Path(str(cache)),
         data_files.chat_template(cfg),
         _validate_system_message(system_message),
     )
     # Read all values before replacing one: a key may interpolate another.
-    values = {key: select(cfg, key) for key in keys(cfg)}
+    values = {key: select(cfg, key) for key in keys}
     for key, value in values.items():
         OmegaConf.update(cfg, key, processor.replace_paths(value, key))
 
@@ -97,13 +96,6 @@ def _validate_system_message(value: object) -> str:
     if not isinstance(value, str) or not value or value != value.strip():
         raise UsageError(f"{_SYSTEM_MESSAGE}={value!r}: give text without surrounding white space, or null")
     return value
-
-
-def _cache_folder(cfg: DictConfig) -> Path:
-    folder, log_dir = select(cfg, "data_processor.cache"), select(cfg, "exp_manager.explicit_log_dir")
-    if folder is None and log_dir is None:
-        raise UsageError("data_processor.cache: name a folder, since exp_manager.explicit_log_dir is not set")
-    return Path(str(folder)) if folder is not None else Path(str(log_dir)) / _CACHE
 
 
 @dataclass(frozen=True)

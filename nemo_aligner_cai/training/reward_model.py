@@ -43,7 +43,7 @@ def check(cfg: DictConfig) -> None:
     parallelism.check_batch(cfg, "model.micro_batch_size", _BATCH)
     ranking = cfg.model.reward_model_type == "binary_ranking"
     data_format = "rm-comparisons" if ranking else "rm-regression"
-    processing.process(cfg, data_files.split_keys, to=data_format, model_key=_SOURCE)
+    processing.process(cfg, data_files.split_keys(cfg), to=data_format, model_key=_SOURCE)
     if not ranking and config.select(cfg, "model.regression.num_attributes") != len(ATTRIBUTES):
         reason = f"only rows of {len(ATTRIBUTES)} attributes are supported"
         model_tokenizer.warn_uncounted("model.data.data_prefix", reason)
@@ -58,9 +58,7 @@ def check(cfg: DictConfig) -> None:
         too_long_is_error=ranking,
     )
     samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "rm") else None)
-    schedule.check_epoch(cfg, "rm", samples, cfg.model.global_batch_size)
-    planned = schedule.planned_steps(cfg, "rm", samples, cfg.model.global_batch_size)
-    outcome.check_earlier_run(cfg, "rm", planned)
+    outcome.check_earlier_run(cfg, "rm", schedule.planned_steps(cfg, "rm", samples, config.select(cfg, _BATCH)))
 
 
 def train(cfg: DictConfig) -> None:

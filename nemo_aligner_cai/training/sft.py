@@ -39,7 +39,8 @@ def check(cfg: DictConfig) -> None:
     lengths = [model_file.sequence_length(cfg, f"{name}.max_seq_length", context_length) for name in _SECTIONS]
     for name in _SECTIONS:
         parallelism.check_batch(cfg, f"{name}.micro_batch_size", f"{name}.global_batch_size")
-    processing.process(cfg, _file_keys, to="sft-chat" if cfg.model.data.chat else "input-output")
+    data_format = "sft-chat" if cfg.model.data.chat else "input-output"
+    processing.process(cfg, [f"{name}.file_path" for name in _SECTIONS], to=data_format)
     samples: list[int | None] = []
     for name, length, needs_batch in zip(_SECTIONS, lengths, (True, schedule.validates(cfg, "sft")), strict=True):
         data_index.separate(cfg, name)
@@ -47,22 +48,17 @@ def check(cfg: DictConfig) -> None:
         if cfg.model.data.chat:
             tokens = length + 1 if length else None  # inputs and labels overlap by one
             batch_key = f"{name}.global_batch_size" if needs_batch else None
-            spec = data_files.DatasetSpec("sft-chat", _SOURCE, tokens, batch_key)
+            spec = data_files.DatasetSpec(data_format, _SOURCE, tokens, batch_key)
             samples.append(data_files.check_file(cfg, parse_path(config.select(cfg, key), key), key, spec))
         else:
             model_tokenizer.warn_uncounted(key, "only chats are supported, and model.data.chat is false")
     max_steps = cfg.trainer.sft.get("max_steps", -1)
     # With data.sample the dataset has as many samples as the run needs; see `_dataset`.
     sampled = bool(cfg.model.data.get("sample", False)) and max_steps >= 0
-    batch_size = cfg.model.data.train_ds.global_batch_size
+    planned = max_steps if sampled else None
     if samples and not sampled:
-        schedule.check_epoch(cfg, "sft", samples[0], batch_size)
-    planned = schedule.planned_steps(cfg, "sft", samples[0], batch_size) if samples else None
-    outcome.check_earlier_run(cfg, "sft", max_steps if sampled else planned)
-
-
-def _file_keys(cfg: DictConfig) -> list[str]:
-    return [f"{name}.file_path" for name in _SECTIONS]
+        planned = schedule.planned_steps(cfg, "sft", samples[0], cfg.model.data.train_ds.global_batch_size)
+    outcome.check_earlier_run(cfg, "sft", planned)
 
 
 def train(cfg: DictConfig) -> None:

@@ -316,14 +316,14 @@ MODELS = "nemo_aligner.models.nlp.gpt"
         (
             {"target": f"{MODELS}.megatron_gpt_reward_model.MegatronGPTRewardModel"},
             "model_weights/x",
-            "a MegatronGPTRewardModel",
+            "a reward model or critic",
         ),
         (
             {"target": f"{MODELS}.megatron_gpt_critic.MegatronGPTCriticModel"},
             "model_weights/x",
-            "a MegatronGPTCriticModel",
+            "a reward model or critic",
         ),
-        ({"target": "GPTSFTModel"}, "model_weights.ckpt", "cai merge-lora"),
+        ({"target": "GPTSFTModel", "peft": {"peft_scheme": "lora"}}, "model_weights.ckpt", "cai merge-lora"),
         ({"target": "GPTSFTModel", "hidden_size": 16}, "model_weights/x", "hidden_size=16, and "),
         ({"target": "GPTSFTModel", "kv_channels": 2}, "model_weights/x", "kv_channels=2, and "),
     ],

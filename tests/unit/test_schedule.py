@@ -99,14 +99,14 @@ def test_ppo_counts_in_steps() -> None:
 def test_fractions_of_an_epoch(changes: dict[str, Any], message: str) -> None:
     cfg = config("sft", **changes)
     if not message:
-        schedule.check_epoch(cfg, "sft", 401, 4)
+        schedule.planned_steps(cfg, "sft", 401, 4)
         return
     with pytest.raises(UsageError, match=message):
-        schedule.check_epoch(cfg, "sft", 401, 4)
+        schedule.planned_steps(cfg, "sft", 401, 4)
 
 
 def test_what_nobody_has_counted_is_let_through() -> None:
-    schedule.check_epoch(config("sft", val_check_interval=0.001), "sft", None, 4)
+    schedule.planned_steps(config("sft", val_check_interval=0.001), "sft", None, 4)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_run_is_refused_where_upstream_stops_after_a_step(
     cfg = config("rm", save_interval=save, val_check_interval=validate, limit_val_batches=limit)
     try:
         schedule.check(cfg, "rm")
-        schedule.check_epoch(cfg, "rm", 400, 4)
+        schedule.planned_steps(cfg, "rm", 400, 4)
         refused = False
     except UsageError:
         refused = True

@@ -164,7 +164,7 @@ def test_a12_training_names_the_empty_system_turn_and_the_key(tmp_path: Path) ->
             MODEL: str(model),
         }
     )
-    processing.process(cfg, lambda _: ["model.data.file"], to="sft-chat")
+    processing.process(cfg, ["model.data.file"], to="sft-chat")
     assert cfg.model.data.file != str(path)
     spec = data_files.DatasetSpec("sft-chat", MODEL, 2000, None)
     data_files.check_file(cfg, Path(cfg.model.data.file), "model.data.file", spec)
@@ -172,7 +172,7 @@ def test_a12_training_names_the_empty_system_turn_and_the_key(tmp_path: Path) ->
     assert first["system"] == "Be brief."
     cfg.data_processor.system_message = "Be brief.\n"
     with pytest.raises(UsageError, match=r"^data_processor\.system_message="):
-        processing.process(cfg, lambda _: ["model.data.file"], to="sft-chat")
+        processing.process(cfg, ["model.data.file"], to="sft-chat")
 
 
 @pytest.mark.slow

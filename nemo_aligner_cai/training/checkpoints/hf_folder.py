@@ -62,14 +62,7 @@ def open_weights(folder: Path) -> dict[str, Weight]:
         raise UsageError(f"{folder}: no weights: it has none of {', '.join(_FORMS)}")
     weights: dict[str, Weight] = {}
     for file in _shards(found) if found.suffix == ".json" else [found]:
-        read = _safetensors if file.suffix == ".safetensors" else _pickled
-        try:
-            weights |= read(file)
-        except UsageError:
-            raise
-        except Exception as error:
-            # The libraries' errors for a damaged file have no common type.
-            raise UsageError(f"{file} cannot be read; copy or download it again: {one_line(error)}") from error
+        weights |= _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
     return weights
 
 
@@ -165,10 +158,13 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _safetensors(file: Path) -> dict[str, Weight]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    # Opening the file checks its size against its header.
-    opened: Any = safe_open(file, framework="pt")
+    try:
+        # This checks the size of the file against its header.
+        opened: Any = safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{file} cannot be read; copy or download it again: {one_line(error)}") from error
     weights: dict[str, Weight] = {}
     for name in opened.keys():  # noqa: SIM118 (it is not a mapping)
         part = opened.get_slice(name)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import read_json
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file; raises UsageError if it has something else."""
-    try:
-        content: object = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{file}: not JSON: {error}") from error
+    content: object = read_json(file)
     if not isinstance(content, dict):
         raise UsageError(f"{file}: a JSON object is needed")
     return cast(dict[str, Any], content)

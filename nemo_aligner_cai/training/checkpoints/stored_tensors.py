@@ -162,3 +162,5 @@ def _unpickled(read: Callable[[], Any], where: Path | str) -> Any:
     ) as error:
         # A damaged pickle raises any of these.
         raise UsageError(f"{where} is refused: {one_line(error)}") from error
+    except (RuntimeError, OSError) as error:
+        raise UsageError(f"{where} cannot be read; copy or download it again: {one_line(error)}") from error

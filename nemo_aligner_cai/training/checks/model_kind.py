@@ -19,6 +19,7 @@ from nemo_aligner_cai.training.checks import model_file
 LANGUAGE_MODEL, REWARD_MODEL, ADAPTERS = "a language model", "a reward model or critic", "adapters"
 _ADAPTER_WEIGHTS = "model_weights.ckpt"
 _FIXES = {
+    ADAPTERS: "adapters are needed; give the base model first",
     LANGUAGE_MODEL: "a language model is needed, such as `cai train sft` saves",
     REWARD_MODEL: "a reward model is needed, such as `cai train reward-model` saves",
 }

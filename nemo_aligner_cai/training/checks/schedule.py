@@ -54,12 +54,12 @@ def check(cfg: DictConfig, section: str) -> None:
         raise UsageError(f"{_MAX_TIME}={limit} (trainer.max_time): give days:hours:minutes:seconds, 00:03:45:00")
 
 
-def check_epoch(cfg: DictConfig, section: str, samples: int | None, batch_size: int | None) -> None:
-    """Check the settings that depend on the steps of an epoch, counted as SupervisedTrainer and DPOTrainer do.
+def planned_steps(cfg: DictConfig, section: str, samples: int | None, batch_size: int | None) -> int | None:
+    """The steps of the whole run, counted as upstream's trainers do; None if the number of samples is unknown.
 
     Args:
         cfg: the stage's configuration, which has passed `check`.
-        section: "sft", "rm" or "dpo".
+        section: "sft", "rm", "dpo" or "ppo".
         samples: the number of training samples; None if unknown.
         batch_size: samples per step.
 
@@ -67,35 +67,23 @@ def check_epoch(cfg: DictConfig, section: str, samples: int | None, batch_size: 
         UsageError: an epoch has no step, no validation is ever due, or a checkpoint is due between two validations.
     """
     if samples is None or batch_size is None:
-        return
-    at = f"trainer.{section}."
-    limit = select(cfg, f"{at}limit_train_batches")
-    steps = _limited(samples // batch_size, limit)
-    if not steps:
-        raise UsageError(f"{at}limit_train_batches={limit} leaves none of the {samples // batch_size} steps per epoch")
-    validate, save = select(cfg, f"{at}val_check_interval"), select(cfg, f"{at}save_interval")
-    if not isinstance(validate, float) or not _surely_validates(cfg, section):
-        return
-    interval = int(validate * steps)
-    if not interval:
-        raise UsageError(f"{at}val_check_interval={validate} is less than one of the {steps} steps per epoch")
-    if save % interval:
-        raise UsageError(
-            f"{at}save_interval={save} must be a multiple of {interval} steps, which val_check_interval={validate} "
-            f"is with {steps} steps per epoch; give save_interval={interval}, or val_check_interval in steps"
-        )
-
-
-def planned_steps(cfg: DictConfig, section: str, samples: int | None, batch_size: int | None) -> int | None:
-    """The steps of the whole run, counted as upstream's trainers do; None if the number of samples is unknown.
-
-    The arguments are those of `check_epoch`; the section may also be "ppo".
-    """
-    if samples is None or batch_size is None:
         return None
     at = f"trainer.{section}."
-    epoch = _limited(samples // batch_size, select(cfg, f"{at}limit_train_batches"))
-    steps, most = epoch * select(cfg, f"{at}max_epochs"), select(cfg, f"{at}max_steps")
+    limit, most = select(cfg, f"{at}limit_train_batches"), select(cfg, f"{at}max_steps")
+    epoch = _limited(samples // batch_size, limit)
+    if not epoch:
+        raise UsageError(f"{at}limit_train_batches={limit} leaves none of the {samples // batch_size} steps per epoch")
+    validate, save = select(cfg, f"{at}val_check_interval"), select(cfg, f"{at}save_interval")
+    if isinstance(validate, float) and _surely_validates(cfg, section):
+        interval = int(validate * epoch)
+        if not interval:
+            raise UsageError(f"{at}val_check_interval={validate} is less than one of the {epoch} steps per epoch")
+        if save % interval:
+            raise UsageError(
+                f"{at}save_interval={save} must be a multiple of {interval} steps, the val_check_interval={validate} "
+                f"of {epoch} steps per epoch; give save_interval={interval}, or val_check_interval in steps"
+            )
+    steps = epoch * select(cfg, f"{at}max_epochs")
     return steps if most is None or most < 0 else min(steps, most)
 
 
