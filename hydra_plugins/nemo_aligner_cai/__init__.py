@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Lets every Hydra application, upstream's unmodified scripts among them, find this package's configs.
+"""Hydra plugin: every Hydra application finds this package's configs, upstream's unmodified scripts included.
 
     python train_gpt_sft.py --config-name=cai_sft ...
 
-Hydra imports what it finds in `hydra_plugins/` on the Python path when an application starts.
+Hydra imports all modules in `hydra_plugins/` on the Python path when an application starts.
 """
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -16,9 +16,9 @@ CONFIG_PACKAGE = "pkg://nemo_aligner_cai.conf"
 
 
 class CaiSearchPath(SearchPathPlugin):
-    """Appends the shipped configs to the search path, behind the application's own, and defines what they refer to."""
+    """Append this package's configs to the application's search path, and register their resolvers."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Called by Hydra once per application."""
+        """Extend the search path; Hydra calls it once per application."""
         register_own_resolvers()
         search_path.append(provider="nemo_aligner_cai", path=CONFIG_PACKAGE)

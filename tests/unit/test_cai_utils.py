@@ -55,7 +55,7 @@ def test_an_invented_turn_does_not_replace_the_answer():
 
 
 def test_a_missing_pattern_is_an_error_and_not_the_word_none():
-    with pytest.raises(CaiError, match="is not where it must be"):
+    with pytest.raises(CaiError, match="the pattern"):
         UserAssistantPromptTemplate(**EXTRA_ID).extract_response("hello")
     with pytest.raises(UsageError, match="needs a response_extract_pattern"):
         UserAssistantPromptTemplate("{MESSAGE}", "{MESSAGE}").extract_response("hello")

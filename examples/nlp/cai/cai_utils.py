@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Upstream's helpers under upstream's names, thin over `nemo_aligner_cai`.
+"""Upstream's `cai_utils`, with the same classes and signatures, based on `nemo_aligner_cai`.
 
-Scripts that import upstream's `cai_utils` find the same classes and signatures here. What upstream gets wrong is an
-error or right here: a missing pattern raises instead of giving None, an empty reply is empty.
+Unlike upstream, a missing response pattern raises instead of returning None, and an empty reply is empty.
 """
 
 import re
@@ -21,10 +20,10 @@ Chat: TypeAlias = "list[dict[str, Any]]"
 
 
 class PromptTemplate:
-    """A chat template given by a string per role; each string has one ``{MESSAGE}``.
+    """A chat template with one string per role; each string has one ``{MESSAGE}``.
 
     Raises:
-        UsageError: another role than System, User and Assistant, or a string without one ``{MESSAGE}``.
+        UsageError: a role other than System, User and Assistant, or a string without exactly one ``{MESSAGE}``.
     """
 
     def __init__(
@@ -54,36 +53,38 @@ class PromptTemplate:
         )
 
     def format_messages(self, messages: "Chat | dict[str, Any]") -> str:
-        """The text of ``{"role": ..., "content": ...}`` messages, without an end-of-sequence token after the last.
+        """Render ``{"role": ..., "content": ...}`` messages, without an end-of-sequence token after the last.
 
         Raises:
-            UsageError: a role that the template does not have, or two messages in a row of one role.
+            UsageError: a role that is not in the template, or two consecutive messages of one role.
         """
         messages = messages if isinstance(messages, list) else [messages]
         roles = [message.get("role") for message in messages]
         for role in roles:
-            if role not in self.role_message_template:
-                raise UsageError(f"unknown role {role!r}; the template has {', '.join(self.role_message_template)}")
+            self._check_role(role)
         if any(role == following for role, following in pairwise(roles)):
-            raise UsageError("two messages in a row have the same role")
+            raise UsageError("two consecutive messages have the same role")
         return self.template.without_eos(Conversation.from_messages(messages))
 
     def create_message(self, role: str, content: str) -> dict[str, str]:
-        """One message; raises UsageError for a role that the template does not have."""
-        if role not in self.role_message_template:
-            raise UsageError(f"unknown role {role!r}; the template has {', '.join(self.role_message_template)}")
+        """Build a message; raises UsageError for a role that is not in the template."""
+        self._check_role(role)
         return {"role": role, "content": content}
 
+    def _check_role(self, role: object) -> None:
+        if role not in self.role_message_template:
+            raise UsageError(f"unknown role {role!r}; the template has {', '.join(self.role_message_template)}")
+
     def extract_response(self, message: str, prompt: str | None = None) -> str:
-        """The reply in a server's prompt + completion text, without white space around it.
+        """Extract the stripped reply from a server's prompt and completion.
 
         Args:
-            message: the text.
-            prompt: what the server was given. With it the reply is found however the model goes on after it; without
-                it the text after the last pattern counts, as upstream has it.
+            message: the prompt and the completion.
+            prompt: the prompt. With it, patterns in the completion do not matter; without it, the reply begins after
+                the last pattern, like upstream.
 
         Raises:
-            CaiError: the pattern is not in the text as often as in the prompt, or not at all.
+            CaiError: the pattern is missing, or is less frequent in the text than in the prompt.
             UsageError: the template has no pattern.
         """
         pattern = self.response_extract_pattern
@@ -92,21 +93,21 @@ class PromptTemplate:
         ends = [found.end() for found in re.finditer(re.escape(pattern), message)]
         number = prompt.count(pattern) if prompt else len(ends)
         if not 0 < number <= len(ends):
-            raise CaiError(f"the pattern {pattern!r} is not where it must be in {message[:80]!r}")
+            raise CaiError(f"the pattern {pattern!r} is missing in {message[:80]!r}")
         reply = message[ends[number - 1] :]
         return (reply.split(self.eos_token)[0] if self.eos_token else reply).strip()
 
     @staticmethod
     def is_valid_role_message_template(message_template: str) -> bool:
-        """Whether a role's string has exactly one ``{MESSAGE}``."""
+        """Return True if a role's string has exactly one ``{MESSAGE}``."""
         return message_template.count("{MESSAGE}") == 1
 
 
 class UserAssistantPromptTemplate(PromptTemplate):
-    """The template of upstream's seven flags. A format that is None or empty is the bare message."""
+    """The template of upstream's seven flags. A missing or empty format is ``{MESSAGE}``."""
 
     class Role:
-        """The names of the roles."""
+        """Role names."""
 
         User = "User"
         Assistant = "Assistant"
@@ -132,28 +133,28 @@ class UserAssistantPromptTemplate(PromptTemplate):
         self.template = self._make_template(system_default_message)
 
     def has_system_role(self) -> bool:
-        """Whether the template has a place for a system message."""
+        """Return True if the template supports a system message."""
         return "System" in self.role_message_template
 
     def create_user_message(self, content: str) -> dict[str, str]:
-        """One message of the user."""
+        """Build a user message."""
         return self.create_message(self.Role.User, content)
 
     def create_assistant_message(self, content: str) -> dict[str, str]:
-        """One message of the assistant."""
+        """Build an assistant message."""
         return self.create_message(self.Role.Assistant, content)
 
     def create_system_message(self, content: str) -> dict[str, str]:
-        """One system message."""
+        """Build a system message."""
         return self.create_message(self.Role.System, content)
 
 
 class ChatTemplateHelper:
-    """The chat input of NeMo's server, which wants the conversations of a batch turn by turn."""
+    """The chat input of NeMo's server: the conversations of a batch, turn by turn."""
 
     @staticmethod
     def check_and_process_chat_message(message: Sequence[Any]) -> tuple[bool, list[Any]]:
-        """(whether it is a conversation or a batch of them, the batch)."""
+        """Return True if the argument is a conversation or a batch of them, and the batch."""
         items = list(message)
         if items and all(isinstance(item, dict) for item in items):
             return True, [items]
@@ -161,14 +162,14 @@ class ChatTemplateHelper:
 
     @staticmethod
     def collate_chat_messages(messages: Sequence[Any]) -> list[dict[str, list[str]]]:
-        """A batch turn by turn: ``[{"role": [of each conversation], "content": [of each conversation]}, ...]``.
+        """Collate a batch to one ``{"role": [per conversation], "content": [per conversation]}`` per turn.
 
         Raises:
-            UsageError: not messages, or conversations with different roles.
+            UsageError: not a batch of messages, or conversations with different roles.
         """
         is_chat, batch = ChatTemplateHelper.check_and_process_chat_message(messages)
         if not is_chat:
-            raise UsageError("a list of messages is needed, or a list of such lists")
+            raise UsageError("needs a list of messages, or a list of such lists")
         for chat in batch:
             if any("role" not in turn or "content" not in turn for turn in chat):
                 raise UsageError("every message needs the keys 'role' and 'content'")
@@ -195,21 +196,21 @@ def remove_long_dialogs(
     output_dir: PathLike,
     use_pool: bool = True,
 ) -> dict[str, Any]:
-    """Write the SFT rows that fit whole into `max_seq_length`, under upstream's file name.
+    """Write the SFT rows that fit in `max_seq_length`, under upstream's file name.
 
     Args:
         input_file_path: SFT chat rows.
-        max_seq_length: the model's.
-        tokenizer_model: a SentencePiece model or a Hugging Face folder; the file tells which.
-        tokenizer_library: accepted as upstream has it; not needed.
-        output_dir: the folder to write to.
-        use_pool: accepted as upstream has it; the tokenizer has threads of its own.
+        max_seq_length: the model's sequence length.
+        tokenizer_model: a SentencePiece model or a Hugging Face folder.
+        tokenizer_library: accepted for compatibility; detected from `tokenizer_model`.
+        output_dir: the output folder.
+        use_pool: accepted for compatibility; the tokenizer has its own threads.
 
     Returns:
         ``output_file``, ``num_removed_ids``, ``removed_ids`` (from 0), ``length_statistics`` (rows by token count).
 
     Raises:
-        UsageError, FormatError: a file cannot be read, or a row is wrong.
+        UsageError, FormatError: a file cannot be read, or a row is invalid.
     """
     source = Path(input_file_path)
     target = Path(output_dir) / f"{source.stem}_remove_long_dialogs_max_seq_{max_seq_length}{source.suffix}"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""RL-CAI data: a model answers red-team prompts several times, and a judge chooses by a constitution.
+r"""Make RL-CAI data: a model answers red-team prompts several times, and a judge chooses by a constitution.
 
     export NGC_API_KEY=...
     python generate_rl_cai_dataset.py \
@@ -9,7 +9,7 @@ r"""RL-CAI data: a model answers red-team prompts several times, and a judge cho
         --output-dir preferences --output-filename-prefix cai_rlaif \
         --port 5656
 
-The flags are upstream's; --help shows the others. Interrupted, the same command with --resume goes on.
+Accepts upstream's flags and those of --help. After an interruption, the same command with --resume resumes.
 """
 
 import sys
@@ -18,6 +18,6 @@ from nemo_aligner_cai.console import program
 
 if __name__ == "__main__":
     program.begin()
-    from nemo_aligner_cai.commands.generate.generate_rl import main  # after it: these imports take their time
+    from nemo_aligner_cai.commands.generate.generate_rl import main  # slow imports, after program.begin()
 
     sys.exit(main())

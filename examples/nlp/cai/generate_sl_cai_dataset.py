@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""SL-CAI data: a helpful-only model answers red-team prompts, critiques its answers and revises them.
+r"""Make SL-CAI data: a helpful-only model answers red-team prompts, critiques its answers and revises them.
 
     python generate_sl_cai_dataset.py \
         --red-teaming-prompts-dataset-path red_team_attempts.jsonl \
@@ -10,7 +10,7 @@ r"""SL-CAI data: a helpful-only model answers red-team prompts, critiques its an
         --output-filepath cai_revisions_aligner_chat_template.jsonl \
         --port 5656 --end_strings "</s>"
 
-The flags are upstream's; --help shows the others. Interrupted, the same command with --resume goes on.
+Accepts upstream's flags and those of --help. After an interruption, the same command with --resume resumes.
 """
 
 import sys
@@ -19,6 +19,6 @@ from nemo_aligner_cai.console import program
 
 if __name__ == "__main__":
     program.begin()
-    from nemo_aligner_cai.commands.generate.generate_sl import main  # after it: these imports take their time
+    from nemo_aligner_cai.commands.generate.generate_sl import main  # slow imports, after program.begin()
 
     sys.exit(main())

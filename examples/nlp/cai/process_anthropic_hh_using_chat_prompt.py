@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Anthropic HH-RLHF as prompts and comparisons in a chat template, for the reward model and PPO.
+"""Write Anthropic HH-RLHF as prompts and comparisons in a chat template, for the reward model and PPO.
 
     python process_anthropic_hh_using_chat_prompt.py --output-dir data \
         --dataset-dir-name helpful-base helpful-online helpful-rejection-sampled \
         --output-file-name-prefix anthropic_helpful_only
 
-The flags are upstream's; --input takes local data in place of the hub's.
+Accepts upstream's flags and those of --help; --input reads local data instead of the hub's.
 """
 
 import sys
@@ -15,6 +15,6 @@ from nemo_aligner_cai.console import program
 
 if __name__ == "__main__":
     program.begin()
-    from nemo_aligner_cai.commands.data.process_hh import main  # after it: these imports take their time
+    from nemo_aligner_cai.commands.data.process_hh import main  # slow imports, after program.begin()
 
     sys.exit(main())

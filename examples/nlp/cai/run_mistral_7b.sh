@@ -8,9 +8,9 @@
 #   examples/nlp/cai/run_mistral_7b.sh            # every step that is not finished
 #   DRY_RUN=1 examples/nlp/cai/run_mistral_7b.sh  # only print the commands
 #
-# The commands are the tutorial's, word for word with these settings; a test compares them. A finished step leaves a
-# marker in $RESULTS/finished and is skipped from then on: remove the marker to repeat the step. A step that was
-# interrupted goes on: trainers from their last checkpoint, generation from its journal.
+# The commands are those of the tutorial with these settings; a test compares them. A finished step leaves a marker in
+# $RESULTS/finished and is then skipped: remove the marker to repeat the step. An interrupted step resumes: trainers
+# from their last checkpoint, generation from its journal.
 set -euo pipefail
 
 MODELS=${MODELS:-/models}
@@ -24,7 +24,7 @@ JUDGE_MODEL=${JUDGE_MODEL:-mistralai/mixtral-8x7b-instruct-v0.1}
 HELPFUL_ONLY_PORT=${HELPFUL_ONLY_PORT:-5656}
 SL_CAI_PORT=${SL_CAI_PORT:-5657}
 CRITIC_PORT=${CRITIC_PORT:-5567}
-# How often a server is asked whether it is ready, five seconds apart.
+# Number of checks whether a server is ready, five seconds apart.
 READY_TRIES=${READY_TRIES:-120}
 DRY_RUN=${DRY_RUN:-0}
 
@@ -42,7 +42,7 @@ run() {
     fi
 }
 
-# start_server URL COMMAND...: in the background; returns once URL answers.
+# start_server URL COMMAND...: run in the background; returns when URL answers.
 start_server() {
     local url=$1
     shift
@@ -53,7 +53,7 @@ start_server() {
         SERVER=$!
     fi
     run curl -sf --retry "$READY_TRIES" --retry-delay 5 --retry-all-errors "$url"
-    # Another process may have answered at that address while ours ended.
+    # Another process may have answered at that address although this server has ended.
     [[ $DRY_RUN = 1 ]] || kill -0 "$SERVER"
 }
 
@@ -68,7 +68,7 @@ trap stop_server EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# step NAME: runs the function of that name unless it has finished before.
+# step NAME: run the function of that name unless it has already finished.
 step() {
     local marker=$RESULTS/finished/$1
     if [[ $DRY_RUN = 1 ]]; then
@@ -76,7 +76,7 @@ step() {
         return
     fi
     if [[ -e $marker ]]; then
-        echo "$1: finished before, skipped ($marker)"
+        echo "$1: already finished, skipped ($marker)"
         return
     fi
     echo "$1: started"
@@ -85,7 +85,7 @@ step() {
     touch "$marker"
 }
 
-# The flag that goes on from a journal, where there is one.
+# Print the flag that resumes from a journal, if one exists.
 resume_from() {
     local journal
     for journal in "$@"; do
@@ -105,13 +105,13 @@ convert_model() {
     run cai checkpoint to-nemo "$1" "$2"
 }
 
-# "{train: [...], validation: [...], test: [...]}" of what was kept of a kind.
+# Print "{train: [...], validation: [...], test: [...]}" with the kept files of a kind.
 data_prefix() {
     local train=$RESULTS/rl_cai_data/train_$1.jsonl test=$RESULTS/rl_cai_data/test_$1.jsonl
     echo "model.data.data_prefix={train: [$train], validation: [$test], test: [$test]}"
 }
 
-# keep KIND FORMAT TOKENS: the blends of a kind without what is too long.
+# keep KIND FORMAT TOKENS: write the blends of a kind without over-long rows.
 keep() {
     local split folder=$RESULTS/rl_cai_data
     for split in train test; do
@@ -122,7 +122,7 @@ keep() {
     done
 }
 
-# {'prompts': [...], 'comparisons': [...]} of the human preferences of a split.
+# Print {'prompts': [...], 'comparisons': [...]} with the human preferences of a split.
 human() {
     local start=$DATA/helpful/anthropic_helpful_only_$1
     echo "{'prompts': ['${start}_prompts_with_chat_prompt.jsonl']," \
@@ -152,7 +152,7 @@ step_1_data() {
 
 step_2_sl_cai_data() {
     local folder=$RESULTS/sl_cai_data rows=cai_revisions_aligner_chat_template.jsonl resume
-    # The second place is that of earlier versions.
+    # The second path is that of earlier versions.
     resume=$(resume_from "$folder/cai_output/"{"$rows/",}cai_revisions.journal.jsonl)
     serve "$MODELS/mistral-7b-instruct.nemo" "$HELPFUL_ONLY_PORT"
     run python $EXAMPLES/cai/generate_sl_cai_dataset.py \
@@ -167,7 +167,7 @@ step_2_sl_cai_data() {
         --apply_chat_template True --chat-template mistral --end_strings "</s>" \
         --output-filepath "$folder/$rows" ${resume:+"$resume"}
     stop_server
-    # `run` cannot redirect: what is printed must be what the tutorial says.
+    # `run` cannot redirect, and the printed commands must equal the tutorial's.
     if [[ $DRY_RUN = 1 ]]; then
         echo "head -n $VALIDATION_ROWS $folder/$rows > $folder/validation.jsonl"
         echo "tail -n +$((VALIDATION_ROWS + 1)) $folder/$rows > $folder/train.jsonl"
@@ -209,7 +209,7 @@ step_4_rl_cai_data() {
         --output-dir "$folder" --output-filename-prefix cai_rlaif ${resume:+"$resume"}
     stop_server
     keep comparisons rm-comparisons "$SEQ_LENGTH"
-    # A prompt may have half of this: the sequence without the tokens of a reply.
+    # PPO reserves half of --seq-length for the prompt: the sequence without the tokens of a reply.
     keep prompts ppo-prompts "$((2 * (SEQ_LENGTH - 1024)))"
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step 6, first half: serve the reward model and critic.
 
-Keys are those of NeMo-Aligner's script of this name. The settings are in conf/;
+Accepts the keys of NeMo-Aligner's script of this name. The settings are in conf/;
 `python examples/nlp/gpt/serve_ppo_critic.py --cfg job` prints them.
 """
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""DPO, in place of steps 5 and 6.
+"""Train with DPO instead of steps 5 and 6.
 
-Keys are those of NeMo-Aligner's script of this name. The settings are in conf/;
+Accepts the keys of NeMo-Aligner's script of this name. The settings are in conf/;
 `python examples/nlp/gpt/train_gpt_dpo.py --cfg job` prints them.
 """
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Step 6, second half: PPO against the critic server.
+"""Step 6, second half: train with PPO against the critic server.
 
-Keys are those of NeMo-Aligner's script of this name. The settings are in conf/;
+Accepts the keys of NeMo-Aligner's script of this name. The settings are in conf/;
 `python examples/nlp/gpt/train_gpt_ppo_actor.py --cfg job` prints them.
 """
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step 3: fine-tune the base model on the revised responses.
 
-Keys are those of NeMo-Aligner's script of this name. The settings are in conf/;
+Accepts the keys of NeMo-Aligner's script of this name. The settings are in conf/;
 `python examples/nlp/gpt/train_gpt_sft.py --cfg job` prints them.
 """
 

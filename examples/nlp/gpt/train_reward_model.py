@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step 5: train the reward model.
 
-Keys are those of NeMo-Aligner's script of this name. The settings are in conf/;
+Accepts the keys of NeMo-Aligner's script of this name. The settings are in conf/;
 `python examples/nlp/gpt/train_reward_model.py --cfg job` prints them.
 """
 
