@@ -12,7 +12,7 @@ from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.engine.journal import read_entries
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file, write_jsonl
-from nemo_aligner_cai.files.same_files import refuse_same
+from nemo_aligner_cai.files.output_paths import refuse_same
 
 _WIDTH = 100
 """Characters of a reply in a listing."""

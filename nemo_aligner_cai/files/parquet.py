@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of parquet files, in little memory whatever a file unpacks to.
+"""Reader of parquet files in bounded memory.
 
-A file of two megabytes can say that it unpacks to terabytes, or not say so and do it: by compression, by a long text
-that a dictionary repeats, or by one row with a billion values. The metadata of a file may lie, but the headers of its
-pages cannot: Arrow allocates what they say. So they are read before each row group is.
+A file of two megabytes can decompress to terabytes: by compression, by a dictionary that repeats a long text, or by a
+row with a billion values. The file's metadata can hide that, but the headers of its pages cannot: Arrow allocates the
+sizes in them. So the page headers of each row group are read first.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from nemo_aligner_cai.errors import FormatError
-from nemo_aligner_cai.files import LONGEST, Row
+from nemo_aligner_cai.files import MAX_ROW_BYTES, Row
 
-_ROWS = 256
+_BATCH_ROWS = 256
 """Rows that are decoded at a time."""
-_HELD = 64 << 20
-_RATIO = 16
-"""More than this many bytes for a packed one, and more than `_HELD`, are no table of texts."""
+_FREE_BYTES = 64 << 20
+_MAX_RATIO = 16
+"""A row group may need `_FREE_BYTES`, and this many bytes per compressed byte."""
 _BUFFER = 1 << 20
-_VALUE = 64
-"""About the memory of a Python object, in bytes."""
+_OBJECT_BYTES = 64
+"""The approximate memory of a Python object."""
 _DICTIONARY_PAGE, _DATA_PAGE, _DATA_PAGE_V2 = 2, 0, 3
 _DELTA_LENGTH_BYTE_ARRAY, _DELTA_BYTE_ARRAY = 6, 7
-"""Encodings that Arrow cannot read as a dictionary; in the second one a value repeats the start of the one before."""
-_LARGEST_HEADER = 16 << 20
-_DEPTH = 8
+"""Encodings that Arrow cannot read as a dictionary; in the second, a value reuses the prefix of the previous one."""
+_MAX_HEADER_BYTES = 16 << 20
+_MAX_DEPTH = 8
 
 
 def parquet_rows(path: Path, pyarrow: Any) -> Iterator[tuple[int, Row]]:
-    """(number, row) of a parquet file, numbered from 1.
+    """Yield (1-based number, row) of a parquet file.
 
     Args:
         path: the file.
         pyarrow: the package, with its modules `parquet` and `compute` imported.
 
     Raises:
-        FormatError: the file is damaged, a row group takes too much memory, or a row is longer than 16 MiB.
+        FormatError: the file is damaged, a row group needs too much memory, or a row is longer than 16 MiB.
     """
     number = 0
     try:
         with path.open("rb") as handle, pyarrow.parquet.ParquetFile(path) as table:
             metadata = table.metadata
             for group in range(metadata.num_row_groups):
-                rows, texts = _way_to_read(path, handle, metadata, group)
-                # A text that a dictionary repeats stays one text in memory.
+                rows, texts = _read_options(path, handle, metadata, group)
+                # As a dictionary, a repeated text is in memory once.
                 reader = pyarrow.parquet.ParquetFile(handle, read_dictionary=texts, buffer_size=_BUFFER)
                 for batch in reader.iter_batches(batch_size=rows, row_groups=[group]):
                     for part in _parts(batch, pyarrow, f"{path}: row group {group}", number):
@@ -56,18 +56,18 @@ def parquet_rows(path: Path, pyarrow: Any) -> Iterator[tuple[int, Row]]:
                             number += 1
                             yield number, row
             if number != metadata.num_rows:
-                raise ValueError(f"it has {number} rows and says that it has {metadata.num_rows}")
+                raise ValueError(f"it has {number} rows, but {metadata.num_rows} in its metadata")
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        # ValueError: texts that are not UTF-8.
+        # ValueError: text that is not UTF-8.
         reason = " ".join(str(error).split())
         raise FormatError.at(path, number + 1, f"the parquet data is damaged: {reason}") from error
 
 
-def _way_to_read(path: Path, handle: BinaryIO, metadata: Any, group: int) -> tuple[int, list[str]]:
-    """The rows to decode at a time, and the columns whose texts are read as a dictionary.
+def _read_options(path: Path, handle: BinaryIO, metadata: Any, group: int) -> tuple[int, list[str]]:
+    """The rows to decode at a time, and the text columns to read as a dictionary.
 
     Raises:
-        FormatError: the row group takes too much memory.
+        FormatError: the row group needs too much memory.
     """
     columns: list[_Column] = []
     for index in range(metadata.num_columns):
@@ -77,30 +77,30 @@ def _way_to_read(path: Path, handle: BinaryIO, metadata: Any, group: int) -> tup
         is_text = schema.physical_type == "BYTE_ARRAY"
         columns.append(_Column(schema.path, pages, schema.max_repetition_level > 0, width, is_text))
     for column in columns:
-        if column.written_as(_DELTA_BYTE_ARRAY):
+        if column.has_encoding(_DELTA_BYTE_ARRAY):
             raise FormatError(
                 f"{path}: row group {group}: the column {column.path} is encoded as DELTA_BYTE_ARRAY, in which a few "
-                "bytes may stand for gigabytes; write the file in another encoding, or as JSON lines"
+                "bytes can encode gigabytes; write the file in another encoding, or as JSON lines"
             )
-    rows = 1 if any(column.is_expanded for column in columns) else _ROWS
-    held = sum(column.held(rows) for column in columns)
+    rows = 1 if any(column.is_expanded for column in columns) else _BATCH_ROWS
+    needed = sum(column.memory(rows) for column in columns)
     packed = sum(page.packed for column in columns for page in column.pages)
-    if held > _HELD + _RATIO * packed:
+    if needed > _FREE_BYTES + _MAX_RATIO * packed:
         raise FormatError(
-            f"{path}: row group {group}: {packed:,} bytes that unpack to {held:,} at a time; "
-            "if that is right, write the file as JSON lines"
+            f"{path}: row group {group}: {packed:,} bytes decompress to {needed:,} at a time; "
+            "if that is intended, write the file as JSON lines"
         )
-    texts = [column for column in columns if column.is_text and not column.written_as(_DELTA_LENGTH_BYTE_ARRAY)]
+    texts = [column for column in columns if column.is_text and not column.has_encoding(_DELTA_LENGTH_BYTE_ARRAY)]
     return rows, [column.path for column in texts]
 
 
 def _parts(batch: Any, pyarrow: Any, where: str, before: int) -> Iterator[Any]:
-    """A batch in parts that are small as Python objects, too; `before` counts the rows before it."""
+    """Split a batch into parts that are small as Python objects; `before` is the number of rows before it."""
     size = sum(_size(column, pyarrow) for column in batch.columns)
-    if size <= LONGEST:
+    if size <= MAX_ROW_BYTES:
         yield batch
     elif batch.num_rows == 1:
-        raise FormatError(f"{where}: row {before + 1} has more than {LONGEST >> 20} MiB; rows are shorter")
+        raise FormatError(f"{where}: row {before + 1} has more than {MAX_ROW_BYTES >> 20} MiB")
     else:
         half = batch.num_rows // 2
         yield from _parts(batch.slice(0, half), pyarrow, where, before)
@@ -109,7 +109,7 @@ def _parts(batch: Any, pyarrow: Any, where: str, before: int) -> Iterator[Any]:
 
 def _size(array: Any, pyarrow: Any) -> int:
     types, compute = pyarrow.types, pyarrow.compute
-    size = _VALUE * len(array)
+    size = _OBJECT_BYTES * len(array)
     if isinstance(array, pyarrow.ExtensionArray):
         return _size(array.storage, pyarrow)
     if types.is_dictionary(array.type):
@@ -128,7 +128,7 @@ def _size(array: Any, pyarrow: Any) -> int:
 
 @dataclass
 class _Page:
-    """The header of a page: its kind, its bytes before and after compression, its values and their encoding."""
+    """The header of a page; `size` and `packed` are its bytes before and after compression."""
 
     kind: int
     size: int
@@ -139,7 +139,7 @@ class _Page:
 
 @dataclass
 class _Column:
-    """The pages of a column in one row group; `width` is the length of values of a fixed length, else 0."""
+    """The pages of a column in one row group; `width` is the length of fixed-length values, else 0."""
 
     path: str
     pages: list[_Page]
@@ -149,20 +149,20 @@ class _Column:
 
     @property
     def dictionary(self) -> int:
-        """The bytes of the dictionary."""
+        """The size of the dictionary, in bytes."""
         return sum(page.size for page in self.pages if page.kind == _DICTIONARY_PAGE)
 
-    def written_as(self, encoding: int) -> bool:
-        """Whether it has a page of this encoding."""
+    def has_encoding(self, encoding: int) -> bool:
+        """True if a page has this encoding."""
         return any(page.encoding == encoding for page in self.pages)
 
     @property
     def is_expanded(self) -> bool:
-        """Whether Arrow copies a text for each row that has it, since it cannot read the column as a dictionary."""
-        return self.dictionary > 0 and self.written_as(_DELTA_LENGTH_BYTE_ARRAY)
+        """True if Arrow copies a dictionary text for each row, since it cannot read the column as a dictionary."""
+        return self.dictionary > 0 and self.has_encoding(_DELTA_LENGTH_BYTE_ARRAY)
 
-    def held(self, rows: int) -> int:
-        """The bytes in memory while any `rows` rows are decoded."""
+    def memory(self, rows: int) -> int:
+        """The most bytes in memory while `rows` rows are decoded."""
         data = [page for page in self.pages if page.kind != _DICTIONARY_PAGE]
         if self.nested:
             # All values may be in one row.
@@ -172,7 +172,7 @@ class _Column:
         most = size = values = first = 0
         for page in data:
             size, values = size + page.size, values + page.values
-            # The first page may have one of the rows, and so may the last.
+            # The first and the last page may each hold only one of the rows.
             while values - data[first].values - page.values >= rows:
                 size, values, first = size - data[first].size, values - data[first].values, first + 1
             most = max(most, size)
@@ -201,21 +201,21 @@ def _pages(handle: BinaryIO, column: Any) -> Iterator[_Page]:
 
 
 def _header(handle: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], int]:
-    """The fields of the page header at `start`, by their numbers, and its length."""
+    """Parse the page header at `start`: its fields by number, and its length."""
     size = 1 << 10
     while True:
         handle.seek(start)
-        compact = _Compact(handle.read(min(size, end - start)))
+        compact = _ThriftParser(handle.read(min(size, end - start)))
         try:
-            return compact.struct(_DEPTH), compact.at
+            return compact.struct(_MAX_DEPTH), compact.at
         except IndexError as error:
             size *= 8
-            if size > _LARGEST_HEADER or size > 8 * (end - start):
+            if size > _MAX_HEADER_BYTES or size > 8 * (end - start):
                 raise ValueError(f"a page header that does not end, at byte {start}") from error
 
 
-class _Compact:
-    """Thrift's compact protocol, in which the headers of pages are written."""
+class _ThriftParser:
+    """Parser of Thrift's compact protocol, the encoding of page headers."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -232,7 +232,7 @@ class _Compact:
 
     def _value(self, kind: int, depth: int) -> Any:
         if depth < 0:
-            raise ValueError("a page header of too many levels")
+            raise ValueError("a page header is nested too deep")
         match kind:
             case 1 | 2 | 3:
                 return self._byte()

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""Rows of data, wherever they are: files of many kinds, folders in the layout of the Hugging Face hub, the hub.
+r"""Readers of rows from files of many kinds, folders in the layout of the Hugging Face hub, and the hub.
 
-    prompts.jsonl, .jsonl.gz, .json                one JSON object a line, or one JSON list (a text in it is a prompt)
-    prompts.txt, prompts.csv                       a prompt a line; a table whose first line names the columns
+    prompts.jsonl, .jsonl.gz, .json                one JSON object per line, or one JSON list (a string is a prompt)
+    prompts.txt, prompts.csv                       one prompt per line; a table whose first line names the columns
     train-00000-of-00001.parquet                   rows of a table; needs the extra [hf]
     helpful-base/{train,test}.jsonl.gz             a folder: the files of one split
     hf://datasets/Anthropic/hh-rlhf/helpful-base   a data set on the hub, or one of its folders; needs the extra [hf]
 
-One row is in memory at a time, or a few of parquet. No row may be longer than 16 MiB after decompression.
+One row is in memory at a time, or a few of parquet. A row may have up to 16 MiB after decompression.
 """
 
 import csv
@@ -25,7 +25,7 @@ from typing import Any, cast
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.extras import not_installed
 from nemo_aligner_cai.files import (
-    LONGEST,
+    MAX_ROW_BYTES,
     PathLike,
     Row,
     is_json_list,
@@ -35,11 +35,11 @@ from nemo_aligner_cai.files import (
     read_lines,
     require_file,
 )
-from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS
 from nemo_aligner_cai.files.parquet import parquet_rows
+from nemo_aligner_cai.files.reading import GZIP_ERRORS
 
 HUB = "hf://datasets/"
-"""How the name of a data set on the hub starts."""
+"""The prefix of data sets on the hub."""
 _KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$")
 _SPLITS = ("train", "test", "validation")
 _PARQUET_MAGIC = b"PAR1"
@@ -61,11 +61,11 @@ DataFile = Path | HubData
 
 
 def data_files(source: PathLike, split: str = "train") -> list[DataFile]:
-    """What there is to read, in order: a file itself, a folder's files, or a data set on the hub.
+    """List the files of a source in reading order: the file itself, a folder's files, or a data set on the hub.
 
     Args:
-        source: as in the table above.
-        split: of a folder or a data set that has splits, the one to read.
+        source: one of the forms in the module's docstring.
+        split: the split to read, if the folder or data set has splits.
 
     Raises:
         UsageError: the file cannot be read, or the folder has no data, or the same data twice.
@@ -89,9 +89,9 @@ def _folder_files(folder: Path, split: str) -> list[Path]:
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """The data files of a split, told by their names, in a folder and the folders in it; raises UsageError as above.
+    """List the data files in a folder tree whose names start with the split; raises UsageError as `data_files`.
 
-    A name starts with the split: ``train.jsonl.gz``, ``train-00000-of-00001.parquet``.
+    Examples: ``train.jsonl.gz``, ``train-00000-of-00001.parquet``.
     """
     return [file for file in _data_files_in(folder) if file.name.split(".")[0].split("-")[0] == split]
 
@@ -101,7 +101,7 @@ def _data_files_in(folder: Path) -> list[Path]:
     for one, other in pairwise(files):
         if one.parent == other.parent and one.name.split(".")[0] == other.name.split(".")[0]:
             raise UsageError(
-                f"{folder}: has both {one.name} and {other.name}, which may be the same; name one of them"
+                f"{folder}: has both {one.name} and {other.name}, which may be the same data; name one of them"
             )
     return files
 
@@ -112,17 +112,17 @@ def _kind(file: Path) -> str:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file is parquet, told by its first bytes."""
+    """True if a file starts with parquet's magic bytes."""
     with require_file(path).open("rb") as handle:
         return handle.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
 
 
 def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
-    """(number, row) of one of `data_files`. Numbers count from 1: lines where a row is a line, else rows.
+    """Yield (1-based number, row) of one of `data_files`; the number is the line if a row is a line, else the row.
 
     Args:
-        file: where the rows are.
-        allow_blank: False makes a blank line among JSON lines an error, as it is for NeMo's readers.
+        file: the file or data set.
+        allow_blank: False makes a blank line among JSON lines an error, as for NeMo's readers.
 
     Raises:
         UsageError: it cannot be opened, or the package that reads it is missing.
@@ -140,7 +140,7 @@ def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int
         case "json":
             return _json_rows(file)
         case "parquet":
-            raise FormatError(f"{file}: is not parquet, though its name says so; fetch the file again")
+            raise FormatError(f"{file}: is named as parquet but is not parquet; download the file again")
         case _:
             return read_jsonl(file, allow_blank=allow_blank)
 
@@ -165,12 +165,12 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
         elif isinstance(item, dict):
             yield number, cast(Row, item)
         else:
-            raise FormatError.at(path, number, f"a JSON object or a text is needed, this is a {type(item).__name__}")
+            raise FormatError.at(path, number, f"a JSON object or a string is needed, got {type(item).__name__}")
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    # An empty cell is as null, since CSV has no other.
-    csv.field_size_limit(LONGEST)
+    # CSV cannot distinguish an empty cell from null; it is read as null.
+    csv.field_size_limit(MAX_ROW_BYTES)
     number = 1
     try:
         with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text:
@@ -185,19 +185,19 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 if cells:
                     yield number, {name: cell or None for name, cell in zip(names, cells, strict=False)}
     except csv.Error as error:
-        raise FormatError.at(path, number, f"not CSV, here or right after: {error}") from error
+        raise FormatError.at(path, number, f"not CSV, here or on the next line: {error}") from error
     except UnicodeDecodeError as error:
-        raise FormatError.at(path, number, "is not UTF-8 text, here or right after; save it as UTF-8") from error
+        raise FormatError.at(path, number, "is not UTF-8 text, here or on the next line; save it as UTF-8") from error
     except GZIP_ERRORS as error:
-        raise FormatError.at(path, number, f"the gzip data is damaged ({error}); fetch the file again") from error
+        raise FormatError.at(path, number, f"the gzip data is damaged ({error}); download the file again") from error
 
 
 def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
     number = 0
-    while line := text.readline(LONGEST + 1):
+    while line := text.readline(MAX_ROW_BYTES + 1):
         number += 1
-        if len(line) > LONGEST:
-            raise FormatError.at(path, number, f"a line of more than {LONGEST >> 20} MiB; rows are shorter")
+        if len(line) > MAX_ROW_BYTES:
+            raise FormatError.at(path, number, f"a line of more than {MAX_ROW_BYTES >> 20} MiB")
         yield line
 
 
@@ -216,7 +216,7 @@ def _hub_rows(data: HubData) -> Iterator[tuple[int, Row]]:
 
 
 def hf_library(name: str, what: str) -> Any:
-    """A package of the extra [hf]; raises UsageError where it is not installed, which says `what` needs it."""
+    """Import a package of the extra [hf]; raises UsageError, with `what` needs it, if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

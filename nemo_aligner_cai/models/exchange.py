@@ -28,7 +28,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files.gzip_reader import GZIP_ERRORS, Inflater
+from nemo_aligner_cai.models.inflate import INFLATE_ERRORS, Inflater
 from nemo_aligner_cai.models.retry import RetryableError
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
@@ -159,7 +159,7 @@ async def read_payload(response: aiohttp.ClientResponse, *, limit: int, lock: as
         if inflater is not None:
             inflater.finish()
         return bytes(payload)
-    except GZIP_ERRORS as error:
+    except INFLATE_ERRORS as error:
         raise _malformed(response, f"damaged compressed data ({error})") from None
     finally:
         payload.clear()

@@ -21,7 +21,7 @@ import orjson
 from yarl import URL
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files.json_items import MOST_VALUES, has_too_many_values
+from nemo_aligner_cai.files.json_items import MAX_VALUES, has_too_many_values
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
 from nemo_aligner_cai.models.exchange import (
     ACCEPTED_ENCODINGS,
@@ -368,7 +368,7 @@ class Transport:
 def _decode(endpoint: _Endpoint, payload: bytes) -> Any:
     try:
         if has_too_many_values(payload):
-            raise RetryableError("malformed answer", f"{endpoint.url}: more than {MOST_VALUES:,} values")
+            raise RetryableError("malformed answer", f"{endpoint.url}: more than {MAX_VALUES:,} values")
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise RetryableError("malformed answer", f"{endpoint.url}: {error}: {_excerpt(payload)}") from None

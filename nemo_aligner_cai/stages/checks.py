@@ -9,8 +9,7 @@ from nemo_aligner_cai.engine.journal import has_calls
 from nemo_aligner_cai.engine.resuming import require_journal
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
-from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.files.same_files import refuse_same
+from nemo_aligner_cai.files.output_paths import check_output, refuse_same
 from nemo_aligner_cai.files.sources import DataFile, data_files
 
 

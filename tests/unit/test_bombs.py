@@ -25,7 +25,7 @@ ITEMS = [{"a": 'x"]}\\', "b": [1, {"c": None}]}, "é,[", 1.5, [], {}, "", {"n": 
 def test_b7_a_list_is_split_wherever_its_blocks_end(indent: int | None, size: int) -> None:
     content = b" \n" + json.dumps(ITEMS, indent=indent, ensure_ascii=False).encode() + b"\n "
     blocks = [content[start : start + size] for start in range(0, len(content), size)]
-    found = list(split_list(blocks, longest=100))
+    found = list(split_list(blocks, max_bytes=100))
     assert [orjson.loads(item) for _, item in found] == ITEMS
     lines = content.splitlines()
     if indent is None:
@@ -37,7 +37,7 @@ def test_b7_a_list_is_split_wherever_its_blocks_end(indent: int | None, size: in
 @pytest.mark.parametrize("content", [b"[", b"[1", b"[1,", b"[1,]", b"[,1]", b"[1]]", b"[1] x", b'["x', b'[{"a": 1}'])
 def test_b7_a_broken_list_is_refused(content: bytes) -> None:
     with pytest.raises(BrokenListError):
-        list(split_list([content], longest=100))
+        list(split_list([content], max_bytes=100))
 
 
 def test_b7_an_error_in_a_list_names_its_line(tmp_path: Path) -> None:

@@ -16,21 +16,21 @@ KEYS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**52 - 1, 2**52, 2**6
 
 @given(st.lists(KEYS))
 def test_a_set_is_a_set(keys: list[int]):
-    ours, theirs = CompactSet(), set[int]()
+    compact, builtin = CompactSet(), set[int]()
     for key in [*keys, *keys[::-1]]:
-        assert ours.add(key) == (key not in theirs)
-        theirs.add(key)
-    assert list(ours) == sorted(theirs)
-    assert len(ours) == len(theirs)
+        assert compact.add(key) == (key not in builtin)
+        builtin.add(key)
+    assert list(compact) == sorted(builtin)
+    assert len(compact) == len(builtin)
 
 
 @given(st.lists(st.tuples(KEYS, KEYS)), KEYS)
 def test_a_map_is_a_dict(items: list[tuple[int, int]], other: int):
-    ours, theirs = CompactMap(), dict[int, int]()
+    compact, builtin = CompactMap(), dict[int, int]()
     for key, value in items:
-        ours[key] = theirs[key] = value
-    assert len(ours) == len(theirs)
-    assert all(ours.get(key) == theirs.get(key) for key in (other, *theirs))
+        compact[key] = builtin[key] = value
+    assert len(compact) == len(builtin)
+    assert all(compact.get(key) == builtin.get(key) for key in (other, *builtin))
 
 
 @pytest.mark.parametrize("key", [-1, 2**64])

@@ -88,11 +88,11 @@ def _prompts(path: Path, name: str | None, counts: RowCounts) -> None:
 
 def _hh(path: Path, name: str | None, counts: RowCounts) -> None:
     outputs = Outputs.named(path.parent, "fuzz", prefix=None, add_eos=True)
-    counts.merge(write_split(rows_of([path]), outputs, template=NEMO_CHAT, overwrite=True))
+    vars(counts).update(vars(write_split(rows_of([path]), outputs, template=NEMO_CHAT, overwrite=True)))
 
 
 def _validate(path: Path, name: str | None, counts: RowCounts) -> None:
-    counts.merge(validate_file(path, name))
+    vars(counts).update(vars(validate_file(path, name)))
 
 
 def non_blank(content: bytes) -> int | None:

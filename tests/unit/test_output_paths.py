@@ -10,8 +10,7 @@ import pytest
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import atomic_writer, read_jsonl, write_jsonl
-from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.files.same_files import refuse_same
+from nemo_aligner_cai.files.output_paths import check_output, refuse_same
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows [1]*.jsonl"])

@@ -75,15 +75,15 @@ def test_lists_of_texts_are_prompts(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"a,b\n1,2,3\n", ":2: has more cells than the first line"),
-        ("a.csv", b"a,a\n1,2\n", ":1: the first line names a column twice"),
+        ("a.csv", b"a,b\n1,2,3\n", ":2: "),
+        ("a.csv", b"a,a\n1,2\n", ":1: "),
         ("a.csv", b'a,b\n1,2\n"3,4', ":.*not CSV"),
         ("a.csv", b"a,b\n1,\xff\n", "not UTF-8"),
         ("a.txt", b"one\n\xff\n", ":2: is not UTF-8"),
-        ("a.json", b"[1]", ":1: a JSON object or a text is needed, this is a int"),
+        ("a.json", b"[1]", ":1: .* int"),
         ("a.json", b'["a"', ":1: not JSON"),
-        ("a.parquet", b"PAR2 and so on", "is not parquet, though its name says so"),
-        ("a.parquet", b"PAR1 and so on", ":1: the parquet data is damaged"),
+        ("a.parquet", b"PAR2 and so on", ": .*not parquet"),
+        ("a.parquet", b"PAR1 and so on", ":1: .*damaged"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path: Path, name: str, content: bytes, message: str):
@@ -98,7 +98,7 @@ def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path: Path, name: str
 def test_the_tail_of_a_truncated_file_is_missed(tmp_path: Path):
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(CSV * 1000)[:-9])
-    with pytest.raises(FormatError, match="the gzip data is damaged"):
+    with pytest.raises(FormatError, match=r"gzip.* damaged"):
         rows_of(path)
     whole = parquet(tmp_path / "b.parquet", ROWS)
     whole.write_bytes(whole.read_bytes()[:-20])
@@ -116,10 +116,10 @@ def test_a_folder_gives_the_files_of_a_split(tmp_path: Path):
     assert len(data_files(tmp_path, "test")) == 1
     # Without splits in the names, all of them.
     assert len(data_files(tmp_path / "red", "test")) == 1
-    with pytest.raises(UsageError, match="of the split 'validation'"):
+    with pytest.raises(UsageError, match="'validation'"):
         data_files(tmp_path, "validation")
     write(tmp_path / "a" / "train.jsonl", LINES)
-    with pytest.raises(UsageError, match=r"has both train.jsonl and train.jsonl.gz"):
+    with pytest.raises(UsageError, match=r"train\.jsonl and train\.jsonl\.gz"):
         data_files(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_a_data_set_on_the_hub_has_a_name_and_may_have_folders():
     (data,) = data_files(name, "train")
     assert data == HubData("Anthropic/hh-rlhf", "red-team-attempts", "train") and str(data) == name
     assert data_files("hf://datasets/nvidia/HelpSteer2/") == [HubData("nvidia/HelpSteer2", None, "train")]
-    with pytest.raises(UsageError, match="must look like"):
+    with pytest.raises(UsageError, match="hf://datasets/Anthropic/hh-rlhf"):
         data_files("hf://datasets/Anthropic")
 
 
@@ -171,13 +171,13 @@ def test_prompts_and_records_come_from_the_hub(hub: Path, tmp_path: Path):
     parquet(hub / "nvidia/HelpSteer2/data/validation-00000-of-00001.parquet", steer)
     (record,) = read_records("hf://datasets/nvidia/HelpSteer2", counts=RowCounts(), split="validation")
     assert isinstance(record, Scored) and record.scores[4:7] == (4.0, 3.0, 4.0)
-    with pytest.raises(UsageError, match=r"hf://datasets/nvidia/HelpSteer2: the split 'train' cannot be loaded"):
+    with pytest.raises(UsageError, match=r"hf://datasets/nvidia/HelpSteer2: .*'train'"):
         list(read_records("hf://datasets/nvidia/HelpSteer2", counts=RowCounts()))
-    with pytest.raises(UsageError, match="cannot be loaded"):
+    with pytest.raises(UsageError, match="no/where"):
         list(read_prompts("hf://datasets/no/where", counts=RowCounts()))
 
 
-def test_without_the_extra_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_the_extra_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write(tmp_path / "a.parquet", b"PAR1")
     for name in ("datasets", "pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -206,7 +206,7 @@ def test_helpsteers_prompts_of_several_turns(tmp_path: Path):
     assert convert_file(tmp_path / "steer.jsonl", tmp_path / "rm.jsonl", to="rm-regression").written == 1
 
 
-def test_ties_are_left_out_of_comparisons(tmp_path: Path):
+def test_ties_are_skipped_in_comparisons(tmp_path: Path):
     path = write(tmp_path / "icai.csv", b"input,text_a,text_b,preferred_text\nQ,a,b,text_b\nQ,a,b,tie\nQ,a,a,text_a\n")
     counts = RowCounts()
     (record,) = read_records(path, counts=counts)

@@ -22,8 +22,7 @@ from nemo_aligner_cai.data.formats.writers import require_suffix
 from nemo_aligner_cai.data.length import filter_file, limit_of
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import PathLike, RowCounts, put_in_place
-from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.files.same_files import refuse_same
+from nemo_aligner_cai.files.output_paths import check_output, refuse_same
 from nemo_aligner_cai.files.sources import data_files
 
 

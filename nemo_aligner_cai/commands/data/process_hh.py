@@ -15,7 +15,7 @@ from nemo_aligner_cai.console.program import main_guard
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
-from nemo_aligner_cai.files.same_files import refuse_same
+from nemo_aligner_cai.files.output_paths import refuse_same
 from nemo_aligner_cai.stages.manifest import Manifest, Place, hashes, recordable
 
 

@@ -22,8 +22,7 @@ from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
 from nemo_aligner_cai.evaluation.audit import Audit, Figures
 from nemo_aligner_cai.files import require_file, write_json
-from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.files.same_files import refuse_same
+from nemo_aligner_cai.files.output_paths import check_output, refuse_same
 
 Agreements = dict[tuple[int, int], Agreement]
 

@@ -1,0 +1,202 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Readers of JSON lines, JSON and text, gzip or not. They stream, and name the file and line of every error.
+
+gzip is told by a file's first bytes, not by its name. Sizes and nesting are bounded, since a gzip file can hold a
+thousand times its size.
+"""
+
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.files.json_items import MAX_VALUES, BrokenListError, has_too_many_values, split_list
+
+PathLike = str | os.PathLike[str]
+Row = dict[str, Any]
+
+MAX_ROW_BYTES = 16 << 20
+"""The most bytes of a line, of an item of a list, or of a settings file."""
+GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
+"""The errors of reading damaged gzip data."""
+_GZIP_MAGIC = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+# With the default of 8 KiB, system calls take half of the time of reading a large file of short rows.
+_BUFFER = 1 << 20
+_MAX_DEPTH = 100
+"""Levels of a JSON document: Python's recursion, in repr() or ==, fails at about 1,000, and orjson writes 254."""
+
+
+def require_file(path: PathLike) -> Path:
+    """The path of a readable regular file; raises UsageError otherwise."""
+    path = Path(path)
+    try:
+        # O_NONBLOCK: opening a pipe must not wait for its writer.
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        mode = os.fstat(opened).st_mode
+        if stat.S_ISDIR(mode):
+            raise UsageError(f"{path}: is a folder, a file is needed")
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"{path}: is a device, a pipe or a socket; save it as a file, files are read repeatedly")
+    finally:
+        os.close(opened)
+    return path
+
+
+@contextmanager
+def open_binary(path: PathLike) -> Generator[io.BufferedReader | gzip.GzipFile, None, None]:
+    """Open a file for reading bytes, decompressed if it is gzip."""
+    path = require_file(path)
+    with path.open("rb", buffering=_BUFFER) as raw:
+        is_gzip = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0)
+        # GzipFile without another buffer: damage is reported after the lines in front of it.
+        yield gzip.GzipFile(fileobj=raw) if is_gzip else raw
+
+
+def read_text(path: PathLike) -> str:
+    """Read a UTF-8 file without its byte order mark; raises UsageError if it is not UTF-8 or too large."""
+    try:
+        with open_binary(path) as handle:
+            content = handle.read(MAX_ROW_BYTES + 1)
+            if len(content) > MAX_ROW_BYTES:
+                raise UsageError(f"{path}: has more than {MAX_ROW_BYTES >> 20} MiB, too much for a settings file")
+            return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except GZIP_ERRORS as error:
+        raise UsageError(f"{path}: the gzip data is damaged ({error}); download the file again") from error
+
+
+def read_json(path: PathLike) -> Any:
+    """Read one JSON document; raises FormatError, with the line, if it is not JSON."""
+    return _loads(path, 1, read_text(path).encode())
+
+
+def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
+    """Yield (1-based line number, line without its line end), without the byte order mark.
+
+    Raises:
+        UsageError: the file cannot be opened.
+        FormatError: the gzip data is damaged, or a line is too long.
+    """
+    number = 0
+    try:
+        with open_binary(path) as handle:
+            while line := handle.readline(MAX_ROW_BYTES + 1):
+                number += 1
+                if len(line) > MAX_ROW_BYTES:
+                    raise FormatError.at(path, number, f"a line of more than {MAX_ROW_BYTES >> 20} MiB")
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                yield number, line.rstrip(b"\r\n")
+    except GZIP_ERRORS as error:
+        raise FormatError.at(
+            path, number + 1, f"the gzip data is damaged ({error}); download the file again"
+        ) from error
+
+
+def read_jsonl(path: PathLike, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
+    """Yield (1-based line number, row) of a .jsonl, .jsonl.gz or .json file.
+
+    A file whose first character is ``[`` is read as one JSON list; its numbers are positions in the list.
+
+    Args:
+        path: the file.
+        allow_blank: False makes a blank line an error, as for NeMo's readers.
+
+    Raises:
+        UsageError: the file cannot be opened (at the call, not at the first row).
+        FormatError: a line is not a JSON object.
+    """
+    return _rows(require_file(path), allow_blank=allow_blank)
+
+
+def _rows(path: Path, *, allow_blank: bool) -> Iterator[tuple[int, Row]]:
+    if is_json_list(path):
+        for number, item in read_items(path):
+            yield number, _as_row(path, number, item)
+        return
+    for number, line in read_lines(path):
+        if line.strip():
+            yield number, _as_row(path, number, _loads(path, number, line))
+        elif not allow_blank:
+            raise FormatError.at(path, number, "a blank line; remove it, NeMo's readers stop there")
+
+
+def is_json_list(path: PathLike) -> bool:
+    """True if a file's first character is ``[``; raises UsageError if it cannot be opened."""
+    return next((block for block in _blocks(path) if block.strip()), b"").lstrip().startswith(b"[")
+
+
+def read_items(path: PathLike) -> Iterator[tuple[int, Any]]:
+    """Yield (1-based position, item) of a JSON list; one item is in memory at a time.
+
+    Raises:
+        UsageError: the file cannot be opened.
+        FormatError: it is not JSON, or the gzip data is damaged.
+    """
+    try:
+        for position, (line, item) in enumerate(split_list(_blocks(path), max_bytes=MAX_ROW_BYTES), start=1):
+            yield position, _loads(path, line, item)
+    except BrokenListError as error:
+        raise FormatError.at(path, error.line, str(error)) from error
+
+
+def _loads(path: PathLike, line: int, content: bytes) -> Any:
+    """Parse JSON of bounded size and depth that starts on `line`; raises FormatError."""
+    if has_too_many_values(content):
+        raise FormatError.at(path, line, f"has more than {MAX_VALUES:,} values")
+    try:
+        document: object = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        where = line + error.lineno - 1
+        raise FormatError.at(path, where, f"not JSON: {error.msg} (column {error.colno})") from error
+    # Most rows have too few brackets to be too deep.
+    if content.count(b"{") + content.count(b"[") > _MAX_DEPTH and _is_too_deep(document):
+        raise FormatError.at(path, line, f"is nested more than {_MAX_DEPTH} levels deep")
+    return document
+
+
+def _is_too_deep(document: object) -> bool:
+    level = [document]
+    for _ in range(_MAX_DEPTH):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += cast(Row, item).values()
+            elif isinstance(item, list):
+                inner += cast(list[object], item)
+        level = inner
+    return any(isinstance(item, (dict, list)) for item in level)
+
+
+def _blocks(path: PathLike) -> Generator[bytes, None, None]:
+    """The bytes of a file in blocks, without the byte order mark."""
+    try:
+        with open_binary(path) as handle:
+            # read1(): damage later in the file is reported after the blocks in front of it.
+            block = handle.read1(_BUFFER).removeprefix(_BOM)
+            while block:
+                yield block
+                block = handle.read1(_BUFFER)
+    except GZIP_ERRORS as error:
+        raise FormatError.at(path, 1, f"the gzip data is damaged ({error}); download the file again") from error
+
+
+def _as_row(path: Path, number: int, row: object) -> Row:
+    if not isinstance(row, dict):
+        raise FormatError.at(path, number, f"a JSON object is needed, got {type(row).__name__}")
+    return cast(Row, row)
