@@ -26,7 +26,7 @@ from benchmarks.table import Figure, show
 from benchmarks.workload import CALLS, SEED, revise
 from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.constitution import load_constitution
-from nemo_aligner_cai.constitution.prompt_templates import load_wording
+from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, NemoServerClient, Sampling, ScriptedClient
@@ -69,7 +69,7 @@ def ours(port: int, prompts: Sequence[Prompt], batch: int) -> None:
             Path(folder),
             sampling=_SAMPLING,
             principles=load_constitution(CONSTITUTION),
-            wording=load_wording(CONSTITUTION),
+            wording=load_prompt_templates(CONSTITUTION),
         )
         summary = ask(work)
     if summary.failed or summary.calls < _DUE * CALLS * len(prompts):
@@ -82,7 +82,7 @@ class Upstream:
     def __init__(self, port: int, took: list[float]) -> None:
         """`took` receives the seconds of each request."""
         self._port, self._took = port, took
-        constitution, wording = load_constitution(CONSTITUTION), load_wording(CONSTITUTION)
+        constitution, wording = load_constitution(CONSTITUTION), load_prompt_templates(CONSTITUTION)
         self._steps = RevisionPipeline(ScriptedClient(), constitution, (), wording, _SAMPLING, SEED).steps()
 
     def run(self, prompts: Sequence[Prompt], batch: int, result: Path) -> None:

@@ -27,7 +27,7 @@ import orjson
 from benchmarks.standin import standin
 from benchmarks.table import Figure, show
 from benchmarks.workload import SAMPLING, SEED, constitution, few_shots, prompts, revise
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, OpenAIClient, ScriptedClient
 from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records
@@ -68,7 +68,7 @@ class PlainChat:
         self._session, self._url = session, f"{url}/chat/completions"
         # The steps are those of the package, so that the bodies are; their client is never asked.
         self.steps = RevisionPipeline(
-            ScriptedClient(), constitution(), few_shots(), PromptWording(), SAMPLING, seed=SEED
+            ScriptedClient(), constitution(), few_shots(), PromptTemplates(), SAMPLING, seed=SEED
         ).steps()
 
     async def take(self, record: Revised, number: int) -> Revised:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Sampling
@@ -71,7 +71,7 @@ async def revise(
     shots: Sequence[Conversation] = (),
     sampling: Sampling = SAMPLING,
     principles: Constitution | None = None,
-    wording: PromptWording | None = None,
+    wording: PromptTemplates | None = None,
 ) -> Summary:
     """Answer, critique and revise, with journal and both output files in `folder`; closes the client."""
     try:

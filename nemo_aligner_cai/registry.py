@@ -4,7 +4,7 @@
 
     kind            chosen by                  what the name stands for
     judges          --judge                    (JudgeSettings) -> Judge
-    judge_prompts   --judge-prompt             a mapping of keys of `PromptWording`
+    judge_prompts   --judge-prompt             a mapping of keys of `PromptTemplates`
     generators      cai data NAME              something with main(command line) -> exit code; makes data with a model
     processors      cai data NAME              likewise; makes data of a published data set
     formats         cai convert --to, ...      a subclass of `data.format.Format`

@@ -20,7 +20,7 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.console.printable import printable
 from nemo_aligner_cai.constitution import Constitution, Principle, load_constitution
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording, load_wording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, load_prompt_templates
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import JudgeInput
@@ -53,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check a constitution and show the warnings; raises UsageError if it is invalid."""
-    constitution, templates = load_constitution(args.file), load_wording(args.file)
+    constitution, templates = load_constitution(args.file), load_prompt_templates(args.file)
     few_shots = read_few_shots(args.few_shots) if args.few_shots else ()
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     previewed = _named(constitution, args.preview) if args.preview is not None else ()
@@ -134,7 +134,7 @@ def few_shot_findings(few_shots: Sequence[Conversation]) -> Iterator[str]:
 
 
 def requests_of(
-    principle: Principle, templates: PromptWording, few_shots: Sequence[Conversation]
+    principle: Principle, templates: PromptTemplates, few_shots: Sequence[Conversation]
 ) -> Iterator[tuple[str, Request]]:
     """Yield (title, request) for a principle and example texts, from the same steps as generation."""
     alone = Constitution((principle,), principle.id)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nemo_aligner_cai.chat import Conversation, Message, Role
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import (
     BOTH_ORDERS,
@@ -52,7 +52,7 @@ class BestWorst:
     """
 
     system: str
-    wording: PromptWording
+    wording: PromptTemplates
     both_orders: bool = True
     shots: FewShots = field(default_factory=FewShots)
     structured: bool = False

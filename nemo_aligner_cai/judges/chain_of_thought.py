@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nemo_aligner_cai.chat import Conversation, Role
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording, without_markup
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, without_markup
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import Verdict
 from nemo_aligner_cai.judges.few_shot import FewShots
@@ -39,7 +39,7 @@ class ChainOfThoughtStrategy:
         max_tokens: length of the reasoning.
     """
 
-    wording: PromptWording
+    wording: PromptTemplates
     shots: FewShots
     choosing: Choosing
     clamp: tuple[float, float]

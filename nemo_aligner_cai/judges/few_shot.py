@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.constitution import Principle
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, read_json, to_json
 from nemo_aligner_cai.prompts import read_few_shots
@@ -53,11 +53,11 @@ class FewShots:
     comparisons: tuple[ComparedExample, ...] = ()
     dialogues: tuple[Conversation, ...] = ()
 
-    def for_choice(self, principle: Principle, wording: PromptWording) -> tuple[Message, ...]:
+    def for_choice(self, principle: Principle, wording: PromptTemplates) -> tuple[Message, ...]:
         """Messages before a multiple-choice question by this principle."""
         return _choice_messages(self, principle, wording)
 
-    def for_reasoning(self, principle: Principle, wording: PromptWording) -> tuple[Message, ...]:
+    def for_reasoning(self, principle: Principle, wording: PromptTemplates) -> tuple[Message, ...]:
         """Messages before a question that asks for a reasoning.
 
         Raises:
@@ -69,7 +69,7 @@ class FewShots:
             )
         return self.for_choice(principle, wording)
 
-    def for_best_worst(self, wording: PromptWording) -> tuple[Message, ...]:
+    def for_best_worst(self, wording: PromptTemplates) -> tuple[Message, ...]:
         """Messages before a question for the best and the worst.
 
         Raises:
@@ -79,7 +79,7 @@ class FewShots:
 
 
 @lru_cache(maxsize=1024)
-def _choice_messages(shots: FewShots, principle: Principle, wording: PromptWording) -> tuple[Message, ...]:
+def _choice_messages(shots: FewShots, principle: Principle, wording: PromptTemplates) -> tuple[Message, ...]:
     # Made once for each principle: the same messages stand in thousands of questions.
     messages: list[Message] = []
     for position, example in enumerate(shots.comparisons):
@@ -92,7 +92,7 @@ def _choice_messages(shots: FewShots, principle: Principle, wording: PromptWordi
 
 
 @lru_cache(maxsize=16)
-def _best_worst_messages(shots: FewShots, wording: PromptWording) -> tuple[Message, ...]:
+def _best_worst_messages(shots: FewShots, wording: PromptTemplates) -> tuple[Message, ...]:
     messages = list(_messages(shots.dialogues))
     if any(_PLACE in message.content for message in messages):
         raise UsageError("--judge-few-shot-path: best-worst has no single principle to put into an example")

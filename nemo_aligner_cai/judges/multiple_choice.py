@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.judges.base import Verdict
 from nemo_aligner_cai.judges.few_shot import FewShots
 from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
@@ -103,7 +103,7 @@ class Choosing:
 class MultipleChoiceStrategy:
     """A `PairwiseStrategy` that puts the question and takes the choice."""
 
-    wording: PromptWording
+    wording: PromptTemplates
     shots: FewShots
     choosing: Choosing
 

@@ -2,17 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a judge is asked, by name. A constitution's own wording is used where none of these is chosen.
 
-Each is a mapping of keys of `PromptWording`, and a description; a key that is not there gets that class's default.
+Each is a mapping of keys of `PromptTemplates`, and a description; a key that is not there gets that class's default.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Any
 
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.sections import SectionError
 
-_KEYS = frozenset(field.name for field in fields(PromptWording)) - {"critique_turn", "revision_turn"}
+_KEYS = frozenset(PromptTemplates.model_fields) - {"critique_turn", "revision_turn"}
 
 PLAIN: Mapping[str, Any] = {"description": "Plain instructions for a chat model."}
 
@@ -32,7 +32,7 @@ PAPER: Mapping[str, Any] = {
 }
 
 
-def with_judge_prompt(wording: PromptWording, prompt: Mapping[str, Any], name: str) -> PromptWording:
+def with_judge_prompt(wording: PromptTemplates, prompt: Mapping[str, Any], name: str) -> PromptTemplates:
     """The wording with a judge's questions put as `prompt` says.
 
     Raises:
@@ -41,8 +41,8 @@ def with_judge_prompt(wording: PromptWording, prompt: Mapping[str, Any], name: s
     texts = {key: text for key, text in prompt.items() if key != "description"}
     if unknown := sorted(set(texts) - _KEYS):
         raise UsageError(f"judge prompt {name!r}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
-    plain = PromptWording()
+    plain = PromptTemplates()
     try:
-        return replace(wording, **{key: getattr(plain, key) for key in _KEYS} | texts)
-    except UsageError as error:
-        raise UsageError(f"judge prompt {name!r}: {error}") from error
+        return PromptTemplates(**dict(wording) | {key: getattr(plain, key) for key in _KEYS} | texts)
+    except SectionError as error:
+        raise UsageError(f"judge prompt {name!r}: {error.key}: {error.problem}") from error

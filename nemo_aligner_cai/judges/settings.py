@@ -5,7 +5,7 @@
 from dataclasses import dataclass, field
 
 from nemo_aligner_cai.constitution import Constitution
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.few_shot import FewShots
 from nemo_aligner_cai.judges.pairs import Pairs
@@ -34,7 +34,7 @@ class JudgeSettings:
     """
 
     constitution: Constitution | None
-    wording: PromptWording = field(default_factory=PromptWording)
+    wording: PromptTemplates = field(default_factory=PromptTemplates)
     seed: int = 1234
     system: str | None = None
     pairs: Pairs = "best-worst"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from nemo_aligner_cai import registry
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import load_constitution, packaged
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.plan import plan as count_calls
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
@@ -112,7 +112,7 @@ def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
     Raises:
         UsageError: the judge is unknown or does not support the settings.
     """
-    constitution, templates = load_constitution(packaged()), PromptWording()
+    constitution, templates = load_constitution(packaged()), PromptTemplates()
     model, judge_model = ScriptedClient(), ScriptedClient()
     revisions = RevisionPipeline(model, constitution, (), templates, _SAMPLED, 0, config.generation.revisions)
     sl_cai = asyncio.run(count_calls(fresh_records([_PROMPT]), revisions.steps(), seed=0, journal_path=None)).calls

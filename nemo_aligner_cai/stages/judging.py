@@ -8,7 +8,7 @@ from pydantic import Field
 
 from nemo_aligner_cai import registry
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording, load_wording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, load_prompt_templates
 from nemo_aligner_cai.files import read_text, require_file
 from nemo_aligner_cai.judges.base import Judge
 from nemo_aligner_cai.judges.few_shot import FewShots, read_judge_shots
@@ -54,10 +54,10 @@ def build_judge(config: JudgeConfig, *, seed: int, constitution: Constitution | 
     Raises:
         UsageError: a file is missing, or the settings do not fit together.
     """
-    wording, system = PromptWording(), None
+    wording, system = PromptTemplates(), None
     if constitution is None:
         path = require_file(config.constitution)
-        wording = load_wording(path)
+        wording = load_prompt_templates(path)
         if path.suffix in _YAML_OR_JSON or config.strategy != "best-worst":
             constitution = load_constitution(path)
         else:

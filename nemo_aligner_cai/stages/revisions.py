@@ -28,7 +28,7 @@ from typing import Any
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Message, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.data.formats.cai import SL_CAI
 from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
@@ -97,7 +97,7 @@ class RevisionPipeline:
     client: ModelClient
     constitution: Constitution
     few_shots: Sequence[Conversation]
-    wording: PromptWording
+    wording: PromptTemplates
     sampling: Sampling
     seed: int
     num_revisions: int = 1
@@ -219,7 +219,7 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def revision_row(record: Revised, wording: PromptWording) -> dict[str, Any]:
+def revision_row(record: Revised, wording: PromptTemplates) -> dict[str, Any]:
     """The output row of the module's docstring."""
     last = record.rounds[-1]
     return {
@@ -258,7 +258,7 @@ async def generate_revisions(
     constitution: Constitution,
     *,
     few_shots: Sequence[Conversation] = (),
-    wording: PromptWording | None = None,
+    wording: PromptTemplates | None = None,
     sampling: Sampling,
     out_path: PathLike,
     journal_path: PathLike,
@@ -290,7 +290,7 @@ async def generate_revisions(
         CaiError: see `run_stage`.
     """
     options = options or RunOptions()
-    wording = wording or PromptWording()
+    wording = wording or PromptTemplates()
     revising = RevisionPipeline(
         client, constitution, few_shots, wording, sampling, options.seed, num_revisions, keep_unrevised
     )

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from nemo_aligner_cai.constitution import load_constitution, packaged
-from nemo_aligner_cai.constitution.prompt_templates import load_wording
+from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, merges_empty_system
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
 from nemo_aligner_cai.engine.engine import Step
@@ -80,7 +80,7 @@ class SlCaiStage:
         self.config = config
         self.tokenizer = config.files.load_tokenizer()
         path = require_file(config.constitution)
-        self.constitution, self.wording = load_constitution(path), load_wording(path)
+        self.constitution, self.wording = load_constitution(path), load_prompt_templates(path)
         self.few_shots = read_few_shots(config.few_shots) if config.few_shots else ()
         self.total = 0
         self._scratch = Path()

@@ -11,7 +11,7 @@ from typing import Any
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.constitution import Constitution, load_constitution
-from nemo_aligner_cai.constitution.prompt_templates import load_wording
+from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import sha256_file, write_json, write_jsonl
 from nemo_aligner_cai.tiny.corpus import CORPUS_WORDS, Corpus
@@ -47,7 +47,7 @@ def write_corpus(folder: Path, *, seed: int, documents: int) -> tuple[Path, Path
     constitution = load_constitution(packaged_files.CONSTITUTION)
     tokenizer, corpus = folder / "tokenizer.model", folder / "corpus.jsonl"
     write_tokenizer(tokenizer, vocabulary(constitution))
-    templates = load_wording(packaged_files.CONSTITUTION)
+    templates = load_prompt_templates(packaged_files.CONSTITUTION)
     conversations = Corpus(language(), constitution, templates, seed=seed).documents(documents)
     write_jsonl(corpus, ({"text": NEMO_CHAT.render(c)} for c in conversations), overwrite=True)
     return tokenizer, corpus

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.constitution import Constitution
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.tiny.language import Deed, Language, Request, Split
 from nemo_aligner_cai.tiny.oracle import Outcome
 
@@ -90,7 +90,7 @@ class Corpus:
         self,
         language: Language,
         constitution: Constitution,
-        templates: PromptWording,
+        templates: PromptTemplates,
         *,
         seed: int,
         flaws: Imperfections | None = None,

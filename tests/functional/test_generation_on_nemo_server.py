@@ -11,7 +11,7 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
@@ -135,7 +135,7 @@ def test_c3_a_setting_that_the_server_does_not_take_is_said_in_its_own_words(
 def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_path: Path) -> None:
     prompts = [Prompt.of(question(verb, noun)) for verb in world.VERBS for noun in world.NOUNS[:3]]
     constitution = Constitution((Principle("p", "", "", "can you find the table ?"),), "one")
-    wording = PromptWording(judge_question="{principle} {a} ? {b}", choices=CHOICES)
+    wording = PromptTemplates(judge_question="{principle} {a} ? {b}", choices=CHOICES)
     judge = multiple_choice(JudgeSettings(constitution, wording, seed=3, pairs="one", both_orders=False))
 
     def run(folder: Path, *, resume: bool) -> bytes:

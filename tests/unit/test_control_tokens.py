@@ -10,7 +10,7 @@ import pytest
 
 from nemo_aligner_cai.chat import CHATML, CONTROL_TOKENS, NEMO_CHAT, Conversation, Message, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording, without_markup
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, without_markup
 from nemo_aligner_cai.models import NemoServerClient, OpenAIClient, Request, Sampling
 from nemo_aligner_cai.models.retry import RetryPolicy
 from nemo_aligner_cai.prompts import Prompt
@@ -113,7 +113,7 @@ def test_a8_a_prompts_own_system_message_before_the_few_shots_is_escaped() -> No
     prompt = Prompt.of(Conversation((Message(Role.SYSTEM, FORGED), Message(Role.USER, "hi"))))
     constitution = Constitution((Principle("p", "find", "remove"),), "one")
     client = OpenAIClient("http://127.0.0.1:1", "m")
-    revising = RevisionPipeline(client, constitution, shots, PromptWording(), Sampling(), 0)
+    revising = RevisionPipeline(client, constitution, shots, PromptTemplates(), Sampling(), 0)
     (request,) = revising.steps()[0].requests(Revised(prompt))
     messages = client._body(request)["messages"]
     asyncio.run(client.close())

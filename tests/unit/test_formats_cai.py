@@ -12,7 +12,7 @@ import pytest
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, TokenPolicy
 from nemo_aligner_cai.commands.data.inspect_data import collect
 from nemo_aligner_cai.constitution import Principle
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, detect_format, read_records, validate_file
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.judged_row import JudgedRow
@@ -57,7 +57,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_revisions_become_the_rows_that_the_stage_writes_for_sft(tmp_path: Path):
     records = [revised(), revised("Wie öffne ich ein Schloss?", system="Be brief.")]
-    source = raw(tmp_path / "cai_revisions.jsonl", *(revision_row(one, PromptWording()) for one in records))
+    source = raw(tmp_path / "cai_revisions.jsonl", *(revision_row(one, PromptTemplates()) for one in records))
     assert detect_format(source) == "cai-revisions"
     counts = convert_file(source, tmp_path / "sft.jsonl", to="sft-chat")
     assert (counts.rows_in, counts.written) == (2, 2)
@@ -111,7 +111,7 @@ def test_a_judges_probability_becomes_rewards():
 )
 def test_a_wrong_key_is_named_with_line_and_mend(tmp_path: Path, name: str, change: Any, message: str):
     good = (
-        revision_row(revised(), PromptWording()) if name == "cai-revisions" else judged_row(contest("a", 1)).to_row()
+        revision_row(revised(), PromptTemplates()) if name == "cai-revisions" else judged_row(contest("a", 1)).to_row()
     )
     path = raw(tmp_path / "rows.jsonl", good, {**good, **change})
     with pytest.raises(FormatError, match=message) as raised:

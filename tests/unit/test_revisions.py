@@ -12,7 +12,7 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording, load_wording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, load_prompt_templates
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.engine.summary import Summary
@@ -337,40 +337,40 @@ def test_against_a_nemo_server_with_faults_the_bytes_are_those_of_a_run_without(
     assert (tmp_path / "a/sft.jsonl").read_bytes() == (tmp_path / "b/sft.jsonl").read_bytes()
 
 
-def test_wording_comes_from_the_constitutions_file(tmp_path: Path) -> None:
+def test_prompt_templates_come_from_the_constitutions_file(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(
         'name: x\nprinciples: []\nwording:\n  critique_turn: "say: {critique}"\n  choices: ["one", "two"]\n'
         '  turn: "{role} : {text}"\n'
     )
-    wording = load_wording(path)
+    wording = load_prompt_templates(path)
     assert wording.critique(SIXTEEN.principles[0]) == "say: find harm number 0"
     assert wording.revision(SIXTEEN.principles[0]) == "remove harm number 0"
     assert wording.choices == ("one", "two")
     assert wording.conversation(Conversation.of_user("hi")) == "user : hi"
     path.write_text("name: x\nprinciples: []\n")
-    assert load_wording(path) == PromptWording() == load_wording("some.json")
+    assert load_prompt_templates(path) == PromptTemplates() == load_prompt_templates("some.json")
 
 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("critik: x", "the keys may be"),
-        ("critique_turn: 3", "a text is needed"),
-        ('critique_turn: "{critic}"', "unknown place {critic}"),
-        ("choices: [one]", "two texts are needed"),
-        ("choices: [one, one]", "two different texts"),
-        ('judge_question: "{a} or?"', "the place {b} is missing"),
+        ("critik: x", "critique_turn"),
+        ("critique_turn: 3", "wording: critique_turn: "),
+        ('critique_turn: "{critic}"', "wording: critique_turn: .*{critic}"),
+        ("choices: [one]", "wording: choices"),
+        ("choices: [one, one]", "wording: choices: "),
+        ('judge_question: "{a} or?"', "wording: judge_question: .*{b}"),
     ],
 )
-def test_wrong_wording_is_named(section: str, message: str, tmp_path: Path) -> None:
+def test_a_wrong_prompt_template_is_named(section: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(f"wording:\n  {section}\n")
     with pytest.raises(UsageError, match=message):
-        load_wording(path)
+        load_prompt_templates(path)
 
 
 def test_braces_in_texts_stay_as_they_are() -> None:
     principle = Principle("p", "c", "r", "which {a}?")
-    text = PromptWording().question(Conversation.of_user("{b} {x}"), principle, "{b}", "{principle}")
+    text = PromptTemplates().question(Conversation.of_user("{b} {x}"), principle, "{b}", "{principle}")
     assert "User: {b} {x}" in text and "which {a}?" in text and "(A) {b}\n(B) {principle}" in text

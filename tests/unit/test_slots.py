@@ -15,7 +15,7 @@ from benchmarks.jumping_time import in_jumping_time
 from benchmarks.standin.replies import Lengths, content_digest, reply_to
 from benchmarks.standin.slots import Job, Pace, Slots
 from benchmarks.workload import SAMPLING, SEED, constitution, prompts
-from nemo_aligner_cai.constitution.prompt_templates import PromptWording
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.engine import Engine, Outcome
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import ClientStats, Completion, Request
@@ -55,7 +55,7 @@ class SimulatedServer:
 
 
 def revising(server: SimulatedServer) -> RevisionPipeline:
-    return RevisionPipeline(server, constitution(), (), PromptWording(), SAMPLING, seed=SEED)
+    return RevisionPipeline(server, constitution(), (), PromptTemplates(), SAMPLING, seed=SEED)
 
 
 def records(first: int) -> Iterator[Revised]:

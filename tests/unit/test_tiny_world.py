@@ -11,7 +11,7 @@ import pytest
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import NEMO_CHAT, Role
 from nemo_aligner_cai.constitution import load_constitution
-from nemo_aligner_cai.constitution.prompt_templates import load_wording
+from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.data.formats.files import read_records, validate_file
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import Comparison
@@ -31,7 +31,7 @@ WASH = Deed(KINDS["cleaning"], "wash", "car")
 
 def _corpus(flaws: Imperfections | None = None, seed: int = 3) -> Corpus:
     constitution = load_constitution(packaged_files.CONSTITUTION)
-    return Corpus(LANGUAGE, constitution, load_wording(packaged_files.CONSTITUTION), seed=seed, flaws=flaws)
+    return Corpus(LANGUAGE, constitution, load_prompt_templates(packaged_files.CONSTITUTION), seed=seed, flaws=flaws)
 
 
 def test_every_verb_belongs_to_one_kind_and_one_split() -> None:
