@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The optional parts of an installation, and the command that installs one.
+"""Optional dependencies (extras), and the command that installs them.
 
-The package is not on PyPI: whoever owned its name there could give anything to those who are told to install it.
+The package is not on PyPI, so the command must not name it: whoever registers the name could serve anything.
 """
 
 import importlib.util
@@ -11,28 +11,28 @@ from collections.abc import Sequence
 from nemo_aligner_cai.errors import UsageError
 
 TRAINING = ("torch", "lightning", "hydra", "omegaconf", "megatron", "nemo", "nemo_aligner")
-"""What trainers and NeMo's server import of the extra [nemo]."""
+"""The modules of the extra [nemo] that trainers and NeMo's server import."""
 _CONTAINER = "NVIDIA's NeMo container has the extra [nemo]"
 
 
 def install_command(extra: str) -> str:
-    """The command that installs an extra, which works in a checkout of this package."""
+    """The command that installs an extra from a checkout of this package."""
     return f'pip install ".[{extra}]" in the checkout of nemo_aligner_cai'
 
 
 def not_installed(what: str, name: str, extra: str) -> UsageError:
-    """The error of something that needs a package of an extra that is not installed."""
+    """The error of `what`, which needs the missing package `name` of an extra."""
     or_else = f"; {_CONTAINER}" if extra == "nemo" else ""
     return UsageError(f"{what} needs the package {name}, which is not installed: {install_command(extra)}{or_else}")
 
 
 def require(what: str, names: Sequence[str] = TRAINING, extra: str = "nemo") -> None:
-    """Raise UsageError if a package of an extra is missing; imports none of them.
+    """Raise UsageError if a package of an extra is missing, without importing any.
 
     Args:
-        what: the command or function that needs them.
-        names: of the modules, without dots.
-        extra: the extra that has them.
+        what: the command or function that needs the packages.
+        names: the names of top-level modules.
+        extra: the extra that installs them.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The files of the tiny assistant that come with the package; ``cai tiny build`` makes them again."""
+"""The paths of packaged files: constitutions, and the tiny assistant that ``cai tiny build`` builds."""
 
 from __future__ import annotations
 

@@ -1,21 +1,20 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parts that are chosen by name, ours and those of other packages.
+"""Components that are selected by name: built-in ones and those of other packages.
 
-    kind            chosen by                  what the name stands for
+    kind            selected by                component
     judges          --judge                    (JudgeSettings) -> Judge
     judge_prompts   --judge-prompt             a mapping of keys of `PromptTemplates`
-    generators      cai data NAME              something with main(command line) -> exit code; makes data with a model
-    processors      cai data NAME              likewise; makes data of a published data set
+    generators      cai data NAME              a module with main(argv) -> exit code; generates data with a model
+    processors      cai data NAME              the same; converts a published data set
     formats         cai convert --to, ...      a subclass of `data.format.Format`
 
-Another package adds one by an entry point of the group ``nemo_aligner_cai.KIND``:
+Another package adds one with an entry point of the group ``nemo_aligner_cai.KIND``:
 
     setup(..., entry_points={"nemo_aligner_cai.judges": ["mine = my_package.my_judge:my_judge"]})
 
-Ours are listed here and not as entry points of our own, so that they are there in a checkout that is not installed.
-Using a name that two packages give is an error: which one a run means would depend on what else is installed. Neither
-that nor a package that cannot be imported hides the other components.
+The built-in components are listed here, so that they also work in a checkout that is not installed. A name that two
+packages define is an error when it is used; like a package that cannot be imported, it does not hide other components.
 """
 
 import importlib
@@ -33,7 +32,7 @@ _GROUP = "nemo_aligner_cai."
 _JUDGES = "nemo_aligner_cai.judges."
 _FORMATS = "nemo_aligner_cai.data.formats."
 
-OURS: Mapping[str, Mapping[str, str]] = {
+BUILTIN: Mapping[str, Mapping[str, str]] = {
     "judges": {
         "best-worst": f"{_JUDGES}best_worst:best_worst",
         "multiple-choice": f"{_JUDGES}multiple_choice:multiple_choice",
@@ -49,7 +48,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
         "anthropic-hh": "nemo_aligner_cai.commands.data.process_hh",
         "blend": "nemo_aligner_cai.commands.data.process_blend",
     },
-    # In the order in which detection tries them: the more telling keys first.
+    # In the order of detection: the most specific keys first.
     "formats": {
         "sharegpt-preference": f"{_FORMATS}published:ShareGptPreference",
         "unpaired-conversations": f"{_FORMATS}published:UnpairedConversations",
@@ -84,7 +83,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
         "trl-prompts": f"{_FORMATS}other_trainers:TrlPrompts",
         "plain-prompts": f"{_FORMATS}other_trainers:PlainPrompts",
         "prompt-columns": f"{_FORMATS}rankings:PromptColumns",
-        # Rows of many kinds have a "text" too, a rendered copy: Alpaca's, for one.
+        # Rows of other formats, such as Alpaca, may also have a "text", a rendered copy.
         "rm-regression": f"{_FORMATS}nemo:RegressionRm",
         "ppo-prompts": f"{_FORMATS}nemo:PpoPrompts",
         "rm-comparisons": f"{_FORMATS}nemo:RmComparisons",
@@ -95,10 +94,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Component:
-    """Something with a name. `origin` is the distribution that it comes from, with its version.
-
-    `conflict` is another distribution that gives the same name.
-    """
+    """A named component. `origin` is its distribution with the version, `conflict` another one with the same name."""
 
     kind: str
     name: str
@@ -108,21 +104,21 @@ class Component:
 
     @property
     def label(self) -> str:
-        """Its kind, name and origin, for a message."""
+        """The kind, name and origin, for messages."""
         return f"{self.kind}: {self.name!r} of {self.origin}"
 
     def load(self) -> Any:
-        """Import it; raises UsageError where that fails, or another package gives the name: the fix is to install."""
+        """Import the component; raises UsageError if that fails, or if two packages define the name."""
         if self.conflict:
             raise UsageError(
-                f"{self.kind}: {self.name!r} is given by {self.origin} and by {self.conflict}; remove one of them"
+                f"{self.kind}: {self.name!r} is defined by {self.origin} and by {self.conflict}; uninstall one of them"
             )
         module, _, attribute = self.target.partition(":")
         try:
             found: Any = importlib.import_module(module)
             for part in filter(None, attribute.split(".")):
                 found = getattr(found, part)
-        # An import runs another package's code, which can raise anything.
+        # Importing runs another package's code, which can raise any exception.
         except Exception as error:
             raise UsageError(
                 f"{self.label} cannot be loaded from {self.target}: {type(error).__name__}: {error}"
@@ -130,7 +126,7 @@ class Component:
         return found
 
     def describe(self) -> str:
-        """One line about it: its ``description`` (an attribute, or a key of a mapping), else its documentation's."""
+        """A one-line description: its ``description`` (an attribute, or a key of a mapping) or its docstring."""
         found: Any = self.load()
         if isinstance(found, Mapping):
             return str(cast(Mapping[str, Any], found).get("description", "")).strip().split("\n")[0]
@@ -138,8 +134,8 @@ class Component:
 
 
 def components(kind: str) -> dict[str, Component]:
-    """All components of a kind by name, ours first; one whose name two packages give cannot be loaded."""
-    found = {name: Component(kind, name, target, _OWN) for name, target in OURS[kind].items()}
+    """All components of a kind by name, built-in ones first."""
+    found = {name: Component(kind, name, target, _OWN) for name, target in BUILTIN[kind].items()}
     for point in sorted(metadata.entry_points(group=_GROUP + kind), key=lambda point: point.name):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
         other = found.get(point.name)
@@ -150,12 +146,12 @@ def components(kind: str) -> dict[str, Component]:
 
 
 def load(kind: str, name: str) -> Any:
-    """What a name stands for.
+    """Import a component by name.
 
     Raises:
-        UsageError: no package gives that name, two do, or it cannot be imported.
+        UsageError: no package defines the name, two do, or it cannot be imported.
     """
     found = components(kind)
     if name not in found:
-        raise UsageError(f"{kind}: there is no {name!r}; there are {', '.join(found)}")
+        raise UsageError(f"{kind}: unknown name {name!r}; known: {', '.join(found)}")
     return found[name].load()

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Typed configuration: sections of keys that are all checked, and errors of one line that name the key.
+"""Typed configuration with pydantic, and errors of one line that name the key.
 
-Input:  a YAML file, or a mapping, and ``key.key=value`` overrides
-Output: a frozen pydantic model; a key that is not in its schema is an error, and so is a value of the wrong type
+Input:  a YAML file, and ``key.key=value`` overrides
+Output: a frozen pydantic model; an unknown key or a value of the wrong type is an error
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ C = TypeVar("C", bound=BaseModel)
 
 def _source(value: object) -> str:
     if not isinstance(value, str | os.PathLike):
-        raise ValueError(f"Input should be a path or a name, it is {type(value).__name__}")
+        raise ValueError(f"Input should be a path or a name, got {type(value).__name__}")
     return os.fspath(cast("str | os.PathLike[str]", value))
 
 
 Source = Annotated[str, PlainValidator(_source)]
-"""A path or the name of a data set. Names that are not UTF-8 are allowed here, since files can have them."""
+"""A path or the name of a data set; unlike pydantic's `str`, it may be a file name that is not UTF-8."""
 
 
 class Section(BaseModel):
-    """Keys that belong together; another key is an error."""
+    """A section of a configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SectionError(UsageError, ValueError):
-    """A key of a section is unknown, missing or has a wrong value. As a ValueError, it tells the section around it."""
+    """A key of a section is unknown, missing or has a wrong value; a ValueError, so that outer sections report it."""
 
     def __init__(self, section: str, key: str, problem: str) -> None:
         super().__init__(f"{section}: {key}: {problem}")
@@ -47,9 +47,9 @@ class SectionError(UsageError, ValueError):
 
 
 class Config(Section):
-    """A section that programs make themselves: a wrong key or value is a UsageError of one line."""
+    """A section that Python code creates; a wrong key or value raises a UsageError of one line."""
 
-    if not TYPE_CHECKING:  # a type checker takes the arguments from the fields
+    if not TYPE_CHECKING:  # type checkers derive the arguments from the fields
 
         def __init__(self, **values: Any) -> None:
             try:
@@ -59,17 +59,17 @@ class Config(Section):
 
 
 def _first(error: ValidationError) -> tuple[str, str]:
-    """The dotted key of the first wrong value, and what is wrong with it."""
+    """The dotted key and the message of the first error."""
     first = error.errors()[0]
     key, inner = ".".join(map(str, first["loc"])), first.get("ctx", {}).get("error")
     return (f"{key}.{inner.key}", inner.problem) if isinstance(inner, SectionError) else (key, first["msg"])
 
 
 def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
-    """Read a configuration file and put ``key.key=value`` overrides on top; values are YAML.
+    """Read a configuration file and apply ``key.key=value`` overrides, whose values are YAML.
 
     Raises:
-        UsageError: the file is not YAML, or a key or value does not fit; the message names the key.
+        UsageError: the file is not YAML, or a key or value does not match the schema; the message names the key.
     """
     try:
         tree: Any = yaml.safe_load(read_text(path))
@@ -94,7 +94,7 @@ def _one_line(error: Exception) -> str:
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise UsageError(f"{override}: an override is KEY=VALUE")
+        raise UsageError(f"{override}: an override has the form KEY=VALUE")
     *parents, last = key.split(".")
     section: dict[str, Any] | None = tree
     for name in parents:

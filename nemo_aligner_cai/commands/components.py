@@ -7,19 +7,19 @@ import argparse
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.registry import OURS, components
+from nemo_aligner_cai.registry import BUILTIN, components
 
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai components`."""
-    parser.add_argument("kind", nargs="?", choices=list(OURS), help="list only this kind")
+    parser.add_argument("kind", nargs="?", choices=list(BUILTIN), help="list only this kind")
 
 
 def run(args: argparse.Namespace) -> int:
     """List the components; returns 1 if one of them cannot be loaded."""
     rows: list[tuple[str, ...]] = []
     broken: list[str] = []
-    for kind in [args.kind] if args.kind else OURS:
+    for kind in [args.kind] if args.kind else BUILTIN:
         for component in components(kind).values():
             try:
                 description = component.describe()

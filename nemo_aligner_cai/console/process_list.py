@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Secrets on a command line: kept out of process lists, and out of this process's errors and logs.
+"""Hides secrets of the command line in process lists, errors and logs.
 
-A value counts as a secret by the name before it, in any spelling: ``--ngc-api-key X``, ``--api-key=X``, a Hydra
-override ``logger.api_key=X``, ``{"password": "X"}``, ``?token=X``, and as the user and password of an address.
+A secret is recognized by the name before it, ``--ngc-api-key X``, ``--api-key=X``, a Hydra override
+``logger.api_key=X``, ``{"password": "X"}``, ``?token=X``, or as the user and password of a URL.
 """
 
 import re
@@ -15,17 +15,17 @@ from nemo_aligner_cai.console.printable import hide_secret
 
 _PROCESS = Path("/proc/self")
 _ARG_START, _ARG_END = 45, 46
-"""Places of the command line's bounds in /proc/self/stat, after the program's name (proc(5): fields 48 and 49)."""
+"""The fields of /proc/self/stat with the command line's addresses, after the program's name (48 and 49 in proc(5))."""
 _NAME = (
     r"(?:(?:api|access|auth|private|secret|encryption)[_-]?key"
     r"|(?:api|access|auth|bearer|hf|hub|refresh|secret|session)[_-]?token"
     r"|secret|passw(?:or)?d|passphrase|credentials?"
-    # Not bos_token and its like, which are words of a vocabulary.
+    # Not bos_token and the like, which are words of a vocabulary.
     r"|(?<![a-z])(?<![a-z][_-])token)"
 )
 _FLAG = re.compile(rf"--?(?:[\w.-]*[_.-])?{_NAME}", re.IGNORECASE)
 _ABBREVIATED = "--ngc-api-key"
-"""The one secret flag of our own, which argparse also takes in any shorter form."""
+"""The only secret flag of this package; argparse also accepts abbreviations of it."""
 _VALUES = (
     re.compile(rf"(?<![a-z]){_NAME}[\"']?\s*[:=]\s*[\"']?(?P<value>[^\s\"',;&}}#]+)", re.IGNORECASE),
     re.compile(r"authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic)\s+)?(?P<value>[^\s\"']+)", re.IGNORECASE),
@@ -35,16 +35,16 @@ _VALUES = (
 
 
 def hide_secrets(argv: Sequence[str] = ()) -> None:
-    """Overwrite the secrets of this process's command line, as `ps` shows it, and redact them in errors and logs.
+    """Overwrite the secrets in this process's command line, as `ps` shows it, and redact them in errors and logs.
 
-    Call it first, before imports that take their time: until then they are visible. The bytes belong to this process,
-    which Linux lets it write to; elsewhere process lists go on showing them.
+    Call it before slow imports: until then, the secrets are visible. Only Linux lets a process overwrite its command
+    line; on other systems, process lists continue to show them.
 
     Args:
-        argv: the words of a command line that this process was not started with.
+        argv: the words of a command line that is not the process's own.
     """
-    _remember(argv)
-    _remember(sys.argv)
+    _redact(argv)
+    _redact(sys.argv)
     if not sys.platform.startswith("linux"):
         return
     try:
@@ -58,11 +58,11 @@ def hide_secrets(argv: Sequence[str] = ()) -> None:
                 memory.seek(start)
                 memory.write(hidden)
     except (OSError, IndexError, ValueError):
-        return  # a system without these files, or one that lets nobody write there
+        return  # a system without these files, or without permission to write them
 
 
 def secrets_in(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Find the secrets of a command line: (word, start, end) of each."""
+    """Yield (word, start, end) of each secret in a command line."""
     expected = False
     for number, word in enumerate(words):
         if expected and not word.startswith("--"):
@@ -86,10 +86,10 @@ def _is_secret(flag: str) -> bool:
     return abbreviated or _FLAG.fullmatch(flag) is not None
 
 
-def _remember(words: Sequence[str]) -> None:
+def _redact(words: Sequence[str]) -> None:
     for number, start, end in secrets_in(words):
         hide_secret(words[number][start:end])
-        # The password alone stands in messages about a login, too.
+        # Messages about a login contain the password alone.
         hide_secret(words[number][start:end].partition(":")[2])
 
 
@@ -97,6 +97,6 @@ def _masked(words: list[bytes]) -> list[bytes]:
     texts = [word.decode("utf-8", "surrogateescape") for word in words]
     for number, start, end in secrets_in(texts):
         first, last = (len(texts[number][:place].encode("utf-8", "surrogateescape")) for place in (start, end))
-        # As many bytes as before, so that the other words keep their places.
+        # The same number of bytes, so that the other words keep their positions.
         words[number] = words[number][:first] + b"*" * (last - first) + words[number][last:]
     return words

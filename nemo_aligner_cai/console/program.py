@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The start of every program of this package: standard streams that cannot fail, and secrets out of sight.
+"""The start of every program of this package: standard streams that cannot fail, and hidden secrets.
 
-Finished work must not be lost, nor end in a traceback, since nobody reads what is printed about it: after ``| head``
-has closed the pipe, with ``>&-``, or on a full disk.
+Finished work must not be lost because its output cannot be printed: after ``| head`` has closed the pipe, with
+``>&-``, or on a full disk.
 """
 
 import io
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a file descriptor until that fails; what comes later is dropped."""
+    """Writes to a file descriptor until that fails, and drops all later data."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self.failure: OSError | None = None
 
     def write(self, b: "ReadableBuffer", /) -> int:
-        """Write some of the data; returns how many bytes are done with."""
+        """Write some of the data; returns the number of bytes written or dropped."""
         if self.failure is None:
             try:
                 return os.write(self._number, b)
@@ -41,43 +41,43 @@ class _Descriptor(io.RawIOBase):
         return memoryview(b).nbytes
 
     def writable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor: for what looks at it, or hands it to a child."""
+        """The descriptor, for child processes."""
         return self._number
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """True for a terminal."""
         return os.isatty(self._number)
 
 
 def begin(argv: Sequence[str] = ()) -> None:
-    """Start a program, as the first thing it does: hide its secrets, guard its streams. A second call changes nothing.
+    """Hide secrets and guard the standard streams; every program calls it first. A second call has no effect.
 
     Args:
-        argv: its command line, where it is not the process's own.
+        argv: the program's command line, if it is not the process's own.
     """
     hide_secrets(argv)
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Closed by the shell (`>&-`). The next file to be opened would get its number, and with it our messages.
+            # Closed by the shell (`>&-`): the next file to be opened would get this number, and the messages with it.
             null = os.open(os.devnull, os.O_RDWR)
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
             os.set_inheritable(number, True)
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - None where it was closed
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
-    # Tests put streams of their own there.
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open until the process ends
+    # Tests replace these streams.
     if sys.stdout is sys.__stdout__:
         sys.stdout = _guarded(1, sys.stdout)
     if sys.stderr is sys.__stderr__:
         sys.stderr = _guarded(2, sys.stderr)
-        sys.excepthook = _show_defect
+        sys.excepthook = _print_traceback
 
 
 def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = False) -> int:
@@ -119,7 +119,7 @@ def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = Fals
 
 
 def lost_output() -> OSError | None:
-    """The error that kept output from its place; None where it is there, or where its reader has left."""
+    """The error that lost output; None if all is written, or if the reader has closed the pipe."""
     try:
         sys.stdout.flush()
     except OSError as failure:
@@ -131,8 +131,7 @@ def lost_output() -> OSError | None:
 
 def _guarded(number: int, stream: TextIO | None) -> TextIO:
     raw = _Descriptor(number)
-    # File names and data are in every script, and terminals and locales are not: what a stream cannot show, it shows
-    # as an escape.
+    # Data and file names may contain characters that the locale cannot encode; they are escaped.
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding if stream else "utf-8",
@@ -142,9 +141,9 @@ def _guarded(number: int, stream: TextIO | None) -> TextIO:
     )
 
 
-def _show_defect(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        # During imports, or again while the first one is answered.
+        # During imports, or while the first one is handled.
         sys.stderr.write("interrupted\n")
         return
     text = "".join(traceback.format_exception(kind, error, where))

@@ -46,8 +46,8 @@ def _text(prefix: str = "", suffix: str = "") -> AfterValidator:
     return AfterValidator(strip)
 
 
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list) else [value]
+def _as_list(value: Any) -> Any:
+    return cast(Any, value) if isinstance(value, list) else [value]
 
 
 class _Item(BaseModel):
@@ -93,12 +93,9 @@ def load_constitution(path: PathLike) -> Constitution:
             document = [line.decode("utf-8", "replace") for _, line in read_lines(path) if line.strip()]
         case _:
             document = _yaml_document(path)
-    name = document.get("name") if isinstance(document, dict) else None
+    name = cast(dict[str, Any], document).get("name") if isinstance(document, dict) else None
     listed = _listed(path, document)
-    if isinstance(listed, dict):
-        items = [(key, value) for key, value in cast(dict[str, Any], listed).items()]
-    else:
-        items = [("", value) for value in listed]
+    items = listed.items() if isinstance(listed, dict) else [("", value) for value in listed]
     principles = tuple(
         principle
         for number, (key, value) in enumerate(items)

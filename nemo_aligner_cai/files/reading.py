@@ -59,7 +59,7 @@ def require_file(path: PathLike) -> Path:
 def open_binary(path: PathLike) -> Generator[io.BufferedReader | gzip.GzipFile, None, None]:
     """Open a file for reading bytes, decompressed if it is gzip."""
     path = require_file(path)
-    with path.open("rb", buffering=_BUFFER) as raw:
+    with cast(io.BufferedReader, path.open("rb", buffering=_BUFFER)) as raw:
         is_gzip = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
         # GzipFile without another buffer: damage is reported after the lines in front of it.

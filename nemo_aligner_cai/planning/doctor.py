@@ -24,7 +24,7 @@ from packaging.version import Version
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.extras import install_command
-from nemo_aligner_cai.registry import OURS, components
+from nemo_aligner_cai.registry import BUILTIN, components
 
 PACKAGES = {
     "nemo_toolkit": "nemo",
@@ -283,7 +283,7 @@ def _entries(*, cuda: bool) -> dict[str, str]:
 
 def _broken_component() -> str:
     """The import error of the first built-in or plug-in component that has one; "" if none has."""
-    for kind in OURS:
+    for kind in BUILTIN:
         for component in components(kind).values():
             try:
                 component.load()

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A prompt, and few-shot examples of answer, critique and revision.
+"""Prompts, and few-shot examples of answer, critique and revision.
 
-`nemo_aligner_cai.data.prompt_files` reads prompts out of data files.
+`nemo_aligner_cai.data.prompt_files` reads prompts from data files.
 """
 
 import re
@@ -17,21 +17,21 @@ from nemo_aligner_cai.prompts.transcript import strip_run_on
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that waits for the assistant. `id` is a hash of its content: equal prompts have equal ids."""
+    """A conversation that ends with a user turn. `id` is a hash of its content: equal prompts have equal ids."""
 
     id: str
     conversation: Conversation
 
     @classmethod
     def of(cls, conversation: Conversation) -> "Prompt":
-        """The prompt of a conversation that ends with a user turn; raises UsageError otherwise."""
+        """Create the prompt of a conversation; raises UsageError unless a user turn is the last."""
         require_user_last(conversation)
         return cls(content_hash(conversation.to_messages()), conversation)
 
 
-_SHOT = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):")
-_ASKS = ("Human", "CritiqueRequest", "RevisionRequest")
-# Upstream's example file holds these words in place of a conversation; models copy what they are shown.
+_MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|CritiqueRequest|Critique|RevisionRequest|Revision):")
+_USER_MARKERS = ("Human", "CritiqueRequest", "RevisionRequest")
+# The texts of upstream's example file, which is to be filled in; a model would copy them.
 _PLACEHOLDERS = {
     "prompt",
     "response",
@@ -43,14 +43,15 @@ _PLACEHOLDERS = {
 
 
 def read_few_shots(path: PathLike) -> tuple[Conversation, ...]:
-    """Examples of answer, critique and revision to show a model before its own turn.
+    """Read few-shot examples of answer, critique and revision.
 
     Args:
         path: upstream's ``{"samples": [[{"role": "User", "content": ...}, ...], ...]}``, a list of such lists, or
             Anthropic's CritiqueRevisionFewShotPrompts.json (a list of texts).
 
     Raises:
-        UsageError: another form, an example that does not end with the assistant, or upstream's unfilled example.
+        UsageError: the file has another form, an example does not end with the assistant, or it is upstream's
+            placeholder.
     """
     document = read_json(path)
     if isinstance(document, dict):
@@ -58,10 +59,10 @@ def read_few_shots(path: PathLike) -> tuple[Conversation, ...]:
         document = next((value for key in keys if (value := cast(Row, document).get(key))), None)
     if not isinstance(document, list) or not document:
         raise UsageError(f'{path}: few-shot examples are needed: {{"samples": [[{{"role": ..., "content": ...}}]]}}')
-    return tuple(_shot(path, position, item) for position, item in enumerate(cast(list[Any], document)))
+    return tuple(_few_shot_example(path, position, item) for position, item in enumerate(cast(list[Any], document)))
 
 
-def _shot(path: PathLike, position: int, item: Any) -> Conversation:
+def _few_shot_example(path: PathLike, position: int, item: Any) -> Conversation:
     try:
         conversation = _of_markers(item) if isinstance(item, str) else _of_messages(item)
     except UsageError as error:
@@ -70,7 +71,7 @@ def _shot(path: PathLike, position: int, item: Any) -> Conversation:
     if not turns or turns[-1].role is not Role.ASSISTANT:
         raise UsageError(f"{path}: example {position}: must end with an assistant turn")
     if all(turn.content.strip().lower() in _PLACEHOLDERS for turn in turns):
-        raise UsageError(f"{path}: example {position}: holds placeholders such as 'prompt'; write real examples")
+        raise UsageError(f"{path}: example {position}: has placeholders such as 'prompt'; write real examples")
     return conversation
 
 
@@ -81,10 +82,10 @@ def _of_messages(item: Any) -> Conversation:
 
 
 def _of_markers(text: str) -> Conversation:
-    _, *parts = _SHOT.split(strip_run_on(text))
+    _, *parts = _MARKER.split(strip_run_on(text))
     return Conversation(
         tuple(
-            Message(Role.USER if name in _ASKS else Role.ASSISTANT, content.strip())
+            Message(Role.USER if name in _USER_MARKERS else Role.ASSISTANT, content.strip())
             for name, content in zip(parts[::2], parts[1::2], strict=True)
         )
     )

@@ -35,9 +35,9 @@ def test_data_needs_no_training_stack() -> None:
 
 
 def test_a_component_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = registry.OURS | {"judges": {"absent": "nemo_aligner_cai.absent:judge"}}
+    broken = registry.BUILTIN | {"judges": {"absent": "nemo_aligner_cai.absent:judge"}}
     for module in (registry, doctor):
-        monkeypatch.setattr(module, "OURS", broken)
+        monkeypatch.setattr(module, "BUILTIN", broken)
     report = on_a_machine_with(*_LIGHT)
     assert not report.ready("data")
     assert any("judges: 'absent'" in step.missing for step in report.steps if step.part == "data")

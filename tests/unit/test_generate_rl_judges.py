@@ -198,8 +198,8 @@ def test_probabilities_travel_into_formats_with_rewards(flags: list[str], out: P
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--judge", "best-of-all"], "there is no 'best-of-all'; there are best-worst, multiple-choice, chain-of-"),
-        (["--judge-prompt", "other"], "there is no 'other'; there are plain, paper"),
+        (["--judge", "best-of-all"], "'best-of-all'; known: best-worst, multiple-choice, chain-of-"),
+        (["--judge-prompt", "other"], "'other'; known: plain, paper"),
         (["--judge", "ensemble", "--ensemble", "99"], "99 principles for each pair"),
         (["--judge", "chain-of-thought", "--margin", "0.5"], "no pair has the margin 0.5"),
         (["--margin", "0.5"], "best-worst gives no probabilities"),

@@ -40,7 +40,7 @@ def test_overrides_are_yaml_values() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed", "an override is KEY=VALUE"),
+        ("seed", "seed: .*KEY=VALUE"),
         ("sede=1", "no key 'sede'"),
         ("sft.steps=1", r"no key 'sft\.steps'"),
         ("seed.deep=1", r"no key 'seed\.deep'"),
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
         (["models.helpful_only=HERE/text.nemo"], r"text\.nemo is not a \.nemo model"),
         (["models.constitution=HERE/text.nemo"], r"text\.nemo"),
         (["data.red_team=HERE/none.jsonl"], r"none\.jsonl"),
-        (["rl_cai.judge=best"], "there is no 'best'; there are best-worst"),
+        (["rl_cai.judge=best"], "'best'.* best-worst"),
         (["rl_cai.judge=chain-of-thought"], "no pair has the margin"),
     ],
 )

@@ -87,7 +87,7 @@ def add_strategy_flags(parser: Parser) -> None:
         default=str(packaged()),
         help="a constitution (default: packaged); best-worst also accepts a text file as the judge's system prompt",
     )
-    names = ", ".join(registry.OURS["judges"])
+    names = ", ".join(registry.BUILTIN["judges"])
     group.add_argument(
         "--judge", default="best-worst", metavar="STRATEGY", help=f"{names}, or a registered one (default: best-worst)"
     )
@@ -156,7 +156,7 @@ def add_strategy_flags(parser: Parser) -> None:
 def _is_used_by(judges: Sequence[str], args: argparse.Namespace) -> bool:
     """Tell whether the judge is one of these or an ensemble of one. Judges of other packages may use every flag."""
     name = args.ensemble_of if args.judge == "ensemble" and "ensemble" not in judges else args.judge
-    return name in judges or name not in registry.OURS["judges"]
+    return name in judges or name not in registry.BUILTIN["judges"]
 
 
 def judge_config(args: argparse.Namespace) -> JudgeConfig:

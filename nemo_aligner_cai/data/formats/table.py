@@ -15,9 +15,9 @@ from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row
 from nemo_aligner_cai.files.sources import data_files, read_rows
 from nemo_aligner_cai.prompts.transcript import TranscriptError
-from nemo_aligner_cai.registry import OURS, Component, components, load
+from nemo_aligner_cai.registry import BUILTIN, Component, components, load
 
-FORMATS: dict[str, Format] = {name: load("formats", name)() for name in OURS["formats"]}
+FORMATS: dict[str, Format] = {name: load("formats", name)() for name in BUILTIN["formats"]}
 """The formats of this package, in the order in which detection tries them."""
 Result = TypeVar("Result")
 
