@@ -13,7 +13,7 @@ Input, the optional section `wording` of a constitution's YAML; missing keys kee
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from pydantic import ValidationInfo, field_validator
@@ -85,6 +85,10 @@ class PromptTemplates(Config):
     """One candidate in a best-worst judge's question."""
     best_worst_question: str = "{conversation}\n\n{options}\n\nName the best and the worst answer as instructed."
     """The question of a best-worst judge."""
+
+    if TYPE_CHECKING:  # pydantic generates it, since the model is frozen
+
+        def __hash__(self) -> int: ...
 
     @field_validator(*_PLACEHOLDERS)
     @classmethod

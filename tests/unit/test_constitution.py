@@ -280,11 +280,7 @@ def test_the_preview_is_what_generation_sends(tmp_path: Path, capsys: pytest.Cap
     assert "Which J" in out and "(1) | (2)" in out and "Which K" not in out
     assert check(path, "--preview") == 0
     assert "Which K" in capsys.readouterr().out
-<<<<<<< HEAD
     with pytest.raises(UsageError, match=r"'c'.* a, b$"):
-=======
-    with pytest.raises(UsageError, match=r"'c'.* a, b"):
->>>>>>> 919e95a (Read constitution items and prompt templates with pydantic; call PromptWording PromptTemplates)
         check(path, "--preview", "c")
 
 
