@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs steps over records: many at once, in order, each call paid for once.
+"""Runs records through steps, many at once, and sends each call only once.
 
-A step is two pure functions, ``requests(record)`` and ``absorb(record, completions)``; the engine knows nothing of
-what they are about. Each block of records flows through its own chain of steps without waiting for the others. A
-block is one record, unless a step's server answers whole batches with one seed (`models.base.BatchClient`): then it is
-as many records as fill a few batches, and what is sent together depends on the input's order alone. Either way the
-result depends on the records, the steps and the run's seed, not on order, concurrency or interruptions.
+A step is two pure functions, ``requests(record)`` and ``absorb(record, completions)``; the engine does not know their
+task. Blocks of records pass through the steps independently of each other. A block is one record, unless a step's
+server processes whole batches with one seed (`models.base.BatchClient`): then a block fills a few batches, and the
+composition of a batch depends only on the input order. In both cases the result depends on the records, the steps and
+the run's seed, not on order, concurrency or interruptions.
 """
 
 import asyncio
@@ -26,24 +26,21 @@ from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, Mo
 from nemo_aligner_cai.models.thinking import ADVICE, strip_reasoning
 
 _log = logging.getLogger(__name__)
-THOUGHTS = "replies with thoughts, which were cut"
-"""Name of their count."""
 _BATCHES = 4
-"""Batches in a block: out of so many, batches of prompts of like length can be made."""
+"""Batches in a block: enough to build batches of prompts of similar length."""
 _BLOCKS_AHEAD = 3
-"""Blocks under way at once: while one waits for its last batch, the others have batches for the server."""
+"""Concurrent blocks: while one waits for its last batch, the others have batches for the server."""
 _RECORDS_AHEAD = 4
-"""Records under way per concurrent request: enough that the last calls of a run are many and short chains."""
-_SHOWN_EVERY = 0.25
-"""Seconds between two looks at the progress."""
+"""Concurrent records per concurrent request, so that a run ends with many short chains instead of a few long ones."""
+_PROGRESS_SECONDS = 0.25
 
 
 class HasId(Protocol):
-    """A record: anything with an id that is its own within the run."""
+    """A record with an id that is unique within the run. Seeds and journal entries contain it."""
 
     @property
     def id(self) -> str:
-        """Names the record in seeds and in the journal."""
+        """The record's id."""
         ...
 
 
@@ -51,11 +48,14 @@ R = TypeVar("R", bound=HasId)
 
 
 class SkipRecord(Exception):
-    """Raised by a step's `absorb`: the record ends here.
+    """Raised by a step's `absorb` to drop a record.
 
-    `reason` is a short phrase that is counted. `fault` says that something went wrong that another run might mend (it
-    counts against ``--max-dropped``); a tie or a duplicate is no fault. `record` is the record as far as it came,
-    where the step has something to add to it.
+    Attributes:
+        reason: short phrase under which the record is counted.
+        detail: further information, such as the model's reply.
+        fault: True for errors that another run may not have; they count against ``--max-dropped``. A tie or a
+            duplicate is not a fault.
+        record: the record including the step's additions, if any.
     """
 
     def __init__(self, reason: str, detail: str = "", *, fault: bool = False, record: Any = None) -> None:
@@ -65,13 +65,13 @@ class SkipRecord(Exception):
 
 @dataclass(frozen=True)
 class Step(Generic[R]):
-    """One stage of a chain.
+    """One step of a chain.
 
     Attributes:
-        name: names the step in seeds and in the journal.
-        client: who answers.
-        requests: the record's requests, their seeds not filled in; none means that nothing is asked.
-        absorb: the record with the completions, which come in the order of the requests; may raise LeaveOut.
+        name: name of the step in seeds and in the journal.
+        client: the model.
+        requests: returns a record's requests without seeds, possibly none.
+        absorb: returns the record with the completions, which are in the order of the requests; may raise SkipRecord.
     """
 
     name: str
@@ -82,142 +82,137 @@ class Step(Generic[R]):
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """A record that has passed all steps, or as far as it came before it was left out."""
+    """A record that has passed all steps, or as it was when it was dropped."""
 
     record: R
-    left_out: SkipRecord | None = None
+    skipped: SkipRecord | None = None
 
 
 class Engine:
-    """See the module. One engine per run."""
+    """Runs records through steps. Use one engine per run."""
 
-    def __init__(
-        self, *, seed: int, journal: Journal | None = None, window: int | None = None, progress: Progress | None = None
-    ) -> None:
-        """Nothing is asked yet.
+    def __init__(self, *, seed: int, journal: Journal | None = None, progress: Progress | None = None) -> None:
+        """Create an engine.
 
         Args:
             seed: the run's seed.
-            journal: where finished calls are kept and found again; None keeps nothing.
-            window: records under way at once; None derives it from the clients. Memory grows with it.
-            progress: shown what has happened, a few times a second.
+            journal: stores finished calls, which are then reused.
+            progress: updated a few times a second.
         """
         self._seed = seed
         self._journal = journal
-        self._window = window
         self._progress = progress
         self._all_read = False
-        self.tally = RunStats()
+        self.stats = RunStats()
 
     async def run(
-        self, records: Iterable[R], steps: Sequence[Step[R]], finished: Callable[[Outcome[R]], None]
+        self, records: Iterable[R], steps: Sequence[Step[R]], on_outcome: Callable[[Outcome[R]], None]
     ) -> None:
-        """Take every record through the steps.
+        """Run every record through the steps.
 
         Args:
-            records: read lazily, as the window moves on.
+            records: read lazily.
             steps: in order.
-            finished: called with each record in input order.
+            on_outcome: called with each outcome in input order.
 
         Raises:
-            ServerRefused: a server would refuse every request; what is finished is in the journal.
+            ServerRefused: a server would reject every request. Finished calls are in the journal.
             CaiError: reading a record or writing an outcome failed.
         """
         clients = [step.client for step in steps]
-        answers = RequestExecutor(clients, seed=self._seed, journal=self._journal, tally=self.tally)
-        size, blocks = self._extent(clients)
+        executor = RequestExecutor(clients, seed=self._seed, journal=self._journal, stats=self.stats)
+        block_size, max_blocks = _block_limits(clients)
         source = iter(records)
-        ahead: deque[asyncio.Task[list[Outcome[R]]]] = deque()
-        self.tally.started, self.tally.steps = time.monotonic(), len(steps)
-        showing = asyncio.ensure_future(self._show())
+        blocks: deque[asyncio.Task[list[Outcome[R]]]] = deque()
+        self.stats.started, self.stats.steps = time.monotonic(), len(steps)
+        progress = asyncio.ensure_future(self._update_progress())
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             while True:
-                while len(ahead) < blocks and (block := list(islice(source, size))):
-                    task = asyncio.ensure_future(self._chain(block, steps, answers))
-                    task.add_done_callback(lambda task: _pass_on(task, failed))
-                    ahead.append(task)
-                self._all_read = len(ahead) < blocks
-                if not ahead:
+                while len(blocks) < max_blocks and (block := list(islice(source, block_size))):
+                    task = asyncio.ensure_future(self._run_block(block, steps, executor))
+                    task.add_done_callback(lambda task: _forward_error(task, failed))
+                    blocks.append(task)
+                self._all_read = len(blocks) < max_blocks
+                if not blocks:
                     return
-                # What ends the run ends it now, and not when all records before it are through.
-                await asyncio.wait((ahead[0], failed), return_when=asyncio.FIRST_COMPLETED)
+                # An error in any block ends the run at once, not after all blocks before it.
+                await asyncio.wait((blocks[0], failed), return_when=asyncio.FIRST_COMPLETED)
                 if failed.done():
                     failed.result()
-                for outcome in ahead[0].result():
-                    self.tally.records += 1
-                    self.tally.left_out += outcome.left_out is not None
-                    finished(outcome)
-                ahead.popleft()
+                for outcome in blocks[0].result():
+                    self.stats.records += 1
+                    self.stats.skipped += outcome.skipped is not None
+                    on_outcome(outcome)
+                blocks.popleft()
         finally:
-            for task in (showing, failed, *ahead):
+            for task in (progress, failed, *blocks):
                 task.cancel()
-            await asyncio.gather(showing, *ahead, return_exceptions=True)
+            await asyncio.gather(progress, *blocks, return_exceptions=True)
 
-    def _extent(self, clients: Sequence[ModelClient]) -> tuple[int, int]:
-        """The records of a block, and how many blocks are under way at once."""
-        batch = max((client.batch_size for client in clients if isinstance(client, BatchClient)), default=0)
-        size = _BATCHES * batch or 1
-        window = self._window or max(
-            _BLOCKS_AHEAD * _BATCHES * batch, _RECORDS_AHEAD * max(client.concurrency for client in clients)
-        )
-        return size, max(1, window // size)
-
-    async def _show(self) -> None:
+    async def _update_progress(self) -> None:
         while self._progress is not None:
-            self._progress.update(self.tally)
-            await asyncio.sleep(_SHOWN_EVERY)
+            self._progress.update(self.stats)
+            await asyncio.sleep(_PROGRESS_SECONDS)
 
-    async def _chain(self, block: Sequence[R], steps: Sequence[Step[R]], answers: RequestExecutor) -> list[Outcome[R]]:
-        """Take a block of records through all steps; the outcomes stand in the records' order."""
+    async def _run_block(
+        self, block: Sequence[R], steps: Sequence[Step[R]], executor: RequestExecutor
+    ) -> list[Outcome[R]]:
         outcomes = [Outcome(record) for record in block]
         for position, step in enumerate(steps):
-            # What has begun is finished first, while servers still have it in their prefix caches; but once all
-            # records are under way, early steps go first, so that no long chain is left to the end.
+            # Later steps go first, while servers have their prompts in the prefix cache. Once all records are under
+            # way, earlier steps go first, so that no long chain remains at the end.
             priority = position if self._all_read else -position
-            asked = {
+            calls = {
                 index: self._calls(step, outcome.record, priority)
                 for index, outcome in enumerate(outcomes)
-                if outcome.left_out is None
+                if outcome.skipped is None
             }
-            given = iter(await answers.to(step.client, [call for calls in asked.values() for call in calls]))
-            for index, calls in asked.items():
-                answered = [self._without_thoughts(answer) for answer in islice(given, len(calls))]
-                outcomes[index] = _absorbed(step, outcomes[index].record, answered)
-            self.tally.passed += len(block)
+            answers = iter(await executor.execute(step.client, [call for group in calls.values() for call in group]))
+            for index, group in calls.items():
+                own = [self._strip_reasoning(answer) for answer in islice(answers, len(group))]
+                outcomes[index] = _absorb(step, outcomes[index].record, own)
+            self.stats.steps_done += len(block)
         return outcomes
 
-    def _without_thoughts(self, answer: Answer) -> Answer:
-        """The answer without what a reasoning model thinks first; the journal keeps everything."""
+    def _strip_reasoning(self, answer: Answer) -> Answer:
+        """Return the answer without the model's reasoning, which only the journal keeps."""
         if isinstance(answer, CallFailed):
             return answer
         text = strip_reasoning(answer.text)
         if text == answer.text:
             return answer
-        if not self.tally.thoughts:
+        if not self.stats.with_reasoning:
             _log.warning("%s", ADVICE)
-        self.tally.thoughts[THOUGHTS] += 1
+        self.stats.with_reasoning += 1
         if text is None:
             return CallFailed("the reply ends within its thoughts", answer.text[:200])
         return replace(answer, text=text) if text else CallFailed("the reply is thoughts alone", answer.text[:200])
 
     def _calls(self, step: Step[R], record: R, priority: int) -> list[Call]:
-        model = step.client.identity
         calls: list[Call] = []
         for sample, request in enumerate(step.requests(record)):
             seed = derive_seed(self._seed, record.id, step.name, sample) if request.is_random else None
-            calls.append(Call(step.name, record.id, sample, request.scheduled(seed=seed, priority=priority), model))
+            scheduled = request.scheduled(seed=seed, priority=priority)
+            calls.append(Call(step.name, record.id, sample, scheduled, step.client.identity))
         return calls
 
 
-def _pass_on(task: "asyncio.Task[Any]", failed: "asyncio.Future[None]") -> None:
-    """Let a task's error be known at once."""
+def _block_limits(clients: Sequence[ModelClient]) -> tuple[int, int]:
+    """Return the records of a block, and the maximum number of concurrent blocks."""
+    batch = max((client.batch_size for client in clients if isinstance(client, BatchClient)), default=0)
+    block = _BATCHES * batch or 1
+    records = max(_BLOCKS_AHEAD * _BATCHES * batch, _RECORDS_AHEAD * max(client.concurrency for client in clients))
+    return block, records // block
+
+
+def _forward_error(task: "asyncio.Task[Any]", failed: "asyncio.Future[None]") -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None and not failed.done():
         failed.set_exception(error)
 
 
-def _absorbed(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:
+def _absorb(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:
     completions: list[Completion] = []
     for answer in answers:
         if isinstance(answer, CallFailed):
@@ -225,5 +220,5 @@ def _absorbed(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]
         completions.append(answer)
     try:
         return Outcome(step.absorb(record, completions))
-    except SkipRecord as left_out:
-        return Outcome(record if left_out.record is None else left_out.record, left_out)
+    except SkipRecord as skipped:
+        return Outcome(record if skipped.record is None else skipped.record, skipped)

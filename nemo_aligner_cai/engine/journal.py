@@ -1,20 +1,20 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The durable record of every finished call. Resuming, and reuse after a change, come from here.
+"""The append-only record of all finished calls, from which runs resume and reuse completions.
 
-One JSON object per line, appended and never changed:
+One JSON object per line:
 
-    {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shots, written once
+    {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shot examples, written once
     {"kind": "call", "key": "9a...", "step": "critique", "record": "07...", "sample": 0, "batch": null,
      "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": [],
      "schema": null}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ...,
      "time": "..."}
-    {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for the reader; never reused
-    {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   which model its server had
+    {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for information; never reused
+    {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   the model of its server
 
-The key is a hash of everything that determines the completion. A line is written in one piece right after its call, so
-a process that is killed loses only calls in flight; a torn last line is cut off when the journal is opened again. The
-calls of one batch stand together, and a batch that is not complete is dropped as a whole: its samples depend on each
+The key is a hash of everything that determines the completion. A line is written as soon as its call has finished, so
+a killed process loses only the calls in flight; an incomplete last line is removed when the journal is opened again.
+The calls of a batch are adjacent, and an incomplete batch is dropped as a whole, since its samples depend on each
 other (see `models.base.BatchClient`).
 """
 
@@ -39,7 +39,7 @@ from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.models.base import CHOICE_LEAD, CallFailed, Completion, Request, Usage
 
 _FSYNC_SECONDS = 1.0
-"""A power cut costs at most the calls of so many seconds; a killed process loses none that is written."""
+"""Seconds of calls that a power failure can lose."""
 _START = b'{"kind":"'
 _KEY = re.compile("[0-9a-f]{32}")
 _logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Call:
-    """One request of one record's step. `sample` counts the step's requests for the same record."""
+    """One request of a step for a record. `sample` is its index among the step's requests for this record."""
 
     step: str
     record: str
@@ -57,7 +57,7 @@ class Call:
 
     @property
     def key(self) -> str:
-        """128 bits in hexadecimal that name the completion."""
+        """A 128-bit hexadecimal hash of everything that determines the completion."""
         request = self.request
         return content_hash(
             {
@@ -69,45 +69,46 @@ class Call:
                 "choices": request.choices,
                 "sample": self.sample,
             }
-            # Only where there is one, so that the other keys stay what they were.
-            | ({"schema": self.request.schema} if self.request.schema is not None else {})
+            # Only if set, so that other keys stay the same.
+            | ({"schema": request.schema} if request.schema is not None else {})
             | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {}),
             length=32,
         )
 
 
 class Journal:
-    """An open journal. Use `Journal.open`."""
+    """An open journal, created by `open` or `open_to_read`.
+
+    `had_calls` is True if it contained calls when it was opened.
+    """
 
     def __init__(self, path: Path, handle: int, *, read_only: bool = False) -> None:
-        """For `open`."""
         self.path = path
         self._handle = handle
         self._read_only = read_only
         self._offsets = CompactMap()
         self._prefixes: dict[str, int] = {}
-        self._served: dict[str, dict[str, str]] = {}
+        self._served_models: dict[str, Mapping[str, str]] = {}
         self.had_calls = False
-        """There were calls in it when it was opened."""
         self._synced_at = time.monotonic()
         self._sync: asyncio.Task[None] | None = None
 
     @classmethod
     def open(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> "Journal":
-        """Open a journal for appending, and cut off what a crash left torn.
+        """Open a journal for appending, and remove an incomplete end.
 
         Args:
-            path: the file; its folder is made.
-            resume: go on with what is there.
-            overwrite: forget what is there.
+            path: the file. Its folder is created.
+            resume: keep existing entries.
+            overwrite: delete existing entries.
 
         Raises:
-            UsageError: the journal is there and neither is given, it is in use, or it is not a journal.
+            UsageError: the journal exists and neither flag is given, it is in use, or the file is not a journal.
         """
         path = Path(path)
         check_output(path, overwrite=True)
         if has_calls(path) and not (resume or overwrite):
-            raise UsageError(f"{path}: a journal of an earlier run; give --resume to go on or --overwrite")
+            raise UsageError(f"{path}: a journal of an earlier run; give --resume to continue or --overwrite")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -127,10 +128,10 @@ class Journal:
 
     @classmethod
     def open_to_read(cls, path: PathLike) -> "Journal":
-        """Open a journal to look calls up in: nothing is written, and what is appended is forgotten.
+        """Open a journal for reading: appended entries are discarded.
 
         Raises:
-            UsageError: it cannot be read, or is not a journal.
+            UsageError: the file cannot be read, or is not a journal.
         """
         path = require_file(path)
         journal = cls(path, os.open(path, os.O_RDONLY), read_only=True)
@@ -143,7 +144,7 @@ class Journal:
         return journal
 
     def lookup(self, key: str) -> Completion | None:
-        """The completion that was journaled under `key` before this run started, if any."""
+        """Return the completion stored under `key` before this run started, if any."""
         offset = self._offsets.get(int(key[:16], 16))
         if offset is None:
             return None
@@ -160,9 +161,9 @@ class Journal:
         )
 
     def append(self, calls: Sequence[tuple[str, Call, Completion]], *, batch: str | None = None) -> None:
-        """Write finished calls, with their keys, in one piece; `batch` names the batch that they make up."""
+        """Write finished calls with their keys in one piece; `batch` is the name of the batch that they form."""
         lines: list[bytes] = []
-        for place, (key, call, completion) in enumerate(calls):
+        for position, (key, call, completion) in enumerate(calls):
             request = call.request
             self._write_prefix_once(request, lines)
             usage = completion.usage
@@ -172,14 +173,14 @@ class Journal:
                 "step": call.step,
                 "record": call.record,
                 "sample": call.sample,
-                "batch": {"id": batch, "size": len(calls), "place": place} if batch else None,
+                "batch": {"id": batch, "size": len(calls), "place": position} if batch else None,
                 "model": call.model,
                 "request": {
                     "prefix": request.prefix,
                     "messages": request.messages[request.shared :],
                     "sampling": request.sampling.to_dict(),
                     "choices": request.choices,
-                    "schema": call.request.schema,
+                    "schema": request.schema,
                 },
                 "text": completion.text,
                 "finish_reason": completion.finish_reason,
@@ -191,22 +192,22 @@ class Journal:
             lines.append(_line(entry))
         self._write(b"".join(lines))
 
-    def served(self, model: Mapping[str, Any]) -> Mapping[str, str] | None:
-        """What a server said of the model that answered under this identity; None where it has not been recorded."""
-        return self._served.get(content_hash(model))
+    def served_model(self, identity: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """Return the recorded model of the server behind a client identity, or None."""
+        return self._served_models.get(content_hash(identity))
 
-    def append_served(self, model: Mapping[str, Any], served: Mapping[str, str]) -> None:
-        """Record what a server says of its model."""
-        self._served[content_hash(model)] = dict(served)
-        self._write(_line({"kind": "served", "model": model, "served": served, "time": _now()}))
+    def append_served_model(self, identity: Mapping[str, Any], served: Mapping[str, str]) -> None:
+        """Record the model that a server reports."""
+        self._served_models[content_hash(identity)] = served
+        self._write(_line({"kind": "served", "model": identity, "served": served, "time": _now()}))
 
     def append_failure(self, call: Call, failure: CallFailed) -> None:
-        """Note a call that failed for good; it will be tried again by the next run."""
+        """Record a failed call. The next run makes it again."""
         entry = {"kind": "failure", "step": call.step, "record": call.record, "sample": call.sample}
         self._write(_line(entry | {"reason": failure.reason, "detail": str(failure), "time": _now()}))
 
     async def close(self) -> None:
-        """Make everything durable and give the file back."""
+        """Sync and close the file."""
         if self._sync is not None:
             await self._sync
         if not self._read_only:
@@ -216,7 +217,7 @@ class Journal:
     def _write_prefix_once(self, request: Request, lines: list[bytes]) -> None:
         if request.prefix is not None and request.prefix not in self._prefixes:
             self._prefixes[request.prefix] = 0
-            # Before the batch's first line or within it: readers of batches step over prefixes.
+            # Readers of batches ignore prefixes, so a prefix may be anywhere before its first use.
             entry = {"kind": "prefix", "id": request.prefix, "messages": request.messages[: request.shared]}
             lines.append(_line(entry))
 
@@ -230,7 +231,7 @@ class Journal:
             except OSError as error:
                 raise CaiError(f"{self.path}: the journal cannot be written: {error.strerror or error}") from error
         if time.monotonic() - self._synced_at >= _FSYNC_SECONDS and (self._sync is None or self._sync.done()):
-            self._require_place()
+            self._require_same_file()
             self._synced_at = time.monotonic()
             self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, self._handle))
 
@@ -248,30 +249,30 @@ class Journal:
         except BlockingIOError:
             raise UsageError(f"{self.path}: in use by another run") from None
         except OSError:
-            # Some network disks have no locks; two runs on one journal then only waste calls.
+            # Some network file systems have no locks; two runs on one journal then only waste calls.
             pass
 
     def _require_start(self) -> None:
-        """Raise UsageError for a file that is not a journal, whatever is to become of it."""
+        """Raises UsageError if the file is not a journal."""
         start = os.pread(self._handle, len(_START), 0)
         if start != _START[: len(start)]:
-            raise UsageError(f"{self.path}: is not a journal of this program; choose another name")
+            raise UsageError(f"{self.path}: not a journal of this program; choose another name")
 
-    def _require_place(self) -> None:
-        """Raise CaiError where the file has been removed or replaced: what is written would be lost with it."""
+    def _require_same_file(self) -> None:
+        """Raises CaiError if the file was removed or replaced: further entries would be lost."""
         own = os.fstat(self._handle)
         try:
-            there = self.path.stat()
+            if os.path.samestat(own, self.path.stat()):
+                return
         except OSError:
-            there = None
-        if there is None or (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino):
-            raise CaiError(
-                f"{self.path}: the journal was removed, moved or replaced during the run, which ends before more "
-                "calls are lost; put it back and give --resume, or start again"
-            )
+            pass
+        raise CaiError(
+            f"{self.path}: the journal was removed, moved or replaced during the run, which stops before more calls "
+            "are lost; restore it and give --resume, or start again"
+        )
 
     def _load(self) -> None:
-        """Index the whole lines, and cut off a torn line or an incomplete batch at the end."""
+        """Index all complete lines, and remove an incomplete line or batch at the end."""
         batch: list[tuple[int, int]] = []
         keep = damaged = 0
         for offset, end, entry in read_entries(self.path):
@@ -284,38 +285,38 @@ class Journal:
                 self.had_calls = True
                 batch = self._index(entry, offset, batch)
             elif kind == "served":
-                self._served[content_hash(entry["model"])] = entry["served"]
+                self._served_models[content_hash(entry["model"])] = entry["served"]
             if not batch:
                 keep = end
         if damaged:
-            _logger.warning("%s: %d damaged lines, whose calls are made again", self.path, damaged)
+            _logger.warning("%s: %d damaged lines; their calls are made again", self.path, damaged)
         if keep < os.fstat(self._handle).st_size and not self._read_only:
             os.ftruncate(self._handle, keep)
             self._prefixes = {name: offset for name, offset in self._prefixes.items() if offset < keep}
 
     def _index(self, entry: Mapping[str, Any], offset: int, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Note where a call stands; returns the calls of its batch so far, none once the batch is complete."""
-        place = (int(entry["key"][:16], 16), offset)
+        """Index a call; returns the (key, offset) pairs of its batch so far, or [] if the batch is complete."""
+        call = (int(entry["key"][:16], 16), offset)
         if entry["batch"] is None:
-            self._offsets[place[0]] = offset
-            return []
-        batch = [*batch, place] if entry["batch"]["place"] == len(batch) else [place]
-        if len(batch) < entry["batch"]["size"]:
-            return batch
+            batch = [call]
+        else:
+            batch = [*batch, call] if entry["batch"]["place"] == len(batch) else [call]
+            if len(batch) < entry["batch"]["size"]:
+                return batch
         for key, start in batch:
             self._offsets[key] = start
         return []
 
 
 def has_calls(path: Path) -> bool:
-    """Tell whether there is a journal with something in it."""
+    """True if the file exists and is not empty."""
     return path.is_file() and path.stat().st_size > 0
 
 
 def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
-    """(offset, offset of the next line, entry) of each whole line; the entry is None where the line is damaged.
+    """Yield (offset, offset of the next line, entry) for each complete line; `entry` is None for a damaged line.
 
-    An entry of a kind that is not known here comes as it is.
+    Entries of unknown kinds are not checked.
     """
     offset = 0
     with Path(path).open("rb") as lines:
@@ -327,12 +328,12 @@ def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | No
                 entry: Any = orjson.loads(line)
             except orjson.JSONDecodeError:
                 entry = None
-            yield offset, end, entry if _is_whole(entry) else None
+            yield offset, end, entry if _is_valid(entry) else None
             offset = end
 
 
-def _is_whole(entry: Any) -> bool:
-    """Whether a line's content is an entry, with all that is read of it."""
+def _is_valid(entry: Any) -> bool:
+    """True if an entry has all fields that are read."""
     match entry:
         case {
             "kind": "call",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Long JSON lists, as upstream's files are, without holding them in memory."""
+"""Writes long JSON lists, the format of upstream's files, with constant memory."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from nemo_aligner_cai.files import PathLike, atomic_writer
 
 
 def write_json_list(path: PathLike, rows: Iterable[Mapping[str, Any]], *, overwrite: bool = False) -> int:
-    """Write one indented JSON list, in one step; returns the rows written."""
+    """Write one indented JSON list atomically; returns the number of rows."""
     written = 0
     with atomic_writer(path, overwrite=overwrite) as handle:
         handle.write(b"[")

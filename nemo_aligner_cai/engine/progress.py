@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a run has done so far, and how it is shown: a bar on a terminal, plain lines elsewhere."""
+"""Run statistics, and their display: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import sys
@@ -21,108 +21,113 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prices:
-    """What a million tokens cost, in any currency: read by the model, and written by it."""
+    """Prices of a million tokens, in any currency: read and written by the model."""
 
     read: float = 0.0
     written: float = 0.0
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Of so many tokens."""
+        """Return the cost of these tokens."""
         return (prompt_tokens * self.read + completion_tokens * self.written) / 1e6
 
 
 @dataclass
 class RunStats:
-    """Counts of one run: records finished (of which left out); calls answered, reused from the journal, failed.
+    """Counters of one run.
 
-    `calls` and `reused` count by step. `passed` counts the steps that records have passed, of `steps` each.
+    Attributes:
+        records: finished records, including skipped ones.
+        skipped: records dropped.
+        calls: calls answered by a server, by step.
+        reused: calls found in the journal, by step.
+        failed: calls that failed after all retries.
+        with_reasoning: replies from which a model's reasoning was removed.
+        steps: number of steps.
+        steps_done: sum of the steps that all records have passed.
+        started: start time.
     """
 
     records: int = 0
-    left_out: int = 0
+    skipped: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     reused: Counter[str] = field(default_factory=Counter[str])
     failed: int = 0
-    thoughts: Counter[str] = field(default_factory=Counter[str])
-    passed: int = 0
+    with_reasoning: int = 0
     steps: int = 1
+    steps_done: int = 0
     started: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Puts a tally into words.
+    """Formats the statistics of a run.
 
     Attributes:
-        stats: of the clients that serve the run.
-        total: its records, None where they are not known.
-        prices: what tokens cost, None where that is not known.
+        clients: the statistics of the run's clients.
+        total: number of records, if known.
+        prices: token prices, if known.
     """
 
-    stats: Sequence[ClientStats]
+    clients: Sequence[ClientStats]
     total: int | None = None
     prices: Prices | None = None
 
-    def line(self, tally: RunStats) -> str:
-        """One line for people."""
-        seconds = max(1e-6, time.monotonic() - tally.started)
-        calls, reused = tally.calls.total(), tally.reused.total()
-        written = sum(one.completion_tokens for one in self.stats)
-        parts = [f"{tally.left_out} left out", f"{calls} calls"]
-        for count, what in ((reused, "reused"), (tally.failed, "failed"), (self._sum("retries"), "retries")):
-            if count:
-                parts.append(f"{count} {what}")
+    def line(self, stats: RunStats) -> str:
+        """Return one line of text."""
+        seconds = max(1e-6, time.monotonic() - stats.started)
+        calls, written = stats.calls.total(), self._sum("completion_tokens")
+        optional = {"reused": stats.reused.total(), "failed": stats.failed, "retries": self._sum("retries")}
+        parts = [f"{stats.skipped} dropped", f"{calls} calls"]
+        parts += [f"{count} {name}" for name, count in optional.items() if count]
         parts += [f"{self._sum('in_flight')} in flight", f"{calls / seconds:.1f} calls/s"]
         if written:
             parts.append(f"{written / seconds:.0f} tokens/s")
         if self.prices is not None:
             parts.append(f"cost {self.prices.cost(self._sum('prompt_tokens'), written):.2f}")
-        if self.total and tally.passed:
-            rest = seconds / tally.passed * (self.total * tally.steps - tally.passed)
-            parts.append(f"{int(rest) // 60}:{int(rest) % 60:02d} left")
+        if self.total and stats.steps_done:
+            remaining = seconds / stats.steps_done * (self.total * stats.steps - stats.steps_done)
+            parts.append(f"{int(remaining) // 60}:{int(remaining) % 60:02d} left")
         return ", ".join(parts)
 
     def _sum(self, name: str) -> int:
-        return sum(getattr(one, name) for one in self.stats)
+        return sum(getattr(client, name) for client in self.clients)
 
 
 class Progress(Protocol):
-    """Whoever wants to know how a run goes."""
+    """A progress display."""
 
-    def update(self, tally: RunStats) -> None:
-        """Called a few times a second."""
+    def update(self, stats: RunStats) -> None:
+        """Show the current statistics. The engine calls it a few times a second."""
         ...
 
-    def close(self, tally: RunStats) -> None:
-        """The run is over."""
+    def close(self, stats: RunStats) -> None:
+        """End the display."""
         ...
 
 
 class LogProgress:
-    """A log line every few seconds, for files and batch systems."""
+    """Logs a line every few seconds, for files and batch systems."""
 
-    def __init__(self, title: str, meter: ProgressReporter, *, seconds: float = 10.0) -> None:
-        """`title` starts each line."""
-        self._title, self._meter, self._seconds = title, meter, seconds
+    def __init__(self, title: str, reporter: ProgressReporter, *, seconds: float = 10.0) -> None:
+        self._title, self._reporter, self._seconds = title, reporter, seconds
         self._next = time.monotonic() + seconds
 
-    def update(self, tally: RunStats) -> None:
-        """See `Progress`."""
+    def update(self, stats: RunStats) -> None:
+        """Log a line if it is due."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self._seconds
-            of = f" of {self._meter.total}" if self._meter.total else ""
-            _logger.info("%s: %d%s records, %s", self._title, tally.records, of, self._meter.line(tally))
+            of = f" of {self._reporter.total}" if self._reporter.total else ""
+            _logger.info("%s: %d%s records, %s", self._title, stats.records, of, self._reporter.line(stats))
 
-    def close(self, tally: RunStats) -> None:
-        """See `Progress`."""
+    def close(self, stats: RunStats) -> None:
+        """Do nothing: the summary follows."""
 
 
 class BarProgress:
-    """A bar on a terminal's standard error."""
+    """Shows a bar on standard error."""
 
-    def __init__(self, title: str, meter: ProgressReporter) -> None:
-        """`title` stands before the bar."""
-        self._meter = meter
+    def __init__(self, title: str, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
         self._bar = RichProgress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -132,19 +137,19 @@ class BarProgress:
             TextColumn("{task.fields[line]}", markup=False),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task(title, total=meter.total, line="")
+        self._task = self._bar.add_task(title, total=reporter.total, line="")
         self._bar.start()
 
-    def update(self, tally: RunStats) -> None:
-        """See `Progress`."""
-        self._bar.update(self._task, completed=tally.records, line=self._meter.line(tally))
+    def update(self, stats: RunStats) -> None:
+        """Redraw the bar."""
+        self._bar.update(self._task, completed=stats.records, line=self._reporter.line(stats))
 
-    def close(self, tally: RunStats) -> None:
-        """See `Progress`."""
-        self.update(tally)
+    def close(self, stats: RunStats) -> None:
+        """Draw the bar a last time."""
+        self.update(stats)
         self._bar.stop()
 
 
-def show_progress(title: str, meter: ProgressReporter) -> Progress:
-    """A bar where standard error is a terminal, log lines where not."""
-    return BarProgress(title, meter) if sys.stderr.isatty() else LogProgress(title, meter)
+def show_progress(title: str, reporter: ProgressReporter) -> Progress:
+    """Return a bar if standard error is a terminal, else log lines."""
+    return BarProgress(title, reporter) if sys.stderr.isatty() else LogProgress(title, reporter)

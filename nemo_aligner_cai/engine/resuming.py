@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Before a run resumes: is there a journal for what is finished, and is it where earlier versions had it?"""
+"""Preparation for resuming a run: a required journal, and a journal at an earlier version's path."""
 
 import logging
 import shutil
@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 
 def require_journal(journal: Path, outputs: Sequence[Path]) -> None:
-    """Check that finished files can be made again from their journal, before a run that resumes replaces them.
+    """Check that finished outputs can be made again from the journal, before a resumed run replaces them.
 
     Raises:
         UsageError: one of `outputs` has content, and there is no journal.
@@ -23,14 +23,14 @@ def require_journal(journal: Path, outputs: Sequence[Path]) -> None:
     finished = [path for path in outputs if path.is_file() and path.stat().st_size]
     if finished and not has_calls(journal):
         raise UsageError(
-            f"{journal}: there is no journal to resume from, and {finished[0]} has finished rows that would be lost; "
-            "put the journal back, or give --overwrite to start again"
+            f"{journal}: no journal to resume from, and the finished rows in {finished[0]} would be lost; restore the "
+            "journal, or give --overwrite to start again"
         )
 
 
 def adopt(old: Path, journal: Path) -> None:
-    """Copy the calls of a journal at the place of earlier versions, where there is none at the present place."""
+    """Copy the journal of an earlier version to its present path, unless there is a journal."""
     if not has_calls(journal) and has_calls(old):
-        _logger.info("%s: the calls of %s are taken over", journal, old)
+        _logger.info("%s: copied from %s", journal, old)
         with old.open("rb") as source, atomic_writer(journal, overwrite=True) as target:
             shutil.copyfileobj(source, target)

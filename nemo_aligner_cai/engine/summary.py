@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a generation run did, for the manifest and for people."""
+"""The summary of a run, for the manifest and the terminal."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,18 +17,18 @@ class Summary:
     """Counts of one run.
 
     Attributes:
-        counts: prompts in, records written, records left out by reason.
+        counts: prompts in, records written, records dropped by reason.
         calls: calls answered by a server in this run.
         reused: calls found in the journal.
-        failed: calls that failed for good.
-        faults: records left out because something went wrong, not because of what was said.
-        first_fault: details of the first of them in the prompts' order, such as a server's words; None without any.
+        failed: calls that failed after all retries.
+        faults: records dropped because of an error, not because of a reply's content.
+        first_fault: details of the first fault in input order, such as a server's message.
         retries: attempts after the first.
-        prompt_tokens: tokens read by the servers, where they say so.
+        prompt_tokens: tokens read, as reported by the servers.
         completion_tokens: tokens written.
-        cost: of these tokens, None where no prices are known.
+        cost: cost of these tokens; None without prices.
         seconds: duration.
-        facts: what else the stage counts.
+        facts: the stage's own counts.
     """
 
     counts: RowCounts = field(default_factory=RowCounts)
@@ -44,12 +44,8 @@ class Summary:
     seconds: float = 0.0
     facts: Counter[str] = field(default_factory=Counter[str])
 
-    def rate(self, part: str, whole: str) -> float | None:
-        """One count of `facts` as a share of another; None where the other is 0."""
-        return self.facts[part] / self.facts[whole] if self.facts[whole] else None
-
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in a manifest."""
+        """Return the JSON object of a manifest."""
         return {
             "balance": self.counts.to_dict(),
             "calls": self.calls,
@@ -65,25 +61,25 @@ class Summary:
         }
 
     def check(self, max_dropped: float) -> None:
-        """Call it when everything is saved.
+        """Check that the run was good enough. Call it after saving all results.
 
         Raises:
-            CaiError: nothing was written, or more than `max_dropped` (a share of the prompts) was left out by faults.
+            CaiError: nothing was written, or faults dropped more than `max_dropped` (a share of the prompts).
         """
         if self.counts.written == 0:
             raise CaiError(f"no record was written: {self.counts}{self._example()}")
         if self.faults > Fraction(str(max_dropped)) * self.counts.rows_in:
             raise CaiError(
-                f"{self.faults} of {self.counts.rows_in} records were left out because of faults, more than "
-                f"--max-dropped {max_dropped:g} allows: {self.counts}. All others are saved; the same command with "
-                f"--resume, and without --overwrite, tries these again{self._example()}"
+                f"{self.faults} of {self.counts.rows_in} records were dropped because of faults, more than "
+                f"--max-dropped {max_dropped:g} allows: {self.counts}. All others are saved; run the same command "
+                f"with --resume, and without --overwrite, to retry the dropped records{self._example()}"
             )
 
     def _example(self) -> str:
         return f"; the first fault: {self.first_fault}" if self.first_fault else ""
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """For people: names and what they come to."""
+        """Yield names and values for the terminal."""
         yield "rows", str(self.counts)
         yield "calls", f"{self.calls}, {self.reused} reused from the journal, {self.failed} failed"
         yield "retries", str(self.retries)

@@ -222,7 +222,7 @@ async def generate_comparisons(
         "RL-CAI",
         (PreferenceSample(prompt) for prompt in prompts),
         comparing.steps(),
-        [Output(Path(out_path), _rows, left_out=_rows)],
+        [Output(Path(out_path), _rows, skipped_rows=_rows)],
         journal_path=journal_path,
         options=options,
         read=read,

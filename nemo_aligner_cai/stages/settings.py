@@ -78,7 +78,6 @@ class RunSettings(Config):
             seed=self.seed,
             resume=self.resume,
             overwrite=self.overwrite,
-            max_dropped=self.max_dropped,
             total=total,
             prices=prices if prices != Prices() else None,
             progress=self.progress,

