@@ -52,15 +52,6 @@ class Setup:
         return self.resumed["consumed_samples"] if self.resumed else 0
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """The optimizer, the scheduler and the checkpoint callback of a stage."""
-
-    optimizer: Any
-    scheduler: Any
-    ckpt_callback: Any
-
-
 def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     """Merge the stage's configuration into the checkpoint's, and create the trainer.
 
@@ -119,8 +110,14 @@ def init_process_groups(cfg: DictConfig, setup: Setup, model: Any) -> None:
     init_distributed(setup.trainer, model, cfg.model.get("transformer_engine", False))
 
 
-def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any, dataset: Any) -> Optimization:
-    """Create optimizer, scheduler and checkpoint callback, and restore their state if the run resumes."""
+def trainer_arguments(
+    cfg: DictConfig, section: str, setup: Setup, model: Any, dataloader: Any, dataset: Any
+) -> dict[str, Any]:
+    """Create optimizer, scheduler and checkpoint callback, and restore their state if the run resumes.
+
+    Returns:
+        The arguments that upstream's trainers and its critic server share.
+    """
     from nemo_aligner.utils.train_script_utils import (
         add_custom_checkpoint_callback,
         extract_optimizer_scheduler_from_ptl_model,
@@ -133,7 +130,14 @@ def prepare_training(cfg: DictConfig, setup: Setup, model: Any, dataloader: Any,
     callback = add_custom_checkpoint_callback(setup.trainer, model)
     setup.logger.log_hyperparams(OmegaConf.to_container(cfg))
     freeze_objects()
-    return Optimization(optimizer=optimizer, scheduler=scheduler, ckpt_callback=callback)
+    return {
+        "cfg": cfg.trainer[section],
+        "model": model,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "logger": setup.logger,
+        "ckpt_callback": callback,
+    }
 
 
 def fit_supervised(
@@ -157,23 +161,17 @@ def fit_supervised(
         model: an upstream model with a training step.
         dataset: the dataset of `train_loader`.
         train_loader: yields global batches.
-        validation_loader: yields global batches of the validation data.
+        validation_loader: the same, of the validation data.
         loop: upstream's class; None for its `SupervisedTrainer`.
         loop_arguments: more arguments of that class.
     """
     from nemo_aligner.algorithms.supervised import SupervisedTrainer
 
-    training = prepare_training(cfg, setup, model, train_loader, dataset)
     trainer = (loop or SupervisedTrainer)(
-        cfg=cfg.trainer[section],
-        model=model,
-        optimizer=training.optimizer,
-        scheduler=training.scheduler,
+        **trainer_arguments(cfg, section, setup, model, train_loader, dataset),
         train_dataloader=train_loader,
         val_dataloader=validation_loader,
         test_dataloader=None,
-        logger=setup.logger,
-        ckpt_callback=training.ckpt_callback,
         run_timer=run_timer(cfg),
         **loop_arguments,
     )
@@ -201,15 +199,9 @@ def fit(trainer: Any, setup: Setup) -> None:
 def data_loader(
     cfg: DictConfig, sizes: DictConfig, dataset: Any, consumed: int, *, shuffle: bool, **arguments: Any
 ) -> Any:
-    """Create upstream's loader of global batches.
+    """Create upstream's loader of global batches, which skips the first `consumed` samples.
 
-    Args:
-        cfg: the stage's configuration.
-        sizes: the section with `micro_batch_size` and `global_batch_size`.
-        dataset: the samples.
-        consumed: the number of samples to skip.
-        shuffle: sample at random.
-        arguments: more arguments of upstream's `build_dataloader`.
+    `sizes` is the section with `micro_batch_size` and `global_batch_size`; `arguments` are passed to upstream.
     """
     from nemo_aligner.data.nlp.builders import build_dataloader
 

@@ -13,7 +13,6 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +167,8 @@ def to_hf(
     shape = Shape.of(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".hf-") as folder:
-        with _unpacked(source, Path(folder)) as unpacked:
-            weights = dict(_converted(unpacked / _WEIGHTS, shape))
-        found = {
-            name: Weight(tuple(weight.shape), str(weight.dtype).removeprefix("torch."), lambda weight=weight: weight)
-            for name, weight in weights.items()
-        }
+        weights = _read_weights(source, Path(folder), shape)
+        found = {name: Weight.of(tensor) for name, tensor in weights.items()}
         check_weights(found, weight_shapes(settings, tied=False), source)
         dtypes = {weight.dtype for weight in found.values()}
         dtype = PRECISIONS[precision] if precision else found["model.embed_tokens.weight"].dtype
@@ -226,23 +221,20 @@ def _check_model(source: Path, reference: Path, target: Path) -> tuple[dict[str,
     return settings, stored
 
 
-@contextmanager
-def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
-    """The folder of an extracted .nemo model; an archive is extracted temporarily."""
-    if path.is_dir():
-        yield path
-        return
-    unpacked = folder / "unpacked"
-    nemo_archive.unpack(path, unpacked)
-    yield unpacked
-    shutil.rmtree(unpacked)
+def _read_weights(source: Path, folder: Path, shape: Shape) -> dict[str, Any]:
+    """The Hugging Face weights of a .nemo model; an archive is extracted temporarily in `folder`."""
+    if source.is_dir():
+        return dict(_converted(source, shape))
+    with tempfile.TemporaryDirectory(dir=folder) as unpacked:
+        nemo_archive.unpack(source, Path(unpacked))
+        return dict(_converted(Path(unpacked), shape))
 
 
 def _converted(folder: Path, shape: Shape) -> Iterator[tuple[str, Any]]:
-    """The Hugging Face weights, by name, of a distributed checkpoint, from any kind of layers."""
+    """The Hugging Face weights, by name, of an extracted .nemo model with any kind of layers."""
     from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 
-    state = read_distributed(folder, lambda name: _EXTRA_STATE not in name)
+    state = read_distributed(folder / _WEIGHTS, lambda name: _EXTRA_STATE not in name)
     for key in list(state):
         name = key.removeprefix("model.").removeprefix("module.")
         yield from to_huggingface(name, state.pop(key), shape)

@@ -65,15 +65,8 @@ def serve(cfg: DictConfig) -> None:
             model, cpu_dict=None, megatron_amp_O2=cfg.model.get("megatron_amp_O2", False), sync=True
         )
     assembly.init_process_groups(cfg, setup, model)
-    training = assembly.prepare_training(cfg, setup, model, None, None)
-
     server = CriticServerTrainer(
-        cfg=cfg.trainer.ppo,
-        model=model,
-        optimizer=training.optimizer,
-        scheduler=training.scheduler,
-        logger=setup.logger,
-        ckpt_callback=training.ckpt_callback,
+        **assembly.trainer_arguments(cfg, "ppo", setup, model, None, None),
         tokenize_func=partial(
             tokenize_batch,
             tokenizer=model.tokenizer,

@@ -120,24 +120,19 @@ def train(cfg: DictConfig) -> None:
     assembly.init_process_groups(cfg, setup, model)
 
     train_ds, validation_ds, collate = _datasets(cfg, model.tokenizer)
-    training = assembly.prepare_training(cfg, setup, model, _optimization_steps(cfg, train_ds), train_ds)
+    arguments = assembly.trainer_arguments(cfg, "ppo", setup, model, _optimization_steps(cfg, train_ds), train_ds)
     del model._train_dl  # only the scheduler needed its length
 
     listening.restrict_rollouts()
     rm_critic = OrderedCriticClient(cfg.remote_critic_rm)
     try:
         trainer = PPOTrainer(
-            cfg=cfg.trainer.ppo,
-            model=model,
-            optimizer=training.optimizer,
-            scheduler=training.scheduler,
+            **arguments,
             train_dataloader_builder=_loader(cfg, train_ds, collate, validation=False),
             val_dataloader_builder=_loader(cfg, validation_ds, collate, validation=True),
             collate_fn=collate,
             rm_critic=rm_critic,
             batch_iterator_cls=get_batch_iterator_cls(cfg.trainer.ppo.get("batch_iterator", {})),
-            logger=setup.logger,
-            ckpt_callback=training.ckpt_callback,
             run_timer=assembly.run_timer(cfg),
         )
         assembly.fit(trainer, setup)

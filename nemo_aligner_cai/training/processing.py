@@ -103,13 +103,9 @@ class _Processor:
     """Converts the data files of one stage.
 
     Attributes:
-        cfg: the stage's configuration.
         format: the format of the files, or `AUTO`.
-        to: the trainer's format.
-        model_key: see `process`.
-        cache: the folder of the converted files.
-        template: renders text formats.
-        system_message: of the conversations that have none.
+        to, model_key: the arguments of `process`.
+        system_message: for conversations without one; may be empty.
     """
 
     cfg: DictConfig

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped Hydra configs: every one composes on every hardware, and takes the tutorial's overrides."""
+"""Every shipped Hydra config composes on every hardware, and accepts the tutorial's overrides."""
 
 from pathlib import Path
 from typing import Any

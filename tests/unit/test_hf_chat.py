@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The chat template of a folder whose model NeMo has trained (fault A10)."""
+"""The chat template in the Hugging Face folder of a NeMo-trained model (fault A10)."""
 
 from __future__ import annotations
 

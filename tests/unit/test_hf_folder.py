@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Hugging Face folders, whole and broken, as the converter sees them without NeMo; and .nemo files that it refuses."""
+"""The converter reads valid Hugging Face folders and refuses invalid ones, and invalid .nemo files, without NeMo."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_a_broken_folder_is_refused_in_one_line(
         ),
     ],
 )
-def test_a_model_that_nemo_has_no_equal_for(
+def test_a_model_that_nemo_does_not_support(
     folder: Path, changed: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "config.json").write_text(json.dumps(SETTINGS | changed))
@@ -268,7 +268,7 @@ def test_the_rows_that_a_tokenizer_is_padded_to(folder: Path) -> None:
         assert hf_folder.tokenizer_settings(folder, vocabulary)["make_vocab_size_divisible_by"] == divisor
 
 
-def test_a_tokenizer_that_the_file_cannot_carry_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tokenizer_outside_the_file_is_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     found = hf_folder.tokenizer_settings(folder, 9)["tokenizer"]
     assert (found["library"], found["type"]) == ("huggingface", str(folder))
@@ -279,7 +279,7 @@ def test_a_tokenizer_that_the_file_cannot_carry_is_said(folder: Path, caplog: py
     assert "meta-llama/Meta-Llama-3-8B" in caplog.text
 
 
-def test_rounding_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_rounding_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     convert_checkpoint._log_precision({"float32", "bfloat16"}, "bfloat16", Path("hf"))
     assert caplog.records[-1].levelname == "WARNING"
@@ -289,7 +289,7 @@ def test_rounding_is_said(caplog: pytest.LogCaptureFixture) -> None:
         assert caplog.records[-1].levelname == "INFO"
 
 
-def test_beside_apex_the_converter_says_where_to_go(
+def test_with_apex_the_converter_names_the_alternatives(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(convert_checkpoint, "installed", lambda package: package == "apex")
@@ -328,7 +328,7 @@ MODELS = "nemo_aligner.models.nlp.gpt"
         ({"target": "GPTSFTModel", "kv_channels": 2}, "model_weights/x", "kv_channels=2, and "),
     ],
 )
-def test_a_nemo_file_that_is_no_such_language_model(
+def test_a_nemo_file_of_another_model(
     folder: Path, settings: dict[str, Any], name: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = archive(folder.parent / "m.nemo", settings, name)
@@ -337,7 +337,7 @@ def test_a_nemo_file_that_is_no_such_language_model(
     assert {path.name for path in folder.parent.iterdir()} == {"hf", "m.nemo"}
 
 
-def test_a_nemo_file_that_is_cut_short(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_nemo_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = archive(folder.parent / "m.nemo", {"a": "b" * 9000}, "model_weights/x")
     file.write_bytes(file.read_bytes()[:9000])
     assert cli.main(["checkpoint", "to-hf", str(file), str(folder), str(folder.parent / "back")]) == 2

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who has started a process, by the variables that torchrun, mpirun and Slurm set; Slurm's are those of 22.05."""
+"""The launcher of a process, found by the variables of torchrun, mpirun and Slurm 22.05."""
 
 from __future__ import annotations
 

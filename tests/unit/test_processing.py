@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Data processors: raw files become the trainer's, once, in a cache that the configuration then names."""
+"""Data processors convert raw files to the trainer's format, once, in a cache."""
 
 import json
 import logging
@@ -161,7 +161,7 @@ def test_a_key_that_refers_to_another_is_converted_as_that_is(tmp_path: Path) ->
     assert str(process(cfg)) == config.select(cfg, OTHER_FILE)
 
 
-def test_blends_keep_their_weights_and_every_file_is_looked_at(tmp_path: Path) -> None:
+def test_blends_keep_their_weights_and_every_file_is_detected(tmp_path: Path) -> None:
     own = tmp_path / "own.jsonl"
     write_jsonl(own, comparison_rows(Conversation.of_user("Q"), chosen="A", rejected="B"))
     raw = comparisons(tmp_path / "raw.jsonl")
@@ -206,7 +206,7 @@ def reward_model_overrides(tmp_path: Path, model_config: str, raw: Path) -> list
     ]
 
 
-def test_tokens_that_the_model_was_not_taught_are_refused_by_name(tmp_path: Path) -> None:
+def test_tokens_that_the_model_was_not_trained_with_are_refused(tmp_path: Path) -> None:
     raw = comparisons(tmp_path / "raw.jsonl")
     taught = "data: {chat_prompt_tokens: {turn_start: <turn>, end_of_turn: null}}\n"
     overrides = [*reward_model_overrides(tmp_path, taught, raw), "data_processor=cai_comparisons"]
@@ -218,7 +218,7 @@ def test_tokens_that_the_model_was_not_taught_are_refused_by_name(tmp_path: Path
     assert "<turn>Assistant" in Path(cfg.model.data.data_prefix.train[0]).read_text(encoding="utf-8")
 
 
-def test_the_stages_checks_convert_and_then_check_what_was_made(tmp_path: Path) -> None:
+def test_the_stages_convert_and_then_check_the_converted_files(tmp_path: Path) -> None:
     raw = comparisons(tmp_path / "raw.jsonl")
     overrides = reward_model_overrides(tmp_path, "", raw)
     with pytest.raises(UsageError, match=r"raw\.jsonl:1: "):
@@ -297,7 +297,7 @@ def test_another_packages_format_can_be_named(tmp_path: Path, monkeypatch: pytes
         ),
     ],
 )
-def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, name: str, content: str | None, said: str) -> None:
+def test_mistakes_are_reported_on_one_line(tmp_path: Path, name: str, content: str | None, said: str) -> None:
     source = tmp_path / "a.jsonl"
     if content is not None:
         source.write_text(content, encoding="utf-8")
@@ -316,7 +316,7 @@ def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, name: str, content: s
         ("<extra_id_1>", r"^model\.data\.chat_prompt_tokens=<extra_id_1>: "),
     ],
 )
-def test_tokens_that_are_none(tmp_path: Path, tokens: Any, said: str) -> None:
+def test_invalid_tokens(tmp_path: Path, tokens: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         process_blend(tmp_path, str(comparisons(tmp_path / "raw.jsonl")), chat_prompt_tokens=tokens)
 

@@ -105,7 +105,7 @@ def test_fractions_of_an_epoch(changes: dict[str, Any], message: str) -> None:
         schedule.planned_steps(cfg, "sft", 401, 4)
 
 
-def test_what_nobody_has_counted_is_let_through() -> None:
+def test_unknown_numbers_of_samples_are_accepted() -> None:
     schedule.planned_steps(config("sft", val_check_interval=0.001), "sft", None, 4)
 
 
@@ -132,7 +132,7 @@ def test_steps_are_counted_as_upstream_counts_them(limit: int | float | None, up
 @pytest.mark.parametrize("save", [0, 1, 33, 50, 100])
 @pytest.mark.parametrize("validate", [0, 1, 25, 30, 100, 0.25, 0.33, 1.0])
 @pytest.mark.parametrize("limit", [0, 40, 1.0, 0.01])
-def test_a_run_is_refused_where_upstream_stops_after_a_step(
+def test_a_run_is_refused_if_upstream_would_fail_after_a_step(
     save: int, validate: int | float, limit: int | float, upstream: Any
 ) -> None:
     steps = int(validate * 100) if isinstance(validate, float) else validate

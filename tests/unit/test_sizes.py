@@ -1,11 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Processes, GPUs, batches and the model's parts that do not divide, found before anything is loaded."""
+"""Processes, GPUs, batches and parallel sizes that do not divide each other are refused before loading."""
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 from nemo_aligner_cai.training.checks import parallelism
 from nemo_aligner_cai.training.config import compose
+from tests.unit.test_train_inputs import archive
 
 
 def config(devices: Any = 8, nodes: int = 1, **model: Any) -> DictConfig:
@@ -56,7 +54,7 @@ def config(devices: Any = 8, nodes: int = 1, **model: Any) -> DictConfig:
         (config("auto", tp=3), 8, r"trainer\.devices=auto: 8 processes"),
     ],
 )
-def test_more_gpus_than_there_are(cfg: DictConfig, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_and_processes(cfg: DictConfig, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if not message:
         parallelism.check(cfg, gpus, {})
@@ -65,13 +63,13 @@ def test_more_gpus_than_there_are(cfg: DictConfig, gpus: int, message: str, monk
         parallelism.check(cfg, gpus, {})
 
 
-def test_gpus_that_are_hidden_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_gpus_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(UsageError, match=r"has 1 GPU \(CUDA_VISIBLE_DEVICES=3\)"):
         parallelism.check(config(2), 1, {})
 
 
-def test_the_servers_sizes_are_its_own() -> None:
+def test_the_sizes_of_the_server() -> None:
     cfg = compose("cai_inference", ["tensor_model_parallel_size=4", "trainer.devices=6"])
     parallelism.check(cfg, 0, {})
     with pytest.raises(UsageError, match=r"of 4 each \(tensor_model_parallel_size=4\)"):
@@ -84,7 +82,7 @@ def test_the_servers_sizes_are_its_own() -> None:
     ("cfg", "expected"),
     [(config(8), 8), (config(8, nodes=2, tp=4), 4), (config([0, 1]), 2), (config("auto"), 1), (config(8, cp=8), 1)],
 )
-def test_copies_of_the_model(cfg: DictConfig, expected: int) -> None:
+def test_the_data_parallel_size(cfg: DictConfig, expected: int) -> None:
     assert parallelism.data_parallel_size(cfg) == expected
 
 
@@ -111,12 +109,8 @@ def test_a_batch_is_divided_among_the_copies() -> None:
         ({"tp": 4}, r"^model\.tensor_model_parallel_size=4: the model has num_query_groups=2"),
     ],
 )
-def test_a_model_whose_parts_do_not_divide(parallel: dict[str, int], message: str, tmp_path: Path) -> None:
-    path, content = tmp_path / "m.nemo", b"num_layers: 4\nnum_attention_heads: 12\nnum_query_groups: 2\n"
-    with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo(MODEL_CONFIG)
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
+def test_a_model_that_cannot_be_divided(parallel: dict[str, int], message: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "m.nemo", b"num_layers: 4\nnum_attention_heads: 12\nnum_query_groups: 2\n")
     cfg = config(8, restore_from_path=str(path), **parallel)
     if not message:
         parallelism.check_model(cfg, "model.restore_from_path")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the stages' checks say of ordinary mistakes: a UsageError that names the key, never a traceback."""
+"""The checks of the stages raise a UsageError with the key for ordinary mistakes."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def config(dotted: dict[str, Any]) -> DictConfig:
 
 
 @pytest.mark.parametrize("value", ["x", 0, -1, 1.5, True, [1]])
-def test_a_number_that_is_none(value: object) -> None:
+def test_an_invalid_number(value: object) -> None:
     with pytest.raises(UsageError, match=r"^model\.data\.seq_length="):
         model_file.sequence_length(config({"model.data.seq_length": value}), "model.data.seq_length", None)
     with pytest.raises(UsageError, match=r"^trainer\.sft\.max_epochs="):
@@ -65,37 +65,37 @@ def test_a_number_that_is_none(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", ["x", 0])
-def test_a_batch_size_that_is_none(value: object) -> None:
+def test_an_invalid_batch_size(value: object) -> None:
     with pytest.raises(UsageError, match=r"^micro="):
         parallelism.check_batch(config({"micro": value, "batch": 8}), "micro", "batch")
     with pytest.raises(UsageError, match=r"^batch="):
         parallelism.check_batch(config({"micro": 1, "batch": value}), "micro", "batch")
 
 
-def test_numbers_that_are_right() -> None:
+def test_valid_numbers() -> None:
     cfg = config({"length": 64, "micro": 2, "batch": 8})
     assert model_file.sequence_length(cfg, "length", 64) == 64
     assert model_file.sequence_length(cfg, "absent", 64) is None
     parallelism.check_batch(cfg, "micro", "batch")
 
 
-def test_a_window_that_is_no_number(tmp_path: Path) -> None:
+def test_an_invalid_context_length(tmp_path: Path) -> None:
     model = str(archive(tmp_path / "m.nemo"))
     with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=x: "):
         model_file.context_length(config({MODEL: model, "model.encoder_seq_length": "x"}), MODEL)
     assert model_file.context_length(config({MODEL: model, "model.micro_batch_size": 1}), MODEL) == 64
 
 
-def test_a_window_of_learnt_positions(tmp_path: Path) -> None:
-    learnt = b"encoder_seq_length: 64\nposition_embedding_type: learned_absolute\n"
-    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", learnt)), "model.encoder_seq_length": 64})
+def test_the_context_length_of_learned_positions(tmp_path: Path) -> None:
+    learned = b"encoder_seq_length: 64\nposition_embedding_type: learned_absolute\n"
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", learned)), "model.encoder_seq_length": 64})
     assert model_file.context_length(cfg, MODEL) == 64
     cfg.model.encoder_seq_length = 128
     with pytest.raises(UsageError, match=r"^model\.encoder_seq_length=128: .* 64 "):
         model_file.context_length(cfg, MODEL)
 
 
-def test_a_window_beyond_what_the_model_was_made_for(
+def test_a_context_length_beyond_that_of_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
@@ -106,13 +106,13 @@ def test_a_window_beyond_what_the_model_was_made_for(
     assert "model.encoder_seq_length=128" in caplog.text
 
 
-def test_a_model_path_that_is_none() -> None:
+def test_an_invalid_model_path() -> None:
     with pytest.raises(UsageError, match=r"^gpt_model_file: 5 "):
         model_file.nemo_model(config({MODEL: 5}), MODEL)
 
 
 @pytest.mark.parametrize("kept", [2000, 1024 + 512 + 4999])
-def test_a_model_that_is_cut_short(tmp_path: Path, kept: int) -> None:
+def test_a_truncated_model(tmp_path: Path, kept: int) -> None:
     path = archive(tmp_path / "m.nemo")
     cfg = config({MODEL: str(path)})
     assert model_file.nemo_model(cfg, MODEL) == path
@@ -121,7 +121,7 @@ def test_a_model_that_is_cut_short(tmp_path: Path, kept: int) -> None:
         model_file.nemo_model(cfg, MODEL)
 
 
-def test_a_model_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = archive(tmp_path / "m.nemo")
 
     def refuse(*_: object, **__: object) -> None:
@@ -136,7 +136,7 @@ def test_a_model_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n", b"text", b"a: [", b"\xff\xfe\x00"])
-def test_a_model_whose_configuration_is_none(tmp_path: Path, content: bytes) -> None:
+def test_a_model_with_an_invalid_configuration(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UsageError, match=r"m\.nemo: its model_config\.yaml "):
         model_file.model_config(archive(tmp_path / "m.nemo", content))
     folder = tmp_path / "folder"
@@ -146,7 +146,7 @@ def test_a_model_whose_configuration_is_none(tmp_path: Path, content: bytes) -> 
         model_file.model_config(folder)
 
 
-def test_a_tokenizer_setting_that_is_no_mapping(tmp_path: Path) -> None:
+def test_tokenizer_settings_that_are_not_a_mapping(tmp_path: Path) -> None:
     path = archive(tmp_path / "m.nemo", b"tokenizer: a.model\n")
     assert model_tokenizer.tokenizer_settings(config({MODEL: str(path)}), path) == {}
 
@@ -158,7 +158,7 @@ def test_a_split_without_files(train: object) -> None:
         data_files.check_splits(cfg, PROMPTS, "batch")
 
 
-def test_a_split_that_is_no_list() -> None:
+def test_a_split_that_is_not_a_list() -> None:
     cfg = config({"model.data.data_prefix": {"train": "a.jsonl", "validation": ["b"], "test": ["b"]}})
     with pytest.raises(UsageError, match=r"data_prefix\.train=a\.jsonl: .*\[a\.jsonl\]$"):
         data_files.check_splits(cfg, PROMPTS, "batch")
@@ -194,7 +194,7 @@ def test_data_without_three_splits(prefix: object) -> None:
         data_files.check_splits(cfg, PROMPTS, "batch")
 
 
-def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
+def test_a_batch_size_that_is_a_string(tmp_path: Path) -> None:
     data = tmp_path / "p.jsonl"
     data.write_text('{"text": "<extra_id_1>User\\nHello\\n<extra_id_1>Assistant\\n"}\n', encoding="utf-8")
     cfg = config({MODEL: str(archive(tmp_path / "m.nemo")), "batch": "x"})
@@ -203,7 +203,7 @@ def test_a_batch_size_that_is_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", ["abc", None, 0, 65536])
-def test_a_port_that_is_none(tmp_path: Path, port: object) -> None:
+def test_an_invalid_port(tmp_path: Path, port: object) -> None:
     source = {"pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo"))}
     needed = {"model.output_sequence": True, "model.loss_clip_val": 0.2, "trainer.ppo.inference_micro_batch_size": 1}
     batches = {"model.micro_batch_size": 1, "model.global_batch_size": 1}
@@ -213,18 +213,18 @@ def test_a_port_that_is_none(tmp_path: Path, port: object) -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "no such host", 5])
-def test_a_host_that_is_none_is_not_a_taken_port(host: Any) -> None:
+def test_an_invalid_host_is_not_a_port_in_use(host: Any) -> None:
     with pytest.raises(UsageError, match=r"^port: .*5000.*host"):
         values.check_port(host, 5000, "port")
 
 
-def test_a_port_that_is_taken() -> None:
+def test_a_port_in_use() -> None:
     taken = pytest.raises(UsageError, match=r"^port: .* in use")
     with socket.create_server(("127.0.0.1", 0)) as other, taken:
         values.check_port("127.0.0.1", other.getsockname()[1], "port")
 
 
-def test_an_actor_whose_lengths_or_critic_are_no_numbers(tmp_path: Path) -> None:
+def test_invalid_lengths_and_critic_of_an_actor(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo")),
         **{"trainer.ppo.max_epochs": 1, "trainer.ppo.max_steps": -1},
@@ -265,7 +265,7 @@ def test_a_sliding_window_on_a_cpu() -> None:
 
 
 @pytest.mark.parametrize("name", ["/nowhere/llama", "meta-llama/Meta-Llama-3-8B", None])
-def test_a_tokenizer_that_the_file_does_not_carry(tmp_path: Path, name: str | None) -> None:
+def test_a_hugging_face_tokenizer_is_not_in_the_file(tmp_path: Path, name: str | None) -> None:
     stored = f"tokenizer: {{library: huggingface, type: {name or tmp_path}}}\n".encode()
     model = {MODEL: str(archive(tmp_path / "m.nemo", stored))}
     if name == "/nowhere/llama":
@@ -299,7 +299,7 @@ _CLASSES = {
         ("speech", model_kind.LANGUAGE_MODEL, False),
     ],
 )
-def test_d6_a_model_of_another_kind_is_told_in_one_line(tmp_path: Path, kind: str, needed: str, good: bool) -> None:
+def test_d6_a_model_of_another_kind_is_refused(tmp_path: Path, kind: str, needed: str, good: bool) -> None:
     path = archive(tmp_path / "m.nemo", f"target: {_CLASSES[kind]}\npeft: {{peft_scheme: none}}\n".encode())
     if good:
         model_needs.check(config({MODEL: str(path)}), MODEL, kinds=(needed,))
@@ -308,7 +308,7 @@ def test_d6_a_model_of_another_kind_is_told_in_one_line(tmp_path: Path, kind: st
             model_needs.check(config({MODEL: str(path)}), MODEL, kinds=(needed,))
 
 
-def test_d6_adapters_are_no_model(tmp_path: Path) -> None:
+def test_d6_adapters_are_not_a_model(tmp_path: Path) -> None:
     folder = tmp_path / "adapters"
     folder.mkdir()
     (folder / MODEL_CONFIG).write_text(f"target: {_CLASSES['language']}\npeft: {{peft_scheme: lora}}\n")
@@ -324,7 +324,7 @@ def test_d6_a_hugging_face_folder_is_named_with_its_converter(tmp_path: Path) ->
         model_file.nemo_model(config({MODEL: str(tmp_path)}), MODEL)
 
 
-def test_d6_chat_looks_at_the_model_before_it_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_d6_chat_checks_the_model_before_it_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = archive(tmp_path / "rm.nemo", f"target: {_CLASSES['reward']}\n".encode())
     assert cli.main(["chat", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A training's lines of progress, for terminals and batch systems alike."""
+"""The progress lines of a training run."""
 
 import logging
 

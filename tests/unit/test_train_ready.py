@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a server is ready, and whether it is ours."""
+"""Readiness of servers, and of those that another process has started."""
 
 import asyncio
 import signal

@@ -89,17 +89,17 @@ def _tensorrt_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", _STAGES)
-def test_our_own_values_are_accepted(name: str) -> None:
+def test_the_shipped_values_are_accepted(name: str) -> None:
     check(name, [])
 
 
 @pytest.mark.parametrize(("name", "overrides"), ACCEPTED)
-def test_others_that_upstream_takes_are_accepted(name: str, overrides: list[str]) -> None:
+def test_other_valid_values_are_accepted(name: str, overrides: list[str]) -> None:
     check(name, overrides)
 
 
 @pytest.mark.parametrize(("name", "overrides", "setting"), REFUSED)
-def test_what_upstream_stops_at_is_refused(name: str, overrides: list[str], setting: str) -> None:
+def test_values_on_which_upstream_fails_are_refused(name: str, overrides: list[str], setting: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(name, overrides)
     assert str(caught.value).startswith(setting)
@@ -111,7 +111,7 @@ def test_every_constraint_is_tested() -> None:
     assert keys - tested == {"trainer.ppo.trt_llm.enable"}
 
 
-def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorrt_llm_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constraints.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"^trainer\.ppo\.trt_llm\.enable=True: tensorrt_llm"):
         check("cai_ppo_actor", ["trainer.ppo.trt_llm.enable=true"])

@@ -42,6 +42,11 @@ class Weight:
     dtype: str
     read: Callable[[], Any]
 
+    @classmethod
+    def of(cls, tensor: Any) -> Weight:
+        """Wrap a loaded tensor."""
+        return cls(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), lambda: tensor)
+
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """The contents of a folder's config.json; raises UsageError if it is missing or invalid."""
@@ -178,8 +183,4 @@ def _safetensors(file: Path) -> dict[str, Weight]:
 def _pickled(file: Path) -> dict[str, Weight]:
     from nemo_aligner_cai.training.checkpoints.stored_tensors import load_tensors
 
-    state = load_tensors(file, str(file))
-    return {
-        name: Weight(tuple(weight.shape), str(weight.dtype).removeprefix("torch."), lambda weight=weight: weight)
-        for name, weight in state.items()
-    }
+    return {name: Weight.of(tensor) for name, tensor in load_tensors(file, str(file)).items()}
