@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Records in, the files that trainers read out."""
+"""Training data: records, formats, splits, blends and length filters."""

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""Prompt files of any known format -> Prompt(id, conversation), one row in memory at a time.
+r"""Prompts from files of any known format, one row in memory at a time.
 
 Input:  {"transcript": "\n\nHuman: How do I ...\n\nAssistant: ..."}     Anthropic's red-team attempts
         {"chosen": "\n\nHuman: ...\n\nAssistant: ...", "rejected": ...}  Anthropic HH
         {"prompt": "How do I ..."}, {"messages": [...]}, or a text in a list, a line of .txt, a row of .csv
-        every other format of `data.format_registry`, row by row: a file may mix them
+        every other format of `data.formats.table`; a file may mix formats
 Output: Prompt(id="9f86d081884c7d65", conversation=Conversation((Message(Role.USER, "How do I ..."),)))
 """
 
@@ -40,22 +40,22 @@ def read_prompts(
     policy: TokenPolicy = TokenPolicy.ESCAPE,
     system_message: str = "",
 ) -> Iterator[Prompt]:
-    """Read prompts in file order, each only once.
+    """Read prompts in file order, without duplicates.
 
     Args:
-        path: a file, a folder, or a data set on the hub, see `nemo_aligner_cai.files.sources`.
-        counts: receives the rows read, the prompts yielded as written, and the rows left out by reason.
-        turns: "first" takes the first user turn; "all" takes the conversation up to its last user turn.
-        limit: stop after so many prompts; the rows after are not read.
-        split: of a folder or data set that has splits, the one to read.
-        column: the one that holds the prompts; None to tell by the names.
-        template: whose tokens must not stand in a prompt.
-        policy: what to do with a prompt that contains them.
-        system_message: of the prompts that have none.
+        path: A file, a folder or a data set on the hub, see `nemo_aligner_cai.files.sources`.
+        counts: Receives the rows read, the prompts yielded as written, and the rows skipped by reason.
+        turns: "first" for the first user turn, "all" for the conversation up to its last user turn.
+        limit: The maximum number of prompts. Later rows are not read.
+        split: The split to read, if the path has splits.
+        column: The prompt column, None to detect it.
+        template: The chat template whose tokens may not be in a prompt.
+        policy: How to treat prompts that contain them.
+        system_message: The system message of prompts that have none.
 
     Raises:
-        UsageError: the path cannot be read (at the call), or `policy` is to refuse.
-        FormatError: a row is of no known format, or says what a prompt cannot hold.
+        UsageError: The path cannot be read. Raised at the call.
+        FormatError: A row is of no known format, a prompt cannot hold it, or `policy` refuses it.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the number of prompts must be positive, it is {limit}")
@@ -92,7 +92,7 @@ def _read(files: list[DataFile], reader: "_Reader", limit: int | None) -> Iterat
 @dataclass(frozen=True)
 class _Reader:
     formats: Mapping[str, Format]
-    broken: Mapping[str, UsageError]
+    broken_formats: Mapping[str, UsageError]
     columns: ColumnChoice
     turns: Turns
     template: ChatTemplate
@@ -101,23 +101,23 @@ class _Reader:
     counts: RowCounts
 
     def prompt(self, row: Row) -> Prompt | None:
-        """The prompt of a row; None where the policy leaves it out."""
+        """Read the prompt of a row. None: dropped by the policy."""
         row, unused = self.columns.apply(row)
         self.counts.unused |= unused
         format = matching(row, self.formats)
         if format is None:
-            raise UsageError(no_format(row, self.broken))
-        asked = format.asks(row, NEMO_CHAT)
+            raise UsageError(no_format(row, self.broken_formats))
+        conversation = format.read_prompt(row, NEMO_CHAT)
         if (known := format.known_keys(row)) is not None:
-            carried = carry(PromptOnly(asked), [row], known, unused=self.counts.unused)
+            carried = carry(PromptOnly(conversation), [row], known, unused=self.counts.unused)
             assert isinstance(carried, PromptOnly), "a record keeps its kind"
-            asked = carried.prompt
-        whole = _prompt_of(asked, self.turns).with_system(self.system)
-        safe = guard(whole, self.template, policy=self.policy, counts=self.counts)
+            conversation = carried.prompt
+        prompt = _select_turns(conversation, self.turns).with_system(self.system)
+        safe = guard(prompt, self.template, policy=self.policy, counts=self.counts)
         return None if safe is None else Prompt.of(safe)
 
 
-def _prompt_of(conversation: Conversation, turns: Turns) -> Conversation:
+def _select_turns(conversation: Conversation, turns: Turns) -> Conversation:
     messages = conversation.messages
     users = [position for position, message in enumerate(messages) if message.role is Role.USER]
     if not users:

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a row of training data says, whatever its format: every format reads into and writes out of these six."""
+"""The six kinds of training records. Every format reads its rows into one of them and writes its rows from one."""
 
 from dataclasses import dataclass, replace
 
 from nemo_aligner_cai.chat import Conversation, LabelType, Role
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import content_hash
 
 ATTRIBUTES = (
     "quality",
@@ -18,14 +19,14 @@ ATTRIBUTES = (
     "complexity",
     "verbosity",
 )
-"""What a reply is scored by, in the order of NeMo-Aligner's regression reward model."""
+"""The scored attributes of a reply, in the order of NeMo-Aligner's regression reward model."""
 MASKED_SCORE = -100.0
-"""A score that is unknown; the regression loss leaves it out."""
+"""An unknown score. The regression loss skips it."""
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation to imitate. `mask` names the speaker whose words are not learnt."""
+    """A conversation to imitate. The turns of the speakers in `mask` are not learned."""
 
     conversation: Conversation
     dataset: str | None = None
@@ -35,7 +36,7 @@ class Chat:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two replies to one prompt, of which `chosen` is the better. Rewards are on any one scale, None if unknown."""
+    """Two replies to one prompt. `chosen` is the better one. Rewards are on any one scale, None if unknown."""
 
     prompt: Conversation
     chosen: str
@@ -47,7 +48,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PromptOnly:
-    """A conversation that waits for the assistant. `label` is its data set's word for it, as XSTest's "unsafe"."""
+    """A conversation that ends with the user. `label` is the data set's class of it, such as XSTest's "unsafe"."""
 
     prompt: Conversation
     dataset: str | None = None
@@ -56,7 +57,7 @@ class PromptOnly:
 
 @dataclass(frozen=True)
 class Rated:
-    """One reply to a prompt, and whether it is a good one."""
+    """One reply to a prompt, labeled good or bad."""
 
     prompt: Conversation
     reply: str
@@ -66,7 +67,7 @@ class Rated:
 
 @dataclass(frozen=True)
 class Scored:
-    """A conversation whose last reply has a score for each of the `ATTRIBUTES`, shape (9,), or `MASKED_SCORE`."""
+    """A conversation with a score of its last reply for each of the `ATTRIBUTES`, shape (9,), or `MASKED_SCORE`."""
 
     conversation: Conversation
     scores: tuple[float, ...]
@@ -75,7 +76,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Judged:
-    """A prompt and the comparisons that a judge made of its candidate responses: several, one, or none."""
+    """A prompt and the comparisons that a judge made of its candidate responses. There may be none."""
 
     prompt: Conversation
     comparisons: tuple[Comparison, ...]
@@ -87,7 +88,7 @@ Kind = type[Chat] | type[Comparison] | type[PromptOnly] | type[Rated] | type[Sco
 
 
 def prompt_of(record: Record) -> Conversation:
-    """What the assistant was asked: the conversation up to the last user turn. Equal prompts belong together."""
+    """The conversation up to its last user turn."""
     if isinstance(record, (Comparison, PromptOnly, Rated, Judged)):
         return record.prompt
     messages = record.conversation.messages
@@ -95,18 +96,29 @@ def prompt_of(record: Record) -> Conversation:
     return Conversation(messages[: users[-1] + 1]) if users else record.conversation
 
 
+def record_prompt_id(record: Record) -> str:
+    """The content hash of the record's prompt. Records of different kinds with the same prompt share it."""
+    return content_hash(prompt_of(record).to_messages())
+
+
+def record_id(record: Record) -> str:
+    """The content hash of the record's texts, verdict and scores. The data set and rewards are not part of it."""
+    conversations = [conversation.to_messages() for conversation in conversations_of(record)]
+    return content_hash([conversations, getattr(record, "good", None), getattr(record, "scores", None)])
+
+
 def with_system(record: Record, text: str) -> Record:
-    """The record with a system message in its conversations, as `Conversation.with_system`."""
+    """Add a system message to the record's conversations, as `Conversation.with_system` does."""
     if isinstance(record, (Chat, Scored)):
         return replace(record, conversation=record.conversation.with_system(text))
     if isinstance(record, Judged):
-        comparisons = tuple(replace(one, prompt=one.prompt.with_system(text)) for one in record.comparisons)
+        comparisons = tuple(replace(pair, prompt=pair.prompt.with_system(text)) for pair in record.comparisons)
         return replace(record, prompt=record.prompt.with_system(text), comparisons=comparisons)
     return replace(record, prompt=record.prompt.with_system(text))
 
 
 def conversations_of(record: Record) -> list[Conversation]:
-    """The whole conversations of a record: the chosen and the rejected one of a comparison, the prompt of a prompt."""
+    """The complete conversations of a record: two for a comparison, the prompt alone if there is no reply."""
     match record:
         case Chat() | Scored():
             return [record.conversation]
@@ -122,19 +134,17 @@ def conversations_of(record: Record) -> list[Conversation]:
 
 
 def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
-    """The record as another kind, which may say less (a comparison as a prompt) and may take several records, or none.
+    """Convert a record to another kind, which may hold less information. The result has zero or more records.
 
     Raises:
-        UsageError: the other kind says something that the record does not know.
+        UsageError: The other kind needs information that the record does not have.
     """
     if isinstance(record, kind):
         return (record,)
     if kind is PromptOnly:
         return (PromptOnly(prompt_of(record), record.dataset),)
-    if isinstance(record, Judged) and kind is Comparison:
-        return record.comparisons
     if isinstance(record, Judged):
-        return _clear_replies(record, kind)
+        return record.comparisons if kind is Comparison else _unambiguous_replies(record, kind)
     if isinstance(record, Comparison) and kind is Rated:
         return (
             Rated(record.prompt, record.chosen, True, record.dataset),
@@ -144,29 +154,29 @@ def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
         return (Chat(record.prompt.with_turn(Role.ASSISTANT, record.chosen), record.dataset),)
     if isinstance(record, Scored) and kind is Chat:
         return (Chat(record.conversation, record.dataset),)
-    said, format = _SAID[type(record)]
-    raise UsageError(f"{said} cannot be made into {_SAID[kind][0]}; it can be written as {format}")
+    name, format = _KIND_NAMES[type(record)]
+    raise UsageError(f"{name} cannot be converted to {_KIND_NAMES[kind][0]}; it can be written as {format}")
 
 
-_SAID: dict[Kind, tuple[str, str]] = {
+_KIND_NAMES: dict[Kind, tuple[str, str]] = {
     Chat: ("a conversation", "sft-chat"),
     Comparison: ("a comparison of two replies", "dpo"),
     PromptOnly: ("a prompt without a reply", "ppo-prompts"),
-    Rated: ("a reply that is good or bad", "kto"),
+    Rated: ("a reply rated good or bad", "kto"),
     Scored: ("a reply with scores", "rm-regression"),
     Judged: ("a prompt with judged replies", "rm-comparisons"),
 }
-"""By kind, its name in messages and a format that holds it."""
+"""Kind -> its name in messages and a format that can hold it."""
 
 
-def _clear_replies(record: Judged, kind: Kind) -> tuple[Record, ...]:
-    """The comparisons of one prompt as single replies: each once, none that won one comparison and lost another."""
+def _unambiguous_replies(record: Judged, kind: Kind) -> tuple[Record, ...]:
+    """Single replies without duplicates and without those that won one comparison and lost another."""
     won = {pair.chosen for pair in record.comparisons}
     lost = {pair.rejected for pair in record.comparisons}
-    parts: dict[Record, None] = {}
+    replies: dict[Record, None] = {}
     for pair in record.comparisons:
-        for part in to_kind(pair, kind):
-            is_bad = isinstance(part, Rated) and not part.good
+        for reply in to_kind(pair, kind):
+            is_bad = isinstance(reply, Rated) and not reply.good
             if (pair.rejected not in won) if is_bad else (pair.chosen not in lost):
-                parts[part] = None
-    return tuple(parts)
+                replies[reply] = None
+    return tuple(replies)

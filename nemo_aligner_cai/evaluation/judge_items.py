@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nemo_aligner_cai.chat import Conversation, Role
-from nemo_aligner_cai.data.formats import row_values as take
+from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts, content_hash, read_jsonl, require_file
@@ -184,7 +184,8 @@ class JudgedItem:
     @classmethod
     def from_row(cls, row: Row) -> "JudgedItem":
         """Read a row that `to_row` made."""
-        return cls(JudgedRow.from_row(row), take.optional_text(row, "category"), take.optional_text(row, "answer"))
+        category, answer = (row_values.optional_text(row, key) for key in ("category", "answer"))
+        return cls(JudgedRow.from_row(row), category, answer)
 
     def to_row(self) -> Row:
         """The judged row with two more keys."""

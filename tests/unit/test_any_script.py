@@ -13,7 +13,6 @@ import pytest
 
 from nemo_aligner_cai.commands.data.process_hh import main as process_hh
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.dedup import dedup_file
 from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, read_records, validate_file
 from nemo_aligner_cai.data.length import filter_file
 from nemo_aligner_cai.data.records import Comparison
@@ -59,11 +58,10 @@ def test_every_stage_keeps_every_character(tmp_path: Path):
     write_jsonl(hh, rows)
     assert convert_file(hh, rm, to="rm-comparisons").written == len(TEXTS)
     blend_files([rm], tmp_path / "1.jsonl", seed=1)
-    dedup_file(tmp_path / "1.jsonl", tmp_path / "2.jsonl", format_name="rm-comparisons")
-    filter_file(tmp_path / "2.jsonl", tmp_path / "3.jsonl", "rm-comparisons", tokenizer=Letters(), seq_length=999)
+    filter_file(tmp_path / "1.jsonl", tmp_path / "2.jsonl", "rm-comparisons", tokenizer=Letters(), seq_length=999)
     targets = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test")}
     splits = parse_splits({"train": 0.5, "test": 0.5})
-    split_file(tmp_path / "3.jsonl", targets, splits, seed=1, format_name="rm-comparisons", counts=RowCounts())
+    split_file(tmp_path / "2.jsonl", targets, splits, seed=1, format_name="rm-comparisons", counts=RowCounts())
     expected = {(text, f"{text}+", f"{text}-", origin) for text in TEXTS}
     assert said(targets["train"]) | said(targets["test"]) == expected
     for name, one in FORMATS.items():

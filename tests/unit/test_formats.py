@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, LabelType, Role, TokenPolicy
 from nemo_aligner_cai.data.formats.files import (
     FORMATS,
-    comparison_rows,
     convert_file,
     detect_format,
-    prompt_row,
     read_records,
     sft_row,
     validate_file,
@@ -26,6 +24,7 @@ from nemo_aligner_cai.data.formats.files import (
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Scored, to_kind
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
+from tests.unit.nemo_rows import comparison_rows, prompt_row
 
 ASKED = Conversation.of_user("Q")
 ANSWERED = ASKED.with_turn(Role.ASSISTANT, "A")
@@ -91,18 +90,18 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("sft-chat", {"system": None}, "key 'system': must be a text"),
-        ("sft-chat", {"mask": "user"}, "key 'mask': 'user' speaks nowhere"),
-        ("sft-chat", {"mask": "User,Assistant"}, "no turn to learn from"),
-        ("sft-chat", {"type": "TEXT"}, "key 'type': must be null, 'VALUE_TO_TEXT'"),
-        ("sft-chat", {"conversations": []}, "key 'conversations': must be a list that is not empty"),
-        ("sft-chat", {"conversations": [{"from": "user", "value": "Q"}]}, "key 'from': must be 'User' or 'Assistant'"),
-        ("sft-chat", {"conversations": [{"from": "User"}]}, "key 'value': is missing"),
-        ("sft-chat", {"conversations": [{"from": "User", "value": "Q"}]}, "no turn to learn from"),
+        ("sft-chat", {"system": None}, "key 'system'"),
+        ("sft-chat", {"mask": "user"}, "key 'mask': 'user'"),
+        ("sft-chat", {"mask": "User,Assistant"}, "key 'conversations'"),
+        ("sft-chat", {"type": "TEXT"}, "key 'type': .*'VALUE_TO_TEXT'"),
+        ("sft-chat", {"conversations": []}, "key 'conversations'"),
+        ("sft-chat", {"conversations": [{"from": "user", "value": "Q"}]}, "key 'from': .*'User' or 'Assistant'"),
+        ("sft-chat", {"conversations": [{"from": "User"}]}, "key 'value'"),
+        ("sft-chat", {"conversations": [{"from": "User", "value": "Q"}]}, "key 'conversations'"),
         (
             "sft-chat",
             {"conversations": [{"from": "User", "value": "<extra_id_1>"}, {"from": "Assistant", "value": "A"}]},
-            "forges a turn",
+            "key 'conversations': .*escape",
         ),
         (
             "sft-chat",
@@ -110,22 +109,22 @@ GOOD: dict[str, Any] = {
                 "type": "VALUE_TO_TEXT",
                 "conversations": [{"from": "User", "value": "Q"}, {"from": "Assistant", "value": "A", "label": 4}],
             },
-            "key 'label': must be null or a text",
+            "key 'label'",
         ),
         ("ppo-prompts", {"text": HEAD[:-1]}, "key 'text': must end with '<extra_id_1>Assistant"),
-        ("ppo-prompts", {"text": 7}, "key 'text': must be a text, it is int"),
-        ("ppo-prompts", {"text": "<extra_id_0>System\n\n<extra_id_1>Assistant\n"}, "must have a user turn"),
-        ("dpo", {"prompt": HEAD + "A"}, "key 'prompt': must end with"),
-        ("dpo", {"chosen_response": "A<extra_id_1>"}, "key 'chosen_response': must end with"),
-        ("dpo", {"rejected_response": "A\n<extra_id_1>"}, "chosen and rejected are the same"),
-        ("dpo", {"chosen_reward": "1"}, "key 'chosen_reward': must be a number"),
-        ("kto", {"preference": "good"}, "key 'preference': must be 'chosen' or 'rejected'"),
-        ("rm-regression", {"label": [1, 2]}, "key 'label': must be a list of 9 numbers"),
-        ("rm-regression", {"label": [-100] * 9}, "all scores are masked"),
-        ("rm-regression", {"text": HEAD + "A\n<extra_id_1>"}, "must end with '<extra_id_2>'"),
+        ("ppo-prompts", {"text": 7}, "key 'text': .* int"),
+        ("ppo-prompts", {"text": "<extra_id_0>System\n\n<extra_id_1>Assistant\n"}, "key 'text': .*user turn"),
+        ("dpo", {"prompt": HEAD + "A"}, "key 'prompt'"),
+        ("dpo", {"chosen_response": "A<extra_id_1>"}, "key 'chosen_response'"),
+        ("dpo", {"rejected_response": "A\n<extra_id_1>"}, "key 'rejected_response': chosen and rejected"),
+        ("dpo", {"chosen_reward": "1"}, "key 'chosen_reward'"),
+        ("kto", {"preference": "good"}, "key 'preference': .*'chosen' or 'rejected'"),
+        ("rm-regression", {"label": [1, 2]}, "key 'label': .* 9 "),
+        ("rm-regression", {"label": [-100] * 9}, "key 'label': .*masked"),
+        ("rm-regression", {"text": HEAD + "A\n<extra_id_1>"}, "key 'text': .*'<extra_id_2>'"),
     ],
 )
-def test_a_wrong_key_is_named_with_line_and_mend(tmp_path: Path, name: str, change: Any, message: str):
+def test_a_wrong_key_is_named_with_its_line(tmp_path: Path, name: str, change: Any, message: str):
     good = GOOD[name]
     assert validate_file(write(tmp_path, good, good), name).rows_in == 2
     path = write(tmp_path, good, {**good, **change})
@@ -142,20 +141,20 @@ def test_a_stray_line_between_pairs_is_found_where_it_shifts_them(tmp_path: Path
     lines = [*pair("1"), *pair("2"), *pair("3")]
     assert validate_file(write(tmp_path, *lines)).rows_in == 6
     stray = write(tmp_path, *lines[:2], pair("x")[0], *lines[2:])
-    with pytest.raises(FormatError, match=r":4: .*another prompt than the line before"):
+    with pytest.raises(FormatError, match=r":4: key 'text'"):
         validate_file(stray)
-    with pytest.raises(FormatError, match=r":5: the file has an odd number of rows"):
+    with pytest.raises(FormatError, match=r":5: .*odd number of rows"):
         validate_file(write(tmp_path, *lines[:5]))
 
 
 def test_a_pair_that_compares_nothing_is_refused(tmp_path: Path):
-    with pytest.raises(FormatError, match=r":2: .*the same text"):
+    with pytest.raises(FormatError, match=r":2: key 'text'"):
         validate_file(write(tmp_path, *pair("1", "A", "A")))
 
 
 def test_upstreams_end_of_turn_is_refused_as_sft_teaches_another(tmp_path: Path):
     upstream = [{"text": (HEAD + reply).strip() + "<extra_id_1>"} for reply in ("Yes.", "No.")]
-    with pytest.raises(FormatError, match=r":1: key 'text': turn 1: must end with '\\n'"):
+    with pytest.raises(FormatError, match=r":1: key 'text': turn 1: .*'\\n'"):
         validate_file(write(tmp_path, *upstream))
 
 
@@ -163,9 +162,9 @@ def test_upstreams_end_of_turn_is_refused_as_sft_teaches_another(tmp_path: Path)
     ("content", "message"),
     [
         (b"", "has no rows"),
-        (gzip.compress(json.dumps(GOOD["sft-chat"]).encode()), "packed with gzip, which NeMo does not read"),
-        (b"\xef\xbb\xbf" + json.dumps(GOOD["sft-chat"]).encode(), ":1: starts with a byte order mark"),
-        (json.dumps([GOOD["sft-chat"]]).encode(), ":1: is one JSON list"),
+        (gzip.compress(json.dumps(GOOD["sft-chat"]).encode()), "gzip"),
+        (b"\xef\xbb\xbf" + json.dumps(GOOD["sft-chat"]).encode(), ":1: .*byte order mark"),
+        (json.dumps([GOOD["sft-chat"]]).encode(), ":1: .*JSON list"),
         (json.dumps(GOOD["sft-chat"]).encode() + b"\n\n", ":2: a blank line"),
     ],
 )
@@ -177,7 +176,7 @@ def test_a_file_that_nemo_cannot_open_is_refused(tmp_path: Path, content: bytes,
 
 
 def test_an_unknown_row_or_format_is_refused(tmp_path: Path):
-    with pytest.raises(FormatError, match=r":1: a row with 'a' is of no known format"):
+    with pytest.raises(FormatError, match=r":1: .*'a'.*--from"):
         detect_format(write(tmp_path, {"a": 1}))
     with pytest.raises(UsageError, match="unknown format 'sft'; the formats are sft-chat"):
         validate_file(write(tmp_path, {"a": 1}), "sft")
@@ -192,7 +191,7 @@ def test_a_comparison_becomes_every_kind_that_says_less(tmp_path: Path):
         assert detect_format(target) == to
         assert validate_file(target).rows_in == rows
     for to in ("rm-regression",):
-        with pytest.raises(FormatError, match="comparison of two replies cannot be made into a reply with scores"):
+        with pytest.raises(FormatError, match=r":1: a comparison of two replies .* a reply with scores"):
             convert_file(source, tmp_path / "no.jsonl", to=to)
     assert not (tmp_path / "no.jsonl").exists()
 
@@ -201,7 +200,7 @@ def test_a_chat_that_teaches_nothing_is_refused_by_line_and_not_written(tmp_path
     asked = {"messages": [{"role": "user", "content": "Q"}]}
     answered = {"messages": [*asked["messages"], {"role": "assistant", "content": "A"}]}
     source = write(tmp_path, answered, "", asked)
-    with pytest.raises(FormatError, match=r":3: key 'conversations': no turn to learn from"):
+    with pytest.raises(FormatError, match=r":3: key 'conversations'"):
         convert_file(source, tmp_path / "sft.jsonl", to="sft-chat")
     assert not (tmp_path / "sft.jsonl").exists()
     assert convert_file(source, tmp_path / "ppo.jsonl", to="ppo-prompts").written == 2
@@ -225,9 +224,9 @@ def test_rows_of_which_only_some_say_where_they_come_from_are_noted(tmp_path: Pa
 def test_a_name_says_what_a_file_is(tmp_path: Path):
     write_records(tmp_path / "pairs.jsonl", [Comparison(ASKED, "A", "B")], "dpo")
     for to, name, suffix in (("inverse-cai", "out.jsonl", ".csv"), ("dpo", "out.csv", ".jsonl")):
-        with pytest.raises(UsageError, match=f"{to} is written as {suffix}; give the file a name that ends so"):
+        with pytest.raises(UsageError, match=f"{to} .*\\{suffix}"):
             convert_file(tmp_path / "pairs.jsonl", tmp_path / name, to=to)
-    with pytest.raises(FormatError, match=r"is not parquet, verl is read from parquet"):
+    with pytest.raises(FormatError, match=r"not parquet, verl"):
         validate_file(tmp_path / "pairs.jsonl", "verl")
 
 
@@ -237,7 +236,7 @@ def test_kinds_that_would_need_invented_facts_are_refused():
         (Chat(ANSWERED), Comparison),
         (Rated(ASKED, "A", True), Comparison),
     ):
-        with pytest.raises(UsageError, match="cannot be made into"):
+        with pytest.raises(UsageError, match="cannot be converted to"):
             to_kind(record, kind)
 
 

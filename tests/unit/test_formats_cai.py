@@ -96,20 +96,20 @@ def test_a_judges_probability_becomes_rewards():
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("cai-revisions", {"revision": " "}, "key 'revision': is empty"),
-        ("cai-revisions", {"revision": None}, "key 'revision': must be a text"),
-        ("cai-revisions", {"prompt": []}, "key 'prompt': must be a list that is not empty"),
-        ("cai-comparisons", {"pairs": None}, "key 'pairs': must be a list"),
-        ("cai-comparisons", {"pairs": [{"chosen": "A", "rejected": "A"}]}, "key 'pairs': chosen and rejected are the"),
-        ("cai-comparisons", {"pairs": [{"chosen": "A"}]}, "key 'rejected': is missing"),
+        ("cai-revisions", {"revision": " "}, "key 'revision'"),
+        ("cai-revisions", {"revision": None}, "key 'revision'"),
+        ("cai-revisions", {"prompt": []}, "key 'prompt'"),
+        ("cai-comparisons", {"pairs": None}, "key 'pairs'"),
+        ("cai-comparisons", {"pairs": [{"chosen": "A", "rejected": "A"}]}, "key 'pairs': chosen and rejected"),
+        ("cai-comparisons", {"pairs": [{"chosen": "A"}]}, "key 'rejected'"),
         (
             "cai-comparisons",
             {"pairs": [{"chosen": "A", "rejected": "B", "probability": 0.5}]},
-            "key 'probability': must be above 0.5",
+            "key 'probability': .*0.5",
         ),
     ],
 )
-def test_a_wrong_key_is_named_with_line_and_mend(tmp_path: Path, name: str, change: Any, message: str):
+def test_a_wrong_key_is_named_with_its_line(tmp_path: Path, name: str, change: Any, message: str):
     good = (
         revision_row(revised(), PromptTemplates()) if name == "cai-revisions" else judged_row(contest("a", 1)).to_row()
     )
@@ -134,7 +134,7 @@ def test_a_row_with_a_forged_turn_goes_or_stays_as_one(tmp_path: Path):
 def test_nothing_is_converted_into_what_only_a_model_makes(tmp_path: Path, name: str):
     asked = Conversation.of_user("Q")
     record = Chat(asked) if name == "cai-revisions" else Judged(asked, (Comparison(asked, "A", "B"),))
-    with pytest.raises(UsageError, match=f"{name} rows are made by a model"):
+    with pytest.raises(UsageError, match=f"{name} is read-only: .*`cai data"):
         FORMATS[name].write(record, NEMO_CHAT)
 
 

@@ -135,7 +135,7 @@ def test_a_row_of_wrong_types_is_an_error_that_names_the_key_or_a_record(name: s
         if one.matches(rows[0]):
             # What a row says is asked of every format that it looks like, as detection does.
             with suppress(UsageError, TranscriptError):
-                one.asks(rows[0], NEMO_CHAT)
+                one.read_prompt(rows[0], NEMO_CHAT)
             with suppress(UsageError):
                 one.known_keys(rows[0])
     try:

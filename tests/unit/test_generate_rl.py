@@ -11,8 +11,9 @@ import pytest
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation
 from nemo_aligner_cai.commands.generate.generate_rl import build_parser, main
 from nemo_aligner_cai.constitution import load_constitution, packaged
-from nemo_aligner_cai.data.formats.files import comparison_rows, prompt_row, validate_file
+from nemo_aligner_cai.data.formats.files import validate_file
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
+from tests.unit.nemo_rows import comparison_rows, prompt_row
 from tests.unit.rl_run import judge, policy, red_team_flags, rows, run
 
 SECRET = "nvapi-very-secret"

@@ -122,9 +122,9 @@ def test_the_texts_are_those_that_the_trainers_tokenize():
 def test_limits_that_make_no_sense_are_refused(tmp_path: Path):
     path = tmp_path / "in.jsonl"
     write_records(path, [chat("A")], "sft-chat")
-    with pytest.raises(UsageError, match="token limits are known for sft-chat"):
+    with pytest.raises(UsageError, match=r"sft-chat.*, not for "):
         predict_use(path, "messages", tokenizer=Letters(), seq_length=10)
-    with pytest.raises(UsageError, match="--seq-length must be at least 2"):
+    with pytest.raises(UsageError, match=r"--seq-length .* 2"):
         predict_use(path, "ppo-prompts", tokenizer=Letters(), seq_length=1)
 
 

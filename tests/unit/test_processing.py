@@ -17,11 +17,12 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.chat import ChatTokens, Conversation, NemoChatTemplate
-from nemo_aligner_cai.data.formats.files import comparison_rows, convert_file, sft_row, validate_file
+from nemo_aligner_cai.data.formats.files import convert_file, sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.training import config, ppo_actor, processing, reward_model, sft
 from nemo_aligner_cai.training.checks import data_files
+from tests.unit.nemo_rows import comparison_rows
 from tests.unit.test_train_inputs import archive
 
 FILE = "model.data.train_ds.file_path"
@@ -288,7 +289,7 @@ def test_another_packages_format_can_be_named(tmp_path: Path, monkeypatch: pytes
         (
             "auto",
             '{"prompt": "Q"}\n',
-            rf"^{FILE}: .*a\.jsonl:1: a prompt without a reply cannot be made into a conversation.*plain-prompts\)",
+            rf"^{FILE}: .*a\.jsonl:1: a prompt without a reply .* a conversation.*plain-prompts\)",
         ),
         (
             "anthropic-hh",

@@ -279,7 +279,7 @@ def test_d13_a_prompt_column_is_named(tmp_path: Path):
     (prompt,) = read_prompts(source, counts=counts, column="words")
     assert said(prompt.conversation.to_messages()) == "s: S | u: Q"
     assert counts.skipped == {"empty prompt": 1} and counts.unused == {"context"}
-    with pytest.raises(FormatError, match=":1: key 'word': is missing"):
+    with pytest.raises(FormatError, match=":1: key 'word'"):
         list(read_prompts(source, counts=RowCounts(), column="word"))
 
 
@@ -385,7 +385,7 @@ def test_d12_a_broken_plug_in_hides_no_other(plugins: Path, capsys: pytest.Captu
     shown = capsys.readouterr()
     assert all(name in shown.out for name in ("letters", "broken", "messages", "dpo"))
     assert "cai-letters 0.1" in shown.err and "half installed" in shown.err
-    with pytest.raises(FormatError, match=r"'b' is of no known format.*half installed"):
+    with pytest.raises(FormatError, match=r"'b' .*half installed"):
         detect_format(write(plugins, {"b": 1}))
     with pytest.raises(UsageError, match="half installed"):
         converted(write(plugins, {"letter": "Q", "answered": "A"}), "broken")

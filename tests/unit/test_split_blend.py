@@ -11,18 +11,17 @@ from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.dedup import dedup_file, drop_duplicates, record_id
-from nemo_aligner_cai.data.formats.files import comparison_rows, prompt_row, read_records, validate_file, write_records
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated
+from nemo_aligner_cai.data.formats.files import read_records, validate_file
+from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, record_id, record_prompt_id
 from nemo_aligner_cai.data.split import (
     assign_splits,
     parse_splits,
-    record_prompt_id,
     split_counts,
     split_file,
 )
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
+from tests.unit.nemo_rows import comparison_rows, prompt_row
 
 
 def test_shares_that_add_up_in_decimals_are_accepted():
@@ -34,14 +33,14 @@ def test_shares_that_add_up_in_decimals_are_accepted():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{'a': 0.5, 'b': 0.4}", "they add up to 0.9"),
-        ("{'a': 1.5, 'b': -0.5}", "share of 'b' must be positive"),
-        ("{'a': 'x'}", "must be a number"),
-        ("{'a': 'nan'}", "must be positive"),
-        ("{}", "must look like"),
-        ("[0.8, 0.2]", "must look like"),
-        ("{'a': ", "must look like"),
-        ("__import__('os')", "must look like"),
+        ("{'a': 0.5, 'b': 0.4}", "--splits: .*0.9"),
+        ("{'a': 1.5, 'b': -0.5}", "--splits: .*'b'.*-0.5"),
+        ("{'a': 'x'}", "--splits: .*'x'"),
+        ("{'a': 'nan'}", "--splits: .*nan"),
+        ("{}", "--splits .*'train': 0.8"),
+        ("[0.8, 0.2]", "--splits .*'train': 0.8"),
+        ("{'a': ", "--splits .*'train': 0.8"),
+        ("__import__('os')", "--splits .*'train': 0.8"),
     ],
 )
 def test_other_shares_are_refused(text: str, message: str):
@@ -64,7 +63,7 @@ def test_counts_are_exact_to_less_than_one_and_none_is_empty(total: int, cents: 
 
 
 def test_fewer_prompts_than_splits_is_an_error_and_not_an_empty_file():
-    with pytest.raises(UsageError, match="1 prompts cannot be split into train, test"):
+    with pytest.raises(UsageError, match=r"1 prompts .*train, test"):
         assign_splits(["a"], parse_splits("{'train': 0.5, 'test': 0.5}"), seed=1)
 
 
@@ -100,13 +99,6 @@ def test_records_of_one_prompt_share_its_id():
     assert len(ids) == 1
 
 
-def test_duplicates_are_dropped_and_counted():
-    counts = RowCounts()
-    assert list(drop_duplicates("abcab", key=str, counts=counts, reason="twice")) == ["a", "b", "c"]
-    counts.check()
-    assert counts.skipped == {"twice": 2}
-
-
 def test_a_file_is_split_by_prompt_with_its_pairs_and_loses_no_row(tmp_path: Path):
     source = comparisons(tmp_path / "pairs.jsonl", 20)
     source.write_bytes(source.read_bytes() * 3)
@@ -121,24 +113,14 @@ def test_a_file_is_split_by_prompt_with_its_pairs_and_loses_no_row(tmp_path: Pat
     assert Counter(read["train"] + read["test"]) == Counter(read_records(source, counts=RowCounts()))
     with pytest.raises(UsageError, match="already exists"):
         split_file(source, targets, counts=RowCounts(), **options)
-    with pytest.raises(UsageError, match="files are given for train, the splits are train, test"):
+    with pytest.raises(UsageError, match=r"train.*train, test"):
         split_file(source, {"train": tmp_path / "x"}, counts=RowCounts(), **options)
-    with pytest.raises(UsageError, match="verl is not JSON lines"):
+    with pytest.raises(UsageError, match="verl"):
         split_file(source, targets, counts=RowCounts(), **{**options, "format_name": "verl"})
 
 
-def test_repeated_records_or_prompts_are_left_out_of_a_file_as_pairs(tmp_path: Path):
-    source, target = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
-    ask = Conversation.of_user
-    made = [Comparison(ask("1"), "A", "B", "x"), Comparison(ask("1"), "A", "B", "y"), Comparison(ask("1"), "B", "A")]
-    write_records(source, made, "rm-comparisons")
-    counts = dedup_file(source, target, format_name="rm-comparisons")
-    assert (counts.rows_in, counts.written, counts.skipped) == (6, 4, {"repeated record": 2})
-    assert list(read_records(target, counts=RowCounts())) == [made[0], made[2]]
-    counts = dedup_file(source, target, by="prompt", format_name="rm-comparisons", overwrite=True)
-    assert counts.skipped == {"repeated prompt": 4}
-    # A verdict is part of what a record says; its origin is not.
-    good, bad = Rated(ask("1"), "A", True, "x"), Rated(ask("1"), "A", False, "x")
+def test_a_records_id_depends_on_its_verdict_and_not_on_its_dataset():
+    good, bad = (Rated(Conversation.of_user("1"), "A", is_good, "x") for is_good in (True, False))
     assert record_id(good) != record_id(bad) and record_id(good) == record_id(replace(good, dataset="y"))
 
 
@@ -208,9 +190,9 @@ def test_weights_are_shares_and_nothing_stands_twice(tmp_path: Path):
 @pytest.mark.parametrize("weights", [[1], [1, 2, 3], [1, 0], [1, -1], [1, float("inf")], [1, float("nan")]])
 def test_other_weights_are_refused(weights: list[float], tmp_path: Path):
     sources = [comparisons(tmp_path / "a.jsonl", 3), comparisons(tmp_path / "b.jsonl", 2)]
-    with pytest.raises(UsageError, match="a positive weight is needed for each of 2 files"):
+    with pytest.raises(UsageError, match=r"positive weight .* 2 files"):
         blend_files(sources, tmp_path / "out.jsonl", seed=1, weights=weights)
-    with pytest.raises(UsageError, match=r"a\.jsonl: not one record"):
+    with pytest.raises(UsageError, match=r"a\.jsonl: "):
         blend_files(sources, tmp_path / "out.jsonl", seed=1, weights=[0.01, 1])
 
 
@@ -222,14 +204,14 @@ def test_blends_that_would_mix_or_lose_are_refused(tmp_path: Path):
     odd.write_bytes(b"".join(pairs.read_bytes().splitlines(keepends=True)[:3]))
     target = tmp_path / "out.jsonl"
     for sources, message in (
-        ([], "nothing to blend"),
-        ([pairs, tmp_path / "prompts.jsonl"], "different formats"),
-        ([tmp_path / "packed.jsonl.gz"], "packed with gzip"),
+        ([], "blend"),
+        ([pairs, tmp_path / "prompts.jsonl"], "rm-comparisons.*ppo-prompts"),
+        ([tmp_path / "packed.jsonl.gz"], "packed.jsonl.gz: .*gzip"),
     ):
         with pytest.raises(UsageError, match=message):
             blend_files(sources, target, seed=1)
-    with pytest.raises(FormatError, match="odd number of rows"):
+    with pytest.raises(FormatError, match=r"odd.jsonl:3: "):
         blend_files([pairs, odd], target, seed=1)
-    with pytest.raises(UsageError, match="one of the files to blend"):
+    with pytest.raises(UsageError, match=r"pairs.jsonl: "):
         blend_files([pairs], pairs, seed=1, overwrite=True)
     assert not target.exists()

@@ -14,7 +14,7 @@ import pytest
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.commands.generate import generate_rl, generate_sl
-from nemo_aligner_cai.data.formats.files import comparison_rows, prompt_row, sft_row, validate_file
+from nemo_aligner_cai.data.formats.files import sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl, sha256_file, write_jsonl
 from nemo_aligner_cai.models import CallFailed, Completion, ModelClient, Request, Sampling, ScriptedClient
@@ -36,6 +36,7 @@ from nemo_aligner_cai.stages import (
     run_sl_cai,
 )
 from tests.documented import blocks_of
+from tests.unit.nemo_rows import comparison_rows, prompt_row
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,6 @@ from nemo_aligner_cai.commands.common.flag_types import Number
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.console.printable import printable
-from nemo_aligner_cai.data.dedup import record_id
 from nemo_aligner_cai.data.formats.files import detect_format, read_records
 from nemo_aligner_cai.data.records import (
     ATTRIBUTES,
@@ -29,8 +28,9 @@ from nemo_aligner_cai.data.records import (
     Record,
     Scored,
     conversations_of,
+    record_id,
+    record_prompt_id,
 )
-from nemo_aligner_cai.data.split import record_prompt_id
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.files.compact import CompactSet

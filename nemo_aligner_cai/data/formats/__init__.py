@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Formats of training data: one module for each family of trainers or data sets."""
+"""Data formats: one module for each family of trainers or data sets, and the table of all formats."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a format of training data is: how a record stands in one or more rows, and how rows are told apart."""
+"""The base class of all data formats, and the metadata keys that every format carries."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,125 +9,123 @@ from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 from nemo_aligner_cai.chat import Conversation, NemoChatTemplate
-from nemo_aligner_cai.data.formats import row_values as take
+from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.records import Kind, Record, conversations_of
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
 
 
 class Format(ABC):
     """One format. For every record it can hold, ``read(write(record)) == record``.
 
-    Reading is validating: `read` raises RowError for whatever the trainers would stumble over or silently misread.
+    Reading validates: `read` raises RowError for everything that the trainers would stop at or silently misread.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
-    """One line for users: who reads it."""
+    """One line for users: which trainers or data sets use it."""
     kind: ClassVar[Kind]
-    """What its records are."""
+    """The kind of its records."""
     group: ClassVar[int] = 1
-    """Consecutive rows that make one record."""
+    """The number of consecutive rows that form one record."""
     lenient: ClassVar[bool] = False
-    """Whether rows that cannot be understood are counted and left out, as in published data that has a few of them,
-    and not refused."""
+    """True: invalid rows are skipped and counted, because published data has a few. False: they are errors."""
     suffix: ClassVar[str] = ".jsonl"
-    """What its trainer's files are: ``.jsonl``, ``.csv`` or ``.parquet``. JSON lines may have any name."""
+    """The file type that its trainer reads: ``.jsonl``, ``.csv`` or ``.parquet``. JSON lines may have any name."""
     columns: ClassVar[Mapping[str, Any]] = {}
-    """Of a table, the columns and their types: ``str``, ``float``, ``[type]`` or a mapping of names to types."""
+    """The columns of CSV or parquet -> ``str``, ``float``, ``[type]`` or a mapping of names to types."""
     read_only: ClassVar[bool] = False
-    """True for published or raw data, which no trainer reads: `write` raises UsageError."""
+    """True: the format is published or raw data that no trainer reads, and `write` raises UsageError."""
+    origin: ClassVar[str] = "published data, which no trainer here reads"
+    """The source of read-only rows, for the message of `write`."""
+    required_keys: ClassVar[frozenset[str]]
+    """The keys by which `matches` recognizes a row, unless the format has its own `matches`."""
     keys: ClassVar[frozenset[str] | None] = None
-    """The keys that `read` uses, apart from those of `beside`. None: any, for a format that does not say."""
+    """The keys that `read` uses, without those of `read_metadata`. None: unknown, any key may be used."""
 
     def known_keys(self, row: Row) -> frozenset[str] | None:
-        """The keys of a row that this format reads; None where it does not say."""
-        return None if self.keys is None else self.keys | beside_keys(self.kind)
+        """The keys of a row that this format reads, None if unknown."""
+        return None if self.keys is None else self.keys | metadata_keys(self.kind)
 
-    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
-        """The conversation in a row that prompts are taken from; unlike `read`, it needs no reply.
+    def read_prompt(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        """The conversation that prompts are extracted from. Unlike `read`, it needs no reply.
 
         Raises:
-            UsageError: a key is wrong.
-            TranscriptError: the row has no prompt.
+            UsageError: A key is invalid.
+            TranscriptError: The row has no prompt.
         """
         return conversations_of(self.read([row], template))[0]
 
-    @abstractmethod
     def matches(self, row: Row) -> bool:
-        """Whether a row looks like this format, by its keys and their types."""
+        """True if a row looks like this format by its keys and their types."""
+        return self.required_keys <= row.keys()
 
     @abstractmethod
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """The record of `group` consecutive rows.
+        """Read the record of `group` consecutive rows.
 
         Raises:
-            UsageError: a key is wrong; RowError where the row and key are known.
+            UsageError: A key is invalid; RowError where the row and key are known.
         """
 
-    @abstractmethod
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """The `group` rows of a record, which is of this format's `kind`.
+    def write(self, record: Any, template: NemoChatTemplate) -> tuple[Row, ...]:
+        """Return the `group` rows of a record of this format's `kind`.
 
         Raises:
-            UsageError: `read` would not give the record back, for want of a place for something in it.
+            UsageError: The format is read-only, or cannot hold something in the record.
         """
+        raise UsageError(f"{self.name} is read-only: its rows are {self.origin}; choose another format")
 
 
-class _Beside(NamedTuple):
+class _Metadata(NamedTuple):
     keys: tuple[str, ...]
-    """The first is the one that is written; the others are names that other people use."""
+    """The first is written. The others are alternative names in published data."""
     read: Callable[[Row, str], Any]
 
 
-_BESIDE: Mapping[str, _Beside] = {
-    "dataset": _Beside(("dataset",), take.optional_text),
-    # TRL takes a row with the key "label" for one of a reply.
-    "label": _Beside(("prompt_label",), take.optional_text),
-    "chosen_reward": _Beside(("chosen_reward", "score_chosen", "chosen_score"), take.optional_number),
-    "rejected_reward": _Beside(("rejected_reward", "score_rejected", "rejected_score"), take.optional_number),
+_METADATA: Mapping[str, _Metadata] = {
+    "dataset": _Metadata(("dataset",), row_values.optional_text),
+    # TRL reads a row with the key "label" as unpaired preference data.
+    "label": _Metadata(("prompt_label",), row_values.optional_text),
+    "chosen_reward": _Metadata(("chosen_reward", "score_chosen", "chosen_score"), row_values.optional_number),
+    "rejected_reward": _Metadata(("rejected_reward", "score_rejected", "rejected_score"), row_values.optional_number),
 }
-"""By attribute of a record, the key of a row."""
-
-
+"""Attribute of a record -> its keys in a row. Trainers ignore these keys, so every format can carry them."""
 _REWARDS = ("chosen_reward", "rejected_reward")
 
 
 @cache
-def _names_beside(kind: Kind) -> tuple[str, ...]:
+def _metadata_names(kind: Kind) -> tuple[str, ...]:
     names = {field.name for field in fields(kind)}
-    return tuple(name for name in _BESIDE if name in names)
+    return tuple(name for name in _METADATA if name in names)
 
 
 @cache
-def beside_keys(kind: Kind) -> frozenset[str]:
-    """The keys that `beside` reads."""
-    return frozenset(key for name in _names_beside(kind) for key in _BESIDE[name].keys)
+def metadata_keys(kind: Kind) -> frozenset[str]:
+    """The keys that `read_metadata` reads."""
+    return frozenset(key for name in _metadata_names(kind) for key in _METADATA[name].keys)
 
 
-def beside(row: Row, kind: Kind) -> dict[str, Any]:
-    """What a row says beside its texts, of what a record of this kind can hold: origin, label, rewards.
-
-    Every format has room for it, as keys that its trainer does not look at.
+def read_metadata(row: Row, kind: Kind) -> dict[str, Any]:
+    """The attributes of a record that are not its texts: data set, label, rewards.
 
     Raises:
-        RowError: one of them is wrong, or there is a reward for one of two replies.
+        RowError: A value is invalid, or only one of the two replies has a reward.
     """
-    found = {name: _read_beside(row, _BESIDE[name]) for name in _names_beside(kind)}
+    found: dict[str, Any] = {}
+    for name in _metadata_names(kind):
+        keys, read = _METADATA[name]
+        found[name] = read(row, next((key for key in keys if key in row), keys[0]))
     if (found.get("chosen_reward") is None) != (found.get("rejected_reward") is None):
-        # NeMo's DPO puts 1 and 0 for a reward that is missing, whatever the scale of the other one is.
-        key = next(key for name in _REWARDS for key in _BESIDE[name].keys if row.get(key) is not None)
-        raise take.RowError(key, f"is the reward of one reply alone; give both, or --ignore-columns {key}")
+        # NeMo's DPO replaces a missing reward by 1 or 0, whatever the scale of the other one.
+        key = next(key for name in _REWARDS for key in _METADATA[name].keys if row.get(key) is not None)
+        raise row_values.RowError(key, f"only one reply has a reward; give both, or --ignore-columns {key}")
     return found
 
 
-def _read_beside(row: Row, spec: _Beside) -> Any:
-    key = next((key for key in spec.keys if key in row), spec.keys[0])
-    return spec.read(row, key)
-
-
-def with_beside(row: Row, record: Record, *, but: Collection[str] = ()) -> Row:
-    """The row with what the record knows beside its texts, `but` for what the row holds already."""
-    for name in _names_beside(type(record)):
-        if name not in but and (value := getattr(record, name)) is not None:
-            row[_BESIDE[name].keys[0]] = value
+def add_metadata(row: Row, record: Record, *, skip: Collection[str] = ()) -> Row:
+    """Add the record's metadata to the row, except for the attributes in `skip`."""
+    for name in _metadata_names(type(record)):
+        if name not in skip and (value := getattr(record, name)) is not None:
+            row[_METADATA[name].keys[0]] = value
     return row

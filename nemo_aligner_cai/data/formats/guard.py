@@ -12,41 +12,34 @@ from nemo_aligner_cai.files import RowCounts
 def guard_record(
     record: Record, template: NemoChatTemplate, *, policy: TokenPolicy, counts: RowCounts, rows: int = 1
 ) -> Record | None:
-    """Keep a record's texts from forging turns, as `guard` does for a conversation; `rows` is what it counts for."""
-    counted = RowCounts()
+    """Apply `nemo_aligner_cai.chat.guard` to all texts of a record, and count it as `rows` rows. None: dropped."""
+    record_counts = RowCounts()
 
-    def safe(conversation: Conversation) -> Conversation | None:
-        return guard(conversation, template, policy=policy, counts=counted)
+    def safe(conversation: Conversation) -> Conversation:
+        # The counts say whether one of the texts was dropped.
+        return guard(conversation, template, policy=policy, counts=record_counts) or conversation
 
-    def safe_text(text: str) -> str | None:
-        guarded = safe(Conversation.of_user(text))
-        return guarded.messages[0].content if guarded else None
+    def safe_text(text: str) -> str:
+        return safe(Conversation.of_user(text)).messages[0].content
 
-    def safe_pair(pair: Comparison) -> Comparison | None:
+    def safe_pair(pair: Comparison) -> Comparison:
         prompt, chosen, rejected = safe(pair.prompt), safe_text(pair.chosen), safe_text(pair.rejected)
-        if prompt is None or chosen is None or rejected is None:
-            return None
         return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
 
     match record:
         case Chat() | Scored():
-            conversation = safe(record.conversation)
-            result = replace(record, conversation=conversation) if conversation else None
+            result = replace(record, conversation=safe(record.conversation))
         case PromptOnly():
-            prompt = safe(record.prompt)
-            result = replace(record, prompt=prompt) if prompt else None
+            result = replace(record, prompt=safe(record.prompt))
         case Rated():
-            prompt, reply = safe(record.prompt), safe_text(record.reply)
-            result = None if prompt is None or reply is None else replace(record, prompt=prompt, reply=reply)
+            result = replace(record, prompt=safe(record.prompt), reply=safe_text(record.reply))
         case Comparison():
             result = safe_pair(record)
         case Judged():
-            prompt = safe(record.prompt)
-            kept = tuple(pair for pair in map(safe_pair, record.comparisons) if pair is not None)
-            whole = len(kept) == len(record.comparisons)
-            result = replace(record, prompt=prompt, comparisons=kept) if prompt and whole else None
-    for reason in counted.skipped:
+            comparisons = tuple(map(safe_pair, record.comparisons))
+            result = replace(record, prompt=safe(record.prompt), comparisons=comparisons)
+    for reason in record_counts.skipped:
         counts.skip(reason, rows)
-    for what in counted.noted:
+    for what in record_counts.noted:
         counts.note(what, rows)
-    return result
+    return None if record_counts.skipped else result

@@ -1,16 +1,17 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The formats of other trainers, and the published data sets that are read and not written for a trainer.
+"""The formats of other trainers, and published data sets that can be written too.
 
-Each class names its consumer; messages are ``[{"role": "user", "content": ...}, ...]``.
+Messages are ``[{"role": "user", "content": ...}, ...]``.
 """
 
 from collections.abc import Mapping
 from typing import Any, cast
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate, Role
-from nemo_aligner_cai.data.formats import row_values as take
+from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.fields import (
+    BOOLEAN,
     MESSAGES,
     OPTIONAL_TEXT,
     PROMPT,
@@ -18,35 +19,25 @@ from nemo_aligner_cai.data.formats.fields import (
     REPLY,
     TEXT,
     TRANSCRIPT,
-    TRUTH,
     Codec,
     Field,
     FieldFormat,
 )
 from nemo_aligner_cai.data.formats.row_values import RowError
-from nemo_aligner_cai.data.records import (
-    ATTRIBUTES,
-    MASKED_SCORE,
-    Chat,
-    Comparison,
-    PromptOnly,
-    Rated,
-    Record,
-    Scored,
-)
+from nemo_aligner_cai.data.records import ATTRIBUTES, MASKED_SCORE, Chat, Comparison, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.prompts.transcript import is_transcript, parse_transcript
 
 
 class Messages(FieldFormat):
-    """Conversations in OpenAI's form."""
+    """Conversations in OpenAI's format."""
 
     name = "messages"
     description = "OpenAI fine-tuning, NeMo-RL openai_format, TRL SFT, UltraChat 200k: a list of messages"
     kind = Chat
     fields = (Field("messages", MESSAGES, "conversation"),)
-    asked = "conversation"
+    prompt_part = "conversation"
 
 
 class InputOutput(FieldFormat):
@@ -58,25 +49,23 @@ class InputOutput(FieldFormat):
     fields = (Field("input", QUESTION, "prompt"), Field("output", TEXT, "reply"))
 
     def record(self, parts: dict[str, Any]) -> Chat:
-        """The question and its answer as a conversation."""
         return Chat(parts["prompt"].with_turn(Role.ASSISTANT, parts["reply"]), parts["dataset"])
 
-    def parts(self, record: Record) -> Mapping[str, Any]:
-        """The last reply, and all before it."""
-        return _prompt_and_reply(cast(Chat, record).conversation)
+    def parts(self, record: Chat) -> Mapping[str, Any]:
+        return _prompt_and_reply(record.conversation)
 
 
 def _prompt_and_reply(conversation: Conversation) -> dict[str, Any]:
-    prompt, reply = take.split_reply(conversation, "conversation")
+    prompt, reply = row_values.split_reply(conversation, "conversation")
     return {"prompt": prompt, "reply": reply}
 
 
 def _ranked(row: Row, key: str) -> tuple[str, str]:
-    completions = take.objects(row, key)
-    ranks = [take.optional_number(item, "rank") for item in completions]
+    completions = row_values.objects(row, key)
+    ranks = [row_values.optional_number(item, "rank") for item in completions]
     if len(completions) != 2 or ranks[0] is None or ranks[1] is None or ranks[0] == ranks[1]:
         raise RowError(key, "must be two completions with different ranks")
-    first, second = (take.single_reply(item, "completion") for item in completions)
+    first, second = (row_values.single_reply(item, "completion") for item in completions)
     return (first, second) if ranks[0] < ranks[1] else (second, first)
 
 
@@ -85,7 +74,7 @@ def _completions(replies: tuple[str, str]) -> list[Row]:
 
 
 class NemoRlPreference(FieldFormat):
-    """Ranked completions, in any order; exactly two, and the lower rank wins."""
+    """Two ranked completions in any order. The lower rank wins."""
 
     name = "nemo-rl-preference"
     description = "NeMo-RL PreferenceDataset (reward model, DPO): context and ranked completions"
@@ -93,13 +82,10 @@ class NemoRlPreference(FieldFormat):
     fields = (Field("context", PROMPT, "prompt"), Field("completions", Codec(list, _ranked, _completions)))
 
     def record(self, parts: dict[str, Any]) -> Record:
-        """The completion of the lower rank is the chosen one."""
         chosen, rejected = parts.pop("completions")
         return super().record({**parts, "chosen": chosen, "rejected": rejected})
 
-    def parts(self, record: Record) -> Mapping[str, Any]:
-        """Both replies as one part."""
-        record = cast(Comparison, record)
+    def parts(self, record: Comparison) -> Mapping[str, Any]:
         return {"prompt": record.prompt, "completions": (record.chosen, record.rejected)}
 
 
@@ -113,7 +99,7 @@ def _text_or_messages(prompt: Conversation) -> str | list[dict[str, str]]:
 
 
 class NemoRlBinary(FieldFormat):
-    """A prompt and two replies as texts; the prompt is messages where it is more than one user turn."""
+    """A prompt and two replies as strings. A prompt of more than one user turn is written as messages."""
 
     name = "nemo-rl-binary-preference"
     description = "NeMo-RL BinaryPreferenceDataset: prompt, chosen and rejected as texts"
@@ -125,12 +111,11 @@ class NemoRlBinary(FieldFormat):
     )
 
     def matches(self, row: Row) -> bool:
-        """By a ``chosen`` text beside a ``prompt``."""
         return "prompt" in row and super().matches(row)
 
 
 class TrlPreference(FieldFormat):
-    """Comparisons with their prompt apart."""
+    """Comparisons with an explicit prompt."""
 
     name = "trl-preference"
     description = "TRL reward model and DPO, explicit prompt: messages"
@@ -139,52 +124,47 @@ class TrlPreference(FieldFormat):
 
 
 class OpenRlhf(FieldFormat):
-    """Comparisons with a margin, the chosen reward over the rejected one; 0 where they are unknown."""
+    """Comparisons with a margin, the chosen reward minus the rejected one; 0 if they are unknown."""
 
     name = "openrlhf"
     description = "OpenRLHF reward model and DPO: prompt, chosen and rejected messages, margin"
     kind = Comparison
-    fields = (*TrlPreference.fields, Field("margin", Codec(object, take.optional_number, float)))
+    fields = (*TrlPreference.fields, Field("margin", Codec(object, row_values.optional_number, float)))
 
     def matches(self, row: Row) -> bool:
-        """By the key ``margin``."""
         return "margin" in row and super().matches(row)
 
     def record(self, parts: dict[str, Any]) -> Record:
-        """With rewards: the row's own, else the margin over a rejected reward of 0."""
         margin = parts.pop("margin")
+        # A row without rewards gets the margin and 0.
         if margin and parts["chosen_reward"] is None and parts["rejected_reward"] is None:
             parts |= {"chosen_reward": margin, "rejected_reward": 0.0}
         return super().record(parts)
 
-    def parts(self, record: Record) -> Mapping[str, Any]:
-        """With the margin."""
-        record = cast(Comparison, record)
+    def parts(self, record: Comparison) -> Mapping[str, Any]:
         return {**vars(record), "margin": (record.chosen_reward or 0.0) - (record.rejected_reward or 0.0)}
 
 
 class _TwoConversations(FieldFormat):
-    """Comparisons of two whole conversations, which differ in their last reply only."""
+    """Comparisons of two complete conversations that differ only in their last reply."""
 
     kind = Comparison
-    asked = "chosen"
+    prompt_part = "chosen"
 
     def record(self, parts: dict[str, Any]) -> Record:
-        """What both conversations begin with is the prompt."""
-        (prompt, chosen), (other, rejected) = (take.split_reply(parts[key], key) for key in ("chosen", "rejected"))
-        if prompt != other:
+        prompt, chosen = row_values.split_reply(parts["chosen"], "chosen")
+        other_prompt, rejected = row_values.split_reply(parts["rejected"], "rejected")
+        if prompt != other_prompt:
             raise RowError("rejected", "has another prompt than 'chosen'")
         return super().record({**parts, "prompt": prompt, "chosen": chosen, "rejected": rejected})
 
-    def parts(self, record: Record) -> Mapping[str, Any]:
-        """The prompt with either reply."""
-        record = cast(Comparison, record)
+    def parts(self, record: Comparison) -> Mapping[str, Any]:
         replies = {"chosen": record.chosen, "rejected": record.rejected}
         return {key: record.prompt.with_turn(Role.ASSISTANT, reply) for key, reply in replies.items()}
 
 
 class TrlImplicit(_TwoConversations):
-    """Comparisons of two whole conversations as messages."""
+    """Comparisons of two complete conversations as messages."""
 
     name = "trl-preference-implicit"
     description = "TRL reward model, implicit prompt (also Hugging Face's CAI data): two whole conversations"
@@ -192,7 +172,7 @@ class TrlImplicit(_TwoConversations):
 
 
 class AnthropicHh(_TwoConversations):
-    """Anthropic's HH comparisons: two transcripts that differ in their last reply, which is not empty."""
+    """Anthropic's HH comparisons: two transcripts that differ in their last, non-empty reply."""
 
     name = "anthropic-hh"
     description = "Anthropic HH-RLHF: chosen and rejected transcripts"
@@ -200,35 +180,32 @@ class AnthropicHh(_TwoConversations):
     fields = (Field("chosen", TRANSCRIPT), Field("rejected", TRANSCRIPT))
 
     def matches(self, row: Row) -> bool:
-        """By two texts, of which one is a transcript: a bare reply does not say what it is a reply to."""
+        # One transcript is enough to know the prompt.
         return super().matches(row) and any(is_transcript(row[field.key]) for field in self.fields)
 
-    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
-        """The turns of the chosen transcript."""
-        return parse_transcript(take.text(row, "chosen"))
+    def read_prompt(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        return parse_transcript(row_values.text(row, "chosen"))
 
     def record(self, parts: dict[str, Any]) -> Record:
-        """As the others; a transcript may break off where the assistant is to speak, and then says nothing."""
+        # A transcript may end where the assistant's reply should start.
         for key in ("chosen", "rejected"):
             if not parts[key].messages[-1].content:
                 raise RowError(key, "has an empty last reply")
         return super().record(parts)
 
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
-        record = cast(Comparison, record)
+    def write(self, record: Comparison, template: NemoChatTemplate) -> tuple[Row, ...]:
         if not (record.chosen and record.rejected):
             raise UsageError(f"{self.name} cannot hold this record: a reply is empty")
         return super().write(record, template)
 
 
 class TrlUnpaired(FieldFormat):
-    """Single completions with a verdict."""
+    """Single completions labeled true or false."""
 
     name = "trl-unpaired"
     description = "TRL KTO: prompt and completion messages, label true or false"
     kind = Rated
-    fields = (Field("prompt", PROMPT), Field("completion", REPLY, "reply"), Field("label", TRUTH, "good"))
+    fields = (Field("prompt", PROMPT), Field("completion", REPLY, "reply"), Field("label", BOOLEAN, "good"))
 
 
 class TrlPrompts(FieldFormat):
@@ -243,16 +220,16 @@ class TrlPrompts(FieldFormat):
 def _plain_prompt(row: Row, key: str) -> Conversation:
     value: object = row.get(key)
     # Real Toxicity Prompts have {"text": ..., "toxicity": ...} there.
-    return take.question(cast(Row, value), "text") if isinstance(value, dict) else take.question(row, key)
+    return row_values.question(cast(Row, value), "text") if isinstance(value, dict) else row_values.question(row, key)
 
 
 def _label(row: Row, key: str) -> str | None:
     value: object = row.get(key)
-    return str(value) if isinstance(value, (bool, int, float)) else take.optional_text(row, key)
+    return str(value) if isinstance(value, (bool, int, float)) else row_values.optional_text(row, key)
 
 
 class PlainPrompts(FieldFormat):
-    """Prompts as texts."""
+    """Prompts as strings."""
 
     name = "plain-prompts"
     description = "prompts as plain texts: .txt, .csv (as XSTest), JSON lines or a JSON list"
@@ -263,7 +240,7 @@ class PlainPrompts(FieldFormat):
     )
 
     def matches(self, row: Row) -> bool:
-        """By the key ``prompt``, whatever is there: no other format has matched."""
+        # Any value is accepted: all other formats are tried before.
         return "prompt" in row
 
 
@@ -271,78 +248,73 @@ def _first_user_turn(row: Row, key: str) -> Conversation:
     return Conversation(TRANSCRIPT.read(row, key).messages[:1])
 
 
-def _asked(prompt: Conversation) -> str:
-    QUESTION.write(prompt)  # a second user turn would not be read back
+def _one_turn_transcript(prompt: Conversation) -> str:
+    QUESTION.write(prompt)  # refuses a second user turn, which would not be read back
     return f"{TRANSCRIPT.write(prompt)}\n\nAssistant:"
 
 
 class RedTeam(FieldFormat):
-    """Anthropic's red-team attempts, of which the prompt is the first human turn."""
+    """Anthropic's red-team attempts. The prompt is the first human turn."""
 
     name = "red-team"
     description = "Anthropic red-team attempts: transcripts"
     kind = PromptOnly
     lenient = True
-    fields = (Field("transcript", Codec(str, _first_user_turn, _asked), "prompt"),)
+    fields = (Field("transcript", Codec(str, _first_user_turn, _one_turn_transcript), "prompt"),)
 
-    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
-        """All of the turns."""
-        return parse_transcript(take.text(row, "transcript"))
+    def read_prompt(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        return parse_transcript(row_values.text(row, "transcript"))
 
 
 _BEFORE, _AFTER = NEMO_CHAT.generation_prompt(Conversation.of_user("\0")).split("\0")
 
 
-def _turns_in_a_text(row: Row, key: str) -> Conversation:
+def _parse_turns(row: Row, key: str) -> Conversation:
     try:
-        return NEMO_CHAT.parse(_BEFORE + take.text(row, key) + _AFTER)
+        return NEMO_CHAT.parse(_BEFORE + row_values.text(row, key) + _AFTER)
     except RowError:
         raise
     except UsageError as error:
         raise RowError(key, str(error)) from error
 
 
-def _text_of_turns(prompt: Conversation) -> str:
+def _render_turns(prompt: Conversation) -> str:
     text = NEMO_CHAT.generation_prompt(prompt).removesuffix(_AFTER)
     if not text.startswith(_BEFORE) or NEMO_CHAT.parse(text + _AFTER) != prompt:
-        raise UsageError("its prompt has a system message, or the chat template's tokens in a text")
+        raise UsageError("its prompt has a system message, or template tokens in a text")
     return text.removeprefix(_BEFORE)
 
 
 def _score(row: Row, key: str) -> float:
-    score = take.optional_number(row, key)
+    score = row_values.optional_number(row, key)
     return MASKED_SCORE if score is None else score
 
 
-def _known(score: float) -> float | None:
+def _known_score(score: float) -> float | None:
     return None if score == MASKED_SCORE else score
 
 
 class HelpSteer(FieldFormat):
-    """Replies with attribute scores, of which some are there. A prompt of several turns has NeMo's tokens in it."""
+    """Replies with scores for some attributes. A prompt of several turns contains NeMo's template tokens."""
 
     name = "helpsteer"
     description = "HelpSteer and HelpSteer2: prompt, response, helpfulness, correctness, coherence, ..."
     kind = Scored
     lenient = True
     fields = (
-        Field("prompt", Codec(str, _turns_in_a_text, _text_of_turns)),
+        Field("prompt", Codec(str, _parse_turns, _render_turns)),
         Field("response", TEXT, "reply"),
-        *(Field(name, Codec(object, _score, _known)) for name in ATTRIBUTES),
+        *(Field(name, Codec(object, _score, _known_score)) for name in ATTRIBUTES),
     )
 
     def matches(self, row: Row) -> bool:
-        """By ``prompt``, ``response`` and an attribute."""
         return super().matches(row) and any(name in row for name in ATTRIBUTES)
 
     def record(self, parts: dict[str, Any]) -> Scored:
-        """The conversation and the nine scores."""
         scores = tuple(parts[name] for name in ATTRIBUTES)
         if all(score == MASKED_SCORE for score in scores):
             raise RowError(ATTRIBUTES[0], "no attribute has a score")
         return Scored(parts["prompt"].with_turn(Role.ASSISTANT, parts["reply"]), scores, parts["dataset"])
 
-    def parts(self, record: Record) -> Mapping[str, Any]:
-        """The last reply, all before it, and each score."""
-        record = cast(Scored, record)
+    def parts(self, record: Scored) -> Mapping[str, Any]:
         return _prompt_and_reply(record.conversation) | dict(zip(ATTRIBUTES, record.scores, strict=True))

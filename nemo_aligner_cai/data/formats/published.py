@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Published shapes of instructions, preferences and labels, which are read and which no trainer here reads.
+"""Read-only formats of published instructions, preferences and labels.
 
     alpaca                  {"instruction": ..., "input": ..., "output": ..., "history": [[...]], "system": ...}
     question-answer         {"question": ..., "response": ...}, {"prompt": ..., "completion": ...}
@@ -10,54 +10,36 @@
     unpaired-conversations  {"messages": [...], "kto_tag": false}
     unpaired-texts          {"prompt": ..., "response": ..., "is_safe": false}
 
-A system message stands in a column of its own, which `data.columns` carries for every format.
+`data.formats.columns` carries a system message from a separate column for every format.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from nemo_aligner_cai.chat import Conversation, Message, NemoChatTemplate, Role
-from nemo_aligner_cai.data.formats import row_values as take
-from nemo_aligner_cai.data.formats.base import Format, beside, beside_keys
+from nemo_aligner_cai.data.formats import row_values
+from nemo_aligner_cai.data.formats.base import Format, metadata_keys, read_metadata
 from nemo_aligner_cai.data.formats.columns import one_of
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
-from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.prompts.transcript import alternating, is_transcript
 
 _QUESTIONS = ("prompt", "question", "query", "input")
-_NO_INPUT = ("<noinput>", "<no input>")
-"""Self-Instruct's texts for an instruction without an input."""
-_MORE = ("input", "context")
+_NO_INPUT = ("", "<noinput>", "<no input>")
+"""The texts of an instruction without an input. Self-Instruct uses the last two."""
+_INPUTS = ("input", "context")
 _ANSWERS = ("output", "response", "completion", "answer")
 
 
-class Published(Format):
-    """A format that is read and not written."""
-
-    read_only = True
-
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """Raises UsageError."""
-        raise UsageError(f"{self.name} is a format of published data, which no trainer here reads; choose another")
-
-
-def _has_text(row: Row, keys: Sequence[str]) -> bool:
-    return any(isinstance(row.get(key), str) for key in keys)
-
-
-def _asked(row: Row, key: str) -> Conversation:
+def _read_question(row: Row, key: str) -> Conversation:
     """The turns of ``history``, then an instruction with its input, a question, or a transcript."""
-    prompt = take.question(row, key)
+    prompt = row_values.question(row, key)
     if key == "instruction":
-        more = [text for name in _MORE if (text := take.optional_text(row, name)) and _is_input(text)]
-        prompt = Conversation.of_user("\n\n".join([take.text(row, key), *more]))
+        inputs = [row_values.optional_text(row, name) or "" for name in _INPUTS]
+        inputs = [text for text in inputs if text.strip().lower() not in _NO_INPUT]
+        prompt = Conversation.of_user("\n\n".join([row_values.text(row, key), *inputs]))
     return Conversation((*_history(row), *prompt.messages))
-
-
-def _is_input(text: str) -> bool:
-    return bool(text.strip()) and text.strip().lower() not in _NO_INPUT
 
 
 def _history(row: Row) -> tuple[Message, ...]:
@@ -70,49 +52,47 @@ def _history(row: Row) -> tuple[Message, ...]:
             case [str(question), str(answer)]:
                 turns += [Message(Role.USER, question), Message(Role.ASSISTANT, answer)]
             case _:
-                raise RowError("history", "must be a list of pairs, a user's text and the reply to it")
+                raise RowError("history", "must be a list of pairs [user's text, reply]")
     return tuple(turns)
 
 
-def _reply(row: Row, key: str) -> str:
-    """A reply that is a text, or one assistant message."""
+def _read_reply(row: Row, key: str) -> str:
+    """A reply that is a string or one assistant message."""
     value: object = row.get(key)
     if isinstance(value, (dict, list)):
-        return take.single_reply({key: [value] if isinstance(value, dict) else value}, key)
-    return take.text(row, key)
+        return row_values.single_reply({key: [value] if isinstance(value, dict) else value}, key)
+    return row_values.text(row, key)
 
 
-class _Texts(Published):
-    """Rows with a prompt and replies to it, each in a column of one of several names."""
+class _Texts(Format):
+    """Rows with a prompt and its replies. Each is in one column, which has one of several names."""
 
+    read_only = True
     questions: ClassVar[Sequence[str]]
     replies: ClassVar[Sequence[Sequence[str]]]
-    """The names of each reply's column."""
+    """The column names of each reply."""
     verdicts: ClassVar[Sequence[str]] = ()
 
     def matches(self, row: Row) -> bool:
-        """By the names and types of the columns."""
-        return all(_has_text(row, names) for names in (self.questions, *self.replies))
+        return all(any(isinstance(row.get(key), str) for key in names) for names in (self.questions, *self.replies))
 
     def known_keys(self, row: Row) -> frozenset[str]:
-        """The columns that are used."""
         question, *replies = self._columns(row)
-        more = _MORE if question == "instruction" else ()
-        return frozenset({"history", question, *replies, *more, *self.verdicts}) | beside_keys(self.kind)
+        inputs = _INPUTS if question == "instruction" else ()
+        return frozenset({"history", question, *replies, *inputs, *self.verdicts}) | metadata_keys(self.kind)
 
-    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
-        """The prompt."""
-        return _asked(row, self._question(row))
+    def read_prompt(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        return _read_question(row, self._question(row))
 
     def texts(self, row: Row) -> tuple[Conversation, list[str]]:
-        """The prompt, and the replies; those to a transcript without the space before them."""
+        """The prompt and the replies. After a transcript, replies are stripped."""
         question, *keys = self._columns(row)
-        trim = is_transcript(take.text(row, question))
-        replies = [_reply(row, key) for key in keys]
-        return _asked(row, question), [text.strip() for text in replies] if trim else replies
+        strip = is_transcript(row_values.text(row, question))
+        replies = [_read_reply(row, key) for key in keys]
+        return _read_question(row, question), [text.strip() for text in replies] if strip else replies
 
     def _question(self, row: Row) -> str:
-        # An "input" is a prompt of its own only where nothing else is one: it belongs to an instruction.
+        # An "input" is a prompt only if there is no other prompt: it may belong to an instruction.
         named = [key for key in self.questions if key != "input" and row.get(key) not in (None, "")]
         return one_of(row, named or ("input",), "prompt")
 
@@ -121,7 +101,7 @@ class _Texts(Published):
 
 
 class Alpaca(_Texts):
-    """An instruction, which may have an input, and its output."""
+    """An instruction with an optional input, and its output."""
 
     name = "alpaca"
     description = "Alpaca, Dolly: instruction, input or context, output; history and system (read only)"
@@ -130,9 +110,8 @@ class Alpaca(_Texts):
     replies = (_ANSWERS,)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row."""
         prompt, (answer,) = self.texts(rows[0])
-        return Chat(prompt.with_turn(Role.ASSISTANT, answer), **beside(rows[0], Chat))
+        return Chat(prompt.with_turn(Role.ASSISTANT, answer), **read_metadata(rows[0], Chat))
 
 
 class QuestionAnswer(Alpaca):
@@ -144,7 +123,7 @@ class QuestionAnswer(Alpaca):
 
 
 class UnpairedTexts(_Texts):
-    """A reply and whether it is a good one."""
+    """A reply labeled good or bad."""
 
     name = "unpaired-texts"
     description = "a prompt, a reply and label, kto_tag or is_safe: BeaverTails, KTO as texts (read only)"
@@ -154,18 +133,16 @@ class UnpairedTexts(_Texts):
     verdicts = ("label", "kto_tag", "is_safe")
 
     def matches(self, row: Row) -> bool:
-        """By the texts and a verdict that is true or false."""
         return super().matches(row) and any(_verdict(row.get(key)) is not None for key in self.verdicts)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row."""
         row = rows[0]
         key = one_of(row, self.verdicts, "verdict")
         good = _verdict(row[key])
         if good is None:
             raise RowError(key, "must be true or false")
         prompt, (answer,) = self.texts(row)
-        return Rated(prompt, answer, good, **beside(row, Rated))
+        return Rated(prompt, answer, good, **read_metadata(row, Rated))
 
 
 def _verdict(value: object) -> bool | None:
@@ -175,7 +152,7 @@ def _verdict(value: object) -> bool | None:
 
 
 class PreferenceTexts(_Texts):
-    """A prompt and two replies; the prompt is a text, and in HH's copies a transcript."""
+    """A prompt and two replies. The prompt is a string; in copies of HH, it is a transcript."""
 
     name = "preference-texts"
     description = "a prompt, chosen and rejected as texts: rm-static, Orca DPO pairs, Argilla (read only)"
@@ -184,9 +161,11 @@ class PreferenceTexts(_Texts):
     replies = (("chosen", "chosen_response"), ("rejected", "rejected_response"))
 
     def matches(self, row: Row) -> bool:
-        """By the columns, but for rows that trainers read: their ``prompt`` is a plain text, or has the template."""
-        if not _has_text(row, self.questions) or not all(any(map(row.get, names)) for names in self.replies):
+        if not any(isinstance(row.get(key), str) for key in self.questions):
             return False
+        if not all(any(map(row.get, names)) for names in self.replies):
+            return False
+        # Trainers' own rows with these keys have a plain prompt, or one with template tokens.
         prompt, chosen = row.get("prompt"), row.get("chosen")
         if not isinstance(prompt, str):
             return not isinstance(chosen, list) or _is_reply(cast(object, chosen))
@@ -196,10 +175,9 @@ class PreferenceTexts(_Texts):
         return (is_transcript(prompt) and isinstance(chosen, str) and not is_whole) or _is_reply(chosen)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row."""
         prompt, (chosen, rejected) = self.texts(rows[0])
-        take.different(chosen, rejected, "rejected")
-        return Comparison(prompt, chosen, rejected, **beside(rows[0], Comparison))
+        row_values.require_different(chosen, rejected, "rejected")
+        return Comparison(prompt, chosen, rejected, **read_metadata(rows[0], Comparison))
 
 
 def _is_reply(value: object) -> bool:
@@ -209,66 +187,63 @@ def _is_reply(value: object) -> bool:
 
 _TURNS = ("conversations", "conversation", "data", "items")
 _PAIRS = (("input", "output"), ("human", "assistant"))
-"""The keys of a user's text and of the reply to it, in lists that hold both in one object."""
+"""The keys of a user's text and its reply, in lists of objects that hold both."""
 
 
-def _pair(item: object) -> tuple[str, str] | None:
+def _pair_keys(item: object) -> tuple[str, str] | None:
     return next((keys for keys in _PAIRS if isinstance(item, dict) and item.keys() >= set(keys)), None)
 
 
-def _spoken(row: Row, key: str) -> Conversation:
-    """A list of messages, of texts of the user and the assistant in turn (LIMA), or of pairs (Capybara, Firefly)."""
+def _read_turns(row: Row, key: str) -> Conversation:
+    """A list of messages, of alternating texts of user and assistant (LIMA), or of pairs (Capybara, Firefly)."""
     items: object = row.get(key)
     if not isinstance(items, list) or not items:
-        return take.messages(row, key)
+        return row_values.messages(row, key)
     texts: list[str] = []
     for item in cast(list[Any], items):
-        if keys := _pair(item):
-            texts += [take.text(cast(Row, item), name) for name in keys]
+        if keys := _pair_keys(item):
+            texts += [row_values.text(cast(Row, item), name) for name in keys]
         elif isinstance(item, str):
             texts.append(item)
         else:
-            return take.messages(row, key)
+            return row_values.messages(row, key)
     return alternating(texts)
 
 
-class ShareGpt(Published):
-    """Conversations with the speakers' names of ShareGPT, or under a key that NeMo's rows do not have."""
+class ShareGpt(Format):
+    """Conversations with ShareGPT's speaker names, or under a key that NeMo's rows do not have."""
 
     name = "sharegpt"
     description = "ShareGPT, WildChat, LMSYS chat, LIMA, Capybara: conversations from human and gpt (read only)"
     kind = Chat
+    read_only = True
     lists: ClassVar[Sequence[str]] = _TURNS
     keys = frozenset(_TURNS)
 
     def matches(self, row: Row) -> bool:
-        """By a list of turns that are not NeMo's: another key, other speakers, or no speakers; and no two replies."""
         return not {"chosen", "rejected"} <= row.keys() and any(
             key != "conversations" or not _is_nemo(row[key]) for key in self.lists if _has_turns(row.get(key))
         )
 
-    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
-        """The turns."""
-        return _spoken(row, self._list(row))
+    def read_prompt(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        return _read_turns(row, self._list(row))
 
     def _list(self, row: Row) -> str:
         return one_of(row, [key for key in self.lists if _has_turns(row.get(key))], "conversation")
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row."""
-        return Chat(self.asks(rows[0], template), **beside(rows[0], Chat))
+        return Chat(self.read_prompt(rows[0], template), **read_metadata(rows[0], Chat))
 
 
 def _has_turns(value: object) -> bool:
     first: object = cast(list[Any], value)[0] if isinstance(value, list) and value else None
     if isinstance(first, dict):
-        return not first.keys().isdisjoint(("role", "from")) or _pair(cast(object, first)) is not None
+        return not first.keys().isdisjoint(("role", "from")) or _pair_keys(cast(object, first)) is not None
     return isinstance(first, str)
 
 
 def _is_nemo(turns: list[Any]) -> bool:
-    named = [cast(Row, turn) for turn in turns if isinstance(turn, dict)]
-    return len(named) == len(turns) and all(turn.get("from") in ("User", "Assistant") for turn in named)
+    return all(isinstance(turn, dict) and cast(Row, turn).get("from") in ("User", "Assistant") for turn in turns)
 
 
 class ShareGptPreference(ShareGpt):
@@ -281,22 +256,21 @@ class ShareGptPreference(ShareGpt):
     keys = frozenset({*lists, "chosen", "rejected"})
 
     def matches(self, row: Row) -> bool:
-        """By the two replies."""
         replies = (row.get("chosen"), row.get("rejected"))
         return any(_has_turns(row.get(key)) for key in self.lists) and all(isinstance(one, dict) for one in replies)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row."""
         row = rows[0]
-        prompt, (chosen, rejected) = self.asks(row, template), (_reply(row, key) for key in ("chosen", "rejected"))
+        prompt = self.read_prompt(row, template)
+        chosen, rejected = (_read_reply(row, key) for key in ("chosen", "rejected"))
         if not prompt.turns or prompt.turns[-1].role is not Role.USER:
-            raise RowError(self._list(row), "must end with a user turn, to which the two replies are")
-        take.different(chosen, rejected, "rejected")
-        return Comparison(prompt, chosen, rejected, **beside(row, Comparison))
+            raise RowError(self._list(row), "must end with a user turn that the two replies answer")
+        row_values.require_different(chosen, rejected, "rejected")
+        return Comparison(prompt, chosen, rejected, **read_metadata(row, Comparison))
 
 
 class UnpairedConversations(ShareGpt):
-    """A conversation and whether its last reply is a good one."""
+    """A conversation whose last reply is labeled good or bad."""
 
     name = "unpaired-conversations"
     description = "LLaMA-Factory and ms-swift KTO: conversations or messages, kto_tag or label (read only)"
@@ -306,35 +280,32 @@ class UnpairedConversations(ShareGpt):
     keys = frozenset({*lists, *verdicts})
 
     def matches(self, row: Row) -> bool:
-        """By a verdict that is true or false."""
         is_chat = any(_has_turns(row.get(key)) for key in self.lists)
         return is_chat and any(isinstance(row.get(key), bool) for key in self.verdicts)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row."""
         row = rows[0]
-        good = take.truth(row, one_of(row, self.verdicts, "verdict"))
-        prompt, reply = take.split_reply(self.asks(row, template), self._list(row))
-        return Rated(prompt, reply, good, **beside(row, Rated))
+        good = row_values.boolean(row, one_of(row, self.verdicts, "verdict"))
+        prompt, reply = row_values.split_reply(self.read_prompt(row, template), self._list(row))
+        return Rated(prompt, reply, good, **read_metadata(row, Rated))
 
 
-class PromptCompletion(Published):
+class PromptCompletion(Format):
     """A prompt and its completion as messages."""
 
     name = "trl-prompt-completion"
     description = "TRL prompt and completion as messages (read only)"
     kind = Chat
+    read_only = True
     keys = frozenset({"prompt", "completion"})
 
     def matches(self, row: Row) -> bool:
-        """By the two lists."""
         return isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list)
 
-    def asks(self, row: Row, template: NemoChatTemplate) -> Conversation:
-        """The prompt."""
-        return take.messages(row, "prompt")
+    def read_prompt(self, row: Row, template: NemoChatTemplate) -> Conversation:
+        return row_values.messages(row, "prompt")
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row."""
-        conversation = take.prompt(rows[0], "prompt").with_turn(Role.ASSISTANT, _reply(rows[0], "completion"))
-        return Chat(conversation, **beside(rows[0], Chat))
+        prompt = row_values.prompt(rows[0], "prompt")
+        answer = _read_reply(rows[0], "completion")
+        return Chat(prompt.with_turn(Role.ASSISTANT, answer), **read_metadata(rows[0], Chat))

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The formats that are tables and not JSON lines: verl's parquet and inverse-cai's CSV."""
+"""The formats that are not JSON lines: verl's parquet and inverse-cai's CSV."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from nemo_aligner_cai.chat import NemoChatTemplate
-from nemo_aligner_cai.data.formats import row_values as take
+from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.base import Format
 from nemo_aligner_cai.data.formats.fields import PROMPT, QUESTION, TEXT, Field, FieldFormat
 from nemo_aligner_cai.data.formats.row_values import RowError
@@ -18,7 +18,7 @@ _REWARDS = ("chosen_reward", "rejected_reward")
 
 
 class Verl(Format):
-    """Prompts for verl, which a reward model scores. The origin is what verl calls the data source."""
+    """Prompts for verl. verl chooses the reward by the data source, so the key is required, but may be empty."""
 
     name = "verl"
     description = "verl PPO and GRPO (parquet): data source, prompt messages, reward model"
@@ -34,19 +34,15 @@ class Verl(Format):
     }
 
     def matches(self, row: Row) -> bool:
-        """By the key ``data_source`` and ``prompt`` messages."""
         return "data_source" in row and isinstance(row.get("prompt"), list)
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> PromptOnly:
-        """One row; verl chooses the reward by the data source, so it must be there, and may be empty."""
         row = rows[0]
         information: object = row.get("extra_info")
-        label = take.optional_text(cast(Row, information), "label") if isinstance(information, dict) else None
-        return PromptOnly(PROMPT.read(row, "prompt"), take.text(row, "data_source") or None, label)
+        label = row_values.optional_text(cast(Row, information), "label") if isinstance(information, dict) else None
+        return PromptOnly(PROMPT.read(row, "prompt"), row_values.text(row, "data_source") or None, label)
 
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
-        record = cast(PromptOnly, record)
+    def write(self, record: PromptOnly, template: NemoChatTemplate) -> tuple[Row, ...]:
         row: Row = {
             "data_source": record.dataset or "",
             "prompt": PROMPT.write(record.prompt),
@@ -58,10 +54,10 @@ class Verl(Format):
 
 
 class InverseCai(FieldFormat):
-    """Comparisons of which inverse-cai finds the principles.
+    """Comparisons from which inverse-cai infers principles.
 
-    Which text is a and which is b is drawn by a hash of them: a judge may prefer a place. CSV does not tell an empty
-    text from none, so there are none.
+    A hash of the texts decides which one is `text_a`, because a judge may prefer a position. Empty texts are refused,
+    because CSV does not distinguish them from missing ones.
     """
 
     name = "inverse-cai"
@@ -82,27 +78,23 @@ class InverseCai(FieldFormat):
     }
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
-        """One row, of which all cells are texts."""
+        # All cells are strings.
         return super().read([{**rows[0], **{key: _number(rows[0], key) for key in _REWARDS}}], template)
 
-    def write(self, record: Record, template: NemoChatTemplate) -> tuple[Row, ...]:
-        """One row."""
+    def write(self, record: Comparison, template: NemoChatTemplate) -> tuple[Row, ...]:
         (row,) = super().write(record, template)
         if any(isinstance(value, str) and (not value or "\0" in value) for value in row.values()):
             raise UsageError(f"{self.name} cannot hold this record: a text is empty or has a NUL character")
         return (row,)
 
     def record(self, parts: dict[str, Any]) -> Record:
-        """The preferred text is the chosen one; a tie is no comparison."""
         preferred, *texts = (parts.pop(key) for key in ("preferred_text", "text_a", "text_b"))
         if preferred not in ("text_a", "text_b"):
             raise RowError("preferred_text", f"must be 'text_a' or 'text_b', it is {preferred!r}")
         chosen, rejected = texts if preferred == "text_a" else texts[::-1]
         return super().record({**parts, "chosen": chosen, "rejected": rejected})
 
-    def parts(self, record: Record) -> Mapping[str, Any]:
-        """With each reply in its place."""
-        record = cast(Comparison, record)
+    def parts(self, record: Comparison) -> Mapping[str, Any]:
         texts = (record.chosen, record.rejected)
         if int(content_hash([record.prompt.to_messages(), *texts]), 16) % 2:
             return {**vars(record), "preferred_text": "text_b", "text_a": texts[1], "text_b": texts[0]}
@@ -116,4 +108,4 @@ def _number(row: Row, key: str) -> float | None:
             value = float(value)
         except ValueError:
             raise RowError(key, f"must be a number, it is {value!r}") from None
-    return take.optional_number({key: value}, key)
+    return row_values.optional_number({key: value}, key)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writing the rows of a format: JSON lines, CSV or parquet, each in one step."""
+"""Atomic writers of rows as JSON lines, CSV or parquet."""
 
 import csv
 import io
@@ -14,23 +14,23 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike, Row, atomic_writer, write_jsonl
 from nemo_aligner_cai.files.sources import hf_library
 
-_PARQUET_ROWS = 4096
-"""Of a row group."""
+_ROW_GROUP = 4096
+"""Rows of a parquet row group."""
 
 
 def require_suffix(path: PathLike, format: Format) -> None:
-    """Raises UsageError where a file's name says that it is something else than the format's trainer reads."""
+    """Raise UsageError if the suffix of a file name does not fit the format."""
     given = Path(path).suffix
     if given != format.suffix and (format.suffix != ".jsonl" or given in (".csv", ".parquet")):
-        raise UsageError(f"{path}: {format.name} is written as {format.suffix}; give the file a name that ends so")
+        raise UsageError(f"{path}: {format.name} is written as {format.suffix}; choose a name with this ending")
 
 
 def write_rows(path: PathLike, rows: Iterable[Row], format: Format, *, overwrite: bool = False) -> int:
-    """Write rows of a format; returns how many.
+    """Write rows of a format and return their number.
 
     Raises:
-        UsageError: the file exists and `overwrite` is False, its name does not fit, or a package is missing.
-        CaiError: a row holds what the file cannot, with the row's number.
+        UsageError: The file exists and `overwrite` is False, its suffix does not fit, or a package is missing.
+        CaiError: A row has a value that the file cannot hold. The message has the row's number.
     """
     require_suffix(path, format)
     match format.suffix:
@@ -65,7 +65,7 @@ def _write_parquet(path: PathLike, rows: Iterable[Row], columns: Mapping[str, An
     written = 0
     stream = iter(rows)
     with atomic_writer(path, overwrite=overwrite) as handle, parquet.ParquetWriter(handle, schema) as writer:
-        while batch := list(islice(stream, _PARQUET_ROWS)):
+        while batch := list(islice(stream, _ROW_GROUP)):
             try:
                 writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
             except (pyarrow.ArrowException, UnicodeEncodeError) as error:
