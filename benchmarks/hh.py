@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.memory import process_figure
 from benchmarks.table import Figure, show
-from nemo_aligner_cai.commands.data import process_hh
+from nemo_aligner_cai.commands.data import anthropic_hh
 from nemo_aligner_cai.files import read_jsonl, sha256_file, write_jsonl
 
 SECONDS, MEGABYTES, ROWS = 5.0, 200.0, 160_000
@@ -91,7 +91,7 @@ def run_apart(way: str, source: Path, folder: Path) -> dict[str, float]:
 def _run_here(way: str, source: Path, folder: Path) -> None:
     if way == "plain":
         plain(source, folder)
-    elif process_hh.main(["--input", str(source), "--output-dir", str(folder)]):
+    elif anthropic_hh.main(["--input", str(source), "--output-dir", str(folder)]):
         raise RuntimeError("the command failed")
     usage = resource.getrusage(resource.RUSAGE_SELF)
     megabytes = process_figure("status", "VmHWM") * 1024 / 1e6

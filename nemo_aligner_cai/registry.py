@@ -41,12 +41,12 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     },
     "judge_prompts": {"plain": f"{_JUDGES}prompts:PLAIN", "paper": f"{_JUDGES}prompts:PAPER"},
     "generators": {
-        "sl-cai": "nemo_aligner_cai.commands.generate.generate_sl",
-        "rl-cai": "nemo_aligner_cai.commands.generate.generate_rl",
+        "sl-cai": "nemo_aligner_cai.commands.generate.sl_cai",
+        "rl-cai": "nemo_aligner_cai.commands.generate.rl_cai",
     },
     "processors": {
-        "anthropic-hh": "nemo_aligner_cai.commands.data.process_hh",
-        "blend": "nemo_aligner_cai.commands.data.process_blend",
+        "anthropic-hh": "nemo_aligner_cai.commands.data.anthropic_hh",
+        "blend": "nemo_aligner_cai.commands.data.blend",
     },
     # In the order of detection: the most specific keys first.
     "formats": {

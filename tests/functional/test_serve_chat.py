@@ -337,7 +337,7 @@ def sl_command(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("flag", SERVERS)
 def test_d1_sl_generation_with_default_flags(served: Served, flag: str, tmp_path: Path) -> None:
-    from nemo_aligner_cai.commands.generate.generate_sl import main
+    from nemo_aligner_cai.commands.generate.sl_cai import main
 
     command = sl_command(tmp_path)
     assert main([*command, *server_flags(served, flag)]) == 0
@@ -349,7 +349,7 @@ def test_d1_sl_generation_with_default_flags(served: Served, flag: str, tmp_path
 @pytest.mark.parametrize("flag", SERVERS)
 @pytest.mark.parametrize("judge", ["--judge-port", "--judge-url"])
 def test_d1_rl_generation_with_default_flags(served: Served, flag: str, judge: str, tmp_path: Path) -> None:
-    from nemo_aligner_cai.commands.generate.generate_rl import main
+    from nemo_aligner_cai.commands.generate.rl_cai import main
 
     # Requests for a critique of no reply: the candidates differ.
     principles = load_constitution(packaged_files.CONSTITUTION).principles
@@ -368,7 +368,7 @@ def test_d1_rl_generation_with_default_flags(served: Served, flag: str, judge: s
 def test_a13_a_run_is_resumed_with_its_own_model_alone(
     served: Served, another: Served, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nemo_aligner_cai.commands.generate.generate_sl import main
+    from nemo_aligner_cai.commands.generate.sl_cai import main
 
     def calls() -> int:
         return json.loads(next(tmp_path.rglob("*manifest.json")).read_text())["summary"]["calls"]

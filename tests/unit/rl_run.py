@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.commands.generate.generate_rl import main
+from nemo_aligner_cai.commands.generate.rl_cai import main
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 

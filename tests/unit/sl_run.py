@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.commands.generate.generate_sl import main
+from nemo_aligner_cai.commands.generate.sl_cai import main
 
 
 def write(path: Path, rows: list[Any]) -> str:

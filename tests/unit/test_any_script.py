@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.commands.data.process_hh import main as process_hh
+from nemo_aligner_cai.commands.data.anthropic_hh import main as process_hh
 from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, read_records, validate_file
 from nemo_aligner_cai.data.length import filter_file

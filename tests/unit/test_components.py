@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.commands.data.data_groups import compose_command
-from nemo_aligner_cai.commands.generate.generate_rl import main
+from nemo_aligner_cai.commands.data.hydra_groups import compose_command
+from nemo_aligner_cai.commands.generate.rl_cai import main
 from nemo_aligner_cai.data.formats.files import FORMATS, format_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.pair_judge import PairJudge

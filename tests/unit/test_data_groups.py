@@ -8,9 +8,9 @@ import pytest
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.commands.common.parser import Parser
-from nemo_aligner_cai.commands.data import process_hh
-from nemo_aligner_cai.commands.data.data_groups import compose_command
-from nemo_aligner_cai.commands.generate import generate_rl, generate_sl
+from nemo_aligner_cai.commands.data import anthropic_hh
+from nemo_aligner_cai.commands.data.hydra_groups import compose_command
+from nemo_aligner_cai.commands.generate import rl_cai, sl_cai
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.registry import components
 from tests.unit.rl_run import red_team_flags
@@ -32,19 +32,19 @@ def test_groups_and_keys_say_what_flags_say(tmp_path: Path) -> None:
     by_groups += ["flags.temperatures=[0.5,1.5]", "flags.legacy_eot=true", "flags.splits={train: 0.5, test: 0.5}"]
     by_flags = [*flags, "--judge", "multiple-choice", "--judge-prompt", "paper", "--no-both-orders"]
     by_flags += ["--temperatures", "0.5", "1.5", "--legacy-eot", "--splits", "{'train': 0.5, 'test': 0.5}"]
-    parser = generate_rl.build_parser()
+    parser = rl_cai.build_parser()
     assert parser.parse_args(composed("generator=rl-cai", *by_groups)) == parser.parse_args(by_flags)
 
 
 @pytest.mark.parametrize("name", list(components("judges")))
 def test_every_judge_is_an_option(name: str) -> None:
     words = composed("generator=rl-cai", f"judge={name}", "flags.red_teaming_file_path=red.jsonl")
-    assert generate_rl.build_parser().parse_args(words).judge == name
+    assert rl_cai.build_parser().parse_args(words).judge == name
 
 
 @pytest.mark.parametrize(
     ("maker", "module"),
-    [("generator=sl-cai", generate_sl), ("generator=rl-cai", generate_rl), ("processor=anthropic-hh", process_hh)],
+    [("generator=sl-cai", sl_cai), ("generator=rl-cai", rl_cai), ("processor=anthropic-hh", anthropic_hh)],
 )
 def test_every_flag_but_the_api_key_is_a_key(maker: str, module: object) -> None:
     shown = compose_command([maker, "--cfg", "job"])

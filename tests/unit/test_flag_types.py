@@ -21,7 +21,7 @@ from nemo_aligner_cai.commands.common.flag_types import (
     file_prefix,
     host,
 )
-from nemo_aligner_cai.commands.generate import clients, generate_rl, generate_sl
+from nemo_aligner_cai.commands.generate import clients, rl_cai, sl_cai
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import NemoServerClient, RetryPolicy
 from tests.unit.rl_run import red_team_flags
@@ -71,7 +71,7 @@ def test_a_number_out_of_bounds_is_an_error_that_names_its_flag(
     journal = tmp_path / "out" / "cai_comparisons.journal.jsonl"
     journal.parent.mkdir()
     journal.write_text('{"kind":"failure","step":"a","record":"b","reason":"c"}\n')
-    assert generate_rl.main([*flags, *more, "--overwrite"]) == 2
+    assert rl_cai.main([*flags, *more, "--overwrite"]) == 2
     assert f"argument {more[0]}: must be a" in capsys.readouterr().err
     assert journal.read_text(), "nothing is thrown away for a bad flag"
 
@@ -94,7 +94,7 @@ def test_a_number_out_of_bounds_is_an_error_that_names_its_flag(
 def test_bad_mappings_and_names_of_files_are_refused(
     flags: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert generate_rl.main([*flags, *more]) == 2
+    assert rl_cai.main([*flags, *more]) == 2
     assert f"error: {more[0]}" in capsys.readouterr().err
 
 
@@ -114,7 +114,7 @@ def test_bad_mappings_and_names_of_files_are_refused(
 def test_flags_that_would_say_nothing_or_hold_a_key_are_refused_without_repeating_it(
     flags: list[str], more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert generate_rl.main([*flags, *more]) == 2
+    assert rl_cai.main([*flags, *more]) == 2
     said = capsys.readouterr()
     assert message in said.err and SECRET not in said.err + said.out
     assert not (tmp_path / "out").exists()
@@ -124,7 +124,7 @@ def test_a_key_with_a_line_end_is_refused_without_repeating_it(
     flags: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAI_KEY", f"{SECRET}\nmore")
-    assert generate_rl.main([*flags, "--judge-url", "http://127.0.0.1:1", "--judge-api-key-env", "CAI_KEY"]) == 2
+    assert rl_cai.main([*flags, "--judge-url", "http://127.0.0.1:1", "--judge-api-key-env", "CAI_KEY"]) == 2
     said = capsys.readouterr().err
     assert "CAI_KEY: the API key" in said and SECRET not in said
 
@@ -142,7 +142,7 @@ def test_a_key_with_a_line_end_is_refused_without_repeating_it(
 def test_keys_for_nvidia_go_to_nvidia_alone(
     flags: list[str], url: str, sent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parse = generate_rl.build_parser().parse_args
+    parse = rl_cai.build_parser().parse_args
     for name in ("NGC_API_KEY", "NVIDIA_API_KEY"):
         monkeypatch.setenv(name, SECRET)
         assert clients.judge_key(parse([*flags, "--judge-url", url])) == (SECRET if sent else None)
@@ -153,13 +153,13 @@ def test_keys_for_nvidia_go_to_nvidia_alone(
 
 
 def test_a_plan_needs_no_key(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert generate_rl.main([*flags, "--plan"]) == 0
+    assert rl_cai.main([*flags, "--plan"]) == 0
     assert "to be made" in capsys.readouterr().out
 
 
 def test_the_judge_on_a_nemo_server_has_the_name_that_it_is_given(flags: list[str]) -> None:
     def client(*more: str) -> NemoServerClient:
-        args = generate_rl.build_parser().parse_args([*flags, "--judge-port", "1", *more])
+        args = rl_cai.build_parser().parse_args([*flags, "--judge-port", "1", *more])
         judge = clients.judge_client(args, None, RetryPolicy())
         assert isinstance(judge, NemoServerClient)
         return judge
@@ -190,7 +190,7 @@ def test_b6_c4_what_is_no_host_is_refused_without_its_password(text: str) -> Non
 def test_b6_a_flag_that_no_server_takes_is_one_line_that_names_it(
     flags: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert generate_rl.main([*flags, *more]) == 2
+    assert rl_cai.main([*flags, *more]) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"error: argument {more[0]}") and line.count("\n") == 1 and "geheim" not in line
 
@@ -199,7 +199,7 @@ def test_c4_a_key_in_place_of_its_variable_is_not_repeated(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ["--model-url", "http://localhost:1/v1", "--model", "m", "--api-key-env", "hf_geheim"]
-    assert generate_rl.main([*flags, *more, "--judge-url", "http://localhost:1/v1"]) == 2
+    assert rl_cai.main([*flags, *more, "--judge-url", "http://localhost:1/v1"]) == 2
     assert "geheim" not in capsys.readouterr().err
 
 
@@ -262,7 +262,7 @@ URL = ["--model-url", "http://h/v1"]
 )
 def test_d2_a_flag_without_effect_in_sl_cai_is_refused(more: list[str]) -> None:
     with pytest.raises(UsageError, match="no effect") as refused:
-        generate_sl.build_parser().parse_args([*SL, *more])
+        sl_cai.build_parser().parse_args([*SL, *more])
     assert any(str(refused.value).startswith(f"{word} ") for word in more)
 
 
@@ -286,7 +286,7 @@ def test_d2_a_flag_without_effect_in_sl_cai_is_refused(more: list[str]) -> None:
 )
 def test_d2_a_flag_without_effect_in_rl_cai_is_refused(more: list[str]) -> None:
     with pytest.raises(UsageError, match="no effect"):
-        generate_rl.build_parser().parse_args(["--red-teaming-file-path", "r", *more])
+        rl_cai.build_parser().parse_args(["--red-teaming-file-path", "r", *more])
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_d2_what_upstreams_command_lines_have_is_said_once(
     more: list[str], said: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        generate_sl.build_parser().parse_args([*SL, *more])
+        sl_cai.build_parser().parse_args([*SL, *more])
     assert {record.getMessage().partition(":")[0] for record in caplog.records} == said
 
 
@@ -313,4 +313,4 @@ def test_d2_judges_take_what_they_use_and_other_packages_take_all() -> None:
         ["--judge", "another", "--pairs", "all", "--ensemble", "3"],
         ["--num-responses", "4", "--temperature", "0.7"],
     ):
-        generate_rl.build_parser().parse_args(["--red-teaming-file-path", "r", *more])
+        rl_cai.build_parser().parse_args(["--red-teaming-file-path", "r", *more])

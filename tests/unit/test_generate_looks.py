@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands.generate import generate_rl
+from nemo_aligner_cai.commands.generate import rl_cai
 from nemo_aligner_cai.stages import sl_cai
 from tests.unit.fake_servers import FakeOpenAI
 from tests.unit.rl_run import red_team_flags
@@ -60,11 +60,11 @@ def test_a_preview_of_rl_cai_tells_the_policys_server_from_the_judges(
 ) -> None:
     flags = [*red_team_flags(tmp_path), "--preview", "1"]
     nemo, messages = "<extra_id_1>User\nbad thing 0 中文\n<extra_id_1>Assistant\n", "[user]\nbad thing 0 中文\n"
-    assert generate_rl.main(flags) == 0
+    assert rl_cai.main(flags) == 0
     shown = capsys.readouterr().out
     assert nemo in shown and messages not in shown and "[user]\nUser: bad thing 0 中文\n" in shown
     judge = ["--judge-port", "1"]
-    assert generate_rl.main([*flags, *judge, "--model-url", "http://127.0.0.1:1", "--model", "m"]) == 0
+    assert rl_cai.main([*flags, *judge, "--model-url", "http://127.0.0.1:1", "--model", "m"]) == 0
     shown = capsys.readouterr().out
     assert nemo not in shown and messages in shown and "<extra_id_1>User\nUser: bad thing 0 中文\n" in shown
 

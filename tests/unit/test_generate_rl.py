@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation
-from nemo_aligner_cai.commands.generate.generate_rl import build_parser, main
+from nemo_aligner_cai.commands.generate.rl_cai import build_parser, main
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.data.formats.files import validate_file
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.commands.generate import clients
-from nemo_aligner_cai.commands.generate.generate_rl import build_parser, main
+from nemo_aligner_cai.commands.generate.rl_cai import build_parser, main
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.models import RetryPolicy
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI

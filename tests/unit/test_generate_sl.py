@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.commands.generate.generate_sl import build_parser
+from nemo_aligner_cai.commands.generate.sl_cai import build_parser
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.stages import sft_files
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai import cli
-from nemo_aligner_cai.commands.data import process_hh
+from nemo_aligner_cai.commands.data import anthropic_hh
 from nemo_aligner_cai.data.formats.columns import ColumnChoice
 from nemo_aligner_cai.data.formats.files import convert_file, read_records, validate_file
 from nemo_aligner_cai.data.formats.table import FORMATS, detect_format
@@ -323,7 +323,7 @@ def test_read_only_formats_are_marked():
 def test_a7_hhs_copies_with_bare_replies_are_processed_as_hh(tmp_path: Path):
     source = write(tmp_path, {"prompt": HH, "chosen": " A", "rejected": " B"})
     out = tmp_path / "hh"
-    assert process_hh.main(["--input", str(source), "--output-dir", str(out), "--output-file-name-prefix", "x"]) == 0
+    assert anthropic_hh.main(["--input", str(source), "--output-dir", str(out), "--output-file-name-prefix", "x"]) == 0
     (comparisons,) = out.glob("*_comparisons_*.jsonl")
     assert [json.loads(line) for line in comparisons.read_text().splitlines()] == converted(source, "rm-comparisons")
 

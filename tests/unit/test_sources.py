@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.commands.data.process_hh import main as process_hh
+from nemo_aligner_cai.commands.data.anthropic_hh import main as process_hh
 from nemo_aligner_cai.data.formats.files import convert_file, detect_format, read_records
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import PromptOnly, Scored, prompt_of

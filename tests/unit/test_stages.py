@@ -13,7 +13,7 @@ import pytest
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import Conversation, Role
-from nemo_aligner_cai.commands.generate import generate_rl, generate_sl
+from nemo_aligner_cai.commands.generate import rl_cai, sl_cai
 from nemo_aligner_cai.data.formats.files import sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl, sha256_file, write_jsonl
@@ -230,15 +230,13 @@ def test_the_scripts_have_what_the_pipeline_has(folder: Path, capsys: pytest.Cap
     pytest.importorskip("sentencepiece")
     dry = ["--dry-run", "--tokenizer-model", str(packaged_files.TOKENIZER)]
     sl = ["--red-teaming-prompts-dataset-path", "red_team_attempts.jsonl", "--helpfulness-dataset-path"]
-    assert (
-        generate_sl.main([*sl, "helpful_sft.jsonl", *dry, "--max-seq-length", "60", "--validation-share", "0.2"]) == 0
-    )
-    assert generate_sl.main([*sl, "helpful_sft.jsonl", "--validation-share", "1"]) == 2
+    assert sl_cai.main([*sl, "helpful_sft.jsonl", *dry, "--max-seq-length", "60", "--validation-share", "0.2"]) == 0
+    assert sl_cai.main([*sl, "helpful_sft.jsonl", "--validation-share", "1"]) == 2
     assert "validation_share" in capsys.readouterr().err.splitlines()[-1]
     rl = ["--red-teaming-file-path", "red_team_attempts.jsonl", "--ppo-prompts", "all"]
-    assert generate_rl.main([*rl, *dry, "--rm-seq-length", "90", "--ppo-seq-length", "90"]) == 0
+    assert rl_cai.main([*rl, *dry, "--rm-seq-length", "90", "--ppo-seq-length", "90"]) == 0
     assert "_train_prompts_with_chat_prompt.jsonl: 16 rows" in capsys.readouterr().out
-    assert generate_rl.main([*rl, "--rm-seq-length", "9"]) == 2
+    assert rl_cai.main([*rl, "--rm-seq-length", "9"]) == 2
     assert "--tokenizer-model" in capsys.readouterr().err
 
 

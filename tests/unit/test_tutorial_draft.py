@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.commands.data import process_hh
-from nemo_aligner_cai.commands.generate import generate_rl, generate_sl
+from nemo_aligner_cai.commands.data import anthropic_hh
+from nemo_aligner_cai.commands.generate import rl_cai, sl_cai
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.config import compose
 
 _PARSERS = {
-    "generate_sl_cai_dataset.py": generate_sl.build_parser,
-    "generate_rl_cai_dataset.py": generate_rl.build_parser,
-    "process_anthropic_hh_using_chat_prompt.py": process_hh.build_parser,
+    "generate_sl_cai_dataset.py": sl_cai.build_parser,
+    "generate_rl_cai_dataset.py": rl_cai.build_parser,
+    "process_anthropic_hh_using_chat_prompt.py": anthropic_hh.build_parser,
 }
 _CONFIGS = {
     "train_gpt_sft.py": "cai_sft",
@@ -59,7 +59,7 @@ def test_data_commands_are_accepted(draft: dict[str, list[str]], script: str) ->
 
 
 def test_step_4_lacks_its_prompts_alone(draft: dict[str, list[str]]) -> None:
-    words, parser = draft["generate_rl_cai_dataset.py"], generate_rl.build_parser()
+    words, parser = draft["generate_rl_cai_dataset.py"], rl_cai.build_parser()
     with pytest.raises(UsageError, match=r"arguments are required: --red-teaming-file-path$"):
         parser.parse_args(words)
     parser.parse_args([*words, "--red-teaming-file-path", "red_team.jsonl"])

@@ -18,6 +18,6 @@ from nemo_aligner_cai.console import program
 
 if __name__ == "__main__":
     program.begin()
-    from nemo_aligner_cai.commands.generate.generate_rl import main  # slow imports, after program.begin()
+    from nemo_aligner_cai.commands.generate.rl_cai import main  # slow imports, after program.begin()
 
     sys.exit(main())

@@ -15,6 +15,6 @@ from nemo_aligner_cai.console import program
 
 if __name__ == "__main__":
     program.begin()
-    from nemo_aligner_cai.commands.data.process_hh import main  # slow imports, after program.begin()
+    from nemo_aligner_cai.commands.data.anthropic_hh import main  # slow imports, after program.begin()
 
     sys.exit(main())

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from nemo_aligner_cai.commands.common.parser import Parser
-from nemo_aligner_cai.commands.data.data_groups import FLAGS, compose_command, is_hydra
+from nemo_aligner_cai.commands.data.hydra_groups import FLAGS, compose_command, is_hydra
 from nemo_aligner_cai.console.printable import redacted
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.registry import components
