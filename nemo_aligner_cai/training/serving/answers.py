@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Answers in OpenAI's shapes: chat completions, completions, their streams and their log-probabilities."""
+"""Responses in OpenAI's formats: chat completions, completions, their streams and log-probabilities."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from nemo_aligner_cai.training.serving.strategy import Scored
 
 @dataclass(frozen=True)
 class Answer:
-    """One request with all that its answer is made of.
+    """Formats the response to one request.
 
     Attributes:
         call: the request.
         rows: its replies, `call.n` for each prompt.
-        prompts: the prompts' texts, as `echo` gives them back.
-        ending: ends its replies.
+        prompts: the prompts' texts, for `echo`.
+        ending: finds the end of a reply.
         text: decodes tokens.
-        head: identifies the answer and the model.
+        head: the common fields of all chunks.
     """
 
     call: SampleCall
@@ -38,12 +38,12 @@ class Answer:
     head: dict[str, Any]
 
     def whole(self, done: Sequence[Generated]) -> dict[str, Any]:
-        """The answer that is not streamed."""
+        """The response without streaming."""
         choices = [self._choice(number, one) for number, one in enumerate(done)]
         return {**self.head, "object": self._object(), "choices": choices, "usage": self._usage(done)}
 
     def chunks(self, steps: Iterator[tuple[int, list[int]] | list[Generated]]) -> Iterator[dict[str, Any]]:
-        """The pieces of a streamed answer."""
+        """The chunks of a streamed response."""
         streams = [Stream(self.ending) for _ in self.rows]
         for number in range(len(self.rows)):
             yield self._chunk(number, self._prompt_of(number) if self.call.echo else "", first=True)
@@ -107,7 +107,7 @@ class Answer:
         if self.call.logprobs is None:
             return None
         prompt = self.rows[number].prompt
-        # Only tokens of the reply's text: what ended it is not part of it.
+        # Only tokens of the reply's text, without those that ended it.
         places: list[int] = []
         written, whole = 0, len(reply.text.encode("utf-8", "replace"))
         for place, token in enumerate(one.tokens, len(prompt)):
@@ -128,7 +128,7 @@ class Answer:
         return {"token": text, "logprob": logprob, "bytes": characters}
 
     def _columns(self, places: Sequence[int], prompt: Sequence[int], one: Generated) -> dict[str, Any]:
-        """The lists of the completions route; the very first token has no probability."""
+        """The lists of the completions format; the first token of a prompt has no probability."""
         ids = [*prompt, *one.tokens]
         tokens = [self.text.token(ids[place]) for place in places]
         scored = [one.scored.get(place) for place in places]
@@ -147,7 +147,7 @@ class Answer:
 
 
 def head(call: SampleCall, name: str, fingerprint: str) -> dict[str, Any]:
-    """The fields that all pieces of an answer have."""
+    """The common fields of all chunks of a response."""
     kind = "chatcmpl" if call.chat else "cmpl"
     return {
         "id": f"{kind}-{uuid.uuid4().hex}",

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Queue of requests before NeMo's generation: one batch at a time, with the rows of several requests where they fit.
+"""Queue of requests for NeMo's generation, which runs one batch at a time.
 
-Requests are generated together if they are drawn in the same way and none of them has a seed: NeMo draws a whole batch
-with one. Everything is checked against the model's length and the free memory before a batch starts.
+Requests share a batch if they have the same sampling and no seed: NeMo draws a whole batch with one seed. Lengths and
+free memory are checked before a batch starts.
 """
 
 from __future__ import annotations
@@ -16,33 +16,31 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from nemo_aligner_cai.training.serving.calls import MOST_ROWS, GenerateCall
-from nemo_aligner_cai.training.serving.fields import RequestError
+from nemo_aligner_cai.training.serving.calls import GenerateCall
+from nemo_aligner_cai.training.serving.memory import context_length, fits
+from nemo_aligner_cai.training.serving.messages import MOST_ROWS
+from nemo_aligner_cai.training.serving.request_body import RequestError
 from nemo_aligner_cai.training.serving.strategy import RowStrategy, Rules, Scored, Watch
 
 _log = logging.getLogger(__name__)
 _SEED_BITS = 0xFFFFFF
-"""NeMo sends the seed to the other ranks in single precision, which holds 24 bits."""
+"""NeMo broadcasts the seed in single precision, which holds 24 bits."""
 _MOST_PROBS = 1 << 24
-"""Numbers in an answer with `all_probs`."""
+"""Probabilities in an answer with `all_probs`."""
 _CHARACTERS_PER_TOKEN = 256
-"""No tokenizer has longer tokens: a longer text cannot fit, and is not tokenized to find that out."""
-_LOGITS_COPIES = 3
-_SHARE_OF_MEMORY = 0.8
+"""No tokenizer has longer tokens: longer texts are refused without tokenizing them."""
 _TEXT_END = "<|endoftext|>"
-"""NeMo's name for the token that ends a text."""
+"""NeMo's name of the end-of-text token."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How tokens are drawn; rows that differ in it cannot be generated together."""
+    """Sampling settings; only rows with equal ones share a batch."""
 
     greedy: bool
     temperature: float = 1.0
@@ -56,7 +54,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Row:
-    """One reply to generate: the prompt's token ids, the most tokens after them, and what ends it."""
+    """One reply to generate: the prompt's token ids, the most new tokens, and the stop strings."""
 
     prompt: tuple[int, ...]
     limit: int
@@ -65,9 +63,13 @@ class Row:
 
 @dataclass
 class Generated:
-    """What became of a row: the tokens after the prompt up to one that ends it, which is left out.
+    """A generated row.
 
-    `count` includes that token. `scored` has the recorded tokens by their place in the whole row.
+    Attributes:
+        tokens: after the prompt, without the token that ended the row.
+        ended: a token ended the row before its limit.
+        count: generated tokens, including the one that ended the row.
+        scored: recorded tokens by their position in the row.
     """
 
     tokens: list[int]
@@ -95,7 +97,7 @@ class _Plain:
 
 
 class Engine:
-    """Generates on the model, in a thread of its own."""
+    """Runs generation in a thread."""
 
     def __init__(
         self, model: Any, strategy: RowStrategy, announce: Callable[[Rules | None], None], length: int | None
@@ -104,9 +106,9 @@ class Engine:
 
         Args:
             model: a MegatronGPTModel in evaluation mode.
-            strategy: generates on it.
-            announce: tells the other ranks that a batch is coming.
-            length: the most tokens of a prompt and its reply together; None for the model's own length.
+            strategy: the generation strategy of the model.
+            announce: announces a batch to the other ranks.
+            length: the most tokens of prompt and reply together; None for the model's context length.
         """
         self._model = model
         self._strategy = strategy
@@ -114,32 +116,32 @@ class Engine:
         self._alone = torch.distributed.get_world_size() == 1
         self._waiting: deque[_Job | _Plain] = deque()
         self._changed = threading.Condition()
-        self.positions = length or _own_length(model.cfg)
+        self.positions = length or context_length(model.cfg)
         self.bos = int(model.tokenizer.bos_id)
         self.vocabulary = int(model.tokenizer.vocab_size)
         threading.Thread(target=self._run, name="generation", daemon=True).start()
 
     def tokenize(self, text: str, where: str) -> list[int]:
-        """The ids of a text; raises RequestError if it has none, or cannot fit."""
+        """The token ids of a text; raises RequestError if it is empty or too long."""
         self.check_text(text, where)
         ids: list[int] = list(self._model.tokenizer.text_to_ids(text))
         self.check_prompt(ids, where)
         return ids
 
     def check_text(self, text: str, where: str) -> None:
-        """Raise RequestError for a text that is too long to be worth tokenizing."""
+        """Raise RequestError for a text that is certainly too long."""
         if len(text) > _CHARACTERS_PER_TOKEN * self.positions:
             raise self._too_long(where, f"{len(text)} characters")
 
     def check_prompt(self, ids: Sequence[int], where: str) -> None:
-        """Raise RequestError for a prompt without tokens, or with more than the model has positions for."""
+        """Raise RequestError for a prompt without tokens, or with more tokens than positions."""
         if not ids:
             raise RequestError(400, f"{where} is empty: there is no token to begin with", param=where)
         if len(ids) > self.positions:
             raise self._too_long(where, f"{len(ids)} tokens")
 
     def room(self, prompt: Sequence[int]) -> int:
-        """The most tokens after a prompt. The last one needs no position: nothing follows it."""
+        """The most tokens after a prompt. The last one needs no position."""
         return self.positions + 1 - len(prompt)
 
     def _too_long(self, where: str, length: str) -> RequestError:
@@ -147,33 +149,33 @@ class Engine:
         return RequestError(400, message, param=where, code="context_length_exceeded")
 
     def generate(self, rows: Sequence[Row], draw: Draw, seed: int | None) -> list[Generated]:
-        """Generate rows, together with those of other requests where they fit; raises RequestError."""
+        """Generate rows, possibly in a batch with other requests; raises RequestError."""
         self._check_memory(len(rows), max(len(row.prompt) + row.limit for row in rows), draw.logprobs is not None)
         return self._submit(_Job(rows, draw, None if draw.greedy else seed, None)).result()
 
     def stream(
         self, rows: Sequence[Row], draw: Draw, seed: int | None
     ) -> Iterator[tuple[int, list[int]] | list[Generated]]:
-        """Generate rows; gives each row's tokens so far as they come, and in the end what `generate` gives."""
+        """Generate rows; yields (row, tokens so far), and at the end the result of `generate`."""
         self._check_memory(len(rows), max(len(row.prompt) + row.limit for row in rows), draw.logprobs is not None)
-        news: queue.SimpleQueue[tuple[int, list[int]] | None] = queue.SimpleQueue()
-        job = _Job(rows, draw, None if draw.greedy else seed, lambda row, ids: news.put((row, list(ids))))
-        job.result.add_done_callback(lambda _: news.put(None))
+        updates: queue.SimpleQueue[tuple[int, list[int]] | None] = queue.SimpleQueue()
+        job = _Job(rows, draw, None if draw.greedy else seed, lambda row, ids: updates.put((row, list(ids))))
+        job.result.add_done_callback(lambda _: updates.put(None))
         self._submit(job)
 
         def steps() -> Iterator[tuple[int, list[int]] | list[Generated]]:
             try:
-                while (step := news.get()) is not None:
+                while (step := updates.get()) is not None:
                     yield step
                 yield job.result.result()
             finally:
-                # The client is gone, or has everything.
+                # The client has disconnected, or has received everything.
                 job.cancelled.set()
 
         return steps()
 
     def plain(self, call: GenerateCall, prompts: Sequence[Sequence[int]], stops: Sequence[str]) -> dict[str, Any]:
-        """NeMo's own answer to a request of `/generate`; raises RequestError.
+        """NeMo's own response to a request of `/generate`; raises RequestError.
 
         Args:
             call: the request.
@@ -206,8 +208,8 @@ class Engine:
                 compute_logprob=call.compute_logprob,
                 repetition_penalty=call.repetition_penalty,
                 end_strings=list(stops),
-                min_tokens_to_generate=min(call.min_tokens, tokens),
-                random_seed=_seed(call.seed, call.greedy),
+                min_tokens_to_generate=min(call.min_tokens_to_generate, tokens),
+                random_seed=_seed(call.random_seed, call.greedy),
             )
 
         job = _Plain(work)
@@ -231,13 +233,13 @@ class Engine:
                 else:
                     self._batch(jobs)
             except Exception as error:
-                # Whatever NeMo or torch raise is these requests' answer; the thread lives for the next ones.
+                # Any error of NeMo or torch fails these requests only; the thread continues with the next ones.
                 for job in [jobs] if isinstance(jobs, _Plain) else jobs:
                     if not job.result.done():
                         job.result.set_exception(error)
 
     def _next(self) -> _Plain | list[_Job]:
-        """The request that has waited longest, with others that can be generated along with it."""
+        """The oldest request, with others that can share its batch."""
         first = self._waiting.popleft()
         if isinstance(first, _Plain):
             return first
@@ -247,7 +249,7 @@ class Engine:
             if not isinstance(job, _Job) or not together or rows + len(job.rows) > MOST_ROWS:
                 continue
             total = [len(row.prompt) + row.limit for one in (*jobs, job) for row in one.rows]
-            if not self._fits(len(total), max(total), first.draw.logprobs is not None):
+            if not fits(self._model, len(total), max(total), logprobs=first.draw.logprobs is not None):
                 break
             jobs.append(job)
             rows += len(job.rows)
@@ -306,14 +308,14 @@ class Engine:
             start += len(job.rows)
 
     def _generated(self, row: Row, ids: Sequence[int], draw: Draw, length: int | None) -> Generated:
-        # The row's length is known where this rank has the last layers; what follows is padding.
+        # Only the rank of the last layers knows the row's length; padding follows it.
         tokens = list(ids[len(row.prompt) :][: row.limit if length is None else length])
         rest, ended = self.up_to_end(tokens[draw.min_tokens :], row.stops)
         tokens = tokens[: draw.min_tokens] + rest
         return Generated(tokens, ended, len(tokens) + ended, {})
 
     def up_to_end(self, tokens: Sequence[int], stops: Sequence[str]) -> tuple[list[int], bool]:
-        """The tokens before the first one that ends a text, and whether there is one."""
+        """The tokens before the first end token, and True if there is one."""
         ends = self._strategy.end_tokens(self._model.tokenizer.eos_id, stops)
         place = next((place for place, token in enumerate(tokens) if token in ends), None)
         return list(tokens[:place]), place is not None
@@ -321,7 +323,7 @@ class Engine:
     def _nemo(
         self, prompts: Sequence[Sequence[int]], tokens: int, rules: Rules | None, watch: Watch | None, **settings: Any
     ) -> dict[str, Any]:
-        """One call of NeMo's `generate`, on all ranks."""
+        """Call NeMo's `generate` on all ranks."""
         from nemo.collections.nlp.modules.common.text_generation_utils import generate
 
         width = max(map(len, prompts)) + tokens
@@ -342,49 +344,15 @@ class Engine:
             ) from error
 
     def _check_memory(self, rows: int, length: int, logprobs: bool) -> None:
-        if not self._fits(rows, length, logprobs):
-            raise RequestError(
-                413,
-                f"{rows} sentences of up to {length} tokens do not fit into the free memory; send fewer",
-            )
-
-    def _fits(self, rows: int, length: int, logprobs: bool) -> bool:
-        """Whether the logits of all positions and the cached keys and values fit into the free memory."""
-        cfg = self._model.cfg
-        logits = rows * length * self._model.padded_vocab_size * 4 * (_LOGITS_COPIES if logprobs else 1)
-        size = cfg.get("kv_channels") or cfg.hidden_size // cfg.num_attention_heads
-        heads = cfg.get("num_query_groups") or cfg.num_attention_heads
-        cache = rows * length * cfg.num_layers * 2 * heads * size * 4
-        return logits + cache <= _SHARE_OF_MEMORY * _free_memory()
-
-
-def _own_length(cfg: Any) -> int:
-    length = int(cfg.encoder_seq_length)
-    if cfg.get("position_embedding_type", "learned_absolute") == "learned_absolute":
-        return length
-    # SFT may have been told to use shorter sequences than the model was made for.
-    return max(length, int(cfg.get("max_position_embeddings") or 0))
+        if not fits(self._model, rows, length, logprobs=logprobs):
+            message = f"{rows} sentences of up to {length} tokens do not fit into the free memory; send fewer"
+            raise RequestError(413, message)
 
 
 def _seed(seed: int | None, greedy: bool) -> int | None:
-    """NeMo's seed. A request without one gets a new one: else it would go on from the seed of the request before."""
+    """NeMo's seed. Without a new random one, a request would continue from the previous request's seed."""
     if seed is None:
         return None if greedy else secrets.randbits(24)
     if 0 <= seed <= _SEED_BITS:
         return seed
     return int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:3], "big")
-
-
-def _free_memory() -> int:
-    """Bytes that can still be had on the device, or on this machine within the limit of its control group."""
-    if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info()
-        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    import psutil
-
-    free = psutil.virtual_memory().available
-    folder = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError):
-        # "max", which is no number, means that there is no limit.
-        free = min(free, int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text()))
-    return free

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""Replies from generated text: where a reply ends, why, and which part of it may be streamed already.
+r"""Replies from generated text: their end, their finish reason, and the part that can be streamed so far.
 
 Input:  "i will help\n<extra_id_1>User", stopped by "<extra_id_1>"
 Output: Reply("i will help", "stop")
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from nemo_aligner_cai.chat import ChatTemplate
 
 _UNFINISHED = "\ufffd"
-"""Decoded from the first bytes of a character whose last bytes are still to come."""
+"""The decoded form of an incomplete character."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A finished reply; `finish_reason` is OpenAI's: "stop" or "length"."""
+    """A finished reply; `finish_reason` is "stop" or "length"."""
 
     text: str
     finish_reason: str
@@ -30,8 +30,8 @@ class Ending:
     """The strings at which a reply ends.
 
     Attributes:
-        stops: the request's own.
-        template: the chat template of the reply, None for a bare completion.
+        stops: those of the request.
+        template: the chat template; None for completions.
     """
 
     stops: tuple[str, ...]
@@ -39,15 +39,15 @@ class Ending:
 
     @property
     def strings(self) -> tuple[str, ...]:
-        """All that generation stops at."""
+        """All stop strings."""
         return tuple(dict.fromkeys((*self.stops, *(self.template.stop if self.template else ()))))
 
     def reply(self, text: str, *, ended: bool) -> Reply:
         """The reply in a generated text.
 
         Args:
-            text: everything that was generated, up to a token that ends the text.
-            ended: there was such a token.
+            text: the generated text, up to an end token.
+            ended: there was an end token.
         """
         template = self.template
         own = _first(text, self.stops)
@@ -61,7 +61,7 @@ class Ending:
 
 
 class Stream:
-    """Pieces of a reply while it is generated; what could still turn out to be its end is held back."""
+    """Streams a reply; holds back text that may be the beginning of its end."""
 
     def __init__(self, ending: Ending) -> None:
         template = ending.template
@@ -73,7 +73,7 @@ class Stream:
         self._sent = ""
 
     def more(self, text: str) -> str:
-        """The next piece, given all that was generated so far; "" if nothing is certain yet."""
+        """The next piece, given all generated text; "" if there is none yet."""
         if len(text) < len(self._start):
             return ""
         text = self._ending.reply(text, ended=False).text
@@ -86,7 +86,7 @@ class Stream:
 
     def _next(self, text: str) -> str:
         if not text.startswith(self._sent):
-            # The tokenizer decodes the beginning differently now. What was sent cannot be taken back.
+            # The beginning is decoded differently now, but it has been sent.
             return ""
         piece, self._sent = text[len(self._sent) :], text
         return piece
@@ -97,6 +97,6 @@ def _first(text: str, strings: Iterable[str]) -> int | None:
 
 
 def _overlap(text: str, string: str) -> int:
-    """Characters at the end of the text that are the beginning of the string, or all of it."""
+    """Length of the longest suffix of `text` that is a prefix of `string`."""
     most = min(len(text), len(string))
     return next((size for size in range(most, 0, -1) if text.endswith(string[:size])), 0)

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's routes.
 
-PUT  /generate              as NeMo's server has it; chat messages are rendered with the model's template
-POST /v1/chat/completions   as OpenAI and vLLM have it
-POST /v1/completions        likewise, with `echo`
+PUT  /generate              like NeMo's server; chat messages are rendered with the model's template
+POST /v1/chat/completions   like OpenAI's and vLLM's
+POST /v1/completions        the same, with `echo`
 GET  /v1/models             the model's name and the hash of its file
 GET  /health
 """
@@ -26,36 +26,29 @@ from nemo_aligner_cai.chat import ChatTemplate, Conversation, TokenPolicy, guard
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.training.serving import answers
-from nemo_aligner_cai.training.serving.calls import (
-    GenerateCall,
-    Limits,
-    SampleCall,
-    chat_call,
-    completion_call,
-    generate_call,
-)
+from nemo_aligner_cai.training.serving.calls import ChatCall, CompletionCall, GenerateCall, SampleCall
 from nemo_aligner_cai.training.serving.engine import Draw, Engine, Row
-from nemo_aligner_cai.training.serving.fields import MOST_BYTES, RequestError, read_body
 from nemo_aligner_cai.training.serving.replies import Ending
+from nemo_aligner_cai.training.serving.request_body import MOST_BYTES, Limits, RequestError, read_body
 from nemo_aligner_cai.training.serving.served import Text
 
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 16
 _MOST_DISCARDED = 1 << 28
-"""Bytes of a body that is too large that are read all the same: a client that is still sending hears no answer."""
+"""Bytes of a too large body that are read: a client does not read the response while it is sending."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """What the routes need.
+    """The state of the routes.
 
     Attributes:
         name: the model's name.
         root: the path of its file.
-        fingerprint: the hash of its file, as soon as it is known.
-        created: when the server started, in seconds.
-        template: its chat template, None if it has none.
-        log_requests: write each request's body into the log.
+        fingerprint: the hash of its file, computed in the background.
+        created: start of the server, in seconds since the epoch.
+        template: its chat template; None if it has none.
+        log_requests: log the body of each request.
     """
 
     engine: Engine
@@ -73,7 +66,7 @@ class Server:
         return Limits(self.engine.vocabulary, (self.name,))
 
     def model(self) -> dict[str, Any]:
-        """The model in OpenAI's shape, with vLLM's `root` and `max_model_len`, and a hash of its file."""
+        """The model in OpenAI's format, with vLLM's `root` and `max_model_len`, and the hash of its file."""
         return {
             "id": self.name,
             "object": "model",
@@ -85,12 +78,12 @@ class Server:
         }
 
     def generate(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Answer a request of `/generate`."""
-        call = generate_call(body, self.limits)
-        if call.conversations:
+        """Respond to `/generate`."""
+        call = GenerateCall.parse(body, self.limits)
+        if isinstance(call.sentences[0], Conversation):
             return self._generate_chat(call)
-        prompts = [self._sentence(text, place, call.add_bos) for place, text in enumerate(call.sentences)]
-        return _listed(self.engine.plain(call, prompts, call.end_strings), call)
+        prompts = [self._sentence(str(text), place, call.add_bos) for place, text in enumerate(call.sentences)]
+        return _to_lists(self.engine.plain(call, prompts, call.end_strings), call)
 
     def _sentence(self, text: str, place: int, add_bos: bool) -> list[int]:
         where = f"sentences[{place}]"
@@ -102,14 +95,15 @@ class Server:
         return ids
 
     def _generate_chat(self, call: GenerateCall) -> dict[str, Any]:
-        """Whoever renders the messages knows where the replies are, so they are added to NeMo's answer."""
+        """NeMo's response with the parsed replies, which clients cannot find without the chat template."""
         prompts = [
             self._chat_ids(conversation, f"sentences[{place}]", continue_final=False)
-            for place, conversation in enumerate(call.conversations)
+            for place, conversation in enumerate(call.sentences)
+            if isinstance(conversation, Conversation)
         ]
         ending = Ending(tuple(text for text in call.end_strings if text != "<|endoftext|>"), self._template())
         stops = dict.fromkeys((*ending.strings, *call.end_strings))
-        output = _listed(self.engine.plain(call, prompts, tuple(stops)), call)
+        output = _to_lists(self.engine.plain(call, prompts, tuple(stops)), call)
         replies: list[dict[str, str]] = []
         for prompt, ids in zip(prompts, output["token_ids"], strict=True):
             tokens, ended = self.engine.up_to_end(ids[len(prompt) :][: call.tokens_to_generate], ending.strings)
@@ -118,8 +112,8 @@ class Server:
         return output | {"replies": replies}
 
     def sample(self, call: SampleCall) -> dict[str, Any] | Iterator[dict[str, Any]]:
-        """Answer a request of one of OpenAI's routes: an answer, or the pieces of a stream."""
-        prompts = [self._prompt_ids(call, place) for place in range(len(call.prompts))]
+        """Respond to one of OpenAI's routes: a response, or the chunks of a stream."""
+        prompts = [self._prompt_ids(call, prompt) for prompt in call.prompts]
         ending = Ending(call.stop, self._template() if call.chat else None)
         rows = [
             Row(tuple(prompt), self._limit(call, prompt), ending.strings) for prompt in prompts for _ in range(call.n)
@@ -146,23 +140,23 @@ class Server:
 
     def _limit(self, call: SampleCall, prompt: list[int]) -> int:
         room = self.engine.room(prompt)
-        # Without a reply, NeMo still has to take one step to read the prompt.
+        # NeMo needs one step to process the prompt even without a reply.
         return room if call.max_tokens is None else min(room, max(1, call.max_tokens))
 
-    def _prompt_ids(self, call: SampleCall, place: int) -> list[int]:
-        given = call.prompts[place]
-        if isinstance(given, Conversation):
-            return self._chat_ids(given, "messages", continue_final=call.continue_final)
-        if isinstance(given, str):
-            return self.engine.tokenize(given, "prompt")
-        self.engine.check_prompt(given, "prompt")
-        return list(given)
+    def _prompt_ids(self, call: SampleCall, prompt: Conversation | str | tuple[int, ...]) -> list[int]:
+        if isinstance(prompt, Conversation):
+            continued = isinstance(call, ChatCall) and call.continue_final_message
+            return self._chat_ids(prompt, "messages", continue_final=continued)
+        if isinstance(prompt, str):
+            return self.engine.tokenize(prompt, "prompt")
+        self.engine.check_prompt(prompt, "prompt")
+        return list(prompt)
 
     def _template(self) -> ChatTemplate:
         if self.template is None:
             raise RequestError(
                 400,
-                f"the model {self.name} names no chat template; start the server with --chat-template NAME, or send "
+                f"the model {self.name} has no chat template; start the server with --chat-template NAME, or send "
                 "a text to /v1/completions",
                 code="no_chat_template",
             )
@@ -170,9 +164,9 @@ class Server:
 
     def _chat_ids(self, conversation: Conversation, where: str, *, continue_final: bool) -> list[int]:
         template = self._template()
-        # Texts of requests are not trusted: none of them can forge a turn.
+        # Texts of requests are untrusted: they must not forge a turn.
         safe = guard(conversation, template, policy=TokenPolicy.ESCAPE, counts=RowCounts())
-        assert safe is not None, "the policy escapes"
+        assert safe is not None, "this policy does not drop conversations"
         try:
             if continue_final:
                 text = template.generation_prompt(safe.without_last()) + template.reply_start
@@ -187,19 +181,19 @@ class Server:
         return ids
 
 
-def _listed(output: dict[str, Any], call: GenerateCall) -> dict[str, Any]:
-    """NeMo's answer with lists for tensors."""
-    listed = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in output.items()}
+def _to_lists(output: dict[str, Any], call: GenerateCall) -> dict[str, Any]:
+    """NeMo's response with tensors as lists."""
+    lists = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in output.items()}
     if not call.all_probs:
-        del listed["full_logprob"]
-    return listed
+        del lists["full_logprob"]
+    return lists
 
 
 def make_app(server: Server) -> Flask:
     """The WSGI application."""
     app = Flask(__name__)
 
-    def answered(work: Callable[[], Response]) -> Response:
+    def handled(work: Callable[[], Response]) -> Response:
         try:
             return work()
         except RequestError as error:
@@ -217,8 +211,8 @@ def make_app(server: Server) -> Flask:
             _log.info("%s %s: %s", request.method, request.path, content.decode("utf-8", "replace"))
         return read_body(content)
 
-    def sampled(read: Callable[[dict[str, Any], Limits], SampleCall]) -> Response:
-        answer = server.sample(read(body(), server.limits))
+    def sampled(call: type[SampleCall]) -> Response:
+        answer = server.sample(call.parse(body(), server.limits))
         return _json(answer) if isinstance(answer, dict) else _stream(answer)
 
     def model(name: str) -> Response:
@@ -226,17 +220,15 @@ def make_app(server: Server) -> Flask:
             raise RequestError(404, f"model {name!r} is not served here", param="model", code="model_not_found")
         return _json(server.model())
 
+    app.add_url_rule("/generate", "generate", lambda: handled(lambda: _json(server.generate(body()))), methods=["PUT"])
+    app.add_url_rule("/v1/chat/completions", "chat", lambda: handled(lambda: sampled(ChatCall)), methods=["POST"])
     app.add_url_rule(
-        "/generate", "generate", lambda: answered(lambda: _json(server.generate(body()))), methods=["PUT"]
-    )
-    app.add_url_rule("/v1/chat/completions", "chat", lambda: answered(lambda: sampled(chat_call)), methods=["POST"])
-    app.add_url_rule(
-        "/v1/completions", "completions", lambda: answered(lambda: sampled(completion_call)), methods=["POST"]
+        "/v1/completions", "completions", lambda: handled(lambda: sampled(CompletionCall)), methods=["POST"]
     )
     app.add_url_rule(
-        "/v1/models", "models", lambda: answered(lambda: _json({"object": "list", "data": [server.model()]}))
+        "/v1/models", "models", lambda: handled(lambda: _json({"object": "list", "data": [server.model()]}))
     )
-    app.add_url_rule("/v1/models/<path:name>", "model", lambda name: answered(lambda: model(name)))
+    app.add_url_rule("/v1/models/<path:name>", "model", lambda name: handled(lambda: model(name)))
     app.add_url_rule("/health", "health", lambda: _json({"status": "ok"}))
 
     def unknown(error: HTTPException) -> Response:

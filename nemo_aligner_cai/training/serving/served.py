@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The model behind the server: its name, a hash of its file, its chat template, and text from its tokens."""
+"""The served model: the hash of its file, its chat template, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from nemo_aligner_cai.files import content_hash, sha256_file
 
 _log = logging.getLogger(__name__)
 _TAIL = 8
-"""Tokens of a prompt that are decoded before a reply: alone, a reply's first token could lose its space."""
+"""Prompt tokens that are decoded together with a reply: alone, its first token could lose its space."""
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def fingerprint(path: Path, given: str | None) -> Future[str]:
-    """Begin to hash a .nemo file, or all files of an extracted one, in a thread: large ones take minutes.
+    """Hash a .nemo file, or the files of an extracted one, in a thread: large ones take minutes.
 
     Args:
         path: the model.
-        given: a chat template's name or path in place of the model's own, which makes another model of it.
+        given: the name or path of a chat template that replaces the model's; it changes the hash.
     """
     pool = ThreadPoolExecutor(1)
     future = pool.submit(_hash, path, given)
@@ -47,14 +47,14 @@ def _hash(path: Path, given: str | None) -> str:
 
 
 def template_of(model: Any, given: str | None) -> ChatTemplate | None:
-    """The chat template of a model, None if nothing names one.
+    """The chat template of a model; None if it has none.
 
     Args:
-        model: a NeMo model; its SFT left `data.chat_prompt_tokens`, or its tokenizer has a template.
-        given: a template's name or path, in place of what the model has.
+        model: a NeMo model with `data.chat_prompt_tokens` from its SFT, or with a template of its tokenizer.
+        given: the name or path of a template that replaces the model's.
 
     Raises:
-        UsageError: there is a template that cannot be used.
+        UsageError: the template is invalid.
     """
     if given is not None:
         return template_named(given)
@@ -74,34 +74,34 @@ def template_of(model: Any, given: str | None) -> ChatTemplate | None:
 
 
 def _from_nemo(template: Mapping[str, Any], tokenizer: Any) -> StringTemplate:
-    """A template as NeMo's SentencePiece tokenizers have it: ``{"prefix": "{_bos_}", "roles": {"User": ...}}``."""
+    """A template of NeMo's SentencePiece tokenizers: ``{"prefix": "{_bos_}", "roles": {"User": ...}}``."""
     names = {"{_content_}": "{MESSAGE}"} | {
         f"{{_{name}_}}": tokenizer.ids_to_tokens([getattr(tokenizer, f"{name}_id")])[0] for name in ("bos", "eos")
     }
 
-    def written(text: str) -> str:
+    def filled(text: str) -> str:
         for name, value in names.items():
             text = text.replace(name, value)
         return text
 
-    roles = {str(name).lower(): written(text) for name, text in template["roles"].items()}
+    roles = {str(name).lower(): filled(text) for name, text in template["roles"].items()}
     return StringTemplate(
         roles["user"],
         roles["assistant"],
         system_format=roles.get("system"),
-        bos_token=written(template.get("prefix", "")) or None,
+        bos_token=filled(template.get("prefix", "")) or None,
         eos_token=names["{_eos_}"],
     )
 
 
 class Text:
-    """Token ids to text and back, as the server needs them."""
+    """Converts between text and token ids."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._anchor = [tokenizer.text_to_ids("a")[-1]]
         self._anchored = tokenizer.ids_to_text(self._anchor)
-        # SentencePiece never reads its control tokens from a text.
+        # SentencePiece does not encode its control tokens.
         processor = getattr(tokenizer, "tokenizer", None)
         controls = hasattr(processor, "is_control")
         ids = [number for number in (tokenizer.bos_id, tokenizer.eos_id) if controls and number >= 0]
@@ -109,7 +109,7 @@ class Text:
         self._parts = re.compile(f"({'|'.join(map(re.escape, self._control))})") if self._control else None
 
     def rendered_ids(self, text: str) -> list[int]:
-        """The ids of what a chat template rendered, in which the names of control tokens mean those."""
+        """The ids of a rendered chat template, in which names of control tokens stand for these tokens."""
         parts = self._parts.split(text) if self._parts else [text]
         ids: list[int] = []
         for part in parts:
@@ -127,7 +127,7 @@ class Text:
 
     @lru_cache(maxsize=1 << 16)  # noqa: B019 (one object per server)
     def token(self, number: int) -> tuple[str, list[int]]:
-        """A token's text and bytes, its leading space included."""
+        """A token's text and bytes, including its leading space."""
         piece: str = self._tokenizer.ids_to_tokens([number])[0]
         if byte := _BYTE.fullmatch(piece):
             return f"bytes:\\x{byte[1].lower()}", [int(byte[1], 16)]

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""NeMo's text generation, row by row: each row has its own end, and its log-probabilities are the model's own.
+"""NeMo's text generation with rules per row, and with the model's own log-probabilities.
 
-NeMo 2.2.1 stops all rows of a batch by the same strings, only where a token ends exactly with one, and looks for them
-in the prompt too; shorter rows run on past their limit; its log-probabilities are divided by the temperature in single
-precision, and its repetition penalty divides negative logits too, and has no effect in most calls. The hooks of its
-generation strategy are where this is done instead. Without `rules` the strategy is NeMo's own.
+NeMo 2.2.1 stops all rows of a batch by the same strings, only if a token ends with one, and also finds them in the
+prompt; shorter rows continue beyond their limit. Its log-probabilities are divided by the temperature in single
+precision, and its repetition penalty divides negative logits too, and has no effect in most calls. This strategy
+corrects that in the hooks of NeMo's strategy. Without `rules` it behaves like NeMo's.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from nemo.collections.nlp.modules.common.text_generation_strategy import GPTMode
 
 @dataclass(frozen=True)
 class Rules:
-    """How the rows of one batch are generated; the same on all ranks.
+    """The rules of one batch; the same on all ranks.
 
     Attributes:
         starts: tokens of each row's prompt.
-        limits: tokens that each row may have after it.
-        stops: strings that end each row.
-        min_tokens: tokens that each row has at least, whatever its strings.
-        penalty: divides the positive logits of tokens that the row has already and multiplies the negative; 1 is off.
-        logprobs: alternatives to record for each token; None to record nothing.
+        limits: the most new tokens of each row.
+        stops: stop strings of each row.
+        min_tokens: new tokens of each row before a stop string ends it.
+        penalty: divides positive logits of tokens that are in the row, and multiplies negative ones; 1 is off.
+        logprobs: top tokens to record per position; None for no recording.
         echo: record the prompt's tokens too.
     """
 
@@ -44,7 +44,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Scored:
-    """A token's log-probability, and the likeliest tokens at its place with theirs."""
+    """A token's log-probability, and the top tokens at its position with theirs."""
 
     token: int
     logprob: float
@@ -53,13 +53,13 @@ class Scored:
 
 @dataclass
 class Watch:
-    """One batch on its way, as the rank that answers requests sees it.
+    """The state of a batch, on the rank that responds to requests.
 
     Attributes:
-        progress: called with a row's number and the tokens that it has after its prompt.
-        cancelled: rows that nobody waits for any more; only where this is the only rank.
-        lengths: tokens after the prompt of each row that has ended.
-        scored: each row's recorded tokens by their place.
+        progress: called with a row's number and its new tokens.
+        cancelled: rows without a waiting client; only used with a single rank.
+        lengths: new tokens of each row that has ended.
+        scored: recorded tokens by (row, position).
     """
 
     progress: Callable[[int, Sequence[int]], None]
@@ -69,7 +69,7 @@ class Watch:
 
 
 class RowStrategy(GPTModelTextGenerationStrategy):
-    """NeMo's strategy for GPT models, with rules for each row."""
+    """NeMo's strategy for GPT models, with rules per row."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
@@ -80,19 +80,19 @@ class RowStrategy(GPTModelTextGenerationStrategy):
         self._seen: torch.Tensor | None = None
 
     def begin(self, rules: Rules | None, watch: Watch | None = None) -> None:
-        """Set the rules of the next batch; None for NeMo's own ways."""
+        """Set the rules of the next batch; None for NeMo's behavior."""
         self.rules, self.watch = rules, watch
         self._logprobs, self._done = None, set()
 
     def prepare_batch_at_step(
         self, tokens: torch.Tensor, maxlen: int, micro_batch_size: int, step: int, context_length: int, *more: Any
     ) -> Any:
-        """Keep the tokens so far, which the repetition penalty is about."""
+        """Keep the tokens so far for the repetition penalty."""
         self._seen = tokens[:, :context_length]
         return super().prepare_batch_at_step(tokens, maxlen, micro_batch_size, step, context_length, *more)
 
     def forward_step(self, batch: Any, tensor_shape: Any) -> Any:
-        """Record log-probabilities before anything changes the logits, then apply the penalty."""
+        """Record the log-probabilities of the unchanged logits, then apply the penalty."""
         output = super().forward_step(batch, tensor_shape)
         rules = self.rules
         if rules is None or not parallel_state.is_pipeline_last_stage():
@@ -117,7 +117,7 @@ class RowStrategy(GPTModelTextGenerationStrategy):
     def end_of_generation_condition(
         self, tokens: torch.Tensor, prev: torch.Tensor, eod_id: int, end_strings: list[str]
     ) -> torch.Tensor:
-        """The rows that end with this token."""
+        """A mask of the rows that end with this token."""
         rules = self.rules
         if rules is None:
             return super().end_of_generation_condition(tokens, prev, eod_id, end_strings)
@@ -137,7 +137,7 @@ class RowStrategy(GPTModelTextGenerationStrategy):
         return ends
 
     def end_tokens(self, eod_id: int, stops: Sequence[str]) -> set[int]:
-        """The token that ends a text, and those that are stop strings by themselves."""
+        """The end-of-text token, and tokens that equal a stop string."""
         return self._get_end_of_generation_tokens_and_strings(eod_id, list(stops))[0]
 
     def _ends(self, row: int, generated: list[int], eod_id: int) -> bool:
@@ -149,14 +149,14 @@ class RowStrategy(GPTModelTextGenerationStrategy):
             return False
         if generated[-1] in self.end_tokens(eod_id, stops):
             return True
-        # A string that was not there a token ago ends in the last token, so the last few tokens hold it.
+        # A new match ends in the last token, so the last few tokens contain it.
         last = generated[-max(map(len, stops), default=0) - 4 :]
         text = self.model.tokenizer.ids_to_text(last) if stops else ""
         return any(stop in text for stop in stops)
 
     def _log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         whole = tensor_parallel.gather_from_tensor_model_parallel_region(logits)
-        # The vocabulary is padded; its padding has no part in the distribution.
+        # Without the padding of the vocabulary.
         return torch.log_softmax(whole[..., : self.model.tokenizer.vocab_size].float(), dim=-1)
 
     def _record_prompt(self, logprobs: torch.Tensor) -> None:
@@ -175,7 +175,7 @@ class RowStrategy(GPTModelTextGenerationStrategy):
 
 
 def _penalize(logits: torch.Tensor, seen: torch.Tensor | None, penalty: float) -> None:
-    """Make tokens that a row has already less likely, in place; `logits` has this rank's part of the vocabulary."""
+    """Penalize the tokens that a row has, in place; `logits` has this rank's part of the vocabulary."""
     assert seen is not None, "set before each step"
     width = logits.size(-1)
     local = seen - width * parallel_state.get_tensor_model_parallel_rank()
