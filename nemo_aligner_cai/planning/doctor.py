@@ -143,7 +143,7 @@ class Graphics:
 
 @dataclass(frozen=True)
 class Step:
-    """One of the seven steps. `missing` is what it lacks, "" if it is ready; `mend` is how to get it."""
+    """One of the seven steps. `missing` is what it lacks, "" if it is ready; `mend` is the fix."""
 
     part: str
     name: str
@@ -296,25 +296,25 @@ def _steps(installed: set[str], graphics: Graphics) -> tuple[Step, ...]:
     broken = _broken_component()
     data = (broken, "reinstall nemo_aligner_cai, or the package that provides the component") if broken else ("", "")
     lacking = [name for name in _TRAINING if name not in installed]
-    missing, mend = (", ".join(lacking), _INSTALL_TRAINING) if lacking else ("", "")
+    missing, fix = (", ".join(lacking), _INSTALL_TRAINING) if lacking else ("", "")
     if graphics.error and not missing:
-        missing, mend = f"a working torch ({graphics.error})", "python -c 'import torch' shows why"
+        missing, fix = f"a working torch ({graphics.error})", "python -c 'import torch' shows why"
     if not missing:
-        missing, mend = graphics.misfit
+        missing, fix = graphics.misfit
     fused = [name for name in ("apex", "transformer_engine") if name not in installed]
     if graphics.devices and not missing and fused:
         missing = f"{', '.join(fused)}, which the GPU settings need"
-        mend = f"use NVIDIA's NeMo container, {_CONTAINER}; or set hardware=1xgpu, which does not need them"
-    critic = (missing, mend)
+        fix = f"use NVIDIA's NeMo container, {_CONTAINER}; or set hardware=1xgpu, which does not need them"
+    critic = (missing, fix)
     if not missing and "nvidia-pytriton" not in installed:
         critic = ("nvidia-pytriton", "pip install nvidia-pytriton")
     return (
         Step("data", "1 data", *data),
-        Step("train", "1 models (cai checkpoint)", missing, mend),
+        Step("train", "1 models (cai checkpoint)", missing, fix),
         Step("data", "2 SL-CAI data", *data),
-        Step("train", "3 SL-CAI model", missing, mend),
+        Step("train", "3 SL-CAI model", missing, fix),
         Step("data", "4 RL-CAI data", *data),
-        Step("train", "5 reward model", missing, mend),
+        Step("train", "5 reward model", missing, fix),
         Step("train", "6 PPO", *critic),
-        Step("train", "7 inference (cai serve)", missing, mend),
+        Step("train", "7 inference (cai serve)", missing, fix),
     )

@@ -98,7 +98,7 @@ def test_nothing_is_patched_where_cuda_and_the_packages_are_there(monkeypatch: p
 
 
 def in_a_patched_process(code: str, folder: Path) -> str:
-    """What `code` prints in a process with all patches: they must not reach the other tests."""
+    """The output of `code` in a process with all patches, which must not affect the other tests."""
     script = folder / "script.py"  # TorchScript wants source files
     script.write_text(
         "from nemo_aligner_cai.training.cpu.install import install_patches\nactive = install_patches()\n" + code,

@@ -220,7 +220,7 @@ def test_from_repeats_a_step_and_all_after_it(finished: tuple[Path, Path, str], 
     assert (output / "7_measure" / "figures.json").read_bytes() == figures
 
 
-# What a step leaves when it is well under way: answers in its journal, or steps of its trainer. PPO is to go on from
+# What a step leaves when it is well under way: answers in its journal, or steps of its trainer. PPO resumes from
 # a checkpoint, with the random numbers and the critic that it had there: its third step begins when both have saved.
 _UNDER_WAY = (
     *(("sl_prompts.jsonl", ""), ("*.journal.jsonl", ""), ("train/metrics.jsonl", ""), ("*.journal.jsonl", "")),

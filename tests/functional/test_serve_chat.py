@@ -126,7 +126,7 @@ def test_d1_choices_differ_and_a_seed_gives_the_same_ones_again(served: Served) 
 
     first, unseeded, again, unseeded_again = (sampled(seed) for seed in (2**40 + 1, None, 2**40 + 1, None))
     assert first == again and len(set(first)) > 4
-    assert unseeded != unseeded_again, "a request without a seed does not go on from the last one's"
+    assert unseeded != unseeded_again, "a request without a seed does not continue from the last one's"
 
 
 @pytest.mark.parametrize("include_usage", [False, True])
@@ -284,7 +284,7 @@ def test_c3_lengths_are_bounded_by_the_models(served: Served) -> None:
 
 
 def test_d8_choices_get_the_same_scores_by_either_route(served: Served) -> None:
-    """One continues a message, the other goes on from the prompt that is rendered here."""
+    """One continues a message, the other a prompt that is rendered here."""
     choices = ("i will help", "i will not")
     request = Request(Conversation.of_user(QUESTION), Sampling(), choices=choices, lead="")
 

@@ -75,7 +75,7 @@ def test_a_taken_port_is_said_before_the_model_is_loaded(
         other.listen()
         arguments = [f"gpt_model_file={sft.nemo('cai_sft')}", f"port={free_port}", "hardware=cpu"]
         assert main(inference_server.STAGE, arguments) == 2
-    assert f"port {free_port} on 127.0.0.1 is in use" in capsys.readouterr().err
+    assert f"port {free_port}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("server", ["cai_inference", "cai_ppo_critic"])

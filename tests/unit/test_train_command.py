@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `cai train` starts: upstream's script, ours, or torchrun."""
+"""The command that `cai train` runs: NeMo-Aligner's script, this package's module, or torchrun."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from nemo_aligner_cai.console.printable import printable, redacted
 _log = logging.getLogger(__name__)
 # A subfolder: NeMo moves the files of a log folder when a run resumes.
 _FOLDER = "output"
+_TAIL_LINES = 20
 
 
 def output_file(log_dir: Path) -> Path:
@@ -64,10 +65,10 @@ def quiet(log: Path) -> Generator[None]:
                 sys.stderr.write(printable(redacted(tail(log)), keep="\n\t") + "\n")
 
 
-def tail(log: Path, lines: int = 20) -> str:
+def tail(log: Path) -> str:
     """The last lines of a log, with carriage returns of progress bars as line ends."""
     if not log.is_file():
         return f"(no log at {log})"
     text = log.read_bytes()[-20_000:].decode("utf-8", errors="replace").replace("\r", "\n")
-    kept = [line for line in text.splitlines() if line.strip()][-lines:]
+    kept = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
     return "\n".join([f"--- end of {log} ---", *kept])

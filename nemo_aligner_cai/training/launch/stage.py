@@ -8,6 +8,7 @@ Megatron's checkpoint writer starts children that import `__main__` again.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.console import program
@@ -197,28 +198,20 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+class _FlagParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        flags = "--config-name, --config-path, --config-dir, --cfg"
+        raise UsageError(f"{message}; expected key=value overrides, {flags}")
+
+
 def parse_flags(argv: list[str], default: str) -> Arguments:
     """Split a command line into overrides and the Hydra flags of NeMo-Aligner's scripts."""
-    arguments = Arguments(config=default, search=[], overrides=[])
-    names = {"-cn": "--config-name", "-cp": "--config-path", "-cd": "--config-dir", "-c": "--cfg"}
-    waiting = list(argv)
-    while waiting:
-        word = waiting.pop(0)
-        if not word.startswith("-"):
-            arguments.overrides.append(word)
-            continue
-        flag, equals, value = word.partition("=")
-        flag = names.get(flag, flag)
-        if flag not in names.values():
-            raise UsageError(f"unknown flag {word}; expected key=value overrides, {', '.join(names.values())}")
-        if not equals:
-            if not waiting:
-                raise UsageError(f"{flag} needs a value")
-            value = waiting.pop(0)
-        if flag == "--config-name":
-            arguments.config = value
-        elif flag == "--cfg":
-            arguments.show = True
-        else:
-            arguments.search.append(Path(value))
-    return arguments
+    parser = _FlagParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-name", "-cn", default=default)
+    parser.add_argument(
+        "--config-dir", "-cd", "--config-path", "-cp", dest="search", type=Path, action="append", default=[]
+    )
+    parser.add_argument("--cfg", "-c")
+    parser.add_argument("overrides", nargs="*")
+    parsed = parser.parse_intermixed_args(argv)
+    return Arguments(parsed.config_name, parsed.search, parsed.overrides, show=parsed.cfg is not None)

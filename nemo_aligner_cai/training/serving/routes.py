@@ -193,53 +193,48 @@ def make_app(server: Server) -> Flask:
     """The WSGI application."""
     app = Flask(__name__)
 
-    def handled(work: Callable[[], Response]) -> Response:
-        try:
-            return work()
-        except RequestError as error:
-            return _json(error.body(), error.status)
-        except HTTPException as error:
-            return _json(RequestError(error.code or 500, str(error.description)).body(), error.code or 500)
-        except Exception as error:
-            _log.error("a request failed: %s", error)
-            traceback.print_exc()
-            return _json(_failure(error).body(), 500)
-
     def body() -> dict[str, Any]:
         content = _body()
         if server.log_requests:
             _log.info("%s %s: %s", request.method, request.path, content.decode("utf-8", "replace"))
         return read_body(content)
 
-    def sampled(call: type[SampleCall]) -> Response:
-        answer = server.sample(call.parse(body(), server.limits))
-        return _json(answer) if isinstance(answer, dict) else _stream(answer)
+    def sample(call: type[SampleCall]) -> Response:
+        response = server.sample(call.parse(body(), server.limits))
+        return _json(response) if isinstance(response, dict) else _stream(response)
 
     def model(name: str) -> Response:
         if name != server.name:
             raise RequestError(404, f"model {name!r} is not served here", param="model", code="model_not_found")
         return _json(server.model())
 
-    app.add_url_rule("/generate", "generate", lambda: handled(lambda: _json(server.generate(body()))), methods=["PUT"])
-    app.add_url_rule("/v1/chat/completions", "chat", lambda: handled(lambda: sampled(ChatCall)), methods=["POST"])
-    app.add_url_rule(
-        "/v1/completions", "completions", lambda: handled(lambda: sampled(CompletionCall)), methods=["POST"]
+    routes: tuple[tuple[str, str, Callable[..., Response]], ...] = (
+        ("PUT", "/generate", lambda: _json(server.generate(body()))),
+        ("POST", "/v1/chat/completions", lambda: sample(ChatCall)),
+        ("POST", "/v1/completions", lambda: sample(CompletionCall)),
+        ("GET", "/v1/models", lambda: _json({"object": "list", "data": [server.model()]})),
+        ("GET", "/v1/models/<path:name>", model),
+        ("GET", "/health", lambda: _json({"status": "ok"})),
     )
-    app.add_url_rule(
-        "/v1/models", "models", lambda: handled(lambda: _json({"object": "list", "data": [server.model()]}))
-    )
-    app.add_url_rule("/v1/models/<path:name>", "model", lambda name: handled(lambda: model(name)))
-    app.add_url_rule("/health", "health", lambda: _json({"status": "ok"}))
-
-    def unknown(error: HTTPException) -> Response:
-        status = error.code or 500
-        return _json(RequestError(status, f"{request.method} {request.path}: {error.name}").body(), status)
-
-    app.register_error_handler(HTTPException, unknown)
+    for method, path, view in routes:
+        app.add_url_rule(path, path, view, methods=[method])
+    app.register_error_handler(Exception, _error_response)
     return app
 
 
-def _failure(error: Exception) -> RequestError:
+def _error_response(error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        message = f"{request.method} {request.path}: {error.name}"
+        return _json(RequestError(error.code or 500, message).body(), error.code or 500)
+    failure = _request_error(error)
+    return _json(failure.body(), failure.status)
+
+
+def _request_error(error: Exception) -> RequestError:
+    if isinstance(error, RequestError):
+        return error
+    _log.error("a request failed: %s", error)
+    traceback.print_exception(error)
     line = str(error).strip().splitlines()[:1] or [""]
     return RequestError(500, f"generation failed: {type(error).__name__}: {line[0][:300]}")
 
@@ -255,11 +250,9 @@ def _stream(chunks: Iterator[dict[str, Any]]) -> Response:
         try:
             for chunk in chunks:
                 yield b"data: " + orjson.dumps(chunk) + b"\n\n"
-        except RequestError as error:
-            yield b"data: " + orjson.dumps(error.body()) + b"\n\n"
         except Exception as error:
-            _log.error("a stream failed: %s", error)
-            yield b"data: " + orjson.dumps(_failure(error).body()) + b"\n\n"
+            # The status has been sent: the error is an event.
+            yield b"data: " + orjson.dumps(_request_error(error).body()) + b"\n\n"
         yield b"data: [DONE]\n\n"
 
     return Response(events(), mimetype="text/event-stream", headers={"Cache-Control": "no-cache"})
