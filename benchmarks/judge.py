@@ -120,7 +120,7 @@ async def closed_loop(url: str, job: Job, strategy: str) -> None:
     async def ask(session: aiohttp.ClientSession, request: Request) -> Completion:
         body: dict[str, Any] = {"model": "standin"}
         if request.choices:
-            body |= scoring_body(CONTINUE, request, request.messages)
+            body |= scoring_body(CONTINUE, request)
         else:
             body |= {"messages": request.messages, "max_tokens": request.sampling.max_tokens, "temperature": 0.0}
         async with session.post(f"{url}/chat/completions", data=orjson.dumps(body)) as response:

@@ -82,7 +82,7 @@ class Journal:
     `had_calls` is True if it contained calls when it was opened.
     """
 
-    def __init__(self, path: Path, handle: int, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, handle: int, *, read_only: bool = False, truncate: bool = False) -> None:
         self.path = path
         self._handle = handle
         self._read_only = read_only
@@ -92,6 +92,16 @@ class Journal:
         self.had_calls = False
         self._synced_at = time.monotonic()
         self._sync: asyncio.Task[None] | None = None
+        try:
+            if not read_only:
+                self._lock()
+            self._require_start()
+            if truncate:
+                os.ftruncate(handle, 0)
+            self._load()
+        except BaseException:
+            os.close(handle)
+            raise
 
     @classmethod
     def open(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> "Journal":
@@ -114,17 +124,7 @@ class Journal:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
-        journal = cls(path, handle)
-        try:
-            journal._lock()
-            journal._require_start()
-            if overwrite and not resume:
-                os.ftruncate(handle, 0)
-            journal._load()
-        except BaseException:
-            os.close(handle)
-            raise
-        return journal
+        return cls(path, handle, truncate=overwrite and not resume)
 
     @classmethod
     def open_to_read(cls, path: PathLike) -> "Journal":
@@ -134,14 +134,7 @@ class Journal:
             UsageError: the file cannot be read, or is not a journal.
         """
         path = require_file(path)
-        journal = cls(path, os.open(path, os.O_RDONLY), read_only=True)
-        try:
-            journal._require_start()
-            journal._load()
-        except BaseException:
-            os.close(journal._handle)
-            raise
-        return journal
+        return cls(path, os.open(path, os.O_RDONLY), read_only=True)
 
     def lookup(self, key: str) -> Completion | None:
         """Return the completion stored under `key` before this run started, if any."""
@@ -151,14 +144,8 @@ class Journal:
         entry = self._read(offset)
         if entry["key"] != key:
             return None
-        usage = entry["usage"]
-        return Completion(
-            entry["text"],
-            entry["finish_reason"],
-            Usage(*usage) if usage else None,
-            entry["choice_logprobs"],
-            entry["raw"],
-        )
+        usage = Usage(*entry["usage"]) if entry["usage"] else None
+        return Completion(entry["text"], entry["finish_reason"], usage, entry["choice_logprobs"], entry["raw"])
 
     def append(self, calls: Sequence[tuple[str, Call, Completion]], *, batch: str | None = None) -> None:
         """Write finished calls with their keys in one piece; `batch` is the name of the batch that they form."""

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -93,18 +92,6 @@ class ProgressReporter:
         return sum(getattr(client, name) for client in self.clients)
 
 
-class Progress(Protocol):
-    """A progress display."""
-
-    def update(self, stats: RunStats) -> None:
-        """Show the current statistics. The engine calls it a few times a second."""
-        ...
-
-    def close(self, stats: RunStats) -> None:
-        """End the display."""
-        ...
-
-
 class LogProgress:
     """Logs a line every few seconds, for files and batch systems."""
 
@@ -148,6 +135,9 @@ class BarProgress:
         """Draw the bar a last time."""
         self.update(stats)
         self._bar.stop()
+
+
+Progress = LogProgress | BarProgress
 
 
 def show_progress(title: str, reporter: ProgressReporter) -> Progress:

@@ -174,6 +174,11 @@ class Request:
         """The conversation in the format of servers and of the journal. Cached, since few-shot examples are long."""
         return self.conversation.to_messages()
 
+    @property
+    def escaped_messages(self) -> list[dict[str, str]]:
+        """`escaped` in the format of servers."""
+        return self.messages if self.escaped is self.conversation else self.escaped.to_messages()
+
     @cached_property
     def prefix(self) -> str | None:
         """A hash of the shared messages; None if there are none."""

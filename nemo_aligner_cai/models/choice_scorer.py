@@ -23,10 +23,10 @@ do not contain the method.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from nemo_aligner_cai.chat import ChatTemplate, Conversation
 from nemo_aligner_cai.files import content_hash
@@ -83,18 +83,10 @@ def _methods(template: ChatTemplate | None) -> list[ScoringMethod]:
     return [replace(method, top_logprobs=top) for group in groups for top in _TOP_LOGPROBS for method in group]
 
 
-class Send(Protocol):
-    """Sends a body for a request and parses the first choice of the response."""
-
-    def __call__(
-        self,
-        body: Mapping[str, Any],
-        request: Request,
-        parse: Callable[[Mapping[str, Any], str], Completion],
-        probe: Callable[[], Mapping[str, Any]],
-    ) -> Awaitable[Completion]:
-        """`parse` gets the choice and its text; `probe` returns the body to send if this one is rejected."""
-        ...
+Parse = Callable[[Mapping[str, Any], str], Completion]
+"""Converts the first choice of a response, and its text, to a completion."""
+Send = Callable[[Mapping[str, Any], Request, Parse, Callable[[], Mapping[str, Any]]], Awaitable[Completion]]
+"""Sends a body for a request. The last argument returns the body to send if this one is rejected."""
 
 
 class ChoiceScorer:
@@ -114,13 +106,8 @@ class ChoiceScorer:
         self._is_probed = False
         self._warned = False
 
-    async def score(self, request: Request, messages: Sequence[Mapping[str, str]]) -> Completion:
-        """Return a completion with log-probabilities, or without them if the server returns no usable ones.
-
-        Args:
-            request: a request with choices.
-            messages: its conversation, escaped.
-        """
+    async def score(self, request: Request) -> Completion:
+        """Return a completion with log-probabilities, or without them if the server returns no usable ones."""
         async with self._lock:
             if not self._is_probed:
                 self._method = await self._find_method()
@@ -129,25 +116,23 @@ class ChoiceScorer:
         if method is None:
             self._warn("it refuses to return log-probabilities")
             return Completion("", "stop")
-        completion = await self._ask(method, request, messages, 0)
+        completion = await self._ask(method, request)
         for attempt in range(1, 1 if method.prefills else _FREE_ATTEMPTS):
             if completion.choice_logprobs is not None or not completion.raw.get("logprobs"):
                 break
-            completion = await self._ask(method, request, messages, attempt)
+            completion = await self._ask(method, request, attempt)
         if completion.choice_logprobs is None:
             self._warn("its reply has no log-probabilities of the choices")
         return completion
 
-    async def _ask(
-        self, method: ScoringMethod, request: Request, messages: Sequence[Mapping[str, str]], attempt: int
-    ) -> Completion:
+    async def _ask(self, method: ScoringMethod, request: Request, attempt: int = 0) -> Completion:
         choices = request.choices
         prefix = common_prefix(choices).rstrip() if method.prefills else ""
 
         def probe() -> Mapping[str, Any]:
             harmless = request.probe()
             if request is not PROBE:
-                return scoring_body(method, harmless, harmless.messages, attempt)
+                return scoring_body(method, harmless, attempt)
             # If a plain request succeeds, the server rejects only the method.
             return {"max_tokens": 1} | ({"prompt": "Hello"} if method.template else {"messages": harmless.messages})
 
@@ -162,7 +147,7 @@ class ChoiceScorer:
             # The likelier choice, not the sampled one, which is random.
             return Completion(max(choices, key=lambda one: scores[one]), "choices", choice_logprobs=scores, raw=choice)
 
-        return await self._send(scoring_body(method, request, messages, attempt), request, parse, probe)
+        return await self._send(scoring_body(method, request, attempt), request, parse, probe)
 
     async def _find_method(self) -> ScoringMethod | None:
         """Return the first method that works; None if the server only serves requests without log-probabilities.
@@ -173,7 +158,7 @@ class ChoiceScorer:
         """
         for method in _methods(self._template):
             try:
-                completion = await self._ask(method, PROBE, PROBE.messages, 0)
+                completion = await self._ask(method, PROBE)
             except CallFailed as failure:
                 if not failure.reason.startswith("HTTP "):
                     raise
@@ -194,9 +179,7 @@ class ChoiceScorer:
             _log.warning("the judge's server: %s; votes are counted instead, see --judge-votes", reason)
 
 
-def scoring_body(
-    method: ScoringMethod, request: Request, messages: Sequence[Mapping[str, str]], attempt: int = 0
-) -> dict[str, Any]:
+def scoring_body(method: ScoringMethod, request: Request, attempt: int = 0) -> dict[str, Any]:
     """Return the request body, without the model's name, that scores a request's choices."""
     choices = request.choices
     # At temperature 1 and without filters, the sampling distribution is the model's.
@@ -208,7 +191,7 @@ def scoring_body(
         prompt = method.template.generation_prompt(request.escaped_for(method.template)) + method.template.reply_start
         body |= {"prompt": prompt + lead, "logprobs": method.top_logprobs}
         return body | {"max_tokens": _distinct_length(choices) - len(prefix)}
-    body |= {"messages": [*messages], "logprobs": True, "top_logprobs": method.top_logprobs}
+    body |= {"messages": [*request.escaped_messages], "logprobs": True, "top_logprobs": method.top_logprobs}
     if not method.prefills:
         # Enough tokens to distinguish the choices, even at one token per character.
         seed = int(content_hash([request.messages, attempt], length=8), 16) & _SEED_BITS

@@ -19,7 +19,7 @@ from nemo_aligner_cai.chat import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
-from nemo_aligner_cai.models.choice_scorer import ChoiceScorer
+from nemo_aligner_cai.models.choice_scorer import ChoiceScorer, Parse
 from nemo_aligner_cai.models.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.request_body import BodyChanges
 from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
@@ -136,7 +136,7 @@ class OpenAIClient:
     async def complete(self, request: Request) -> Completion:
         """Send one request. Empty replies are retried."""
         if request.choices:
-            return await self._scorer.score(request, _escaped_messages(request))
+            return await self._scorer.score(request)
         completion = await self._complete_once(request)
         for _ in range(_EMPTY_RETRIES):
             if completion.text.strip():
@@ -160,7 +160,7 @@ class OpenAIClient:
         self,
         body: Mapping[str, Any],
         request: Request,
-        parse: Callable[[Mapping[str, Any], str], Completion],
+        parse: Parse,
         probe: Callable[[], Mapping[str, Any]],
     ) -> Completion:
         def parse_response(response: Any) -> Completion:
@@ -212,7 +212,7 @@ class OpenAIClient:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self.name,
-            "messages": _escaped_messages(request),
+            "messages": request.escaped_messages,
             "max_tokens": sampling.max_tokens,
         }
         if sampling.is_greedy:
@@ -234,10 +234,6 @@ class OpenAIClient:
             schema = {"name": request.schema.get("title", "answer"), "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
-
-
-def _escaped_messages(request: Request) -> list[dict[str, str]]:
-    return request.messages if request.escaped is request.conversation else request.escaped.to_messages()
 
 
 def _affinity(request: Request) -> int:

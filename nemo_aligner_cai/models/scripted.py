@@ -89,13 +89,11 @@ class ScriptedBatchClient(ScriptedClient):
         self,
         reply: Reply = default_reply,
         *,
-        name: str = "scripted",
-        concurrency: int = 2,
         batch_size: int = 4,
-        identity: Mapping[str, Any] | None = None,
-        remember: bool = True,
+        concurrency: int = 2,
+        **options: Any,
     ) -> None:
-        super().__init__(reply, name=name, concurrency=concurrency, identity=identity, remember=remember)
+        super().__init__(reply, concurrency=concurrency, **options)
         self.batch_size = batch_size
         self.batches: list[int] = []
 

@@ -9,8 +9,7 @@ the openai SDK spends 7 ms of CPU on a few-shot chat call, this client under 0.5
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -149,7 +148,9 @@ class Transport:
             ServerRefused: the server rejects every request, or is unavailable for longer than the retry policy allows.
         """
         content = self._encode(body)
-        with self._tracked(content):
+        ticket = object()
+        self._in_progress[ticket] = content
+        try:
             await self.semaphore.acquire(priority)
             try:
                 try:
@@ -159,14 +160,6 @@ class Transport:
                 raise error
             finally:
                 self.semaphore.release()
-
-    @contextmanager
-    def _tracked(self, content: bytes) -> Generator[None, None, None]:
-        """Keep a request among those in progress, waiting ones included."""
-        ticket = object()
-        self._in_progress[ticket] = content
-        try:
-            yield
         finally:
             del self._in_progress[ticket]
 

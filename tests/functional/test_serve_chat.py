@@ -289,9 +289,7 @@ def test_d8_choices_get_the_same_scores_by_either_route(served: Served) -> None:
     request = Request(Conversation.of_user(QUESTION), Sampling(), choices=choices, lead="")
 
     def scores(method: ScoringMethod, path: str) -> dict[str, float] | None:
-        status, answer = served.send(
-            "POST", path, json.dumps(scoring_body(method, request, request.messages)).encode()
-        )
+        status, answer = served.send("POST", path, json.dumps(scoring_body(method, request)).encode())
         assert status == 200, answer
         return choice_logprobs(answer["choices"][0]["logprobs"], choices, "i will")
 
