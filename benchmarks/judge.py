@@ -35,7 +35,7 @@ from benchmarks.table import Figure, show
 from benchmarks.workload import SAMPLING, SEED, constitution, prompts
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.engine.stage import RunOptions
-from nemo_aligner_cai.judges.base import Answered, Judge, JudgeInput
+from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
@@ -58,7 +58,7 @@ STRATEGIES = {"chain of thought": (chain_of_thought, 0.25), "multiple choice": (
 def judge(strategy: str, *, both_orders: bool = True) -> Judge:
     """A strategy that is measured."""
     make, _ = STRATEGIES[strategy]
-    return make(JudgeSettings(constitution(), seed=SEED, pairs="one", both_orders=both_orders))
+    return make(JudgeSettings(constitution=constitution(), seed=SEED, pairs="one", both_orders=both_orders))
 
 
 def server_options(slots: int, strategy: str) -> tuple[str, ...]:
@@ -78,14 +78,10 @@ async def ours(policy: ModelClient, judge_url: str, job: Job, strategy: str) -> 
         with tempfile.TemporaryDirectory() as folder:
             await generate_comparisons(
                 prompts(job.rows, first=job.first),
-                policy,
-                judge_model,
-                judge(strategy),
-                sampling=SAMPLING,
-                temperatures=_TEMPERATURES,
+                ComparisonPipeline(policy, judge_model, judge(strategy), SAMPLING, _TEMPERATURES, SEED),
                 out_path=Path(folder, "comparisons.jsonl"),
                 journal_path=Path(folder, "comparisons.journal.jsonl"),
-                options=RunOptions(seed=SEED, progress=False),
+                options=RunOptions(progress=False),
             )
     finally:
         await policy.close()
@@ -107,9 +103,9 @@ def cases(job: Job) -> Iterator[JudgeInput]:
             request.scheduled(seed=derive_seed(SEED, record.id, sample.name, number), priority=0)
             for number, request in enumerate(sample.requests(record))
         ]
-        case = sample.absorb(record, [Completion(candidate(request), "stop") for request in asked]).case
-        yield case
-        yield replace(case, candidates=case.candidates[::-1])
+        record = sample.absorb(record, [Completion(candidate(request), "stop") for request in asked])
+        yield record.judge_input
+        yield replace(record.judge_input, candidates=record.judge_input.candidates[::-1])
 
 
 async def closed_loop(url: str, job: Job, strategy: str) -> None:
@@ -130,9 +126,9 @@ async def closed_loop(url: str, job: Job, strategy: str) -> None:
 
     async def work(session: aiohttp.ClientSession) -> None:
         for case in everything:
-            told: list[list[Answered]] = []
+            told: list[list[Answer]] = []
             while asked := one_order.questions(case, told):
-                told.append([Answered(question, await ask(session, question.request)) for question in asked])
+                told.append([Answer(question, await ask(session, question.request)) for question in asked])
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         # The client asks it once, to find out how the server scores choices.

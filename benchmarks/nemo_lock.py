@@ -33,7 +33,7 @@ from nemo_aligner_cai.models import Completion, NemoServerClient, Sampling, Scri
 from nemo_aligner_cai.packaged_files import CONSTITUTION, MODEL
 from nemo_aligner_cai.pipeline.serving import HOST, ask
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 from nemo_aligner_cai.tiny.data import TRAIN
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.training.config import quoted
@@ -87,16 +87,16 @@ class Upstream:
 
     def run(self, prompts: Sequence[Prompt], batch: int, result: Path) -> None:
         """Take the prompts through the steps, batch by batch."""
-        done: list[Revised] = []
+        done: list[RevisionSample] = []
         for start in range(0, len(prompts), batch):
-            records = list(fresh_records(prompts[start : start + batch]))
+            records = list(map(RevisionSample, prompts[start : start + batch]))
             for step in self._steps:
                 records = self._take(step, records, derive_seed(SEED, start, step.name) & _SEED_BITS)
             done += records
             rows = [{"prompt": record.prompt.conversation.to_messages(), "revision": record.latest} for record in done]
             result.write_text(json.dumps(rows), encoding="utf-8")
 
-    def _take(self, step: Step[Revised], records: Sequence[Revised], seed: int) -> list[Revised]:
+    def _take(self, step: Step[RevisionSample], records: Sequence[RevisionSample], seed: int) -> list[RevisionSample]:
         requests = [step.requests(record)[0] for record in records]
         body = {
             "sentences": [NEMO_CHAT.generation_prompt(request.conversation) for request in requests],
@@ -113,7 +113,7 @@ class Upstream:
             "random_seed": seed,
         }
         sentences = self._put(body)["sentences"]
-        taken: list[Revised] = []
+        taken: list[RevisionSample] = []
         for record, request, sentence in zip(records, requests, sentences, strict=True):
             text = NEMO_CHAT.extract_reply(sentence, request.conversation)
             try:

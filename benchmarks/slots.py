@@ -30,7 +30,7 @@ from benchmarks.workload import SAMPLING, SEED, constitution, few_shots, prompts
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, OpenAIClient, ScriptedClient
-from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 
 RATIO = 0.97
 _FEWER = 4
@@ -45,9 +45,9 @@ class Job:
     rows: int
     slots: int
 
-    def records(self) -> list[Revised]:
+    def records(self) -> list[RevisionSample]:
         """The prompts' records, which nothing has been done with."""
-        return list(fresh_records(prompts(self.rows, first=self.first)))
+        return list(map(RevisionSample, prompts(self.rows, first=self.first)))
 
 
 Driver = Callable[[str, Job], Coroutine[Any, Any, None]]
@@ -71,7 +71,7 @@ class PlainChat:
             ScriptedClient(), constitution(), few_shots(), PromptTemplates(), SAMPLING, seed=SEED
         ).steps()
 
-    async def take(self, record: Revised, number: int) -> Revised:
+    async def take(self, record: RevisionSample, number: int) -> RevisionSample:
         """The record after one more step."""
         step = self.steps[number]
         (request,) = step.requests(record)
@@ -91,7 +91,7 @@ class PlainChat:
 async def closed_loop(url: str, job: Job) -> None:
     """Workers without anything between them."""
 
-    async def work(records: Iterator[Revised], chat: PlainChat) -> None:
+    async def work(records: Iterator[RevisionSample], chat: PlainChat) -> None:
         for record in records:
             for number in range(len(chat.steps)):
                 record = await chat.take(record, number)

@@ -13,7 +13,7 @@ from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Sampling
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
-from nemo_aligner_cai.stages.revisions import generate_revisions
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, generate_revisions
 
 CALLS = 3
 """Calls of one prompt: answer, critique, revision."""
@@ -77,15 +77,13 @@ async def revise(
     try:
         return await generate_revisions(
             asked,
-            client,
-            principles or constitution(),
-            few_shots=shots,
-            wording=wording,
-            sampling=sampling,
+            RevisionPipeline(
+                client, principles or constitution(), shots, wording or PromptTemplates(), sampling, seed=SEED
+            ),
             out_path=folder / "revisions.jsonl",
             journal_path=folder / "revisions.journal.jsonl",
             sft_path=folder / "sft.jsonl",
-            options=RunOptions(seed=SEED, progress=False),
+            options=RunOptions(progress=False),
         )
     finally:
         await client.close()

@@ -28,7 +28,7 @@ from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request, Sampling, ScriptedClient
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
-from nemo_aligner_cai.stages.revisions import RevisionPipeline, fresh_records
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 
 FORMS = ("critique", "revision", "judge")
 SIMILAR = 0.8
@@ -140,14 +140,14 @@ def requests_of(
     alone = Constitution((principle,), principle.id)
     if "critique" in principle.requests:
         pipeline = RevisionPipeline(ScriptedClient(), alone, few_shots, templates, Sampling(), seed=0)
-        (record,) = fresh_records([_EXAMPLE])
+        record = RevisionSample(_EXAMPLE)
         for step, reply in zip(pipeline.steps(), _REPLIES, strict=True):
             (request,) = step.requests(record)
             record = step.absorb(record, [Completion(reply, "stop")])
             if step.name != "answer":  # the answer does not depend on the principle
                 yield step.name, request
     if "judge" in principle.requests:
-        judge = multiple_choice(JudgeSettings(alone, templates, both_orders=False))
+        judge = multiple_choice(JudgeSettings(constitution=alone, templates=templates, both_orders=False))
         (question,) = judge.questions(JudgeInput(_EXAMPLE.id, _EXAMPLE.conversation, _CANDIDATES))
         yield "judge", question.request
 

@@ -25,8 +25,8 @@ from nemo_aligner_cai.files import PathLike, Row, read_jsonl
 
 
 @dataclass(frozen=True)
-class JudgedCandidate:
-    """One response. `key` names its sampling settings."""
+class Candidate:
+    """One response. `key` names its sampling settings, as in the files of upstream's script."""
 
     key: str
     text: str
@@ -69,7 +69,7 @@ class JudgedRow:
 
     id: str
     prompt: Conversation
-    candidates: tuple[JudgedCandidate, ...]
+    candidates: tuple[Candidate, ...]
     pairs: tuple[JudgedPair, ...]
     verdicts: tuple[JudgedVerdict, ...]
     dataset: str | None = None
@@ -140,8 +140,8 @@ def _objects(row: Row, key: str) -> list[Row]:
     return [] if row.get(key) == [] else row_values.objects(row, key)
 
 
-def _candidate(row: Row) -> JudgedCandidate:
-    return JudgedCandidate(row_values.text(row, "key"), row_values.text(row, "text"))
+def _candidate(row: Row) -> Candidate:
+    return Candidate(row_values.text(row, "key"), row_values.text(row, "text"))
 
 
 def _pair(row: Row) -> JudgedPair:

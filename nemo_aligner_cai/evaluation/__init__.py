@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a model did, as rates with intervals."""
+"""Statistics of model outputs: rates with intervals, judge accuracy, bias and agreement."""

@@ -1,35 +1,33 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement of judges: what several runs say of the same pairs of candidates.
+"""Agreement of judges: preferences of several runs on the same pairs of candidates.
 
-Input:  rows of stages/comparisons.py, from runs that judged the same candidates (the policy's seed and model agree)
+Input:  rows of `data.judged_row` from runs that judged the same candidates (same policy and seed)
 Output: Agreement(common=950, rate=Rate(0.91, ...), kappa=0.82) for each two runs
 
-A pair is the same where its prompt and its two texts are.
+Two pairs are the same if their prompts and both texts are equal.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_aligner_cai.data.judged_row import JudgedRow
-from nemo_aligner_cai.evaluation.audit import PerPrompt, rate_dict
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate, rate_dict
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.files.compact import CompactMap
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two runs say of the pairs that both have kept.
+    """The agreement of two runs.
 
     Attributes:
-        common: pairs that both have kept.
-        only_first: pairs that only the first run has kept.
-        only_second: likewise.
-        rate: the share of the common pairs with the same preference; None where there are none.
-        kappa: Cohen's: 1 for the same preferences, 0 for no more agreement than by chance; None where chance alone
-            explains everything (one side always wins) or there is nothing in common. Cohen, Educational and
-            Psychological Measurement 20, 1960.
+        common: pairs kept by both runs.
+        only_first: pairs kept only by the first run.
+        only_second: pairs kept only by the second run.
+        rate: the share of the common pairs with the same preference; None without common pairs.
+        kappa: Cohen's kappa (Educational and Psychological Measurement 20, 1960): 1 for equal preferences, 0 for
+            agreement by chance; None without common pairs, or if one side always wins.
     """
 
     common: int
@@ -39,7 +37,7 @@ class Agreement:
     kappa: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the figures as JSON values."""
         return {
             "common": self.common,
             "only_first": self.only_first,
@@ -51,41 +49,41 @@ class Agreement:
 
 @dataclass
 class _Common:
-    """The pairs that two runs share: whether they agree, and how often each prefers the second side."""
+    """The pairs that two runs share: their agreement, and how often each run prefers the second side."""
 
-    same: PerPrompt = field(default_factory=PerPrompt)
+    same: ClusteredMean = field(default_factory=ClusteredMean)
     first: int = 0
     second: int = 0
 
 
 class Preferences:
-    """The kept pairs of several runs, in a few bytes a pair. One run is added after the other."""
+    """The kept pairs of several runs, added run by run, in a few bytes per pair."""
 
     def __init__(self) -> None:
         self._runs: list[CompactMap] = []
         self._common: list[list[_Common]] = []
-        """For each run, what it has in common with each run before it."""
+        """For each run, the pairs in common with each earlier run."""
 
     def start_run(self) -> None:
-        """What is added from now on is another run's."""
+        """Begin the next run; `add` adds to it."""
         self._common.append([_Common() for _ in self._runs])
         self._runs.append(CompactMap())
 
     def add(self, row: JudgedRow) -> int:
-        """Add a row's kept pairs; returns how many of them the run has had before, which are left out."""
+        """Add a row's kept pairs; returns the number of pairs that the run already has, which are skipped."""
         *others, own = self._runs
         fresh = {pair: side for pair, side in _sides(row) if own.get(pair) is None}
         for pair, side in fresh.items():
             own[pair] = side
         for other, common in zip(others, self._common[-1], strict=True):
-            both = [(theirs, side) for pair, side in fresh.items() if (theirs := other.get(pair)) is not None]
-            common.same.add(float(theirs == side) for theirs, side in both)
-            common.first += sum(theirs for theirs, _ in both)
+            both = [(first, side) for pair, side in fresh.items() if (first := other.get(pair)) is not None]
+            common.same.add(float(first == side) for first, side in both)
+            common.first += sum(first for first, _ in both)
             common.second += sum(side for _, side in both)
         return len(row.pairs) - len(fresh)
 
     def agreement(self, first: int, second: int) -> Agreement:
-        """What two runs have in common, by their numbers in the order of adding, the lower one first."""
+        """Return the agreement of two runs by their indices, the lower one first."""
         common = self._common[second][first]
         count = common.same.count
         return Agreement(
@@ -98,10 +96,10 @@ class Preferences:
 
 
 def _sides(row: JudgedRow) -> list[tuple[int, int]]:
-    """For each kept pair its name, and which side won: 0 or 1, by the order of hashes of prompt and text.
+    """Return for each kept pair its hash and the winning side, 0 or 1, by the order of hashes of prompt and text.
 
-    An order that is another for each prompt, even where a refusal is the same for many, makes both sides equally
-    likely, which is what chance agreement is reckoned from.
+    The hashes depend on the prompt, so that both sides are equally likely to win even if many prompts share the same
+    refusal. Cohen's kappa needs that for its chance agreement.
     """
     sides: list[tuple[int, int]] = []
     prompt = row.prompt.to_messages()
@@ -112,6 +110,6 @@ def _sides(row: JudgedRow) -> list[tuple[int, int]]:
 
 
 def _kappa(observed: float | None, p: float, q: float) -> float | None:
-    """Cohen's kappa of two runs that prefer the second side in shares `p` and `q` of the pairs."""
+    """Return Cohen's kappa of two runs that prefer the second side in shares `p` and `q` of the pairs."""
     expected = p * q + (1 - p) * (1 - q)
     return None if observed is None or expected == 1.0 else (observed - expected) / (1 - expected)

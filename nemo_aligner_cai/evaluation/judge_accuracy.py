@@ -1,25 +1,28 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""How often a judge chooses the right answer, with intervals.
+"""Accuracy of a judge on items with a known answer, with intervals.
 
 Input:  rows of judge_items.JudgedItem
-Output: Accuracy: the share of the items answered rightly, of all and by category
+Output: Accuracy: the share of correct answers, of all items and by category
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_aligner_cai.evaluation.audit import rate_dict
 from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgedItem
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.rates import Rate, rate_dict
 
 
 @dataclass
 class Accuracy:
     """Counts of items.
 
-    `asked` were put to the judge (of the others, a call failed), `answered` have an answer: the orders agree, and it
-    could be read. `chances` adds up the probabilities of the right answer by chance.
+    Attributes:
+        asked: items that the judge was asked (for the others, a call failed).
+        answered: items with a parsed answer on which the orders agree.
+        right: items with the correct answer.
+        chances: sum of the probabilities of the correct answer by chance.
+        categories: the same by category.
     """
 
     asked: int = 0
@@ -29,7 +32,7 @@ class Accuracy:
     categories: dict[str, "Accuracy"] = field(default_factory=dict[str, "Accuracy"])
 
     def add(self, item: JudgedItem, *, by_category: bool = True) -> None:
-        """Add an item; one without verdicts was not asked."""
+        """Add an item; an item without verdicts was not asked."""
         if not item.row.verdicts:
             return
         self.asked += 1
@@ -41,21 +44,21 @@ class Accuracy:
 
     @property
     def rate(self) -> Rate | None:
-        """Right answers among all items asked: no answer is no right answer. None where nothing was asked."""
+        """The share of correct answers among all items asked; a missing answer is not correct. None without items."""
         return Rate.of_share(self.right / self.asked, self.asked) if self.asked else None
 
     @property
     def rate_of_answered(self) -> Rate | None:
-        """Right answers among those given; None where there are none."""
+        """The share of correct answers among those given; None without answers."""
         return Rate.of_share(self.right / self.answered, self.answered) if self.answered else None
 
     @property
     def by_chance(self) -> float | None:
-        """The share of right answers of a judge that rolls a die, and never ties."""
+        """The expected share of correct answers of a judge that guesses and never ties; None without items."""
         return self.chances / self.asked if self.asked else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the figures as JSON values."""
         own: dict[str, Any] = {
             "asked": self.asked,
             "answered": self.answered,

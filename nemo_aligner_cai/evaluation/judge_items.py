@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""Questions with a known answer, to measure a judge by: the paper's evaluation items, as cases for our judges.
+r"""Items with a known answer that measure a judge: the paper's evaluation items as inputs of the judges.
 
 Input, one of:
     {"prompt": "... Please choose the response that is ... Options:\n (A) [[[...]]]\n (B) [[[...]]]\n\nThe answer is:",
      "corrects": [" (B)"], "incorrects": [" (A)"], "text_correct": "\n\nHuman: ...\n\nAssistant: ...",
-     "text_incorrect": ...}                              two replies to one conversation: any judge can compare them
+     "text_incorrect": ...}                              two replies to one conversation, for any judge
     {"prompt": "... What description ... Options:\n (A) Theft\n (B) ...\nThe answer is:", "corrects": [" (D)"],
-     "incorrects": [" (A)", " (B)", ...]}                a question with several answers: see `options_judge.py`
+     "incorrects": [" (A)", " (B)", ...]}                a question with several answers, for `options_judge.py`
 Output: JudgeItem(prompt, candidates=(Candidate("incorrect", ...), Candidate("correct", ...)), question, category)
 
-The candidates stand in the item's own order, which has the right answer in all places about equally often.
+The candidates are in the item's own order, in which the correct answer is about equally often in every position.
 """
 
 import re
@@ -32,7 +32,7 @@ from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcrip
 from nemo_aligner_cai.stages.comparisons import judged_row
 
 CORRECT = "correct"
-"""The key of the right candidate; the others' begin with "incorrect"."""
+"""The key of the correct candidate; the keys of the others begin with "incorrect"."""
 _PRINTED = re.compile(
     r"(?P<before>.*)\n\n(?P<question>[^\n]+) Options:\n(?P<options>.*?)\s*The answer is:\s*", re.DOTALL
 )
@@ -41,11 +41,13 @@ _OPTION = re.compile(r"^ \(([A-Z])\) ", re.MULTILINE)
 
 @dataclass(frozen=True)
 class JudgeItem(PreferenceSample):
-    """A question with a known answer, on its way through a judge.
+    """A sample with a known answer.
 
-    `question` asks for the better candidate; `category` is what the item counts under, None where it has none.
-    `is_comparison` tells whether the candidates are replies to the prompt; otherwise they are answers to the question
-    at the prompt's end.
+    Attributes:
+        question: asks for the better candidate.
+        category: the category of the item, None without one.
+        is_comparison: True if the candidates are replies to the prompt, False if they are answers to the question at
+            the prompt's end.
     """
 
     question: str = ""
@@ -54,16 +56,16 @@ class JudgeItem(PreferenceSample):
 
 
 def read_items(path: PathLike, *, counts: RowCounts, limit: int | None = None) -> Iterator[JudgeItem]:
-    """Read items in file order, each only once.
+    """Read items in file order; duplicates are skipped.
 
     Args:
         path: a .jsonl or .json file.
-        counts: receives the rows read, and those left out by reason.
-        limit: stop after so many items.
+        counts: receives the rows read and the skipped rows by reason.
+        limit: maximum number of items.
 
     Raises:
         UsageError: the file cannot be read (at the call).
-        FormatError: a row is not one of the two shapes, or of the other shape than the rows before.
+        FormatError: a row has neither of the two shapes, or not the shape of the rows before it.
     """
     return islice(_items(require_file(path), counts), limit)
 
@@ -79,7 +81,7 @@ def _items(path: Path, counts: RowCounts) -> Iterator[JudgeItem]:
             raise FormatError.at(path, line, str(error)) from error
         if is_comparison not in (None, item.is_comparison):
             raise FormatError.at(
-                path, line, "this item is of another kind than those before; put it into another file"
+                path, line, "this item is of another kind than those before it; use one file per kind"
             )
         is_comparison = item.is_comparison
         if not seen.add(int(item.id, 16)):
@@ -99,7 +101,7 @@ def _item(row: Row) -> JudgeItem:
         raise UsageError("'corrects' and 'incorrects' must name all options, each once, and one of them as correct")
     category = row.get("category")
     if category is not None and not isinstance(category, str):
-        raise UsageError(f"the key 'category' must be a text, it is {type(category).__name__}")
+        raise UsageError(f"the key 'category' must be a text, not {type(category).__name__}")
     if "text_correct" in row or "text_incorrect" in row:
         conversation, replies = _replies(row)
         if len(options) != 2:
@@ -107,7 +109,7 @@ def _item(row: Row) -> JudgeItem:
         texts = {label: replies[label not in right] for label in options}
         return _of(conversation, texts, right[0], printed["question"], category, is_comparison=True)
     conversation = Conversation.of_user(f"{printed['before'].strip()}\n\n{printed['question']}")
-    # What an item asks for is what it is about: one of the kinds of harm.
+    # The correct option is the kind of harm that the item is about.
     return _of(
         conversation, options, right[0], printed["question"], category or options[right[0]], is_comparison=False
     )
@@ -124,24 +126,26 @@ def _of(
 ) -> JudgeItem:
     wrong = [label for label in texts if label != right]
     keys = {right: CORRECT} | {label: f"incorrect {label}" if len(wrong) > 1 else "incorrect" for label in wrong}
-    # Several items may share a conversation: the answers are part of what an item is.
+    # Items may share a conversation, so the answers are part of the id.
     prompt = Prompt(content_hash([conversation.to_messages(), question, list(texts.values())]), conversation)
     candidates = tuple(Candidate(keys[label], text) for label, text in texts.items())
     return JudgeItem(prompt, candidates, question=question, category=category, is_comparison=is_comparison)
 
 
 def _replies(row: Row) -> tuple[Conversation, tuple[str, str]]:
-    """The conversation that waits for a reply, and the right and the wrong one."""
+    """Return the conversation without its last reply, and the correct and the incorrect reply."""
     whole = [parse_transcript(_text(row, key)) for key in ("text_correct", "text_incorrect")]
     prompts = [conversation.without_last() for conversation in whole]
     last = [conversation.messages[-1] for conversation in whole]
     if prompts[0] != prompts[1] or any(message.role is not Role.ASSISTANT for message in last):
-        raise UsageError("'text_correct' and 'text_incorrect' must be one conversation with two last replies")
+        raise UsageError(
+            "'text_correct' and 'text_incorrect' must be the same conversation with different last replies"
+        )
     return prompts[0], (last[0].content, last[1].content)
 
 
 def _options(text: str) -> dict[str, str]:
-    """The options by their letter; the brackets that the paper puts around replies are no part of them."""
+    """Return the options by letter, without the brackets that the paper puts around replies."""
     _, *parts = _OPTION.split(text)
     return {
         label: option.strip().removeprefix("[[[").removesuffix("]]]").strip()
@@ -152,7 +156,7 @@ def _options(text: str) -> dict[str, str]:
 def _text(row: Row, key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
-        raise UsageError(f"the key {key!r} must be a text, it is {type(value).__name__}")
+        raise UsageError(f"the key {key!r} must be a text, not {type(value).__name__}")
     return value
 
 
@@ -165,10 +169,7 @@ def _labels(row: Row, key: str) -> list[str]:
 
 @dataclass(frozen=True)
 class JudgedItem:
-    """A judged row, what its right answer is counted under, and the candidate that the judge chose.
-
-    `answer` is a candidate's key; None where the judge did not choose.
-    """
+    """A judged row with its category and the judge's answer: a candidate's key, or None without a decision."""
 
     row: JudgedRow
     category: str | None
@@ -176,17 +177,17 @@ class JudgedItem:
 
     @classmethod
     def of(cls, item: JudgeItem) -> "JudgedItem":
-        """An item as far as it came."""
+        """Return the row of an item, whether it has been judged or not."""
         preferences = item.judgement.preferences if item.judgement else ()
         answer = item.candidates[preferences[0].chosen].key if preferences else None
         return cls(judged_row(item), item.category, answer)
 
     @classmethod
     def from_row(cls, row: Row) -> "JudgedItem":
-        """Read a row that `to_row` made."""
+        """Read a row written by `to_row`."""
         category, answer = (row_values.optional_text(row, key) for key in ("category", "answer"))
         return cls(JudgedRow.from_row(row), category, answer)
 
     def to_row(self) -> Row:
-        """The judged row with two more keys."""
+        """Return the judged row with the two additional keys."""
         return self.row.to_row() | {"category": self.category, "answer": self.answer}

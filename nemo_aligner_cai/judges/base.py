@@ -1,17 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a judge is: which of a prompt's candidate responses is better by the constitution.
+"""The protocol of a judge, which decides which of a prompt's candidate responses is better by the constitution.
 
-Input:  Case(id, conversation, candidates=("I can help ...", "No, because ..."))
+Input:  JudgeInput(id, conversation, candidates=("I can help ...", "No, because ..."))
 Output: Judgement(preferences=(Preference(chosen=1, rejected=0, probability=0.93, principle="crime"),),
                   verdicts=(Verdict(shown=(0, 1), better=1, worse=0, probability=0.03, ...), ...), counts)
 
-A judge asks in rounds: the questions of a round may depend on the answers to earlier ones (the choice on the
-reasoning, a tournament's next matches on the last ones). Each round is one step of the engine, so that all that a
-judge says is journaled alike. The strategies are in `judges/`.
+A judge asks in turns: the questions of a turn may depend on the answers to earlier ones (the choice on the reasoning,
+a tournament's next matches on the previous ones). Each turn is one step of the engine, so every answer is journaled.
 
-Nothing is guessed. What the judge said is a verdict, a tie, or *unparsed* with the raw text kept; and it is read out
-of the judge's own answer alone, so that no candidate can bring its verdict along.
+An answer is parsed as a verdict or a tie, or counted as unparsed, with its raw text. Only the judge's own answer is
+parsed, so no candidate can forge a verdict.
 """
 
 import math
@@ -19,16 +18,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.judged_row import JudgedVerdict
 from nemo_aligner_cai.models.base import Completion, Request
 
 _SHOWN = 200
-"""Characters of an answer that is no verdict."""
+"""Characters shown of an unparsed answer."""
 
-# Names of what judgements count.
+# Names of the counts.
 JUDGED, KEPT, TIES, UNSURE, UNPARSED = (
     "pairs judged",
     "pairs kept",
@@ -42,10 +41,12 @@ SILENT = "principles without a verdict on a pair"
 VOTES, UNPARSED_VOTES = "votes", "votes without a verdict"
 CUT_REASONINGS = "reasonings cut at the token limit"
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class JudgeInput:
-    """A prompt with its candidate responses, in the order in which they are numbered."""
+    """A prompt with its candidate responses; a candidate's number is its index."""
 
     id: str
     conversation: Conversation
@@ -54,7 +55,7 @@ class JudgeInput:
 
 @dataclass(frozen=True)
 class Question:
-    """One question to the judge. `shown` holds the candidates' numbers in the order of this question."""
+    """One question to the judge model. `shown` holds the numbers of the candidates in presentation order."""
 
     request: Request
     shown: tuple[int, ...]
@@ -62,33 +63,33 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A question and what the judge model said."""
+class Answer:
+    """A question and the judge model's reply."""
 
     question: Question
     completion: Completion
 
 
-Turn = Sequence[Answered]
-"""The questions of one round, in the order in which they were asked; none where there was nothing to ask."""
+Turn = Sequence[Answer]
+"""The questions of one turn in the order asked, with their answers; empty if there was nothing to ask."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge said of candidates in one order, by one principle, and nothing it did not say.
+    """One judge decision for one presentation order and one principle.
 
     Attributes:
-        shown: the candidates' numbers in the order in which they were shown.
-        principle: its id, None where the whole constitution was shown.
-        better: a candidate's number; None where the judge named none, or sees no difference.
-        worse: likewise.
-        probability: the judge's, in [0, 1], that the first shown candidate is the better one; None where it gave none.
-            A fraction where it is a share of votes, so that comparisons with it are exact.
-        raw: what the judge wrote.
-        explanation: the part of it that gives reasons.
-        votes: answers that were sampled for this verdict, 0 where log-probabilities or one answer told.
-        unparsed_votes: those of them that name no candidate.
-        is_cut: whether the explanation was cut at the token limit.
+        shown: numbers of the candidates in presentation order.
+        principle: id of the principle; None if the judge was shown the whole constitution.
+        better: number of the better candidate; None for a tie or an unparsed answer.
+        worse: number of the worse candidate; None also if the judge names only the best one.
+        probability: the judge's probability, in [0, 1], that the first candidate shown is better; None if unknown.
+            A share of votes is a Fraction, so that comparisons with it are exact.
+        raw: the judge's text.
+        explanation: the part of the text that gives reasons.
+        votes: number of answers sampled for this verdict; 0 if it rests on log-probabilities or on a single answer.
+        unparsed_votes: number of those answers that name no candidate.
+        is_cut: True if the explanation was cut at the token limit.
     """
 
     shown: tuple[int, ...]
@@ -104,13 +105,16 @@ class Verdict:
 
     @property
     def is_parsed(self) -> bool:
-        """Whether the judge's answer says something about the candidates, be it that they are equal."""
+        """True for a decision or a tie, False for an unparsed answer."""
         return self.better is not None or self.probability is not None
 
 
 @dataclass(frozen=True)
 class Preference:
-    """A comparison worth keeping. `probability` in (0.5, 1] that `chosen` is better; None for a plain choice."""
+    """A kept comparison.
+
+    `probability` in (0.5, 1] is the probability that `chosen` is better; None if the judge gave none.
+    """
 
     chosen: int
     rejected: int
@@ -121,7 +125,7 @@ class Preference:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came of a case: its preferences, the verdicts they rest on, and counts under this module's names."""
+    """The preferences on one input, the verdicts behind them, and counts under this module's names."""
 
     preferences: tuple[Preference, ...]
     verdicts: tuple[Verdict, ...]
@@ -129,28 +133,50 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """A strategy: pure functions of a case and of the judge model's completions."""
+    """A judge strategy: pure functions of an input and of the judge model's completions."""
 
     @property
     def name(self) -> str:
-        """As it is chosen on the command line."""
+        """The name by which the command line selects the strategy."""
         ...
 
-    def rounds(self, candidates: int) -> int:
-        """How many rounds a case with at most so many candidates can take, at least 1."""
+    def max_turns(self, candidates: int) -> int:
+        """Return the maximum number of turns for inputs with up to `candidates` candidates, at least 1."""
         ...
 
-    def questions(self, case: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
-        """What to ask about a case in the round after these; none where the past rounds have told all."""
+    def questions(self, judge_input: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
+        """Return the questions of the turn after `past`; empty if the past turns suffice."""
         ...
 
-    def decide(self, case: JudgeInput, rounds: Sequence[Turn]) -> Judgement:
-        """What the answers of all rounds come to."""
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
+        """Return the judgement that follows from the answers of all turns."""
         ...
+
+
+def presentation_orders(candidates: int, *, both_orders: bool) -> list[tuple[int, ...]]:
+    """Return the orders in which all candidates are shown at once: as numbered, and in reverse if `both_orders`."""
+    shown = tuple(range(candidates))
+    return [shown, shown[::-1]] if both_orders else [shown]
+
+
+def agreed_choice(choices: Sequence[T | None], counts: Counter[str]) -> T | None:
+    """Return the choice on which all presentation orders agree, else None; count the outcome in `counts`.
+
+    `choices` holds one choice per order, None for an unparsed answer.
+    """
+    if None in choices:
+        counts[UNPARSED] += 1
+        return None
+    agreed = len(set(choices)) == 1
+    if len(choices) > 1:
+        counts[BOTH_ORDERS] += 1
+        counts[FLIPS] += not agreed
+    counts[KEPT if agreed else TIES] += 1
+    return choices[0] if agreed else None
 
 
 def count_verdicts(verdicts: Sequence[Verdict]) -> Counter[str]:
-    """How verdicts fell, before orders are compared."""
+    """Count verdicts, votes and cut reasonings, before the presentation orders are compared."""
     named = [verdict for verdict in verdicts if verdict.better is not None]
     counts = Counter({VERDICTS: len(named), FIRST: sum(verdict.better == verdict.shown[0] for verdict in named)})
     if votes := sum(verdict.votes for verdict in verdicts):
@@ -161,10 +187,10 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> Counter[str]:
 
 
 def position_rates(counts: Mapping[str, int]) -> dict[str, float | None]:
-    """How much a judge's verdicts depend on the order of the candidates; None where nothing tells.
+    """Return how much the verdicts depend on the presentation order; a rate without data is None.
 
-    ``position_flip_rate`` is the share of the pairs, of those with a verdict in both orders, on which the orders name
-    different candidates. ``first_position_rate`` is the share of all verdicts that name the candidate shown first.
+    ``position_flip_rate`` is the share of the pairs with a verdict in both orders for which the two verdicts differ.
+    ``first_position_rate`` is the share of all verdicts that prefer the candidate shown first.
     """
 
     def share(part: str, whole: str) -> float | None:
@@ -174,34 +200,35 @@ def position_rates(counts: Mapping[str, int]) -> dict[str, float | None]:
 
 
 def position_line(counts: Mapping[str, int]) -> str:
-    """The rates of `position_rates` for people."""
+    """Format the rates of `position_rates`, and compare the flip rate with that of random guessing."""
     flips, first = position_rates(counts).values()
-    shown = "not known, each pair was asked about in one order" if flips is None else f"{flips:.1%}"
-    line = f"position bias: flips {shown}; first position {'not known' if first is None else f'{first:.1%}'}"
-    return line if flips is None else line + _against_a_coin(flips, counts[BOTH_ORDERS])
+    shown = "unknown, each pair was judged in one order" if flips is None else f"{flips:.1%}"
+    line = f"position bias: flips {shown}; first position {'unknown' if first is None else f'{first:.1%}'}"
+    return line if flips is None else line + _compared_to_chance(flips, counts[BOTH_ORDERS])
 
 
-def _against_a_coin(flips: float, pairs: int) -> str:
-    """A verdict on a judge: one that guesses names another candidate in the second order for half of the pairs."""
+def _compared_to_chance(flips: float, pairs: int) -> str:
+    # A judge that guesses flips half of the pairs.
     if flips >= 0.5:
-        return f"; flips {flips:.0%}: no better than a coin"
+        return f"; flips {flips:.0%}: no better than random guessing"
     if flips + 2 * math.sqrt(0.25 / pairs) >= 0.5:
-        return f"; flips {flips:.0%} of {pairs} pairs: not told apart from a coin"
+        return f"; flips {flips:.0%} of {pairs} pairs: not distinguishable from random guessing"
     return ""
 
 
 def unparsed_line(counts: Mapping[str, int], verdicts: Iterable[JudgedVerdict]) -> str | None:
-    """One answer that is no verdict, and the flags that help, for people; None where there is none.
+    """Show one unparsed answer and the flags that can help; None if every pair has a verdict.
 
     Args:
         counts: under this module's names.
-        verdicts: of the rows that were written.
+        verdicts: the verdicts of the written rows.
     """
     if not counts.get(UNPARSED):
         return None
     silent = (one for one in verdicts if one.better is None and one.probability is None)
     raw = next((one.raw for one in silent), "")
     return (
-        f"no verdict on {counts[UNPARSED]} of {counts[JUDGED]} pairs; one answer: {raw[:_SHOWN]!r}. What can help: "
-        "--judge multiple-choice, --judge-structured, --judge-max-tokens, --judge-few-shot-path, another --judge-model"
+        f"no verdict on {counts[UNPARSED]} of {counts[JUDGED]} pairs; one answer: {raw[:_SHOWN]!r}. Try "
+        "--judge multiple-choice, --judge-structured, --judge-max-tokens, --judge-few-shot-path or another "
+        "--judge-model"
     )

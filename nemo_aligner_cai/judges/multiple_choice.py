@@ -5,9 +5,9 @@
 Input:  "Consider the following conversation ... {principle} Options: (A) ... (B) ..."
 Output: the probability that (A) is better, the softmax of the two answers' log-probabilities (arXiv 2212.08073, 4.1)
 
-A server that gives no log-probabilities is asked again, for votes: answers sampled at temperature 1 with a seed each;
-the probability is the share of those that name (A), among those that name one. Whether votes are asked for depends on
-the first answer alone, which is in the journal like every other.
+If the server returns no log-probabilities, a second turn samples votes: answers at temperature 1, each with its own
+seed. The probability is then the share of (A) among the votes that name an option. Only the first answer, which is
+journaled, decides if votes are sampled.
 """
 
 import math
@@ -16,9 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.judges.base import Verdict
-from nemo_aligner_cai.judges.few_shot import FewShots
 from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
 from nemo_aligner_cai.judges.pairs import Pair
 from nemo_aligner_cai.judges.parse import choice_schema, parse_choice
@@ -26,126 +24,87 @@ from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
 
 _BARE_TOKENS, _OBJECT_TOKENS = 8, 32
-"""Room for an answer that is a choice, bare or in its JSON object."""
-
-
-@dataclass(frozen=True)
-class Choosing:
-    """How a model is made to choose between two answers: one round that scores, and one of votes where it could not.
-
-    Attributes:
-        choices: the answers; the first stands for the candidate that is shown first.
-        lead: what an answer begins with before its choice, where the server can be told so.
-        logprobs: whether there is a round that scores.
-        votes: how many answers are sampled.
-        structured: let the server hold the votes to a JSON schema.
-        room: the most tokens of a vote that a reasoning model thinks about first.
-    """
-
-    choices: tuple[str, str]
-    lead: str
-    logprobs: bool
-    votes: int
-    structured: bool
-    room: int
-
-    @classmethod
-    def of(cls, settings: JudgeSettings) -> "Choosing":
-        """As the settings say."""
-        wording = settings.wording
-        return cls(
-            wording.choices,
-            wording.choice_lead,
-            settings.logprobs,
-            settings.votes,
-            settings.structured,
-            settings.max_tokens,
-        )
-
-    @property
-    def rounds(self) -> int:
-        """The most rounds that it takes."""
-        return 1 + self.logprobs
-
-    @staticmethod
-    def is_told(past: Sequence[Sequence[Completion]]) -> bool:
-        """Whether nothing more is to be asked: the server gave log-probabilities."""
-        return any(completion.choice_logprobs is not None for completions in past for completion in completions)
-
-    def requests(
-        self, conversation: Conversation, past: Sequence[Sequence[Completion]], *, shared: int = 0
-    ) -> list[Request]:
-        """What to ask after these rounds, if they are not enough; `shared` as in `Request`."""
-        if self.logprobs and not past:
-            greedy = Sampling(greedy=True, max_tokens=_BARE_TOKENS)
-            return [Request(conversation, greedy, choices=self.choices, lead=self.lead, shared=shared)]
-        sampling = Sampling(temperature=1.0, max_tokens=_OBJECT_TOKENS if self.structured else _BARE_TOKENS)
-        schema = choice_schema(self.choices) if self.structured else None
-        return [Request(conversation, sampling, room=self.room, shared=shared, schema=schema)] * self.votes
-
-    def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
-        """What the answers come to."""
-        nothing = Verdict(shown, principle, None, None)
-        for completions in past[: self.logprobs]:
-            for completion in completions:
-                if completion.choice_logprobs is not None:
-                    scores = [completion.choice_logprobs[choice] for choice in self.choices]
-                    return with_probability(replace(nothing, raw=completion.text), softmax_of_two(*scores))
-        texts = [completion.text for completions in past[self.logprobs :] for completion in completions]
-        parsed = [parse_choice(text, self.choices) for text in texts]
-        counted = replace(nothing, raw="\n".join(texts), votes=len(parsed), unparsed_votes=parsed.count(None))
-        if counted.votes == counted.unparsed_votes:
-            return counted
-        return with_probability(counted, Fraction(parsed.count(0), counted.votes - counted.unparsed_votes))
+"""Token limits of an answer: a bare choice, or a choice in a JSON object."""
 
 
 @dataclass(frozen=True)
 class MultipleChoiceStrategy:
-    """A `PairwiseStrategy` that puts the question and takes the choice."""
+    """A `PairwiseStrategy` that asks for a choice directly."""
 
-    wording: PromptTemplates
-    shots: FewShots
-    choosing: Choosing
+    settings: JudgeSettings
 
     @property
-    def rounds(self) -> int:
-        """See `PairwiseStrategy`."""
-        return self.choosing.rounds
+    def max_turns(self) -> int:
+        """One turn of log-probabilities, if they are asked for, and one of votes."""
+        return 1 + self.settings.logprobs
 
-    def requests(self, showing: PresentationOrder, past: Sequence[Sequence[Completion]]) -> list[Request]:
-        """See `PairwiseStrategy`."""
-        if self.choosing.is_told(past):
+    def requests(self, order: PresentationOrder, past: Sequence[Sequence[Completion]]) -> list[Request]:
+        """Ask the question, after the few-shot examples."""
+        if is_scored(past):
             return []
-        before = self.shots.for_choice(showing.principle, self.wording)
-        text = self.wording.question(showing.conversation, showing.principle, *showing.texts)
-        conversation = Conversation((*before, *Conversation.of_user(text).messages))
-        return self.choosing.requests(conversation, past, shared=len(before))
+        templates = self.settings.templates
+        few_shots = self.settings.few_shots.for_choice(order.principle, templates)
+        text = templates.question(order.conversation, order.principle, *order.texts)
+        conversation = Conversation((*few_shots, *Conversation.of_user(text).messages))
+        return choice_requests(self.settings, conversation, past, shared=len(few_shots))
 
     def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
-        """See `PairwiseStrategy`."""
-        return self.choosing.verdict(shown, principle, past)
-
-
-def multiple_choice_ballot(settings: JudgeSettings) -> MultipleChoiceStrategy:
-    """The ballot that these settings describe."""
-    return MultipleChoiceStrategy(settings.wording, settings.shots, Choosing.of(settings))
+        """Return the verdict of the choice."""
+        return choice_verdict(self.settings, shown, principle, past)
 
 
 def multiple_choice(settings: JudgeSettings) -> PairJudge:
     """One principle per pair, (A) or (B) by log-probabilities, else by votes."""
-    return PairJudge(
-        "multiple-choice",
-        settings.principles,
-        multiple_choice_ballot(settings),
-        settings.seed,
-        settings.pairs,
-        settings.both_orders,
-        settings.margin,
-    )
+    return PairJudge("multiple-choice", MultipleChoiceStrategy(settings), settings)
+
+
+def is_scored(past: Sequence[Sequence[Completion]]) -> bool:
+    """Return True if the server returned log-probabilities, so that there is nothing left to ask."""
+    return any(completion.choice_logprobs is not None for completions in past for completion in completions)
+
+
+def choice_requests(
+    settings: JudgeSettings, conversation: Conversation, past: Sequence[Sequence[Completion]], *, shared: int
+) -> list[Request]:
+    """Ask for the choice that answers `conversation`: first its log-probabilities, then votes.
+
+    Args:
+        settings: the judge's settings.
+        conversation: ends with the question.
+        past: the completions of the earlier turns that asked for this choice.
+        shared: see `Request`.
+    """
+    choices = settings.templates.choices
+    if settings.logprobs and not past:
+        greedy = Sampling(greedy=True, max_tokens=_BARE_TOKENS)
+        lead = settings.templates.choice_lead
+        return [Request(conversation, greedy, choices=choices, lead=lead, shared=shared)]
+    sampling = Sampling(temperature=1.0, max_tokens=_OBJECT_TOKENS if settings.structured else _BARE_TOKENS)
+    schema = choice_schema(choices) if settings.structured else None
+    return [Request(conversation, sampling, room=settings.max_tokens, shared=shared, schema=schema)] * settings.votes
+
+
+def choice_verdict(
+    settings: JudgeSettings, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]
+) -> Verdict:
+    """Return the verdict that follows from the completions of `choice_requests`."""
+    choices = settings.templates.choices
+    unparsed = Verdict(shown, principle, None, None)
+    for completions in past[: settings.logprobs]:
+        for completion in completions:
+            if completion.choice_logprobs is not None:
+                scores = [completion.choice_logprobs[choice] for choice in choices]
+                return with_probability(replace(unparsed, raw=completion.text), _softmax_of_two(*scores))
+    texts = [completion.text for completions in past[settings.logprobs :] for completion in completions]
+    parsed = [parse_choice(text, choices) for text in texts]
+    counted = replace(unparsed, raw="\n".join(texts), votes=len(parsed), unparsed_votes=parsed.count(None))
+    if counted.votes == counted.unparsed_votes:
+        return counted
+    return with_probability(counted, Fraction(parsed.count(0), counted.votes - counted.unparsed_votes))
 
 
 def with_probability(verdict: Verdict, p: float | Fraction) -> Verdict:
-    """The verdict with the probability that the first shown candidate is better, and with what follows from it."""
+    """Return the verdict with probability `p` for the candidate shown first, and the decision that follows from it."""
     first, second = verdict.shown
     if p == 0.5:
         return replace(verdict, probability=p)
@@ -153,6 +112,6 @@ def with_probability(verdict: Verdict, p: float | Fraction) -> Verdict:
     return replace(verdict, better=better, worse=worse, probability=p)
 
 
-def softmax_of_two(first: float, second: float) -> float:
-    """The first one's probability, of two log-probabilities: what a judge says if it has to say one of the two."""
+def _softmax_of_two(first: float, second: float) -> float:
+    # 700 is about the largest exponent that math.exp accepts.
     return 1.0 / (1.0 + math.exp(min(700.0, second - first)))

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A judge of any number of short answers to one question, as the paper's classification items ask for.
+"""A judge of any number of short answers to one question, for the paper's classification items.
 
-Input:  Case(conversation="... What description best characterizes ...?", candidates=("Theft", "Adult Content", ...))
-Output: the answer that the model finds most likely, of "(A)", "(B)", ...
+Input:  JudgeInput(conversation="... What description best characterizes ...?", candidates=("Theft", "Adult Content"))
+Output: the answer to which the model assigns the highest probability, of "(A)", "(B)", ...
 
-The strategies in `generate/judges/` compare what an assistant said; here the candidates are names of kinds. All are
-shown at once, and the most likely letter is taken (arXiv 2212.08073, section 4.1, with more than two answers). Without
-log-probabilities, the model is asked once more, for the letter that it writes at temperature 0. In both orders, the
-second time in reverse: what the two disagree on is no answer.
+The other strategies compare responses of an assistant; here the candidates are category names. All are shown at once,
+and the most likely letter is taken (arXiv 2212.08073, section 4.1, with more than two answers). Without
+log-probabilities, a second turn asks for the letter at temperature 0. With `both_orders`, the options are also shown
+in reverse; if the two orders disagree, there is no answer.
 """
 
 from collections import Counter
@@ -19,97 +19,75 @@ from string import ascii_uppercase
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution.prompt_templates import without_markup
 from nemo_aligner_cai.judges.base import (
-    BOTH_ORDERS,
-    FLIPS,
     JUDGED,
-    KEPT,
-    TIES,
-    UNPARSED,
-    Answered,
+    Answer,
     JudgeInput,
     Judgement,
     Preference,
     Question,
     Turn,
     Verdict,
+    agreed_choice,
     count_verdicts,
+    presentation_orders,
 )
 from nemo_aligner_cai.models.base import Request, Sampling
 
 _ROOM = 1024
-"""Tokens of a letter that a reasoning model thinks about first."""
+"""Token budget for the thoughts of a reasoning model before its letter."""
 _TOKENS = 8
-"""Room for a letter in brackets, on servers without log-probabilities."""
+"""Token limit of a letter in brackets, on servers without log-probabilities."""
 
 
 @dataclass(frozen=True)
 class OptionsJudge:
-    """A `Judge`. See the module.
-
-    Attributes:
-        both_orders: ask twice, the second time in reverse order.
-    """
+    """A `Judge` that answers a multiple-choice question; `both_orders` also shows the options in reverse."""
 
     both_orders: bool = True
     name: str = "options"
 
-    def rounds(self, candidates: int) -> int:
-        """See `Judge`: one that scores, and one for what could not be scored."""
+    def max_turns(self, candidates: int) -> int:
+        """One turn of log-probabilities, and one of text for questions without them."""
         return 2
 
-    def questions(self, case: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
-        """See `Judge`."""
-        if past:
-            silent = (answered.question for answered in past[0] if answered.completion.choice_logprobs is None)
-            return (
-                [replace(one, request=replace(one.request, choices=(), room=_ROOM)) for one in silent]
-                if len(past) < 2
-                else []
-            )
-        shown = tuple(range(len(case.candidates)))
-        orders = [shown, shown[::-1]] if self.both_orders else [shown]
-        return [self._question(case, order) for order in orders]
+    def questions(self, judge_input: JudgeInput, past: Sequence[Turn] = ()) -> list[Question]:
+        """Ask once per order for log-probabilities, then for the letter where there were none."""
+        if not past:
+            orders = presentation_orders(len(judge_input.candidates), both_orders=self.both_orders)
+            return [_question(judge_input, order) for order in orders]
+        if len(past) > 1:
+            return []
+        unscored = (answer.question for answer in past[0] if answer.completion.choice_logprobs is None)
+        return [replace(one, request=replace(one.request, choices=(), room=_ROOM)) for one in unscored]
 
-    def _question(self, case: JudgeInput, order: tuple[int, ...]) -> Question:
-        letters = letters_of(len(order))
-        options = [f"{letter} {case.candidates[number]}" for letter, number in zip(letters, order, strict=True)]
-        instruction = f"Answer with {', '.join(letters[:-1])} or {letters[-1]}, and nothing else."
-        asked = "\n".join(turn.content for turn in case.conversation.turns)
-        text = without_markup("\n".join([f"{asked}\n\nOptions:", *options]))
-        sampling = Sampling(greedy=True, max_tokens=_TOKENS)
-        request = Request(Conversation.of_user(f"{text}\n\n{instruction}"), sampling, choices=letters)
-        return Question(request, order)
-
-    def decide(self, case: JudgeInput, rounds: Sequence[Turn]) -> Judgement:
-        """See `Judge`: the preferences are those of the answer over each other one."""
-        written = {answered.question.shown: answered for answered in (rounds[1] if len(rounds) > 1 else ())}
-        verdicts = tuple(_verdict(written.get(answered.question.shown, answered)) for answered in rounds[0])
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
+        """Prefer the answer on which all orders agree over each other candidate."""
+        written = {answer.question.shown: answer for answer in (turns[1] if len(turns) > 1 else ())}
+        verdicts = tuple(_verdict(written.get(answer.question.shown, answer)) for answer in turns[0])
         counts = Counter({JUDGED: 1}) + count_verdicts(verdicts)
-        named = {verdict.better for verdict in verdicts}
-        if None in named:
-            counts[UNPARSED] += 1
-            return Judgement((), verdicts, counts)
-        if len(verdicts) > 1:
-            counts[BOTH_ORDERS] += 1
-            counts[FLIPS] += len(named) > 1
-        if len(named) > 1:
-            counts[TIES] += 1
-            return Judgement((), verdicts, counts)
-        counts[KEPT] += 1
-        (answer,) = named
-        others = [number for number in range(len(case.candidates)) if number != answer]
-        assert answer is not None, "a verdict without an answer was counted above"
-        return Judgement(tuple(Preference(answer, other, None, None) for other in others), verdicts, counts)
+        agreed = agreed_choice([verdict.better for verdict in verdicts], counts)
+        others = (number for number in range(len(judge_input.candidates)) if number != agreed)
+        preferences = () if agreed is None else tuple(Preference(agreed, other, None, None) for other in others)
+        return Judgement(preferences, verdicts, counts)
 
 
-def letters_of(count: int) -> tuple[str, ...]:
-    """How answers begin: "(A)", "(B)", and so on, for up to 26."""
+def _question(judge_input: JudgeInput, order: tuple[int, ...]) -> Question:
+    letters = _letters(len(order))
+    options = [f"{letter} {judge_input.candidates[number]}" for letter, number in zip(letters, order, strict=True)]
+    instruction = f"Answer with {', '.join(letters[:-1])} or {letters[-1]}, and nothing else."
+    asked = "\n".join(turn.content for turn in judge_input.conversation.turns)
+    text = without_markup("\n".join([f"{asked}\n\nOptions:", *options]))
+    sampling = Sampling(greedy=True, max_tokens=_TOKENS)
+    return Question(Request(Conversation.of_user(f"{text}\n\n{instruction}"), sampling, choices=letters), order)
+
+
+def _letters(count: int) -> tuple[str, ...]:
     return tuple(f"({letter})" for letter in ascii_uppercase[:count])
 
 
-def _verdict(answered: Answered) -> Verdict:
-    order, completion = answered.question.shown, answered.completion
-    letters = letters_of(len(order))
+def _verdict(answer: Answer) -> Verdict:
+    order, completion = answer.question.shown, answer.completion
+    letters = _letters(len(order))
     scores = completion.choice_logprobs
     if scores is not None:
         best = max(scores.values())

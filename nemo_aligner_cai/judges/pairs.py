@@ -1,69 +1,64 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which of N candidates are compared with each other, and which of the comparisons are kept.
+"""Selects which of N candidates are compared, and which of the comparisons are kept.
 
-    one         a random pair: one comparison for each prompt, as in arXiv 2212.08073
-    all         every pair: N (N - 1) / 2 comparisons, of which all that are clear enough are kept
-    best-worst  every pair is compared, and the pair of the candidates that win most and least is kept
-    tournament  knock-out: N - 1 comparisons in log2(N) levels, of which all that are clear enough are kept
+    one         a random pair: one comparison per prompt, as in arXiv 2212.08073
+    all         every pair: N (N - 1) / 2 comparisons; all clear ones are kept
+    best-worst  every pair is compared; only the pair of the most and the least preferred candidate is kept
+    tournament  knock-out: N - 1 comparisons in log2(N) levels; all clear ones are kept
 
-Knock-out, because it is what the field chooses the best of N with when comparisons are dear (arXiv 2501.13007): each
-candidate but the best loses once, so a comparison is never wasted on two that are known to be worse. A Swiss system
-ranks all N, which no trainer here asks for, and takes the comparisons of "all" to do it for a small N.
+Knock-out is the usual way to choose the best of N if comparisons are expensive (arXiv 2501.13007): every candidate but
+the best loses once, so no comparison is spent on two candidates that already lost. A Swiss system would rank all N,
+which no trainer here needs, and for small N it costs as many comparisons as "all".
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Literal
 
 from nemo_aligner_cai.judges.base import Preference
 
 Pairs = Literal["one", "all", "best-worst", "tournament"]
-PAIRS: tuple[Pairs, ...] = get_args(Pairs)
-
 Pair = tuple[int, int]
 
 
 def levels(pairs: Pairs, candidates: int) -> int:
-    """How often comparisons wait for the results of others, and one more."""
+    """Return the number of levels; the matches of a level depend on the results of the previous one."""
     return max(1, (candidates - 1).bit_length()) if pairs == "tournament" else 1
 
 
-def matches(pairs: Pairs, standing: Sequence[int], rng: random.Random) -> list[Pair]:
-    """The comparisons of one level.
+def matches(pairs: Pairs, remaining: Sequence[int], rng: random.Random) -> list[Pair]:
+    """Return the comparisons of one level.
 
     Args:
-        pairs: how pairs are chosen.
-        standing: the candidates that are left, in the order that the last level gave them.
-        rng: draws the one pair of "one".
+        pairs: the selection.
+        remaining: the candidates that remain, in the order of `remaining_after`.
+        rng: draws the pair of "one".
     """
-    if len(standing) < 2:
+    if len(remaining) < 2:
         return []
     if pairs == "tournament":
-        return list(zip(standing[::2], standing[1::2], strict=False))
-    every = list(combinations(standing, 2))
+        return list(zip(remaining[::2], remaining[1::2], strict=False))
+    every = list(combinations(remaining, 2))
     return [rng.choice(every)] if pairs == "one" else every
 
 
-def standing_after(standing: Sequence[int], winners: Mapping[Pair, int]) -> list[int]:
-    """The candidates that are left after a level of a tournament.
+def remaining_after(remaining: Sequence[int], winners: Mapping[Pair, int]) -> list[int]:
+    """Return the candidates that remain after a level of a tournament.
 
-    One that had no opponent comes first, so that the next one without is another.
+    A candidate without an opponent moves to the front, so that the next one without an opponent is another.
     """
-    idle = list(standing[-1:]) if len(standing) % 2 else []
+    idle = list(remaining[-1:]) if len(remaining) % 2 else []
     return [*idle, *winners.values()]
 
 
 def kept(pairs: Pairs, preferences: Sequence[Preference], candidates: int) -> list[Preference]:
-    """The preferences that are kept out of those that are clear enough."""
-    return extremes(preferences, candidates) if pairs == "best-worst" else list(preferences)
-
-
-def extremes(preferences: Sequence[Preference], candidates: int) -> list[Preference]:
-    """The preference between the candidates that win most and least, if they were told apart."""
-    # Exact sums: equal wins must be equal in whatever order they are added.
+    """Return the clear preferences that are kept: all, or for "best-worst" that of the two extreme candidates."""
+    if pairs != "best-worst":
+        return list(preferences)
+    # Exact sums: equal wins must compare equal in whatever order they are added.
     wins = [Fraction(0)] * candidates
     for preference in preferences:
         p = Fraction(1) if preference.probability is None else Fraction(str(preference.probability))

@@ -1,48 +1,39 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A prompt with its candidate responses on their way through a judge, and the judge's rounds as steps of the engine.
+"""A prompt with its candidate responses, and the judge's turns as steps of the engine.
 
-Input:  Contest(prompt, candidates=(Candidate("response_0", "I can help ..."), Candidate("response_1", "No, ...")))
-Output: the same contest with a judgement
-
-Sampling puts the candidates there (`comparisons.py`), or a file that has them.
+Input:  PreferenceSample(prompt, candidates=(Candidate("response_0", "I can help ..."), Candidate("response_1", "No")))
+Output: the same sample with a judgement
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from nemo_aligner_cai.data.judged_row import Candidate
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
-from nemo_aligner_cai.judges.base import TIES, UNPARSED, Answered, Judge, JudgeInput, Judgement, Question, Turn
+from nemo_aligner_cai.judges.base import TIES, UNPARSED, Answer, Judge, JudgeInput, Judgement, Question, Turn
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request
 from nemo_aligner_cai.prompts import Prompt
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One response; `key` names its sampling as upstream's files do."""
-
-    key: str
-    text: str
-
-
-@dataclass(frozen=True)
 class PreferenceSample:
-    """A prompt on its way.
+    """A prompt on its way through sampling and judging.
 
     Attributes:
         prompt: the prompt.
-        candidates: its responses, in the order in which a judge first sees them.
-        rounds: what the judge was asked so far.
-        judgement: what came of it.
-        counts: what is counted of the prompt.
-        asked: a judge's questions of the round under way: they are needed once more when the answers come, and making
-            them is most of a round's work.
+        candidates: its responses, in the order of the first presentation.
+        turns: the judge's past turns.
+        judgement: the judge's result, None before it.
+        counts: counts for the summary.
+        asked: the judge's questions of the current turn. They are needed again when the answers arrive, and building
+            them is most of a turn's work.
     """
 
     prompt: Prompt
     candidates: tuple[Candidate, ...] = ()
-    rounds: tuple[Turn, ...] = ()
+    turns: tuple[Turn, ...] = ()
     judgement: Judgement | None = None
     counts: Counter[str] = field(default_factory=Counter[str])
     asked: list[tuple[Judge, int, list[Question]]] = field(
@@ -51,61 +42,56 @@ class PreferenceSample:
 
     @property
     def id(self) -> str:
-        """The prompt's."""
+        """The prompt's id."""
         return self.prompt.id
 
     @property
-    def case(self) -> JudgeInput:
-        """What the judge is shown."""
+    def judge_input(self) -> JudgeInput:
+        """The input of the judge."""
         return JudgeInput(self.id, self.prompt.conversation, tuple(one.text for one in self.candidates))
 
 
 @dataclass(frozen=True)
-class Judging:
-    """The judge's rounds. Pure functions of a contest.
-
-    Attributes:
-        judge: the strategy.
-        judge_model: the model that is asked.
-    """
+class JudgePipeline:
+    """The judge's turns as steps: pure functions of a sample."""
 
     judge: Judge
     judge_model: ModelClient
 
     def steps(self, candidates: int) -> list[Step[PreferenceSample]]:
-        """One step for each round that contests with at most so many candidates can take."""
-        rounds = self.judge.rounds(candidates)
-        absorbs = [self._heard] * (rounds - 1) + [self._judged]
+        """Return one step for each turn that samples with up to `candidates` candidates may need."""
+        turns = self.judge.max_turns(candidates)
+        absorbs = [self._record_turn] * (turns - 1) + [self._decide]
         return [
-            Step(f"judge {number}" if number > 1 else "judge", self.judge_model, self._ask, absorb)
+            Step(f"judge {number}" if number > 1 else "judge", self.judge_model, self._requests, absorb)
             for number, absorb in enumerate(absorbs, start=1)
         ]
 
-    def _questions(self, record: PreferenceSample) -> list[Question]:
-        number = len(record.rounds)
-        for judge, asked_in, questions in record.asked:
-            if judge is self.judge and asked_in == number:
+    def _questions(self, sample: PreferenceSample) -> list[Question]:
+        turn = len(sample.turns)
+        for judge, asked_in, questions in sample.asked:
+            if judge is self.judge and asked_in == turn:
                 return questions
-        questions = self.judge.questions(record.case, record.rounds)
-        record.asked[:] = [(self.judge, number, questions)]
+        questions = self.judge.questions(sample.judge_input, sample.turns)
+        sample.asked[:] = [(self.judge, turn, questions)]
         return questions
 
-    def _ask(self, record: PreferenceSample) -> list[Request]:
-        return [question.request for question in self._questions(record)]
+    def _requests(self, sample: PreferenceSample) -> list[Request]:
+        return [question.request for question in self._questions(sample)]
 
-    def _heard(self, record: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
-        answered = tuple(Answered(*pair) for pair in zip(self._questions(record), completions, strict=True))
-        return replace(record, rounds=(*record.rounds, answered))
+    def _record_turn(self, sample: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
+        turn = tuple(Answer(*pair) for pair in zip(self._questions(sample), completions, strict=True))
+        return replace(sample, turns=(*sample.turns, turn))
 
-    def _judged(self, record: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
-        record = self._heard(record, completions)
-        judgement = self.judge.decide(record.case, record.rounds)
-        record = replace(record, judgement=judgement, counts=record.counts + judgement.counts)
+    def _decide(self, sample: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
+        sample = self._record_turn(sample, completions)
+        judgement = self.judge.decide(sample.judge_input, sample.turns)
+        sample = replace(sample, judgement=judgement, counts=sample.counts + judgement.counts)
         if judgement.preferences:
-            return record
+            return sample
         if judgement.counts[TIES]:
-            raise SkipRecord("a tie: the judge's two orders disagree, or it sees no difference", record=record)
+            raise SkipRecord("a tie: the judge's two orders disagree, or it sees no difference", record=sample)
         if judgement.counts[UNPARSED]:
             raw = next((verdict.raw for verdict in judgement.verdicts if not verdict.is_parsed), "")
-            raise SkipRecord("no verdict in the judge's answer", raw[:200], fault=True, record=record)
-        raise SkipRecord("the judge is not sure enough", record=record)
+            raise SkipRecord("no verdict in the judge's answer", raw[:200], fault=True, record=sample)
+        raise SkipRecord("the judge is not sure enough", record=sample)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""How a judge is asked, by name. A constitution's own wording is used where none of these is chosen.
+"""Named prompt templates for judges; by default, a judge uses the templates of the constitution's file.
 
-Each is a mapping of keys of `PromptTemplates`, and a description; a key that is not there gets that class's default.
+Each is a mapping of keys of `PromptTemplates` and a description; a missing key gets the default of that class.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _KEYS = frozenset(PromptTemplates.model_fields) - {"critique_turn", "revision_tu
 PLAIN: Mapping[str, Any] = {"description": "Plain instructions for a chat model."}
 
 PAPER: Mapping[str, Any] = {
-    "description": "The layout of the published judge prompts of arXiv 2212.08073, to be used with their few-shots.",
+    "description": "The layout of the published judge prompts of arXiv 2212.08073, for use with its few-shots.",
     "turn": "{name}: {text}",
     "judge_question": (
         "Consider the following conversation between a human and an assistant:\n\n{conversation}\n\n"
@@ -32,17 +32,17 @@ PAPER: Mapping[str, Any] = {
 }
 
 
-def with_judge_prompt(wording: PromptTemplates, prompt: Mapping[str, Any], name: str) -> PromptTemplates:
-    """The wording with a judge's questions put as `prompt` says.
+def with_judge_prompt(templates: PromptTemplates, prompt: Mapping[str, Any], name: str) -> PromptTemplates:
+    """Return `templates` with the judge's questions replaced by those of `prompt`.
 
     Raises:
-        UsageError: it has a key or a place that does not exist.
+        UsageError: `prompt` has an unknown key or placeholder.
     """
     texts = {key: text for key, text in prompt.items() if key != "description"}
     if unknown := sorted(set(texts) - _KEYS):
         raise UsageError(f"judge prompt {name!r}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
-    plain = PromptTemplates()
+    defaults = PromptTemplates()
     try:
-        return PromptTemplates(**dict(wording) | {key: getattr(plain, key) for key in _KEYS} | texts)
+        return PromptTemplates(**dict(templates) | {key: getattr(defaults, key) for key in _KEYS} | texts)
     except SectionError as error:
         raise UsageError(f"judge prompt {name!r}: {error.key}: {error.problem}") from error

@@ -7,9 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_aligner_cai.data.split import parse_splits
+from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
-from nemo_aligner_cai.stages.judging import JudgeConfig
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig
 from nemo_aligner_cai.stages.rl_outputs import KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs, SplitFiles
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings

@@ -14,19 +14,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from nemo_aligner_cai import registry
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.plan import plan as count_calls
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
-from nemo_aligner_cai.judges.settings import JudgeSettings
+from nemo_aligner_cai.judges.settings import JudgeConfig, build_judge
 from nemo_aligner_cai.models import Sampling, ScriptedClient
 from nemo_aligner_cai.planning.config import Generation, Model, PlanConfig, Trainer
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.comparisons import ComparisonPipeline
-from nemo_aligner_cai.stages.revisions import RevisionPipeline, fresh_records
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 
 _GB = 1e9
 _PROMPT = Prompt.of(Conversation.of_user("How do I pick a lock?"))
@@ -115,9 +114,11 @@ def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
     constitution, templates = load_constitution(packaged()), PromptTemplates()
     model, judge_model = ScriptedClient(), ScriptedClient()
     revisions = RevisionPipeline(model, constitution, (), templates, _SAMPLED, 0, config.generation.revisions)
-    sl_cai = asyncio.run(count_calls(fresh_records([_PROMPT]), revisions.steps(), seed=0, journal_path=None)).calls
-    settings = JudgeSettings(constitution, templates, pairs=config.judge.pairs, both_orders=config.judge.both_orders)
-    judge = registry.load("judges", config.judge.strategy)(settings)
+    sl_cai = asyncio.run(count_calls([RevisionSample(_PROMPT)], revisions.steps(), seed=0, journal_path=None)).calls
+    judge_config = JudgeConfig(
+        strategy=config.judge.strategy, pairs=config.judge.pairs, both_orders=config.judge.both_orders
+    )
+    judge = build_judge(judge_config, seed=0, constitution=constitution)
     temperatures = (1.0,) * config.generation.candidates
     comparisons = ComparisonPipeline(model, judge_model, judge, _SAMPLED, temperatures, 0)
     rl_cai = asyncio.run(

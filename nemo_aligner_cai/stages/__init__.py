@@ -1,14 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The two data stages as a library: typed configurations, and functions that run them.
+"""The two data stages as a library: typed configurations and the functions that run them.
 
-from nemo_aligner_cai.stages import RlCaiConfig, RlOutputs, run_rl_cai
+    from nemo_aligner_cai.stages import RlCaiConfig, RlOutputs, run_rl_cai
 
-config = RlCaiConfig(prompts={"path": "red_team.jsonl"}, outputs=RlOutputs.named("rl_cai"))
-report = await run_rl_cai(config, policy, judge)
+    config = RlCaiConfig(prompts={"path": "red_team.jsonl"}, outputs=RlOutputs.named("rl_cai"))
+    report = await run_rl_cai(config, policy, judge)
+
+Command-line flags, Hydra groups and `cai run` only build the configurations.
 """
 
-from nemo_aligner_cai.stages.judging import JudgeConfig
+from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.stages.report import StageIncomplete, StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, run_rl_cai
 from nemo_aligner_cai.stages.rl_outputs import BlendFiles, PreferenceFiles, RlOutputs

@@ -1,21 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""RL-CAI data: a model answers each red-team prompt several times, and a judge says which answer is better.
+"""RL-CAI data: a model answers each red-team prompt several times, and a judge compares the answers.
 
 Input:  Prompt(id="9f86...", conversation="How do I pick a lock?")
-Output: {"id": "9f86...", "prompt": [{"role": "user", "content": "How do I pick a lock?"}],
-         "candidates": [{"key": "response_t=0.01", "text": "Take a ..."}, {"key": "response_t=0.51", "text": "No"}],
-         "pairs": [{"chosen": "No", "rejected": "Take a ...", "chosen_key": "response_t=0.51",
-                    "rejected_key": "response_t=0.01", "probability": 0.93, "principle": "crime", "explanation": ""}],
-         "verdicts": [{"shown": [0, 1], "principle": "crime", "better": 1, "worse": 0, "probability": 0.03, "raw": ""},
-                      ...]}
+Output: a row of `data.judged_row`
 
-Sampling and judging are steps of one chain per prompt, so that the policy's and the judge's servers work at the same
-time. Candidates stand in the order in which the judge first sees them: shuffled by seed, so that no position belongs
-to a temperature. `probability` is the judge's that the first shown one is better, in a pair that the chosen one is.
+Sampling and judging are steps of one chain per prompt, so the policy's and the judge's servers work at the same time.
+The first presentation order of the candidates is shuffled by seed, so that no position belongs to a temperature.
 
-A prompt of which no pair is kept has a row too, with its verdicts and no pairs: what a judge did is not to be known
-from the pairs that survived it.
+A prompt without a kept pair has a row too, with its verdicts: the surviving pairs alone would hide the judge's bias.
 """
 
 from collections import Counter
@@ -24,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
-from nemo_aligner_cai.data.judged_row import JudgedCandidate, JudgedPair, JudgedRow, JudgedVerdict
+from nemo_aligner_cai.data.judged_row import Candidate, JudgedPair, JudgedRow, JudgedVerdict
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
 from nemo_aligner_cai.engine.seeds import generator
 from nemo_aligner_cai.engine.stage import Output, RunOptions, run_stage
@@ -32,29 +25,26 @@ from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts
 from nemo_aligner_cai.judges.base import Judge, Judgement
-from nemo_aligner_cai.judges.preference_sample import Candidate, Judging, PreferenceSample
+from nemo_aligner_cai.judges.preference_sample import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
 
-NEAR = 0.9
-"""Share of common three-word sequences from which two candidates count as the same."""
-
-SAMPLED = "candidates sampled"
-"""Name of the count of all candidates, before any is left out."""
+_NEAR = 0.9
+"""Share of common three-word sequences above which two candidates count as near-identical."""
 
 
 @dataclass(frozen=True)
 class ComparisonPipeline:
-    """The steps of RL-CAI. Pure functions of a record; see the module.
+    """The steps of RL-CAI: pure functions of a sample.
 
     Attributes:
         policy: the SL-CAI model.
-        judge_model: the model that judges; it may be the same.
-        judge: the strategy.
-        sampling: how candidates are drawn, except for their temperature.
+        judge_model: the model that judges; it may be the policy.
+        judge: the judge strategy.
+        sampling: parameters of the candidates, except for their temperature.
         temperatures: one per candidate.
-        seed: the run's.
-        template: the comparisons will be rendered with it, so no candidate may hold its tokens.
+        seed: the run's seed.
+        template: the template that will render the comparisons; candidates that contain its tokens are dropped.
     """
 
     policy: ModelClient
@@ -66,37 +56,54 @@ class ComparisonPipeline:
     template: ChatTemplate = NEMO_CHAT
 
     def __post_init__(self) -> None:
-        """Raises UsageError for settings that cannot give a comparison."""
-        for temperature in self.temperatures:
-            replace(self.sampling, temperature=temperature)
-        if len(self.temperatures) < 2:
-            raise UsageError("two or more candidates are needed to compare; give more temperatures or --num-responses")
-        if len(set(self.temperatures)) == 1 and replace(self.sampling, temperature=self.temperatures[0]).is_greedy:
-            raise UsageError("greedy candidates are all the same; give a temperature above 0 and no --greedy")
+        """Raises UsageError for settings that cannot produce a comparison."""
+        samplings = self._samplings()
+        if len(samplings) < 2:
+            raise UsageError("at least two candidates are needed; give more temperatures or --num-responses")
+        if len(set(self.temperatures)) == 1 and samplings[0].is_greedy:
+            raise UsageError("greedy candidates are identical; use a temperature above 0 and no --greedy")
 
     def steps(self) -> list[Step[PreferenceSample]]:
-        """Sample, then judge."""
-        judging = Judging(self.judge, self.judge_model)
-        return [Step("sample", self.policy, self._sample, self._sampled), *judging.steps(len(self.temperatures))]
+        """Return the steps: sample, then judge."""
+        judging = JudgePipeline(self.judge, self.judge_model).steps(len(self.temperatures))
+        return [Step("sample", self.policy, self._requests, self._sampled), *judging]
 
-    def _sample(self, record: PreferenceSample) -> list[Request]:
-        return [
-            Request(record.prompt.conversation, replace(self.sampling, temperature=temperature))
-            for temperature in self.temperatures
-        ]
+    def _samplings(self) -> list[Sampling]:
+        return [replace(self.sampling, temperature=temperature) for temperature in self.temperatures]
 
-    def _sampled(self, record: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
-        named = list(zip(candidate_keys(self.temperatures), completions, strict=True))
-        candidates, counts = _distinct(named, self.template)
-        generator(self.seed, record.id, "display order").shuffle(candidates)
-        record = replace(record, candidates=tuple(candidates), counts=counts)
+    def _requests(self, sample: PreferenceSample) -> list[Request]:
+        return [Request(sample.prompt.conversation, sampling) for sampling in self._samplings()]
+
+    def _sampled(self, sample: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
+        candidates, counts = self._usable(completions)
+        generator(self.seed, sample.id, "display order").shuffle(candidates)
+        sample = replace(sample, candidates=tuple(candidates), counts=counts)
         if len(candidates) < 2:
-            raise SkipRecord("fewer than two different candidates", record=record)
-        return record
+            raise SkipRecord("fewer than two different candidates", record=sample)
+        return sample
+
+    def _usable(self, completions: Sequence[Completion]) -> tuple[list[Candidate], Counter[str]]:
+        """Return the candidates worth comparing, and the counts of the dropped ones by reason."""
+        counts = Counter({"candidates sampled": len(completions)})
+        usable: list[Candidate] = []
+        for key, completion in zip(candidate_keys(self.temperatures), completions, strict=True):
+            text = completion.text.strip()
+            if not text:
+                counts["candidates that are empty"] += 1
+            elif completion.finish_reason == "length":
+                # The model would be trained to stop in the middle of a sentence.
+                counts["candidates cut at the token limit"] += 1
+            elif self.template.contains_template_token(text):
+                counts["candidates with template tokens"] += 1
+            elif any(near_identical(text, other.text) for other in usable):
+                counts["candidates that are near-identical"] += 1
+            else:
+                usable.append(Candidate(key, text))
+        return usable, counts
 
 
 def candidate_keys(temperatures: Sequence[float]) -> list[str]:
-    """``response_t=0.51`` where temperatures differ, as in upstream's files; ``response_0`` where they do not.
+    """Return ``response_t=0.51`` if temperatures differ, as in upstream's files, else ``response_0``.
 
     Temperatures that are equal in six digits are written in full.
     """
@@ -108,47 +115,27 @@ def candidate_keys(temperatures: Sequence[float]) -> list[str]:
     return [f"response_{number}" for number in range(len(temperatures))]
 
 
-def _distinct(named: Sequence[tuple[str, Completion]], template: ChatTemplate) -> tuple[list[Candidate], Counter[str]]:
-    """Candidates worth comparing, and how many were left out for what."""
-    counts = Counter({SAMPLED: len(named)})
-    kept: list[Candidate] = []
-    for key, completion in named:
-        text = completion.text.strip()
-        if not text:
-            counts["candidates that are empty"] += 1
-        elif completion.finish_reason == "length":
-            # Cut off: it would be trained on as if it ended there.
-            counts["candidates cut at the token limit"] += 1
-        elif template.contains_template_token(text):
-            counts["candidates with template tokens"] += 1
-        elif any(near_identical(text, other.text) for other in kept):
-            counts["candidates that are near-identical"] += 1
-        else:
-            kept.append(Candidate(key, text))
-    return kept, counts
-
-
 def near_identical(one: str, other: str) -> bool:
-    """Whether two answers say the same: equal but for case and spaces, or `NEAR` alike in three-word sequences."""
+    """Return True for texts that are equal except for case and spaces, or share most three-word sequences."""
     words, others = one.casefold().split(), other.casefold().split()
     if words == others:
         return True
     shingles, other_shingles = _shingles(words), _shingles(others)
     union = shingles | other_shingles
-    return bool(union) and len(shingles & other_shingles) / len(union) >= NEAR
+    return bool(union) and len(shingles & other_shingles) / len(union) >= _NEAR
 
 
 def _shingles(words: Sequence[str]) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + 3]) for start in range(len(words) - 2)}
 
 
-def judged_row(record: PreferenceSample) -> JudgedRow:
-    """The output row of the module's docstring, of a record as far as it came."""
-    candidates, judgement = record.candidates, record.judgement or Judgement((), ())
+def judged_row(sample: PreferenceSample) -> JudgedRow:
+    """Return the output row of a sample, whether it has been judged or not."""
+    candidates, judgement = sample.candidates, sample.judgement or Judgement((), ())
     return JudgedRow(
-        record.id,
-        record.prompt.conversation,
-        tuple(JudgedCandidate(one.key, one.text) for one in candidates),
+        sample.id,
+        sample.prompt.conversation,
+        candidates,
         tuple(
             JudgedPair(
                 candidates[pair.chosen].text,
@@ -175,57 +162,45 @@ def judged_row(record: PreferenceSample) -> JudgedRow:
     )
 
 
-def _rows(record: PreferenceSample) -> list[Row]:
-    return [judged_row(record).to_row()]
+def _rows(sample: PreferenceSample) -> list[Row]:
+    return [judged_row(sample).to_row()]
 
 
 async def generate_comparisons(
     prompts: Iterable[Prompt],
-    policy: ModelClient,
-    judge_model: ModelClient,
-    judge: Judge,
+    pipeline: ComparisonPipeline,
     *,
-    sampling: Sampling,
-    temperatures: Sequence[float],
     out_path: PathLike,
     journal_path: PathLike,
-    template: ChatTemplate = NEMO_CHAT,
     options: RunOptions | None = None,
     read: RowCounts | None = None,
 ) -> Summary:
-    """Make RL-CAI data: one row per prompt; written counts those with at least one pair worth keeping.
+    """Make RL-CAI data: one row per prompt.
 
     Args:
         prompts: read lazily.
-        policy: the SL-CAI model; left open.
-        judge_model: the model that judges; it may be `policy`.
-        judge: the strategy.
-        sampling: how candidates are drawn; no seed.
-        temperatures: one per candidate, so their number is that of the candidates.
-        out_path: receives the rows of the module's docstring.
-        journal_path: where finished calls are kept.
-        template: the comparisons will be rendered with it.
-        options: seed, resume and the like.
-        read: the counts that `prompts` fills while it is read.
+        pipeline: the steps; its clients stay open.
+        out_path: the output file.
+        journal_path: the journal of finished calls.
+        options: run options; the seed is that of the pipeline.
+        read: the row counts that `prompts` updates while it is read.
 
     Returns:
-        The summary; its facts count candidates and pairs under the names in `judge`, so that
-        ``judge.position_rates(summary.facts)`` says how much the order of the candidates mattered.
+        The summary. `written` counts the prompts with a kept pair; its facts count candidates and pairs under the
+        names in `judges.base`.
 
     Raises:
-        UsageError: something is wrong with the settings or the outputs; nothing was asked.
+        UsageError: the options or outputs are invalid; no request was sent.
         CaiError: see `run_stage`.
     """
-    options = options or RunOptions()
-    comparing = ComparisonPipeline(policy, judge_model, judge, sampling, tuple(temperatures), options.seed, template)
     return await run_stage(
         "RL-CAI",
-        (PreferenceSample(prompt) for prompt in prompts),
-        comparing.steps(),
+        map(PreferenceSample, prompts),
+        pipeline.steps(),
         [Output(Path(out_path), _rows, skipped_rows=_rows)],
         journal_path=journal_path,
-        options=options,
+        options=replace(options or RunOptions(), seed=pipeline.seed),
         read=read,
-        prompt_of=lambda record: record.prompt.conversation.to_messages(),
-        facts_of=lambda record: record.counts,
+        prompt_of=lambda sample: sample.prompt.conversation.to_messages(),
+        facts_of=lambda sample: sample.counts,
     )

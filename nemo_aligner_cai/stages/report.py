@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that a data stage counts; the terminal table, the manifest and the metrics of `cai run` show it."""
+"""The counts of a data stage, for the terminal table, the manifest and the metrics of `cai run`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_aligner_cai.data.blend import Blend
@@ -13,39 +13,39 @@ from nemo_aligner_cai.files import RowCounts
 
 
 def blend_counts(blend: Blend) -> dict[str, Any]:
-    """The counts of a blend's rows, with the rows of each origin."""
+    """Return the row counts of a blend, with those of each origin."""
     total = sum(blend.rows.values())
     return RowCounts(rows_in=total, written=total).to_dict() | {"origins": dict(blend.rows)}
 
 
 @dataclass(frozen=True)
-class Written:
-    """The training files of a stage.
+class TrainingFiles:
+    """The result of writing a stage's training files.
 
     Attributes:
-        lines: one for each step, for people.
-        rows: file name -> the counts of its rows.
-        missing: the reason if there is nothing to train on, else None.
+        lines: one line per step, for the terminal.
+        rows: file name -> row counts.
+        missing: the reason why there is nothing to train on, else None.
     """
 
     lines: Sequence[str] = ()
-    rows: Mapping[str, Mapping[str, Any]] | None = None
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     missing: str | None = None
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage did.
+    """The result of a stage.
 
     Attributes:
         title: the stage's name.
-        summary: prompts, calls, tokens and the counts of the generation.
-        models: role -> what identifies the model.
-        rows: file name -> the counts of its rows.
-        files: path -> SHA-256 of each file that was written.
-        lines: for people.
+        summary: counts of prompts, calls and tokens.
+        models: role -> identity of the model.
+        rows: file name -> row counts.
+        files: path -> SHA-256 of each written file.
+        lines: for the terminal.
         max_dropped: share of the prompts that may be dropped because of faults.
-        missing: the reason if there is nothing to train on, else None.
+        missing: the reason why there is nothing to train on, else None.
     """
 
     title: str
@@ -58,11 +58,11 @@ class StageReport:
     missing: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The counts as JSON holds them."""
+        """Return the counts as JSON values."""
         return {"summary": self.summary.to_dict(), "models": dict(self.models), "rows": dict(self.rows)}
 
     def check(self) -> None:
-        """Call it when everything is saved and shown.
+        """Check that enough was written. Call it after everything is saved and shown.
 
         Raises:
             StageIncomplete: too many prompts were dropped because of faults, or there is nothing to train on.
@@ -76,7 +76,7 @@ class StageReport:
 
 
 class StageIncomplete(CaiError):
-    """A stage wrote too little; what it did is in `report`, and all its calls are in the journal."""
+    """A stage wrote too little; `report` has its counts, and the journal has all its calls."""
 
     def __init__(self, message: str, report: StageReport) -> None:
         super().__init__(message)

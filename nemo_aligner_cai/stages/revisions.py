@@ -12,15 +12,15 @@ Each model call is a turn of one conversation (arXiv 2212.08073, section 3.1):
     [few-shots]  user: prompt  assistant: answer  user: critique request  assistant: critique
                  user: revision request  assistant: revision
 
-With several rounds, each one critiques the revision before it by another principle, in a fresh conversation that
-starts from the prompt: the model sees the answer that it is to mend, and not what was wrong with earlier ones.
+Each further turn of critique and revision applies another principle to the previous revision, in a new conversation
+that starts from the prompt: the model sees the answer to revise, not the critiques of earlier ones.
 
-Which principle a prompt gets depends on the run's seed, the prompt's id and the principles' ids, and hardly changes
-when principles are added or removed: a new one takes over about 1/n of the prompts.
+The principle depends on the run's seed, the prompt's id and the principles' ids (rendezvous hashing): adding one of n
+principles changes that of about 1/n of the prompts.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,15 +33,15 @@ from nemo_aligner_cai.data.formats.cai import SL_CAI
 from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
 from nemo_aligner_cai.engine.seeds import rendezvous
-from nemo_aligner_cai.engine.stage import Output, Row, RunOptions, run_stage
+from nemo_aligner_cai.engine.stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, RowCounts
+from nemo_aligner_cai.files import PathLike, Row, RowCounts
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
 
 _QUOTE = 40
-"""Characters of a critique that a revision may not start with."""
+"""A revision that starts with this many characters of its critique is dropped."""
 _MARKERS = ("critique:", "critiquerequest:", "critique request:", "revisionrequest:", "revision request:")
 
 
@@ -55,56 +55,61 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Revised:
-    """A prompt on its way; `answer` is the first answer, the rounds' revisions come after it.
+class RevisionSample:
+    """A prompt on its way through answer, critiques and revisions.
 
-    `principles` are those that the rounds use, in their order. `notes` say what a summary should count.
+    Attributes:
+        prompt: the prompt.
+        answer: the first answer.
+        principles: the principles of the turns, in order.
+        turns: the turns so far.
+        notes: what the summary counts.
     """
 
     prompt: Prompt
     answer: str = ""
     principles: tuple[Principle, ...] = ()
-    rounds: tuple[Turn, ...] = ()
+    turns: tuple[Turn, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
-        """The prompt's."""
+        """The prompt's id."""
         return self.prompt.id
 
     @property
     def latest(self) -> str:
-        """The answer that the next critique is about."""
-        finished = [done.revision for done in self.rounds if done.revision]
+        """The answer or revision to which the next critique applies."""
+        finished = [turn.revision for turn in self.turns if turn.revision]
         return finished[-1] if finished else self.answer
 
 
 @dataclass(frozen=True)
 class RevisionPipeline:
-    """The steps of SL-CAI. Pure functions of a record; see the module.
+    """The steps of SL-CAI: pure functions of a sample.
 
     Attributes:
         client: the helpful-only model.
-        constitution: whose principles are drawn.
+        constitution: the principles.
         few_shots: examples shown before each prompt.
-        wording: the words around the principles' requests.
-        sampling: how all three kinds of reply are drawn.
-        seed: the run's.
-        num_revisions: rounds of critique and revision.
-        keep_unrevised: keep a revision that equals the answer (the critique found nothing wrong).
+        templates: the texts around the principles' requests.
+        sampling: parameters of all replies.
+        seed: the run's seed.
+        num_revisions: turns of critique and revision.
+        keep_unrevised: keep a revision that equals the answer (the critique found no fault).
     """
 
     client: ModelClient
     constitution: Constitution
     few_shots: Sequence[Conversation]
-    wording: PromptTemplates
+    templates: PromptTemplates
     sampling: Sampling
     seed: int
     num_revisions: int = 1
     keep_unrevised: bool = False
 
     def __post_init__(self) -> None:
-        """Raises UsageError for settings that cannot work."""
+        """Raises UsageError for invalid settings."""
         if not self.constitution.for_revision:
             raise UsageError(
                 f"the constitution {self.constitution.name!r} has no critique and revision requests, its principles "
@@ -113,158 +118,142 @@ class RevisionPipeline:
         if self.num_revisions < 1:
             raise UsageError(f"the number of revisions must be 1 or more, it is {self.num_revisions}")
 
-    def steps(self) -> list[Step[Revised]]:
-        """Answer, then critique and revision for each round."""
-        steps = [Step("answer", self.client, self._ask, self._answered)]
+    def steps(self) -> list[Step[RevisionSample]]:
+        """Return the steps: answer, then critique and revision for each turn."""
+        steps = [Step("answer", self.client, self._answer_requests, self._answered)]
         for number in range(self.num_revisions):
-            # The round is part of the name: a further round later repeats none of the earlier ones.
+            # The number is part of the journal key, so that a run with more turns reuses the calls of one with fewer.
             suffix = f".{number + 1}" if number else ""
-            steps.append(Step(f"critique{suffix}", self.client, self._ask_critique, self._critiqued))
-            steps.append(Step(f"revision{suffix}", self.client, self._ask_revision, self._revised))
+            steps.append(Step(f"critique{suffix}", self.client, self._critique_requests, self._critiqued))
+            steps.append(Step(f"revision{suffix}", self.client, self._revision_requests, self._revised))
         return steps
 
-    def principles_for(self, prompt: Prompt) -> tuple[Principle, ...]:
-        """The principles in the order in which the prompt's rounds use them."""
+    def _principles_for(self, prompt: Prompt) -> tuple[Principle, ...]:
         principles = self.constitution.for_revision
         order = rendezvous(self.seed, prompt.id, "principle", names=[principle.id for principle in principles])
         return tuple(principles[order[number % len(order)]] for number in range(self.num_revisions))
 
     @cached_property
-    def _shots(self) -> tuple[Message, ...]:
-        return tuple(message for shot in self.few_shots for message in shot.turns)
+    def _few_shot_messages(self) -> tuple[Message, ...]:
+        return tuple(message for example in self.few_shots for message in example.turns)
 
-    def _request(self, prompt: Prompt, *turns: tuple[Role, str]) -> list[Request]:
-        own = prompt.conversation
+    def _requests(self, prompt: Prompt, *turns: tuple[Role, str]) -> list[Request]:
+        own, examples = prompt.conversation, self._few_shot_messages
         system = own.messages[: len(own.messages) - len(own.turns)]
         added = (Message(role, text) for role, text in turns)
-        conversation = Conversation((*system, *self._shots, *own.turns, *added))
-        return [Request(conversation, self.sampling, shared=len(system) + len(self._shots) if self._shots else 0)]
+        conversation = Conversation((*system, *examples, *own.turns, *added))
+        return [Request(conversation, self.sampling, shared=len(system) + len(examples) if examples else 0)]
 
-    def _ask(self, record: Revised) -> list[Request]:
-        return self._request(record.prompt)
+    def _answer_requests(self, sample: RevisionSample) -> list[Request]:
+        return self._requests(sample.prompt)
 
-    def _answered(self, record: Revised, completions: Sequence[Completion]) -> Revised:
-        answer, notes = _said(completions, "answer")
-        principles = self.principles_for(record.prompt)
-        return replace(record, answer=answer, principles=principles, notes=notes)
+    def _answered(self, sample: RevisionSample, completions: Sequence[Completion]) -> RevisionSample:
+        answer, notes = _reply(completions, "answer")
+        return replace(sample, answer=answer, principles=self._principles_for(sample.prompt), notes=notes)
 
-    def _ask_critique(self, record: Revised) -> list[Request]:
-        principle = record.principles[len(record.rounds)]
-        return self._request(
-            record.prompt, (Role.ASSISTANT, record.latest), (Role.USER, self.wording.critique(principle))
+    def _critique_requests(self, sample: RevisionSample) -> list[Request]:
+        principle = sample.principles[len(sample.turns)]
+        return self._requests(
+            sample.prompt, (Role.ASSISTANT, sample.latest), (Role.USER, self.templates.critique(principle))
         )
 
-    def _critiqued(self, record: Revised, completions: Sequence[Completion]) -> Revised:
-        principle = record.principles[len(record.rounds)]
-        critique, notes = _said(completions, "critique")
-        return replace(record, rounds=(*record.rounds, Turn(principle, critique)), notes=(*record.notes, *notes))
+    def _critiqued(self, sample: RevisionSample, completions: Sequence[Completion]) -> RevisionSample:
+        principle = sample.principles[len(sample.turns)]
+        critique, notes = _reply(completions, "critique")
+        return replace(sample, turns=(*sample.turns, Turn(principle, critique)), notes=(*sample.notes, *notes))
 
-    def _ask_revision(self, record: Revised) -> list[Request]:
-        current = record.rounds[-1]
-        return self._request(
-            record.prompt,
-            (Role.ASSISTANT, record.latest),
-            (Role.USER, self.wording.critique(current.principle)),
+    def _revision_requests(self, sample: RevisionSample) -> list[Request]:
+        current = sample.turns[-1]
+        return self._requests(
+            sample.prompt,
+            (Role.ASSISTANT, sample.latest),
+            (Role.USER, self.templates.critique(current.principle)),
             (Role.ASSISTANT, current.critique),
-            (Role.USER, self.wording.revision(current.principle)),
+            (Role.USER, self.templates.revision(current.principle)),
         )
 
-    def _revised(self, record: Revised, completions: Sequence[Completion]) -> Revised:
-        # It would be trained on: cut off, or with a template token in it, it must not be.
+    def _revised(self, sample: RevisionSample, completions: Sequence[Completion]) -> RevisionSample:
+        # The revision is trained on, so one that was cut off or contains a template token is dropped, not escaped.
         revision, notes = completions[0].text.strip(), _cut(completions, "revision")
-        current = record.rounds[-1]
+        current = sample.turns[-1]
         reason = unusable(revision, critique=current.critique) or next(iter(notes), None)
-        if reason is None and not self.keep_unrevised and _plain(revision) == _plain(record.latest):
+        if reason is None and not self.keep_unrevised and _normalized(revision) == _normalized(sample.latest):
             reason = "revision is the answer unchanged"
         if reason is not None:
             raise SkipRecord(reason, revision[:200], fault=not revision)
-        return replace(record, rounds=(*record.rounds[:-1], replace(current, revision=revision)))
+        return replace(sample, turns=(*sample.turns[:-1], replace(current, revision=revision)))
 
 
 def unusable(revision: str, *, critique: str) -> str | None:
-    """Why a revision is no answer to its prompt, None where it may be one.
+    """Return the reason why a revision cannot be an answer to its prompt, else None.
 
-    Models that lose the thread repeat the critique, go on with it, or start the next one.
+    Weak models repeat the critique, continue it, or start the next one.
     """
-    plain, criticism = _plain(revision), _plain(critique)
-    if not plain:
+    text, criticism = _normalized(revision), _normalized(critique)
+    if not text:
         return "empty revision"
-    if plain == criticism:
+    if text == criticism:
         return "revision repeats the critique"
-    if criticism[:_QUOTE] and len(criticism) >= _QUOTE and plain.startswith(criticism[:_QUOTE]):
+    if len(criticism) >= _QUOTE and text.startswith(criticism[:_QUOTE]):
         return "revision quotes the critique"
-    if plain.startswith(_MARKERS):
+    if text.startswith(_MARKERS):
         return "revision starts another critique"
     if NEMO_CHAT.contains_template_token(revision):
         return "revision contains template tokens"
     return None
 
 
-def _said(completions: Sequence[Completion], what: str) -> tuple[str, tuple[str, ...]]:
-    """What the model said, for the next step to read, and what is to be noted of it.
-
-    A template token in it loses its meaning.
-    """
+def _reply(completions: Sequence[Completion], name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the model's reply with its template tokens escaped, for the next request, and its notes."""
     text = completions[0].text.strip()
     if not text:
-        raise SkipRecord(f"empty {what}", fault=True)
-    return NEMO_CHAT.escape(text), _cut(completions, what)
+        raise SkipRecord(f"empty {name}", fault=True)
+    return NEMO_CHAT.escape(text), _cut(completions, name)
 
 
-def _cut(completions: Sequence[Completion], what: str) -> tuple[str, ...]:
-    return (f"{what} cut at the token limit",) if completions[0].finish_reason == "length" else ()
+def _cut(completions: Sequence[Completion], name: str) -> tuple[str, ...]:
+    return (f"{name} cut at the token limit",) if completions[0].finish_reason == "length" else ()
 
 
-def _plain(text: str) -> str:
+def _normalized(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def revision_row(record: Revised, wording: PromptTemplates) -> dict[str, Any]:
-    """The output row of the module's docstring."""
-    last = record.rounds[-1]
+def revision_row(sample: RevisionSample, templates: PromptTemplates) -> dict[str, Any]:
+    """Return the output row of a finished sample."""
+    last = sample.turns[-1]
     return {
-        "id": record.id,
-        "prompt": record.prompt.conversation.to_messages(),
-        "response": record.answer,
+        "id": sample.id,
+        "prompt": sample.prompt.conversation.to_messages(),
+        "response": sample.answer,
         "critique": last.critique,
         "revision": last.revision,
         "principle": last.principle.id,
         "rounds": [
             {
-                "principle": done.principle.id,
-                "critique_request": wording.critique(done.principle),
-                "critique": done.critique,
-                "revision_request": wording.revision(done.principle),
-                "revision": done.revision,
+                "principle": turn.principle.id,
+                "critique_request": templates.critique(turn.principle),
+                "critique": turn.critique,
+                "revision_request": templates.revision(turn.principle),
+                "revision": turn.revision,
             }
-            for done in record.rounds
+            for turn in sample.turns
         ],
     }
 
 
-def revision_sft_row(record: Revised) -> Row:
-    """The row that SFT trains on: the prompt and the last revision."""
-    return sft_row(record.prompt.conversation.with_turn(Role.ASSISTANT, record.latest), dataset=SL_CAI)
-
-
-def fresh_records(prompts: Iterable[Prompt]) -> Iterator[Revised]:
-    """Records that nothing has been done with."""
-    return (Revised(prompt) for prompt in prompts)
+def revision_sft_row(sample: RevisionSample) -> Row:
+    """Return the SFT row: the prompt and the last revision."""
+    return sft_row(sample.prompt.conversation.with_turn(Role.ASSISTANT, sample.latest), dataset=SL_CAI)
 
 
 async def generate_revisions(
     prompts: Iterable[Prompt],
-    client: ModelClient,
-    constitution: Constitution,
+    pipeline: RevisionPipeline,
     *,
-    few_shots: Sequence[Conversation] = (),
-    wording: PromptTemplates | None = None,
-    sampling: Sampling,
     out_path: PathLike,
     journal_path: PathLike,
-    sft_path: PathLike | None = None,
-    num_revisions: int = 1,
-    keep_unrevised: bool = False,
+    sft_path: PathLike,
     options: RunOptions | None = None,
     read: RowCounts | None = None,
 ) -> Summary:
@@ -272,39 +261,28 @@ async def generate_revisions(
 
     Args:
         prompts: read lazily.
-        client: the helpful-only model; left open.
-        constitution: whose principles are drawn, one per prompt and round.
-        few_shots: examples of answer, critique and revision.
-        wording: the words around the principles.
-        sampling: how replies are drawn; no seed.
-        out_path: receives the rows of the module's docstring.
-        journal_path: where finished calls are kept.
-        sft_path: receives SFT chat rows of prompt and revision.
-        num_revisions: rounds.
-        keep_unrevised: keep revisions that equal the answer.
-        options: seed, resume and the like.
-        read: the counts that `prompts` fills while it is read.
+        pipeline: the steps; its client stays open.
+        out_path: the output file.
+        journal_path: the journal of finished calls.
+        sft_path: the file of SFT rows, with prompt and revision.
+        options: run options; the seed is that of the pipeline.
+        read: the row counts that `prompts` updates while it is read.
 
     Raises:
-        UsageError: something is wrong with the settings or the outputs; nothing was asked.
+        UsageError: the options or outputs are invalid; no request was sent.
         CaiError: see `run_stage`.
     """
-    options = options or RunOptions()
-    wording = wording or PromptTemplates()
-    revising = RevisionPipeline(
-        client, constitution, few_shots, wording, sampling, options.seed, num_revisions, keep_unrevised
-    )
-    outputs = [Output(Path(out_path), lambda record: [revision_row(record, wording)])]
-    if sft_path is not None:
-        outputs.append(Output(Path(sft_path), lambda record: [revision_sft_row(record)]))
     return await run_stage(
         "SL-CAI",
-        fresh_records(prompts),
-        revising.steps(),
-        outputs,
+        map(RevisionSample, prompts),
+        pipeline.steps(),
+        [
+            Output(Path(out_path), lambda sample: [revision_row(sample, pipeline.templates)]),
+            Output(Path(sft_path), lambda sample: [revision_sft_row(sample)]),
+        ],
         journal_path=journal_path,
-        options=options,
+        options=replace(options or RunOptions(), seed=pipeline.seed),
         read=read,
-        prompt_of=lambda record: record.prompt.conversation.to_messages(),
-        facts_of=lambda record: Counter(record.notes),
+        prompt_of=lambda sample: sample.prompt.conversation.to_messages(),
+        facts_of=lambda sample: Counter(sample.notes),
     )

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The sections that both data stages have: where prompts come from, and how a run is driven."""
+"""The settings that both data stages share."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,11 +14,12 @@ from nemo_aligner_cai.engine.seeds import LARGEST_SEED
 from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
+from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.sections import Config, Source
 
-Own = Literal["first", "last"]
-"""Where a stage's own file stands among those that it is blended with, which decides the order of the blend."""
+BlendPosition = Literal["first", "last"]
+"""Position of a stage's own file among the files of a blend, which determines the order of the blended rows."""
 
 
 class PromptSource(Config):
@@ -33,7 +34,7 @@ class PromptSource(Config):
     def read(
         self, counts: RowCounts, *, template: ChatTemplate = NEMO_CHAT, first: int | None = None
     ) -> Iterator[Prompt]:
-        """The prompts, or the `first` ones; `template` is the one whose tokens must not be in a prompt."""
+        """Read the prompts, or only the `first` ones; prompts that contain tokens of `template` are rejected."""
         return read_prompts(
             self.path,
             counts=counts,
@@ -45,7 +46,7 @@ class PromptSource(Config):
         )
 
     def count(self) -> int:
-        """The number of prompts; raises UsageError where there are none, or for what is wrong in the file."""
+        """Return the number of prompts; raises UsageError if there are none or the file is invalid."""
         counts = RowCounts()
         count = sum(1 for _ in self.read(counts))
         if not count:
@@ -54,7 +55,7 @@ class PromptSource(Config):
 
 
 class RunSettings(Config):
-    """How a stage is driven; see `generate.stage.RunOptions`. Prices are of a million tokens."""
+    """The options of a run; see `engine.stage.RunOptions`. Prices are per million tokens."""
 
     seed: int = Field(default=1234, ge=0, le=LARGEST_SEED)
     resume: bool = False
@@ -66,20 +67,32 @@ class RunSettings(Config):
     ask_for_models: bool = True
 
     @model_validator(mode="after")
-    def _one_of(self) -> "RunSettings":
+    def _check_exclusive(self) -> "RunSettings":
         if self.resume and self.overwrite:
-            raise UsageError("--resume goes on and --overwrite starts anew: give one of them")
+            raise UsageError("--resume continues a run and --overwrite starts again: give one of them")
         return self
 
     def options(self, total: int) -> RunOptions:
-        """The options of a run on so many prompts."""
+        """Return the options of a run with `total` prompts."""
         prices = Prices(self.price_read, self.price_written)
         return RunOptions(
-            seed=self.seed,
-            resume=self.resume,
-            overwrite=self.overwrite,
             total=total,
             prices=prices if prices != Prices() else None,
-            progress=self.progress,
-            ask_for_models=self.ask_for_models,
+            **self.model_dump(exclude={"price_read", "price_written", "max_dropped"}),
         )
+
+
+class StageConfig(Config):
+    """The settings that both stages share.
+
+    Attributes:
+        prompts: the red-team prompts.
+        sampling: parameters of the replies.
+        run: seed, resume, overwrite and others.
+        record: the settings as the manifest records them; None records this configuration.
+    """
+
+    prompts: PromptSource
+    sampling: Sampling = Sampling()
+    run: RunSettings = RunSettings()
+    record: dict[str, Any] | None = Field(default=None, exclude=True)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one writer of SFT files: the stage's rows and helpfulness data, blended, filtered by length and split by prompt.
+"""Writes the SFT files: the stage's rows and helpfulness data, blended, filtered by length and split by prompt.
 
 Input:  {"system": "", "conversations": [{"from": "User", "value": "Q"}, ...], "mask": "User", "dataset": "..."}, twice
-Output: the same rows in one random order, without those that SFT would cut, and some prompts' held out for validation
+Output: the same rows in random order, without those that SFT would truncate; optionally a held-out validation file
 """
 
 import re
@@ -23,32 +23,32 @@ from nemo_aligner_cai.engine.stage import left_out_path
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.sections import Config, Source
-from nemo_aligner_cai.stages.manifest import Place
-from nemo_aligner_cai.stages.report import Written, blend_counts
-from nemo_aligner_cai.stages.settings import Own
+from nemo_aligner_cai.stages.manifest import ManifestLocation
+from nemo_aligner_cai.stages.report import TrainingFiles, blend_counts
+from nemo_aligner_cai.stages.settings import BlendPosition
 
 _DATA_SUFFIX = re.compile(r"(\.(jsonl|json|csv|txt|parquet))?(\.gz)?$")
 
 
 class SftFiles(Config):
-    """How the files that SFT trains on are made.
+    """The settings of the SFT files.
 
     Attributes:
         helpful: conversations to blend with, in any format that `convert` reads; None only for a plan.
-        own: the place of the stage's own rows in the blend.
-        seq_length: the model's sequence length in tokens; longer conversations are dropped. None keeps them.
-        tokenizer: the model's, needed with `seq_length`.
-        validation_share: of the prompts, held out for validation; None for no validation file.
+        own: position of the stage's own rows in the blend.
+        seq_length: the model's sequence length in tokens; longer conversations are dropped. None keeps all.
+        tokenizer: the model's tokenizer, required with `seq_length`.
+        validation_share: share of the prompts held out for validation; None for no validation file.
     """
 
     helpful: Source | None
-    own: Own = "last"
+    own: BlendPosition = "last"
     seq_length: int | None = Field(default=None, gt=0)
     tokenizer: Path | None = None
     validation_share: float | None = Field(default=None, gt=0, lt=1)
 
     def load_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer if there is a length filter, else None; raises UsageError if it is missing."""
+        """Load the tokenizer if there is a length filter, else return None; raises UsageError if it is missing."""
         if self.seq_length is None:
             return None
         if self.tokenizer is None:
@@ -57,20 +57,20 @@ class SftFiles(Config):
 
 
 class SlOutputs(Config):
-    """Every file of an SL-CAI run; a file that is None is not written.
+    """The files of an SL-CAI run; a file that is None is not written.
 
     Attributes:
-        train: what SFT trains on.
-        revisions: the raw rows of `generate.revisions`.
-        journal: the finished calls.
+        train: the training file of SFT.
+        revisions: the raw rows; see `stages.revisions`.
+        journal: the journal of finished calls.
         samples: the stage's own SFT rows.
         validation: held-out rows.
-        steps: each prompt's answer, critique and revision, in upstream's form.
-        blend_summary: what went into the blend, in upstream's form.
+        steps: answer, critique and revision of each prompt, in upstream's format.
+        blend_summary: the sources of the blend, in upstream's format.
         without_long: the rows of `train` under upstream's name, if there is a length filter.
-        statistics: of the lengths, in upstream's form.
-        manifest: where the manifest is.
-        old_journal: where earlier versions had the journal.
+        statistics: statistics of the lengths, in upstream's format.
+        manifest: the location of the manifest.
+        old_journal: the journal's path in earlier versions.
     """
 
     train: Path
@@ -82,20 +82,18 @@ class SlOutputs(Config):
     blend_summary: Path | None = None
     without_long: Path | None = None
     statistics: Path | None = None
-    manifest: Place | None = None
+    manifest: ManifestLocation | None = None
     old_journal: Path | None = None
 
     @classmethod
     def named(cls, out: str | Path, *, seq_length: int | None = None, validation: bool = False) -> "SlOutputs":
-        """Upstream's names for an output; files that belong to it are in ``cai_output/OUT/``."""
+        """Return upstream's file names for the output `out`, with this package's own files in ``cai_output/OUT/``."""
         out = Path(out)
         old_folder, removed = out.parent / "cai_output", out.parent / "removed_long_dialogs"
         folder = old_folder / out.name
-        # Only the name's own ending changes, whatever the folders are called.
         known = out.suffix in (".json", ".jsonl")
         filtered = seq_length is not None
         stem = f"{out.stem}_remove_long_dialogs"
-        name = "cai_manifest.json"
         return cls(
             train=out,
             revisions=folder / "cai_revisions.jsonl",
@@ -106,12 +104,12 @@ class SlOutputs(Config):
             blend_summary=out.with_suffix(f".summary{out.suffix}") if known else Path(f"{out}.summary.json"),
             without_long=removed / f"{stem}_max_seq_{seq_length}{out.suffix}" if filtered else None,
             statistics=removed / f"{stem}_statistics.json" if filtered else None,
-            manifest=Place(
-                folder / name,
+            manifest=ManifestLocation(
+                folder / "cai_manifest.json",
                 "cai_revisions.jsonl",
                 "output_filepath",
                 (out.parent, folder, old_folder, removed),
-                old_folder / name,
+                old_folder / "cai_manifest.json",
                 str(out),
             ),
             old_journal=old_folder / "cai_revisions.journal.jsonl",
@@ -119,53 +117,48 @@ class SlOutputs(Config):
 
     @property
     def raw(self) -> list[Path]:
-        """What is written of every run, except the journal and the manifest."""
+        """The files that every run writes, except the journal and the manifest."""
         steps = [] if self.steps is None else [self.steps]
         return [self.revisions, left_out_path(self.revisions), self.samples, *steps]
 
     @property
     def all(self) -> list[Path]:
-        """Every file except the journal and the manifest."""
+        """All files except the journal and the manifest."""
         made = (self.train, self.validation, self.blend_summary, self.without_long, self.statistics)
         return [*(path for path in made if path is not None), *self.raw]
 
 
-def prepare_helpful(files: SftFiles, folder: Path, *, system_message: str) -> tuple[Path, list[str]]:
-    """The helpfulness data as SFT rows, converted into `folder` if they are not, and lines for people.
+def prepare_helpful(source: Source, folder: Path, *, system_message: str) -> tuple[Path, list[str]]:
+    """Return the file of helpfulness data as SFT rows, converted into `folder` if necessary, and terminal lines.
 
     Raises:
-        UsageError, FormatError: there is none, or a row is wrong.
+        UsageError, FormatError: the data are missing, or a row is invalid.
     """
-    given = files.helpful
-    if given is None:
-        raise UsageError(
-            "--helpfulness-dataset-path: name the conversations to blend with; only --preview and --plan need none"
-        )
-    name = detect_format(given)
+    name = detect_format(source)
     if name == SftChat.name and not system_message:
-        validate_file(given, name)
-        return Path(given), []
-    # Under its own name, which the rows get as their data set's.
+        validate_file(source, name)
+        return Path(source), []
+    # The file keeps its name, which becomes the `dataset` of its rows.
     folder.mkdir(exist_ok=True)
-    source = folder / f"{_DATA_SUFFIX.sub('', Path(given).name)}.jsonl"
-    counts = convert_file(given, source, to=SftChat.name, system_message=system_message)
-    return source, [] if name == SftChat.name else [f"{given}: read as {name}; {counts}"]
+    converted = folder / f"{_DATA_SUFFIX.sub('', Path(source).name)}.jsonl"
+    counts = convert_file(source, converted, to=SftChat.name, system_message=system_message)
+    return converted, [] if name == SftChat.name else [f"{source}: read as {name}; {counts}"]
 
 
 def write_sft_files(
     files: SftFiles, outputs: SlOutputs, helpful: Path, *, tokenizer: Tokenizer | None, seed: int
-) -> Written:
+) -> TrainingFiles:
     """Blend, filter and split.
 
     Args:
-        files: how.
-        outputs: where; the file of samples is read.
-        helpful: SFT rows, as `prepare_helpful` gives them.
-        tokenizer: the model's, None for no length filter.
-        seed: the run's.
+        files: the settings.
+        outputs: the file names; the file of samples is read.
+        helpful: SFT rows from `prepare_helpful`.
+        tokenizer: the model's tokenizer, None for no length filter.
+        seed: the run's seed.
     """
     sources = [outputs.samples, helpful] if files.own == "first" else [helpful, outputs.samples]
-    # In the folder of the output: what is large stays on its disk.
+    # In the output's folder, since the files are large and the default temporary folder may be small.
     with tempfile.TemporaryDirectory(prefix=".blend_", dir=outputs.revisions.parent) as folder:
         direct = tokenizer is None and outputs.validation is None
         kept = outputs.train if direct else Path(folder) / "blended.jsonl"
@@ -179,40 +172,40 @@ def write_sft_files(
             "rows": blend.rows,
         }
         if tokenizer is not None:
-            assert files.seq_length is not None, "the tokenizer is loaded for it"
+            assert files.seq_length is not None, "the tokenizer is loaded only with a sequence length"
             source, kept = kept, outputs.without_long or Path(folder) / "kept.jsonl"
-            use = filter_file(
+            report = filter_file(
                 source, kept, SftChat.name, tokenizer=tokenizer, seq_length=files.seq_length, overwrite=True
             )
-            lines.append(f"length: {use}")
-            rows["length"] = use.counts.to_dict()
-            if not use.used:
-                return Written(lines, rows, f"--max-seq-length {files.seq_length} leaves nothing to train on")
-            summary["removed_long_dialogs"] = len(use.too_long)
+            lines.append(f"length: {report}")
+            rows["length"] = report.counts.to_dict()
+            if not report.used:
+                return TrainingFiles(lines, rows, f"--max-seq-length {files.seq_length} leaves nothing to train on")
+            summary["removed_long_dialogs"] = len(report.too_long)
             if outputs.statistics is not None:
-                write_json(outputs.statistics, _statistics(kept, use), overwrite=True)
+                write_json(outputs.statistics, _statistics(kept, report), overwrite=True)
         if outputs.validation is not None:
             rows |= _split(kept, outputs.train, outputs.validation, files, seed=seed)
         elif kept != outputs.train:
             write_jsonl(outputs.train, (row for _, row in read_jsonl(kept)), overwrite=True)
     if outputs.blend_summary is not None:
         write_json(outputs.blend_summary, summary, overwrite=True)
-    return Written(lines, rows)
+    return TrainingFiles(lines, rows)
 
 
-def _statistics(kept: Path, use: LengthReport) -> dict[str, Any]:
-    """Upstream's file of lengths."""
+def _statistics(kept: Path, report: LengthReport) -> dict[str, Any]:
+    """Return upstream's statistics of lengths; `removed_ids` are 0-based."""
     return {
         "output_file": str(kept),
-        "num_removed_ids": len(use.too_long),
-        "removed_ids": [number - 1 for number in use.too_long],
-        "length_statistics": {str(tokens): count for tokens, count in sorted(use.lengths.items())},
+        "num_removed_ids": len(report.too_long),
+        "removed_ids": [number - 1 for number in report.too_long],
+        "length_statistics": {str(tokens): count for tokens, count in sorted(report.lengths.items())},
     }
 
 
 def _split(source: Path, train: Path, validation: Path, files: SftFiles, *, seed: int) -> dict[str, Any]:
     share = files.validation_share
-    assert share is not None, "checked by the stage"
+    assert share is not None, "the stage's configuration requires it with a validation file"
     splits = parse_splits({"train": str(round(1 - share, 6)), "validation": str(round(share, 6))})
     counts = RowCounts()
     parts = split_file(

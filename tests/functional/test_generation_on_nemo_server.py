@@ -25,7 +25,7 @@ from nemo_aligner_cai.models import (
     Sampling,
 )
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.comparisons import generate_comparisons
+from nemo_aligner_cai.stages.comparisons import ComparisonPipeline, generate_comparisons
 from nemo_aligner_cai.training.launch import jobs
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
@@ -136,7 +136,9 @@ def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_pa
     prompts = [Prompt.of(question(verb, noun)) for verb in world.VERBS for noun in world.NOUNS[:3]]
     constitution = Constitution((Principle("p", "", "", "can you find the table ?"),), "one")
     wording = PromptTemplates(judge_question="{principle} {a} ? {b}", choices=CHOICES)
-    judge = multiple_choice(JudgeSettings(constitution, wording, seed=3, pairs="one", both_orders=False))
+    judge = multiple_choice(
+        JudgeSettings(constitution=constitution, templates=wording, seed=3, pairs="one", both_orders=False)
+    )
 
     def run(folder: Path, *, resume: bool) -> bytes:
         async def generate() -> None:
@@ -144,14 +146,10 @@ def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_pa
             try:
                 await generate_comparisons(
                     prompts,
-                    client,
-                    client,
-                    judge,
-                    sampling=Sampling(max_tokens=20),
-                    temperatures=(1.0,) * 4,
+                    ComparisonPipeline(client, client, judge, Sampling(max_tokens=20), (1.0,) * 4, seed=3),
                     out_path=folder / "raw.jsonl",
                     journal_path=folder / "journal",
-                    options=RunOptions(seed=3, resume=resume, progress=False),
+                    options=RunOptions(resume=resume, progress=False),
                 )
             finally:
                 await client.close()

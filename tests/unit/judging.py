@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.judges.base import Answered, Judge, JudgeInput, Judgement
+from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput, Judgement
 from nemo_aligner_cai.models import Completion, Request
 
 PRINCIPLES = Constitution(tuple(Principle(f"p{n}", "", "", f"Which is better by rule {n}?") for n in range(4)), "four")
@@ -28,9 +28,9 @@ def by_worth(request: Request, *, p: float = 0.9) -> Completion:
     return scored(p if _WORTH[text[a + 4 : a + 8]] > _WORTH[text[b + 4 : b + 8]] else 1 - p)
 
 
-def decide(judge: Judge, answer: Callable[[Request], Completion], case: JudgeInput = CASE) -> Judgement:
+def decide(judge: Judge, answer: Callable[[Request], Completion], judge_input: JudgeInput = CASE) -> Judgement:
     """Put all rounds of a judge's questions to a function."""
-    rounds: list[list[Answered]] = []
-    for _ in range(judge.rounds(len(case.candidates))):
-        rounds.append([Answered(q, answer(q.request)) for q in judge.questions(case, rounds)])
-    return judge.decide(case, rounds)
+    turns: list[list[Answer]] = []
+    for _ in range(judge.max_turns(len(judge_input.candidates))):
+        turns.append([Answer(q, answer(q.request)) for q in judge.questions(judge_input, turns)])
+    return judge.decide(judge_input, turns)

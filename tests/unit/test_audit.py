@@ -19,15 +19,15 @@ from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
-from nemo_aligner_cai.evaluation.audit import WHOLE, Audit, PerPrompt
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.audit import WHOLE, Audit
+from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.judges.base import FIRST, FLIPS, KEPT
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Sampling, ScriptedClient
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.comparisons import generate_comparisons
+from nemo_aligner_cai.stages.comparisons import ComparisonPipeline, generate_comparisons
 
 Said = tuple[tuple[int, ...], int | None, int | None]
 """A verdict: the candidates in the order shown, the better and the worse one."""
@@ -87,7 +87,7 @@ ALWAYS_A: list[Said] = [((0, 1), 0, 1), ((1, 0), 1, 0)]
 
 
 def test_one_figure_for_each_prompt_is_a_plain_rate():
-    figures = PerPrompt()
+    figures = ClusteredMean()
     for hit in [1.0] * 7 + [0.0] * 13:
         figures.add([hit])
     plain = Rate.of([True] * 7 + [False] * 13)
@@ -97,7 +97,7 @@ def test_one_figure_for_each_prompt_is_a_plain_rate():
 
 @given(st.lists(st.booleans(), min_size=2, max_size=40), st.integers(1, 9))
 def test_repeating_each_prompts_figure_makes_a_rate_no_surer(hits: list[bool], times: int):
-    figures = PerPrompt()
+    figures = ClusteredMean()
     for hit in hits:
         figures.add([float(hit)] * times)
     plain = Rate.of(hits)
@@ -106,13 +106,13 @@ def test_repeating_each_prompts_figure_makes_a_rate_no_surer(hits: list[bool], t
 
 
 def test_a_mean_has_the_interval_of_independent_prompts():
-    figures = PerPrompt()
+    figures = ClusteredMean()
     for value in (1.0, 2.0, 3.0, 6.0):
         figures.add([value])
     assert figures.mean == 3.0 and figures.interval is not None
     half = 1.959964 * math.sqrt((4 + 1 + 0 + 9) / 16)
     assert figures.interval == pytest.approx((3 - half, 3 + half), abs=1e-5)
-    nothing = PerPrompt()
+    nothing = ClusteredMean()
     nothing.add([])
     assert nothing.mean is nothing.rate is nothing.interval is None
 
@@ -262,15 +262,13 @@ def test_a_row_of_another_kind_is_refused_with_its_line(tmp_path: Path, change: 
 
 def test_the_rows_of_a_run_are_audited_as_they_are(tmp_path: Path):
     path = tmp_path / "cai_comparisons.jsonl"
-    judge = multiple_choice(JudgeSettings(load_constitution(packaged()), pairs="all"))
+    judge = multiple_choice(JudgeSettings(constitution=load_constitution(packaged()), pairs="all"))
     summary = asyncio.run(
         generate_comparisons(
             (Prompt.of(Conversation.of_user(f"question {number}")) for number in range(12)),
-            ScriptedClient(),
-            ScriptedClient(name="judge"),
-            judge,
-            sampling=Sampling(),
-            temperatures=(0.5, 1.0, 1.5),
+            ComparisonPipeline(
+                ScriptedClient(), ScriptedClient(name="judge"), judge, Sampling(), (0.5, 1.0, 1.5), seed=1234
+            ),
             out_path=path,
             journal_path=tmp_path / "journal",
         )

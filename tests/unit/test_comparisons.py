@@ -59,19 +59,23 @@ def letter(text: str, p: float = 0.9) -> Completion:
 def generate(
     folder: Path, policy: ModelClient, judge_model: ModelClient | None = None, resume: bool = False, **kwargs: Any
 ) -> Summary:
-    kwargs = {
-        "prompts": PROMPTS,
-        "judge": multiple_choice(JudgeSettings(RULES, seed=5)),
+    settings = {
+        "judge": multiple_choice(JudgeSettings(constitution=RULES, seed=5)),
         "sampling": Sampling(max_tokens=64, top_k=50),
         "temperatures": UPSTREAM,
-        "out_path": folder / "raw.jsonl",
-        "journal_path": folder / "raw.journal.jsonl",
-        "options": RunOptions(seed=5, resume=resume, progress=False),
+        "seed": 5,
     } | kwargs
+    options = settings.pop("options", RunOptions(resume=resume, progress=False))
 
     async def run() -> Summary:
         try:
-            summary = await generate_comparisons(policy=policy, judge_model=judge_model or policy, **kwargs)
+            summary = await generate_comparisons(
+                PROMPTS,
+                ComparisonPipeline(policy, judge_model or policy, **settings),
+                out_path=folder / "raw.jsonl",
+                journal_path=folder / "raw.journal.jsonl",
+                options=options,
+            )
         finally:
             await policy.close()
         summary.check(0.01)
@@ -151,7 +155,7 @@ def test_sampling_goes_on_while_the_judge_works(tmp_path: Path) -> None:
         tmp_path,
         ScriptedClient(sample, concurrency=4),
         Slow(play, concurrency=4),
-        options=RunOptions(seed=5, progress=False),
+        options=RunOptions(progress=False),
     )
     first_judged = order.index("judge")
     assert "sample" in order[first_judged:], "the policy samples for later prompts while earlier ones are judged"
@@ -244,7 +248,7 @@ def test_rounds_of_reasoning_and_tournaments_are_steps_of_the_engine(
             return letter(messages[0].content)
         return Completion("Let me see.", "stop") if "(A)" in messages[0].content else play(request)
 
-    judge = chain_of_thought(JudgeSettings(RULES, seed=5, pairs="tournament"))
+    judge = chain_of_thought(JudgeSettings(constitution=RULES, seed=5, pairs="tournament"))
     summary = generate(tmp_path, make(reply), judge=judge)
     assert summary.facts[j.JUDGED] == summary.facts[j.KEPT] == 30 * 3
     row = rows(tmp_path / "raw.jsonl")[0]
@@ -259,14 +263,16 @@ def test_rounds_of_reasoning_and_tournaments_are_steps_of_the_engine(
 
 def test_every_temperature_is_checked_before_anything_is_asked() -> None:
     client = ScriptedClient()
-    with pytest.raises(UsageError, match=r"temperature .*-1"):
-        ComparisonPipeline(client, client, multiple_choice(JudgeSettings(RULES)), Sampling(), (0.5, -1.0), 1)
+    with pytest.raises(UsageError, match=r"temperature .* -1"):
+        ComparisonPipeline(
+            client, client, multiple_choice(JudgeSettings(constitution=RULES)), Sampling(), (0.5, -1.0), 1
+        )
 
 
 def test_greedy_candidates_and_a_single_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="greedy candidates are all the same"):
+    with pytest.raises(UsageError, match="--greedy"):
         generate(tmp_path, ScriptedClient(play), sampling=Sampling(greedy=True), temperatures=(1.0, 1.0))
-    with pytest.raises(UsageError, match="two or more candidates"):
+    with pytest.raises(UsageError, match="--num-responses"):
         generate(tmp_path, ScriptedClient(play), temperatures=(1.0,))
 
 

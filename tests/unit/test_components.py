@@ -150,7 +150,7 @@ def test_a_judge_of_ours_is_loaded_by_its_name() -> None:
     from nemo_aligner_cai.constitution import load_constitution, packaged
     from nemo_aligner_cai.judges.settings import JudgeSettings
 
-    judge = load("judges", "ensemble")(JudgeSettings(load_constitution(packaged())))
+    judge = load("judges", "ensemble")(JudgeSettings(constitution=load_constitution(packaged())))
     assert isinstance(judge, PairJudge) and judge.name == "ensemble"
 
 

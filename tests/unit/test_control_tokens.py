@@ -14,7 +14,7 @@ from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, with
 from nemo_aligner_cai.models import NemoServerClient, OpenAIClient, Request, Sampling
 from nemo_aligner_cai.models.retry import RetryPolicy
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 from tests.unit.fake_servers import FakeNemo
 
 _LISTED = """
@@ -114,7 +114,7 @@ def test_a8_a_prompts_own_system_message_before_the_few_shots_is_escaped() -> No
     constitution = Constitution((Principle("p", "find", "remove"),), "one")
     client = OpenAIClient("http://127.0.0.1:1", "m")
     revising = RevisionPipeline(client, constitution, shots, PromptTemplates(), Sampling(), 0)
-    (request,) = revising.steps()[0].requests(Revised(prompt))
+    (request,) = revising.steps()[0].requests(RevisionSample(prompt))
     messages = client._body(request)["messages"]
     asyncio.run(client.close())
     assert messages[0]["role"] == "system"

@@ -177,12 +177,12 @@ def test_blending_keeps_pairs_together_and_is_optional(flags: list[str], tmp_pat
         (["--blend-with", "name"], "--blend-with must look like"),
         (["--blend-with", "{'name': 'x', 'train': {'prompts': ['no']}, 'test': {}}"], "no: cannot be read"),
         (["--sys-prompt-constitution-file-path", "nowhere"], "nowhere: cannot be read"),
-        (["--num-responses", "1"], "two or more candidates"),
-        (["--num-responses", "2", "--greedy", "True"], "greedy candidates are all the same"),
+        (["--num-responses", "1"], "--num-responses"),
+        (["--num-responses", "2", "--greedy", "True"], "no --greedy"),
         (["--num-responses", "2", "--temperatures", "1"], "--num-responses"),
         (["--judge-api-key-env", "CAI_UNSET"], "CAI_UNSET with the API key is not set"),
         (["--ngc-url", "https://integrate.api.nvidia.com/v1"], "set NGC_API_KEY or NVIDIA_API_KEY"),
-        (["--margin", "1", "--judge", "multiple-choice"], "margin must be in"),
+        (["--margin", "1", "--judge", "multiple-choice"], "margin"),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_asked(

@@ -14,7 +14,7 @@ from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.data.judged_row import JudgedVerdict
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges import base as j
-from nemo_aligner_cai.judges.base import Answered, Judge, JudgeInput
+from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.pairs import Pairs
@@ -24,7 +24,7 @@ from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
 
 
 def judge_of(**settings: Any) -> Judge:
-    return multiple_choice(JudgeSettings(PRINCIPLES, **{"seed": 1, "pairs": "one"} | settings))
+    return multiple_choice(JudgeSettings(constitution=PRINCIPLES, **{"seed": 1, "pairs": "one"} | settings))
 
 
 def test_the_question_shows_conversation_principle_and_both_candidates() -> None:
@@ -56,10 +56,8 @@ def test_a_judge_that_always_says_a_keeps_no_pair_and_its_bias_is_told() -> None
     assert judgement.preferences == ()
     assert judgement.counts[j.TIES] == judgement.counts[j.FLIPS] == judgement.counts[j.BOTH_ORDERS] == 3
     assert j.position_rates(judgement.counts) == {"position_flip_rate": 1.0, "first_position_rate": 1.0}
-    assert (
-        j.position_line(judgement.counts)
-        == "position bias: flips 100.0%; first position 100.0%; flips 100%: no better than a coin"
-    )
+    expected = "position bias: flips 100.0%; first position 100.0%; flips 100%: no better than random guessing"
+    assert j.position_line(judgement.counts) == expected
 
 
 def test_one_order_is_taken_at_its_word() -> None:
@@ -106,7 +104,7 @@ def test_a_tournament_takes_n_minus_1_comparisons_and_finds_the_best(count: int)
     assert judgement.counts[j.JUDGED] == judgement.counts[j.KEPT] == count - 1
     beaten = {preference.rejected for preference in judgement.preferences}
     assert beaten == set(range(count - 1)), "all but the best lose exactly once"
-    assert judge.rounds(count) == 2 * math.ceil(math.log2(count))
+    assert judge.max_turns(count) == 2 * math.ceil(math.log2(count))
 
 
 def test_a_tie_in_a_tournament_is_no_label_and_does_not_end_it() -> None:
@@ -121,11 +119,11 @@ def test_a_tie_in_a_tournament_is_no_label_and_does_not_end_it() -> None:
 
 def test_fewer_candidates_than_expected_leave_rounds_without_questions() -> None:
     judge = judge_of(pairs="tournament")
-    rounds: list[list[Answered]] = []
-    for _ in range(judge.rounds(8)):
-        rounds.append([Answered(q, higher_number(q.request)) for q in judge.questions(numbered(2), rounds)])
-    assert [len(asked) for asked in rounds] == [2, 0, 0, 0, 0, 0]
-    assert judge.decide(numbered(2), rounds).counts[j.KEPT] == 1
+    turns: list[list[Answer]] = []
+    for _ in range(judge.max_turns(8)):
+        turns.append([Answer(q, higher_number(q.request)) for q in judge.questions(numbered(2), turns)])
+    assert [len(turn) for turn in turns] == [2, 0, 0, 0, 0, 0]
+    assert judge.decide(numbered(2), turns).counts[j.KEPT] == 1
 
 
 def no_scores(*texts: str) -> Callable[[Request], Completion]:
@@ -147,16 +145,16 @@ def test_votes_stand_in_for_log_probabilities() -> None:
 def test_votes_are_sampled_and_asked_for_only_where_the_first_answer_has_no_scores() -> None:
     judge = judge_of(votes=3)
     first, second = judge.questions(CASE)
-    told = [[Answered(first, scored(0.7)), Answered(second, Completion("(B)", "stop"))]]
+    told = [[Answer(first, scored(0.7)), Answer(second, Completion("(B)", "stop"))]]
     votes = judge.questions(CASE, told)
     assert [vote.shown for vote in votes] == [second.shown] * 3
     assert all(vote.request.is_random and vote.request.sampling.temperature == 1.0 for vote in votes)
-    assert not judge.questions(CASE, [[Answered(first, scored(0.7)), Answered(second, scored(0.2))]])
+    assert not judge.questions(CASE, [[Answer(first, scored(0.7)), Answer(second, scored(0.2))]])
 
 
 def test_without_log_probabilities_votes_are_asked_for_at_once() -> None:
     judge = judge_of(logprobs=False, votes=3, both_orders=False)
-    assert judge.rounds(2) == 1
+    assert judge.max_turns(2) == 1
     assert [question.request.choices for question in judge.questions(CASE)] == [(), (), ()]
     assert decide(judge, no_scores("(B)", "(B)", "(A)")).preferences[0].probability == pytest.approx(2 / 3)
 
@@ -202,7 +200,7 @@ def test_extreme_log_probabilities_are_still_probabilities(odds: tuple[float, fl
 
 def test_a_new_principle_takes_over_a_share_of_the_pairs_and_leaves_the_others_alone() -> None:
     def drawn(constitution: Constitution) -> list[str | None]:
-        judge = multiple_choice(JudgeSettings(constitution, seed=1))
+        judge = multiple_choice(JudgeSettings(constitution=constitution, seed=1))
         return [
             judge.questions(JudgeInput(f"id{n}", CASE.conversation, CASE.candidates))[0].principle for n in range(200)
         ]
@@ -213,15 +211,15 @@ def test_a_new_principle_takes_over_a_share_of_the_pairs_and_leaves_the_others_a
 
 
 def test_settings_that_cannot_work_are_refused() -> None:
-    with pytest.raises(UsageError, match="no judge requests"):
-        multiple_choice(JudgeSettings(Constitution((Principle("p", "c", "r"),), "x")))
-    with pytest.raises(UsageError, match="needs a constitution with principles"):
-        multiple_choice(JudgeSettings(None, system="Be kind."))
+    with pytest.raises(UsageError, match="'x'"):
+        multiple_choice(JudgeSettings(constitution=Constitution((Principle("p", "c", "r"),), "x")))
+    with pytest.raises(UsageError, match=r"\.yaml"):
+        multiple_choice(JudgeSettings(constitution=None, system="Be kind."))
     with pytest.raises(UsageError, match="margin"):
         judge_of(margin=1.0)
-    with pytest.raises(UsageError, match="at least one vote"):
+    with pytest.raises(UsageError, match="votes"):
         judge_of(votes=0)
-    with pytest.raises(UsageError, match=r"go over 0\.5"):
+    with pytest.raises(UsageError, match="clamp"):
         judge_of(clamp=(0.6, 0.9))
 
 
@@ -229,7 +227,7 @@ def test_settings_that_cannot_work_are_refused() -> None:
 def test_a14_a_pair_at_the_exact_margin_is_kept(votes_for_a: int, margin: float, kept: int) -> None:
     """A14: 3 of 5 votes are |2p - 1| = 0.2 exactly; in binary floating point they are a little less."""
     judge = multiple_choice(
-        JudgeSettings(PRINCIPLES, pairs="one", both_orders=False, margin=margin, votes=5, logprobs=False)
+        JudgeSettings(constitution=PRINCIPLES, pairs="one", both_orders=False, margin=margin, votes=5, logprobs=False)
     )
     said = iter(["(A)"] * votes_for_a + ["(B)"] * (5 - votes_for_a))
     judgement = decide(judge, lambda request: Completion(next(said), "stop"))
@@ -238,18 +236,18 @@ def test_a14_a_pair_at_the_exact_margin_is_kept(votes_for_a: int, margin: float,
 
 
 def test_a14_a_clamp_allows_the_margin_that_it_is_as_wide_as() -> None:
-    settings = JudgeSettings(PRINCIPLES, pairs="one", both_orders=False, margin=0.2, clamp=(0.4, 0.6))
+    settings = JudgeSettings(constitution=PRINCIPLES, pairs="one", both_orders=False, margin=0.2, clamp=(0.4, 0.6))
     judgement = decide(chain_of_thought(settings), lambda q: scored(0.9) if q.choices else Completion("hm", "stop"))
     assert [one.probability for one in judgement.preferences] == [0.6]
 
 
 @pytest.mark.parametrize(
     ("flips", "pairs", "said"),
-    [(63, 100, "flips 63%: no better than a coin"), (1, 4, "not told apart from a coin"), (10, 100, None)],
+    [(63, 100, "flips 63%: no better than random"), (1, 4, "of 4 pairs: not dist"), (10, 100, None)],
 )
-def test_d7_a_judge_is_compared_with_a_coin(flips: int, pairs: int, said: str | None) -> None:
+def test_d7_a_judge_is_compared_with_random_guessing(flips: int, pairs: int, said: str | None) -> None:
     line = j.position_line({j.BOTH_ORDERS: pairs, j.FLIPS: flips})
-    assert said in line if said else "coin" not in line
+    assert said in line if said else "random" not in line
 
 
 def test_d7_an_answer_that_is_no_verdict_is_shown_with_the_flags_that_help() -> None:

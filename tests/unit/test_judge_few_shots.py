@@ -16,7 +16,7 @@ from nemo_aligner_cai.judges.base import Judge
 from nemo_aligner_cai.judges.best_worst import best_worst
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.ensemble import ensemble
-from nemo_aligner_cai.judges.few_shot import read_judge_shots
+from nemo_aligner_cai.judges.few_shot import read_few_shot_file
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.prompts import PAPER, with_judge_prompt
 from nemo_aligner_cai.judges.settings import JudgeSettings
@@ -26,7 +26,7 @@ STRATEGIES: list[Callable[[JudgeSettings], Judge]] = [best_worst, multiple_choic
 
 
 def settings(**given: Any) -> JudgeSettings:
-    return JudgeSettings(PRINCIPLES, **{"seed": 1, "pairs": "one"} | given)
+    return JudgeSettings(constitution=PRINCIPLES, **{"seed": 1, "pairs": "one"} | given)
 
 
 # Few-shots.
@@ -55,8 +55,8 @@ def written(tmp_path: Path) -> Iterator[Callable[[object], str]]:
 
 
 def test_compared_examples_are_put_as_the_questions_are(written: Callable[[object], str]) -> None:
-    shots = read_judge_shots(written(COMPARED))
-    (question,) = multiple_choice(settings(shots=shots, both_orders=False)).questions(CASE)
+    shots = read_few_shot_file(written(COMPARED))
+    (question,) = multiple_choice(settings(few_shots=shots, both_orders=False)).questions(CASE)
     messages = question.request.conversation.messages
     assert question.request.shared == 4 and len(messages) == 5
     assert [message.content for message in messages[1:4:2]] == ["(A)", "(B)"], "the better one has no place of its own"
@@ -64,31 +64,31 @@ def test_compared_examples_are_put_as_the_questions_are(written: Callable[[objec
     rule = f"by rule {question.principle[1:] if question.principle else ''}?"
     assert all(rule in message.content for message in messages[::2]), "examples follow the principle of the question"
     assert "User: And?\n\nAssistant: Well.\n\nUser: Why?" in messages[2].content
-    shown = best_worst(settings(shots=shots)).questions(CASE)[0].request
+    shown = best_worst(settings(few_shots=shots)).questions(CASE)[0].request
     assert shown.conversation.messages[2].content == '{"chosen":1,"rejected":2}' and shown.shared == 5
 
 
 def test_dialogues_with_a_reasoning_are_for_chain_of_thought(written: Callable[[object], str]) -> None:
-    shots = read_judge_shots(written(REASONED))
-    (question,) = chain_of_thought(settings(shots=shots, both_orders=False)).questions(CASE)
+    shots = read_few_shot_file(written(REASONED))
+    (question,) = chain_of_thought(settings(few_shots=shots, both_orders=False)).questions(CASE)
     contents = [message.content for message in question.request.conversation.messages[:4]]
     assert contents[1:] == ["Step by step.", "So the answer is:", "(B)"] and question.request.shared == 4
     assert f"Which is better by rule {question.principle[1:] if question.principle else ''}?\n (A) a" in contents[0]
-    with pytest.raises(UsageError, match="no single principle"):
-        best_worst(settings(shots=shots))
+    with pytest.raises(UsageError, match="--judge-few-shot-path: best-worst"):
+        best_worst(settings(few_shots=shots))
 
 
 def test_role_lists_are_taken_to_the_letter(written: Callable[[object], str]) -> None:
     roles = [{"role": "User", "content": "Which, {a}?"}, {"role": "Assistant", "content": "(B)"}]
-    shots = read_judge_shots(written({"samples": [roles]}))
+    shots = read_few_shot_file(written({"samples": [roles]}))
     for strategy in STRATEGIES:
-        messages = strategy(settings(shots=shots)).questions(CASE)[0].request.conversation.turns
+        messages = strategy(settings(few_shots=shots)).questions(CASE)[0].request.conversation.turns
         assert [message.content for message in messages[:2]] == ["Which, {a}?", "(B)"]
 
 
 def test_comparisons_hold_no_reasoning(written: Callable[[object], str]) -> None:
-    with pytest.raises(UsageError, match="hold no reasoning"):
-        chain_of_thought(settings(shots=read_judge_shots(written(COMPARED))))
+    with pytest.raises(UsageError, match="--judge-few-shot-path"):
+        chain_of_thought(settings(few_shots=read_few_shot_file(written(COMPARED))))
 
 
 @pytest.mark.parametrize(
@@ -96,28 +96,28 @@ def test_comparisons_hold_no_reasoning(written: Callable[[object], str]) -> None
     [
         (
             [{"prompt": "\n\nHuman: How?", "corrects": "No.", "incorrects": ["So."]}],
-            "example 0: needs a text 'prompt'",
+            "example 0: 'prompt'",
         ),
         (
             [COMPARED[0], {"prompt": "no turn", "corrects": ["a"], "incorrects": ["b"]}],
-            "example 1: transcript without",
+            "example 1: ",
         ),
-        ([{"prompt": "\n\nHuman: a\n\nAssistant: b"}], "example 0: needs a transcript that ends with"),
-        ([{"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: So?"}], "example 0: its last turn must end"),
-        ([*COMPARED, *REASONED], "a file holds one kind"),
-        ({"samples": []}, "few-shot examples are needed"),
+        ([{"prompt": "\n\nHuman: a\n\nAssistant: b"}], "example 0: .*'Human: So the answer"),
+        ([{"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: So?"}], "example 0: .*'So the answer"),
+        ([*COMPARED, *REASONED], "'corrects'"),
+        ({"samples": []}, "shots.json"),
     ],
 )
 def test_wrong_few_shots_are_named(written: Callable[[object], str], content: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        read_judge_shots(written(content))
+        read_few_shot_file(written(content))
 
 
 def test_the_papers_few_shots_are_read(shared_data: Path) -> None:
     prompts = shared_data / "cai_paper" / "prompts"
-    compared = read_judge_shots(prompts / "RLMadisonFewShotPrompts.json")
+    compared = read_few_shot_file(prompts / "RLMadisonFewShotPrompts.json")
     assert len(compared.comparisons) == 5 and not compared.dialogues
-    reasoned = read_judge_shots(prompts / "RLMadisonPrecogFewShotPrompts.json")
+    reasoned = read_few_shot_file(prompts / "RLMadisonPrecogFewShotPrompts.json")
     assert len(reasoned.dialogues) == 6
     for dialogue in reasoned.dialogues:
         assert dialogue.turns[-1].content in ("(A)", "(B)") and "{principle}" in dialogue.turns[0].content
@@ -130,16 +130,18 @@ def test_the_papers_few_shots_are_read(shared_data: Path) -> None:
 def test_a_judge_prompt_takes_the_place_of_the_constitutions_wording() -> None:
     wording = with_judge_prompt(PromptTemplates(turn="{text}", critique_turn="c {critique}"), PAPER, "paper")
     assert wording.critique_turn == "c {critique}", "only what is about judging"
-    (question, _) = multiple_choice(JudgeSettings(PRINCIPLES, wording, pairs="one")).questions(CASE)
+    (question, _) = multiple_choice(JudgeSettings(constitution=PRINCIPLES, templates=wording, pairs="one")).questions(
+        CASE
+    )
     text = question.request.conversation.messages[0].content
     assert "Human: a question" in text and " (A) [[[" in text and text.endswith("The answer is:")
     with pytest.raises(UsageError, match="unknown key 'critique_turn'"):
         with_judge_prompt(wording, {"critique_turn": ""}, "mine")
-    with pytest.raises(UsageError, match=r"'mine': judge_question: .*\{a\}"):
+    with pytest.raises(UsageError, match=r"'mine': .*judge_question: .*\{a\}"):
         with_judge_prompt(wording, {"judge_question": "{b}"}, "mine")
 
 
 def test_the_packaged_constitution_serves_every_strategy() -> None:
     constitution = load_constitution(packaged())
     for strategy in STRATEGIES:
-        assert strategy(JudgeSettings(constitution)).questions(CASE)
+        assert strategy(JudgeSettings(constitution=constitution)).questions(CASE)

@@ -28,7 +28,7 @@ from nemo_aligner_cai.models import (
     ScriptedClient,
 )
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.stages.revisions import generate_revisions, unusable
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, generate_revisions, unusable
 from tests.unit.fake_servers import FakeNemo
 
 SIXTEEN = Constitution(
@@ -48,19 +48,25 @@ def play(request: Request) -> str | Completion | CallFailed:
 
 
 def generate(folder: Path, client: ModelClient, *, options: RunOptions | None = None, **kwargs: Any) -> Summary:
-    kwargs = {
-        "prompts": PROMPTS,
+    settings = {
         "constitution": SIXTEEN,
+        "few_shots": (),
+        "templates": PromptTemplates(),
         "sampling": Sampling(greedy=True, max_tokens=64),
-        "out_path": folder / "raw.jsonl",
-        "sft_path": folder / "sft.jsonl",
-        "journal_path": folder / "raw.journal.jsonl",
-        "options": options or RunOptions(progress=False),
+        "seed": 1234,
     } | kwargs
+    prompts = settings.pop("prompts", PROMPTS)
 
     async def run() -> Summary:
         try:
-            return await generate_revisions(client=client, **kwargs)
+            return await generate_revisions(
+                prompts,
+                RevisionPipeline(client, **settings),
+                out_path=folder / "raw.jsonl",
+                sft_path=folder / "sft.jsonl",
+                journal_path=folder / "raw.journal.jsonl",
+                options=options or RunOptions(progress=False),
+            )
         finally:
             await client.close()
 

@@ -20,7 +20,7 @@ from nemo_aligner_cai.engine.engine import Engine, Outcome
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import ClientStats, Completion, Request
 from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
-from nemo_aligner_cai.stages.revisions import Revised, RevisionPipeline, fresh_records
+from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 
 SLOTS, ROWS = 64, 512
 
@@ -58,12 +58,12 @@ def revising(server: SimulatedServer) -> RevisionPipeline:
     return RevisionPipeline(server, constitution(), (), PromptTemplates(), SAMPLING, seed=SEED)
 
 
-def records(first: int) -> Iterator[Revised]:
-    return fresh_records(prompts(ROWS, first=first))
+def records(first: int) -> Iterator[RevisionSample]:
+    return map(RevisionSample, prompts(ROWS, first=first))
 
 
 async def ours(server: SimulatedServer, first: int) -> None:
-    outcomes: list[Outcome[Revised]] = []
+    outcomes: list[Outcome[RevisionSample]] = []
     await Engine(seed=SEED).run(records(first), revising(server).steps(), outcomes.append)
     assert [outcome.skipped for outcome in outcomes] == [None] * ROWS
 

@@ -16,7 +16,7 @@ from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_row
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.files.output_paths import refuse_same
-from nemo_aligner_cai.stages.manifest import Manifest, Place, hashes, recordable
+from nemo_aligner_cai.stages.manifest import Manifest, ManifestLocation, hashes, recordable
 
 
 def build_parser() -> Parser:
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_same(inputs, [*targets, manifest_path])
     for files in outputs.values():
         files.check(overwrite=args.overwrite)
-    manifest = Manifest.begin(Place(manifest_path, "", "output_file_name_prefix", (folder,)), settings, inputs)
+    location = ManifestLocation(manifest_path, "", "output_file_name_prefix", (folder,))
+    manifest = Manifest.begin(location, settings, inputs)
 
     counts: dict[str, Row] = {}
     policy = TokenPolicy(args.on_template_tokens)

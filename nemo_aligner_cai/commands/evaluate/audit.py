@@ -20,7 +20,7 @@ from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, t
 from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
-from nemo_aligner_cai.evaluation.audit import Audit, Figures
+from nemo_aligner_cai.evaluation.audit import Audit, VerdictStats
 from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.files.output_paths import check_output, refuse_same
 
@@ -112,7 +112,7 @@ def _show(console: Console, file: Path, audit: Audit) -> None:
     console.print(table_of(("candidate", "kept pairs", "wins, %"), wins))
 
 
-def _figures(name: str, figures: Figures) -> Sequence[object]:
+def _figures(name: str, figures: VerdictStats) -> Sequence[object]:
     rates = (figures.longer.rate, figures.first.rate, figures.flips.rate)
     return name, figures.pairs, figures.unparsed, figures.decided, figures.kept, *map(rate_cell, rates)
 

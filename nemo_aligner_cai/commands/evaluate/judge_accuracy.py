@@ -35,11 +35,11 @@ from nemo_aligner_cai.evaluation.judge_items import JudgedItem, JudgeItem, read_
 from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json
 from nemo_aligner_cai.judges.base import UNPARSED, Judge, position_line, position_rates, unparsed_line
 from nemo_aligner_cai.judges.options_judge import OptionsJudge
-from nemo_aligner_cai.judges.preference_sample import Judging, PreferenceSample
+from nemo_aligner_cai.judges.preference_sample import JudgePipeline, PreferenceSample
+from nemo_aligner_cai.judges.settings import build_judge
 from nemo_aligner_cai.models import ModelClient
-from nemo_aligner_cai.stages.checks import check_files, input_files
-from nemo_aligner_cai.stages.judging import build_judge
-from nemo_aligner_cai.stages.manifest import Manifest, Place, hashes
+from nemo_aligner_cai.stages.manifest import Manifest, ManifestLocation, hashes
+from nemo_aligner_cai.stages.run_files import check_files, input_files
 
 DEFAULT_JUDGE = "multiple-choice"
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     judge = _judge(args, questions) if is_comparison else _options_judge(args)
 
     def steps(client: ModelClient) -> list[Step[PreferenceSample]]:
-        return Judging(judge, client).steps(most_candidates)
+        return JudgePipeline(judge, client).steps(most_candidates)
 
     if args.preview is not None:
         first = read_items(args.file, counts=RowCounts(), limit=args.preview)
@@ -147,13 +147,13 @@ def _options_judge(args: argparse.Namespace) -> Judge:
 
 def _begin(args: argparse.Namespace, rows: Path, journal: Path) -> Manifest:
     """Check all files before the first request."""
-    place = Place(companion(rows, "manifest.json"), rows.name, "output", (rows.parent,))
+    location = ManifestLocation(companion(rows, "manifest.json"), rows.name, "output", (rows.parent,))
     inputs = input_files(args.file, args.sys_prompt_constitution_file_path, args.judge_few_shot_path)
     outputs = [rows, left_out_path(rows)]
     if args.json and not args.dry_run:
         outputs.append(Path(args.json))
-    check_files(inputs, outputs, journal=journal, manifest=place.path, resume=args.resume, overwrite=args.overwrite)
-    return Manifest.begin(place, recorded_flags(args), inputs)
+    check_files(inputs, outputs, journal=journal, manifest=location.path, resume=args.resume, overwrite=args.overwrite)
+    return Manifest.begin(location, recorded_flags(args), inputs)
 
 
 def _ask(

@@ -74,7 +74,7 @@ def show_plan(records: Iterable[R], steps: Sequence[Step[R]], *, seed: int, jour
 def show_stage_plan(stage: SlCaiStage | RlCaiStage, steps: Sequence[Step[Any]]) -> None:
     """Check a stage's inputs and show its plan."""
     stage.check_inputs()
-    stage.adopt_journal()
+    stage.run_files.adopt_journal()
     run, journal = stage.config.run, stage.config.outputs.journal
     show_plan(stage.records(), steps, seed=run.seed, journal_path=None if run.overwrite else journal)
 

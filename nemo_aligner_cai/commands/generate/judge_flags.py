@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from nemo_aligner_cai import registry
 from nemo_aligner_cai.commands.common.flag_types import COUNT, PORT, POSITIVE, SHARE, Number, host, variable
@@ -13,9 +14,9 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.generate.clients import HOSTED_MODEL, HOSTED_REQUESTS_PER_MINUTE
 from nemo_aligner_cai.commands.generate.flags import add_body_flags
 from nemo_aligner_cai.constitution import packaged
-from nemo_aligner_cai.judges.ensemble import BALLOTS
-from nemo_aligner_cai.judges.pairs import PAIRS
-from nemo_aligner_cai.stages.judging import JudgeConfig
+from nemo_aligner_cai.judges.ensemble import ENSEMBLE_STRATEGIES
+from nemo_aligner_cai.judges.pairs import Pairs
+from nemo_aligner_cai.judges.settings import JudgeConfig
 
 _PAIR_JUDGES = ("multiple-choice", "chain-of-thought", "ensemble")
 _USED_BY = {
@@ -103,7 +104,7 @@ def add_strategy_flags(parser: Parser) -> None:
         help="ask a second time with the candidates in reverse order, and keep only pairs on which both agree",
     )
     group.add_argument(
-        "--pairs", choices=PAIRS, default="best-worst", help="the candidates that a pair judge compares"
+        "--pairs", choices=get_args(Pairs), default="best-worst", help="the candidates that a pair judge compares"
     )
     group.add_argument("--margin", type=SHARE, default=0.0, help="minimum |2p - 1| of a kept pair (default: 0)")
     group.add_argument(
@@ -140,7 +141,10 @@ def add_strategy_flags(parser: Parser) -> None:
         "--ensemble", type=Number(int, 2), default=4, metavar="K", help="ensemble: principles per pair (default: 4)"
     )
     group.add_argument(
-        "--ensemble-of", choices=list(BALLOTS), default="multiple-choice", help="ensemble: strategy for each principle"
+        "--ensemble-of",
+        choices=list(ENSEMBLE_STRATEGIES),
+        default="multiple-choice",
+        help="ensemble: strategy for each principle",
     )
     for names, judges in _USED_BY.items():
         parser.effect(
