@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cached_property
+from typing import cast
 
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
 from nemo_aligner_cai.chat.template import ChatTemplate
@@ -33,12 +34,22 @@ class ChatTokens:
     end_of_name: str = "\n"
 
     @classmethod
-    def from_config(cls, config: Mapping[str, str]) -> "ChatTokens":
-        """Read the tokens of a training configuration; raises UsageError for a key that NeMo does not have."""
+    def from_config(cls, config: object, where: str = "chat_prompt_tokens") -> "ChatTokens":
+        """Read the tokens of a training configuration.
+
+        Raises:
+            UsageError: NeMo has no such key, or a token is not a non-empty string; the message starts with `where`.
+        """
+        if not isinstance(config, Mapping):
+            raise UsageError(f"{where}={config}: a mapping is needed, such as {{turn_start: <extra_id_1>}}")
+        tokens = cast(Mapping[str, object], config)
         known = {item.name for item in fields(cls)}
-        if unknown := sorted(set(config) - known):
-            raise UsageError(f"chat_prompt_tokens: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        return cls(**config)
+        for name, token in tokens.items():
+            if name not in known:
+                raise UsageError(f"{where}: unknown key {name!r}; known: {', '.join(sorted(known))}")
+            if not isinstance(token, str) or not token:
+                raise UsageError(f"{where}.{name}={token}: must be a non-empty string")
+        return cls(**cast(Mapping[str, str], tokens))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ from nemo_aligner_cai.training.checkpoints.hf_layout import (
     to_megatron,
     weight_shapes,
 )
+from nemo_aligner_cai.training.checkpoints.save import save_nemo
+from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.cpu.patches import installed
 
@@ -109,8 +111,6 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name:
             model.cfg.tokenizer.type = tokenizer_name
         # NeMo's converter to Hugging Face uses this precision.
         model.cfg.precision = int(precision) if precision.isdigit() else precision
-
-    from nemo_aligner_cai.training.checkpoints.save import save_nemo
 
     _add_te_state(model, shape.layers)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -232,8 +232,6 @@ def _read_weights(source: Path, folder: Path, shape: Shape) -> dict[str, Any]:
 
 def _converted(folder: Path, shape: Shape) -> Iterator[tuple[str, Any]]:
     """The Hugging Face weights, by name, of an extracted .nemo model with any kind of layers."""
-    from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
-
     state = read_distributed(folder / _WEIGHTS, lambda name: _EXTRA_STATE not in name)
     for key in list(state):
         name = key.removeprefix("model.").removeprefix("module.")

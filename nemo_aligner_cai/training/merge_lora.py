@@ -20,6 +20,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.output_paths import check_new
 from nemo_aligner_cai.training import inference_server
 from nemo_aligner_cai.training.checkpoints import nemo_archive
+from nemo_aligner_cai.training.checkpoints.save import save_nemo
 from nemo_aligner_cai.training.checks import model_file, model_kind, model_needs
 from nemo_aligner_cai.training.launch.stage import Stage, start
 
@@ -57,8 +58,6 @@ def check(cfg: DictConfig) -> None:
 def merge(cfg: DictConfig) -> None:
     """Load the base model, add the adapters to its weights, and save the result as a .nemo model."""
     import torch
-
-    from nemo_aligner_cai.training.checkpoints.save import save_nemo
 
     model = inference_server.load_model(cfg)
     weights = {name.replace("module.", ""): weight for name, weight in model.named_parameters()}

@@ -275,7 +275,7 @@ def test_nemos_own_converter_is_started_where_it_and_a_gpu_are(
     if settings["model_type"] == "llama":
         assert cli.main(words) == 2
         said = capsys.readouterr().err
-        assert "rope_scaling: NeMo's converter writes Llama 3.1's, and this model has {'scale_factor': 32.0, " in said
+        assert "rope_scaling: " in said and "{'scale_factor': 32.0, " in said
         return
     assert cli.main([*words, "--print-command"]) == 0
     end = f"--input_name_or_path {folder} --precision bf16 --output_path {target}\n"
@@ -294,4 +294,4 @@ def test_nemos_own_converter_is_started_where_it_and_a_gpu_are(
     assert "--precision bf16 --output_path" in target.read_text()
     assert [path.name for path in target.parent.iterdir()] == ["out.nemo"]
     assert cli.main([*words[:3], str(tmp_path / "other.nemo"), "--tokenizer", "a/b"]) == 2
-    assert "NeMo's converter names the tokenizer by itself" in capsys.readouterr().err
+    assert "model.tokenizer.type=a/b" in capsys.readouterr().err

@@ -313,7 +313,7 @@ def test_mistakes_are_reported_on_one_line(tmp_path: Path, name: str, content: s
     [
         ({"turn_start": ""}, r"^model\.data\.chat_prompt_tokens\.turn_start=: "),
         ({"turn_start": 1}, r"^model\.data\.chat_prompt_tokens\.turn_start=1: "),
-        ({"turn_end": "x"}, r"^chat_prompt_tokens: unknown key 'turn_end'"),
+        ({"turn_end": "x"}, r"^model\.data\.chat_prompt_tokens: unknown key 'turn_end'"),
         ("<extra_id_1>", r"^model\.data\.chat_prompt_tokens=<extra_id_1>: "),
     ],
 )

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, NemoChatTemplate
-from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object, write_json_object
 
 _log = logging.getLogger(__name__)
@@ -42,13 +41,8 @@ def training_template(stored: Mapping[str, Any], choice: str, source: Path) -> N
     if choice == "reference" or (choice == "auto" and settings.get("chat") is not True):
         _log.info("%s: keeping the chat template of the reference folder; --chat-template nemo writes NeMo's", source)
         return None
-    tokens = settings.get(_TOKENS)
-    if tokens is None:
-        template = NEMO_CHAT
-    elif isinstance(tokens, Mapping) and all(isinstance(token, str) and token for token in tokens.values()):
-        template = NemoChatTemplate(ChatTokens.from_config(cast(Mapping[str, str], tokens)))
-    else:
-        raise UsageError(f"{source}: data.{_TOKENS}={tokens}: must be non-empty strings")
+    tokens, where = settings.get(_TOKENS), f"{source}: data.{_TOKENS}"
+    template = NEMO_CHAT if tokens is None else NemoChatTemplate(ChatTokens.from_config(tokens, where))
     _log.info("%s: writing NeMo's chat template, with %s before each turn", source, repr(template.tokens.turn_start))
     return template
 

@@ -18,6 +18,7 @@ from nemo_aligner_cai.chat.huggingface import added_tokens
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
+from nemo_aligner_cai.training.checkpoints.stored_tensors import load_tensors
 from nemo_aligner_cai.training.config import one_line
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,10 @@ def open_weights(folder: Path) -> dict[str, Weight]:
         raise UsageError(f"{folder}: no weights: it has none of {', '.join(_FORMS)}")
     weights: dict[str, Weight] = {}
     for file in _shards(found) if found.suffix == ".json" else [found]:
-        weights |= _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
+        if file.suffix == ".safetensors":
+            weights |= _safetensors(file)
+        else:
+            weights |= {name: Weight.of(tensor) for name, tensor in load_tensors(file, str(file)).items()}
     return weights
 
 
@@ -178,9 +182,3 @@ def _safetensors(file: Path) -> dict[str, Weight]:
             tuple(part.get_shape()), _DTYPES.get(dtype, dtype), lambda name=name: opened.get_tensor(name)
         )
     return weights
-
-
-def _pickled(file: Path) -> dict[str, Weight]:
-    from nemo_aligner_cai.training.checkpoints.stored_tensors import load_tensors
-
-    return {name: Weight.of(tensor) for name, tensor in load_tensors(file, str(file)).items()}

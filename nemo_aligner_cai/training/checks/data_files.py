@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.chat import NemoChatTemplate
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, NemoChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import model_tokenizer
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
@@ -109,23 +109,10 @@ def split_paths(value: object, key: str) -> list[Path]:
 
 
 def chat_template(cfg: DictConfig) -> NemoChatTemplate:
-    """The chat template with the tokens of `model.data.chat_prompt_tokens`, by default the tutorial's.
-
-    Raises:
-        UsageError: a token is unknown, or not a non-empty string.
-    """
-    from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, NemoChatTemplate
-
+    """The chat template with the tokens of `model.data.chat_prompt_tokens`, by default the tutorial's."""
     key = "model.data.chat_prompt_tokens"
     tokens = select(cfg, key)
-    if tokens is None:
-        return NEMO_CHAT
-    if not isinstance(tokens, Mapping):
-        raise UsageError(f"{key}={tokens}: a mapping is needed, such as {{turn_start: <extra_id_1>}}")
-    for name, token in tokens.items():
-        if not isinstance(token, str) or not token:
-            raise UsageError(f"{key}.{name}={token}: must be a non-empty string")
-    return NemoChatTemplate(ChatTokens.from_config({str(name): token for name, token in tokens.items()}))
+    return NEMO_CHAT if tokens is None else NemoChatTemplate(ChatTokens.from_config(tokens, key))
 
 
 def existing_file(path: Path, key: str) -> Path:
