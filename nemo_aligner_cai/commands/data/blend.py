@@ -5,8 +5,8 @@ r"""`cai data blend`: several files of one format as one file, each with its sha
     cai data blend --files cai_train_comparisons.jsonl helpful_train_comparisons.jsonl --weights 0.3 0.7 \
         --output blend_train.jsonl
 
-Upstream's trainers accept such weights as `[0.3, a.jsonl, 0.7, b.jsonl]`, but fail with them where its scripts ask for
-whole files. A blended file is the equivalent.
+Upstream's trainers accept such weights as `[0.3, a.jsonl, 0.7, b.jsonl]`, but fail if a script requests whole files. A
+blended file has the same effect.
 """
 
 import argparse

@@ -3,10 +3,11 @@
 """`cai inspect FILE`: statistics of a data file, and its first records as the trainer sees them."""
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from rich.console import Console
@@ -36,7 +37,9 @@ from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.files.compact import CompactSet
 
 _BATCH = 512
+_BUCKETS = 10
 _BAR = 40
+"""Characters of the longest bar."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -135,12 +138,10 @@ def _visible(text: str) -> str:
     return printable(text, keep="\n\t").replace("\n", "⏎\n")
 
 
-def histogram(lengths: Counter[int], buckets: int = 10) -> list[tuple[str, int]]:
-    """Return ("from-to", records) for up to `buckets` equal steps from the shortest to the longest."""
-    if not lengths:
-        return []
+def histogram(lengths: Counter[int]) -> list[tuple[str, int]]:
+    """Return ("from-to", records) for up to ten equal steps from the shortest to the longest."""
     low, high = min(lengths), max(lengths)
-    step = max(1, -(-(high - low + 1) // buckets))
+    step = math.ceil((high - low + 1) / _BUCKETS)
     counts = Counter((length - low) // step for length in lengths.elements())
     return [
         (f"{low + index * step}-{low + (index + 1) * step - 1}", counts[index])
@@ -189,20 +190,18 @@ def _counts(counter: Counter[Any]) -> str:
 
 def _print_histogram(console: Console, lengths: Counter[int], unit: str) -> None:
     rows = histogram(lengths)
-    most = max((count for _, count in rows), default=1)
-    width = max((len(label) for label, _ in rows), default=0)
+    most = max(count for _, count in rows)
+    width = max(len(label) for label, _ in rows)
     for label, count in rows:
-        console.print(Text(f"{label:>{width}} {unit}  {'█' * round(_BAR * count / most)} {count}"))
-    if lengths:
-        shares = ((50, "half"), (95, "95 %"), (100, "all"))
-        console.print(Text(", ".join(f"{name} up to {percentile(lengths, share)}" for share, name in shares)))
+        console.print(f"{label:>{width}} {unit}  {'█' * round(_BAR * count / most)} {count}")
+    shares = ((50, "half"), (95, "95 %"), (100, "all"))
+    console.print(", ".join(f"{name} up to {percentile(lengths, share)}" for share, name in shares))
 
 
 def percentile(lengths: Counter[int], share: int) -> int:
     """Return the length that `share` percent of the records do not exceed."""
-    wanted, seen = lengths.total() * share, 0
-    for length, count in sorted(lengths.items()):
-        seen += 100 * count
-        if seen >= wanted:
-            return length
-    return 0
+    ordered = sorted(lengths)
+    counts = accumulate(lengths[length] for length in ordered)
+    return next(
+        length for length, count in zip(ordered, counts, strict=True) if 100 * count >= share * lengths.total()
+    )
