@@ -240,7 +240,7 @@ def test_a_pair_that_comes_twice_counts_once():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"verdicts": None}, "key 'verdicts': must be a list"),
+        ({"verdicts": None}, "key 'verdicts'"),
         (
             {"pairs": [{"chosen": "x", "rejected": "y", "chosen_key": "response_7", "rejected_key": "response_0"}]},
             "'response_7'",
