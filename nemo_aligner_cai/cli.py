@@ -59,7 +59,9 @@ def _run(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"nemo_aligner_cai {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command, (module_name, help_text) in COMMANDS.items():
-        subparser = subparsers.add_parser(command, help=help_text, description=help_text)
+        subparser = subparsers.add_parser(
+            command, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}."
+        )
         if command == name:
             module = importlib.import_module(f"nemo_aligner_cai.commands.{module_name}")
             module.add_arguments(subparser)

@@ -24,7 +24,7 @@ from nemo_aligner_cai.training.checks import model_file, model_kind
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai chat`."""
-    parser.description = "Each line is one turn; an empty line starts a new conversation."
+    parser.epilog = "Each line is one turn; an empty line starts a new conversation."
     parser.add_argument("model", type=Path, help="a .nemo file, served during the conversation")
     parser.add_argument("--temperature", type=TEMPERATURE, default=0.0, help="0 (default) is greedy decoding")
     parser.add_argument("--max-tokens", type=COUNT, default=64, help="maximum length of a reply (default: 64)")

@@ -22,7 +22,7 @@ _SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "hours", "disk_gb")
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai plan`."""
-    parser.description = "Calls are counted; figures with ~ are estimates from the assumptions in the file."
+    parser.epilog = "Calls are counted; figures with ~ are estimates from the assumptions in the file."
     parser.add_argument("config", type=Path, help="a YAML file like examples/nlp/cai/mistral_7b.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -30,7 +30,7 @@ _SCRIPTS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai checkpoint`."""
-    parser.description = "Convert Llama and Mistral models between a Hugging Face folder and a .nemo file."
+    parser.epilog = "Llama and Mistral models are supported."
     directions = parser.add_subparsers(dest="direction", required=True, metavar="DIRECTION")
     into = directions.add_parser("to-nemo", help="convert a Hugging Face folder to a .nemo file")
     into.add_argument("source", type=Path, metavar="FOLDER", help="with config.json, weights and tokenizer")

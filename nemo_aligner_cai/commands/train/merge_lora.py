@@ -9,7 +9,7 @@ from nemo_aligner_cai.commands.common.parser import Parser
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai merge-lora`."""
-    parser.description = "Merge adapters trained with model.peft.peft_scheme=lora into their base model."
+    parser.epilog = "A trainer saves adapters with model.peft.peft_scheme=lora."
     parser.add_argument("base", metavar="BASE.nemo", help="the base model")
     parser.add_argument("adapters", metavar="ADAPTERS.nemo", help="the trainer's output")
     parser.add_argument("output", metavar="OUTPUT.nemo", help="must not exist")

@@ -11,7 +11,7 @@ from nemo_aligner_cai.commands.common.shared_flags import add_chat_template_flag
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai serve`."""
-    parser.description = "Endpoints: PUT /generate, POST /v1/completions, POST /v1/chat/completions, GET /v1/models."
+    parser.epilog = "Endpoints: PUT /generate, POST /v1/completions, POST /v1/chat/completions, GET /v1/models."
     parser.add_argument("model", metavar="MODEL.nemo", help="a .nemo file, or the folder of an extracted one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=Number(int, 0, 65535), default=5656, help="default: 5656; 0 uses a free port")

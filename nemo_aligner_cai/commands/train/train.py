@@ -26,9 +26,9 @@ STAGES = {
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai train`."""
-    parser.description = (
-        "Start a trainer: upstream's script in the NeMo container, otherwise this package's module. Settings are "
-        "Hydra overrides; --cfg job prints all of them."
+    parser.epilog = (
+        "In the NeMo container, upstream's script is started, elsewhere this package's module. Settings are Hydra "
+        "overrides; --cfg job prints all of them."
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument(
