@@ -11,16 +11,13 @@ template serves all stages.
 
 from nemo_aligner_cai.chat.control_tokens import CONTROL_TOKENS
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
-from nemo_aligner_cai.chat.named import CHATML, LLAMA3, MISTRAL_INSTRUCT, TEMPLATES, template_named
+from nemo_aligner_cai.chat.named import TEMPLATES, template_named
 from nemo_aligner_cai.chat.nemo import NEMO_CHAT, ChatTokens, LabelType, NemoChatTemplate, Segment
 from nemo_aligner_cai.chat.strings import TEMPLATE_FLAGS, StringTemplate, template_from_flags, unescape
 from nemo_aligner_cai.chat.template import ChatTemplate, TokenPolicy, guard
 
 __all__ = [
-    "CHATML",
     "CONTROL_TOKENS",
-    "LLAMA3",
-    "MISTRAL_INSTRUCT",
     "NEMO_CHAT",
     "TEMPLATES",
     "TEMPLATE_FLAGS",

@@ -53,8 +53,9 @@ class JinjaTemplate(ChatTemplate):
     learned from its output for a few short conversations.
 
     Raises:
-        UsageError: the program is not Jinja, cannot render two user turns and a reply to each, or its generation
-            prompt is not a prefix of the training text.
+        UsageError: the program cannot render two user turns and a reply to each, or its generation prompt is not a
+            prefix of the training text.
+        jinja2.TemplateSyntaxError: the program is not Jinja.
     """
 
     source: str
@@ -148,8 +149,9 @@ class JinjaTemplate(ChatTemplate):
         return None if trained.startswith(asked) else (asked, trained)
 
     def _run(self, conversation: Conversation, *, ask: bool) -> str:
+        program = self._program
         try:
-            return self._program.render(
+            return program.render(
                 messages=conversation.to_messages(),
                 tools=None,
                 documents=None,
@@ -163,10 +165,7 @@ class JinjaTemplate(ChatTemplate):
 
     @cached_property
     def _program(self) -> jinja2.Template:
-        try:
-            return _environment().from_string(self.source, globals={"strftime_now": self.now.strftime})
-        except jinja2.TemplateSyntaxError as error:
-            raise _not_jinja(error) from error
+        return _environment().from_string(self.source, globals={"strftime_now": self.now.strftime})
 
 
 def load_template(path: PathLike) -> JinjaTemplate:
@@ -195,6 +194,8 @@ def load_template(path: PathLike) -> JinjaTemplate:
         return JinjaTemplate(source, _variables(config), _all_tokens(config))
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from error
+    except jinja2.TemplateSyntaxError as error:
+        raise UsageError(f"{file}: line {error.lineno} of the chat template is not Jinja: {error.message}") from error
 
 
 def added_tokens(folder: Path) -> dict[int, Mapping[str, Any]]:
@@ -213,9 +214,7 @@ def added_tokens(folder: Path) -> dict[int, Mapping[str, Any]]:
 
 def special_token_texts(folder: Path) -> list[str]:
     """The texts of the special tokens that a tokenizer's configuration names."""
-    variables = _variables(_read_config(folder))
-    more = variables.pop(_MORE_TOKENS, [])
-    return [*variables.values(), *more]
+    return _special_texts(_read_config(folder))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -270,13 +269,17 @@ def _listed(tokens: object) -> list[str]:
     return [text for item in items if (text := _content(item))]
 
 
-def _all_tokens(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _special_texts(config: Mapping[str, Any]) -> list[str]:
     variables = _variables(config)
     more = variables.pop(_MORE_TOKENS, [])
+    return [*variables.values(), *more]
+
+
+def _all_tokens(config: Mapping[str, Any]) -> tuple[str, ...]:
     added = config.get("added_tokens_decoder")
     described = cast(dict[str, object], added).values() if isinstance(added, dict) else ()
-    told = _listed([token for token in described if _is_special(token)])
-    return tuple(sorted(token for token in {*variables.values(), *more, *told} if token.strip()))
+    special = _listed([token for token in described if _is_special(token)])
+    return tuple(sorted(token for token in {*_special_texts(config), *special} if token.strip()))
 
 
 def _is_special(token: object) -> bool:
@@ -289,10 +292,7 @@ def _require_tokens(source: str, config: Mapping[str, Any]) -> None:
     """Raises UsageError if the program uses a special token that the configuration does not define."""
     if config.get("tokenizer_class") == "PreTrainedTokenizerFast":
         return  # this class defines no tokens of its own
-    try:
-        names = jinja2.meta.find_undeclared_variables(_environment().parse(source))
-    except jinja2.TemplateSyntaxError as error:
-        raise _not_jinja(error) from error
+    names = jinja2.meta.find_undeclared_variables(_environment().parse(source))
     for name in (*_TOKENS, _MORE_TOKENS):
         if name in names and name not in config:
             raise UsageError(f'the chat template uses {name}; add it to {_CONFIG}, as "{name}": null if there is none')
@@ -306,10 +306,6 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
     # The type admits only Jinja's own globals.
     cast(dict[str, Any], environment.globals)["raise_exception"] = _raise_exception
     return environment
-
-
-def _not_jinja(error: jinja2.TemplateSyntaxError) -> UsageError:
-    return UsageError(f"line {error.lineno} of the chat template is not Jinja: {error.message}")
 
 
 class _Generation(jinja2.ext.Extension):

@@ -4,7 +4,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from nemo_aligner_cai.chat.delimiters import Delimiters
@@ -115,15 +115,7 @@ class StringTemplate(ChatTemplate):
         return Delimiters(self.render, self.generation_prompt, (self.bos_token or "", self.eos_token or ""))
 
 
-TEMPLATE_FLAGS = (
-    "user_format",
-    "assistant_format",
-    "system_format",
-    "system_default_message",
-    "bos_token",
-    "eos_token",
-    "response_extract_pattern",
-)
+TEMPLATE_FLAGS = tuple(field.name for field in fields(StringTemplate))
 """Upstream's command-line flags for a template, by their names in a parsed namespace."""
 
 

@@ -4,11 +4,8 @@
 
 from nemo_aligner_cai.files.hashing import content_hash, sha256_file
 from nemo_aligner_cai.files.reading import (
-    MAX_ROW_BYTES,
     PathLike,
     Row,
-    is_json_list,
-    open_binary,
     read_items,
     read_json,
     read_jsonl,
@@ -27,15 +24,12 @@ from nemo_aligner_cai.files.writing import (
 )
 
 __all__ = [
-    "MAX_ROW_BYTES",
     "PathLike",
     "Row",
     "RowCounts",
     "atomic_writer",
     "content_hash",
-    "is_json_list",
     "jsonl_writer",
-    "open_binary",
     "put_in_place",
     "read_items",
     "read_json",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from nemo_aligner_cai.errors import FormatError
-from nemo_aligner_cai.files import MAX_ROW_BYTES, Row
+from nemo_aligner_cai.files.reading import MAX_ROW_BYTES, Row
 
 _BATCH_ROWS = 256
 """Rows that are decoded at a time."""

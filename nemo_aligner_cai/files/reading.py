@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readers of JSON lines, JSON and text, gzip or not. They stream, and name the file and line of every error.
 
-gzip is told by a file's first bytes, not by its name. Sizes and nesting are bounded, since a gzip file can hold a
-thousand times its size.
+gzip is detected by a file's first bytes, not by its name. Sizes and nesting are bounded, since a gzip file can
+decompress to a thousand times its size.
 """
 
 import gzip

@@ -24,19 +24,9 @@ from typing import Any, cast
 
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.extras import not_installed
-from nemo_aligner_cai.files import (
-    MAX_ROW_BYTES,
-    PathLike,
-    Row,
-    is_json_list,
-    open_binary,
-    read_items,
-    read_jsonl,
-    read_lines,
-    require_file,
-)
+from nemo_aligner_cai.files import PathLike, Row, read_items, read_jsonl, read_lines, require_file
 from nemo_aligner_cai.files.parquet import parquet_rows
-from nemo_aligner_cai.files.reading import GZIP_ERRORS
+from nemo_aligner_cai.files.reading import GZIP_ERRORS, MAX_ROW_BYTES, is_json_list, open_binary
 
 HUB = "hf://datasets/"
 """The prefix of data sets on the hub."""

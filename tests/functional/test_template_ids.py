@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import (
-    MISTRAL_INSTRUCT,
     NEMO_CHAT,
     ChatTokens,
     Conversation,
@@ -22,6 +21,7 @@ from nemo_aligner_cai.chat import (
     NemoChatTemplate,
     Role,
 )
+from nemo_aligner_cai.chat.named import MISTRAL_INSTRUCT
 from nemo_aligner_cai.data.formats.files import FORMATS, write_records
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.mask import loss_mask

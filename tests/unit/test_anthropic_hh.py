@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.chat import MISTRAL_INSTRUCT, NEMO_CHAT, ChatTemplate, Conversation, StringTemplate
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, StringTemplate
+from nemo_aligner_cai.chat.named import MISTRAL_INSTRUCT
 from nemo_aligner_cai.commands.data.anthropic_hh import main
 from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.anthropic_hh import local_files, parse_pair

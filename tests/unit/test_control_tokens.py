@@ -8,7 +8,8 @@ import asyncio
 
 import pytest
 
-from nemo_aligner_cai.chat import CHATML, CONTROL_TOKENS, NEMO_CHAT, Conversation, Message, Role
+from nemo_aligner_cai.chat import CONTROL_TOKENS, NEMO_CHAT, Conversation, Message, Role
+from nemo_aligner_cai.chat.named import CHATML
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, without_markup
 from nemo_aligner_cai.models import NemoServerClient, OpenAIClient, Request, Sampling

@@ -5,8 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import (
-    CHATML,
-    MISTRAL_INSTRUCT,
     NEMO_CHAT,
     ChatTemplate,
     ChatTokens,
@@ -21,6 +19,7 @@ from nemo_aligner_cai.chat import (
     template_from_flags,
     unescape,
 )
+from nemo_aligner_cai.chat.named import CHATML, MISTRAL_INSTRUCT
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import RowCounts
 

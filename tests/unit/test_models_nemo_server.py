@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.chat import MISTRAL_INSTRUCT, NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.chat.named import MISTRAL_INSTRUCT
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import (
     CallFailed,
