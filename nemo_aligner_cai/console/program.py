@@ -95,7 +95,7 @@ def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = Fals
     try:
         code = work()
     except SystemExit:  # argparse, after --help
-        if lost_output() is None:
+        if _lost_output() is None:
             raise
         code = 0
     except CaiError as error:
@@ -112,13 +112,13 @@ def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = Fals
         else:
             raise
         code = 1
-    if (lost := lost_output()) is not None:
+    if (lost := _lost_output()) is not None:
         sys.stderr.write(error_line(name, f"standard output: {lost.strerror}"))
         return code or 1
     return code
 
 
-def lost_output() -> OSError | None:
+def _lost_output() -> OSError | None:
     """The error that lost output; None if all is written, or if the reader has closed the pipe."""
     try:
         sys.stdout.flush()
