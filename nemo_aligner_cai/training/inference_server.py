@@ -64,11 +64,11 @@ def serve(cfg: DictConfig) -> None:
     import torch
     from megatron.core import parallel_state
 
-    from nemo_aligner_cai.training.serving import served
+    from nemo_aligner_cai.training.serving import model_info
     from nemo_aligner_cai.training.serving.strategy import RowStrategy
 
     path = model_file.nemo_model(cfg, "gpt_model_file")
-    fingerprint = served.fingerprint(path, cfg.chat_template) if is_first_rank() else None
+    fingerprint = model_info.fingerprint(path, cfg.chat_template) if is_first_rank() else None
     model = load_model(cfg)
     strategy = RowStrategy(model)
     if parallel_state.is_pipeline_first_stage() and parallel_state.get_tensor_model_parallel_rank() == 0:
@@ -146,18 +146,18 @@ def _listen(cfg: DictConfig, model: Any, strategy: Any, fingerprint: Any) -> Non
     from nemo.utils import logging as nemo_logging
     from werkzeug.serving import make_server
 
-    from nemo_aligner_cai.training.serving import served
+    from nemo_aligner_cai.training.serving import model_info
     from nemo_aligner_cai.training.serving.engine import Engine
     from nemo_aligner_cai.training.serving.routes import Server, make_app
 
     path = model_file.nemo_model(cfg, "gpt_model_file")
-    template = served.template_of(model, cfg.chat_template)
+    template = model_info.template_of(model, cfg.chat_template)
     if template is None:
         _log.info("%s has no chat template: chat requests need chat_template=NAME (--chat-template)", path)
     app = make_app(
         Server(
             engine=Engine(model.cuda(), strategy, _broadcast, positive_int(cfg, "max_model_len")),
-            text=served.Text(model.tokenizer),
+            text=model_info.Text(model.tokenizer),
             name=path.name.removesuffix(".nemo"),
             root=str(path),
             fingerprint=fingerprint,

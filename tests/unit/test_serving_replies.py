@@ -42,12 +42,12 @@ def test_d1_a_reply_ends_at_the_first_of_its_strings(ending: Ending, text: str, 
 )
 def test_d1_the_pieces_of_a_stream_are_the_reply(ending: Ending, text: str, ended: bool, size: int) -> None:
     stream = Stream(ending)
-    pieces = [stream.more(text[:end]) for end in range(size, len(text) + 1, size)]
+    pieces = [stream.feed(text[:end]) for end in range(size, len(text) + 1, size)]
     reply = ending.reply(text, ended=ended)
-    pieces.append(stream.last(reply))
+    pieces.append(stream.finish(reply))
     assert "".join(pieces) == reply.text
 
 
 def test_d1_half_a_character_waits_for_its_other_half() -> None:
     stream = Stream(Ending(()))
-    assert [stream.more("caf\ufffd"), stream.more("caf\u00e9s")] == ["caf", "\u00e9s"]
+    assert [stream.feed("caf\ufffd"), stream.feed("caf\u00e9s")] == ["caf", "\u00e9s"]

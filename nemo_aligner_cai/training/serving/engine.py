@@ -25,7 +25,7 @@ from nemo_aligner_cai.training.serving.calls import GenerateCall
 from nemo_aligner_cai.training.serving.memory import context_length, fits
 from nemo_aligner_cai.training.serving.messages import MOST_ROWS
 from nemo_aligner_cai.training.serving.request_body import RequestError
-from nemo_aligner_cai.training.serving.strategy import RowStrategy, Rules, Scored, Watch
+from nemo_aligner_cai.training.serving.strategy import BatchRules, BatchState, RowStrategy, Scored
 
 _log = logging.getLogger(__name__)
 _SEED_BITS = 0xFFFFFF
@@ -39,7 +39,7 @@ _TEXT_END = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
-class Draw:
+class SamplingSettings:
     """Sampling settings; only rows with equal ones share a batch."""
 
     greedy: bool
@@ -62,7 +62,7 @@ class Row:
 
 
 @dataclass
-class Generated:
+class GeneratedRow:
     """A generated row.
 
     Attributes:
@@ -81,15 +81,15 @@ class Generated:
 @dataclass
 class _Job:
     rows: Sequence[Row]
-    draw: Draw
+    sampling: SamplingSettings
     seed: int | None
     progress: Callable[[int, Sequence[int]], None] | None
     cancelled: threading.Event = field(default_factory=threading.Event)
-    result: Future[list[Generated]] = field(default_factory=Future[list[Generated]])
+    result: Future[list[GeneratedRow]] = field(default_factory=Future[list[GeneratedRow]])
 
 
 @dataclass
-class _Plain:
+class _NemoJob:
     """A call of NeMo's own `/generate`."""
 
     work: Callable[[], dict[str, Any]]
@@ -100,7 +100,7 @@ class Engine:
     """Runs generation in a thread."""
 
     def __init__(
-        self, model: Any, strategy: RowStrategy, announce: Callable[[Rules | None], None], length: int | None
+        self, model: Any, strategy: RowStrategy, announce: Callable[[BatchRules | None], None], length: int | None
     ) -> None:
         """Start the thread.
 
@@ -114,7 +114,7 @@ class Engine:
         self._strategy = strategy
         self._announce = announce
         self._alone = torch.distributed.get_world_size() == 1
-        self._waiting: deque[_Job | _Plain] = deque()
+        self._waiting: deque[_Job | _NemoJob] = deque()
         self._changed = threading.Condition()
         self.positions = length or context_length(model.cfg)
         self.bos = int(model.tokenizer.bos_id)
@@ -148,22 +148,19 @@ class Engine:
         message = f"{where} has {length}, and the model's length is {self.positions} tokens"
         return RequestError(400, message, param=where, code="context_length_exceeded")
 
-    def generate(self, rows: Sequence[Row], draw: Draw, seed: int | None) -> list[Generated]:
+    def generate(self, rows: Sequence[Row], sampling: SamplingSettings, seed: int | None) -> list[GeneratedRow]:
         """Generate rows, possibly in a batch with other requests; raises RequestError."""
-        self._check_memory(len(rows), max(len(row.prompt) + row.limit for row in rows), draw.logprobs is not None)
-        return self._submit(_Job(rows, draw, None if draw.greedy else seed, None)).result()
+        return self._enqueue(rows, sampling, seed).result.result()
 
     def stream(
-        self, rows: Sequence[Row], draw: Draw, seed: int | None
-    ) -> Iterator[tuple[int, list[int]] | list[Generated]]:
+        self, rows: Sequence[Row], sampling: SamplingSettings, seed: int | None
+    ) -> Iterator[tuple[int, list[int]] | list[GeneratedRow]]:
         """Generate rows; yields (row, tokens so far), and at the end the result of `generate`."""
-        self._check_memory(len(rows), max(len(row.prompt) + row.limit for row in rows), draw.logprobs is not None)
         updates: queue.SimpleQueue[tuple[int, list[int]] | None] = queue.SimpleQueue()
-        job = _Job(rows, draw, None if draw.greedy else seed, lambda row, ids: updates.put((row, list(ids))))
+        job = self._enqueue(rows, sampling, seed, lambda row, ids: updates.put((row, list(ids))))
         job.result.add_done_callback(lambda _: updates.put(None))
-        self._submit(job)
 
-        def steps() -> Iterator[tuple[int, list[int]] | list[Generated]]:
+        def steps() -> Iterator[tuple[int, list[int]] | list[GeneratedRow]]:
             try:
                 while (step := updates.get()) is not None:
                     yield step
@@ -174,7 +171,9 @@ class Engine:
 
         return steps()
 
-    def plain(self, call: GenerateCall, prompts: Sequence[Sequence[int]], stops: Sequence[str]) -> dict[str, Any]:
+    def nemo_generate(
+        self, call: GenerateCall, prompts: Sequence[Sequence[int]], stops: Sequence[str]
+    ) -> dict[str, Any]:
         """NeMo's own response to a request of `/generate`; raises RequestError.
 
         Args:
@@ -212,15 +211,27 @@ class Engine:
                 random_seed=_seed(call.random_seed, call.greedy),
             )
 
-        job = _Plain(work)
+        job = _NemoJob(work)
         self._submit(job)
         return job.result.result()
 
-    def _submit(self, job: Any) -> Future[Any]:
+    def _enqueue(
+        self,
+        rows: Sequence[Row],
+        sampling: SamplingSettings,
+        seed: int | None,
+        progress: Callable[[int, Sequence[int]], None] | None = None,
+    ) -> _Job:
+        length = max(len(row.prompt) + row.limit for row in rows)
+        self._check_memory(len(rows), length, sampling.logprobs is not None)
+        job = _Job(rows, sampling, None if sampling.greedy else seed, progress)
+        self._submit(job)
+        return job
+
+    def _submit(self, job: _Job | _NemoJob) -> None:
         with self._changed:
             self._waiting.append(job)
             self._changed.notify()
-        return job.result
 
     def _run(self) -> None:
         while True:
@@ -228,28 +239,31 @@ class Engine:
                 self._changed.wait_for(lambda: self._waiting)
                 jobs = self._next()
             try:
-                if isinstance(jobs, _Plain):
+                if isinstance(jobs, _NemoJob):
                     jobs.result.set_result(jobs.work())
                 else:
                     self._batch(jobs)
             except Exception as error:
                 # Any error of NeMo or torch fails these requests only; the thread continues with the next ones.
-                for job in [jobs] if isinstance(jobs, _Plain) else jobs:
+                for job in [jobs] if isinstance(jobs, _NemoJob) else jobs:
                     if not job.result.done():
                         job.result.set_exception(error)
 
-    def _next(self) -> _Plain | list[_Job]:
+    def _next(self) -> _NemoJob | list[_Job]:
         """The oldest request, with others that can share its batch."""
         first = self._waiting.popleft()
-        if isinstance(first, _Plain):
+        if isinstance(first, _NemoJob):
             return first
         jobs, rows = [first], len(first.rows)
+        if first.seed is not None:
+            return jobs
         for job in list(self._waiting):
-            together = isinstance(job, _Job) and job.draw == first.draw and job.seed is None and first.seed is None
-            if not isinstance(job, _Job) or not together or rows + len(job.rows) > MOST_ROWS:
+            if isinstance(job, _NemoJob) or job.seed is not None or job.sampling != first.sampling:
+                continue
+            if rows + len(job.rows) > MOST_ROWS:
                 continue
             total = [len(row.prompt) + row.limit for one in (*jobs, job) for row in one.rows]
-            if not fits(self._model, len(total), max(total), logprobs=first.draw.logprobs is not None):
+            if not fits(self._model, len(total), max(total), logprobs=first.sampling.logprobs is not None):
                 break
             jobs.append(job)
             rows += len(job.rows)
@@ -262,24 +276,24 @@ class Engine:
             return
         owners = [(job, place) for job in jobs for place in range(len(job.rows))]
         rows = [row for job in jobs for row in job.rows]
-        draw = jobs[0].draw
+        sampling = jobs[0].sampling
 
         def progress(number: int, tokens: Sequence[int]) -> None:
             job, place = owners[number]
             if self._alone and job.cancelled.is_set():
-                watch.cancelled.add(number)
+                state.cancelled.add(number)
             elif job.progress is not None:
                 job.progress(place, tokens)
 
-        watch = Watch(progress)
-        rules = Rules(
+        state = BatchState(progress)
+        rules = BatchRules(
             starts=tuple(len(row.prompt) for row in rows),
             limits=tuple(row.limit for row in rows),
             stops=tuple(row.stops for row in rows),
-            min_tokens=draw.min_tokens,
-            penalty=draw.penalty,
-            logprobs=draw.logprobs,
-            echo=draw.echo,
+            min_tokens=sampling.min_tokens,
+            penalty=sampling.penalty,
+            logprobs=sampling.logprobs,
+            echo=sampling.echo,
         )
         prompts = [row.prompt for row in rows]
         longest = max(map(len, prompts))
@@ -287,32 +301,32 @@ class Engine:
             prompts,
             max(start + limit for start, limit in zip(rules.starts, rules.limits, strict=True)) - longest,
             rules,
-            watch,
-            temperature=draw.temperature,
-            top_k=draw.top_k,
-            top_p=draw.top_p,
-            greedy=draw.greedy,
+            state,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            greedy=sampling.greedy,
             end_strings=[_TEXT_END],
-            min_tokens_to_generate=draw.min_tokens,
-            random_seed=_seed(jobs[0].seed, draw.greedy),
+            min_tokens_to_generate=sampling.min_tokens,
+            random_seed=_seed(jobs[0].seed, sampling.greedy),
         )
         done = [
-            self._generated(row, ids, draw, watch.lengths.get(number))
+            self._generated(row, ids, sampling, state.lengths.get(number))
             for number, (row, ids) in enumerate(zip(rows, output["token_ids"], strict=True))
         ]
-        for (number, place), scored in watch.scored.items():
+        for (number, place), scored in state.scored.items():
             done[number].scored[place] = scored
         start = 0
         for job in jobs:
             job.result.set_result(done[start : start + len(job.rows)])
             start += len(job.rows)
 
-    def _generated(self, row: Row, ids: Sequence[int], draw: Draw, length: int | None) -> Generated:
+    def _generated(self, row: Row, ids: Sequence[int], sampling: SamplingSettings, length: int | None) -> GeneratedRow:
         # Only the rank of the last layers knows the row's length; padding follows it.
         tokens = list(ids[len(row.prompt) :][: row.limit if length is None else length])
-        rest, ended = self.up_to_end(tokens[draw.min_tokens :], row.stops)
-        tokens = tokens[: draw.min_tokens] + rest
-        return Generated(tokens, ended, len(tokens) + ended, {})
+        rest, ended = self.up_to_end(tokens[sampling.min_tokens :], row.stops)
+        tokens = tokens[: sampling.min_tokens] + rest
+        return GeneratedRow(tokens, ended, len(tokens) + ended, {})
 
     def up_to_end(self, tokens: Sequence[int], stops: Sequence[str]) -> tuple[list[int], bool]:
         """The tokens before the first end token, and True if there is one."""
@@ -321,7 +335,12 @@ class Engine:
         return list(tokens[:place]), place is not None
 
     def _nemo(
-        self, prompts: Sequence[Sequence[int]], tokens: int, rules: Rules | None, watch: Watch | None, **settings: Any
+        self,
+        prompts: Sequence[Sequence[int]],
+        tokens: int,
+        rules: BatchRules | None,
+        state: BatchState | None,
+        **settings: Any,
     ) -> dict[str, Any]:
         """Call NeMo's `generate` on all ranks."""
         from nemo.collections.nlp.modules.common.text_generation_utils import generate
@@ -334,7 +353,7 @@ class Engine:
             torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long, device=torch.cuda.current_device()),
         )
         self._announce(rules)
-        self._strategy.begin(rules, watch)
+        self._strategy.begin(rules, state)
         try:
             return generate(self._model, inputs, tokens_to_generate=tokens, strategy=self._strategy, **settings)
         except torch.OutOfMemoryError as error:

@@ -72,7 +72,7 @@ class Stream:
         self._ending = ending
         self._sent = ""
 
-    def more(self, text: str) -> str:
+    def feed(self, text: str) -> str:
         """The next piece, given all generated text; "" if there is none yet."""
         if len(text) < len(self._start):
             return ""
@@ -80,7 +80,7 @@ class Stream:
         longest = max((_overlap(text, string) for string in self._held), default=0)
         return self._next(text[: len(text) - longest])
 
-    def last(self, reply: Reply) -> str:
+    def finish(self, reply: Reply) -> str:
         """The last piece of a finished reply."""
         return self._next(reply.text)
 

@@ -25,12 +25,12 @@ from werkzeug.exceptions import HTTPException
 from nemo_aligner_cai.chat import ChatTemplate, Conversation, TokenPolicy, guard
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
-from nemo_aligner_cai.training.serving import answers
+from nemo_aligner_cai.training.serving import responses
 from nemo_aligner_cai.training.serving.calls import ChatCall, CompletionCall, GenerateCall, SampleCall
-from nemo_aligner_cai.training.serving.engine import Draw, Engine, Row
+from nemo_aligner_cai.training.serving.engine import Engine, Row, SamplingSettings
+from nemo_aligner_cai.training.serving.model_info import Text
 from nemo_aligner_cai.training.serving.replies import Ending
 from nemo_aligner_cai.training.serving.request_body import MOST_BYTES, Limits, RequestError, read_body
-from nemo_aligner_cai.training.serving.served import Text
 
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 16
@@ -83,7 +83,7 @@ class Server:
         if isinstance(call.sentences[0], Conversation):
             return self._generate_chat(call)
         prompts = [self._sentence(str(text), place, call.add_bos) for place, text in enumerate(call.sentences)]
-        return _to_lists(self.engine.plain(call, prompts, call.end_strings), call)
+        return _to_lists(self.engine.nemo_generate(call, prompts, call.end_strings), call)
 
     def _sentence(self, text: str, place: int, add_bos: bool) -> list[int]:
         where = f"sentences[{place}]"
@@ -103,7 +103,7 @@ class Server:
         ]
         ending = Ending(tuple(text for text in call.end_strings if text != "<|endoftext|>"), self._template())
         stops = dict.fromkeys((*ending.strings, *call.end_strings))
-        output = _to_lists(self.engine.plain(call, prompts, tuple(stops)), call)
+        output = _to_lists(self.engine.nemo_generate(call, prompts, tuple(stops)), call)
         replies: list[dict[str, str]] = []
         for prompt, ids in zip(prompts, output["token_ids"], strict=True):
             tokens, ended = self.engine.up_to_end(ids[len(prompt) :][: call.tokens_to_generate], ending.strings)
@@ -118,7 +118,7 @@ class Server:
         rows = [
             Row(tuple(prompt), self._limit(call, prompt), ending.strings) for prompt in prompts for _ in range(call.n)
         ]
-        draw = Draw(
+        sampling = SamplingSettings(
             greedy=call.greedy,
             temperature=1.0 if call.greedy else call.temperature,
             top_p=1.0 if call.greedy else call.top_p,
@@ -132,11 +132,11 @@ class Server:
             given if isinstance(given, str) else self.text.after((), ids)
             for given, ids in zip(call.prompts, prompts, strict=True)
         ]
-        head = answers.head(call, self.name, self.fingerprint.result())
-        answer = answers.Answer(call, rows, texts, ending, self.text, head)
+        head = responses.head(call, self.name, self.fingerprint.result())
+        builder = responses.ResponseBuilder(call, rows, texts, ending, self.text, head)
         if call.stream:
-            return answer.chunks(self.engine.stream(rows, draw, call.seed))
-        return answer.whole(self.engine.generate(rows, draw, call.seed))
+            return builder.chunks(self.engine.stream(rows, sampling, call.seed))
+        return builder.response(self.engine.generate(rows, sampling, call.seed))
 
     def _limit(self, call: SampleCall, prompt: list[int]) -> int:
         room = self.engine.room(prompt)

@@ -20,7 +20,7 @@ from nemo.collections.nlp.modules.common.text_generation_strategy import GPTMode
 
 
 @dataclass(frozen=True)
-class Rules:
+class BatchRules:
     """The rules of one batch; the same on all ranks.
 
     Attributes:
@@ -52,7 +52,7 @@ class Scored:
 
 
 @dataclass
-class Watch:
+class BatchState:
     """The state of a batch, on the rank that responds to requests.
 
     Attributes:
@@ -73,15 +73,15 @@ class RowStrategy(GPTModelTextGenerationStrategy):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self.rules: Rules | None = None
-        self.watch: Watch | None = None
+        self.rules: BatchRules | None = None
+        self.state: BatchState | None = None
         self._logprobs: torch.Tensor | None = None
         self._done: set[int] = set()
         self._seen: torch.Tensor | None = None
 
-    def begin(self, rules: Rules | None, watch: Watch | None = None) -> None:
+    def begin(self, rules: BatchRules | None, state: BatchState | None = None) -> None:
         """Set the rules of the next batch; None for NeMo's behavior."""
-        self.rules, self.watch = rules, watch
+        self.rules, self.state = rules, state
         self._logprobs, self._done = None, set()
 
     def prepare_batch_at_step(
@@ -127,13 +127,13 @@ class RowStrategy(GPTModelTextGenerationStrategy):
             if row in self._done or len(ids) <= rules.starts[row]:
                 continue
             generated = ids[rules.starts[row] :]
-            if self.watch is not None:
-                self.watch.progress(row, generated)
+            if self.state is not None:
+                self.state.progress(row, generated)
             if self._ends(row, generated, eod_id):
                 self._done.add(row)
                 ends[row] = True
-                if self.watch is not None:
-                    self.watch.lengths[row] = len(generated)
+                if self.state is not None:
+                    self.state.lengths[row] = len(generated)
         return ends
 
     def end_tokens(self, eod_id: int, stops: Sequence[str]) -> set[int]:
@@ -142,7 +142,7 @@ class RowStrategy(GPTModelTextGenerationStrategy):
 
     def _ends(self, row: int, generated: list[int], eod_id: int) -> bool:
         assert self.rules is not None, "only called with rules"
-        if len(generated) >= self.rules.limits[row] or (self.watch is not None and row in self.watch.cancelled):
+        if len(generated) >= self.rules.limits[row] or (self.state is not None and row in self.state.cancelled):
             return True
         stops = self.rules.stops[row]
         if len(generated) <= self.rules.min_tokens:
@@ -167,11 +167,11 @@ class RowStrategy(GPTModelTextGenerationStrategy):
 
     def _record(self, row: int, place: int, token: int, logprobs: torch.Tensor) -> None:
         assert self.rules is not None and self.rules.logprobs is not None, "only called to record"
-        if self.watch is None:
+        if self.state is None:
             return
         values, ids = torch.topk(logprobs, min(self.rules.logprobs, logprobs.size(-1)))
         top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-        self.watch.scored[row, place] = Scored(token, logprobs[token].item(), top)
+        self.state.scored[row, place] = Scored(token, logprobs[token].item(), top)
 
 
 def _penalize(logits: torch.Tensor, seen: torch.Tensor | None, penalty: float) -> None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_aligner_cai.training.serving.calls import SampleCall
-from nemo_aligner_cai.training.serving.engine import Generated, Row
+from nemo_aligner_cai.training.serving.engine import GeneratedRow, Row
+from nemo_aligner_cai.training.serving.model_info import Text
 from nemo_aligner_cai.training.serving.replies import Ending, Reply, Stream
-from nemo_aligner_cai.training.serving.served import Text
 from nemo_aligner_cai.training.serving.strategy import Scored
 
 
 @dataclass(frozen=True)
-class Answer:
+class ResponseBuilder:
     """Formats the response to one request.
 
     Attributes:
@@ -37,12 +37,12 @@ class Answer:
     text: Text
     head: dict[str, Any]
 
-    def whole(self, done: Sequence[Generated]) -> dict[str, Any]:
+    def response(self, done: Sequence[GeneratedRow]) -> dict[str, Any]:
         """The response without streaming."""
         choices = [self._choice(number, one) for number, one in enumerate(done)]
         return {**self.head, "object": self._object(), "choices": choices, "usage": self._usage(done)}
 
-    def chunks(self, steps: Iterator[tuple[int, list[int]] | list[Generated]]) -> Iterator[dict[str, Any]]:
+    def chunks(self, steps: Iterator[tuple[int, list[int]] | list[GeneratedRow]]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed response."""
         streams = [Stream(self.ending) for _ in self.rows]
         for number in range(len(self.rows)):
@@ -50,14 +50,14 @@ class Answer:
         for step in steps:
             if isinstance(step, tuple):
                 number, tokens = step
-                piece = streams[number].more(self.text.after(self.rows[number].prompt, tokens))
+                piece = streams[number].feed(self.text.after(self.rows[number].prompt, tokens))
                 if piece:
                     yield self._chunk(number, piece)
                 continue
             for number, one in enumerate(step):
                 reply = self._reply(number, one)
                 logprobs = self._logprobs(number, one, reply)
-                yield self._chunk(number, streams[number].last(reply), reply.finish_reason, logprobs)
+                yield self._chunk(number, streams[number].finish(reply), reply.finish_reason, logprobs)
             if self.call.include_usage:
                 yield self._envelope([]) | {"usage": self._usage(step)}
 
@@ -79,7 +79,7 @@ class Answer:
         delta = {"role": "assistant", "content": piece} if first else {"content": piece} if piece else {}
         return self._envelope([choice | {"delta": delta}])
 
-    def _choice(self, number: int, one: Generated) -> dict[str, Any]:
+    def _choice(self, number: int, one: GeneratedRow) -> dict[str, Any]:
         reply = self._reply(number, one)
         choice = {
             "index": number,
@@ -93,17 +93,17 @@ class Answer:
     def _prompt_of(self, number: int) -> str:
         return self.prompts[number // self.call.n]
 
-    def _reply(self, number: int, one: Generated) -> Reply:
+    def _reply(self, number: int, one: GeneratedRow) -> Reply:
         if self.call.max_tokens == 0:
             return Reply("", "length")
         return self.ending.reply(self.text.after(self.rows[number].prompt, one.tokens), ended=one.ended)
 
-    def _usage(self, done: Sequence[Generated]) -> dict[str, int]:
+    def _usage(self, done: Sequence[GeneratedRow]) -> dict[str, int]:
         read = sum(len(row.prompt) for row in self.rows[:: self.call.n])
         written = 0 if self.call.max_tokens == 0 else sum(one.count for one in done)
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
-    def _logprobs(self, number: int, one: Generated, reply: Reply) -> dict[str, Any] | None:
+    def _logprobs(self, number: int, one: GeneratedRow, reply: Reply) -> dict[str, Any] | None:
         if self.call.logprobs is None:
             return None
         prompt = self.rows[number].prompt
@@ -127,7 +127,7 @@ class Answer:
         text, characters = self.text.token(token)
         return {"token": text, "logprob": logprob, "bytes": characters}
 
-    def _columns(self, places: Sequence[int], prompt: Sequence[int], one: Generated) -> dict[str, Any]:
+    def _columns(self, places: Sequence[int], prompt: Sequence[int], one: GeneratedRow) -> dict[str, Any]:
         """The lists of the completions format; the first token of a prompt has no probability."""
         ids = [*prompt, *one.tokens]
         tokens = [self.text.token(ids[place]) for place in places]
