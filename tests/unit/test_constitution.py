@@ -161,12 +161,12 @@ def test_reads_anthropics_published_files_and_takes_no_sentence_from_them(shared
     assert not any("Request:" in p.critique_request + p.revision_request for p in critiques.principles)
     judging = load_constitution(folder / "RLMadisonInstructions.json")
     assert len(judging.for_judging) == 16
-    shots = read_few_shots(folder / "CritiqueRevisionFewShotPrompts.json")
-    theirs = sentences(
+    examples = read_few_shots(folder / "CritiqueRevisionFewShotPrompts.json")
+    published = sentences(
         *(text for p in (*critiques.principles, *judging.principles) for text in p.requests.values()),
-        *(turn.content for shot in shots for turn in shot.turns),
+        *(turn.content for example in examples for turn in example.turns),
     )
-    ours = sentences(
+    packaged_sentences = sentences(
         *(
             text
             for path in packaged().parent.glob("*.yaml")
@@ -175,8 +175,8 @@ def test_reads_anthropics_published_files_and_takes_no_sentence_from_them(shared
         ),
         *(turn.content for shot in read_few_shots(packaged("few_shots.json")) for turn in shot.turns),
     )
-    assert len(theirs) > 100 and len(ours) > 100
-    assert theirs.isdisjoint(ours)
+    assert len(published) > 100 and len(packaged_sentences) > 100
+    assert published.isdisjoint(packaged_sentences)
 
 
 def check(*args: object) -> int:

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Shared by all commands: flag types, exit codes, terminal output."""
+"""Shared by the commands: parser, flag types and flags, terminal output."""

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that read, convert and check data files."""
+"""Commands that make, convert and check data files."""

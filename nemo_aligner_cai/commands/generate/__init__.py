@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of the two generation stages."""
+"""The two generation scripts, their flags and clients."""

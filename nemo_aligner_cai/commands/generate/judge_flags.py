@@ -88,9 +88,12 @@ def add_strategy_flags(parser: Parser) -> None:
         default=str(packaged()),
         help="a constitution (default: packaged); best-worst also accepts a text file as the judge's system prompt",
     )
-    names = ", ".join(registry.BUILTIN["judges"])
+    strategies = ", ".join(registry.BUILTIN["judges"])
     group.add_argument(
-        "--judge", default="best-worst", metavar="STRATEGY", help=f"{names}, or a registered one (default: best-worst)"
+        "--judge",
+        default="best-worst",
+        metavar="STRATEGY",
+        help=f"{strategies}, or a registered one (default: best-worst)",
     )
     group.add_argument(
         "--judge-prompt",
