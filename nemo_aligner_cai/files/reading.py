@@ -66,6 +66,11 @@ def open_binary(path: PathLike) -> Generator[io.BufferedReader | gzip.GzipFile, 
         yield gzip.GzipFile(fileobj=raw) if is_gzip else raw
 
 
+def damaged_gzip(path: PathLike, line: int, error: Exception) -> FormatError:
+    """The error of a file whose gzip data raised `error` at a line."""
+    return FormatError.at(path, line, f"the gzip data is damaged ({error}); download the file again")
+
+
 def read_text(path: PathLike) -> str:
     """Read a UTF-8 file without its byte order mark; raises UsageError if it is not UTF-8 or too large."""
     try:
@@ -77,7 +82,7 @@ def read_text(path: PathLike) -> str:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except GZIP_ERRORS as error:
-        raise UsageError(f"{path}: the gzip data is damaged ({error}); download the file again") from error
+        raise damaged_gzip(path, 1, error) from error
 
 
 def read_json(path: PathLike) -> Any:
@@ -103,9 +108,7 @@ def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
                     line = line.removeprefix(_BOM)
                 yield number, line.rstrip(b"\r\n")
     except GZIP_ERRORS as error:
-        raise FormatError.at(
-            path, number + 1, f"the gzip data is damaged ({error}); download the file again"
-        ) from error
+        raise damaged_gzip(path, number + 1, error) from error
 
 
 def read_jsonl(path: PathLike, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
@@ -193,7 +196,7 @@ def _blocks(path: PathLike) -> Generator[bytes, None, None]:
                 yield block
                 block = handle.read1(_BUFFER)
     except GZIP_ERRORS as error:
-        raise FormatError.at(path, 1, f"the gzip data is damaged ({error}); download the file again") from error
+        raise damaged_gzip(path, 1, error) from error
 
 
 def _as_row(path: Path, number: int, row: object) -> Row:

@@ -26,7 +26,7 @@ from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.extras import not_installed
 from nemo_aligner_cai.files import PathLike, Row, read_items, read_jsonl, read_lines, require_file
 from nemo_aligner_cai.files.parquet import parquet_rows
-from nemo_aligner_cai.files.reading import GZIP_ERRORS, MAX_ROW_BYTES, is_json_list, open_binary
+from nemo_aligner_cai.files.reading import GZIP_ERRORS, MAX_ROW_BYTES, damaged_gzip, is_json_list, open_binary
 
 HUB = "hf://datasets/"
 """The prefix of data sets on the hub."""
@@ -179,7 +179,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     except UnicodeDecodeError as error:
         raise FormatError.at(path, number, "is not UTF-8 text, here or on the next line; save it as UTF-8") from error
     except GZIP_ERRORS as error:
-        raise FormatError.at(path, number, f"the gzip data is damaged ({error}); download the file again") from error
+        raise damaged_gzip(path, number, error) from error
 
 
 def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
