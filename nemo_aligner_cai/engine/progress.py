@@ -16,6 +16,7 @@ from rich.progress import Progress as RichProgress
 from nemo_aligner_cai.models.base import ClientStats
 
 _logger = logging.getLogger(__name__)
+_LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,14 @@ class ProgressReporter:
 class LogProgress:
     """Logs a line every few seconds, for files and batch systems."""
 
-    def __init__(self, title: str, reporter: ProgressReporter, *, seconds: float = 10.0) -> None:
-        self._title, self._reporter, self._seconds = title, reporter, seconds
-        self._next = time.monotonic() + seconds
+    def __init__(self, title: str, reporter: ProgressReporter) -> None:
+        self._title, self._reporter = title, reporter
+        self._next = time.monotonic() + _LOG_SECONDS
 
     def update(self, stats: RunStats) -> None:
         """Log a line if it is due."""
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + self._seconds
+            self._next = time.monotonic() + _LOG_SECONDS
             of = f" of {self._reporter.total}" if self._reporter.total else ""
             _logger.info("%s: %d%s records, %s", self._title, stats.records, of, self._reporter.line(stats))
 

@@ -52,11 +52,11 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Output:
-    """A JSONL file. `rows` converts a finished record to rows, `skipped_rows` a dropped one."""
+    """A JSONL file. `rows` converts a record to rows, dropped records only with `include_skipped`."""
 
     path: Path
     rows: Callable[[Any], Iterable[Row]]
-    skipped_rows: Callable[[Any], Iterable[Row]] = lambda record: ()
+    include_skipped: bool = False
 
 
 def left_out_path(path: PathLike) -> Path:
@@ -129,7 +129,8 @@ async def run_stage(
                 row = {"id": record.id, "prompt": prompt_of(record), "reason": reason.reason, "detail": reason.detail}
                 _write_rows(skipped, [row])
             for output, writer in zip(outputs, writers, strict=True):
-                _write_rows(writer, (output.skipped_rows if reason else output.rows)(record))
+                if reason is None or output.include_skipped:
+                    _write_rows(writer, output.rows(record))
 
         try:
             if options.ask_for_models:

@@ -197,7 +197,7 @@ async def generate_comparisons(
         "RL-CAI",
         map(PreferenceSample, prompts),
         pipeline.steps(),
-        [Output(Path(out_path), _rows, skipped_rows=_rows)],
+        [Output(Path(out_path), _rows, include_skipped=True)],
         journal_path=journal_path,
         options=replace(options or RunOptions(), seed=pipeline.seed),
         read=read,

@@ -49,7 +49,7 @@ def test_d8_the_beginning_is_forced_and_found_out_once(kind: str, probes: int) -
     assert [p_first(one) for one in completions] == pytest.approx([0.62] * 5)
     assert {one.text for one in completions} == {"(A)"}, "and not what was sampled"
     asked = [body for body in server.bodies if body["messages"][0]["content"] != PROBE_TEXT]
-    asked = asked[-5:]  # A rejected way is followed by a harmless request.
+    asked = asked[-5:]  # A rejected method is followed by a probe.
     assert len(server.headers) == 5 + probes
     body = asked[0]
     assert body["messages"][-1] == {"role": "assistant", "content": "The answer is: ("}

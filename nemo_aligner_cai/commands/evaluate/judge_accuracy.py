@@ -169,7 +169,7 @@ def _ask(
         "judge accuracy",
         read_items(args.file, counts=read, limit=args.num_examples),
         steps,
-        [Output(rows, _rows, skipped_rows=_rows)],
+        [Output(rows, _rows, include_skipped=True)],
         journal_path=journal,
         options=flags.run_settings(args).options(count),
         read=read,
