@@ -62,7 +62,7 @@ def run_here(source: Path, tokenizer_file: str, seq_length: int) -> dict[str, fl
         "rows": use.records,
         "kept": use.used,
         "tokens": use.tokens,
-        "wrong": _wrong(source, use.left_out, tokenizer_file, use.limit),
+        "wrong": _wrong(source, use.skipped, tokenizer_file, use.limit),
     }
 
 

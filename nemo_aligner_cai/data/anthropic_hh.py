@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""Anthropic HH-RLHF -> prompts and comparisons in a chat template.
+r"""Convert Anthropic HH-RLHF to prompts and comparisons in a chat template.
 
 Input:  {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"}
 Output: a line of the prompts file: {"text": "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"}
         two of the comparisons file:    {"text": "...<extra_id_1>Assistant\nA\n<extra_id_1>"}
                                         {"text": "...<extra_id_1>Assistant\nB\n<extra_id_1>"}
 
-Rows stream: memory does not grow with the file. A row that is not kept is counted under its reason. Rows with unusual
-turns, which upstream drops, are kept where they can be understood (see `nemo_aligner_cai.prompts.transcript`).
+Rows are streamed, and dropped rows are counted by reason. Rows with unusual turns, which upstream drops, are kept if
+their meaning is clear (see `nemo_aligner_cai.prompts.transcript`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ from nemo_aligner_cai.files.sources import HUB, DataFile, data_files, read_rows,
 from nemo_aligner_cai.prompts.transcript import TranscriptError, alternating, split_turns, strip_run_on
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
-"""The folders of comparisons on the hub; together they are the whole of HH."""
+"""The folders of comparisons on the hub. Together they are the complete HH data set."""
 SPLITS = ("train", "test")
 HUB_NAME = "Anthropic/hh-rlhf"
 
@@ -36,10 +36,10 @@ _REPLY = "\n\nAssistant:"
 
 
 def parse_pair(chosen: str, rejected: str) -> tuple[list[str], str, str]:
-    """The prompt's turns (the user's first, as `split_turns` gives them), the chosen and the rejected reply of a row.
+    """Split a row into the prompt's turns (as `split_turns` gives them), the chosen and the rejected reply.
 
     Raises:
-        TranscriptError: the row cannot be understood; the message is the reason to count it under.
+        TranscriptError: The row cannot be parsed. The message is the reason for the counts.
     """
     prompt, good, bad = _parse_common(chosen, rejected) or _parse_each(chosen, rejected)
     if not (good and bad):
@@ -50,7 +50,7 @@ def parse_pair(chosen: str, rejected: str) -> tuple[list[str], str, str]:
 
 
 def _parse_common(chosen: str, rejected: str) -> tuple[list[str], str, str] | None:
-    # Nearly all rows are one prompt with two last replies: then the prompt is parsed once, for twice the speed.
+    # Nearly all rows have one prompt and two last replies. Parsing the prompt once doubles the speed.
     start, marker, good = chosen.rpartition(_REPLY)
     if not marker or not rejected.startswith(start + marker):
         return None
@@ -74,20 +74,17 @@ def _parse_each(chosen: str, rejected: str) -> tuple[list[str], str, str]:
 
 
 class _Prompts:
-    """The generation prompts of a template, put together of the pieces that it puts around its turns.
-
-    The pieces are what the template itself renders, once for each number of turns, around texts that stand for turns.
-    """
+    """Fast generation prompts: the template is rendered once per number of turns, and turns are inserted into it."""
 
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
         self._pieces: dict[int, list[str] | None] = {}
 
     def render(self, turns: list[str]) -> str:
-        """As the template renders the conversation of these turns."""
+        """Return the same text as the template for the conversation of these turns."""
         count = len(turns)
         if count not in self._pieces:
-            self._pieces[count] = self._around(count)
+            self._pieces[count] = self._render_pieces(count)
         pieces = self._pieces[count]
         if pieces is None:
             return self._template.generation_prompt(alternating(turns))
@@ -95,8 +92,8 @@ class _Prompts:
         parts[::2], parts[1::2] = pieces, turns
         return "".join(parts)
 
-    def _around(self, count: int) -> list[str] | None:
-        """None for a template that does not put every turn in as it is, once, and in order."""
+    def _render_pieces(self, count: int) -> list[str] | None:
+        """The texts between the turns. None if the template does not insert each turn unchanged, once and in order."""
         turns = [f" \0{number}\0 " for number in range(count)]
         rest, pieces = self._template.generation_prompt(alternating(turns)), list[str]()
         for turn in turns:
@@ -109,20 +106,20 @@ class _Prompts:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The two files of a split."""
+    """The output files of one split."""
 
     prompts: Path
     comparisons: Path
 
     @classmethod
     def named(cls, folder: PathLike, split: str, *, prefix: str | None, add_eos: bool) -> "Outputs":
-        """Under the names that upstream gives them."""
+        """Return the files under upstream's names."""
         start = f"{prefix}_{split}" if prefix else split
         end = "with_chat_prompt" if add_eos else "with_chat_prompt_no_extra_id_eos"
         return cls(*(Path(folder) / f"{start}_{what}_{end}.jsonl" for what in ("prompts", "comparisons")))
 
     def check(self, *, overwrite: bool) -> None:
-        """Raises UsageError when one cannot be written, or exists and must not be replaced."""
+        """Raise UsageError if a file cannot be written, or exists and `overwrite` is False."""
         for path in (self.prompts, self.comparisons):
             check_output(path, overwrite=overwrite)
 
@@ -136,22 +133,22 @@ def write_split(
     policy: TokenPolicy = TokenPolicy.ESCAPE,
     overwrite: bool = False,
 ) -> RowCounts:
-    """Write the prompts and comparisons of a split, both in one step.
+    """Write the prompts and comparisons of a split.
 
     Args:
         rows: ("file:line", row) with the keys ``chosen`` and ``rejected``.
-        outputs: where to.
-        template: of the texts.
-        add_eos: whether a comparison ends as SFT ends it, or (upstream's --add-eos False) without the stop string.
-        policy: what to do with texts that contain the template's tokens.
-        overwrite: whether existing files may be replaced.
+        outputs: The files to write.
+        template: The chat template.
+        add_eos: True: a comparison ends as in SFT. False (upstream's --add-eos False): without the stop string.
+        policy: How to treat texts that contain the template's tokens.
+        overwrite: Replace existing files.
 
     Returns:
-        Where the rows went; "written" counts comparisons, "made" their lines.
+        The row counts: `written` counts comparisons, `made` their lines.
 
     Raises:
-        FormatError: a row lacks the two transcripts, or `policy` refuses it.
-        CaiError: no row can be used.
+        FormatError: A row lacks the two transcripts, or `policy` refuses it.
+        CaiError: No row can be used.
     """
     counts = RowCounts()
     prompts_of = _Prompts(template)
@@ -163,11 +160,11 @@ def write_split(
             counts.rows_in += 1
             chosen, rejected = row.get("chosen"), row.get("rejected")
             if not isinstance(chosen, str) or not isinstance(rejected, str):
-                raise FormatError(f"{where}: needs the keys 'chosen' and 'rejected' with a transcript each")
-            asked = row.get("prompt")
-            if isinstance(asked, str) and asked.rstrip().endswith(_REPLY) and not chosen.startswith(asked):
-                # Copies of HH have the replies alone beside their prompt.
-                chosen, rejected = asked + chosen, asked + rejected
+                raise FormatError(f"{where}: the keys 'chosen' and 'rejected' must each have a transcript")
+            start = row.get("prompt")
+            if isinstance(start, str) and start.rstrip().endswith(_REPLY) and not chosen.startswith(start):
+                # Copies of HH have a separate prompt, and replies without it.
+                chosen, rejected = start + chosen, start + rejected
             try:
                 prompt, good, bad = parse_pair(chosen, rejected)
             except TranscriptError as reason:
@@ -178,10 +175,11 @@ def write_split(
                 if safe is None:
                     continue
                 prompt, good, bad = safe
-            # The parts of a JSON string can be written one by one: so a prompt's text is, and not three times.
-            start = b'{"text":"' + _inner(prompts_of.render(prompt))
-            prompts.write(start + _LINE_END)
-            comparisons.write(start + _inner(good + end) + _LINE_END + start + _inner(bad + end) + _LINE_END)
+            # Concatenating JSON strings encodes the prompt once instead of three times.
+            line = b'{"text":"' + _json_characters(prompts_of.render(prompt))
+            prompts.write(line + _LINE_END)
+            for reply in (good, bad):
+                comparisons.write(line + _json_characters(reply + end) + _LINE_END)
             counts.written += 1
             counts.made += 2
         counts.check()
@@ -189,7 +187,7 @@ def write_split(
     return counts
 
 
-def _inner(text: str) -> bytes:
+def _json_characters(text: str) -> bytes:
     return orjson.dumps(text)[1:-1]
 
 
@@ -203,7 +201,7 @@ def _guard(
     policy: TokenPolicy,
     counts: RowCounts,
 ) -> tuple[list[str], str, str] | None:
-    # The two replies as further turns, so that the row counts once.
+    # The replies become further turns, so that the row is counted once.
     try:
         safe = guard(alternating([*prompt, good, bad]), template, policy=policy, counts=counts)
     except UsageError as error:
@@ -215,36 +213,36 @@ def _guard(
 
 
 def rows_of(files: Iterable[DataFile]) -> Iterator[tuple[str, Row]]:
-    """("file:line", row) of data files, one after the other."""
+    """Yield ("file:line", row) from data files."""
     for file in files:
         for line, row in read_rows(file):
             yield f"{file}:{line}", row
 
 
 def hub_rows(subsets: Iterable[str], split: str) -> Iterator[tuple[str, Row]]:
-    """The same from the Hugging Face hub; needs the extra [hf] and the network."""
+    """Yield ("file:line", row) from the Hugging Face hub. Needs the extra [hf] and the network."""
     return rows_of(file for subset in subsets for file in data_files(f"{HUB}{HUB_NAME}/{subset}", split))
 
 
 def local_files(source: PathLike, subsets: Iterable[str]) -> dict[str, list[Path]]:
-    """The data files of each split that `source` has.
+    """The data files of each split in `source`.
 
     Args:
-        source: a folder in the hub's layout (``<subset>/{train,test}.jsonl.gz``), the folder of one subset, or a
-            file, which belongs to the split that its name mentions ("train" where it mentions none).
-        subsets: those to read of a folder that has several.
+        source: A folder in the hub's layout (``<subset>/{train,test}.jsonl.gz``), the folder of one subset, or a file.
+            A file belongs to the split "test" if its name contains this word, else to "train".
+        subsets: The subsets to read from a folder that has several.
 
     Raises:
-        UsageError: nothing there, or a subset is missing.
+        UsageError: There are no files, or a subset is missing.
     """
     source = Path(source)
     if not source.is_dir():
         return {"test" if "test" in source.name else "train": [require_file(source)]}
     wanted = list(subsets)
-    there = [subset for subset in wanted if (source / subset).is_dir()]
-    if there and len(there) < len(wanted):
-        raise UsageError(f"{source}: has no folder {next(name for name in wanted if name not in there)!r}")
-    folders = [source / subset for subset in there] or [source]
+    present = [subset for subset in wanted if (source / subset).is_dir()]
+    if present and len(present) < len(wanted):
+        raise UsageError(f"{source}: has no folder {next(name for name in wanted if name not in present)!r}")
+    folders = [source / subset for subset in present] or [source]
     found = {split: [file for folder in folders for file in split_files(folder, split)] for split in SPLITS}
     if not any(found.values()):
         raise UsageError(f"{source}: has no train.jsonl.gz or test.jsonl.gz, in it or in {', '.join(wanted)}")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which tokens SFT learns: NeMo's loss mask, computed without NeMo."""
+"""NeMo's SFT loss mask, computed without NeMo."""
 
 from dataclasses import dataclass, replace
 
@@ -9,25 +9,24 @@ from nemo_aligner_cai.data.formats.nemo import sft_text
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 
-# NeMo counts the tokens of a piece of text behind this character, since some tokenizers put a token of their own
-# before the first word of a text.
-_BEFORE = "\x00"
+# NeMo puts this character before a text to count its tokens, because some tokenizers add a token at the start.
+_PREFIX = "\x00"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A conversation as SFT trains on it. Both lists have one item per token."""
+class MaskedTokens:
+    """A tokenized conversation with its loss mask. Both lists have one item per token."""
 
     ids: list[int]
     mask: list[bool]
-    """Whether the loss is computed for the prediction of this token."""
+    """True: the loss includes the prediction of this token."""
 
 
-def loss_mask(record: Chat, template: NemoChatTemplate, tokenizer: Tokenizer) -> Trained:
-    """The ids and the mask of `GPTSFTChatDataset` for a row. Where the mask has no True, the class stops at it.
+def loss_mask(record: Chat, template: NemoChatTemplate, tokenizer: Tokenizer) -> MaskedTokens:
+    """The ids and the mask of `GPTSFTChatDataset` for a row. The class stops at a mask without True.
 
-    It counts and searches tokens as that class does, so that the mask is the same even where a tokenizer merges
-    letters over the edges of the pieces.
+    Tokens are counted and searched as in that class, so that the mask is the same even if the tokenizer merges letters
+    across the boundaries of the pieces.
     """
     template = replace(template, label_type=record.label_type)
     header, *groups = template.segment_groups(record.conversation)
@@ -36,11 +35,11 @@ def loss_mask(record: Chat, template: NemoChatTemplate, tokenizer: Tokenizer) ->
     fixed = ("", tokens.turn_start, tokens.label_start, tokens.end_of_name)
     pieces = [text for turn, group in turns for text in (template.turn_header(turn.role), _text(group))]
     ids, header_ids, before, *encoded = tokenizer.encode(
-        [sft_text(record, template), header[0].text, *(_BEFORE + text for text in (*fixed, *pieces))]
+        [sft_text(record, template), header[0].text, *(_PREFIX + text for text in (*fixed, *pieces))]
     )
     turn_start, label_start, end_of_name, *counted = (piece[len(before) :] for piece in encoded)
     mask = [True] * len(ids)
-    _hide(mask, 0, len(header_ids))
+    _mask_out(mask, 0, len(header_ids))
     at, predicts_label = len(header_ids), template.label_type is LabelType.TEXT_TO_VALUE
     for position, (turn, _) in enumerate(turns):
         name, whole = counted[2 * position : 2 * position + 2]
@@ -51,32 +50,32 @@ def loss_mask(record: Chat, template: NemoChatTemplate, tokenizer: Tokenizer) ->
         elif label >= 0:
             line_end = _find(end_of_name, whole[skipped:])
             if line_end < 0:
-                # Where the label's line end is merged into another token, the class hides the turn, and the next one
-                # in the same place.
-                _hide(mask, at, end)
+                # If the label's line end is merged into another token, the class masks the turn, and reads the next
+                # turn at the same position.
+                _mask_out(mask, at, end)
                 continue
             skipped += line_end + len(end_of_name)
         start, stop = at, at + skipped
         if position == 0 and not predicts_label:
-            stop = end  # context alone
+            stop = end  # context, not learned
         elif turn.role.speaker in record.mask:
-            # The first token of a later turn is the end of the reply before it.
+            # The first token of a later turn ends the previous reply.
             ends_a_reply = position > (0 if predicts_label else 1)
             start, stop = at + len(turn_start) if ends_a_reply else at, end
-        _hide(mask, start, min(stop, end))
+        _mask_out(mask, start, min(stop, end))
         at = end
-    return Trained(ids, mask)
+    return MaskedTokens(ids, mask)
 
 
 def _text(group: tuple[Segment, ...]) -> str:
     return "".join(segment.text for segment in group)
 
 
-def _hide(mask: list[bool], start: int, stop: int) -> None:
+def _mask_out(mask: list[bool], start: int, stop: int) -> None:
     for position in range(start, min(stop, len(mask))):
         mask[position] = False
 
 
 def _find(part: list[int], ids: list[int]) -> int:
-    """Where `part` first stands in `ids`; -1 where it does not."""
+    """The first position of `part` in `ids`, -1 if it is missing."""
     return next((at for at in range(len(ids) - len(part) + 1) if ids[at : at + len(part)] == part), -1)

@@ -1,17 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a judge's probability becomes where it is used.
+"""Conversion of a judge's probability to rewards and to hard pairs.
 
-The raw file keeps it. Formats with rewards get the log-odds, by which the Bradley-Terry model says the same:
-``sigmoid(chosen_reward - rejected_reward) == probability``. NeMo-Aligner's Bradley-Terry reward model takes hard
-pairs, for which there are two ways:
+Formats with rewards get the log-odds, so that ``sigmoid(chosen_reward - rejected_reward) == probability``, as in the
+Bradley-Terry model. NeMo-Aligner's Bradley-Terry reward model needs hard pairs. There are two methods:
 
-    threshold   each pair once, as the judge prefers it; ``--margin`` decides which are clear enough to be pairs
-    repeat      each pair `copies` times, of which ``round(probability * copies)`` as the judge prefers it and the
-                others exchanged: the loss over them is the cross-entropy with the soft label, up to the rounding
+    threshold   each pair once, in the judge's order; ``--margin`` drops the unclear pairs
+    repeat      each pair `copies` times, ``round(probability * copies)`` of them in the judge's order and the others
+                swapped: their mean loss is the cross-entropy with the soft label, up to rounding
 
-Threshold is the default: repetition multiplies the time that an epoch takes, and its validation accuracy cannot
-exceed the judge's mean probability.
+Threshold is the default: repetition multiplies the time of an epoch, and its validation accuracy cannot exceed the
+judge's mean probability.
 """
 
 import math
@@ -21,21 +20,21 @@ from typing import Literal
 
 SoftLabels = Literal["threshold", "repeat"]
 
-_SUREST = 1 - 1e-6
-"""Rewards stay finite: a judge whose votes all agree is not infinitely sure."""
+_MAX_PROBABILITY = 1 - 1e-6
+"""The largest probability. It keeps rewards finite if all votes of a judge agree."""
 
 
 def hard_pairs(
     chosen: str, rejected: str, probability: float | None, *, how: SoftLabels, copies: int
 ) -> Iterator[tuple[str, str]]:
-    """The (better, worse) texts that a pair becomes.
+    """Yield (better, worse) texts for a pair.
 
     Args:
-        chosen: the preferred text.
-        rejected: the other.
-        probability: that `chosen` is better, at least 0.5; None is as good as 1.
-        how: see the module.
-        copies: of each pair, with "repeat".
+        chosen: The preferred text.
+        rejected: The other text.
+        probability: The probability that `chosen` is better, at least 0.5. None counts as 1.
+        how: The method, see the module.
+        copies: The number of copies of each pair for "repeat".
     """
     if how == "threshold":
         yield chosen, rejected
@@ -46,8 +45,8 @@ def hard_pairs(
 
 
 def rewards(probability: float | None) -> tuple[float | None, float | None]:
-    """Rewards (chosen, rejected) whose difference means the probability; None where there is none."""
+    """Rewards (chosen, rejected) whose difference is the log-odds. Both are None without a probability."""
     if probability is None:
         return None, None
-    p = min(probability, _SUREST)
+    p = min(probability, _MAX_PROBABILITY)
     return math.log(p) - math.log1p(-p), 0.0

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Splitting by prompt, in exact proportions: no prompt is in two splits, and the shares add up to one.
+"""Split data by prompt in exact proportions. No prompt is in two splits.
 
 Input:  {"train": 0.8, "test": 0.2} and the ids of the prompts
-Output: an assignment, for which assignment["9f86d081884c7d65"] is "train"
+Output: an assignment: assignment["9f86d081884c7d65"] == "train"
 
-Which split a prompt falls into depends on the seed and on the set of prompts, not on their order.
+The split of a prompt depends on the seed and on the set of prompts, not on their order.
 """
 
 import ast
@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from nemo_aligner_cai.chat import NEMO_CHAT, NemoChatTemplate
 from nemo_aligner_cai.data.formats.files import format_named, read_groups, read_records
-from nemo_aligner_cai.data.records import Record, prompt_of
+from nemo_aligner_cai.data.records import record_prompt_id
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, RowCounts, content_hash, jsonl_writer
 from nemo_aligner_cai.files.compact import CompactSet
@@ -32,12 +32,12 @@ NAME_FORM = "letters, digits, '_', '.' and '-' alone"
 
 
 def parse_splits(value: str | Mapping[str, float | str | Decimal]) -> Splits:
-    """The share of each split, from a mapping or from a Python literal such as ``{'train': 0.8, 'test': 0.2}``.
+    """Parse the share of each split from a mapping or a Python literal such as ``{'train': 0.8, 'test': 0.2}``.
 
-    Shares are read as the decimals that they are written as: 0.7 + 0.2 + 0.1 is 1.
+    Shares are decimals: 0.7 + 0.2 + 0.1 is 1.
 
     Raises:
-        UsageError: not a mapping of names to positive numbers, or the sum is not 1.
+        UsageError: The value is not a mapping of names to positive numbers, or the sum is not 1.
     """
     entries = parse_mapping("--splits", value, "{'train': 0.8, 'test': 0.2}") if isinstance(value, str) else value
     splits: Splits = {}
@@ -56,10 +56,10 @@ def parse_splits(value: str | Mapping[str, float | str | Decimal]) -> Splits:
 
 
 def parse_mapping(flag: str, text: str, form: str) -> dict[str, Any]:
-    """The mapping that a flag's text is, a Python literal with texts as keys; `form` is an example for the error.
+    """Parse a flag's value as a Python literal of a mapping with string keys. `form` is an example for the error.
 
     Raises:
-        UsageError: it is anything else.
+        UsageError: The value is anything else.
     """
     value: Any = None
     with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -71,16 +71,16 @@ def parse_mapping(flag: str, text: str, form: str) -> dict[str, Any]:
 
 
 def split_counts(total: int, splits: Splits) -> dict[str, int]:
-    """How many of `total` prompts each split gets: its share rounded, all of them together `total`, none empty.
+    """The number of prompts of each split: its rounded share, at least 1. The numbers add up to `total`.
 
     Raises:
-        UsageError: there are fewer prompts than splits.
+        UsageError: There are fewer prompts than splits.
     """
     if total < len(splits):
-        raise UsageError(f"{total} prompts cannot be split into {', '.join(splits)}; every split needs one at least")
+        raise UsageError(f"{total} prompts cannot be split into {', '.join(splits)}; every split needs at least one")
     exact = {name: share * total for name, share in splits.items()}
     counts = {name: max(1, int(share)) for name, share in exact.items()}
-    # What rounding down leaves over goes to the largest remainders; what `max` took comes from the largest split.
+    # The largest remainders get what rounding down left. The largest split gives what `max` added.
     for name in sorted(splits, key=lambda name: counts[name] - exact[name])[: max(0, total - sum(counts.values()))]:
         counts[name] += 1
     while sum(counts.values()) > total:
@@ -90,34 +90,34 @@ def split_counts(total: int, splits: Splits) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which split each prompt is in: ``assignment[prompt_id]``. Of the prompts it holds nothing but their order."""
+    """The split of each prompt: ``assignment[prompt_id]``. It holds only the boundaries between splits."""
 
     seed: int
     names: tuple[str, ...]
     bounds: tuple[int, ...]
-    """The first place in the order of each split but the first."""
+    """The smallest hash of each split except the first."""
 
     def __getitem__(self, prompt_id: str) -> str:
-        return self.names[bisect_right(self.bounds, _place(prompt_id, self.seed))]
+        return self.names[bisect_right(self.bounds, _hash(prompt_id, self.seed))]
 
 
-def _place(prompt_id: str, seed: int) -> int:
-    # A hash for each prompt, and not a shuffle, so that the order of the ids does not matter.
+def _hash(prompt_id: str, seed: int) -> int:
+    # Unlike a shuffle, a hash does not depend on the order of the ids.
     return int(content_hash([seed, prompt_id]), 16)
 
 
 def assign_splits(prompt_ids: Iterable[str], splits: Splits, *, seed: int) -> Assignment:
-    """Divide prompts among splits; memory grows by 11 bytes a prompt, until it is done.
+    """Assign prompts to splits. Needs 11 bytes per prompt while it runs.
 
     Raises:
-        UsageError: there are fewer different prompts than splits.
+        UsageError: There are fewer different prompts than splits.
     """
-    places = CompactSet()
+    hashes = CompactSet()
     for prompt_id in prompt_ids:
-        places.add(_place(prompt_id, seed))
-    counts = split_counts(len(places), splits)
+        hashes.add(_hash(prompt_id, seed))
+    counts = split_counts(len(hashes), splits)
     firsts = set(list(accumulate(counts.values()))[:-1])
-    bounds = (place for number, place in enumerate(places) if number in firsts)
+    bounds = (value for number, value in enumerate(hashes) if number in firsts)
     return Assignment(seed, tuple(splits), tuple(bounds))
 
 
@@ -132,30 +132,30 @@ def split_file(
     template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
 ) -> dict[str, int]:
-    """Divide a file's rows, as they are, among files of JSON lines: by prompt, pairs together, in their order.
+    """Split a file's rows by prompt into files of JSON lines. Rows are copied unchanged and in order.
 
-    The file is read twice; memory grows by 11 bytes a prompt.
+    The file is read twice.
 
     Args:
-        source: what to read, see `nemo_aligner_cai.files.sources`.
-        targets: the file of each split.
-        splits: the share of each.
-        seed: of the division.
-        format_name: the format of the source and of the targets.
-        counts: receives the source's rows.
-        template: of the formats that hold rendered text.
-        overwrite: whether existing targets may be replaced.
+        source: The data to read, see `nemo_aligner_cai.files.sources`.
+        targets: The file of each split.
+        splits: The share of each split.
+        seed: The seed of the assignment.
+        format_name: The format of the source and of the targets.
+        counts: Receives the source's rows.
+        template: The chat template of formats that hold rendered text.
+        overwrite: Replace existing targets.
 
     Returns:
-        The rows of each split.
+        The number of rows of each split.
 
     Raises:
-        UsageError, FormatError: as `read_groups` and `assign_splits`, or a target exists or is missing.
+        UsageError, FormatError: As `read_groups` and `assign_splits`, or a target exists or is missing.
     """
     if format_named(format_name).suffix != ".jsonl":
-        raise UsageError(f"{format_name} is not JSON lines, and only those are split; convert the file after")
+        raise UsageError(f"{format_name} is not JSON lines and cannot be split; convert the parts after splitting")
     if set(targets) != set(splits):
-        raise UsageError(f"files are given for {', '.join(targets)}, the splits are {', '.join(splits)}")
+        raise UsageError(f"the targets are {', '.join(targets)}, the splits are {', '.join(splits)}")
     for target in targets.values():
         check_output(target, overwrite=overwrite)
     records = read_records(source, format_name, counts=RowCounts(), template=template)
@@ -171,8 +171,3 @@ def split_file(
                 write[name](row)
             written[name] += len(group.rows)
     return written
-
-
-def record_prompt_id(record: Record) -> str:
-    """A record's prompt, as a content hash: the same for a comparison, a prompt and a conversation that share it."""
-    return content_hash(prompt_of(record).to_messages())

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The model's own tokenizer without NeMo: exact token counts from a light install.
+"""The model's tokenizer without NeMo.
 
-NeMo's `SentencePieceTokenizer` and `AutoTokenizer` wrap the same two libraries that are loaded here.
+NeMo's `SentencePieceTokenizer` and `AutoTokenizer` wrap the two libraries that are loaded here.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, require_file
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
-"""What a Hugging Face folder may have, the first one first."""
+"""The tokenizer files of a Hugging Face folder, by priority."""
 _TOKEN_SETTINGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 class Tokenizer(Protocol):
-    """Texts to token ids, without BOS and EOS, as NeMo's data sets call it."""
+    """Encodes texts to token ids without BOS and EOS, as NeMo's data sets do."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
+        """Return the token ids of each text."""
         ...
 
 
 class SizedTokenizer(Tokenizer, Protocol):
-    """A tokenizer whose number of tokens is known."""
+    """A tokenizer with a known vocabulary size."""
 
     @property
     def size(self) -> int:
@@ -35,17 +35,17 @@ class SizedTokenizer(Tokenizer, Protocol):
 
 
 def load_tokenizer(path: PathLike) -> SizedTokenizer:
-    """A tokenizer from a SentencePiece .model file, or from a Hugging Face folder or its tokenizer.json.
+    """Load a SentencePiece .model file, a Hugging Face folder or its tokenizer.json.
 
     Raises:
-        UsageError: it cannot be read, or the library that reads it is not installed.
+        UsageError: The file cannot be read, or the library that reads it is not installed.
     """
     file = tokenizer_path(path)
     return _HuggingFace(file) if file.suffix == ".json" else _SentencePiece(file)
 
 
 def tokenizer_path(path: PathLike) -> Path:
-    """The file that `load_tokenizer` reads; raises UsageError where there is none."""
+    """The file that `load_tokenizer` reads. Raises UsageError if there is none."""
     path = Path(path)
     file = tokenizer_file(path) if path.is_dir() else path
     if file is None:
@@ -54,7 +54,7 @@ def tokenizer_path(path: PathLike) -> Path:
 
 
 def tokenizer_file(folder: Path) -> Path | None:
-    """The file in a Hugging Face folder that `load_tokenizer` reads; None if it has none."""
+    """The tokenizer file of a Hugging Face folder, None if it has none."""
     return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
 
 
@@ -86,11 +86,11 @@ class _HuggingFace:
         try:
             # The library has no types.
             self._tokenizer = cast(Any, Fast).from_file(str(path))
-        except Exception as error:  # the library raises bare Exception for every kind of damage
+        except Exception as error:  # the library raises bare Exception for all damage
             raise UsageError(f"{path}: is not a Hugging Face tokenizer: {error}") from error
         known = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
         self._tokenizer.add_tokens(_added_tokens(path.parent, known))
-        # Both may be set in the file; NeMo's trainers encode whole texts.
+        # The file may set both. NeMo's trainers encode complete texts.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
@@ -106,8 +106,8 @@ def _added_tokens(folder: Path, known: Sequence[str]) -> list[Any]:
     """The tokens that transformers adds to those of tokenizer.json, in its order.
 
     Args:
-        folder: the tokenizer's.
-        known: the texts of the added tokens of tokenizer.json.
+        folder: The tokenizer's folder.
+        known: The texts of the added tokens of tokenizer.json.
     """
     from tokenizers import AddedToken
 
@@ -124,5 +124,5 @@ def _added_tokens(folder: Path, known: Sequence[str]) -> list[Any]:
         )
         for text, token in listed.items()
     ]
-    # To add a token again would replace its settings.
+    # Adding a token again would replace its settings.
     return [*tokens, *(make(text, special=True) for text in special if text not in listed and text not in known)]

@@ -169,7 +169,7 @@ def test_a_trainers_dataset_uses_as_many_records_as_validate_says(
         except IndexError:
             stops.append(number + 1)
     use = predict_use(path, format_name, tokenizer=ours, seq_length=SEQ_LENGTH)
-    assert used == set(range(1, len(records) + 1)) - use.left_out
+    assert used == set(range(1, len(records) + 1)) - use.skipped
     assert len(used) == predicted
     # The reward model looks for a pair to take instead, and runs past the end of its data.
     assert stops == use.stops

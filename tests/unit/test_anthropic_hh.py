@@ -150,7 +150,7 @@ def test_a_row_without_transcripts_stops_the_run_with_nothing_half_written(
 ):
     source = write(tmp_path / "train.jsonl", ROW, row)
     assert main(["--output-dir", str(tmp_path / "out"), "--input", str(source)]) == 2
-    assert f"{source}:2: needs the keys 'chosen' and 'rejected'" in capsys.readouterr().err
+    assert f"{source}:2: the keys 'chosen' and 'rejected'" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -174,9 +174,9 @@ def test_weights_are_shares_and_nothing_stands_twice(tmp_path: Path):
     target = tmp_path / "out.jsonl"
     blend = blend_files(sources, target, seed=1, weights=[0.3, 0.7])
     # 20 / 0.7 pairs at most, of which 0.3 are from a: 9 of its 30.
-    assert (blend.rows, blend.left_out) == ({"a": 18, "b": 40}, 42)
+    assert (blend.rows, blend.skipped) == ({"a": 18, "b": 40}, 42)
     assert str(blend).startswith("58 rows of rm-comparisons (")
-    assert str(blend).endswith("), 42 left out by their weights")
+    assert str(blend).endswith("), 42 skipped by weight")
     rows = [json.loads(line)["text"] for line in target.read_text().splitlines()]
     assert len(set(rows)) == 58
     assert all("good" in text for text in rows[::2])

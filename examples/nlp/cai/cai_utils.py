@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from nemo_aligner_cai.chat import Conversation, StringTemplate
-from nemo_aligner_cai.data.length import filter_file, load_tokenizer
+from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike
 
@@ -224,7 +225,7 @@ def remove_long_dialogs(
     )
     return {
         "output_file": str(target),
-        "num_removed_ids": len(use.left_out),
-        "removed_ids": [number - 1 for number in sorted(use.left_out)],
+        "num_removed_ids": len(use.skipped),
+        "removed_ids": [number - 1 for number in sorted(use.skipped)],
         "length_statistics": dict(sorted(use.lengths.items())),
     }

@@ -57,4 +57,4 @@ def _validate(file: str, format_name: str | None, tokenizer: Tokenizer | None, s
     if name not in LIMITS:
         raise UsageError(f"{file}: token limits are known for {', '.join(LIMITS)}, not for {name}")
     use = predict_use(file, name, tokenizer=tokenizer, seq_length=seq_length)
-    return f"{line}; {use}", not use.left_out
+    return f"{line}; {use}", not use.skipped
