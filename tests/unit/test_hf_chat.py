@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="the training extra is not installed")
 
-from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, Conversation, Message, NemoChatTemplate, Role, template_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checkpoints import hf_chat
@@ -88,19 +85,44 @@ def test_a10_tokenizer_json_is_read_as_nemo_has_read_it(library: str, written: s
     assert read(folder / "tokenizer_config.json")["tokenizer_class"] == written
 
 
-@pytest.mark.parametrize(("marker", "warned"), [("<extra_id_1>", True), ("@@", False)])
-def test_a10_tokenizer_model_alone_is_read_as_llamas(
-    marker: str, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("normalization", ["identity", "nmt_nfkc"])
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("own", [[], ["<extra_id_0>", "<extra_id_1>", "▁of", "."]])
+def test_a10_tokenizer_model_alone_is_written_as_tokenizer_json_with_the_same_ids(
+    kind: str, own: list[str], normalization: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
-    with tarfile.open(packaged_files.MODEL) as archive:
-        name = next(name for name in archive.getnames() if name.endswith("tokenizer.model"))
-        file = archive.extractfile(name)
-        assert file is not None
-        (tmp_path / "tokenizer.model").write_bytes(file.read())
-    hf_chat.write(tmp_path, NemoChatTemplate(ChatTokens(system_turn_start=marker, turn_start=marker)))
-    assert read(tmp_path / "tokenizer_config.json")["tokenizer_class"] == "LlamaTokenizer"
-    assert ("transformers 4" in caplog.text) is warned
+    sentencepiece = pytest.importorskip("sentencepiece", reason="the training extra is not installed")
+    transformers = pytest.importorskip("transformers", reason="the training extra is not installed")
+    random_ = random.Random(kind)
+    made = [_without_labels(conversation(random_)) for _ in range(400)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for one in made for line in NEMO_CHAT.render(one).split("\n") if line),
+        model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=900,
+        model_type=kind,
+        byte_fallback=True,
+        character_coverage=0.99,
+        hard_vocab_limit=False,
+        normalization_rule_name=normalization,
+        remove_extra_whitespaces=False,
+        user_defined_symbols=own,
+        minloglevel=2,
+    )
+    hf_chat.write(tmp_path, NEMO_CHAT, "sentencepiece")
+    config = read(tmp_path / "tokenizer_config.json")
+    if normalization != "identity":
+        assert config["tokenizer_class"] == "LlamaTokenizer" and not (tmp_path / "tokenizer.json").exists()
+        return
+    assert (config["tokenizer_class"], config["eos_token"]) == ("PreTrainedTokenizerFast", "</s>")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    for one in made:
+        assert theirs.apply_chat_template(one.to_messages()) == ours.encode(NEMO_CHAT.render(one))
+    assert ours.encode("") == theirs("")["input_ids"] == []
+
+
+def _without_labels(made: Conversation) -> Conversation:
+    return Conversation(tuple(Message(turn.role, NEMO_CHAT.escape(turn.content)) for turn in made.messages))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 
 Input:  `data.chat` and `data.chat_prompt_tokens` in model_config.yaml; the reference's tokenizer and generation files
 Output: tokenizer_config.json with NeMo's template in Jinja; generation_config.json with its stop strings, and the ids
-        of those that are one token
+        of those that are one token; tokenizer.json, if the folder has tokenizer.model alone
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, NemoChatTemplate
+from nemo_aligner_cai.training.checkpoints import hf_tokenizer
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object, write_json_object
 
 _log = logging.getLogger(__name__)
@@ -55,21 +56,24 @@ def write(folder: Path, template: NemoChatTemplate, library: str | None = None) 
         template: the template that the model was trained with.
         library: NeMo's `tokenizer.library`. With "huggingface", NeMo has used tokenizer.json unchanged; transformers 5
             would rebuild parts of it for some tokenizer classes, so a neutral class is set. A tokenizer.model alone is
-            loaded with Llama's class.
+            converted to tokenizer.json.
     """
     for name in _OTHER_TEMPLATES:
         (folder / name).unlink(missing_ok=True)
     config = _optional(folder / _CONFIG) | {"chat_template": template.jinja}
     if not (folder / "tokenizer.json").is_file():
-        # Other classes would strip the space before the first word of a text.
-        config["tokenizer_class"] = "LlamaTokenizer"
-        if single := _ids(folder, (template.tokens.system_turn_start, template.tokens.turn_start)):
+        model = folder / "tokenizer.model"
+        converted = hf_tokenizer.from_sentencepiece(model)
+        if converted is None:
+            config["tokenizer_class"] = "LlamaTokenizer"
             _log.warning(
-                "%s: the turn starts are single tokens of tokenizer.model (%s): transformers 5 tokenizes text next to "
-                "them differently than NeMo; serve the folder with transformers 4 and use_fast=False",
+                "%s: tokenizer.model normalizes texts and is not converted to tokenizer.json: transformers 5 may "
+                "tokenize differently than NeMo; serve the folder with transformers 4 and use_fast=False",
                 folder,
-                ", ".join(map(str, single)),
             )
+        else:
+            write_json_object(folder / "tokenizer.json", converted)
+            config = hf_tokenizer.special_tokens(model) | config | {"tokenizer_class": "PreTrainedTokenizerFast"}
     elif library == "huggingface":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     write_json_object(folder / _CONFIG, config)
