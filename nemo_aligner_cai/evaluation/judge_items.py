@@ -92,16 +92,14 @@ def _items(path: Path, counts: RowCounts) -> Iterator[JudgeItem]:
 
 
 def _item(row: Row) -> JudgeItem:
-    printed = _PRINTED.fullmatch(_text(row, "prompt"))
+    printed = _PRINTED.fullmatch(row_values.text(row, "prompt"))
     if printed is None:
         raise UsageError("the key 'prompt' must end with a question, ' Options:', the options and 'The answer is:'")
     options = _options(printed["options"])
     right = _labels(row, "corrects")
     if len(right) != 1 or sorted([*right, *_labels(row, "incorrects")]) != sorted(options) or len(options) < 2:
         raise UsageError("'corrects' and 'incorrects' must name all options, each once, and one of them as correct")
-    category = row.get("category")
-    if category is not None and not isinstance(category, str):
-        raise UsageError(f"the key 'category' must be a text, not {type(category).__name__}")
+    category = row_values.optional_text(row, "category")
     if "text_correct" in row or "text_incorrect" in row:
         conversation, replies = _replies(row)
         if len(options) != 2:
@@ -134,7 +132,7 @@ def _of(
 
 def _replies(row: Row) -> tuple[Conversation, tuple[str, str]]:
     """Return the conversation without its last reply, and the correct and the incorrect reply."""
-    whole = [parse_transcript(_text(row, key)) for key in ("text_correct", "text_incorrect")]
+    whole = [parse_transcript(row_values.text(row, key)) for key in ("text_correct", "text_incorrect")]
     prompts = [conversation.without_last() for conversation in whole]
     last = [conversation.messages[-1] for conversation in whole]
     if prompts[0] != prompts[1] or any(message.role is not Role.ASSISTANT for message in last):
@@ -151,13 +149,6 @@ def _options(text: str) -> dict[str, str]:
         label: option.strip().removeprefix("[[[").removesuffix("]]]").strip()
         for label, option in zip(parts[::2], parts[1::2], strict=True)
     }
-
-
-def _text(row: Row, key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise UsageError(f"the key {key!r} must be a text, not {type(value).__name__}")
-    return value
 
 
 def _labels(row: Row, key: str) -> list[str]:

@@ -28,6 +28,7 @@ from nemo_aligner_cai.judges.base import (
     count_verdicts,
     presentation_orders,
 )
+from nemo_aligner_cai.judges.few_shot import best_worst_examples
 from nemo_aligner_cai.judges.parse import best_worst_schema, parse_best_worst
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models.base import Request, Sampling
@@ -58,7 +59,7 @@ class BestWorst:
 
     def _question(self, judge_input: JudgeInput, order: tuple[int, ...]) -> Question:
         templates = self.settings.templates
-        before = (Message(Role.SYSTEM, self.system), *self.settings.few_shots.for_best_worst(templates))
+        before = (Message(Role.SYSTEM, self.system), *best_worst_examples(self.settings.few_shots, templates))
         text = templates.options(judge_input.conversation, [judge_input.candidates[number] for number in order])
         request = Request(
             Conversation((*before, Message(Role.USER, text))),
@@ -81,7 +82,7 @@ def best_worst(settings: JudgeSettings) -> BestWorst:
     """The whole constitution, the best and the worst of all candidates (what upstream's script asks)."""
     if settings.margin:
         raise UsageError("judge: best-worst gives no probabilities, so it has no margin; choose another strategy")
-    settings.few_shots.for_best_worst(settings.templates)
+    best_worst_examples(settings.few_shots, settings.templates)
     system = settings.system
     if system is None:
         system = settings.templates.constitution(settings.principles)

@@ -19,6 +19,7 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution.prompt_templates import without_markup
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import Verdict
+from nemo_aligner_cai.judges.few_shot import choice_examples
 from nemo_aligner_cai.judges.multiple_choice import choice_requests, choice_verdict, is_scored, with_probability
 from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
 from nemo_aligner_cai.judges.pairs import Pair
@@ -41,7 +42,10 @@ class ChainOfThoughtStrategy:
                 f"judge: probabilities between {float(low):g} and {float(high):g} give a margin of at most "
                 f"{float(widest):g}, so no pair has the margin {self.settings.margin:g}"
             )
-        self.settings.few_shots.for_reasoning(self.settings.principles.for_judging[0], self.settings.templates)
+        if self.settings.few_shots.comparisons:
+            raise UsageError(
+                "--judge-few-shot-path: comparisons contain no reasoning; a judge that reasons first needs dialogues"
+            )
 
     @property
     def _clamp(self) -> tuple[Fraction, Fraction]:
@@ -59,7 +63,7 @@ class ChainOfThoughtStrategy:
         if is_scored(past):
             return []
         templates = self.settings.templates
-        few_shots = self.settings.few_shots.for_reasoning(order.principle, templates)
+        few_shots = choice_examples(self.settings.few_shots, order.principle, templates)
         text = templates.reasoning_question(order.conversation, order.principle, *order.texts)
         asked = Conversation((*few_shots, *Conversation.of_user(text).messages))
         if not past:

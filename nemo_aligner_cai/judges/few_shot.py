@@ -46,68 +46,51 @@ class FewShots:
     comparisons: tuple[ComparedExample, ...] = ()
     dialogues: tuple[Conversation, ...] = ()
 
-    def for_choice(self, principle: Principle, templates: PromptTemplates) -> tuple[Message, ...]:
-        """Return the messages before a multiple-choice question by this principle."""
-        return _choice_messages(self, principle, templates)
+    @property
+    def ordered(self) -> Iterator[tuple[Conversation, tuple[str, str], int]]:
+        """Each comparison's conversation, its responses in presentation order, and the index of the better one.
 
-    def for_reasoning(self, principle: Principle, templates: PromptTemplates) -> tuple[Message, ...]:
-        """Return the messages before a question that asks for reasoning.
-
-        Raises:
-            UsageError: the examples are comparisons, which contain no reasoning.
+        The better response alternates between first and second, so that the examples teach no position.
         """
-        if self.comparisons:
-            raise UsageError(
-                "--judge-few-shot-path: comparisons contain no reasoning; a judge that reasons first needs dialogues"
-            )
-        return self.for_choice(principle, templates)
+        for number, example in enumerate(self.comparisons):
+            texts = (example.better, example.worse) if number % 2 == 0 else (example.worse, example.better)
+            yield example.conversation, texts, number % 2
 
-    def for_best_worst(self, templates: PromptTemplates) -> tuple[Message, ...]:
-        """Return the messages before a question for the best and the worst candidate.
-
-        Raises:
-            UsageError: an example refers to a single principle.
-        """
-        return _best_worst_messages(self, templates)
+    @property
+    def dialogue_messages(self) -> list[Message]:
+        """The messages of all dialogues."""
+        return [message for dialogue in self.dialogues for message in dialogue.turns]
 
 
 # Cached, since thousands of questions have the same examples.
 @lru_cache(maxsize=1024)
-def _choice_messages(few_shots: FewShots, principle: Principle, templates: PromptTemplates) -> tuple[Message, ...]:
+def choice_examples(few_shots: FewShots, principle: Principle, templates: PromptTemplates) -> tuple[Message, ...]:
+    """Return the messages before a question about two candidates by this principle."""
     messages: list[Message] = []
-    for conversation, texts, better in _ordered(few_shots):
+    for conversation, texts, better in few_shots.ordered:
         messages.append(Message(Role.USER, templates.question(conversation, principle, *texts)))
         messages.append(Message(Role.ASSISTANT, templates.choices[better]))
-    for message in _dialogue_messages(few_shots):
+    for message in few_shots.dialogue_messages:
         content = message.content.replace(_PLACEHOLDER, principle.judge_request or "")
         messages.append(replace(message, content=content))
     return tuple(messages)
 
 
 @lru_cache(maxsize=16)
-def _best_worst_messages(few_shots: FewShots, templates: PromptTemplates) -> tuple[Message, ...]:
-    messages = _dialogue_messages(few_shots)
+def best_worst_examples(few_shots: FewShots, templates: PromptTemplates) -> tuple[Message, ...]:
+    """Return the messages before a question for the best and the worst candidate.
+
+    Raises:
+        UsageError: an example refers to a single principle.
+    """
+    messages = few_shots.dialogue_messages
     if any(_PLACEHOLDER in message.content for message in messages):
         raise UsageError("--judge-few-shot-path: best-worst has no single principle to insert into an example")
-    for conversation, texts, better in _ordered(few_shots):
+    for conversation, texts, better in few_shots.ordered:
         answer = {"chosen": better + 1, "rejected": 2 - better}
         messages.append(Message(Role.USER, templates.options(conversation, texts)))
         messages.append(Message(Role.ASSISTANT, to_json(answer).decode()))
     return tuple(messages)
-
-
-def _ordered(few_shots: FewShots) -> Iterator[tuple[Conversation, tuple[str, str], int]]:
-    """Yield each comparison's conversation, its responses in presentation order, and the index of the better one.
-
-    The better response alternates between first and second, so that the examples teach no position.
-    """
-    for number, example in enumerate(few_shots.comparisons):
-        texts = (example.better, example.worse) if number % 2 == 0 else (example.worse, example.better)
-        yield example.conversation, texts, number % 2
-
-
-def _dialogue_messages(few_shots: FewShots) -> list[Message]:
-    return [message for dialogue in few_shots.dialogues for message in dialogue.turns]
 
 
 def read_few_shot_file(path: PathLike) -> FewShots:

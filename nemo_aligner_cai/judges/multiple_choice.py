@@ -17,6 +17,7 @@ from fractions import Fraction
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.judges.base import Verdict
+from nemo_aligner_cai.judges.few_shot import choice_examples
 from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
 from nemo_aligner_cai.judges.pairs import Pair
 from nemo_aligner_cai.judges.parse import choice_schema, parse_choice
@@ -43,7 +44,7 @@ class MultipleChoiceStrategy:
         if is_scored(past):
             return []
         templates = self.settings.templates
-        few_shots = self.settings.few_shots.for_choice(order.principle, templates)
+        few_shots = choice_examples(self.settings.few_shots, order.principle, templates)
         text = templates.question(order.conversation, order.principle, *order.texts)
         conversation = Conversation((*few_shots, *Conversation.of_user(text).messages))
         return choice_requests(self.settings, conversation, past, shared=len(few_shots))

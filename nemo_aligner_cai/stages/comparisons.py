@@ -175,23 +175,10 @@ async def generate_comparisons(
     options: RunOptions | None = None,
     read: RowCounts | None = None,
 ) -> Summary:
-    """Make RL-CAI data: one row per prompt.
+    """Make RL-CAI data: one row per prompt in `out_path`. The pipeline's clients stay open.
 
-    Args:
-        prompts: read lazily.
-        pipeline: the steps; its clients stay open.
-        out_path: the output file.
-        journal_path: the journal of finished calls.
-        options: run options; the seed is that of the pipeline.
-        read: the row counts that `prompts` updates while it is read.
-
-    Returns:
-        The summary. `written` counts the prompts with a kept pair; its facts count candidates and pairs under the
-        names in `judges.base`.
-
-    Raises:
-        UsageError: the options or outputs are invalid; no request was sent.
-        CaiError: see `run_stage`.
+    See `run_stage` for the arguments and errors; the run has the pipeline's seed. In the returned summary, `written`
+    counts the prompts with a kept pair, and the facts count candidates and pairs under the names in `judges.base`.
     """
     return await run_stage(
         "RL-CAI",

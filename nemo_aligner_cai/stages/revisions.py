@@ -257,20 +257,9 @@ async def generate_revisions(
     options: RunOptions | None = None,
     read: RowCounts | None = None,
 ) -> Summary:
-    """Make SL-CAI data.
+    """Make SL-CAI data: one row per prompt in `out_path`, and its SFT row in `sft_path`. The client stays open.
 
-    Args:
-        prompts: read lazily.
-        pipeline: the steps; its client stays open.
-        out_path: the output file.
-        journal_path: the journal of finished calls.
-        sft_path: the file of SFT rows, with prompt and revision.
-        options: run options; the seed is that of the pipeline.
-        read: the row counts that `prompts` updates while it is read.
-
-    Raises:
-        UsageError: the options or outputs are invalid; no request was sent.
-        CaiError: see `run_stage`.
+    See `run_stage` for the arguments and errors; the run has the pipeline's seed.
     """
     return await run_stage(
         "SL-CAI",
