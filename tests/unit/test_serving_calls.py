@@ -193,6 +193,7 @@ def test_c3_generate_refuses_what_nemo_would_fail_on(name: str, value: Any) -> N
         ("top_logprobs", 3),
         ("stream", "yes"),
         ("stream_options", {"include_usage": True}),
+        ("stream_options", 5),
         ("model", 5),
     ],
     ids=lambda value: repr(value)[:30],

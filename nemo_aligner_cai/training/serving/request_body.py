@@ -149,5 +149,6 @@ def _request_error(error: ValidationError, prefix: str) -> RequestError:
         return bad(param, "is not supported by this server", code="unknown_parameter")
     if first["type"] == "missing":
         return bad(param, "is required")
-    message = first["msg"][:1].lower() + first["msg"][1:]
+    message = "input should be an object" if first["type"] == "model_type" else first["msg"]
+    message = message[:1].lower() + message[1:]
     return RequestError(400, f"{param}: {message}, it is {shown(first['input'])}", param=param)
