@@ -55,7 +55,7 @@ def _show(report: Report, steps: Sequence[Step]) -> None:
     show("")
     for step in steps:
         if step.missing:
-            show(f"  step {step.name:<28} ", f"lacks {step.missing}", "red", f": {step.mend}")
+            show(f"  step {step.name:<28} ", f"lacks {step.missing}", "red", f": {step.fix}")
         else:
             show(f"  step {step.name:<28} ", "ready", "green")
 

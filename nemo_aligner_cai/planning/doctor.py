@@ -143,12 +143,12 @@ class Graphics:
 
 @dataclass(frozen=True)
 class Step:
-    """One of the seven steps. `missing` is what it lacks, "" if it is ready; `mend` is the fix."""
+    """One of the seven steps. `missing` is what it lacks, "" if it is ready; `fix` says how to fix it."""
 
     part: str
     name: str
     missing: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)

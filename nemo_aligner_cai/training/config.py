@@ -56,7 +56,7 @@ def compose(
     """Compose one configuration.
 
     Args:
-        config_name: the name of a shipped config or, if there is none of that name, of a file in `search`, with or
+        config_name: the name of a shipped config or, if no config has that name, of a file in `search`, with or
             without `.yaml`. A file in `search` may use shipped configs in its `defaults`.
         overrides: Hydra overrides: `key=value`, `+key=value`, `++key=value`, `~key`, `group=option`.
         search: more folders of configs.

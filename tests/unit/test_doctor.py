@@ -31,7 +31,7 @@ def test_data_needs_no_training_stack() -> None:
     assert not report.ready("all")
     lacking = {step.name: step.missing for step in report.steps if step.missing}
     assert lacking["3 SL-CAI model"] == "nemo_toolkit, nemo_aligner, megatron-core, torch"
-    assert all("pip install" in step.mend for step in report.steps if step.missing)
+    assert all("pip install" in step.fix for step in report.steps if step.missing)
 
 
 def test_a_component_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +112,11 @@ def test_what_setup_asks_for_is_compared(repo_root: Path, monkeypatch: pytest.Mo
         ),
     ],
 )
-def test_a_driver_that_torch_cannot_use(graphics: doctor.Graphics, lacks: str, mend: str) -> None:
+def test_a_driver_that_torch_cannot_use(graphics: doctor.Graphics, lacks: str, fix: str) -> None:
     report = on_a_machine_with(*doctor.PACKAGES, graphics=graphics)
     training = [step for step in report.steps if step.part == "train"]
     assert {step.missing for step in training} == {lacks}
-    assert all(step.mend.startswith(mend) or mend in step.mend for step in training)
+    assert all(step.fix.startswith(mend) or mend in step.fix for step in training)
     assert report.ready("all") is (not lacks)
 
 
