@@ -90,7 +90,7 @@ def test_what_setup_asks_for_is_compared(repo_root: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("graphics", "lacks", "mend"),
+    ("graphics", "lacks", "fix"),
     [
         (doctor.Graphics("550.54.15", "12.4", "12.8", _H100), "", ""),
         (doctor.Graphics(), "", ""),
@@ -116,7 +116,7 @@ def test_a_driver_that_torch_cannot_use(graphics: doctor.Graphics, lacks: str, f
     report = on_a_machine_with(*doctor.PACKAGES, graphics=graphics)
     training = [step for step in report.steps if step.part == "train"]
     assert {step.missing for step in training} == {lacks}
-    assert all(step.fix.startswith(mend) or mend in step.fix for step in training)
+    assert all(step.fix.startswith(fix) or fix in step.fix for step in training)
     assert report.ready("all") is (not lacks)
 
 
