@@ -135,9 +135,9 @@ def test_c3_a_setting_that_the_server_does_not_take_is_said_in_its_own_words(
 def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_path: Path) -> None:
     prompts = [Prompt.of(question(verb, noun)) for verb in world.VERBS for noun in world.NOUNS[:3]]
     constitution = Constitution((Principle("p", "", "", "can you find the table ?"),), "one")
-    wording = PromptTemplates(judge_question="{principle} {a} ? {b}", choices=CHOICES)
+    templates = PromptTemplates(judge_question="{principle} {a} ? {b}", choices=CHOICES)
     judge = multiple_choice(
-        JudgeSettings(constitution=constitution, templates=wording, seed=3, pairs="one", both_orders=False)
+        JudgeSettings(constitution=constitution, templates=templates, seed=3, pairs="one", both_orders=False)
     )
 
     def run(folder: Path, *, resume: bool) -> bytes:

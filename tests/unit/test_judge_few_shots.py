@@ -127,18 +127,18 @@ def test_the_papers_few_shots_are_read(shared_data: Path) -> None:
 # Judge prompts.
 
 
-def test_a_judge_prompt_takes_the_place_of_the_constitutions_wording() -> None:
-    wording = with_judge_prompt(PromptTemplates(turn="{text}", critique_turn="c {critique}"), PAPER, "paper")
-    assert wording.critique_turn == "c {critique}", "only what is about judging"
-    (question, _) = multiple_choice(JudgeSettings(constitution=PRINCIPLES, templates=wording, pairs="one")).questions(
-        CASE
-    )
+def test_a_judge_prompt_takes_the_place_of_the_constitutions_templates() -> None:
+    templates = with_judge_prompt(PromptTemplates(turn="{text}", critique_turn="c {critique}"), PAPER, "paper")
+    assert templates.critique_turn == "c {critique}", "only what is about judging"
+    (question, _) = multiple_choice(
+        JudgeSettings(constitution=PRINCIPLES, templates=templates, pairs="one")
+    ).questions(CASE)
     text = question.request.conversation.messages[0].content
     assert "Human: a question" in text and " (A) [[[" in text and text.endswith("The answer is:")
     with pytest.raises(UsageError, match="unknown key 'critique_turn'"):
-        with_judge_prompt(wording, {"critique_turn": ""}, "mine")
+        with_judge_prompt(templates, {"critique_turn": ""}, "mine")
     with pytest.raises(UsageError, match=r"'mine': .*judge_question: .*\{a\}"):
-        with_judge_prompt(wording, {"judge_question": "{b}"}, "mine")
+        with_judge_prompt(templates, {"judge_question": "{b}"}, "mine")
 
 
 def test_the_packaged_constitution_serves_every_strategy() -> None:
