@@ -17,7 +17,7 @@ from tests.functional.conftest import ENV, PACKAGE
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     number = jobs.free_port()
-    model = Path(packaged_files.__file__).with_name("assistant.nemo")
+    model = packaged_files.MODEL
     overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu", "max_model_len=8192"]
     log = tmp_path_factory.mktemp("server") / "log"
     url = f"http://127.0.0.1:{number}/health"
