@@ -7,7 +7,7 @@
     judge_prompts   --judge-prompt             a mapping of keys of `PromptTemplates`
     generators      cai data NAME              a module with main(argv) -> exit code; generates data with a model
     processors      cai data NAME              the same; converts a published data set
-    formats         cai convert --to, ...      a subclass of `data.format.Format`
+    formats         cai convert --to, ...      a subclass of `data.formats.base.Format`
 
 Another package adds one with an entry point of the group ``nemo_aligner_cai.KIND``:
 

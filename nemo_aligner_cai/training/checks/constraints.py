@@ -84,6 +84,8 @@ SFT = (
     _ADAPTERS,
     # compute_num_steps_per_epoch
     SettingConstraint("model.data.train_ds.drop_last", lambda value, cfg: value is not False, "must be true"),
+    # train_gpt_sft.py shuffles whatever the key says
+    SettingConstraint("model.data.train_ds.shuffle", lambda value, cfg: value is not False, "must be true"),
 )
 DPO = (
     _ADAPTERS,
