@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Best and worst, chain of thought, ensembles, and what candidates contain; the rest is in test_judge.py."""
+"""Best and worst, chain of thought, ensembles, and what candidates contain; the rest is in test_pair_judge.py."""
 
 import json
 from collections.abc import Callable
