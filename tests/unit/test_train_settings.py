@@ -32,7 +32,7 @@ REFUSED = [
     ("cai_sft", ["trainer.precision=64"], "trainer.precision=64"),
     ("cai_sft", ["model.peft.restore_from_path=absent.nemo"], "model.peft.restore_from_path=absent.nemo"),
     ("cai_sft", ["model.data.train_ds.drop_last=false"], "model.data.train_ds.drop_last=False"),
-    ("cai_sft", ["+model.data.train_ds.shuffle=false"], "model.data.train_ds.shuffle=False"),
+    ("cai_sft", ["model.data.train_ds.shuffle=false"], "model.data.train_ds.shuffle=False"),
     ("cai_dpo", ["model.peft.restore_from_path=absent.nemo"], "model.peft.restore_from_path=absent.nemo"),
     ("cai_dpo", ["model.dpo.preference_loss=simpo"], "model.dpo.preference_loss=simpo"),
     ("cai_dpo", ["model.dpo.ref_policy_kl_penalty=0"], "model.dpo.ref_policy_kl_penalty=0"),
