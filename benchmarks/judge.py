@@ -33,8 +33,8 @@ from benchmarks.standin import standin
 from benchmarks.standin.replies import words
 from benchmarks.table import Figure, show
 from benchmarks.workload import SAMPLING, SEED, constitution, prompts
+from nemo_aligner_cai.engine.run_stage import RunOptions
 from nemo_aligner_cai.engine.seeds import derive_seed
-from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice

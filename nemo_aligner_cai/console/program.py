@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from nemo_aligner_cai.console.printable import error_line, printable, redacted
-from nemo_aligner_cai.console.process_list import hide_secrets
+from nemo_aligner_cai.console.secrets import hide_secrets
 from nemo_aligner_cai.errors import CaiError
 
 if TYPE_CHECKING:

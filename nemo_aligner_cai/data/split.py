@@ -23,7 +23,7 @@ from nemo_aligner_cai.data.formats.files import format_named, read_groups, read_
 from nemo_aligner_cai.data.records import record_prompt_id
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, RowCounts, content_hash, jsonl_writer
-from nemo_aligner_cai.files.compact import CompactSet
+from nemo_aligner_cai.files.compact_sets import CompactSet
 from nemo_aligner_cai.files.output_paths import check_output
 
 Splits = dict[str, Decimal]

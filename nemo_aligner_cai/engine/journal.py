@@ -34,7 +34,7 @@ import orjson
 
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike, content_hash, require_file
-from nemo_aligner_cai.files.compact import CompactMap
+from nemo_aligner_cai.files.compact_sets import CompactMap
 from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.models.base import CHOICE_LEAD, CallFailed, Completion, Request, Usage
 

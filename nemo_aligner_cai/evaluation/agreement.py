@@ -14,7 +14,7 @@ from typing import Any
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate, rate_dict
 from nemo_aligner_cai.files import content_hash
-from nemo_aligner_cai.files.compact import CompactMap
+from nemo_aligner_cai.files.compact_sets import CompactMap
 
 
 @dataclass(frozen=True)

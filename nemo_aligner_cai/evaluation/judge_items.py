@@ -25,7 +25,7 @@ from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts, content_hash, read_jsonl, require_file
-from nemo_aligner_cai.files.compact import CompactSet
+from nemo_aligner_cai.files.compact_sets import CompactSet
 from nemo_aligner_cai.judges.preference_sample import Candidate, PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript

@@ -28,7 +28,7 @@ from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Role
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
-from nemo_aligner_cai.models.echo import echoes, resembles
+from nemo_aligner_cai.models.echo_check import echoes, resembles
 from nemo_aligner_cai.models.nemo_scores import score_choices
 from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.served import fetch_served_model

@@ -17,7 +17,7 @@ from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
-from nemo_aligner_cai.pipeline import files, measure, training
+from nemo_aligner_cai.pipeline import data_step, measure, training
 from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
 from nemo_aligner_cai.pipeline.data_stages import rl_cai_config, sl_cai_config
@@ -172,7 +172,7 @@ class Pipeline:
         config = self.config.data
         sizes = Sizes(**config.tiny.model_dump(exclude={"measured_split"}))
         write_data(folder, language(), sizes, seed=self.config.seed, measured=config.tiny.measured_split)
-        counts = files.red_team_prompts(
+        counts = data_step.red_team_prompts(
             config.red_team or folder / "red_team_attempts.jsonl",
             (folder / "sl_prompts.jsonl", folder / "rl_prompts.jsonl"),
             share=config.sl_share,
@@ -182,7 +182,7 @@ class Pipeline:
             tokenizer=self.tokenizer,
             seed=self.config.seed,
         )
-        return {"balances": counts | files.helpful_preferences(folder / "helpful-base", folder)}
+        return {"balances": counts | data_step.helpful_preferences(folder / "helpful-base", folder)}
 
     def _sl_cai(self, folder: Path) -> Mapping[str, Any]:
         """The helpful-only model responds, critiques and revises."""

@@ -19,8 +19,8 @@ from pathlib import Path
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedPair, JudgedRow, JudgedVerdict
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
+from nemo_aligner_cai.engine.run_stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.engine.seeds import generator
-from nemo_aligner_cai.engine.stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts

@@ -32,8 +32,8 @@ from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.data.formats.cai import SL_CAI
 from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
+from nemo_aligner_cai.engine.run_stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.engine.seeds import rendezvous
-from nemo_aligner_cai.engine.stage import Output, RunOptions, run_stage
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts

@@ -15,7 +15,7 @@ from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.soft_labels import SoftLabels
 from nemo_aligner_cai.data.split import parse_splits
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
-from nemo_aligner_cai.engine.stage import left_out_path
+from nemo_aligner_cai.engine.run_stage import left_out_path
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.sections import Config, Source
 from nemo_aligner_cai.stages.manifest import ManifestLocation

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
 from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
 from nemo_aligner_cai.engine.progress import Prices
+from nemo_aligner_cai.engine.run_stage import RunOptions
 from nemo_aligner_cai.engine.seeds import LARGEST_SEED
-from nemo_aligner_cai.engine.stage import RunOptions
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.models.base import Sampling

@@ -19,7 +19,7 @@ from nemo_aligner_cai.data.formats.nemo import SftChat
 from nemo_aligner_cai.data.length import LengthReport, filter_file
 from nemo_aligner_cai.data.split import parse_splits, split_file
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
-from nemo_aligner_cai.engine.stage import left_out_path
+from nemo_aligner_cai.engine.run_stage import left_out_path
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.sections import Config, Source

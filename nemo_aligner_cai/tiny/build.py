@@ -68,7 +68,7 @@ def build_assistant(folder: Path, *, seed: int, documents: int, overrides: Seque
     """
     from nemo_aligner_cai.training import pretrain
     from nemo_aligner_cai.training.config import quoted
-    from nemo_aligner_cai.training.launch.stage import main
+    from nemo_aligner_cai.training.launch.stage_main import main
 
     tokenizer, corpus = write_corpus(folder, seed=seed, documents=documents)
     model = folder / "assistant.nemo"

@@ -18,13 +18,13 @@ import sysconfig
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.training import assembly, closed_triton
+from nemo_aligner_cai.training import assembly, triton_limits
 from nemo_aligner_cai.training.checks import constraints, model_kind, parallelism
+from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
-from nemo_aligner_cai.training.checks.stage import check_stage
 from nemo_aligner_cai.training.checks.values import check_port
 from nemo_aligner_cai.training.launch import listening
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -80,7 +80,7 @@ def serve(cfg: DictConfig) -> None:
     if setup.resumed is not None:
         server.load_state_dict(setup.resumed)
     find_libpython()
-    closed_triton.restrict_critic()
+    triton_limits.restrict_critic()
     # A shell that starts the server in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

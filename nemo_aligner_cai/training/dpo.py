@@ -17,11 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, config, processing
+from nemo_aligner_cai.training import assembly, config, data_processors
 from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
-from nemo_aligner_cai.training.checks.stage import check_stage
+from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.launch import outcome
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -37,7 +37,7 @@ def check(cfg: DictConfig) -> None:
     length = model_file.sequence_length(cfg, "model.data.seq_length", context_length)
     for micro_key in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
         parallelism.check_batch(cfg, micro_key, _BATCH)
-    processing.process(cfg, data_files.split_keys(cfg), to="dpo", model_key=_SOURCE)
+    data_processors.process(cfg, data_files.split_keys(cfg), to="dpo", model_key=_SOURCE)
     tokens = length + 1 if length else None  # inputs and labels overlap by one
     spec = data_files.DatasetSpec("dpo", _SOURCE, tokens, _BATCH)
     samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "dpo") else None)

@@ -25,7 +25,7 @@ from nemo_aligner_cai.training import assembly, config
 from nemo_aligner_cai.training.checks import model_file, model_needs
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.checks.values import check_port, positive_int
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -22,7 +22,7 @@ from nemo_aligner_cai.training import inference_server
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.save import save_nemo
 from nemo_aligner_cai.training.checks import model_file, model_kind, model_needs
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -16,13 +16,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training import assembly, processing
+from nemo_aligner_cai.training import assembly, data_processors
 from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
-from nemo_aligner_cai.training.checks.stage import check_stage
+from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.checks.values import parse_positive_int, positive_int
 from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.launch import jobs, listening, outcome
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -42,7 +42,7 @@ def check(cfg: DictConfig) -> None:
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
     _check_batches(cfg)
-    processing.process(cfg, data_files.split_keys(cfg), to="ppo-prompts", model_key=_SOURCE)
+    data_processors.process(cfg, data_files.split_keys(cfg), to="ppo-prompts", model_key=_SOURCE)
     prompt = length - response if length else None
     spec = data_files.DatasetSpec("ppo-prompts", _SOURCE, prompt, "model.ppo.num_rollout_samples")
     validation_key = "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None

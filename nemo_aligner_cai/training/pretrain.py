@@ -20,7 +20,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.files.output_paths import check_new
 from nemo_aligner_cai.training.checkpoints.save import save_nemo
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

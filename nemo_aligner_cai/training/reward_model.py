@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.data.records import ATTRIBUTES
-from nemo_aligner_cai.training import assembly, config, processing
+from nemo_aligner_cai.training import assembly, config, data_processors
 from nemo_aligner_cai.training.checks import (
     constraints,
     data_files,
@@ -24,9 +24,9 @@ from nemo_aligner_cai.training.checks import (
     parallelism,
     schedule,
 )
-from nemo_aligner_cai.training.checks.stage import check_stage
+from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.launch import outcome
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,7 +43,7 @@ def check(cfg: DictConfig) -> None:
     parallelism.check_batch(cfg, "model.micro_batch_size", _BATCH)
     ranking = cfg.model.reward_model_type == "binary_ranking"
     data_format = "rm-comparisons" if ranking else "rm-regression"
-    processing.process(cfg, data_files.split_keys(cfg), to=data_format, model_key=_SOURCE)
+    data_processors.process(cfg, data_files.split_keys(cfg), to=data_format, model_key=_SOURCE)
     if not ranking and config.select(cfg, "model.regression.num_attributes") != len(ATTRIBUTES):
         reason = f"only rows of {len(ATTRIBUTES)} attributes are supported"
         model_tokenizer.warn_uncounted("model.data.data_prefix", reason)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.training import assembly, config, data_index, processing
+from nemo_aligner_cai.training import assembly, config, data_index, data_processors
 from nemo_aligner_cai.training.checks import (
     constraints,
     data_files,
@@ -21,10 +21,10 @@ from nemo_aligner_cai.training.checks import (
     parallelism,
     schedule,
 )
-from nemo_aligner_cai.training.checks.stage import check_stage
+from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.checks.values import parse_path
 from nemo_aligner_cai.training.launch import outcome
-from nemo_aligner_cai.training.launch.stage import Stage, start
+from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,7 +40,7 @@ def check(cfg: DictConfig) -> None:
     for name in _SECTIONS:
         parallelism.check_batch(cfg, f"{name}.micro_batch_size", f"{name}.global_batch_size")
     data_format = "sft-chat" if cfg.model.data.chat else "input-output"
-    processing.process(cfg, [f"{name}.file_path" for name in _SECTIONS], to=data_format)
+    data_processors.process(cfg, [f"{name}.file_path" for name in _SECTIONS], to=data_format)
     samples: list[int | None] = []
     for name, length, needs_batch in zip(_SECTIONS, lengths, (True, schedule.validates(cfg, "sft")), strict=True):
         data_index.separate(cfg, name)

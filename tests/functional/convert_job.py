@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.training import convert_checkpoint
-from nemo_aligner_cai.training.launch.stage import Stage
+from nemo_aligner_cai.training.launch.stage_main import Stage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

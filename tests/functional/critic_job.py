@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nemo_aligner_cai.training import closed_triton, critic_server
+from nemo_aligner_cai.training import critic_server, triton_limits
 from nemo_aligner_cai.training.cpu.install import install_patches
 from nemo_aligner_cai.training.launch import jobs, listening
 
@@ -45,7 +45,7 @@ def main(port: int) -> None:
         setattr(critic, f"{name}_outputs", status)
         setattr(critic, f"server_{name}", nothing)
     critic_server.find_libpython()
-    closed_triton.restrict_critic()
+    triton_limits.restrict_critic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         critic.run_server()

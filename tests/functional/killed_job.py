@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.training import sft
-from nemo_aligner_cai.training.launch.stage import Stage
+from nemo_aligner_cai.training.launch.stage_main import Stage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.training import inference_server
-from nemo_aligner_cai.training.launch.stage import Stage
+from nemo_aligner_cai.training.launch.stage_main import Stage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

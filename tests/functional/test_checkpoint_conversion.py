@@ -19,8 +19,7 @@ import pytest
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 from nemo_aligner_cai.training.checks import model_file
-from nemo_aligner_cai.training.launch import jobs
-from nemo_aligner_cai.training.launch import stage as stage_main
+from nemo_aligner_cai.training.launch import jobs, stage_main
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab
 from tests.functional.model_job import TE_STATES
 

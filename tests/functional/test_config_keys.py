@@ -37,7 +37,7 @@ STAGES = ("sft", "reward_model", "ppo_critic", "ppo_actor", "dpo", "inference", 
 READ = re.compile(r"""(?<=[.'"])[A-Za-z_]\w*|[A-Za-z_]\w*(?=\s*[:=])""")
 # Keys that upstream's scripts read, or our modules, but no package: with who does.
 OTHERS = {
-    "system_message": "data_processor, read by training/processing.py",
+    "system_message": "data_processor, read by training/data_processors.py",
     "load_rm_head_weights": "train_reward_model.py",
     "reward_model_type": "train_reward_model.py",
     "train_random_sampler": "train_reward_model.py",

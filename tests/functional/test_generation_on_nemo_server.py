@@ -12,7 +12,7 @@ import pytest
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
-from nemo_aligner_cai.engine.stage import RunOptions
+from nemo_aligner_cai.engine.run_stage import RunOptions
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.training.config import compose, missing_keys
-from nemo_aligner_cai.training.launch.stage import parse_flags
+from nemo_aligner_cai.training.launch.stage_main import parse_flags
 from tests.functional.conftest import ENV, TIMEOUT_S
 
 HERE = Path(__file__).resolve().parent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.training.launch.stage import main
+from nemo_aligner_cai.training.launch.stage_main import main
 from tests.functional import world
 from tests.functional.conftest import Lab
 

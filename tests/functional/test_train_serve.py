@@ -68,7 +68,7 @@ def test_a_taken_port_is_said_before_the_model_is_loaded(
     import socket
 
     from nemo_aligner_cai.training import inference_server
-    from nemo_aligner_cai.training.launch.stage import main
+    from nemo_aligner_cai.training.launch.stage_main import main
 
     with socket.socket() as other:
         other.bind(("127.0.0.1", free_port))

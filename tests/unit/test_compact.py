@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_aligner_cai.files.compact import CompactMap, CompactSet
+from nemo_aligner_cai.files.compact_sets import CompactMap, CompactSet
 
 KEYS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**52 - 1, 2**52, 2**64 - 1])
 

@@ -12,7 +12,7 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.engine.stage import RunOptions
+from nemo_aligner_cai.engine.run_stage import RunOptions
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.judges import base as j

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from nemo_aligner_cai.console.process_list import secrets_in
+from nemo_aligner_cai.console.secrets import secrets_in
 
 SHOW = """
 import sys
 from pathlib import Path
-from nemo_aligner_cai.console.process_list import hide_secrets
+from nemo_aligner_cai.console.secrets import hide_secrets
 from nemo_aligner_cai.console.printable import redacted
 
 given = list(sys.argv)

@@ -20,7 +20,7 @@ from nemo_aligner_cai.chat import ChatTokens, Conversation, NemoChatTemplate
 from nemo_aligner_cai.data.formats.files import convert_file, sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import write_jsonl
-from nemo_aligner_cai.training import config, ppo_actor, processing, reward_model, sft
+from nemo_aligner_cai.training import config, data_processors, ppo_actor, reward_model, sft
 from nemo_aligner_cai.training.checks import data_files
 from tests.unit.nemo_rows import comparison_rows
 from tests.unit.test_train_inputs import archive
@@ -75,14 +75,14 @@ def sft_configuration(
 
 def process(cfg: DictConfig, to: str = "sft-chat") -> Path:
     """Process the two files of an SFT configuration; returns the path that the first key has then."""
-    processing.process(cfg, [FILE, OTHER_FILE], to=to)
+    data_processors.process(cfg, [FILE, OTHER_FILE], to=to)
     return Path(config.select(cfg, FILE))
 
 
 def process_blend(tmp_path: Path, value: Any, name: str = "auto", to: str = "rm-comparisons", **data: Any) -> Any:
     prefix = {"train": value, "validation": value, "test": value}
     cfg = configuration(tmp_path, name, data_prefix=prefix, **data)
-    processing.process(cfg, data_files.split_keys(cfg), to=to)
+    data_processors.process(cfg, data_files.split_keys(cfg), to=to)
     return OmegaConf.to_container(cfg.model.data.data_prefix)["train"]
 
 
@@ -91,7 +91,7 @@ def test_without_a_processor_nothing_happens(tmp_path: Path) -> None:
     assert process(cfg) == tmp_path / "nowhere.jsonl"
     assert list(tmp_path.iterdir()) == []
     # A configuration of someone else's, without the group.
-    processing.process(OmegaConf.create({"model": {}}), [FILE], to="ppo-prompts")
+    data_processors.process(OmegaConf.create({"model": {}}), [FILE], to="ppo-prompts")
 
 
 def test_raw_revisions_become_a_cached_file_that_sft_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,7 +134,7 @@ def test_what_determines_the_rows_determines_the_file(tmp_path: Path, monkeypatc
     names.add(process(sft_configuration(tmp_path, "trl-prompts", source), to="ppo-prompts").name)
     revisions(source, 2)
     names.add(process(sft_configuration(tmp_path, "auto", source)).name)
-    monkeypatch.setattr(processing, "__version__", "9.9")
+    monkeypatch.setattr(data_processors, "__version__", "9.9")
     names.add(process(sft_configuration(tmp_path, "auto", source)).name)
     assert len(names) == 6
 
@@ -337,7 +337,7 @@ def test_only_the_first_process_converts_and_the_others_wait_for_it(
     monkeypatch.setenv("RANK", "1")
     other = threading.Thread(target=lambda: found.append(process(sft_configuration(tmp_path, "auto", source))))
     other.start()
-    time.sleep(3 * processing._POLL_S)
+    time.sleep(3 * data_processors._POLL_S)
     assert not (tmp_path / "log").exists() and not found, "it has not waited"
     os.environ["RANK"] = "0"
     cached = process(sft_configuration(tmp_path, "auto", source))
@@ -347,7 +347,7 @@ def test_only_the_first_process_converts_and_the_others_wait_for_it(
 
 def test_a_wait_for_a_folder_that_is_not_shared_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_PROCID", "3")
-    monkeypatch.setattr(processing, "_WAIT_S", 0.0)
+    monkeypatch.setattr(data_processors, "_WAIT_S", 0.0)
     with pytest.raises(UsageError, match=r" 0 s: .*data_processor\.cache"):
         process(sft_configuration(tmp_path, "auto", revisions(tmp_path / "a.jsonl")))
     assert not (tmp_path / "log").exists()

@@ -14,7 +14,7 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, load_prompt_templates
 from nemo_aligner_cai.data.formats.files import validate_file
-from nemo_aligner_cai.engine.stage import RunOptions
+from nemo_aligner_cai.engine.run_stage import RunOptions
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models import (

@@ -18,10 +18,9 @@ from nemo_aligner_cai import cli, packaged_files
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.training import config, sft
-from nemo_aligner_cai.training.launch import entry
-from nemo_aligner_cai.training.launch import stage as stage_main
+from nemo_aligner_cai.training.launch import entry, stage_main
 
-_UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream"]
+_UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream_script"]
 _RANKS = {
     "torchrun": {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
     "srun": {

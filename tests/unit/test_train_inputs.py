@@ -23,6 +23,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import critic_server, ppo_actor
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 from nemo_aligner_cai.training.checks import (
+    all_stages,
     data_files,
     model_file,
     model_kind,
@@ -30,7 +31,6 @@ from nemo_aligner_cai.training.checks import (
     model_tokenizer,
     parallelism,
     schedule,
-    stage,
     values,
 )
 
@@ -247,10 +247,10 @@ def test_invalid_lengths_and_critic_of_an_actor(tmp_path: Path) -> None:
 def test_adapters_that_a_model_does_not_support(scheme: str, head: bool, good: bool) -> None:
     cfg = config({"model.peft.peft_scheme": scheme})
     if good:
-        stage._check_peft(cfg, head)
+        all_stages._check_peft(cfg, head)
         return
     with pytest.raises(UsageError, match=rf"^model\.peft\.peft_scheme={scheme}: "):
-        stage._check_peft(cfg, head)
+        all_stages._check_peft(cfg, head)
 
 
 def test_a_sliding_window_on_a_cpu() -> None:

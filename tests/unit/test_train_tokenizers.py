@@ -21,7 +21,7 @@ from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.packaged_files import TOKENIZER
-from nemo_aligner_cai.training import processing
+from nemo_aligner_cai.training import data_processors
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 from nemo_aligner_cai.training.checks import data_files, model_tokenizer
 from tests.unit.test_train_inputs import MODEL, archive
@@ -164,7 +164,7 @@ def test_a12_training_names_the_empty_system_turn_and_the_key(tmp_path: Path) ->
             MODEL: str(model),
         }
     )
-    processing.process(cfg, ["model.data.file"], to="sft-chat")
+    data_processors.process(cfg, ["model.data.file"], to="sft-chat")
     assert cfg.model.data.file != str(path)
     spec = data_files.DatasetSpec("sft-chat", MODEL, 2000, None)
     data_files.check_file(cfg, Path(cfg.model.data.file), "model.data.file", spec)
@@ -172,7 +172,7 @@ def test_a12_training_names_the_empty_system_turn_and_the_key(tmp_path: Path) ->
     assert first["system"] == "Be brief."
     cfg.data_processor.system_message = "Be brief.\n"
     with pytest.raises(UsageError, match=r"^data_processor\.system_message="):
-        processing.process(cfg, ["model.data.file"], to="sft-chat")
+        data_processors.process(cfg, ["model.data.file"], to="sft-chat")
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ Accepts the keys of NeMo-Aligner's script of this name. The settings are in conf
 """
 
 from nemo_aligner_cai.training.critic_server import STAGE
-from nemo_aligner_cai.training.launch.stage import start
+from nemo_aligner_cai.training.launch.stage_main import start
 
 if __name__ == "__main__":
     start(STAGE)

@@ -6,7 +6,7 @@ Accepts the keys of NeMo-Aligner's script of this name. The settings are in conf
 `python examples/nlp/gpt/train_gpt_ppo_actor.py --cfg job` prints them.
 """
 
-from nemo_aligner_cai.training.launch.stage import start
+from nemo_aligner_cai.training.launch.stage_main import start
 from nemo_aligner_cai.training.ppo_actor import STAGE
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def compose_command(words: Sequence[str]) -> tuple[Component, list[str]] | str:
     from omegaconf import OmegaConf
 
     from nemo_aligner_cai.training import config
-    from nemo_aligner_cai.training.launch.stage import parse_flags
+    from nemo_aligner_cai.training.launch.stage_main import parse_flags
 
     _register()
     given = parse_flags(list(words), CONFIG)

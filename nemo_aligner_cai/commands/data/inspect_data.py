@@ -34,7 +34,7 @@ from nemo_aligner_cai.data.records import (
 )
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.files import RowCounts
-from nemo_aligner_cai.files.compact import CompactSet
+from nemo_aligner_cai.files.compact_sets import CompactSet
 
 _BATCH = 512
 _BUCKETS = 10

@@ -27,7 +27,7 @@ from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.engine.engine import Step
 from nemo_aligner_cai.engine.resuming import adopt
-from nemo_aligner_cai.engine.stage import Output, companion, left_out_path, run_stage
+from nemo_aligner_cai.engine.run_stage import Output, companion, left_out_path, run_stage
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy

@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge in this process."""
     from nemo_aligner_cai.training.config import quoted
-    from nemo_aligner_cai.training.launch.stage import main
+    from nemo_aligner_cai.training.launch.stage_main import main
     from nemo_aligner_cai.training.merge_lora import STAGE
 
     paths = {"gpt_model_file": args.base, "adapter_file": args.adapters, "output": args.output}

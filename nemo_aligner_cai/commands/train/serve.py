@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve in this process until SIGINT or SIGTERM."""
     from nemo_aligner_cai.training.config import quoted
     from nemo_aligner_cai.training.inference_server import STAGE
-    from nemo_aligner_cai.training.launch.stage import exit_process, main
+    from nemo_aligner_cai.training.launch.stage_main import exit_process, main
 
     settings = [f"gpt_model_file={quoted(args.model)}", f"host={args.host}", f"port={args.port}"]
     if args.chat_template:

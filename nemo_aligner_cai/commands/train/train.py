@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the stage in this process, or replace the process by the command that runs it."""
     extras.require("cai train")
     from nemo_aligner_cai.training.launch import entry
-    from nemo_aligner_cai.training.launch.stage import compose, execute, exit_process, log_to_stderr, parse_args
+    from nemo_aligner_cai.training.launch.stage_main import compose, execute, exit_process, log_to_stderr, parse_args
 
     # Flags may be between the overrides, which argparse does not parse.
     own = Parser(prog="cai train", add_help=False, allow_abbrev=False)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import ranks
 from nemo_aligner_cai.training.config import in_quotes
-from nemo_aligner_cai.training.launch.stage import Arguments, Stage, cuda_available, validate
+from nemo_aligner_cai.training.launch.stage_main import Arguments, Stage, cuda_available, validate
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,7 +34,7 @@ HOME = "NEMO_ALIGNER_HOME"
 TRAINERS = ("auto", "upstream", "ours")
 _INDEX = ".index_mapping_dir"
 _TORCHRUN = ["-m", "nemo_aligner_cai.training.launch.local_ranks"]
-_UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream"]
+_UPSTREAM = ["-m", "nemo_aligner_cai.training.upstream_script"]
 
 
 def script(stage: str) -> Path | None:

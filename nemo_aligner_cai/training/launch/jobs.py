@@ -145,9 +145,9 @@ def _child(module: str, overrides: list[str], log: str, env: dict[str, str], fol
 
             # torch read the variable at import, before this job had its environment.
             torch.set_num_threads(int(threads))
-        from nemo_aligner_cai.training.launch import stage
+        from nemo_aligner_cai.training.launch import stage_main
 
-        code = stage.main(importlib.import_module(module).STAGE)
+        code = stage_main.main(importlib.import_module(module).STAGE)
         if code == 0:
             # Like the interpreter at exit: ends Megatron's checkpoint writer and releases semaphores.
             multiprocessing.util._run_finalizers()  # pyright: ignore[reportAttributeAccessIssue]

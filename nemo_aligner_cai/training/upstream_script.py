@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run an unmodified NeMo-Aligner script, also on a machine without CUDA.
 
-    python -m nemo_aligner_cai.training.upstream train_gpt_sft.py --config-name=cai_sft hardware=cpu ...
+    python -m nemo_aligner_cai.training.upstream_script train_gpt_sft.py --config-name=cai_sft hardware=cpu ...
 
 With CUDA, Apex and Transformer Engine, the only difference from `python train_gpt_sft.py ...` is that a job on one
 machine listens on the loopback interface, and so does the critic unless trainer.ppo.host is set. Without CUDA, the
@@ -21,7 +21,7 @@ from nemo_aligner_cai.console.printable import error_line
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.launch import outcome
-from nemo_aligner_cai.training.launch.stage import compose, exit_process, log_to_stderr, parse_flags
+from nemo_aligner_cai.training.launch.stage_main import compose, exit_process, log_to_stderr, parse_flags
 
 _CRITIC, _ACTOR = "serve_ppo_critic.py", "train_gpt_ppo_actor.py"
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     program.begin()
     try:
         if not argv or not Path(argv[0]).is_file():
-            raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream SCRIPT key=value ...")
+            raise UsageError("name a script: python -m nemo_aligner_cai.training.upstream_script SCRIPT key=value ...")
         began = time.time()
         _execute(Path(argv[0]).resolve(), argv)
         if Path(argv[0]).name != _CRITIC and is_first_rank():
@@ -52,7 +52,7 @@ def _report(words: list[str], began: float) -> None:
 
 
 def _execute(script: Path, argv: list[str]) -> None:
-    from nemo_aligner_cai.training import closed_triton, config, critic_server
+    from nemo_aligner_cai.training import config, critic_server, triton_limits
     from nemo_aligner_cai.training.cpu.install import install_patches
     from nemo_aligner_cai.training.launch import listening
 
@@ -61,7 +61,7 @@ def _execute(script: Path, argv: list[str]) -> None:
     listening.restrict()
     install_patches()
     if script.name == _CRITIC:
-        closed_triton.restrict_critic()
+        triton_limits.restrict_critic()
     if script.name == _ACTOR:
         listening.restrict_rollouts()
     sys.argv = [str(script), *argv[1:]]
