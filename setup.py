@@ -27,7 +27,7 @@ CORE = [
     "jinja2>=3.1,<4",
     "orjson>=3.9,<4",
     "packaging>=22",
-    "pydantic>=2.6,<3",
+    "pydantic>=2.8,<3",
     "pyyaml>=6,<7",
     "rich>=13",
 ]

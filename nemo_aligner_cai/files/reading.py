@@ -191,7 +191,9 @@ def _blocks(path: PathLike) -> Generator[bytes, None, None]:
     try:
         with open_binary(path) as handle:
             # read1(): damage later in the file is reported after the blocks in front of it.
-            block = handle.read1(_BUFFER).removeprefix(_BOM)
+            block = handle.read1(_BUFFER)
+            # A gzip file may hold the byte order mark alone in its first member.
+            block = block.removeprefix(_BOM) or handle.read1(_BUFFER)
             while block:
                 yield block
                 block = handle.read1(_BUFFER)

@@ -22,7 +22,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Role
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -214,7 +222,7 @@ class NemoServerClient:
             raise RetryableError(_REFUSAL, response)
         rows = sum(max(1, len(request.choices)) for request in requests)
         try:
-            if self._server_template and (replies := _Replies.model_validate(response).replies) is not None:
+            if self._server_template and (replies := _Replies.model_validate(response).replies):
                 _check_rows("replies", replies, rows)
                 return [Completion(reply.text, reply.finish_reason, raw=reply.text) for reply in replies]
             columns = _Columns.model_validate(response)
@@ -291,15 +299,22 @@ def _valid_or_empty(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         return []
 
 
+_ONE_ERROR = FailFast()
+"""A list of millions of wrong items gives one error, not one for each."""
+_NULL_IS_EMPTY = BeforeValidator(lambda value: [] if value is None else value)
+
+
 class _Columns(BaseModel):
     """The response of NeMo's server: one row per sentence. Rows of unusable log-probabilities are empty."""
 
     model_config = ConfigDict(strict=True)
 
-    sentences: list[str]
-    tokens: list[list[str]]
-    token_ids: list[list[int]]
-    logprob: list[Annotated[list[float], WrapValidator(_valid_or_empty)]] | None = None
+    sentences: Annotated[list[str], _ONE_ERROR]
+    tokens: Annotated[list[Annotated[list[str], _ONE_ERROR]], _ONE_ERROR]
+    token_ids: Annotated[list[Annotated[list[int], _ONE_ERROR]], _ONE_ERROR]
+    logprob: Annotated[
+        list[Annotated[list[float], _ONE_ERROR, WrapValidator(_valid_or_empty)]], _ONE_ERROR, _NULL_IS_EMPTY
+    ] = []
 
 
 class _Reply(BaseModel):
@@ -310,7 +325,7 @@ class _Reply(BaseModel):
 
 
 class _Replies(BaseModel):
-    replies: list[_Reply] | None = None
+    replies: Annotated[list[_Reply], _ONE_ERROR, _NULL_IS_EMPTY] = []
 
 
 def _check_rows(name: str, column: Sequence[Any], rows: int) -> None:

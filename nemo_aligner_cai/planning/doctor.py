@@ -20,7 +20,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.extras import install_command
@@ -88,9 +88,12 @@ class Package:
         """The tested versions, if the installed one is not among them; else ""."""
         if not self.wanted or self.version is None or self.version == "unknown":
             return ""
-        # NVIDIA's containers have builds such as 2.6.0a0+ecf3bae40a, which PEP 440 orders before 2.6.
-        if Version(self.version).base_version in SpecifierSet(self.wanted):
-            return ""
+        try:
+            # NVIDIA's containers have builds such as 2.6.0a0+ecf3bae40a, which PEP 440 orders before 2.6.
+            if Version(self.version).base_version in SpecifierSet(self.wanted):
+                return ""
+        except InvalidVersion:
+            return f"{self.version} is not a version of PEP 440; tested with {self.wanted}"
         exact = re.fullmatch(r"==([\w.]+)", self.wanted)
         return f"tested with {exact[1]}" if exact else f"{self.wanted} is what is tested"
 

@@ -127,7 +127,7 @@ def test_odds_do_not_depend_on_the_batch(port: int) -> None:
 def test_c3_a_setting_that_the_server_does_not_take_is_said_in_its_own_words(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nemo_aligner_cai.models.nemo_server._LOWEST_TEMPERATURE", 1000.0)
+    monkeypatch.setattr("nemo_aligner_cai.models.nemo_server._MIN_TEMPERATURE", 1000.0)
     with pytest.raises(CaiError, match=r"HTTP 400: .*temperature"):
         complete(port, Request(question("fix", "lamp"), Sampling()), RetryPolicy(attempts=2, initial_wait=0.01))
 

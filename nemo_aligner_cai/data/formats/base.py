@@ -38,8 +38,8 @@ class Format(ABC):
     """True: the format is published or raw data that no trainer reads, and `write` raises UsageError."""
     origin: ClassVar[str] = "published data, which no trainer here reads"
     """The source of read-only rows, for the message of `write`."""
-    required_keys: ClassVar[frozenset[str]]
-    """The keys by which `matches` recognizes a row, unless the format has its own `matches`."""
+    required_keys: ClassVar[frozenset[str] | None] = None
+    """The keys by which `matches` recognizes a row. None: no row matches, unless the format has its own `matches`."""
     keys: ClassVar[frozenset[str] | None] = None
     """The keys that `read` uses, without those of `read_metadata`. None: unknown, any key may be used."""
 
@@ -58,7 +58,7 @@ class Format(ABC):
 
     def matches(self, row: Row) -> bool:
         """True if a row looks like this format by its keys and their types."""
-        return self.required_keys <= row.keys()
+        return self.required_keys is not None and self.required_keys <= row.keys()
 
     @abstractmethod
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:

@@ -22,6 +22,8 @@ _PARALLEL = (_TENSOR, _PIPELINE, "context_parallel_size")
 """Their product is the number of processes that hold one copy of a model."""
 _DIVIDED = (("num_layers", _PIPELINE), ("num_attention_heads", _TENSOR), ("num_query_groups", _TENSOR))
 """A size of the model, and the parallel size that must divide it."""
+_UNEVEN = ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split")
+"""If both are set, embedding and loss count as a layer each, and Megatron-Core divides the layers otherwise."""
 
 
 def check(cfg: DictConfig, gpus: int, env: Mapping[str, str] = os.environ) -> None:
@@ -101,7 +103,8 @@ def check_model(cfg: DictConfig, key: str) -> None:
     Megatron-Core asserts it when it builds the model (`transformer_block`, `attention`).
     """
     stored = model_file.model_config(model_file.nemo_model(cfg, key))
-    for name, divisor in _DIVIDED:
+    is_uneven = all(select(cfg, f"model.{name}") or stored.get(name) for name in _UNEVEN)
+    for name, divisor in _DIVIDED[1:] if is_uneven else _DIVIDED:
         count, size = stored.get(name), _size(cfg, divisor)
         if isinstance(count, int) and count % size:
             raise UsageError(f"model.{divisor}={size}: the model has {name}={count}, which must be a multiple of it")

@@ -24,6 +24,7 @@ B = TypeVar("B", bound="Body")
 
 MOST_BYTES = 16 << 20
 """The largest body."""
+_MOST_PARAMETERS = 100
 _MOST_STOPS = 64
 _MOST_STOP_CHARACTERS = 1000
 _SHOWN = 60
@@ -95,12 +96,17 @@ def _integral(value: Any) -> Any:
 
 
 def _as_tuple(value: Any) -> Any:
-    return tuple(cast(list[Any], value)) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    # Before its items are validated: pydantic collects an error for each.
+    if len(cast(list[Any], value)) > _MOST_STOPS:
+        raise ValueError(f"at most {_MOST_STOPS} strings are accepted")
+    return tuple(cast(list[Any], value))
 
 
 Whole = Annotated[int, BeforeValidator(_integral)]
 _Stop = Annotated[str, Field(min_length=1, max_length=_MOST_STOP_CHARACTERS)]
-Stops = Annotated[tuple[_Stop, ...], Field(max_length=_MOST_STOPS), BeforeValidator(_as_tuple)]
+Stops = Annotated[tuple[_Stop, ...], BeforeValidator(_as_tuple)]
 """Strings that end a reply."""
 
 
@@ -127,6 +133,8 @@ class Body(BaseModel):
         Raises:
             RequestError: an unknown, unsupported or invalid parameter.
         """
+        if len(body) > _MOST_PARAMETERS:
+            raise RequestError(400, f"{prefix or 'the body'} has more than {_MOST_PARAMETERS} parameters")
         fields: dict[str, Any] = {}
         for name, value in body.items():
             if name in cls.ignored or (value is None and cls.null_is_absent):
