@@ -44,6 +44,9 @@ def _own_logging() -> Iterator[None]:
     root, package = logging.getLogger(), logging.getLogger("nemo_aligner_cai")
     logging.disable(logging.NOTSET)
     root.setLevel(logging.WARNING)
+    # pytest's handlers, which catch log lines for all tests; a library of NeMo's raises the level of all handlers.
+    for handler in root.handlers:
+        handler.setLevel(logging.NOTSET)
     package.setLevel(logging.NOTSET)
     package.handlers.clear()
     package.propagate = True

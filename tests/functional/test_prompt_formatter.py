@@ -83,5 +83,5 @@ def test_the_registry_has_the_turns_of_the_template(formatters: Any, formatter: 
 def test_what_is_no_dialogue_is_refused(formatter: Any) -> None:
     with pytest.raises(UsageError, match="unknown role 'critic'"):
         formatter.encode_dialog(turns(("critic", "no")))
-    with pytest.raises(UsageError, match="must be a text"):
+    with pytest.raises(UsageError, match="content"):
         formatter.encode_dialog([{"role": Role.USER.value}])
