@@ -76,7 +76,14 @@ def test_c2_the_text_server_is_reached_from_this_machine_alone(tmp_path: Path, f
 
 
 def test_c2_torchrun_and_its_processes_are_reached_from_this_machine_alone(tmp_path: Path, free_port: int) -> None:
-    command = [sys.executable, "-m", f"{PACKAGE}.launch.local_ranks", "--nproc-per-node=2", "-m", "tests.functional.rank_job"]
+    command = [
+        sys.executable,
+        "-m",
+        f"{PACKAGE}.launch.local_ranks",
+        "--nproc-per-node=2",
+        "-m",
+        "tests.functional.rank_job",
+    ]
     done = subprocess.run(
         [*command, str(tmp_path), str(free_port)],
         env=os.environ | ENV,
