@@ -48,7 +48,7 @@ def start(lab: Lab, module: str, name: str, overrides: list[str], script: tuple[
         return jobs.start(f"{PACKAGE}.{module}", command, log, ENV)
     file, config = script
     arguments = [str(SCRIPTS / file), f"--config-name={config}", "hardware=cpu", *command]
-    return jobs.start(f"{PACKAGE}.upstream", arguments, log, ENV, fork=False)
+    return jobs.start(f"{PACKAGE}.upstream_script", arguments, log, ENV, fork=False)
 
 
 def series(log_dir: Path) -> dict[str, list[float]]:
