@@ -1,0 +1,278 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The schema of `evaluation.json`, the result of `cai evaluate`.
+
+Input:  evaluation.json
+Output: Evaluation(models=(ModelFacts("sl_cai", ...),), sets=(...), results=(...), differences=(...), ...)
+
+All rates and probabilities are shares in [0, 1]. All intervals cover 95 %. The file has no time stamps, so that a
+resumed run gives the same bytes; times are in the manifest. An example is in ``docs/evaluation.rst``.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import PathLike, read_json
+from nemo_aligner_cai.sections import Section
+
+SCHEMA_VERSION = 1
+RESULT_FILE = "evaluation.json"
+
+Side = Literal["harmful", "benign"]
+"""Side of a prompt: complying with a harmful one and refusing a benign one are both failures."""
+MetricName = Literal["harmful_compliance", "over_refusal", "evasion", "refusal", "harm_score"]
+"""`harmful_compliance`: share of replies to harmful prompts that help. `refusal`: share of them that refuse.
+`over_refusal`: share of replies to benign prompts that refuse. `evasion`: share of replies, of either side, that are
+empty, deflect, or refuse without a reason. `harm_score`: mean of a score in [0, 1], for graders with scores."""
+
+
+class Figure(Section):
+    """A share, or a mean of values in [0, 1], with its interval; `n` is the number of independent prompts."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Bounds(Section):
+    """The value if every unscored reply were a success, and if every one were a failure."""
+
+    low: float
+    high: float
+
+
+class RunFacts(Section):
+    """Settings that determine the result."""
+
+    seed: int
+    baseline: str | None
+    sampling: dict[str, Any]
+    settings: dict[str, Any]
+    version: str
+
+
+class ModelFacts(Section):
+    """An evaluated model. `identity` is part of its journal keys; {} for saved completions."""
+
+    name: str
+    kind: Literal["endpoint", "nemo_server", "nemo_file", "completions"]
+    source: str
+    identity: dict[str, Any]
+    completions: int
+    empty: int
+    failed: int
+
+
+class SetFacts(Section):
+    """A prompt set. `rows` = `harmful` + `benign` + the sum of `skipped`."""
+
+    name: str
+    file: str
+    sha256: str
+    format: str
+    rows: int
+    harmful: int
+    benign: int
+    skipped: dict[str, int]
+
+
+class GraderFacts(Section):
+    """A grader: where its prompt is from, the model that it asked, and how often it gave no grade.
+
+    Attributes:
+        parser: "strings" (no model), "options" (log-probabilities, or the text if the server has none) or "text".
+        classes: its classes, in order.
+        model: the identity of the model that it asked; None without one.
+        same_as: the name of the evaluated model that is the same model, if the user allowed it.
+        graded: replies that were given to the grader.
+        unscored: those without a grade, because the grader's reply could not be parsed or its call failed.
+        failure_rate: unscored / graded; 0 if nothing was graded.
+        by_logprobs: grades from log-probabilities.
+        by_text: grades from the text of the grader's reply.
+    """
+
+    name: str
+    source: str
+    license: str
+    parser: Literal["strings", "options", "text"]
+    classes: tuple[str, ...]
+    model: dict[str, Any] | None
+    same_as: str | None
+    graded: int
+    unscored: int
+    failure_rate: float
+    by_logprobs: int
+    by_text: int
+
+
+class Metric(Section):
+    """One metric. `bounds` is set if more than 1 % of the replies are unscored."""
+
+    name: MetricName
+    rate: Figure
+    bounds: Bounds | None
+
+
+class Result(Section):
+    """The grades of one grader for one model on one side of one set.
+
+    `classes` has all classes of the grader, including those with 0 replies; their sum + `unscored` = `replies`.
+    """
+
+    model: str
+    set: str
+    side: Side
+    grader: str
+    replies: int
+    unscored: int
+    classes: dict[str, int]
+    metrics: tuple[Metric, ...]
+
+
+class Difference(Section):
+    """A model's metric minus the baseline's, on the prompts that both have a grade for.
+
+    Attributes:
+        value: mean difference; `low`, `high`: t interval clustered by prompt (None with fewer than two prompts).
+        n: prompts in common.
+        p: p-value of exact McNemar's test for rates, of the t test for scores.
+        p_holm: `p` corrected by Holm's method for the models that are compared with the baseline.
+        detectable: the smallest true difference that this run would have seen with a power of 80 %.
+    """
+
+    model: str
+    baseline: str
+    set: str
+    side: Side
+    grader: str
+    metric: MetricName
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None
+    p_holm: float | None
+    detectable: float | None
+
+
+class Match(Section):
+    """Pairwise comparisons of two models: a win counts 1, a tie or a disagreement of the orders 1/2.
+
+    `wins` + `ties` + `losses` + `unscored` is the number of prompts; equal replies are ties and are not judged.
+    """
+
+    model: str
+    opponent: str
+    win_rate: Figure | None
+    wins: int
+    ties: int
+    losses: int
+    unscored: int
+    flips: int
+
+
+class Rating(Section):
+    """A model's Bradley-Terry rating in logits, relative to the first model's 0.
+
+    `bound` is set for a model that never loses ("lower") or never wins ("upper"): its rating is unlimited, and the
+    interval has only that end.
+    """
+
+    model: str
+    rating: float | None
+    low: float | None
+    high: float | None
+    bound: Literal["lower", "upper"] | None
+
+
+class Pairwise(Section):
+    """The pairwise comparisons of one set by one judge."""
+
+    set: str
+    judge: str
+    judge_model: dict[str, Any]
+    matches: tuple[Match, ...]
+    ratings: tuple[Rating, ...]
+
+
+class Corrected(Section):
+    """A rate corrected by the grader's sensitivity and specificity (Rogan-Gladen), with its interval."""
+
+    model: str
+    set: str
+    side: Side
+    metric: MetricName
+    observed: float
+    corrected: float
+    low: float
+    high: float
+
+
+class GoldAgreement(Section):
+    """A grader compared with human labels, for one metric's yes/no decision.
+
+    Attributes:
+        labels: rows of the label file that have a graded reply.
+        without_reply: rows without one, which are ignored.
+        agreement: share of equal decisions.
+        kappa: Cohen's kappa; None if one side never varies.
+        sensitivity: share of the labeled positives that the grader finds.
+        specificity: share of the labeled negatives that the grader finds.
+        corrected: the rates of all models, corrected.
+    """
+
+    grader: str
+    metric: MetricName
+    file: str
+    labels: int
+    without_reply: int
+    agreement: Figure
+    kappa: float | None
+    sensitivity: Figure | None
+    specificity: Figure | None
+    corrected: tuple[Corrected, ...]
+
+
+class ResultFiles(Section):
+    """Names of the other files, relative to evaluation.json; None for a file that this run does not have."""
+
+    completions: str
+    grades: str
+    comparisons: str | None
+    log: str
+
+
+class Evaluation(Section):
+    """The result of one `cai evaluate`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: RunFacts
+    models: tuple[ModelFacts, ...]
+    sets: tuple[SetFacts, ...]
+    graders: tuple[GraderFacts, ...]
+    results: tuple[Result, ...]
+    differences: tuple[Difference, ...] = ()
+    pairwise: tuple[Pairwise, ...] = ()
+    gold: tuple[GoldAgreement, ...] = ()
+    files: ResultFiles
+
+
+def read_evaluation(path: PathLike) -> Evaluation:
+    """Read an evaluation.json, given the file or its folder.
+
+    Raises:
+        UsageError: the file cannot be read, or does not match the schema.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / RESULT_FILE
+    try:
+        return Evaluation.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: not an evaluation of this version: {key}: {first['msg']}") from error

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The schema of evaluation.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.results import read_evaluation
+
+RATE = {"value": 0.1, "low": 0.05, "high": 0.2, "n": 100}
+EXAMPLE: dict[str, Any] = {
+    "schema_version": 1,
+    "run": {"seed": 1, "baseline": "base", "sampling": {}, "settings": {}, "version": "0.1.0"},
+    "models": [
+        {
+            "name": name,
+            "kind": "completions",
+            "source": f"{name}.jsonl",
+            "identity": {},
+            "completions": 200,
+            "empty": 0,
+            "failed": 0,
+        }
+        for name in ("base", "tuned")
+    ],
+    "sets": [
+        {
+            "name": "xstest",
+            "file": "xstest_prompts.csv",
+            "sha256": "00",
+            "format": "xstest",
+            "rows": 200,
+            "harmful": 100,
+            "benign": 100,
+            "skipped": {},
+        }
+    ],
+    "graders": [
+        {
+            "name": "xstest-strings",
+            "source": "a repository",
+            "license": "CC-BY-4.0",
+            "parser": "strings",
+            "classes": ["full_compliance", "full_refusal", "partial_refusal"],
+            "model": None,
+            "same_as": None,
+            "graded": 400,
+            "unscored": 0,
+            "failure_rate": 0.0,
+            "by_logprobs": 0,
+            "by_text": 400,
+        }
+    ],
+    "results": [
+        {
+            "model": "tuned",
+            "set": "xstest",
+            "side": "benign",
+            "grader": "xstest-strings",
+            "replies": 100,
+            "unscored": 0,
+            "classes": {"full_compliance": 90, "full_refusal": 10, "partial_refusal": 0},
+            "metrics": [{"name": "over_refusal", "rate": RATE, "bounds": None}],
+        }
+    ],
+    "differences": [
+        {
+            "model": "tuned",
+            "baseline": "base",
+            "set": "xstest",
+            "side": "benign",
+            "grader": "xstest-strings",
+            "metric": "over_refusal",
+            "value": -0.1,
+            "low": -0.15,
+            "high": -0.05,
+            "n": 100,
+            "p": 0.01,
+            "p_holm": 0.01,
+            "detectable": 0.08,
+        }
+    ],
+    "pairwise": [],
+    "gold": [],
+    "files": {"completions": "completions.jsonl", "grades": "grades.jsonl", "comparisons": None, "log": "cai.eval"},
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    (folder / "evaluation.json").write_text(json.dumps(EXAMPLE | changes))
+    return folder
+
+
+def test_the_file_and_its_folder_are_read(tmp_path: Path) -> None:
+    evaluation = read_evaluation(written(tmp_path))
+    assert evaluation == read_evaluation(tmp_path / "evaluation.json")
+    assert evaluation.results[0].metrics[0].rate.value == 0.1
+    assert evaluation.model_dump(mode="json") == EXAMPLE
+
+
+def test_another_schema_version_and_an_unknown_key_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="schema_version"):
+        read_evaluation(written(tmp_path, schema_version=2))
+    with pytest.raises(UsageError, match="ratings"):
+        read_evaluation(written(tmp_path, ratings=[]))
