@@ -3,6 +3,7 @@
 """`cai run CONFIG`, and the parts that `cai quickstart` shares: the seven steps in one folder."""
 
 import argparse
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.measure import table
 from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS, Pipeline
+from nemo_aligner_cai.pipeline.step_cache import StepMissing
 
 
 def add_arguments(parser: Parser) -> None:
@@ -28,7 +30,9 @@ def add_run_arguments(parser: Parser, *, output: Path | None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
     parser.add_argument("--output", type=Path, default=output, required=output is None, help="the run's folder")
     parser.add_argument("--seed", type=TRAINING_SEED, help="seed of all random choices; short for seed=N")
-    parser.add_argument("--from", dest="first", choices=STEPS, help="repeat this step and all later ones")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--from", dest="first", choices=STEPS, help="repeat this step and all later ones")
+    part.add_argument("--step", choices=STEPS, help="run this step only; the steps before it must be done")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +45,14 @@ def run(args: argparse.Namespace) -> int:
     config = load_run_config(args.config, overrides)
     resume = f"the same command, without --from, resumes from the unfinished step; {args.output} keeps the others"
     try:
-        metrics = Pipeline(config, args.output).run(args.first)
+        pipeline = Pipeline(config, args.output)
+        if args.step:
+            pipeline.run_step(args.step)
+            return 0
+        metrics = pipeline.run(args.first)
+    except StepMissing as error:
+        command = shlex.join(["cai", "run", str(args.config), *overrides, "--output", str(args.output)])
+        raise UsageError(f"{error}; make it first: {command} --step {error.step}") from error
     except UsageError:
         raise  # no step was run
     except KeyboardInterrupt:

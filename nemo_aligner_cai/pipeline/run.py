@@ -8,7 +8,7 @@ run again. Models are used through real servers; the trainers are NeMo-Aligner's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,25 @@ class Pipeline:
             if first:
                 self.cache.forget(STEPS[STEPS.index(first) :])
             jobs.warm_up()
-            records = [self.cache.run(step) for step in self.steps()]
+            return self._metrics([self.cache.run(step) for step in self.steps()])
+
+    def run_step(self, name: str) -> Mapping[str, Any]:
+        """Run one step unless it is done; the steps that it reads from must be. The last one writes the metrics.
+
+        Raises:
+            StepMissing: an earlier step is not done.
+            UsageError, CaiError: as for `run`.
+        """
+        steps = self.steps()
+        with self.cache.locked():
+            needed = _needed(steps, name, self.folder)
+            records = [self.cache.require(step) for step in steps if step.name in needed]
+            record = self.cache.run(next(step for step in steps if step.name == name))
+            if name == steps[-1].name:
+                self._metrics([*records, record])
+        return record
+
+    def _metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         metrics = measure.metrics(records, seed=self.config.seed)
         write_json(self.folder / "metrics.json", metrics, overwrite=True)
         return metrics
@@ -294,6 +312,16 @@ class Pipeline:
     def _data_prefix(self, name: str) -> str:
         train, test = (quoted(self._file(RL_CAI, f"{name}_{split}.jsonl")) for split in ("train", "test"))
         return f"{{train: [{train}], validation: [{test}], test: [{test}]}}"
+
+
+def _needed(steps: Sequence[Step], name: str, folder: Path) -> set[str]:
+    """The names of the steps from which a step reads, directly or through another step."""
+    readers, found = {name}, set[str]()
+    for step in reversed(steps):
+        if step.name in readers:
+            found.add(step.name)
+            readers |= {path.parent.name for path in step.reads if path.is_relative_to(folder)}
+    return found - {name}
 
 
 def _facts(report: StageReport) -> dict[str, Any]:

@@ -54,6 +54,18 @@ class Step:
     work: Callable[[Path], Mapping[str, Any]]
 
 
+class StepMissing(UsageError):
+    """A step that another one reads from is not done.
+
+    Attributes:
+        step: its name.
+    """
+
+    def __init__(self, step: Step, folder: Path) -> None:
+        super().__init__(f"{folder}: {step.name} is not done, or its inputs, settings or files have changed since")
+        self.step = step.name
+
+
 class StepCache:
     """Runs steps in a run folder and skips those that are done."""
 
@@ -91,11 +103,7 @@ class StepCache:
         Raises:
             CaiError: the step failed, or did not write an output file.
         """
-        folder = self.folder / step.name
-        reads = [self.identity(path) for path in step.reads]
-        inputs = content_hash({"version": __version__, "settings": step.settings, "reads": reads}, length=64)
-        models = [folder / name for name in step.makes if name.endswith(".nemo")]
-        self._models |= {path: content_hash([inputs, path.name], length=64) for path in models}
+        folder, inputs = self.folder / step.name, self._inputs(step)
         record = self._record(folder, step, inputs)
         if record is not None:
             _log.info("%s: done before, %s s", step.title, record["seconds"])
@@ -118,6 +126,22 @@ class StepCache:
         }
         write_json(folder / _RECORD, record, overwrite=True)
         return record
+
+    def require(self, step: Step) -> Mapping[str, Any]:
+        """Return the record of a step that is done; raises StepMissing if it is not."""
+        missing = any(path.is_relative_to(self.folder) and not path.is_file() for path in step.reads)
+        record = None if missing else self._record(self.folder / step.name, step, self._inputs(step))
+        if record is None:
+            raise StepMissing(step, self.folder)
+        return record
+
+    def _inputs(self, step: Step) -> str:
+        """The hash of everything that determines the step's outputs."""
+        reads = [self.identity(path) for path in step.reads]
+        inputs = content_hash({"version": __version__, "settings": step.settings, "reads": reads}, length=64)
+        models = [self.folder / step.name / name for name in step.makes if name.endswith(".nemo")]
+        self._models |= {path: content_hash([inputs, path.name], length=64) for path in models}
+        return inputs
 
     def identity(self, path: Path) -> str:
         """A file's hash: of its bytes or, for a model made by a step of this run, of that step's inputs.

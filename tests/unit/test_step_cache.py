@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
+from nemo_aligner_cai.pipeline.step_cache import Step, StepCache, StepMissing
 
 
 class Counting:
@@ -201,3 +201,22 @@ def test_c5_the_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(UsageError), StepCache(tmp_path).locked():
         pass
     assert victim.read_text() == "precious"
+
+
+def test_a_required_step_that_is_missing_or_outdated_is_named(tmp_path: Path, source: Path) -> None:
+    work = Counting()
+    cache = StepCache(tmp_path / "run")
+    with pytest.raises(StepMissing) as caught:
+        cache.require(_step(work, source, seed=1))
+    assert caught.value.step == "1_first"
+    record = cache.run(_step(work, source, seed=1))
+    assert StepCache(tmp_path / "run").require(_step(work, source, seed=1)) == record
+    with pytest.raises(StepMissing):
+        cache.require(_step(work, source, seed=2))
+    assert work.times == 1
+
+
+def test_a_required_step_whose_own_input_is_missing_is_named(tmp_path: Path) -> None:
+    lost = tmp_path / "run" / "0_before" / "out.txt"
+    with pytest.raises(StepMissing):
+        StepCache(tmp_path / "run").require(_step(Counting(), lost))
