@@ -4,20 +4,18 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from nemo_aligner_cai import __version__
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.evaluation.audit import Audit
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.models.base import ModelClient, Sampling
+from nemo_aligner_cai.pipeline.run_record import versions
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.measure import ask, rates
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, judge_reply
@@ -33,7 +31,6 @@ _COLUMNS = {
     "helpfulness": "helps",
     "over_refusal": "over-refuses",
 }
-_PACKAGES = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
 
 
 async def stage_figures(
@@ -121,8 +118,7 @@ def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any
         "seconds": round(sum(record["seconds"] for record in records), 1),
         "peak_rss_mb": max(record["peak_rss_mb"] for record in records),
         "seed": seed,
-        "versions": {"nemo_aligner_cai": __version__, "python": platform.python_version()}
-        | {name: metadata.version(name) for name in _PACKAGES},
+        "versions": versions(),
     }
 
 

@@ -21,6 +21,7 @@ from nemo_aligner_cai.pipeline import data_step, measure, training
 from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
 from nemo_aligner_cai.pipeline.data_stages import rl_cai_config, sl_cai_config
+from nemo_aligner_cai.pipeline.run_record import write_run_record
 from nemo_aligner_cai.pipeline.serving import HOST, ask, served
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
 from nemo_aligner_cai.pipeline.training import MODEL
@@ -90,8 +91,9 @@ class Pipeline:
         with self.cache.locked():
             if first:
                 self.cache.forget(STEPS[STEPS.index(first) :])
+            steps = self._recorded_steps()
             jobs.warm_up()
-            return self._metrics([self.cache.run(step) for step in self.steps()])
+            return self._metrics([self.cache.run(step) for step in steps])
 
     def run_step(self, name: str) -> Mapping[str, Any]:
         """Run one step unless it is done; the steps that it reads from must be. The last one writes the metrics.
@@ -100,14 +102,20 @@ class Pipeline:
             StepMissing: an earlier step is not done.
             UsageError, CaiError: as for `run`.
         """
-        steps = self.steps()
         with self.cache.locked():
+            steps = self._recorded_steps()
             needed = _needed(steps, name, self.folder)
             records = [self.cache.require(step) for step in steps if step.name in needed]
             record = self.cache.run(next(step for step in steps if step.name == name))
             if name == steps[-1].name:
                 self._metrics([*records, record])
         return record
+
+    def _recorded_steps(self) -> tuple[Step, ...]:
+        """The steps, after ``run.json`` has been written."""
+        steps = self.steps()
+        write_run_record(self.folder, self.config, self.constitution_path, steps)
+        return steps
 
     def _metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         metrics = measure.metrics(records, seed=self.config.seed)
