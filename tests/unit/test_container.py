@@ -18,7 +18,7 @@ from packaging.version import Version
 import nemo_aligner_cai
 from nemo_aligner_cai.cli import COMMANDS
 
-CORE = {"aiohttp", "aiolimiter", "jinja2", "orjson", "packaging", "pydantic", "pyyaml", "rich"}
+CORE = {"aiohttp", "aiolimiter", "jinja2", "orjson", "packaging", "pydantic", "pyyaml", "rich", "scipy"}
 
 
 @pytest.fixture(scope="module")

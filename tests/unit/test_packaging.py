@@ -281,7 +281,7 @@ def test_wheel_requires_only_the_core(wheel):
 
     required = [Requirement(text) for text in values("Requires-Dist")]
     core = {requirement.name for requirement in required if "extra" not in str(requirement.marker)}
-    assert core == {"aiohttp", "aiolimiter", "jinja2", "orjson", "packaging", "pydantic", "pyyaml", "rich"}
+    assert core == {"aiohttp", "aiolimiter", "jinja2", "orjson", "packaging", "pydantic", "pyyaml", "rich", "scipy"}
     assert SpecifierSet(">=3.10,<3.13") in [SpecifierSet(text) for text in values("Requires-Python")]
     assert "nemo" in values("Provides-Extra")
 
