@@ -35,11 +35,10 @@ class BlendFiles(Config):
     files: dict[str, dict[Kind, tuple[Source, ...]]]
 
 
-class PreferenceFiles(Config):
-    """The settings of the files of PPO and the reward model.
+class PreferenceSettings(Config):
+    """The settings of the files of PPO and the reward model that do not depend on other files.
 
     Attributes:
-        splits: share of the prompts in each split.
         shuffle: write the prompts of each split in random order.
         consecutive: split by position, with the first prompts in the first split, instead of at random.
         ppo_prompts: "all", or only those "with-pairs". The selected prompts are the ones that are split.
@@ -47,8 +46,25 @@ class PreferenceFiles(Config):
         label_copies: copies of each pair with `soft_labels="repeat"`.
         formats: additional formats of the pairs.
         metadata: add the origin and the judge's rewards to each row; trainers read only the text.
-        blend: files to blend with; None for no blend.
         own: position of the stage's own file in the blend.
+    """
+
+    shuffle: bool = True
+    consecutive: bool = False
+    ppo_prompts: Literal["with-pairs", "all"] = "with-pairs"
+    soft_labels: SoftLabels = "threshold"
+    label_copies: int = Field(default=10, ge=2)
+    formats: tuple[str, ...] = ()
+    metadata: bool = False
+    own: BlendPosition = "last"
+
+
+class PreferenceFiles(PreferenceSettings):
+    """The settings of the files of PPO and the reward model.
+
+    Attributes:
+        splits: share of the prompts in each split.
+        blend: files to blend with; None for no blend.
         rm_seq_length: the reward model's sequence length in tokens; longer pairs are dropped. None keeps all.
         ppo_seq_length: PPO's sequence length in tokens, of which half is reserved for the prompt.
         tokenizer: the model's tokenizer, required with a sequence length.
@@ -61,15 +77,7 @@ class PreferenceFiles(Config):
     splits: Annotated[dict[str, Decimal], BeforeValidator(parse_splits)] = Field(
         default_factory=lambda: parse_splits({"train": "0.8", "test": "0.2"})
     )
-    shuffle: bool = True
-    consecutive: bool = False
-    ppo_prompts: Literal["with-pairs", "all"] = "with-pairs"
-    soft_labels: SoftLabels = "threshold"
-    label_copies: int = Field(default=10, ge=2)
-    formats: tuple[str, ...] = ()
-    metadata: bool = False
     blend: BlendFiles | None = None
-    own: BlendPosition = "last"
     rm_seq_length: int | None = Field(default=None, gt=0)
     ppo_seq_length: int | None = Field(default=None, gt=0)
     tokenizer: Path | None = None

@@ -30,22 +30,30 @@ from nemo_aligner_cai.stages.settings import BlendPosition
 _DATA_SUFFIX = re.compile(r"(\.(jsonl|json|csv|txt|parquet))?(\.gz)?$")
 
 
-class SftFiles(Config):
+class SftSettings(Config):
+    """The settings of the SFT files that do not depend on other files.
+
+    Attributes:
+        own: position of the stage's own rows in the blend.
+        validation_share: share of the prompts held out for validation; None for no validation file.
+    """
+
+    own: BlendPosition = "last"
+    validation_share: float | None = Field(default=None, gt=0, lt=1)
+
+
+class SftFiles(SftSettings):
     """The settings of the SFT files.
 
     Attributes:
         helpful: conversations to blend with, in any format that `convert` reads; None only for a plan.
-        own: position of the stage's own rows in the blend.
         seq_length: the model's sequence length in tokens; longer conversations are dropped. None keeps all.
         tokenizer: the model's tokenizer, required with `seq_length`.
-        validation_share: share of the prompts held out for validation; None for no validation file.
     """
 
     helpful: Source | None
-    own: BlendPosition = "last"
     seq_length: int | None = Field(default=None, gt=0)
     tokenizer: Path | None = None
-    validation_share: float | None = Field(default=None, gt=0, lt=1)
 
     def load_tokenizer(self) -> Tokenizer | None:
         """Load the tokenizer if there is a length filter, else return None; raises UsageError if it is missing."""

@@ -23,6 +23,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, read_jsonl, require_file
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.prompts import read_few_shots
+from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.report import StageReport, TrainingFiles
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample, generate_revisions
 from nemo_aligner_cai.stages.run_files import RunFiles
@@ -30,22 +31,30 @@ from nemo_aligner_cai.stages.settings import StageConfig
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs, prepare_helpful, write_sft_files
 
 
-class SlCaiConfig(StageConfig):
-    """The settings of SL-CAI, in addition to those of `StageConfig`.
+class RevisionSettings(Config):
+    """The settings of critique and revision.
 
     Attributes:
-        constitution: a file with critique and revision requests.
         few_shots: a file with examples of answer, critique and revision; None uses no examples.
         num_revisions: turns of critique and revision.
         keep_unrevised: keep answers that the revision does not change.
+    """
+
+    few_shots: Path | None = Field(default_factory=lambda: packaged("few_shots.json"))
+    num_revisions: int = Field(default=1, gt=0)
+    keep_unrevised: bool = False
+
+
+class SlCaiConfig(RevisionSettings, StageConfig):
+    """The settings of SL-CAI, in addition to those of `StageConfig` and `RevisionSettings`.
+
+    Attributes:
+        constitution: a file with critique and revision requests.
         files: blend, length filter and validation split.
         outputs: the names of all files.
     """
 
     constitution: Path = Field(default_factory=packaged)
-    few_shots: Path | None = Field(default_factory=lambda: packaged("few_shots.json"))
-    num_revisions: int = Field(default=1, gt=0)
-    keep_unrevised: bool = False
     files: SftFiles
     outputs: SlOutputs
 
