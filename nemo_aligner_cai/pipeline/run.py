@@ -22,7 +22,7 @@ from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
 from nemo_aligner_cai.pipeline.data_stages import rl_cai_config, sl_cai_config
 from nemo_aligner_cai.pipeline.run_record import write_run_record
-from nemo_aligner_cai.pipeline.serving import HOST, ask, served
+from nemo_aligner_cai.pipeline.serving import ask, served
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
 from nemo_aligner_cai.pipeline.training import MODEL
 from nemo_aligner_cai.stages.report import StageReport
@@ -31,7 +31,7 @@ from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, SlCaiStage
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.training.config import quoted
-from nemo_aligner_cai.training.launch import jobs
+from nemo_aligner_cai.training.launch import jobs, srun
 
 DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = STEPS = (
     "1_data",
@@ -259,9 +259,10 @@ class Pipeline:
 
     def _ppo(self, folder: Path) -> Mapping[str, Any]:
         """Run NeMo-Aligner's PPO: the actor, and a server that is critic and reward model."""
-        port = jobs.free_port()
+        host, port = srun.this_host(), jobs.free_port()
         critic = (
             f"pretrained_checkpoint.restore_from_path={quoted(self._file(REWARD_MODEL, MODEL))}",
+            f"trainer.ppo.host={host}",
             f"trainer.ppo.port={port}",
             f"++model.encoder_seq_length={self.config.ppo.seq_length}",
             f"++model.seed={self.config.seed}",
@@ -273,7 +274,7 @@ class Pipeline:
             f"model.data.data_prefix={self._data_prefix('ppo')}",
             f"model.data.seq_length={self.config.ppo.seq_length}",
             f"++model.encoder_seq_length={self.config.ppo.seq_length}",
-            f"remote_critic_rm.critic.ip={HOST}",
+            f"remote_critic_rm.critic.ip={host}",
             f"remote_critic_rm.critic.port={port}",
             *self._common(folder),
             *self.config.ppo.actor,
@@ -282,8 +283,8 @@ class Pipeline:
 
         def train() -> None:
             training.remove_unequal_checkpoints(folder / "train", folder / "critic")
-            with jobs.server(server, critic, folder / "critic.log", jobs.critic_urls(HOST, port)) as job:
-                training.run("ppo_actor", actor, folder, servers=[job])
+            with jobs.server(server, critic, folder / "critic.log", jobs.critic_urls(host, port)) as job:
+                training.run("ppo_actor", actor, folder, servers=[job], component=srun.ACTOR)
 
         return training.train_and_collect(folder, train)
 

@@ -73,7 +73,7 @@ def _server(model: Path, log: Path, *overrides: str) -> Generator[tuple[int, job
     port = jobs.free_port()
     settings = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}", *overrides]
     urls = [f"http://{HOST}:{port}/health"]
-    with jobs.server("nemo_aligner_cai.training.inference_server", settings, log, urls) as job:
+    with jobs.server("nemo_aligner_cai.training.inference_server", settings, log, urls, tasks=1) as job:
         yield port, job
 
 

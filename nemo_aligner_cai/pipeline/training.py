@@ -19,9 +19,12 @@ MODEL = "model.nemo"
 _log = logging.getLogger(__name__)
 
 
-def run(module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[jobs.Job] = ()) -> None:
+def run(
+    module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[jobs.Job] = (), component: int = 0
+) -> None:
     """Run a training stage, logging into the step's folder; raises CaiError if it or one of its servers fails."""
-    jobs.finish(jobs.start(f"nemo_aligner_cai.training.{module}", overrides, folder / "train.log"), servers=servers)
+    stage = f"nemo_aligner_cai.training.{module}"
+    jobs.finish(jobs.start(stage, overrides, folder / "train.log", component=component), servers=servers)
 
 
 def train_and_collect(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:

@@ -7,40 +7,33 @@
 
 Each job has its own process group and log file. On a machine without CUDA, jobs are forked from one process that has
 already imported NeMo (`preload`), which saves ten seconds of imports per job. CUDA does not survive a fork: with it,
-each job is a new interpreter.
+each job is a new interpreter. Inside `srun.steps`, jobs are steps of a Slurm job.
 """
 
 from __future__ import annotations
 
 import http.client
-import importlib
 import json
-import multiprocessing
-import multiprocessing.util
 import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.training.launch import forked, srun
 from nemo_aligner_cai.training.launch.quiet import tail
 
 _POLL_S = 0.2
-_ORPHAN_GRACE_S = 20.0
 # Below the ephemeral ports of Linux (32768) and macOS (49152), above most services.
 _PORTS = range(15000, 32768)
-_PRELOAD = "nemo_aligner_cai.training.launch.preload"
 # Ignores http_proxy: a proxy cannot reach servers of this machine, and would answer in their place.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -54,12 +47,14 @@ class Job:
         log: the file with its standard output and error.
         pid: its process id and process group.
         poll: returns its exit code; None while it runs, negative if a signal ended it.
+        step: the name of its Slurm step, whose srun is the process; None for a process of this machine.
     """
 
     name: str
     log: Path
     pid: int
     poll: Callable[[], int | None]
+    step: str | None = None
 
 
 def start(
@@ -69,6 +64,8 @@ def start(
     env: Mapping[str, str] | None = None,
     *,
     fork: bool | None = None,
+    component: int = 0,
+    tasks: int | None = None,
 ) -> Job:
     """Start a stage module.
 
@@ -78,103 +75,65 @@ def start(
         log: its output is appended to this file.
         env: environment variables to add to those of this process.
         fork: fork it from the preloaded process; by default on Linux without a CUDA device.
+        component: in a heterogeneous Slurm job, the component in which it runs.
+        tasks: in a Slurm job, the number of its processes, on this node; None for all of the component.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     if fork is None:
-        fork = sys.platform == "linux" and not _cuda()
-    return (_fork if fork else _spawn)(module, list(overrides), log, dict(env or {}))
+        fork = sys.platform == "linux" and srun.current() is None and not _cuda()
+    if fork:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return Job(module, log, *forked.start(module, list(overrides), log, dict(env or {})))
+    python = sys.executable if (settings := srun.current()) is None else settings.python
+    return start_command(module, [python, "-m", module, *overrides], log, env, component=component, tasks=tasks)
+
+
+def start_command(
+    name: str,
+    command: Sequence[str],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    component: int = 0,
+    tasks: int | None = None,
+) -> Job:
+    """Start a program, such as a server that is not part of this package; see `start`.
+
+    Args:
+        name: its name in messages.
+        command: the program and its arguments.
+        log: its output is appended to this file.
+        env: environment variables to add to those of this process.
+        component: as for `start`.
+        tasks: as for `start`.
+    """
+    step, added = None, dict(env or {})
+    if (settings := srun.current()) is not None:
+        step = srun.new_name()
+        command = srun.command(settings, step, command, component=component, tasks=tasks)
+        # Lightning derives the port from the job's id, which the steps and components of a job share.
+        added = {"MASTER_PORT": str(free_port())} | added
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | added,
+            start_new_session=True,
+        )
+    return Job(name, log, process.pid, process.poll, step)
 
 
 def warm_up() -> None:
     """Start the preloaded process in the background, ahead of the first job."""
     if sys.platform == "linux" and not _cuda():
-        _context()
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()
+        forked.warm_up()
 
 
 def _cuda() -> bool:
     """True if the driver is loaded. Querying torch would import it, and this process does not need it."""
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
-
-
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_PRELOAD])
-    return context
-
-
-def _spawn(module: str, overrides: list[str], log: Path, env: dict[str, str]) -> Job:
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *overrides],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | env,
-            start_new_session=True,
-        )
-    return Job(module, log, process.pid, process.poll)
-
-
-def _fork(module: str, overrides: list[str], log: Path, env: dict[str, str]) -> Job:
-    arguments = (module, overrides, str(log.resolve()), dict(os.environ) | env, os.getcwd())
-    process = _context().Process(target=_child, args=arguments, name=module)
-    process.start()
-    assert process.pid is not None  # set by start()
-    return Job(module, log, process.pid, lambda: process.exitcode)
-
-
-def _child(module: str, overrides: list[str], log: str, env: dict[str, str], folder: str) -> None:
-    """The body of a forked job: behaves like `python -m module overrides > log 2>&1`."""
-    os.setsid()
-    threading.Thread(target=_end_with_starter, daemon=True).start()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
-    os.chdir(folder)
-    # Updated, not replaced: the preloaded process has set variables for its imports (see cpu/install.py, E1).
-    os.environ.update(env)
-    sys.argv = [module, *overrides]
-    code = 1
-    try:
-        if threads := env.get("OMP_NUM_THREADS"):
-            import torch
-
-            # torch read the variable at import, before this job had its environment.
-            torch.set_num_threads(int(threads))
-        from nemo_aligner_cai.training.launch import stage_main
-
-        code = stage_main.main(importlib.import_module(module).STAGE)
-        if code == 0:
-            # Like the interpreter at exit: ends Megatron's checkpoint writer and releases semaphores.
-            multiprocessing.util._run_finalizers()  # pyright: ignore[reportAttributeAccessIssue]
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # A normal exit would wait for threads that never end.
-        os._exit(code)
-
-
-def _end_with_starter() -> None:
-    """Wait, in a thread, for the process that started this job to end, then end the job.
-
-    The kernel's parent-death signal does not help: the parent of this job is the preloaded process, which lives as
-    long as any job.
-    """
-    starter = multiprocessing.parent_process()
-    if starter is None:
-        return
-    starter.join()
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        # A server shuts down cleanly; its handler may end this process at once.
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_ORPHAN_GRACE_S)
-    os.killpg(0, signal.SIGKILL)
 
 
 def finish(job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] = ()) -> None:
@@ -277,11 +236,17 @@ def stop(job: Job, grace_s: float = 30.0) -> None:
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + wait_s
         if job.poll() is None:
-            with suppress(ProcessLookupError):
-                (os.kill if number == signal.SIGTERM else os.killpg)(job.pid, number)
+            _send(job, number)
         while job.poll() is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
     _end_group(job)
+
+
+def _send(job: Job, number: signal.Signals) -> None:
+    if job.step is not None and srun.send_signal(job.step, number.name.removeprefix("SIG")):
+        return
+    with suppress(ProcessLookupError):
+        (os.kill if number == signal.SIGTERM else os.killpg)(job.pid, number)
 
 
 def _end_group(job: Job) -> None:
@@ -299,9 +264,11 @@ def server(
     *,
     env: Mapping[str, str] | None = None,
     timeout_s: float = 300.0,
+    component: int = 0,
+    tasks: int | None = None,
 ) -> Iterator[Job]:
-    """A server that is ready inside the `with` block and stopped at its end."""
-    job = start(module, overrides, log, env)
+    """A server that is ready inside the `with` block and stopped at its end; see `start`."""
+    job = start(module, overrides, log, env, component=component, tasks=tasks)
     try:
         wait_ready(job, urls, timeout_s)
         yield job

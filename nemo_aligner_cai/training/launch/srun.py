@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Starts jobs as steps of a Slurm job, by srun.
+
+    with srun.steps(Srun()):
+        job = jobs.start(...)  # srun --job-name=cai-9f86d081 --overlap ... python -m MODULE ...
+
+This process is then Slurm's batch script: it runs on the first node of the job's first component, and outside of
+containers, because srun cannot be called from inside one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from nemo_aligner_cai.errors import CaiError
+
+ACTOR = 1
+"""The component of PPO's actor in a heterogeneous job; component 0 is the critic's."""
+LOOPBACK = "127.0.0.1"
+_FLAGS = ("--overlap", "--input=none", "--kill-on-bad-exit=1", "--cpu-bind=none")
+"""Steps of one job share its CPUs and GPUs, as processes of one machine do. A rank that fails ends the others."""
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Srun:
+    """Settings of the steps of a job.
+
+    Attributes:
+        options: further options of srun, such as `--container-image=...`.
+        python: the interpreter of the tasks; inside a container it has another path than this process's.
+    """
+
+    options: tuple[str, ...] = ()
+    python: str = sys.executable
+
+
+_current: ContextVar[Srun | None] = ContextVar("srun", default=None)
+
+
+@contextmanager
+def steps(settings: Srun) -> Iterator[None]:
+    """Start the jobs of the `with` block as steps of this process's Slurm job."""
+    token = _current.set(settings)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> Srun | None:
+    """The settings of the enclosing `steps` block; None if jobs are processes of this machine."""
+    return _current.get()
+
+
+def in_batch_script(env: Mapping[str, str]) -> bool:
+    """Return True in the batch script of a Slurm job, and False in a task that srun has started."""
+    return "SLURM_JOB_ID" in env and "SLURM_STEP_ID" not in env
+
+
+def new_name() -> str:
+    """A name for a step, by which `send_signal` finds it: srun does not tell a step's id."""
+    return f"cai-{secrets.token_hex(4)}"
+
+
+def command(settings: Srun, name: str, program: Sequence[str], *, component: int, tasks: int | None) -> list[str]:
+    """The command line that runs a program as a step.
+
+    Args:
+        settings: of the job's steps.
+        name: from `new_name`.
+        program: a command line.
+        component: the component of a heterogeneous job.
+        tasks: the number of processes, all on this node; None for the component's own nodes and tasks.
+    """
+    components = int(os.environ.get("SLURM_HET_SIZE", "1"))
+    where = [f"--het-group={component}"] if components > 1 else []
+    # The first node of the allocation is this one: the step's servers can listen on the loopback interface.
+    size = ["--nodes=1", f"--ntasks={tasks}", f"--ntasks-per-node={tasks}", "--relative=0"] if tasks else []
+    return ["srun", f"--job-name={name}", *_FLAGS, *where, *size, *settings.options, *program]
+
+
+def send_signal(name: str, signal_name: str) -> bool:
+    """Send a signal to the processes of a step; returns False if there is no such step or no answer from Slurm.
+
+    A signal to srun itself would not do: at SIGTERM, it kills its tasks by SIGKILL.
+    """
+    listed = _output(["squeue", "--steps", "--noheader", "--format=%i %j"])
+    found = [line.split()[0] for line in (listed or "").splitlines() if line.split()[1:] == [name]]
+    return bool(found) and _output(["scancel", f"--signal={signal_name}", found[0]]) is not None
+
+
+def this_host() -> str:
+    """The IP address of this node for the other nodes of the job; the loopback address outside of a Slurm job.
+
+    Raises:
+        CaiError: Slurm does not tell it, or tells a name that is unknown here.
+    """
+    node = os.environ.get("SLURMD_NODENAME")
+    if current() is None or node is None:
+        return LOOPBACK
+    shown = _output(["scontrol", "--oneliner", "show", "node", node]) or ""
+    address = next((word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), None)
+    if address is None:
+        raise CaiError(f"scontrol show node {node}: no NodeAddr, so that the actor cannot be told where its critic is")
+    try:
+        # Triton listens on an address, not on a name.
+        return socket.gethostbyname(address)
+    except OSError as error:
+        raise CaiError(f"{address}, Slurm's NodeAddr of {node}, is unknown on that node itself: {error}") from error
+
+
+def _output(words: list[str]) -> str | None:
+    """The output of one of Slurm's commands; None if it fails."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
