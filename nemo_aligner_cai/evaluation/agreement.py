@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_aligner_cai.data.judged_row import JudgedRow
+from nemo_aligner_cai.evaluation.human_labels import beyond_chance
 from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate, rate_dict
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.files.compact_sets import CompactMap
@@ -111,5 +112,4 @@ def _sides(row: JudgedRow) -> list[tuple[int, int]]:
 
 def _kappa(observed: float | None, p: float, q: float) -> float | None:
     """Return Cohen's kappa of two runs that prefer the second side in shares `p` and `q` of the pairs."""
-    expected = p * q + (1 - p) * (1 - q)
-    return None if observed is None or expected == 1.0 else (observed - expected) / (1 - expected)
+    return None if observed is None else beyond_chance(observed, p * q + (1 - p) * (1 - q))

@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""A grader measured against human labels, and rates corrected by its errors.
+
+Input:  [("refusal", "refusal"), ("compliance", "refusal"), ...]: the grader's label and the human's, of one reply each
+Output: Kappa(value=0.70, low=0.65, high=0.75, agreement=Rate(0.84, ...)); GraderErrors(sensitivity, specificity);
+        the corrected rate of a class: CorrectedRate(value=0.12, low=0.08, high=0.16)
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.evaluation.rates import Z_95, Rate
+
+_Name = TypeVar("_Name")
+
+
+@dataclass(frozen=True)
+class Kappa:
+    """Cohen's kappa (Educational and Psychological Measurement 20, 1960) of two labels of the same replies.
+
+    Attributes:
+        value: 1 for equal labels, 0 for agreement by chance; None if both use one and the same label only.
+        low: lower end of the 95 % interval (Fleiss, Cohen and Everitt, Psychological Bulletin 72, 1969); None if
+            `value` is.
+        high: upper end.
+        agreement: the share of equal labels.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    agreement: Rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+def kappa(labels: Sequence[tuple[str, str]]) -> Kappa:
+    """Return the agreement of two labels, each from any set of classes.
+
+    Raises:
+        CaiError: there are no labels.
+    """
+    agreement = Rate.of(first == second for first, second in labels)
+    of_first = _shares(first for first, _ in labels)
+    of_second = _shares(second for _, second in labels)
+    expected = math.fsum(p * of_second.get(name, 0.0) for name, p in of_first.items())
+    value = beyond_chance(agreement.value, expected)
+    if value is None:
+        return Kappa(None, None, None, agreement)
+    rest = 1 - value
+    spread = math.fsum(
+        p * (1 - (of_first[first] + of_second[first]) * rest) ** 2
+        if first == second
+        else p * rest**2 * (of_second.get(first, 0.0) + of_first.get(second, 0.0)) ** 2
+        for (first, second), p in _shares(labels).items()
+    )
+    variance = max(0.0, spread - (value - expected * rest) ** 2) / (len(labels) * (1 - expected) ** 2)
+    half = Z_95 * math.sqrt(variance)
+    return Kappa(value, max(-1.0, value - half), min(1.0, value + half), agreement)
+
+
+def _shares(names: Iterable[_Name]) -> dict[_Name, float]:
+    counts = Counter(names)
+    return {name: count / counts.total() for name, count in counts.items()}
+
+
+def beyond_chance(observed: float, expected: float) -> float | None:
+    """Return the agreement beyond that expected by chance, as a share of the possible; None if 1 is expected."""
+    return None if expected == 1.0 else (observed - expected) / (1 - expected)
+
+
+@dataclass(frozen=True)
+class GraderErrors:
+    """Agreement of a yes/no grader with human labels.
+
+    Attributes:
+        sensitivity: the share of "yes" among replies that humans label "yes".
+        specificity: the share of "no" among replies that humans label "no".
+    """
+
+    sensitivity: Rate
+    specificity: Rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+def grader_errors(labels: Iterable[tuple[bool, bool]]) -> GraderErrors:
+    """Return the grader's sensitivity and specificity from its label and the human's of each reply.
+
+    Raises:
+        CaiError: humans labelled no reply "yes", or none "no".
+    """
+    of: dict[bool, list[bool]] = {True: [], False: []}
+    for grader, human in labels:
+        of[human].append(grader is human)
+    if not (of[True] and of[False]):
+        raise CaiError(
+            "a grader is measured on human labels of both kinds: there are "
+            f'{len(of[True])} labels "yes" and {len(of[False])} labels "no"'
+        )
+    return GraderErrors(Rate.of(of[True]), Rate.of(of[False]))
+
+
+@dataclass(frozen=True)
+class CorrectedRate:
+    """A rate corrected for the errors of its grader, in [0, 1].
+
+    Attributes:
+        value: the estimate of Rogan and Gladen (American Journal of Epidemiology 107, 1978).
+        low: lower end of the 95 % interval, which includes the uncertainty of the grader's errors.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def corrected_rate(rate: Rate, errors: GraderErrors) -> CorrectedRate | None:
+    """Return the rate that humans would have found, given the grader's.
+
+    None if the grader is not better than chance, or if the rate contradicts the errors: with a specificity of 0.9, a
+    grader says "yes" to about 10 % of the replies at least. Then the human labels are not of such replies.
+
+    The interval is that of Lang and Reiczigel (Preventive Veterinary Medicine 113, 2014), which keeps its coverage
+    with few human labels and near 0 and 1. The human labels must be of replies like those of the rate.
+    """
+    youden = errors.sensitivity.value + errors.specificity.value - 1
+    if youden <= 0:
+        return None
+    value = (rate.value + errors.specificity.value - 1) / youden
+    z2 = Z_95**2
+    n = rate.n + z2
+    observed = (rate.n * rate.value + z2 / 2) / n
+    (sensitive, positives), (specific, negatives) = (
+        ((one.n * one.value + 1) / (one.n + 2), one.n + 2) for one in (errors.sensitivity, errors.specificity)
+    )
+    slope = sensitive + specific - 1
+    center = (observed + specific - 1) / slope
+    false_no = sensitive * (1 - sensitive) / positives
+    false_yes = specific * (1 - specific) / negatives
+    shift = 2 * z2 * (center * false_no - (1 - center) * false_yes)
+    variance = observed * (1 - observed) / n + center**2 * false_no + (1 - center) ** 2 * false_yes
+    half = Z_95 * math.sqrt(variance) / slope
+    low, high = center + shift - half, center + shift + half
+    if high < 0 or low > 1:
+        return None
+    value = _share(value)
+    return CorrectedRate(value, min(_share(low), value), max(_share(high), value))
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, value))

@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Graders against human labels: kappa by scikit-learn and published figures, coverage of the corrected rate."""
+
+import random
+
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.evaluation.human_labels import (
+    GraderErrors,
+    corrected_rate,
+    grader_errors,
+    kappa,
+)
+from nemo_aligner_cai.evaluation.rates import Rate
+
+CLASSES = ("compliance", "refusal", "partial")
+
+
+def labels(seed: int, n: int, agreement: float) -> list[tuple[str, str]]:
+    generator = random.Random(seed)
+    first = [generator.choices(CLASSES, (6, 3, 1))[0] for _ in range(n)]
+    return [(one, one if generator.random() < agreement else generator.choice(CLASSES)) for one in first]
+
+
+@pytest.mark.parametrize("agreement", [0.0, 0.5, 0.9])
+def test_scikit_learn_agrees_on_kappa(agreement: float) -> None:
+    given = labels(1, 300, agreement)
+    found = kappa(given)
+    assert found.value == pytest.approx(cohen_kappa_score(*zip(*given, strict=True)))
+    assert found.agreement.value == pytest.approx(sum(a == b for a, b in given) / 300)
+
+
+def test_the_published_interval_of_kappa() -> None:
+    # Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions (3rd edition), table 18.1: kappa 0.676 with
+    # a standard error of 0.088.
+    table = {("p", "p"): 75, ("p", "n"): 1, ("p", "o"): 4, ("n", "p"): 5, ("n", "n"): 4, ("n", "o"): 1}
+    table |= {("o", "o"): 10}
+    found = kappa([pair for pair, count in table.items() for _ in range(count)])
+    assert found.value == pytest.approx(0.676, abs=5e-4)
+    assert found.low is not None and found.high is not None
+    assert (found.high - found.low) / 2 / 1.96 == pytest.approx(0.088, abs=5e-4)
+
+
+def test_kappa_of_one_label_is_unknown_and_of_equal_labels_one() -> None:
+    assert kappa([("a", "a")] * 9).value is None
+    found = kappa([("a", "a"), ("b", "b")] * 20)
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    with pytest.raises(CaiError, match="0"):
+        kappa([])
+
+
+def test_sensitivity_and_specificity() -> None:
+    errors = grader_errors([(True, True)] * 8 + [(False, True)] * 2 + [(False, False)] * 27 + [(True, False)] * 3)
+    assert (errors.sensitivity.value, errors.sensitivity.n) == (0.8, 10)
+    assert (errors.specificity.value, errors.specificity.n) == (0.9, 30)
+    with pytest.raises(CaiError, match='2 labels "yes" and 0 labels "no"'):
+        grader_errors([(True, True)] * 2)
+
+
+def test_the_corrected_rate_undoes_the_graders_errors() -> None:
+    errors = GraderErrors(Rate.of_share(0.8, 1000), Rate.of_share(0.9, 1000))
+    # 20 % of the replies are "yes"; the grader finds 0.2 * 0.8 + 0.8 * 0.1 = 24 %.
+    found = corrected_rate(Rate.of_share(0.24, 1000), errors)
+    assert found is not None and found.value == pytest.approx(0.2)
+    assert 0.0 < found.low < 0.2 < found.high < 1.0
+    nothing = corrected_rate(Rate.of_share(0.09, 1000), errors)
+    assert nothing is not None and nothing.value == nothing.low == 0.0 < nothing.high
+
+
+def test_a_rate_that_contradicts_the_errors_is_not_corrected() -> None:
+    errors = GraderErrors(Rate.of_share(0.8, 1000), Rate.of_share(0.9, 1000))
+    assert corrected_rate(Rate.of_share(0.01, 1000), errors) is None
+    assert corrected_rate(Rate.of_share(0.95, 1000), errors) is None
+
+
+def test_a_grader_no_better_than_chance_corrects_nothing() -> None:
+    errors = GraderErrors(Rate.of_share(0.3, 50), Rate.of_share(0.7, 50))
+    assert corrected_rate(Rate.of_share(0.5, 100), errors) is None
+
+
+@pytest.mark.parametrize(("prevalence", "human"), [(0.03, 40), (0.3, 40), (0.6, 200)])
+def test_the_corrected_rates_interval_covers(prevalence: float, human: int) -> None:
+    # 500 simulations: a true coverage of 95 % gives fewer than 460 with a probability of 0.2 %.
+    generator = random.Random(f"corrected rate {prevalence} {human}")
+
+    def share(p: float, n: int) -> Rate:
+        return Rate.of(generator.random() < p for _ in range(n))
+
+    covered = 0
+    for _ in range(500):
+        errors = GraderErrors(share(0.85, human), share(0.92, human))
+        found = corrected_rate(share(prevalence * 0.85 + (1 - prevalence) * 0.08, 400), errors)
+        covered += found is not None and found.low <= prevalence <= found.high
+    assert covered >= 460
