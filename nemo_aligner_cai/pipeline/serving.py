@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from nemo_aligner_cai.models import ModelClient, OpenAIClient
+from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.training.config import quoted
 from nemo_aligner_cai.training.launch import jobs
@@ -26,15 +26,23 @@ class ServedClient(NemoServerClient):
 
     def __init__(self, port: int, job: jobs.Job, *, model: str, batch_size: int) -> None:
         super().__init__(HOST, port, model=model, batch_size=batch_size)
-        self.job = job
+        self.servers = (job,)
 
 
 class ServedChatClient(OpenAIClient):
-    """A client of the chat endpoint of a server that this process started."""
+    """A client of the chat endpoints of equivalent servers that this process started, by port."""
 
-    def __init__(self, port: int, job: jobs.Job, *, model: str) -> None:
-        super().__init__(f"http://{HOST}:{port}/v1", model)
-        self.job = job
+    def __init__(
+        self,
+        servers: Mapping[int, jobs.Job],
+        *,
+        model: str,
+        concurrency: int = 64,
+        changes: BodyChanges | None = None,
+    ) -> None:
+        urls = [f"http://{HOST}:{port}/v1" for port in servers]
+        super().__init__(urls, model, concurrency=concurrency, changes=changes)
+        self.servers = tuple(servers.values())
 
 
 @contextmanager
@@ -65,7 +73,7 @@ def served_chat(model: Path, log: Path, template: str | None) -> Generator[Serve
     """
     overrides = [f"chat_template={quoted(template)}"] if template else []
     with _server(model, log, *overrides) as (port, job):
-        yield ServedChatClient(port, job, model=model.name.removesuffix(".nemo"))
+        yield ServedChatClient({port: job}, model=model.name.removesuffix(".nemo"))
 
 
 @contextmanager
@@ -83,7 +91,8 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
     Raises:
         CaiError: one of the servers ended. Without this check a client would retry until its time is up.
     """
-    servers = [client.job for client in clients if isinstance(client, ServedClient | ServedChatClient)]
+    known = [client for client in clients if isinstance(client, ServedClient | ServedChatClient)]
+    servers = [job for client in known for job in client.servers]
 
     async def run_and_close() -> T:
         task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_watch(servers))

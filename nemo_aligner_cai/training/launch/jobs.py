@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training.launch import forked, srun
+from nemo_aligner_cai.training.launch import forked, srun, tether
 from nemo_aligner_cai.training.launch.quiet import tail
 
 _POLL_S = 0.2
@@ -43,7 +43,7 @@ class Job:
     """A started process.
 
     Attributes:
-        name: the module that runs in it.
+        name: the module or program that runs in it.
         log: the file with its standard output and error.
         pid: its process id and process group.
         poll: returns its exit code; None while it runs, negative if a signal ended it.
@@ -107,7 +107,9 @@ def start_command(
         tasks: as for `start`.
     """
     step, added = None, dict(env or {})
-    if (settings := srun.current()) is not None:
+    if (settings := srun.current()) is None:
+        command = tether.command(command)
+    else:
         step = srun.new_name()
         command = srun.command(settings, step, command, component=component, tasks=tasks)
         # Lightning derives the port from the job's id, which the steps and components of a job share.
@@ -268,9 +270,15 @@ def server(
     tasks: int | None = None,
 ) -> Iterator[Job]:
     """A server that is ready inside the `with` block and stopped at its end; see `start`."""
-    job = start(module, overrides, log, env, component=component, tasks=tasks)
-    try:
+    with stopping(start(module, overrides, log, env, component=component, tasks=tasks)) as job:
         wait_ready(job, urls, timeout_s)
+        yield job
+
+
+@contextmanager
+def stopping(job: Job) -> Iterator[Job]:
+    """Stop a job, and what it has started, at the end of the `with` block."""
+    try:
         yield job
     finally:
         stop(job)
