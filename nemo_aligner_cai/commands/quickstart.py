@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.commands.common.parser import Parser
-from nemo_aligner_cai.commands.run import add_run_arguments, run
+from nemo_aligner_cai.commands.run import add_run_arguments
+from nemo_aligner_cai.commands.run import run_all as run
 
 __all__ = ["add_arguments", "run"]
 

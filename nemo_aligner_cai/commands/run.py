@@ -5,15 +5,19 @@
 import argparse
 import shlex
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai import extras
+from nemo_aligner_cai.commands import run_slurm
 from nemo_aligner_cai.commands.common.flag_types import TRAINING_SEED
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr, open_console
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.pipeline.config import load_run_config
+from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
+from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.measure import table
 from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS, Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
@@ -23,6 +27,7 @@ def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai run`."""
     parser.add_argument("config", type=Path, help="a YAML file like nemo_aligner_cai/tiny/quickstart.yaml")
     add_run_arguments(parser, output=None)
+    run_slurm.add_arguments(parser)
 
 
 def add_run_arguments(parser: Parser, *, output: Path | None) -> None:
@@ -36,22 +41,60 @@ def add_run_arguments(parser: Parser, *, output: Path | None) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run or resume the pipeline and show its results."""
-    extras.require("cai run")
-    log_to_stderr()
-    # A batch system's SIGTERM must stop servers and trainers like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    overrides = [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
+    """Run or resume the pipeline, here or as jobs of a Slurm cluster."""
+    _begin("cai run")
+    if args.status:
+        return run_slurm.show_status(args.output)
+    overrides = _overrides(args)
     config = load_run_config(args.config, overrides)
-    resume = f"the same command, without --from, resumes from the unfinished step; {args.output} keeps the others"
-    try:
+    executor = run_slurm.executor_of(args, config)
+    if executor is None:
+        return run_here(args, config)
+    if not run_slurm.is_job(args):
+        return run_slurm.submit(args, config, executor, overrides)
+    with _resumable(args):
+        pipeline = Pipeline(config, args.output)
+        job.run(args.step, lambda: pipeline.run_step(args.step), executor, args.output)
+    return 0
+
+
+def run_all(args: argparse.Namespace) -> int:
+    """Run or resume the pipeline here."""
+    _begin("cai run")
+    return run_here(args, load_run_config(args.config, _overrides(args)))
+
+
+def run_here(args: argparse.Namespace, config: RunConfig) -> int:
+    """Run the steps of a run in this process, and show its results."""
+    with _resumable(args):
         pipeline = Pipeline(config, args.output)
         if args.step:
             pipeline.run_step(args.step)
             return 0
         metrics = pipeline.run(args.first)
+    _show(args.output, metrics)
+    return 0
+
+
+def _begin(command: str) -> None:
+    extras.require(command)
+    log_to_stderr()
+    # A batch system's SIGTERM must stop servers and trainers like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _overrides(args: argparse.Namespace) -> list[str]:
+    return [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
+
+
+@contextmanager
+def _resumable(args: argparse.Namespace) -> Generator[None]:
+    """Add the way to resume to the errors of a started run."""
+    resume = f"the same command, without --from, resumes from the unfinished step; {args.output} keeps the others"
+    try:
+        yield
     except StepMissing as error:
-        command = shlex.join(["cai", "run", str(args.config), *overrides, "--output", str(args.output)])
+        command = shlex.join(["cai", "run", str(args.config), *_overrides(args), "--output", str(args.output)])
         raise UsageError(f"{error}; make it first: {command} --step {error.step}") from error
     except UsageError:
         raise  # no step was run
@@ -59,8 +102,6 @@ def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt(resume) from None
     except CaiError as error:
         raise CaiError(f"{error}\n{resume}") from error
-    _show(args.output, metrics)
-    return 0
 
 
 def _show(folder: Path, metrics: dict[str, Any]) -> None:

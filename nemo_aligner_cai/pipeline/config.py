@@ -16,6 +16,7 @@ from pydantic import Field
 
 from nemo_aligner_cai.data.soft_labels import SoftLabels
 from nemo_aligner_cai.judges.pairs import Pairs
+from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.sections import Section, load_config
 
 
@@ -117,6 +118,7 @@ class RunConfig(Section):
     reward_model: Training
     ppo: Ppo
     measure: Measure
+    executor: Executor = LocalExecutor()
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

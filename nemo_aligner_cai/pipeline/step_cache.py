@@ -188,6 +188,11 @@ class StepCache:
         return record if unchanged else None
 
 
+def is_recorded(folder: Path) -> bool:
+    """Return True if the step of a folder has ended with success; its inputs may have changed since."""
+    return (folder / _RECORD).is_file()
+
+
 def _require_step_folder(folder: Path) -> None:
     """Raise UsageError if a folder has files but no marker of a started step."""
     empty = not any(folder.iterdir()) if folder.is_dir() else not os.path.lexists(folder)

@@ -11,24 +11,25 @@ containers, because srun cannot be called from inside one.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.training.launch import slurm
 
+_log = logging.getLogger(__name__)
 ACTOR = 1
 """The component of PPO's actor in a heterogeneous job; component 0 is the critic's."""
 LOOPBACK = "127.0.0.1"
 _FLAGS = ("--overlap", "--input=none", "--kill-on-bad-exit=1", "--cpu-bind=none")
 """Steps of one job share its CPUs and GPUs, as processes of one machine do. A rank that fails ends the others."""
-_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,6 @@ def current() -> Srun | None:
     return _current.get()
 
 
-def in_batch_script(env: Mapping[str, str]) -> bool:
-    """Return True in the batch script of a Slurm job, and False in a task that srun has started."""
-    return "SLURM_JOB_ID" in env and "SLURM_STEP_ID" not in env
-
-
 def new_name() -> str:
     """A name for a step, by which `send_signal` finds it: srun does not tell a step's id."""
     return f"cai-{secrets.token_hex(4)}"
@@ -94,35 +90,34 @@ def send_signal(name: str, signal_name: str) -> bool:
 
     A signal to srun itself would not do: at SIGTERM, it kills its tasks by SIGKILL.
     """
-    listed = _output(["squeue", "--steps", "--noheader", "--format=%i %j"])
-    found = [line.split()[0] for line in (listed or "").splitlines() if line.split()[1:] == [name]]
-    return bool(found) and _output(["scancel", f"--signal={signal_name}", found[0]]) is not None
+    try:
+        listed = slurm.output(["squeue", "--steps", "--noheader", "--format=%i %j"])
+        found = [line.split()[0] for line in listed.splitlines() if line.split()[1:] == [name]]
+        if found:
+            slurm.output(["scancel", f"--signal={signal_name}", found[0]])
+    except CaiError as error:
+        _log.warning("%s", error)
+        return False
+    return bool(found)
 
 
 def this_host() -> str:
     """The IP address of this node for the other nodes of the job; the loopback address outside of a Slurm job.
 
     Raises:
-        CaiError: Slurm does not tell it, or tells a name that is unknown here.
+        CaiError: Slurm gives no address, or a name that is unknown here.
     """
     node = os.environ.get("SLURMD_NODENAME")
     if current() is None or node is None:
         return LOOPBACK
-    shown = _output(["scontrol", "--oneliner", "show", "node", node]) or ""
+    shown = slurm.output(["scontrol", "--oneliner", "show", "node", node])
     address = next((word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), None)
     if address is None:
-        raise CaiError(f"scontrol show node {node}: no NodeAddr, so that the actor cannot be told where its critic is")
+        raise CaiError(
+            f"scontrol show node {node}: no NodeAddr, so the actor cannot be told the address of its critic"
+        )
     try:
         # Triton listens on an address, not on a name.
         return socket.gethostbyname(address)
     except OSError as error:
         raise CaiError(f"{address}, Slurm's NodeAddr of {node}, is unknown on that node itself: {error}") from error
-
-
-def _output(words: list[str]) -> str | None:
-    """The output of one of Slurm's commands; None if it fails."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

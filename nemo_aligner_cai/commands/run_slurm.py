@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The part of `cai run` for Slurm: submit, print and show the jobs of a run."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from nemo_aligner_cai.commands.common.flag_types import COUNT
+from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.commands.common.terminal import open_console, table_of, write_line
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.executors import cluster
+from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
+from nemo_aligner_cai.pipeline.executors.status import status
+from nemo_aligner_cai.pipeline.run import STEPS
+from nemo_aligner_cai.training.launch.slurm import in_batch_script
+
+_KINDS = ("local", "slurm")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai run` that concern Slurm."""
+    parser.add_argument("--executor", choices=_KINDS, help="in place of executor.kind of the configuration")
+    parser.add_argument("--dry-run", action="store_true", help="slurm: print scripts and commands, submit nothing")
+    parser.add_argument(
+        "--status", action="store_true", help="slurm: show the state of each step, and do nothing else"
+    )
+    parser.add_argument(
+        "--chain",
+        type=COUNT,
+        default=0,
+        metavar="N",
+        help="slurm: submit N followers of each job, which resume it, where jobs must not be requeued",
+    )
+
+
+def executor_of(args: argparse.Namespace, config: RunConfig) -> SlurmExecutor | None:
+    """The settings of Slurm; None if the steps are to run here, without it."""
+    settings = config.executor if isinstance(config.executor, SlurmExecutor) else None
+    if args.executor == "slurm" and settings is None:
+        settings = SlurmExecutor(kind="slurm")
+    if args.executor == "local":
+        settings = None
+    if settings is None and (args.dry_run or args.chain):
+        raise UsageError("--dry-run and --chain need --executor slurm, or executor.kind: slurm in the configuration")
+    return settings
+
+
+def is_job(args: argparse.Namespace) -> bool:
+    """Return True if this process is the job of one step."""
+    return args.step is not None and in_batch_script(os.environ)
+
+
+def submit(args: argparse.Namespace, config: RunConfig, executor: SlurmExecutor, overrides: list[str]) -> int:
+    """Submit the jobs of a run, or print them."""
+    flags = ["--executor", "slurm"] if args.executor else []
+    request = cluster.Request(
+        config=config,
+        executor=executor,
+        folder=args.output,
+        arguments=(str(args.config.absolute()), *overrides, *flags),
+        step=args.step,
+        first=args.first,
+        chain=args.chain,
+    )
+    if args.dry_run:
+        sys.stdout.write(cluster.print_run(request))
+        return 0
+    ids = cluster.submit_run(request)
+    for step, group in ids.items():
+        write_line(f"{step}: job {' '.join(group)}")
+    if not ids:
+        write_line("all steps are done")
+    return 0
+
+
+def show_status(folder: Path) -> int:
+    """Show the state of each step of a run."""
+    rows = [(one.step, one.state, one.job, one.used, one.note) for one in status(folder, STEPS)]
+    open_console().print(table_of(("step", "state", "job", "time", ""), rows), soft_wrap=True)
+    return 0

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""A run on a Slurm cluster, seen from the login node."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.executors import submit
+from nemo_aligner_cai.pipeline.executors.job import forget_starts
+from nemo_aligner_cai.pipeline.executors.script import FOLDER, StepJob
+from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
+from nemo_aligner_cai.pipeline.executors.sizes import sizes
+from nemo_aligner_cai.pipeline.run import STEPS, Pipeline
+from nemo_aligner_cai.pipeline.step_cache import StepMissing
+
+
+@dataclass(frozen=True)
+class Request:
+    """The jobs to submit.
+
+    Attributes:
+        config: the run's configuration.
+        executor: the executor's settings.
+        folder: the run's folder.
+        arguments: the arguments of `cai run` that reproduce the configuration, without --output and --step.
+        step: submit this step only; None for all steps that are not done.
+        first: repeat this step and all later ones.
+        chain: followers of each job; 0 to requeue it.
+    """
+
+    config: RunConfig
+    executor: SlurmExecutor
+    folder: Path
+    arguments: tuple[str, ...]
+    step: str | None = None
+    first: str | None = None
+    chain: int = 0
+
+
+def submit_run(request: Request) -> submit.JobIds:
+    """Submit the steps of a run; returns the ids of each step's jobs, none if all steps are done.
+
+    Raises:
+        UsageError: an invalid configuration, a step or a machine that cannot run the jobs, or a job that Slurm
+            refuses. Nothing is submitted then.
+        CaiError: Slurm does not answer.
+    """
+    submit.check(request.executor)
+    pipeline = Pipeline(request.config, request.folder)
+    # A job needs the same lock: while this process has it, no job of the run starts, and no other run does.
+    with pipeline.cache.locked():
+        if request.first:
+            pipeline.cache.forget(STEPS[STEPS.index(request.first) :])
+        jobs = _jobs(request, _unfinished(pipeline) if request.step is None else [request.step])
+        if not jobs:
+            return {}
+        ids = submit.submit(jobs, request.executor, chain=request.chain)
+        for job in jobs:
+            forget_starts(job.step, request.folder)
+    return ids
+
+
+def print_run(request: Request) -> str:
+    """The scripts and commands that `submit_run` would use, to paste into a shell; writes nothing.
+
+    Raises:
+        UsageError: an invalid configuration.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        exists = request.folder.is_dir()
+        pipeline = Pipeline(request.config, request.folder if exists else Path(scratch))
+        steps = [request.step] if request.step else _unfinished(pipeline)
+        if request.first:
+            steps = list(STEPS[min(STEPS.index(request.first), len(STEPS) - len(steps)) :])
+    jobs = _jobs(request, steps)
+    return submit.printed(jobs, request.executor, chain=request.chain) if jobs else ""
+
+
+def _unfinished(pipeline: Pipeline) -> list[str]:
+    """The steps from the first one that is not done."""
+    steps = pipeline.steps()
+    for number, step in enumerate(steps):
+        try:
+            pipeline.cache.require(step)
+        except StepMissing:
+            return [one.name for one in steps[number:]]
+    return []
+
+
+def _jobs(request: Request, steps: Sequence[str]) -> list[StepJob]:
+    if unknown := sorted(set(request.executor.steps) - set(STEPS)):
+        raise UsageError(f"executor.steps: no step is called {', '.join(unknown)}; the steps are {', '.join(STEPS)}")
+    folder = request.folder.absolute()
+    command = (*_program(), "run", *request.arguments, "--output", str(folder))
+    return [
+        StepJob(step, folder / FOLDER, sizes(request.config, request.executor, step), (*command, "--step", step))
+        for step in steps
+    ]
+
+
+def _program() -> tuple[str, ...]:
+    """This program by its path: a job's shell may have another PATH."""
+    script = Path(sys.executable).with_name("cai")
+    return (str(script),) if script.is_file() else (sys.executable, "-m", "nemo_aligner_cai.cli")

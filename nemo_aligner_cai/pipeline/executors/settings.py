@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The section `executor` of a run's configuration.
+
+executor:
+  kind: slurm
+  account: my-project
+  partition: batch
+  time: "04:00:00"
+  secrets: [NGC_API_KEY]
+  steps:
+    6_ppo: {time: "12:00:00"}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from nemo_aligner_cai.sections import Section
+
+_TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}")
+
+
+def _time(value: Any) -> Any:
+    # YAML reads 4:00:00 without quotes as the number 14400, and Slurm a number as minutes.
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise ValueError(f"{value!r} is not a time of Slurm's; write it in quotes, such as '04:00:00' or '1-12:00:00'")
+    return value
+
+
+def _gpu_option(value: str) -> str:
+    if value.count("{}") != 1:
+        raise ValueError("needs {} where the number of GPUs goes, such as '--gres=gpu:{}'")
+    return value
+
+
+Time = Annotated[str, BeforeValidator(_time)]
+"""A wall time in one of sbatch's forms."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
+
+
+class LocalExecutor(Section):
+    """Run the steps one after another on this machine."""
+
+    kind: Literal["local"] = "local"
+
+
+class Container(Section):
+    """The image in which trainers and servers run, by the srun options of pyxis.
+
+    Attributes:
+        image: as for `--container-image`.
+        mounts: as for `--container-mounts`: the run's folder, models and data, at the same paths as outside.
+        python: the interpreter inside, which has this package.
+    """
+
+    image: str
+    mounts: tuple[str, ...] = ()
+    python: str = "python"
+
+
+class StepResources(Section):
+    """The settings of one step that differ from the executor's; nodes and tasks follow from the trainer's settings.
+
+    Attributes:
+        partition: in place of the executor's.
+        time: in place of the executor's.
+        gpus: of each node, in place of one for each task.
+        options: further options of sbatch, after the executor's.
+    """
+
+    partition: str | None = None
+    time: Time | None = None
+    gpus: int | None = Field(default=None, ge=0)
+    options: tuple[str, ...] = ()
+
+
+class SlurmExecutor(Section):
+    """Submit each step as a Slurm job that depends on the one before it.
+
+    Attributes:
+        account: as for sbatch; null for the user's default.
+        partition: as for sbatch; null for the cluster's default.
+        time: wall time of a job; null for the partition's default.
+        gpus: the option of sbatch that requests GPUs, with {} for their number on each node. Null for a cluster
+            without GPUs: trainers then use hardware=cpu.
+        options: further options of sbatch, such as `--exclusive`.
+        preamble: lines of shell before the command, such as `module load cuda`.
+        container: where trainers and servers run; null for the same environment as this program.
+        secrets: names of environment variables that the jobs get from the submitting shell. Scripts and logs have the
+            names, never the values.
+        warning_s: seconds before the end of the wall time at which a job ends its step in order.
+        steps: settings of single steps, by the step's name.
+    """
+
+    kind: Literal["slurm"]
+    account: str | None = None
+    partition: str | None = None
+    time: Time | None = None
+    gpus: Annotated[str, AfterValidator(_gpu_option)] | None = "--gpus-per-node={}"
+    options: tuple[str, ...] = ()
+    preamble: tuple[str, ...] = ()
+    container: Container | None = None
+    secrets: tuple[Name, ...] = ()
+    warning_s: int = Field(default=300, gt=0)
+    steps: Mapping[str, StepResources] = Field(default_factory=dict[str, StepResources])
+
+
+Executor = Annotated[LocalExecutor | SlurmExecutor, Field(discriminator="kind")]

@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The state of each step of a run: from the run's folder and from Slurm's queue, without accounting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_aligner_cai.pipeline.executors.script import FOLDER
+from nemo_aligner_cai.pipeline.executors.submit import queued, submitted
+from nemo_aligner_cai.pipeline.step_cache import is_recorded
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """The state of one step.
+
+    Attributes:
+        step: its name.
+        state: "done", "failed", "not submitted", or a state of Slurm, such as "pending" and "running".
+        job: the id of its newest job in the queue, or of its last one; empty if it was not submitted.
+        used: the running time of that job.
+        note: the reason for which it waits, the nodes on which it runs, or the log that tells why it failed.
+    """
+
+    step: str
+    state: str
+    job: str = ""
+    used: str = ""
+    note: str = ""
+
+
+def status(folder: Path, steps: Sequence[str]) -> list[StepStatus]:
+    """The state of each step; raises CaiError if Slurm does not answer.
+
+    Args:
+        folder: the run's folder.
+        steps: the names of its steps.
+    """
+    jobs, queue = submitted(folder / FOLDER), queued(folder / FOLDER)
+    found: list[StepStatus] = []
+    for step in steps:
+        ids = jobs.get(step, [])
+        waiting = [one for one in ids if one in queue]
+        if is_recorded(folder / step):
+            found.append(StepStatus(step, "done", ids[-1] if ids else ""))
+        elif waiting:
+            found.append(StepStatus(step, queue[waiting[0]][0], waiting[0], *queue[waiting[0]][1:]))
+        elif ids:
+            found.append(StepStatus(step, "failed", ids[-1], note=_last_log(folder / FOLDER, step)))
+        else:
+            found.append(StepStatus(step, "not submitted"))
+    return found
+
+
+def _last_log(folder: Path, step: str) -> str:
+    logs = sorted(folder.glob(f"{step}-*.log"), key=lambda path: path.stat().st_mtime)
+    if logs:
+        return f"see {logs[-1]}"
+    return f"cancelled before it ran, or no node could write to {folder}"
