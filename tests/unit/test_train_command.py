@@ -202,3 +202,36 @@ def test_converted_files_reach_upstreams_script(home: Path, overrides: list[str]
     (last,) = [word.removeprefix(key).strip("'") for word in started if word.startswith(key)]
     assert sum(1 for _ in read_jsonl(last)) == 200
     assert all("conversations" in row for _, row in read_jsonl(last))
+
+
+@pytest.fixture
+def login_node(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without GPUs that submits jobs."""
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/sh\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(sbatch.parent))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv(entry.HOME)
+    monkeypatch.setattr(stage_main, "gpu_count", lambda: 0)
+
+
+@pytest.mark.usefixtures("login_node")
+def test_a_login_node_prints_the_clusters_command(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "sft", "--print-command", *overrides]) == 0
+    printed = shlex.split(capsys.readouterr().out)
+    assert printed[1:4] == ["-m", "nemo_aligner_cai.training.launch.local_ranks", "--nproc-per-node=8"]
+    assert not any("hardware=cpu" in word for word in printed)
+    assert cli.main(["train", "sft", "--print-command", "hardware=2x8xh100", *overrides]) == 0
+    printed = shlex.split(capsys.readouterr().out)
+    assert printed[:6] == ["srun", "--nodes=2", "--ntasks-per-node=8", sys.executable, "-m", sft.__name__]
+
+
+@pytest.mark.usefixtures("login_node")
+def test_inside_a_job_a_machine_prints_its_own_command(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert cli.main(["train", "sft", "--print-command", *overrides]) == 0
+    assert "hardware=cpu" in shlex.split(capsys.readouterr().out)

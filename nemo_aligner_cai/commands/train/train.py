@@ -7,6 +7,7 @@ import importlib
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
@@ -43,20 +44,28 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the stage in this process, or replace the process by the command that runs it."""
     extras.require("cai train")
-    from nemo_aligner_cai.training.launch import entry
-    from nemo_aligner_cai.training.launch.stage_main import compose, execute, exit_process, log_to_stderr, parse_args
+    from nemo_aligner_cai.training.launch import entry, slurm
+    from nemo_aligner_cai.training.launch.stage_main import (
+        compose,
+        cuda_available,
+        execute,
+        exit_process,
+        log_to_stderr,
+        parse_args,
+    )
 
-    # Flags may be between the overrides, which argparse does not parse.
-    own = Parser(prog="cai train", add_help=False, allow_abbrev=False)
-    own.add_argument("--trainer", choices=entry.TRAINERS, default="auto")
-    own.add_argument("--print-command", action="store_true")
-    own_flags, overrides = own.parse_known_args(args.overrides)
+    own_flags, overrides = _own_flags(args.overrides, entry.TRAINERS)
     module = f"nemo_aligner_cai.training.{STAGES[args.stage]}"
     stage = importlib.import_module(module).STAGE
     log_to_stderr()
-    arguments = parse_args(overrides, stage.config)
-    cfg = compose(arguments)
-    command = None if arguments.show else entry.command(args.stage, stage, module, arguments, cfg, own_flags.trainer)
+    # On a login node, the command to print is that of the cluster's machines.
+    for_cluster = own_flags.print_command and not cuda_available() and slurm.on_login_node(os.environ)
+    arguments = parse_args(overrides, stage.config, for_cluster=for_cluster)
+    cfg = compose(arguments, for_cluster=for_cluster)
+    command = None
+    if not arguments.show:
+        started = (args.stage, stage, module, arguments, cfg, own_flags.trainer)
+        command = entry.command(*started, for_cluster=for_cluster)
     if own_flags.print_command:
         here = [sys.executable, "-m", module, *entry.settings(arguments)]
         write_line(shlex.join(command or here))
@@ -69,3 +78,11 @@ def run(args: argparse.Namespace) -> int:
     if code:
         exit_process(code)
     return code
+
+
+def _own_flags(words: list[str], trainers: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags of `cai train`, which may be between the overrides, where argparse does not parse them; the others."""
+    own = Parser(prog="cai train", add_help=False, allow_abbrev=False)
+    own.add_argument("--trainer", choices=trainers, default="auto")
+    own.add_argument("--print-command", action="store_true")
+    return own.parse_known_args(words)

@@ -46,7 +46,14 @@ def script(stage: str) -> Path | None:
 
 
 def command(
-    name: str, stage: Stage, module: str, arguments: Arguments, cfg: DictConfig, trainer: str = "auto"
+    name: str,
+    stage: Stage,
+    module: str,
+    arguments: Arguments,
+    cfg: DictConfig,
+    trainer: str = "auto",
+    *,
+    for_cluster: bool = False,
 ) -> list[str] | None:
     """The command line to run in place of this process; None if this process can run the stage.
 
@@ -57,6 +64,7 @@ def command(
         arguments: the parsed command line, with the hardware.
         cfg: the composed configuration.
         trainer: one of `TRAINERS`; "auto" selects NeMo-Aligner's script if it exists and torch can use a GPU.
+        for_cluster: the command is for a Slurm job: srun starts it on several nodes.
 
     Raises:
         UsageError: an invalid configuration or input file, a missing script, or several nodes without a launcher.
@@ -66,8 +74,9 @@ def command(
         raise UsageError(f"--trainer upstream: there is no script for {name} in ${HOME}/examples/nlp/gpt")
     if trainer == "auto" and not cuda_available():
         upstream_script = None
-    processes = _processes(cfg)
-    if upstream_script is None and not processes:
+    srun = _srun(cfg) if for_cluster else []
+    processes = [] if srun else _processes(cfg)
+    if upstream_script is None and not processes and not srun:
         return None
     before = _data_settings(cfg)
     # Before the processes start: each would report the error again, inside torchrun's traceback.
@@ -80,7 +89,7 @@ def command(
     target = [*_UPSTREAM, str(upstream_script)] if upstream_script is not None else ["-m", module]
     alone = not processes and ranks.is_mistaken_for_rank(os.environ)
     before_python = ["/usr/bin/env", "-u", "SLURM_NTASKS"] if alone else []
-    return [*before_python, sys.executable, *processes, *target, *settings(arguments), *added]
+    return [*srun, *before_python, sys.executable, *processes, *target, *settings(arguments), *added]
 
 
 def settings(arguments: Arguments) -> list[str]:
@@ -91,8 +100,7 @@ def settings(arguments: Arguments) -> list[str]:
 
 def _processes(cfg: DictConfig) -> list[str]:
     """Torchrun's part of the command; empty if one process is enough."""
-    # Lightning starts the processes itself for other values ("auto", a list of devices).
-    nodes, devices = (size if isinstance(size, int) else 1 for size in (cfg.trainer.num_nodes, cfg.trainer.devices))
+    nodes, devices = _size(cfg)
     if ranks.is_rank(os.environ) or nodes * devices <= 1:
         return []
     if nodes > 1:
@@ -102,6 +110,18 @@ def _processes(cfg: DictConfig) -> list[str]:
             "--rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m nemo_aligner_cai.cli train ...`"
         )
     return [*_TORCHRUN, f"--nproc-per-node={devices}"]
+
+
+def _srun(cfg: DictConfig) -> list[str]:
+    """The srun part of a job's command; empty for a single node."""
+    nodes, devices = _size(cfg)
+    return ["srun", f"--nodes={nodes}", f"--ntasks-per-node={devices}"] if nodes > 1 else []
+
+
+def _size(cfg: DictConfig) -> tuple[int, int]:
+    """The nodes and the processes on each; 1 where Lightning starts the processes ("auto", a list of devices)."""
+    nodes, devices = (size if isinstance(size, int) else 1 for size in (cfg.trainer.num_nodes, cfg.trainer.devices))
+    return nodes, devices
 
 
 def _data_settings(cfg: DictConfig) -> dict[str, str]:

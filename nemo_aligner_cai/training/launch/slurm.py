@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -33,3 +34,8 @@ def output(command: Sequence[str], *, timeout_s: float = _TIMEOUT_S) -> str:
 def in_batch_script(env: Mapping[str, str]) -> bool:
     """Return True in the batch script of a Slurm job, and False in a task that srun has started."""
     return "SLURM_JOB_ID" in env and "SLURM_STEP_ID" not in env
+
+
+def on_login_node(env: Mapping[str, str]) -> bool:
+    """Return True on a machine that submits jobs, outside of any job."""
+    return "SLURM_JOB_ID" not in env and shutil.which("sbatch") is not None

@@ -145,18 +145,24 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
     return 0
 
 
-def parse_args(argv: list[str], default: str) -> Arguments:
-    """Parse a command line; adds this machine's hardware if it selects none. Raises UsageError."""
+def parse_args(argv: list[str], default: str, *, for_cluster: bool = False) -> Arguments:
+    """Parse a command line; adds this machine's hardware if it selects none. Raises UsageError.
+
+    Args:
+        argv: the command line.
+        default: the name of the configuration if it gives none.
+        for_cluster: the command is for machines with GPUs, whatever this one has.
+    """
     given = parse_flags(argv, default)
-    cuda = cuda_available()
+    cuda = for_cluster or cuda_available()
     overrides = config.choose_hardware(given.config, given.overrides, search=given.search, cuda=cuda)
     return replace(given, overrides=overrides)
 
 
-def compose(arguments: Arguments) -> DictConfig:
-    """The configuration of a command line on this machine; raises UsageError like `config.compose`."""
+def compose(arguments: Arguments, *, for_cluster: bool = False) -> DictConfig:
+    """The configuration of a command line on this machine, or a cluster's; raises UsageError like `config.compose`."""
     cfg = config.compose(arguments.config, arguments.overrides, search=arguments.search)
-    if not cuda_available():
+    if not for_cluster and not cuda_available():
         from nemo_aligner_cai.training.cpu.config import adapt_to_cpu
 
         adapt_to_cpu(cfg)
