@@ -35,6 +35,10 @@ COMMANDS = {
     "components": ("components", "list judges, prompts, generators, processors and formats, and their packages"),
     "journal": ("journal", "read the journal of a generation run"),
     "judge-accuracy": ("evaluate.judge_accuracy", "measure the accuracy of a judge on items with a known answer"),
+    "accuracy": (
+        "evaluate.accuracy",
+        "show the accuracy of saved verdicts or reward scores",
+    ),
     "plan": ("plan", "estimate calls, tokens, GPU-hours, disk and memory of a run on GPUs"),
     "audit": ("evaluate.audit", "measure biases of AI preferences: length, position, principles, agreement of runs"),
 }

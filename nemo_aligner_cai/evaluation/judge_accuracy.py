@@ -9,7 +9,9 @@ Output: Accuracy: the share of correct answers, of all items and by category
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgedItem
+from nemo_aligner_cai.evaluation.judge_item import CORRECT
+from nemo_aligner_cai.evaluation.judge_items import JudgedItem
+from nemo_aligner_cai.evaluation.judge_rules import RuleScores
 from nemo_aligner_cai.evaluation.rates import Rate, rate_dict
 
 
@@ -22,6 +24,7 @@ class Accuracy:
         answered: items with a parsed answer on which the orders agree.
         right: items with the correct answer.
         chances: sum of the probabilities of the correct answer by chance.
+        rules: the accuracy by each of three rules.
         categories: the same by category.
     """
 
@@ -29,6 +32,7 @@ class Accuracy:
     answered: int = 0
     right: int = 0
     chances: float = 0.0
+    rules: RuleScores = field(default_factory=RuleScores)
     categories: dict[str, "Accuracy"] = field(default_factory=dict[str, "Accuracy"])
 
     def add(self, item: JudgedItem, *, by_category: bool = True) -> None:
@@ -39,6 +43,7 @@ class Accuracy:
         self.answered += item.answer is not None
         self.right += item.answer == CORRECT
         self.chances += 1 / len(item.row.candidates)
+        self.rules.add(item)
         if by_category and item.category is not None:
             self.categories.setdefault(item.category, Accuracy()).add(item, by_category=False)
 
@@ -66,6 +71,7 @@ class Accuracy:
             "accuracy": rate_dict(self.rate),
             "accuracy_of_answered": rate_dict(self.rate_of_answered),
             "by_chance": self.by_chance,
+            "rules": self.rules.to_dict(),
         }
         if self.categories:
             own["categories"] = {name: part.to_dict() for name, part in sorted(self.categories.items())}

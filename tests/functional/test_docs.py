@@ -44,6 +44,8 @@ def _preferences(folder: Path) -> None:
         for n in range(12)
     )
     write_jsonl(folder / "items.jsonl", items)
+    scores = ({"prompt": f"{n}?", "chosen_score": n % 3, "rejected_score": 1.0} for n in range(12))
+    write_jsonl(folder / "scores.jsonl", (row | {"chosen": "Yes, it is.", "rejected": "No."} for row in scores))
 
 
 def _data(folder: Path) -> None:

@@ -12,6 +12,7 @@ import choix
 import evalica
 import pytest
 
+from benchmarks.coverage import coverage
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.evaluation.bradley_terry import bradley_terry
 from nemo_aligner_cai.evaluation.rates import Rate
@@ -155,3 +156,12 @@ def test_win_rates_count_prompts() -> None:
     assert rates["a", "b"].n <= 100
     same = win_rates([PairResult(str(n % 50), "a", "b", float(n % 2)) for n in range(100)])
     assert same["a", "b"].n == 50, "two equal results of a prompt are one independent value"
+
+
+@pytest.mark.parametrize("models", [3, 6])
+def test_the_intervals_cover(models: int) -> None:
+    # 200 simulations: with a true coverage of 95 %, fewer than 178 have a probability below 0.1 % for each model.
+    # `benchmarks/coverage.py` measures it with 1,000.
+    found = coverage(models, simulations=200, prompts=40)
+    assert len(found) == models - 1
+    assert min(found.values()) >= 178 / 200, found

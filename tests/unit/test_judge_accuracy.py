@@ -13,7 +13,8 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.evaluate import judge_accuracy as command
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
-from nemo_aligner_cai.evaluation.judge_items import CORRECT, JudgeItem, read_items
+from nemo_aligner_cai.evaluation.judge_item import CORRECT, JudgeItem
+from nemo_aligner_cai.evaluation.judge_items import read_items
 from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI
@@ -180,6 +181,73 @@ def test_what_is_no_item_is_refused_with_its_line(tmp_path: Path, change: dict[s
         items_of(path)
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "JudgeBench": {
+        "question": "1 + 1?",
+        "response_A": "bad",
+        "response_B": "good",
+        "label": "B>A",
+        "source": "mmlu-pro-math",
+    },
+    "RewardBench": {"prompt": "1 + 1?", "chosen": "good", "rejected": "bad", "subset": "math", "id": 7},
+    "HHH, Hugging Face": {"input": "1 + 1?", "targets": {"choices": ["bad", "good"], "labels": [0, 1]}},
+    "HHH, BIG-bench": {"input": "1 + 1?", "target_scores": {"good": 1, "bad": 0}},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_rows_of_published_data_sets_are_items(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "items.jsonl"
+    write_jsonl(path, [PUBLISHED[name]])
+    (item,) = items_of(path)
+    assert item.prompt.conversation.to_messages() == [{"role": "user", "content": "1 + 1?"}]
+    assert {one.key: one.text for one in item.candidates} == {"correct": "good", "incorrect": "bad"}
+    assert item.is_comparison and item.question
+    assert item.category == PUBLISHED[name].get("source", PUBLISHED[name].get("subset"))
+
+
+def test_a_data_set_without_an_order_shows_the_correct_reply_first_in_half_of_its_items(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    write_jsonl(path, [PUBLISHED["RewardBench"] | {"prompt": f"{number} + 1?"} for number in range(400)])
+    first = sum(item.candidates[0].key == CORRECT for item in items_of(path))
+    # Half of 400 within 4 standard deviations.
+    assert 160 <= first <= 240
+
+
+def test_a_whole_task_of_big_bench_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "task.json"
+    task = {"name": "hhh", "examples": [PUBLISHED["HHH, BIG-bench"] | {"input": f"{n}?"} for n in range(3)]}
+    for indent in (None, 2):
+        path.write_text(json.dumps(task, indent=indent))
+        assert [item.prompt.conversation.turns[0].content for item in items_of(path)] == ["0?", "1?", "2?"]
+
+
+def test_judgebenchs_file_is_read(shared_data: Path) -> None:
+    items = items_of(shared_data / "judgebench" / "gpt-4o-2024-05-13.jsonl")
+    assert len(items) == 350
+    assert sum(item.candidates[0].key == CORRECT for item in items) == 193
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PUBLISHED["JudgeBench"] | {"label": "A=B"}, "'label'"),
+        (PUBLISHED["JudgeBench"] | {"judgments": []}, "cai accuracy"),
+        (PUBLISHED["RewardBench"] | {"rejected": "good"}, "'rejected'"),
+        (PUBLISHED["HHH, Hugging Face"] | {"targets": {"choices": ["a", "b"], "labels": [1]}}, "'targets'"),
+        (PUBLISHED["HHH, Hugging Face"] | {"targets": ["a", "b"]}, "'targets'"),
+        (PUBLISHED["HHH, BIG-bench"] | {"target_scores": {"a": 1, "b": 1}}, "one with the score 1"),
+        (PUBLISHED["HHH, BIG-bench"] | {"target_scores": {"a": 1, "b": 0, "c": 0}}, "two replies"),
+        ({"text": "nothing"}, "'text'"),
+    ],
+)
+def test_a_wrong_row_of_a_published_data_set_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    path = tmp_path / "items.jsonl"
+    write_jsonl(path, [row])
+    with pytest.raises(FormatError, match=f":1: .*{message}"):
+        items_of(path)
+
+
 def test_items_of_two_kinds_in_one_file_are_refused(tmp_path: Path):
     path = tmp_path / "mixed.jsonl"
     write_jsonl(path, [comparison(0), classification(1, "Theft")])
@@ -198,6 +266,7 @@ def test_the_papers_items_are_answered_exactly_by_a_judge_that_has_the_key(
     figures = ask(path, by_key(items))
     assert figures["asked"] == figures["answered"] == figures["right"] == len(items)
     assert figures["accuracy"]["value"] == 1.0 and figures["unparsed"] == 0
+    assert figures["rules"]["strict"]["value"] == figures["rules"]["judgebench"]["value"] == 1.0
     assert figures["position_flip_rate"] == 0.0
     assert len(figures.get("categories", {})) == (9 if name.startswith("Harm") else 0)
 
@@ -211,6 +280,9 @@ def test_a_judge_that_always_says_a_answers_nothing_in_both_orders(fixture: str,
 
     figures = ask(path, always_a)
     assert figures["answered"] == figures["right"] == 0
+    assert figures["rules"]["strict"]["value"] == 0
+    # Of three answers, neither of the outer ones may be right; of two, one always is.
+    assert figures["rules"]["judgebench_ties"]["value"] == (1.0 if fixture == "pairs" else 0.5)
     assert figures["position_flip_rate"] == figures["first_position_rate"] == 1.0
     one_order = ask(path, always_a, "--no-both-orders", "--overwrite")
     # The right answer stands first in half of the items of either file.

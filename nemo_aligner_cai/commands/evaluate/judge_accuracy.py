@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cai judge-accuracy FILE`: the accuracy of a judge on items with a known answer.
 
-Input:  items such as the paper's (see evaluation/judge_items.py), and a judge model
+Input:  items of the paper, JudgeBench, RewardBench or HHH (see evaluation/judge_item_formats.py), and a judge model
 Output: OUTPUT.jsonl, a row per item with its verdicts; with its journal, dropped items and manifest; and the accuracy
         with its interval, of all items and by category, with position flips and unparsed answers
 
@@ -21,6 +21,7 @@ from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.commands.common.flag_types import COUNT, PORT, SEED, host
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
 from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, table_of
+from nemo_aligner_cai.commands.evaluate.accuracy import show_rules
 from nemo_aligner_cai.commands.generate import clients, display, flags, judge_flags
 from nemo_aligner_cai.commands.generate.run import resumable, run_and_close
 from nemo_aligner_cai.constitution import Constitution, Principle
@@ -31,7 +32,8 @@ from nemo_aligner_cai.engine.run_stage import Output, companion, left_out_path, 
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
-from nemo_aligner_cai.evaluation.judge_items import JudgedItem, JudgeItem, read_items
+from nemo_aligner_cai.evaluation.judge_item import JudgeItem
+from nemo_aligner_cai.evaluation.judge_items import JudgedItem, read_items
 from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json
 from nemo_aligner_cai.judges.base import UNPARSED, Judge, position_line, position_rates, unparsed_line
 from nemo_aligner_cai.judges.options_judge import OptionsJudge
@@ -46,7 +48,7 @@ DEFAULT_JUDGE = "multiple-choice"
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai judge-accuracy`."""
-    parser.add_argument("file", metavar="FILE", help="items in the format of the paper's evaluations")
+    parser.add_argument("file", metavar="FILE", help="items of the paper, JudgeBench, RewardBench or HHH")
     parser.add_argument("--output", default="judge_accuracy.jsonl", metavar="ROWS", help="default: %(default)s")
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
     parser.add_argument("--num-examples", type=COUNT, metavar="N", help="number of items (default: all)")
@@ -209,6 +211,7 @@ def _show(accuracy: Accuracy, summary: Summary, rows: Path) -> None:
     ]
     console = open_console()
     console.print(table_of(("items", ""), figures))
+    show_rules(console, [("all items", accuracy)])
     if accuracy.categories:
         parts = sorted(accuracy.categories.items())
         table = [(name, part.asked, part.answered, rate_cell(part.rate)) for name, part in parts]

@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""`cai accuracy FILE`: the accuracy of saved verdicts or saved reward scores on pairs with a known better reply.
+
+Input:  verdicts of a judge (JudgeBench's files, or the rows of `cai judge-accuracy`), or scores of a reward model
+        (JudgeBench's, RewardBench's or RLHFlow's files); see evaluation/{saved_verdicts,reward_scores}.py
+Output: a judge's accuracy by three rules; or a reward model's accuracy, calibration and preference for length; of all
+        pairs and by category, as tables and as --json
+"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+
+from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, table_of
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
+from nemo_aligner_cai.evaluation.reward_accuracy import RewardAccuracy, reward_accuracy
+from nemo_aligner_cai.evaluation.reward_scores import has_scores, read_scored
+from nemo_aligner_cai.evaluation.saved_verdicts import read_saved
+from nemo_aligner_cai.files import read_jsonl, require_file, write_json
+from nemo_aligner_cai.files.output_paths import check_output, refuse_same
+
+RULE_COLUMNS = {
+    "strict": "strict, %",
+    "judgebench": "JudgeBench, %",
+    "judgebench_ties": "ties, %",
+    "judgebench_wrong": "wrong, %",
+    "soft": "soft, %",
+}
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments of `cai accuracy`."""
+    parser.add_argument("file", metavar="FILE", help="saved verdicts or scores, .jsonl or .json")
+    parser.add_argument("--json", metavar="OUT", help="write all figures to this file")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file of --json")
+    parser.effect("overwrite", when=lambda args: bool(args.json), otherwise="without --json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the file, show its figures and write them."""
+    file = require_file(args.file)
+    if args.json:
+        refuse_same([file], [args.json])
+        check_output(args.json, overwrite=args.overwrite)
+    console = open_console()
+    if _are_scores(file):
+        rewards = reward_accuracy(list(read_scored(file)))
+        _show_rewards(console, rewards)
+        figures = {"file": str(file), "kind": "reward scores", **rewards.to_dict()}
+    else:
+        accuracy = Accuracy()
+        for item in read_saved(file):
+            accuracy.add(item)
+        show_rules(console, [("all items", accuracy), *sorted(accuracy.categories.items())])
+        figures = {"file": str(file), "kind": "verdicts", **accuracy.to_dict()}
+    if args.json:
+        write_json(args.json, figures, overwrite=args.overwrite)
+    return 0
+
+
+def _are_scores(file: Path) -> bool:
+    for line, row in islice(read_jsonl(file), 1):
+        try:
+            return has_scores(row)
+        except UsageError as error:
+            raise FormatError.at(file, line, str(error)) from error
+    raise UsageError(f"{file}: has no rows")
+
+
+def show_rules(console: Console, parts: Sequence[tuple[str, Accuracy]]) -> None:
+    """Show a judge's accuracy by each rule, a row for each part of the items."""
+    rows: list[Sequence[object]] = []
+    for name, part in parts:
+        rates = part.rules.rates()
+        rows.append((name, part.asked, part.rules.unparsed, *(rate_cell(rates.get(rule)) for rule in RULE_COLUMNS)))
+    console.print(table_of(("accuracy by rule", "items", "unparsed", *RULE_COLUMNS.values()), rows))
+
+
+def _show_rewards(console: Console, rewards: RewardAccuracy) -> None:
+    length, forecast = rewards.length, rewards.calibration
+    rows: list[tuple[str, object]] = [
+        ("pairs", rewards.pairs),
+        ("equal scores", rewards.ties),
+        ("accuracy, %", rewards.accuracy),
+        ("mean probability of the preferred reply, %", f"{100 * forecast.predicted:.2f}"),
+        ("expected calibration error, %", f"{100 * forecast.ece:.2f}"),
+        ("Brier score", f"{forecast.brier:.4f}"),
+        ("log loss, nats", f"{forecast.log_loss:.4f}"),
+        ("rank correlation of length and score", "-" if length.correlation is None else f"{length.correlation:.2f}"),
+        ("longer reply preferred, %", rate_cell(length.longer_preferred)),
+        ("longer reply better, %", rate_cell(length.longer_better)),
+        ("accuracy if the longer is better, %", rate_cell(length.accuracy_if_longer_better)),
+        ("accuracy if the shorter is better, %", rate_cell(length.accuracy_if_shorter_better)),
+    ]
+    console.print(table_of(("reward model", ""), rows))
+    if rewards.categories:
+        parts = [(name, rate.n, rate) for name, rate in rewards.categories.items()]
+        console.print(table_of(("category", "prompts", "accuracy, %"), parts))
+    bins = [(f"{100 * one.predicted:.1f}", one.observed.n, one.observed) for one in forecast.bins]
+    console.print(table_of(("probability, %", "pairs", "preferred reply is better, %"), bins))
