@@ -31,6 +31,9 @@ CORE_VENV := .venv-core
 CORE_HASHES := constraints/core-py311.hashes.txt
 PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp/gpt/conf -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
 PACKAGE := $(VENV)/.package-$(firstword $(shell { cat setup.py pyproject.toml; echo $(PACKAGE_FILES); } | cksum))
+DOCS_VENV := .venv-docs
+DOCS_HASHES := constraints/docs-py311.hashes.txt
+DOCS := $(DOCS_VENV)/.docs-$(VERSION)-$(firstword $(shell { cat $(DOCS_HASHES); echo $(CURDIR); } | cksum))
 CORE := $(CORE_VENV)/.core-$(VERSION)-$(firstword $(shell { cat $(CORE_HASHES) setup.py pyproject.toml; echo $(CURDIR) $(PACKAGE_FILES); } | cksum))
 
 define CHECK_PYTHON
@@ -41,12 +44,13 @@ define CHECK_PYTHON
 	esac
 endef
 
-.PHONY: help quickstart test test-fast lint format venv venv-core clean
+.PHONY: help quickstart test test-fast docs lint format venv venv-core clean
 
 help:
 	@echo "make quickstart   the seven steps of Constitutional AI with a tiny model on this machine (ARGS='--seed 2 ...')"
 	@echo "make test         ruff, pyright and every test (ARGS='-k name' and other arguments of pytest)"
 	@echo "make test-fast    the tests that need neither NeMo nor patience, in $(CORE_VENV)"
+	@echo "make docs         build the site into docs/_build/html; a warning is an error"
 	@echo "make lint         ruff and pyright alone"
 	@echo "make format       let ruff mend what it can"
 	@echo "make venv         only create and fill $(VENV)"
@@ -64,9 +68,14 @@ test: $(PACKAGE)
 test-fast: $(CORE)
 	$(CORE_VENV)/bin/python $(PYTEST) -m "not slow" tests/unit $(ARGS)
 
+docs: $(DOCS)
+	$(DOCS_VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 lint: $(PACKAGE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(PACKAGE)
@@ -84,6 +93,13 @@ $(CORE):
 	$(CORE_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(CORE_HASHES)
 	$(CORE_VENV)/bin/python -m pip install $(PIP_FLAGS) -e .
 	$(CORE_VENV)/bin/python -m pip check
+	@touch $@
+
+$(DOCS):
+	$(CHECK_PYTHON)
+	rm -rf $(DOCS_VENV)
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(DOCS_HASHES)
 	@touch $@
 
 $(STACK):
@@ -107,5 +123,5 @@ $(PACKAGE): $(STACK)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CORE_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CORE_VENV) $(DOCS_VENV) docs/_build docs/reference/generated build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

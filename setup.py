@@ -79,6 +79,7 @@ EXTRAS = {
     "test": TEST,
     "dev": [
         *TEST,
+        "codespell>=2.4",
         # independent implementations that our statistics are compared with
         "choix>=0.4.1",
         "evalica>=0.4.2",

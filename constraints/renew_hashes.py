@@ -8,6 +8,7 @@ Output: cpu-py311.hashes.txt    every pin, for Linux x86_64
         cuda-py311.hashes.txt   what torch's CUDA build needs besides
         core-py311.hashes.txt   what the data half and its tests need (`make venv-core`)
         data-py311.hashes.txt   what the data half needs, for Linux x86_64 and aarch64
+        docs-py311.hashes.txt   what builds the site (`make docs`), in the newest versions: no pin holds them
 
 Each line is a pin with the SHA-256 of each file that pip may choose for it: the wheel for the newest and for the
 oldest C library that torch runs on, or the source where there is no wheel. PyPI is asked, and no other index, but for
@@ -54,6 +55,9 @@ def main() -> None:
     _write("torch-cpu-py311.hashes.txt", "torch's CPU build", named, named)
     _write("cuda-py311.hashes.txt", "what torch's CUDA build needs besides", cuda, cuda)
     _write("core-py311.hashes.txt", "what the data half and its tests need", [written["setuptools"], *core], cpu)
+    docs = [item for item in _resolved(f"{HERE.parent}[docs]") if "dir_info" not in item["download_info"]]
+    on_oldest = _wheels([_pin(item) for item in docs if _is_built_for_a_platform(item)], "x86_64")
+    _write("docs-py311.hashes.txt", "what builds the site", map(_pin, docs), _merged(_hashes(docs), on_oldest))
     both = _merged(cpu, _wheels([pin for pin in data if pin in built], "aarch64"))
     _write("data-py311.hashes.txt", "what the data half needs, for x86_64 and aarch64", data, both)
 

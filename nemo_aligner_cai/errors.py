@@ -20,7 +20,7 @@ class UsageError(CaiError):
 
 
 class FormatError(UsageError):
-    """A row of a data file does not have its format. The message starts with ``path:line: ``."""
+    """A row of a data file does not have its format. The message starts with ``path:line:``."""
 
     @classmethod
     def at(cls, path: object, line: int, message: str) -> "FormatError":

@@ -13,8 +13,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "command",
-    [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("pyright", "--pythonpath", sys.executable)],
-    ids=["ruff-check", "ruff-format", "pyright"],
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("codespell",),
+        ("pyright", "--pythonpath", sys.executable),
+    ],
+    ids=["ruff-check", "ruff-format", "codespell", "pyright"],
 )
 def test_lint(command: tuple[str, ...], repo_root: Path) -> None:
     tool = Path(sys.executable).parent / command[0]
