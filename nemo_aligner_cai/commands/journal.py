@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
-from nemo_aligner_cai.engine.journal import read_entries
+from nemo_aligner_cai.engine.journal_entries import read_entries
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file, write_jsonl
 from nemo_aligner_cai.files.output_paths import refuse_same

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from nemo_aligner_cai.engine.executor import Answer, RequestExecutor
-from nemo_aligner_cai.engine.journal import Call, Journal
+from nemo_aligner_cai.engine.executor import Answer, CallMissing, RequestExecutor
+from nemo_aligner_cai.engine.journal import Journal
+from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.engine.progress import Progress, RunStats
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
@@ -56,11 +57,15 @@ class SkipRecord(Exception):
         fault: True for errors that another run may not have; they count against ``--max-dropped``. A tie or a
             duplicate is not a fault.
         record: the record including the step's additions, if any.
+        missing_calls: in a run without a server, the calls of the step that are in no journal.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, fault: bool = False, record: Any = None) -> None:
+    def __init__(
+        self, reason: str, detail: str = "", *, fault: bool = False, record: Any = None, missing_calls: int = 0
+    ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail, self.fault, self.record = reason, detail, fault, record
+        self.missing_calls = missing_calls
 
 
 @dataclass(frozen=True)
@@ -91,15 +96,24 @@ class Outcome(Generic[R]):
 class Engine:
     """Runs records through steps. Use one engine per run."""
 
-    def __init__(self, *, seed: int, journal: Journal | None = None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        journal: Journal | None = None,
+        progress: Progress | None = None,
+        no_calls: bool = False,
+    ) -> None:
         """Create an engine.
 
         Args:
             seed: the run's seed.
             journal: stores finished calls, which are then reused.
             progress: updated a few times a second.
+            no_calls: contact no server; a record that needs a call that the journal does not have is dropped.
         """
         self._seed = seed
+        self._no_calls = no_calls
         self._journal = journal
         self._progress = progress
         self._all_read = False
@@ -120,8 +134,11 @@ class Engine:
             CaiError: reading a record or writing an outcome failed.
         """
         clients = [step.client for step in steps]
-        executor = RequestExecutor(clients, seed=self._seed, journal=self._journal, stats=self.stats)
-        block_size, max_blocks = _block_limits(clients)
+        executor = RequestExecutor(
+            clients, seed=self._seed, journal=self._journal, stats=self.stats, no_calls=self._no_calls
+        )
+        size = block_size(clients)
+        max_blocks = _max_records(clients) // size
         source = iter(records)
         blocks: deque[asyncio.Task[list[Outcome[R]]]] = deque()
         self.stats.started, self.stats.steps = time.monotonic(), len(steps)
@@ -129,7 +146,7 @@ class Engine:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             while True:
-                while len(blocks) < max_blocks and (block := list(islice(source, block_size))):
+                while len(blocks) < max_blocks and (block := list(islice(source, size))):
                     task = asyncio.ensure_future(self._run_block(block, steps, executor))
                     task.add_done_callback(lambda task: _forward_error(task, failed))
                     blocks.append(task)
@@ -198,12 +215,19 @@ class Engine:
         return calls
 
 
-def _block_limits(clients: Sequence[ModelClient]) -> tuple[int, int]:
-    """Return the records of a block, and the maximum number of concurrent blocks."""
-    batch = max((client.batch_size for client in clients if isinstance(client, BatchClient)), default=0)
-    block = _BATCHES * batch or 1
-    records = max(_BLOCKS_AHEAD * _BATCHES * batch, _RECORDS_AHEAD * max(client.concurrency for client in clients))
-    return block, records // block
+def block_size(clients: Iterable[ModelClient]) -> int:
+    """Return the number of records in a block: 1, or enough to fill a few batches."""
+    return _BATCHES * _batch_size(clients) or 1
+
+
+def _max_records(clients: Sequence[ModelClient]) -> int:
+    """Return the maximum number of concurrent records."""
+    most = max(client.concurrency for client in clients)
+    return max(_BLOCKS_AHEAD * _BATCHES * _batch_size(clients), _RECORDS_AHEAD * most)
+
+
+def _batch_size(clients: Iterable[ModelClient]) -> int:
+    return max((client.batch_size for client in clients if isinstance(client, BatchClient)), default=0)
 
 
 def _forward_error(task: "asyncio.Task[Any]", failed: "asyncio.Future[None]") -> None:
@@ -216,7 +240,9 @@ def _absorb(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:
     completions: list[Completion] = []
     for answer in answers:
         if isinstance(answer, CallFailed):
-            return Outcome(record, SkipRecord(f"{step.name} call failed: {answer.reason}", str(answer), fault=True))
+            missing = isinstance(answer, CallMissing) and sum(isinstance(other, CallMissing) for other in answers)
+            reason = f"{step.name} call failed: {answer.reason}"
+            return Outcome(record, SkipRecord(reason, str(answer), fault=True, missing_calls=missing))
         completions.append(answer)
     try:
         return Outcome(step.absorb(record, completions))

@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from nemo_aligner_cai.engine.journal import Call, Journal
+from nemo_aligner_cai.engine.journal import Journal
+from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.engine.progress import RunStats
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.files import content_hash
@@ -23,10 +24,25 @@ T = TypeVar("T")
 Answer = Completion | CallFailed
 
 
+class CallMissing(CallFailed):
+    """The call is in no journal, and the run has no server."""
+
+    def __init__(self) -> None:
+        super().__init__("in no journal")
+
+
 class RequestExecutor:
     """Executes the calls of one run."""
 
-    def __init__(self, clients: Iterable[ModelClient], *, seed: int, journal: Journal | None, stats: RunStats) -> None:
+    def __init__(
+        self,
+        clients: Iterable[ModelClient],
+        *,
+        seed: int,
+        journal: Journal | None,
+        stats: RunStats,
+        no_calls: bool = False,
+    ) -> None:
         """Create an executor.
 
         Args:
@@ -34,8 +50,10 @@ class RequestExecutor:
             seed: the run's seed, from which the batches' seeds are derived.
             journal: stores the completions; None stores nothing.
             stats: counts the calls.
+            no_calls: contact no server: answers are those of the journal, its failures, or CallMissing.
         """
         self._seed = seed
+        self._no_calls = no_calls
         self._journal = journal
         self._stats = stats
         self._logged: set[tuple[str, str]] = set()
@@ -58,9 +76,11 @@ class RequestExecutor:
         if stored is not None:
             return stored
         try:
+            if self._no_calls:
+                raise self._recorded_failure(key)
             completion = await client.complete(call.request)
         except CallFailed as failure:
-            self._record_failure(call, failure)
+            self._record_failure(key, call, failure)
             return failure
         self._record([(key, call, completion)])
         return completion
@@ -104,15 +124,34 @@ class RequestExecutor:
                     answers[index] = completion
                     self._stats.reused[calls[index].step] += 1
                 return
+        if self._no_calls:
+            self._answer_from_journal(calls, indices, keys, answers)
+            return
         completions = await client.complete_batch([calls[index].request for index in indices], seed)
         done: list[tuple[str, Call, Completion]] = []
         for key, index, completion in zip(keys, indices, completions, strict=True):
             answers[index] = completion
             if isinstance(completion, CallFailed):
-                self._record_failure(calls[index], completion)
+                self._record_failure(key, calls[index], completion)
             else:
                 done.append((key, calls[index], completion))
         self._record(done, batch=name)
+
+    def _answer_from_journal(
+        self, calls: Sequence[Call], indices: Sequence[int], keys: Sequence[str], answers: dict[int, Answer]
+    ) -> None:
+        """Answer a batch without a server; all of it is missing if one call is, since it is one request."""
+        found = [self._lookup(key) or self._recorded_failure(key) for key in keys]
+        is_whole = not any(isinstance(answer, CallMissing) for answer in found)
+        for key, index, answer in zip(keys, indices, found, strict=True):
+            answers[index] = answer if is_whole else CallMissing()
+            if isinstance(answer, CallFailed):
+                self._record_failure(key, calls[index], answer)
+            else:
+                self._stats.reused[calls[index].step] += 1
+
+    def _recorded_failure(self, key: str) -> CallFailed:
+        return (self._journal.failure(key) if self._journal is not None else None) or CallMissing()
 
     def _lookup(self, key: str) -> Completion | None:
         return self._journal.lookup(key) if self._journal is not None else None
@@ -129,13 +168,15 @@ class RequestExecutor:
         if self._journal is not None and done:
             self._journal.append(done, batch=batch)
 
-    def _record_failure(self, call: Call, failure: CallFailed) -> None:
+    def _record_failure(self, key: str, call: Call, failure: CallFailed) -> None:
+        if isinstance(failure, CallMissing):
+            return
         self._stats.failed += 1
         if (call.step, failure.reason) not in self._logged:
             self._logged.add((call.step, failure.reason))
             _log.warning("%s: call failed for %s: %s (logged once per reason)", call.step, call.record, failure)
         if self._journal is not None:
-            self._journal.append_failure(call, failure)
+            self._journal.append_failure(key, call, failure)
 
 
 def _batches(indices: Sequence[int], calls: Sequence[Call], size: int) -> Iterator[list[int]]:

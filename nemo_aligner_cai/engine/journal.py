@@ -2,118 +2,78 @@
 # SPDX-License-Identifier: Apache-2.0
 """The append-only record of all finished calls, from which runs resume and reuse completions.
 
-One JSON object per line:
+A line is written as soon as its call has finished, so a killed process loses only the calls in flight; an incomplete
+last line is removed when the journal is opened again. The calls of a batch are adjacent, and an incomplete batch is
+dropped as a whole, since its samples depend on each other (see `models.base.BatchClient`).
 
-    {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shot examples, written once
-    {"kind": "call", "key": "9a...", "step": "critique", "record": "07...", "sample": 0, "batch": null,
-     "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": [],
-     "schema": null}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ...,
-     "time": "..."}
-    {"kind": "failure", "step": ..., "record": ..., "reason": ...}             for information; never reused
-    {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   the model of its server
-
-The key is a hash of everything that determines the completion. A line is written as soon as its call has finished, so
-a killed process loses only the calls in flight; an incomplete last line is removed when the journal is opened again.
-The calls of a batch are adjacent, and an incomplete batch is dropped as a whole, since its samples depend on each
-other (see `models.base.BatchClient`).
+A run writes one journal and may read the calls of others (`--journal-from`): those of the other shards, or of a run
+with other settings. `journal_entries` describes the lines.
 """
 
 import asyncio
 import fcntl
-import logging
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import orjson
-
+from nemo_aligner_cai.engine.journal_entries import Call, line_of, now
+from nemo_aligner_cai.engine.journal_index import JournalIndex, Scan
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike, content_hash, require_file
-from nemo_aligner_cai.files.compact_sets import CompactMap
 from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.models.base import CHOICE_LEAD, CallFailed, Completion, Request, Usage
+from nemo_aligner_cai.models.base import CallFailed, Completion, Request
+from nemo_aligner_cai.models.served import FINGERPRINT
 
 _FSYNC_SECONDS = 1.0
 """Seconds of calls that a power failure can lose."""
 _START = b'{"kind":"'
-_KEY = re.compile("[0-9a-f]{32}")
-_logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Call:
-    """One request of a step for a record. `sample` is its index among the step's requests for this record."""
-
-    step: str
-    record: str
-    sample: int
-    request: Request
-    model: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        """A 128-bit hexadecimal hash of everything that determines the completion."""
-        request = self.request
-        return content_hash(
-            {
-                "step": self.step,
-                "model": self.model,
-                "prefix": request.prefix,
-                "messages": request.messages[request.shared :],
-                "sampling": request.sampling.to_dict(),
-                "choices": request.choices,
-                "sample": self.sample,
-            }
-            # Only if set, so that other keys stay the same.
-            | ({"schema": request.schema} if request.schema is not None else {})
-            | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {}),
-            length=32,
-        )
+class JournalInUse(UsageError):
+    """Another process writes the journal."""
 
 
 class Journal:
-    """An open journal, created by `open` or `open_to_read`.
+    """Open journals, created by `open` or `open_to_read`: at most one that is written, and any number that are read.
 
-    `had_calls` is True if it contained calls when it was opened.
+    `had_calls` is True if they contained calls when they were opened.
     """
 
-    def __init__(self, path: Path, handle: int, *, read_only: bool = False, truncate: bool = False) -> None:
-        self.path = path
-        self._handle = handle
-        self._read_only = read_only
-        self._offsets = CompactMap()
-        self._prefixes: dict[str, int] = {}
-        self._served_models: dict[str, Mapping[str, str]] = {}
+    def __init__(self, sources: Sequence[PathLike], own: tuple[Path, int] | None = None, *, truncate: bool = False):
+        """Index the journals; `own` is the path and the handle of the one to write, which `truncate` empties."""
+        self._own = own
+        self._index = JournalIndex()
+        self._prefixes: set[str] = set()
+        self._served_models: dict[str, tuple[Path, Mapping[str, str]]] = {}
         self.had_calls = False
         self._synced_at = time.monotonic()
         self._sync: asyncio.Task[None] | None = None
         try:
-            if not read_only:
-                self._lock()
-            self._require_start()
-            if truncate:
-                os.ftruncate(handle, 0)
-            self._load()
+            for source in sources:
+                self._read_source(require_file(source))
+            if own is not None:
+                self._prepare(*own, truncate=truncate)
         except BaseException:
-            os.close(handle)
+            self._close_files()
             raise
 
     @classmethod
-    def open(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> "Journal":
+    def open(
+        cls, path: PathLike, *, resume: bool = False, overwrite: bool = False, sources: Sequence[PathLike] = ()
+    ) -> "Journal":
         """Open a journal for appending, and remove an incomplete end.
 
         Args:
             path: the file. Its folder is created.
             resume: keep existing entries.
             overwrite: delete existing entries.
+            sources: other journals whose calls are reused; of equal calls, this journal's is used.
 
         Raises:
-            UsageError: the journal exists and neither flag is given, it is in use, or the file is not a journal.
+            JournalInUse: another process writes it.
+            UsageError: the journal exists and neither flag is given, a file is not a journal, or a source is missing.
         """
         path = Path(path)
         check_output(path, overwrite=True)
@@ -124,28 +84,24 @@ class Journal:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
-        return cls(path, handle, truncate=overwrite and not resume)
+        return cls(sources, (path, handle), truncate=overwrite and not resume)
 
     @classmethod
-    def open_to_read(cls, path: PathLike) -> "Journal":
-        """Open a journal for reading: appended entries are discarded.
+    def open_to_read(cls, *paths: PathLike) -> "Journal":
+        """Open journals for reading: appended entries are discarded.
 
         Raises:
-            UsageError: the file cannot be read, or is not a journal.
+            UsageError: a file cannot be read, or is not a journal.
         """
-        path = require_file(path)
-        return cls(path, os.open(path, os.O_RDONLY), read_only=True)
+        return cls(paths)
 
     def lookup(self, key: str) -> Completion | None:
         """Return the completion stored under `key` before this run started, if any."""
-        offset = self._offsets.get(int(key[:16], 16))
-        if offset is None:
-            return None
-        entry = self._read(offset)
-        if entry["key"] != key:
-            return None
-        usage = Usage(*entry["usage"]) if entry["usage"] else None
-        return Completion(entry["text"], entry["finish_reason"], usage, entry["choice_logprobs"], entry["raw"])
+        return self._index.completion(key)
+
+    def failure(self, key: str) -> CallFailed | None:
+        """Return the failure recorded under `key` before this run started, if any."""
+        return self._index.failure(key)
 
     def append(self, calls: Sequence[tuple[str, Call, Completion]], *, batch: str | None = None) -> None:
         """Write finished calls with their keys in one piece; `batch` is the name of the batch that they form."""
@@ -174,125 +130,105 @@ class Journal:
                 "usage": [usage.prompt_tokens, usage.completion_tokens] if usage else None,
                 "choice_logprobs": completion.choice_logprobs,
                 "raw": completion.raw,
-                "time": _now(),
+                "time": now(),
             }
-            lines.append(_line(entry))
+            lines.append(line_of(entry))
         self._write(b"".join(lines))
 
     def served_model(self, identity: Mapping[str, Any]) -> Mapping[str, str] | None:
         """Return the recorded model of the server behind a client identity, or None."""
-        return self._served_models.get(content_hash(identity))
+        found = self._served_models.get(content_hash(identity))
+        return found[1] if found else None
 
     def append_served_model(self, identity: Mapping[str, Any], served: Mapping[str, str]) -> None:
         """Record the model that a server reports."""
-        self._served_models[content_hash(identity)] = served
-        self._write(_line({"kind": "served", "model": identity, "served": served, "time": _now()}))
+        self._write(line_of({"kind": "served", "model": identity, "served": served, "time": now()}))
+        if self._own is not None:
+            self._served_models[content_hash(identity)] = self._own[0], served
 
-    def append_failure(self, call: Call, failure: CallFailed) -> None:
+    def append_failure(self, key: str, call: Call, failure: CallFailed) -> None:
         """Record a failed call. The next run makes it again."""
-        entry = {"kind": "failure", "step": call.step, "record": call.record, "sample": call.sample}
-        self._write(_line(entry | {"reason": failure.reason, "detail": str(failure), "time": _now()}))
+        entry = {"kind": "failure", "key": key, "step": call.step, "record": call.record, "sample": call.sample}
+        self._write(line_of(entry | {"reason": failure.reason, "detail": str(failure), "time": now()}))
 
     async def close(self) -> None:
-        """Sync and close the file."""
+        """Sync and close the files."""
         if self._sync is not None:
             await self._sync
-        if not self._read_only:
-            os.fsync(self._handle)
-        os.close(self._handle)
+        if self._own is not None:
+            os.fsync(self._own[1])
+        self._close_files()
+
+    def _close_files(self) -> None:
+        self._index.close()
+        if self._own is not None:
+            os.close(self._own[1])
 
     def _write_prefix_once(self, request: Request, lines: list[bytes]) -> None:
         if request.prefix is not None and request.prefix not in self._prefixes:
-            self._prefixes[request.prefix] = 0
+            self._prefixes.add(request.prefix)
             # Readers of batches ignore prefixes, so a prefix may be anywhere before its first use.
             entry = {"kind": "prefix", "id": request.prefix, "messages": request.messages[: request.shared]}
-            lines.append(_line(entry))
+            lines.append(line_of(entry))
 
     def _write(self, content: bytes) -> None:
-        if self._read_only:
+        if self._own is None:
             return
+        path, handle = self._own
         view = memoryview(content)
         while view:
             try:
-                view = view[os.write(self._handle, view) :]
+                view = view[os.write(handle, view) :]
             except OSError as error:
-                raise CaiError(f"{self.path}: the journal cannot be written: {error.strerror or error}") from error
+                raise CaiError(f"{path}: the journal cannot be written: {error.strerror or error}") from error
         if time.monotonic() - self._synced_at >= _FSYNC_SECONDS and (self._sync is None or self._sync.done()):
             self._require_same_file()
             self._synced_at = time.monotonic()
-            self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, self._handle))
-
-    def _read(self, offset: int) -> dict[str, Any]:
-        size = 1 << 14
-        while True:
-            line, end, _ = os.pread(self._handle, size, offset).partition(b"\n")
-            if end:
-                return orjson.loads(line)
-            size *= 4
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{self.path}: in use by another run") from None
-        except OSError:
-            # Some network file systems have no locks; two runs on one journal then only waste calls.
-            pass
-
-    def _require_start(self) -> None:
-        """Raises UsageError if the file is not a journal."""
-        start = os.pread(self._handle, len(_START), 0)
-        if start != _START[: len(start)]:
-            raise UsageError(f"{self.path}: not a journal of this program; choose another name")
+            self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, handle))
 
     def _require_same_file(self) -> None:
-        """Raises CaiError if the file was removed or replaced: further entries would be lost."""
-        own = os.fstat(self._handle)
+        """Raises CaiError if the written file was removed or replaced: further entries would be lost."""
+        if self._own is None:
+            return
+        path, handle = self._own
         try:
-            if os.path.samestat(own, self.path.stat()):
+            if os.path.samestat(os.fstat(handle), path.stat()):
                 return
         except OSError:
             pass
         raise CaiError(
-            f"{self.path}: the journal was removed, moved or replaced during the run, which stops before more calls "
+            f"{path}: the journal was removed, moved or replaced during the run, which stops before more calls "
             "are lost; restore it and give --resume, or start again"
         )
 
-    def _load(self) -> None:
-        """Index all complete lines, and remove an incomplete line or batch at the end."""
-        batch: list[tuple[int, int]] = []
-        keep = damaged = 0
-        for offset, end, entry in read_entries(self.path):
-            kind = entry.get("kind") if entry else None
-            if entry is None:
-                damaged += 1
-            elif kind == "prefix":
-                self._prefixes[entry["id"]] = offset
-            elif kind == "call":
-                self.had_calls = True
-                batch = self._index(entry, offset, batch)
-            elif kind == "served":
-                self._served_models[content_hash(entry["model"])] = entry["served"]
-            if not batch:
-                keep = end
-        if damaged:
-            _logger.warning("%s: %d damaged lines; their calls are made again", self.path, damaged)
-        if keep < os.fstat(self._handle).st_size and not self._read_only:
-            os.ftruncate(self._handle, keep)
-            self._prefixes = {name: offset for name, offset in self._prefixes.items() if offset < keep}
+    def _read_source(self, path: Path) -> None:
+        with path.open("rb") as file:
+            _require_start(path, file.fileno())
+        self._keep(path, self._index.add(path))
 
-    def _index(self, entry: Mapping[str, Any], offset: int, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Index a call; returns the (key, offset) pairs of its batch so far, or [] if the batch is complete."""
-        call = (int(entry["key"][:16], 16), offset)
-        if entry["batch"] is None:
-            batch = [call]
-        else:
-            batch = [*batch, call] if entry["batch"]["place"] == len(batch) else [call]
-            if len(batch) < entry["batch"]["size"]:
-                return batch
-        for key, start in batch:
-            self._offsets[key] = start
-        return []
+    def _prepare(self, path: Path, handle: int, *, truncate: bool) -> None:
+        """Lock and index the journal that is written, and remove an incomplete line or batch at its end."""
+        _lock(path, handle)
+        _require_start(path, handle)
+        if truncate:
+            os.ftruncate(handle, 0)
+        scan = self._index.add(path)
+        self._keep(path, scan)
+        self._prefixes = scan.prefixes
+        if scan.keep < os.fstat(handle).st_size:
+            os.ftruncate(handle, scan.keep)
+
+    def _keep(self, path: Path, scan: Scan) -> None:
+        """Keep what the index does not; raises UsageError if the replies of two journals are of different models."""
+        self.had_calls |= scan.had_calls
+        for identity, served in scan.served.items():
+            other, known = self._served_models.get(identity, (path, served))
+            if FINGERPRINT in served and FINGERPRINT in known and served != known:
+                raise UsageError(
+                    f"{other} and {path}: the models that gave their replies differ under the same name, "
+                    f"{', '.join(known.values())} and {', '.join(served.values())}; read one of them"
+                )
+            self._served_models[identity] = path, served
 
 
 def has_calls(path: Path) -> bool:
@@ -300,67 +236,18 @@ def has_calls(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
-    """Yield (offset, offset of the next line, entry) for each complete line; `entry` is None for a damaged line.
-
-    Entries of unknown kinds are not checked.
-    """
-    offset = 0
-    with Path(path).open("rb") as lines:
-        for line in lines:
-            end = offset + len(line)
-            if not line.endswith(b"\n"):
-                return
-            try:
-                entry: Any = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                entry = None
-            yield offset, end, entry if _is_valid(entry) else None
-            offset = end
+def _lock(path: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalInUse(f"{path}: in use by another run") from None
+    except OSError:
+        # Some network file systems have no locks; two runs on one journal then only waste calls.
+        pass
 
 
-def _is_valid(entry: Any) -> bool:
-    """True if an entry has all fields that are read."""
-    match entry:
-        case {
-            "kind": "call",
-            "key": str(key),
-            "step": str(),
-            "record": str(),
-            "batch": None | {"size": int(), "place": int()},
-            "request": {"prefix": None | str(), "messages": list(), "choices": list()},
-            "text": str(),
-            "finish_reason": str(),
-            "usage": None | [int(), int()],
-            "choice_logprobs": scores,
-            "raw": _,
-        }:
-            return _KEY.fullmatch(key) is not None and (
-                scores is None or _are_scores(scores, entry["request"]["choices"])
-            )
-        case {"kind": "prefix", "id": str(), "messages": list()}:
-            return True
-        case {"kind": "failure", "step": str(), "record": str(), "reason": str()}:
-            return True
-        case {"kind": "served", "model": dict(), "served": dict()}:
-            return all(isinstance(value, str) for value in cast(dict[str, Any], entry["served"]).values())
-        case {"kind": "call" | "prefix" | "failure" | "served"}:
-            return False
-        case _:
-            return isinstance(entry, dict)
-
-
-def _are_scores(scores: Any, choices: object) -> bool:
-    return (
-        isinstance(scores, dict)
-        and list(cast(dict[str, Any], scores)) == choices
-        and all(type(score) in (int, float) for score in cast(dict[str, Any], scores).values())
-    )
-
-
-def _line(entry: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+def _require_start(path: Path, handle: int) -> None:
+    """Raises UsageError if the file is not a journal."""
+    start = os.pread(handle, len(_START), 0)
+    if start != _START[: len(start)]:
+        raise UsageError(f"{path}: not a journal of this program; choose another name")

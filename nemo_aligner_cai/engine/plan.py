@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from nemo_aligner_cai.engine.engine import Engine, HasId, Step
+from nemo_aligner_cai.engine.engine import Engine, HasId, Step, block_size
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.progress import RunStats
+from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.models.base import BatchClient, ModelClient
 from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
@@ -25,7 +26,13 @@ R = TypeVar("R", bound=HasId)
 
 
 async def plan(
-    records: Iterable[R], steps: Sequence[Step[R]], *, seed: int, journal_path: PathLike | None
+    records: Iterable[R],
+    steps: Sequence[Step[R]],
+    *,
+    seed: int,
+    journal_path: PathLike | None,
+    sources: Sequence[PathLike] = (),
+    shard: Shard | None = None,
 ) -> RunStats:
     """Count a run's calls by step without sending or writing anything.
 
@@ -34,19 +41,23 @@ async def plan(
         steps: the run's steps.
         seed: the run's seed.
         journal_path: an earlier run's journal. None and a missing file mean that there was none.
+        sources: other journals whose calls are reused.
+        shard: count only this shard's calls.
 
     Raises:
-        UsageError: the file is not a journal.
+        UsageError: a file is not a journal.
     """
-    journal = Journal.open_to_read(journal_path) if journal_path is not None and Path(journal_path).exists() else None
+    own = [journal_path] if journal_path is not None and Path(journal_path).exists() else []
+    journal = Journal.open_to_read(*sources, *own)
+    if shard is not None:
+        records = shard.select(records, block_size([step.client for step in steps]))
     scripted = {id(step.client): _scripted(step.client) for step in steps}
     engine = Engine(seed=seed, journal=journal)
     try:
         planned = [replace(step, client=scripted[id(step.client)]) for step in steps]
         await engine.run(records, planned, lambda outcome: None)
     finally:
-        if journal is not None:
-            await journal.close()
+        await journal.close()
     return engine.stats
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import RowCounts
 
+OTHER_SHARDS = "prompts of other shards"
+"""The reason under which they are counted."""
+
 
 @dataclass
 class Summary:
@@ -18,6 +21,7 @@ class Summary:
 
     Attributes:
         counts: prompts in, records written, records dropped by reason.
+        in_shard: in a run of one shard, the number of its prompts; None in other runs.
         calls: calls answered by a server in this run.
         reused: calls found in the journal.
         failed: calls that failed after all retries.
@@ -32,6 +36,7 @@ class Summary:
     """
 
     counts: RowCounts = field(default_factory=RowCounts)
+    in_shard: int | None = None
     calls: int = 0
     reused: int = 0
     failed: int = 0
@@ -60,19 +65,30 @@ class Summary:
             "facts": dict(sorted(self.facts.items())),
         }
 
+    def add_read(self, read: RowCounts) -> None:
+        """Add the row counts of reading the prompts: from the rows of the file to the written records."""
+        if self.in_shard is not None and read.written > self.in_shard:
+            self.counts.skip(OTHER_SHARDS, read.written - self.in_shard)
+        self.counts.rows_in = read.rows_in
+        self.counts.skipped.update(read.skipped)
+        self.counts.noted.update(read.noted)
+
     def check(self, max_dropped: float) -> None:
         """Check that the run was good enough. Call it after saving all results.
 
         Raises:
             CaiError: nothing was written, or faults dropped more than `max_dropped` (a share of the prompts).
         """
-        if self.counts.written == 0:
+        # A shard may have no prompt, or none that gives a row; the merge decides about the whole.
+        if self.counts.written == 0 and self.in_shard is None:
             raise CaiError(f"no record was written: {self.counts}{self._example()}")
-        if self.faults > Fraction(str(max_dropped)) * self.counts.rows_in:
+        rows = self.counts.rows_in if self.in_shard is None else self.in_shard
+        if self.faults > Fraction(str(max_dropped)) * rows:
             raise CaiError(
-                f"{self.faults} of {self.counts.rows_in} records were dropped because of faults, more than "
+                f"{self.faults} of {rows} records were dropped because of faults, more than "
                 f"--max-dropped {max_dropped:g} allows: {self.counts}. All others are saved; run the same command "
-                f"with --resume, and without --overwrite, to retry the dropped records{self._example()}"
+                "with --resume, and without --overwrite and --no-calls, to retry the dropped records"
+                f"{self._example()}"
             )
 
     def _example(self) -> str:

@@ -124,14 +124,17 @@ class RlCaiStage:
             config.prompts.read(read, template=config.files.template),
             self.pipeline(policy, judge),
             out_path=config.outputs.comparisons,
-            journal_path=config.outputs.journal,
-            options=config.run.options(self.total),
+            journal_path=self.run_files.journal,
+            options=self.run_files.options(self.total),
             read=read,
         )
 
     def finish(self, summary: Summary, policy: ModelClient, judge: ModelClient) -> StageReport:
-        """Write the training files and the manifest. Call `StageReport.check` afterwards."""
+        """Write the training files and the manifest; none for a shard. Call `StageReport.check` afterwards."""
         config, outputs = self.config, self.config.outputs
+        models = {"policy": policy.identity, "judge": judge.identity}
+        if config.run.shard is not None:
+            return self.run_files.shard_report("RL-CAI", summary, models)
         self.run_files.announce()
         rows = outputs.comparisons
         if outputs.candidates is not None:
@@ -150,7 +153,6 @@ class RlCaiStage:
                 f"{', '.join(config.files.splits)}; each split needs at least one. All generated data is in "
                 f"{rows.parent}"
             )
-        models = {"policy": policy.identity, "judge": judge.identity}
         return self.run_files.report("RL-CAI", summary, models, written, [*lines, *written.lines])
 
 

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The files of one run: checked before the first request, and recorded in the manifest after the last."""
+"""The files of one run: checked before the first request, and recorded in the manifest after the last.
+
+A shard's run has no file but its journal.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +11,8 @@ from typing import Any
 
 from nemo_aligner_cai.engine.journal import has_calls
 from nemo_aligner_cai.engine.resuming import adopt, require_journal
+from nemo_aligner_cai.engine.run_stage import RunOptions
+from nemo_aligner_cai.engine.shards import find_journals, shards_folder
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
@@ -29,27 +34,37 @@ def check_files(
     inputs: Sequence[DataFile],
     outputs: Sequence[Path],
     *,
-    journal: Path,
+    journal: Path | None,
     manifest: Path | None,
     resume: bool,
     overwrite: bool,
+    has_sources: bool = False,
 ) -> None:
     """Check inputs and outputs before the first request.
+
+    Args:
+        inputs: files that are read.
+        outputs: files that are written.
+        journal: the journal that is written, if any.
+        manifest: the manifest, if any.
+        resume: continue from the journal, and replace existing outputs.
+        overwrite: start again, and replace existing files.
+        has_sources: the run also reads other journals, from which finished outputs can be made again.
 
     Raises:
         UsageError: an output is an input, cannot be written, or exists and may not be replaced; or an output is
             finished but has no journal to resume from.
     """
-    records = [journal] if manifest is None else [journal, manifest]
+    records = [path for path in (journal, manifest) if path is not None]
     refuse_same([one for one in inputs if isinstance(one, Path)], [*outputs, *records])
-    if not (resume or overwrite) and has_calls(journal):
+    if journal is not None and not (resume or overwrite) and has_calls(journal):
         raise UsageError(
             f"{journal}: the journal of an earlier run with this output; give --resume to continue that run, or "
             "--overwrite to start again"
         )
     for path in (*outputs, *records):
         check_output(path, overwrite=resume or overwrite)
-    if resume:
+    if resume and journal is not None and not has_sources:
         require_journal(journal, outputs)
 
 
@@ -61,9 +76,34 @@ class RunFiles:
         self.outputs = outputs
         self._manifest: Manifest | None = None
 
+    @property
+    def journal(self) -> Path:
+        """The journal that this run writes."""
+        shard, whole = self.config.run.shard, self.outputs.journal
+        return whole if shard is None else shard.journal(whole)
+
+    @property
+    def sources(self) -> list[Path]:
+        """The other journals whose calls are reused.
+
+        Raises:
+            UsageError: a name in `journal_from` has no journal, or names the one that is about to be overwritten.
+        """
+        run, own = self.config.run, self.journal.resolve()
+        named = find_journals(run.journal_from)
+        others = [path for path in named if path.resolve() != own]
+        if run.overwrite and not run.no_calls and len(others) < len(named):
+            raise UsageError(f"{self.journal}: is read by --journal-from and deleted by --overwrite; give --resume")
+        return others
+
+    def options(self, total: int) -> RunOptions:
+        """Return the options of this run with `total` prompts."""
+        return self.config.run.options(total, self.sources)
+
     def adopt_journal(self) -> None:
         """When resuming, copy a journal from its location in earlier versions."""
-        if self.config.run.resume and self.outputs.old_journal is not None:
+        run = self.config.run
+        if run.resume and run.shard is None and not run.no_calls and self.outputs.old_journal is not None:
             adopt(self.outputs.old_journal, self.outputs.journal)
 
     def begin(self, *inputs: PathLike | None) -> None:
@@ -74,13 +114,16 @@ class RunFiles:
         """
         self.adopt_journal()
         files, location, run = input_files(*inputs), self.outputs.manifest, self.config.run
+        if run.shard is not None:
+            location = None
         check_files(
-            files,
-            self.outputs.all,
-            journal=self.outputs.journal,
+            [*files, *self.sources],
+            self.outputs.all if run.shard is None else [],
+            journal=None if run.no_calls else self.journal,
             manifest=location and location.path,
             resume=run.resume,
             overwrite=run.overwrite,
+            has_sources=bool(run.journal_from),
         )
         if location is not None:
             record = self.config.record
@@ -101,6 +144,17 @@ class RunFiles:
         if self._manifest is None:
             return []
         return self._manifest.remove_stale(self.outputs.all if complete else self.outputs.raw, self.outputs.all)
+
+    def shard_report(self, title: str, summary: Summary, models: Mapping[str, Mapping[str, Any]]) -> StageReport:
+        """Return the report of a shard, which has written its journal and no other file."""
+        run = self.config.run
+        assert run.shard is not None, "only a shard's run has such a report"
+        lines = [
+            f"journal: {self.journal}",
+            f"when all {run.shard.count} shards have ended, the same command with --no-calls --journal-from "
+            f"{shards_folder(self.outputs.journal)}, and without --shard, writes the files",
+        ]
+        return StageReport(title, summary, models, {}, {}, lines, run.max_dropped)
 
     def report(
         self,

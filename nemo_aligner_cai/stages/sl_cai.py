@@ -146,15 +146,18 @@ class SlCaiStage:
             config.prompts.read(read),
             self.pipeline(model),
             out_path=outputs.revisions,
-            journal_path=outputs.journal,
+            journal_path=self.run_files.journal,
             sft_path=outputs.samples,
-            options=config.run.options(self.total),
+            options=self.run_files.options(self.total),
             read=read,
         )
 
     def finish(self, summary: Summary, model: ModelClient) -> StageReport:
-        """Write the training files and the manifest. Call `StageReport.check` afterwards."""
+        """Write the training files and the manifest; none for a shard. Call `StageReport.check` afterwards."""
         config, outputs, written = self.config, self.config.outputs, TrainingFiles()
+        models = {"helpful-only": model.identity}
+        if config.run.shard is not None:
+            return self.run_files.shard_report("SL-CAI", summary, models)
         self.run_files.announce()
         if outputs.steps is not None:
             write_json_list(outputs.steps, _steps(outputs.revisions), overwrite=True)
@@ -163,7 +166,7 @@ class SlCaiStage:
             written = write_sft_files(config.files, outputs, self._helpful, tokenizer=self.tokenizer, seed=seed)
         complete = bool(summary.counts.written) and written.missing is None
         lines = [*self._lines, *written.lines, *self.run_files.remove_stale(complete=complete)]
-        return self.run_files.report("SL-CAI", summary, {"helpful-only": model.identity}, written, lines)
+        return self.run_files.report("SL-CAI", summary, models, written, lines)
 
 
 def _steps(revisions: Path) -> Iterator[dict[str, str]]:

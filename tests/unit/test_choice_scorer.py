@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.chat import TEMPLATES, ChatTemplate, Conversation
-from nemo_aligner_cai.engine.journal import Call
+from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.models import Completion, OpenAIClient, Request, RetryPolicy, Sampling, ServerRefused
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI, FakeServer, FakeVllm

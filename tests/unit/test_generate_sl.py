@@ -87,7 +87,7 @@ def test_flags_are_upstreams() -> None:
             "--request-timeout",
             "--requests-per-minute",
             "--resume",
-            "--system-message",
+            *("--journal-from", "--no-calls", "--shard", "--system-message"),
             "--tokens-per-minute",
             "--turns",
         ),

@@ -13,7 +13,8 @@ import pytest
 from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.commands import journal as journal_command
 from nemo_aligner_cai.commands.common.parser import Parser
-from nemo_aligner_cai.engine.journal import Call, Journal, read_entries
+from nemo_aligner_cai.engine.journal import Journal
+from nemo_aligner_cai.engine.journal_entries import Call, read_entries
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
 
@@ -195,7 +196,7 @@ def test_failures_are_noted_and_never_reused(tmp_path: Path) -> None:
 
     async def run() -> None:
         journal = Journal.open(path)
-        journal.append_failure(call("1"), CallFailed("HTTP 500", "boom"))
+        journal.append_failure(call("1").key, call("1"), CallFailed("HTTP 500", "boom"))
         await journal.close()
 
     asyncio.run(run())

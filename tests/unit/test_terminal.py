@@ -13,7 +13,8 @@ import pytest
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
-from nemo_aligner_cai.engine.journal import Call, Journal
+from nemo_aligner_cai.engine.journal import Journal
+from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
 
 EVIL = "\x1b[31m\x9b2J\u202e[red]:skull:"
@@ -28,7 +29,7 @@ def _journal(folder: Path) -> Path:
         for step, number in (("answer", 1), (EVIL, 2)):
             call = Call(step, EVIL, number, Request(Conversation.of_user(EVIL), Sampling()), {"model": "m"})
             journal.append([(call.key, call, Completion(EVIL, "stop", Usage(1, 1)))])
-        journal.append_failure(call, CallFailed(EVIL, EVIL))
+        journal.append_failure(call.key, call, CallFailed(EVIL, EVIL))
         await journal.close()
 
     asyncio.run(write())

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from nemo_aligner_cai.chat import ChatTemplate, Conversation, template_named
 from nemo_aligner_cai.commands.generate.flags import CONCURRENCY
+from nemo_aligner_cai.commands.generate.shard_flags import makes_calls
 from nemo_aligner_cai.console.printable import hide_secret
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import Judge, JudgeInput
@@ -54,8 +55,9 @@ def model_client(
     batch_size: int,
     server_template: bool = False,
     completions_template: ChatTemplate | None = None,
+    needs_key: bool = True,
 ) -> ModelClient:
-    """Build the client of the sampled model; the classes of the clients describe the templates."""
+    """Build the client of the sampled model, with a key unless it only names the model in journal keys."""
     if args.dry_run:
         return ScriptedClient(remember=False)
     retry_policy = RetryPolicy(timeout=args.request_timeout)
@@ -65,7 +67,7 @@ def model_client(
         return OpenAIClient(
             args.model_url,
             args.model,
-            key=_named_key(args.api_key_env),
+            key=_named_key(args.api_key_env) if needs_key else None,
             concurrency=args.concurrency or CONCURRENCY,
             retry_policy=retry_policy,
             requests_per_minute=args.requests_per_minute,
@@ -123,7 +125,7 @@ def judge_key(args: argparse.Namespace) -> str | None:
         UsageError: the key is missing or malformed.
     """
     chat_url(args.ngc_url)
-    if args.dry_run or args.plan or args.judge_port:
+    if args.judge_port or not makes_calls(args):
         return None
     if args.ngc_api_key:
         _log.warning("--ngc-api-key remains in shell histories and was in process lists; set NGC_API_KEY instead")

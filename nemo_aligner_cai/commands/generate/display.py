@@ -10,6 +10,7 @@ from nemo_aligner_cai.chat import ChatTemplate, Role
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.engine.engine import Engine, HasId, Step
 from nemo_aligner_cai.engine.plan import plan
+from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.models import Request, ScriptedClient
@@ -61,9 +62,17 @@ def _is_prefix(request: Request, later: Request) -> bool:
     return later.conversation.messages[: len(messages)] == messages and not request.choices
 
 
-def show_plan(records: Iterable[R], steps: Sequence[Step[R]], *, seed: int, journal_path: PathLike | None) -> None:
-    """Show for each step how many calls are new, and how many are in the journal."""
-    counts = asyncio.run(plan(records, steps, seed=seed, journal_path=journal_path))
+def show_plan(
+    records: Iterable[R],
+    steps: Sequence[Step[R]],
+    *,
+    seed: int,
+    journal_path: PathLike | None,
+    sources: Sequence[PathLike] = (),
+    shard: Shard | None = None,
+) -> None:
+    """Show for each step how many calls are new, and how many are in the journals; see `engine.plan.plan`."""
+    counts = asyncio.run(plan(records, steps, seed=seed, journal_path=journal_path, sources=sources, shard=shard))
     rows = [(step.name, counts.calls[step.name], counts.reused[step.name]) for step in steps]
     rows.append(("all", counts.calls.total(), counts.reused.total()))
     console = open_console()
@@ -75,8 +84,15 @@ def show_stage_plan(stage: SlCaiStage | RlCaiStage, steps: Sequence[Step[Any]]) 
     """Check a stage's inputs and show its plan."""
     stage.check_inputs()
     stage.run_files.adopt_journal()
-    run, journal = stage.config.run, stage.config.outputs.journal
-    show_plan(stage.records(), steps, seed=run.seed, journal_path=None if run.overwrite else journal)
+    run, files = stage.config.run, stage.run_files
+    show_plan(
+        stage.records(),
+        steps,
+        seed=run.seed,
+        journal_path=None if run.overwrite else files.journal,
+        sources=files.sources,
+        shard=run.shard,
+    )
 
 
 def show_summary(title: str, summary: Summary, lines: Sequence[str]) -> None:
@@ -92,7 +108,7 @@ def show_report(report: StageReport, written: PathLike, *, dry_run: bool) -> Non
     lines = list(report.lines)
     if dry_run:
         lines.append("dry run: nothing was kept")
-    elif report.missing is None and report.summary.counts.written:
+    elif report.missing is None and report.summary.counts.written and report.files:
         lines.append(f"written: {written}")
     show_summary(report.title, report.summary, lines)
     report.check()

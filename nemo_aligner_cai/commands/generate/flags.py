@@ -196,9 +196,10 @@ def prompt_source(args: argparse.Namespace, path: str) -> PromptSource:
     )
 
 
-def run_settings(args: argparse.Namespace) -> RunSettings:
-    """Build the run settings; raises UsageError for --resume with --overwrite."""
+def run_settings(args: argparse.Namespace, **more: Any) -> RunSettings:
+    """Build the run settings, with `more` of them; raises UsageError for --resume with --overwrite."""
     return RunSettings(
+        **more,
         seed=args.seed,
         resume=args.resume,
         overwrite=args.overwrite,

@@ -20,7 +20,7 @@ from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, TEMPERATURE, Number, file_prefix
 from nemo_aligner_cai.commands.common.parser import Parser, recorded_flags
 from nemo_aligner_cai.commands.common.shared_flags import NEMO_TEMPLATE_FLAGS
-from nemo_aligner_cai.commands.generate import clients, display, flags, judge_flags
+from nemo_aligner_cai.commands.generate import clients, display, flags, judge_flags, shard_flags
 from nemo_aligner_cai.commands.generate.run import run_and_close, run_script
 from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, parse_splits
 from nemo_aligner_cai.engine.summary import Summary
@@ -64,6 +64,7 @@ def build_parser() -> Parser:
     )
     flags.add_template_flags(parser, NEMO_TEMPLATE_FLAGS)
     flags.add_run_flags(parser)
+    shard_flags.add_shard_flags(parser)
     parser.effect("batch_size", when=flags.on_nemo_server, otherwise=flags.WITH_MODEL_URL, accepted=True)
     parser.effect(
         "temperature",
@@ -127,7 +128,9 @@ def run(args: argparse.Namespace) -> int:
             templates = None if args.model_url else template, NEMO_CHAT if args.judge_port else None
             display.show_preview(stage.records(args.preview), stage.steps, *templates)
             return 0
-        policy = clients.model_client(args, template, batch_size=args.batch_size)
+        policy = clients.model_client(
+            args, template, batch_size=args.batch_size, needs_key=shard_flags.makes_calls(args)
+        )
         key = clients.judge_key(args)
         judge = clients.judge_client(args, key, RetryPolicy(timeout=args.request_timeout))
         steps = stage.steps(policy, judge)
@@ -137,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         stage.begin()
 
         async def generate() -> Summary:
-            if not args.dry_run:
+            if shard_flags.makes_calls(args):
                 await clients.probe_judge(args, key, stage.judge)
             return await stage.generate(policy, judge)
 
@@ -163,7 +166,7 @@ def config_of(args: argparse.Namespace, folder: Path) -> RlCaiConfig:
             blend=files.blend and files.blend.name,
             formats=args.formats,
         ),
-        run=flags.run_settings(args),
+        run=shard_flags.run_settings(args),
         record=recorded_flags(args),
     )
 
@@ -224,4 +227,4 @@ def _temperatures(args: argparse.Namespace) -> tuple[float, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return run_script(run, build_parser(), argv)
+    return run_script(run, build_parser(), argv, "rl-cai")

@@ -4,28 +4,41 @@
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr
+from nemo_aligner_cai.commands.generate.shard_flags import missing_calls_error
 from nemo_aligner_cai.console import program
+from nemo_aligner_cai.engine.shards import CallsMissing
 from nemo_aligner_cai.models import ModelClient
 
 T = TypeVar("T")
 
 
 def run_script(
-    run: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+    run: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None, name: str
 ) -> int:
-    """Run a script and return its exit code; an error becomes one line on standard error."""
+    """Run a script and return its exit code; an error becomes one line on standard error.
+
+    Args:
+        run: the script's work.
+        parser: the script's flags.
+        argv: the command line without the program's name; None for the process's own.
+        name: the generator's name in ``cai data``.
+    """
     program.begin(argv or ())
     log_to_stderr()
 
     def work() -> int:
         args = parser.parse_args(argv)
-        with resumable(args):
-            return run(args)
+        try:
+            with resumable(args):
+                return run(args)
+        except CallsMissing as missing:
+            raise missing_calls_error(missing, name, sys.argv[1:] if argv is None else argv) from missing
 
     return program.main_guard(work, "error")
 

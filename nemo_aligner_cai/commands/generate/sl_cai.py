@@ -21,7 +21,7 @@ from pathlib import Path
 from nemo_aligner_cai.chat import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, SHARE
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
-from nemo_aligner_cai.commands.generate import clients, display, flags
+from nemo_aligner_cai.commands.generate import clients, display, flags, shard_flags
 from nemo_aligner_cai.commands.generate.run import run_and_close, run_script
 from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
@@ -95,6 +95,7 @@ def build_parser() -> Parser:
         help="True: render the messages with this group's flags; False: the server's tokenizer renders them",
     )
     flags.add_run_flags(parser)
+    shard_flags.add_shard_flags(parser)
     _declare_effects(parser)
     return parser
 
@@ -133,7 +134,13 @@ def run(args: argparse.Namespace) -> int:
             rendered = None if args.model_url or server_template else template
             display.show_preview(stage.records(args.preview), stage.steps, rendered)
             return 0
-        client = clients.model_client(args, template, batch_size=args.batch_size, server_template=server_template)
+        client = clients.model_client(
+            args,
+            template,
+            batch_size=args.batch_size,
+            server_template=server_template,
+            needs_key=shard_flags.makes_calls(args),
+        )
         steps = stage.steps(client)
         if args.plan:
             display.show_stage_plan(stage, steps)
@@ -163,7 +170,7 @@ def config_of(args: argparse.Namespace, scratch: Path) -> SlCaiConfig:
             validation_share=args.validation_share,
         ),
         outputs=SlOutputs.named(out, seq_length=args.max_seq_length, validation=args.validation_share is not None),
-        run=flags.run_settings(args),
+        run=shard_flags.run_settings(args),
         record=recorded_flags(args),
     )
 
@@ -181,4 +188,4 @@ def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return run_script(run, build_parser(), argv)
+    return run_script(run, build_parser(), argv, "sl-cai")

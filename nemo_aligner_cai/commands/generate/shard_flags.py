@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Flags that split a generation among several runs, and the settings that they describe; see `engine.shards`."""
+
+import argparse
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+
+from nemo_aligner_cai.commands.common.flag_types import not_empty
+from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.commands.generate import flags
+from nemo_aligner_cai.engine.shards import CallsMissing, Shard
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.stages.settings import RunSettings
+
+_log = logging.getLogger(__name__)
+_ALL = "all"
+"""The value of --shard for all prompts."""
+
+
+def add_shard_flags(parser: Parser) -> None:
+    """Add the flags."""
+    group = parser.add_group("shards", "split the calls among several runs, and merge their journals")
+    group.add_argument(
+        "--shard",
+        metavar="K/N",
+        help="make the calls of part K of N, K from 0 to N-1, and write only its journal (default: the task of a "
+        f"Slurm array, else all); {_ALL!r} makes all calls in a Slurm array, too",
+    )
+    group.add_argument(
+        "--journal-from",
+        nargs="+",
+        type=not_empty,
+        default=[],
+        metavar="FILE",
+        help="reuse the calls of other journals: files, folders or patterns",
+    )
+    group.add_argument(
+        "--no-calls",
+        action="store_true",
+        help="contact no server: write the files from the journals, or list the calls that are missing",
+    )
+    parser.effect("no_calls", when=lambda args: not args.dry_run, otherwise="with --dry-run")
+
+
+def makes_calls(args: argparse.Namespace) -> bool:
+    """Tell whether this process asks real servers."""
+    return not (args.dry_run or args.plan or args.no_calls)
+
+
+def run_settings(args: argparse.Namespace) -> RunSettings:
+    """Build the run settings; raises UsageError for flags that contradict each other."""
+    return flags.run_settings(args, shard=_shard(args), journal_from=tuple(args.journal_from), no_calls=args.no_calls)
+
+
+def _shard(args: argparse.Namespace) -> str | Shard | None:
+    if args.shard is not None:
+        return None if args.shard == _ALL else args.shard
+    if not makes_calls(args) or args.preview is not None:
+        return None
+    shard = Shard.of_slurm_task(os.environ)
+    if shard is not None:
+        _log.info("--shard %s, the task of this Slurm array; --shard %s makes all calls", shard, _ALL)
+    return shard
+
+
+def missing_calls_error(missing: CallsMissing, name: str, words: Sequence[str]) -> CaiError:
+    """Return the error of a merge that lacks calls, with the command that makes them for each shard.
+
+    Args:
+        missing: the missing calls by shard.
+        name: the generator's name in ``cai data``.
+        words: the command line of the merge, without the program.
+    """
+    lines = [str(missing)]
+    kept = list(_without(words, ("--no-calls", "--overwrite", "--resume"), ("--shard",)))
+    for shard, prompts in missing.prompts.items():
+        part = ["--shard", str(shard)] if shard.count > 1 else []
+        command = shlex.join(["cai", "data", name, *kept, *part, "--resume"])
+        lines.append(f"shard {shard}: {prompts} prompts, at least {missing.calls[shard]} calls: {command}")
+    return CaiError("\n".join(lines))
+
+
+def _without(words: Sequence[str], switches: Sequence[str], valued: Sequence[str]) -> Iterator[str]:
+    """Yield a command line without some flags: `switches` have no value, `valued` have one."""
+    rest = iter(words)
+    for word in rest:
+        flag, equals, _ = word.partition("=")
+        # argparse accepts unambiguous beginnings of flags.
+        if len(flag) > 2 and flag.startswith("--"):
+            if any(name.startswith(flag) for name in switches):
+                continue
+            if any(name.startswith(flag) for name in valued):
+                if not equals:
+                    next(rest, None)
+                continue
+        yield word
