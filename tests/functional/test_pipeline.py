@@ -28,7 +28,7 @@ from nemo_aligner_cai.pipeline.run import STEPS
 _STEP_TIMEOUT_S = 300
 _SIZES = {"red_team": 128, "helpful_sft": 64, "helpful_train": 64, "helpful_test": 32, "measure": 24}
 # Bytes of these depend on the seed alone: on prompts, on models trained from them, and on what those models said.
-_COMPARED = (
+COMPARED = (
     "1_data/sl_prompts.jsonl",
     "2_sl_cai/revisions.jsonl",
     "2_sl_cai/train.jsonl",
@@ -42,7 +42,7 @@ _COMPARED = (
 )
 
 
-def _config(folder: Path, **changes: Any) -> Path:
+def small_config(folder: Path, **changes: Any) -> Path:
     """The quickstart's configuration with few rows and steps, as a file."""
     tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
     tree["data"]["tiny"].update(_SIZES)
@@ -124,7 +124,7 @@ def runs() -> Iterator[Runs]:
 def finished(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> tuple[Path, Path, str]:
     """(configuration, output, what was printed) of one uninterrupted run."""
     folder = tmp_path_factory.mktemp("pipeline")
-    config = _config(folder)
+    config = small_config(folder)
     printed = runs.finish(config, folder / "run")
     return config, folder / "run", printed
 
@@ -245,7 +245,7 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
     runs.finish(config, output)
     assert {name: (output / name / "step.json").stat().st_mtime_ns for name in stamps} == stamps
     assert next(read_jsonl(output / "6_ppo" / "train" / "metrics.jsonl"))[1]["step"] == 2
-    for file in _COMPARED:
+    for file in COMPARED:
         assert (output / file).read_bytes() == (uninterrupted / file).read_bytes(), file
 
 
@@ -277,7 +277,7 @@ def test_a_failing_trainer_ends_the_run_with_its_log(
     finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
 ) -> None:
     # Composes, and is refused by the trainer itself: more rows in a batch than there are.
-    config = _config(tmp_path, sft__overrides=["model.data.train_ds.global_batch_size=100000"])
+    config = small_config(tmp_path, sft__overrides=["model.data.train_ds.global_batch_size=100000"])
     process = runs.start(config, tmp_path / "run")
     printed, _ = process.communicate(timeout=_STEP_TIMEOUT_S)
     assert process.returncode == 1
@@ -309,7 +309,7 @@ def test_a_step_killed_after_its_last_checkpoint_is_trained_anew(
 
 
 def test_real_red_team_prompts(shared_data: Path, tmp_path: Path, runs: Runs) -> None:
-    config = _config(
+    config = small_config(
         tmp_path,
         data__red_team=str(shared_data / "hh" / "harmless_base_test.jsonl.gz"),
         data__red_team_turns="first",
