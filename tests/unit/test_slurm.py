@@ -163,17 +163,18 @@ _COUNT = 'case "$*" in *--test-only*) exit 0;; esac; n=$(cat N 2>/dev/null || ec
 
 def test_the_ids_of_a_chain_are_recorded(fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "slurm").mkdir()
     fake.answer("sbatch", _COUNT)
-    ids = submit.submit(step_jobs(tmp_path)[:2], SlurmExecutor(kind="slurm"), chain=1)
+    ids = submit.submit(step_jobs(tmp_path)[:2], chain=1)
     assert ids == {STEPS[0]: ["11", "12"], STEPS[1]: ["13", "14"]} == submit.submitted(tmp_path / "slurm")
     dependencies = [call.split("dependency=")[1].split()[0] for call in fake.calls("sbatch") if "dependency" in call]
     assert dependencies == ["afternotok:11", "afterok:11?afterok:12", "afternotok:13"]
 
 
-def test_nothing_is_submitted_if_one_job_is_refused(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_job_that_slurm_refuses_is_named(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.answer("sbatch", 'case "$*" in *3_sft*) echo "Invalid partition name specified" >&2; exit 1;; esac')
     with pytest.raises(UsageError, match=r"step 3_sft: .*Invalid partition name specified"):
-        submit.submit(step_jobs(tmp_path), SlurmExecutor(kind="slurm"), chain=0)
+        submit.prepare(step_jobs(tmp_path), SlurmExecutor(kind="slurm"), chain=0)
     assert all("--test-only" in call for call in fake.calls("sbatch"))
 
 
@@ -183,7 +184,7 @@ def test_a_submission_that_fails_half_way_is_taken_back(
     monkeypatch.chdir(tmp_path)
     fake.answer("sbatch", f'case "$*" in *dependency*3_sft*) exit 1;; esac; {_COUNT}')
     with pytest.raises(CaiError, match="sbatch"):
-        submit.submit(step_jobs(tmp_path), SlurmExecutor(kind="slurm"), chain=0)
+        submit.submit(step_jobs(tmp_path), chain=0)
     assert fake.calls("scancel") == ["11 12"]
     assert submit.submitted(tmp_path / "slurm") == {}
 
@@ -193,26 +194,26 @@ def test_jobs_in_the_queue_are_not_submitted_twice(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fake.answer("sbatch", _COUNT)
-    submit.submit(step_jobs(tmp_path)[:1], SlurmExecutor(kind="slurm"), chain=0)
+    (tmp_path / "slurm").mkdir()
+    submit.submit(step_jobs(tmp_path)[:1], chain=0)
+    submit.require_none_queued(tmp_path / "slurm")
     fake.answer("squeue", 'echo "11+0|PENDING|0:00|(Resources)"')
     with pytest.raises(UsageError, match="scancel 11"):
-        submit.submit(step_jobs(tmp_path)[:1], SlurmExecutor(kind="slurm"), chain=0)
+        submit.require_none_queued(tmp_path / "slurm")
 
 
 def test_a_folder_that_the_nodes_do_not_see_is_refused(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.answer("srun", "echo hidden node7")
     with pytest.raises(UsageError, match="node7 does not see this folder"):
-        submit.submit(step_jobs(tmp_path), SlurmExecutor(kind="slurm"), chain=0)
+        submit.prepare(step_jobs(tmp_path), SlurmExecutor(kind="slurm"), chain=0)
     assert all("--test-only" in call for call in fake.calls("sbatch"))
 
 
 def test_a_cluster_without_a_free_node_is_not_a_reason_to_refuse(
-    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fake: FakeSlurm, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    fake.answer("sbatch", _COUNT)
     fake.answer("srun", "echo 'Immediate execution impossible' >&2; exit 1")
-    assert submit.submit(step_jobs(tmp_path)[:1], SlurmExecutor(kind="slurm"), chain=0)
+    submit.prepare(step_jobs(tmp_path)[:1], SlurmExecutor(kind="slurm"), chain=0)
     assert "Immediate execution impossible" in caplog.text
 
 

@@ -53,18 +53,19 @@ def submit_run(request: Request) -> submit.JobIds:
         CaiError: Slurm does not answer.
     """
     submit.check(request.executor)
+    submit.require_none_queued(request.folder / FOLDER)
     pipeline = Pipeline(request.config, request.folder)
-    # A job needs the same lock: while this process has it, no job of the run starts, and no other run does.
     with pipeline.cache.locked():
         if request.first:
             pipeline.cache.forget(STEPS[STEPS.index(request.first) :])
         jobs = _jobs(request, _unfinished(pipeline) if request.step is None else [request.step])
         if not jobs:
             return {}
-        ids = submit.submit(jobs, request.executor, chain=request.chain)
+        submit.prepare(jobs, request.executor, chain=request.chain)
         for job in jobs:
             forget_starts(job.step, request.folder)
-    return ids
+    # Without the lock: the first job needs it, and may start at once.
+    return submit.submit(jobs, chain=request.chain)
 
 
 def print_run(request: Request) -> str:

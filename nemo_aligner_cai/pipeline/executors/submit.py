@@ -45,12 +45,41 @@ def check(executor: SlurmExecutor) -> None:
         raise UsageError(f"executor.secrets: {', '.join(missing)} not set; export the value before submitting")
 
 
-def submit(jobs: Sequence[StepJob], executor: SlurmExecutor, *, chain: int) -> JobIds:
-    """Submit jobs in their order; nothing is submitted if Slurm refuses one of them.
+def require_none_queued(folder: Path) -> None:
+    """Raise UsageError if jobs of an earlier submission are in the queue; `folder` is that of scripts and logs."""
+    waiting = queued(folder)
+    known = [one for group in submitted(folder).values() for one in group if one in waiting]
+    if known:
+        raise UsageError(
+            f"{folder.parent}: jobs of this run are in the queue: {' '.join(known)}; look at them by --status, or end "
+            f"them by scancel {' '.join(known)}"
+        )
+
+
+def prepare(jobs: Sequence[StepJob], executor: SlurmExecutor, *, chain: int) -> None:
+    """Write the scripts, and ask Slurm whether it would accept them.
 
     Args:
-        jobs: the jobs; all have the same folder.
+        jobs: the jobs in their order; all have the same folder.
         executor: the executor's settings.
+        chain: as for `submit`.
+
+    Raises:
+        UsageError: the nodes do not see the run's folder, or Slurm refuses a job.
+    """
+    folder = jobs[0].folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        job.path.write_text(script(job, executor, requeue=not chain), encoding="utf-8")
+        _test(job)
+    _require_visible(folder, jobs[0], executor)
+
+
+def submit(jobs: Sequence[StepJob], *, chain: int) -> JobIds:
+    """Submit prepared jobs, each after the one before it.
+
+    Args:
+        jobs: the jobs.
         chain: the number of followers of each job, which continue what it could not finish, for sites that do not
             allow requeueing; 0 to requeue it instead.
 
@@ -58,16 +87,8 @@ def submit(jobs: Sequence[StepJob], executor: SlurmExecutor, *, chain: int) -> J
         The ids of each step's jobs, which are also written to ``jobs.json``.
 
     Raises:
-        UsageError: jobs of this run are in the queue, the nodes do not see the run's folder, or Slurm refuses a job.
-        CaiError: Slurm does not answer.
+        CaiError: a submission failed; those before it are cancelled.
     """
-    folder = jobs[0].folder
-    folder.mkdir(parents=True, exist_ok=True)
-    _require_none_queued(folder)
-    for job in jobs:
-        job.path.write_text(script(job, executor, requeue=not chain), encoding="utf-8")
-        _test(job)
-    _require_visible(folder, jobs[0], executor)
     ids: JobIds = {}
     try:
         last: list[str] = []
@@ -79,6 +100,7 @@ def submit(jobs: Sequence[StepJob], executor: SlurmExecutor, *, chain: int) -> J
         if known := [one for group in ids.values() for one in group]:
             slurm.output(["scancel", *known])
         raise
+    folder = jobs[0].folder
     write_json(folder / _IDS, submitted(folder) | ids, overwrite=True)
     return ids
 
@@ -124,16 +146,6 @@ def _assignment(name: str, words: Sequence[str]) -> str:
 def _submitted(job: StepJob, after: Sequence[str], *, condition: str = "afterok") -> str:
     # On a federation of clusters, the id is followed by the cluster's name.
     return slurm.output(submission(job, after, condition=condition)).strip().partition(";")[0]
-
-
-def _require_none_queued(folder: Path) -> None:
-    waiting = queued(folder)
-    known = [one for group in submitted(folder).values() for one in group if one in waiting]
-    if known:
-        raise UsageError(
-            f"{folder.parent}: jobs of this run are in the queue: {' '.join(known)}; look at them by --status, or end "
-            f"them by scancel {' '.join(known)}"
-        )
 
 
 def _test(job: StepJob) -> None:
