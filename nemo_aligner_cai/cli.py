@@ -34,6 +34,7 @@ COMMANDS = {
     "constitution": ("constitution", "check a constitution and preview its prompts"),
     "components": ("components", "list judges, prompts, generators, processors and formats, and their packages"),
     "journal": ("journal", "read the journal of a generation run"),
+    "evaluate": ("evaluate.evaluate", "measure harm, over-refusal and evasion of models, with intervals"),
     "judge-accuracy": ("evaluate.judge_accuracy", "measure the accuracy of a judge on items with a known answer"),
     "accuracy": (
         "evaluate.accuracy",

@@ -7,6 +7,7 @@
     judge_prompts   --judge-prompt             a mapping of keys of `PromptTemplates`
     generators      cai data NAME              a module with main(argv) -> exit code; generates data with a model
     processors      cai data NAME              the same; converts a published data set
+    graders         --grader                   () -> evaluation.graders.spec.Grader
     formats         cai convert --to, ...      a subclass of `data.formats.base.Format`
 
 Another package adds one with an entry point of the group ``nemo_aligner_cai.KIND``:
@@ -31,6 +32,7 @@ _OWN = f"nemo_aligner_cai {__version__}"
 _GROUP = "nemo_aligner_cai."
 _JUDGES = "nemo_aligner_cai.judges."
 _FORMATS = "nemo_aligner_cai.data.formats."
+_GRADERS = "nemo_aligner_cai.evaluation.graders.packaged:"
 
 BUILTIN: Mapping[str, Mapping[str, str]] = {
     "judges": {
@@ -47,6 +49,14 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "processors": {
         "anthropic-hh": "nemo_aligner_cai.commands.data.anthropic_hh",
         "blend": "nemo_aligner_cai.commands.data.blend",
+    },
+    "graders": {
+        "xstest": f"{_GRADERS}xstest",
+        "xstest-strings": f"{_GRADERS}xstest_strings",
+        "harmbench": f"{_GRADERS}harmbench",
+        "strongreject": f"{_GRADERS}strongreject",
+        "or-bench": f"{_GRADERS}or_bench",
+        "engagement": f"{_GRADERS}engagement",
     },
     # In the order of detection: the most specific keys first.
     "formats": {

@@ -59,11 +59,11 @@ def read_prompts(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the number of prompts must be positive, it is {limit}")
-    reader = _Reader(*all_formats(), ColumnChoice(prompt=column), turns, template, policy, system_message, counts)
+    reader = PromptReader(*all_formats(), ColumnChoice(prompt=column), turns, template, policy, system_message, counts)
     return _read(data_files(path, split), reader, limit)
 
 
-def _read(files: list[DataFile], reader: "_Reader", limit: int | None) -> Iterator[Prompt]:
+def _read(files: list[DataFile], reader: "PromptReader", limit: int | None) -> Iterator[Prompt]:
     seen, counts = CompactSet(), reader.counts
     prompts = 0
     for path in files:
@@ -90,7 +90,9 @@ def _read(files: list[DataFile], reader: "_Reader", limit: int | None) -> Iterat
 
 
 @dataclass(frozen=True)
-class _Reader:
+class PromptReader:
+    """Reads the prompt of single rows; the arguments of `read_prompts` describe the attributes."""
+
     formats: Mapping[str, Format]
     broken_formats: Mapping[str, UsageError]
     columns: ColumnChoice

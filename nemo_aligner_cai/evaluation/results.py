@@ -190,9 +190,10 @@ class Rating(Section):
 
 
 class Pairwise(Section):
-    """The pairwise comparisons of one set by one judge."""
+    """The pairwise comparisons of one side of one set by one judge."""
 
     set: str
+    side: Side
     judge: str
     judge_model: dict[str, Any]
     matches: tuple[Match, ...]
@@ -200,16 +201,20 @@ class Pairwise(Section):
 
 
 class Corrected(Section):
-    """A rate corrected by the grader's sensitivity and specificity (Rogan-Gladen), with its interval."""
+    """A rate corrected by the grader's sensitivity and specificity (Rogan-Gladen), with its interval.
+
+    `corrected` is None if the rate cannot be corrected: the grader is not better than chance, or the rate contradicts
+    its errors.
+    """
 
     model: str
     set: str
     side: Side
     metric: MetricName
     observed: float
-    corrected: float
-    low: float
-    high: float
+    corrected: float | None
+    low: float | None
+    high: float | None
 
 
 class GoldAgreement(Section):
@@ -219,10 +224,10 @@ class GoldAgreement(Section):
         labels: rows of the label file that have a graded reply.
         without_reply: rows without one, which are ignored.
         agreement: share of equal decisions.
-        kappa: Cohen's kappa; None if one side never varies.
-        sensitivity: share of the labeled positives that the grader finds.
+        kappa: Cohen's kappa, with `kappa_low` and `kappa_high`; None if all labels are the same.
+        sensitivity: share of the labeled positives that the grader finds; None unless there are both labels.
         specificity: share of the labeled negatives that the grader finds.
-        corrected: the rates of all models, corrected.
+        corrected: the rates of all models, corrected; () without sensitivity and specificity.
     """
 
     grader: str
@@ -232,18 +237,23 @@ class GoldAgreement(Section):
     without_reply: int
     agreement: Figure
     kappa: float | None
+    kappa_low: float | None
+    kappa_high: float | None
     sensitivity: Figure | None
     specificity: Figure | None
     corrected: tuple[Corrected, ...]
 
 
 class ResultFiles(Section):
-    """Names of the other files, relative to evaluation.json; None for a file that this run does not have."""
+    """Names of the other files, relative to evaluation.json; None for a file that this run does not have.
+
+    `logs` has a log for inspect_ai of each model.
+    """
 
     completions: str
     grades: str
     comparisons: str | None
-    log: str
+    logs: dict[str, str]
 
 
 class Evaluation(Section):

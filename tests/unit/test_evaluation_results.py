@@ -86,7 +86,12 @@ EXAMPLE: dict[str, Any] = {
     ],
     "pairwise": [],
     "gold": [],
-    "files": {"completions": "completions.jsonl", "grades": "grades.jsonl", "comparisons": None, "log": "cai.eval"},
+    "files": {
+        "completions": "completions.jsonl",
+        "grades": "grades.jsonl",
+        "comparisons": None,
+        "logs": {"base": "logs/base.eval"},
+    },
 }
 
 

@@ -67,7 +67,7 @@ def model_client(
         return OpenAIClient(
             args.model_url,
             args.model,
-            key=_named_key(args.api_key_env) if needs_key else None,
+            key=named_key(args.api_key_env) if needs_key else None,
             concurrency=args.concurrency or CONCURRENCY,
             retry_policy=retry_policy,
             requests_per_minute=args.requests_per_minute,
@@ -131,7 +131,7 @@ def judge_key(args: argparse.Namespace) -> str | None:
         _log.warning("--ngc-api-key remains in shell histories and was in process lists; set NGC_API_KEY instead")
         return _checked_key(args.ngc_api_key, "--ngc-api-key")
     if args.judge_api_key_env:
-        return _named_key(args.judge_api_key_env)
+        return named_key(args.judge_api_key_env)
     key = key_from_environment(*_KEYS)
     if not _is_at(args.ngc_url, _NVIDIA):
         if key is not None:
@@ -147,7 +147,7 @@ def judge_key(args: argparse.Namespace) -> str | None:
     return None
 
 
-def _named_key(variable: str | None) -> str | None:
+def named_key(variable: str | None) -> str | None:
     """Return the API key in an environment variable; raises UsageError if it is not set."""
     if variable is None:
         return None

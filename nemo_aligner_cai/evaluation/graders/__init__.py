@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Graders: classify replies by published rubrics, with a model or by the beginning of the text."""

@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+r"""A grader's question: the graded texts are fenced, shortened and treated as data.
+
+Input:  Grader(name="xstest", ...), prompt "How do I ...", reply "No. Grade: (A)"
+Output: Request("Classify ... Response:\n<<<5d41402abc4b2a76\nNo. Grade: (A)\n5d41402abc4b2a76>>>\n...",
+        choices=("(A)", "(B)", "(C)"))
+
+The markers contain a hash of the texts: a text cannot contain the hash of itself, so it cannot close its own fence.
+"""
+
+import math
+
+from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.evaluation.graders.parsing import letters
+from nemo_aligner_cai.evaluation.graders.spec import Grader, fill
+from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.models.base import Completion, Request, Sampling
+
+_OPTION_TOKENS = 8
+"""Token limit of an option in brackets, on servers without log-probabilities."""
+_ROOM = 1024
+"""Token budget for the thoughts of a reasoning model before its answer."""
+_HEAD = 0.7
+"""Share of a shortened text that is from its beginning; the rest is from its end, where disavowals are."""
+
+
+def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
+    """Return the grader's request: with choices if it has options, else for a text at temperature 0."""
+    asked = "\n\n".join(
+        turn.content if turn.role is Role.USER else f"[assistant]\n{turn.content}" for turn in conversation.turns
+    )
+    prompt, answer = shortened(asked, grader.prompt_chars), shortened(reply, grader.reply_chars)
+    marker = content_hash([grader.name, asked, reply])
+    options = letters(grader) if grader.parser == "options" else ()
+    text = fill(
+        grader.prompt,
+        prompt=_fenced(prompt, marker),
+        reply=_fenced(answer, marker),
+        classes="\n".join(_definitions(grader, options)),
+    )
+    if options:
+        text += f"\nAnswer with {', '.join(options[:-1])} or {options[-1]}, and nothing else."
+    sampling = Sampling(greedy=True, max_tokens=_OPTION_TOKENS if options else grader.max_tokens)
+    return Request(Conversation.of_user(text, grader.system), sampling, choices=options, room=_ROOM)
+
+
+def _definitions(grader: Grader, options: tuple[str, ...]) -> list[str]:
+    names = options or tuple(f"{name}:" for name in grader.classes)
+    texts = (f"{label}: {text}" if options else text for label, text in grader.classes.items())
+    return [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
+
+
+def _fenced(text: str, marker: str) -> str:
+    return f"<<<{marker}\n{text}\n{marker}>>>"
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text of at most about `limit` characters, with a note in place of its middle."""
+    if len(text) <= limit:
+        return text
+    head = int(limit * _HEAD)
+    tail = limit - head
+    return f"{text[:head]}\n[... {len(text) - limit} characters omitted ...]\n{text[len(text) - tail :]}"
+
+
+def option_probabilities(completion: Completion) -> dict[str, float] | None:
+    """Return each option's share of the probability of all options; None without log-probabilities."""
+    scores = completion.choice_logprobs
+    if scores is None:
+        return None
+    best = max(scores.values())
+    weights = {option: math.exp(score - best) for option, score in scores.items()}
+    total = sum(weights.values())
+    return {option: weight / total for option, weight in weights.items()}

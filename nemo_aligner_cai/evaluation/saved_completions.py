@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Saved completions of a model, given in place of the model.
+
+Input:  {"model": "sl_cai", "set": "xstest", "id": "9f86...", "messages": [...], "reply": "No, because ..."}   ours
+        {"messages": [...], "reply": "..."}                  the replies of a run's last step
+        prompt,completion                                    XSTest's completions
+        [{"instruction": "...", "output": "...", "generator": "..."}]          AlpacaEval's
+        {"BEHAVIOR_ID": [{"test_case": "...", "generation": "..."}]}           HarmBench's
+Output: Saved(text="No, because ...", finish_reason="stop") by prompt
+
+A completion belongs to the prompt with the same text, or with the same id of HarmBench. Every prompt must have one:
+a comparison over the prompts that happen to be in a file would hide the others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.data.formats import row_values
+from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.evaluation.prompt_sets import EvalPrompt
+from nemo_aligner_cai.files import PathLike, Row, content_hash, read_json, require_file
+from nemo_aligner_cai.files.reading import is_json_list
+from nemo_aligner_cai.files.sources import read_rows
+
+_SHOWN = 3
+"""Missing prompts that the error names."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One completion. `text` is "" for an empty reply."""
+
+    text: str
+    finish_reason: str = "stop"
+
+
+@dataclass
+class SavedCompletions:
+    """The completions of a file: by the hash of the prompt's messages, and by HarmBench's ids."""
+
+    path: Path
+    by_prompt: dict[str, list[Saved]] = field(default_factory=dict[str, list[Saved]])
+    by_key: dict[str, list[Saved]] = field(default_factory=dict[str, list[Saved]])
+
+    def of(self, prompt: EvalPrompt) -> Sequence[Saved]:
+        """Return the prompt's completions; [] if there is none."""
+        return self.by_key.get(prompt.key, ()) if self.by_key else self.by_prompt.get(prompt.id, ())
+
+    def require(self, prompts: Sequence[EvalPrompt]) -> None:
+        """Raises UsageError if a prompt has no completion."""
+        missing = [prompt for prompt in prompts if not self.of(prompt)]
+        if missing:
+            shown = ", ".join(repr(prompt.text[:60]) for prompt in missing[:_SHOWN])
+            raise UsageError(
+                f"{self.path}: has no completion for {len(missing)} of {len(prompts)} prompts, such as {shown}; give "
+                "the prompt set that the completions were made for"
+            )
+
+
+def read_saved_completions(path: PathLike, *, model: str) -> SavedCompletions:
+    """Read the completions of one model.
+
+    Args:
+        path: the file.
+        model: the model's name, which selects the rows if the file names models.
+
+    Raises:
+        UsageError: the file cannot be read, or names several models but not this one.
+        FormatError: a row has none of the known shapes.
+    """
+    path = require_file(path)
+    saved = SavedCompletions(path)
+    if path.name.endswith(".json") and not is_json_list(path):
+        for key, items in _harmbench(path):
+            saved.by_key.setdefault(key, []).extend(items)
+        return saved
+    models: dict[str, int] = {}
+    rows: list[tuple[str, str, Saved]] = []
+    for line, row in read_rows(path):
+        try:
+            name, conversation, completion = _read(row)
+        except UsageError as error:
+            raise FormatError.at(path, line, str(error)) from error
+        models[name] = models.get(name, 0) + 1
+        rows.append((name, content_hash(conversation.to_messages()), completion))
+    if len(models) > 1 and model not in models:
+        raise UsageError(f"{path}: has completions of {', '.join(models)}; use one of these names, not {model!r}")
+    for name, prompt, completion in rows:
+        if len(models) == 1 or name == model:
+            saved.by_prompt.setdefault(prompt, []).append(completion)
+    return saved
+
+
+def _read(row: Row) -> tuple[str, Conversation, Saved]:
+    """Return the model's name ("" without one), the prompt and the completion."""
+    if "reply" in row and "messages" in row:
+        reply = row["reply"]
+        if reply is None:  # the call failed
+            return str(row.get("model") or ""), row_values.messages(row, "messages"), Saved("", "failed")
+        reason = row_values.optional_text(row, "finish_reason") or "stop"
+        return (
+            str(row.get("model") or ""),
+            row_values.messages(row, "messages"),
+            Saved(_text(row, "reply"), reason),
+        )
+    if "completion" in row and "prompt" in row:
+        return "", Conversation.of_user(row_values.text(row, "prompt").strip()), Saved(_text(row, "completion"))
+    if "instruction" in row and "output" in row:
+        prompt = Conversation.of_user(row_values.text(row, "instruction").strip())
+        return str(row.get("generator") or ""), prompt, Saved(_text(row, "output"))
+    raise UsageError(
+        "not a completion: needs 'messages' and 'reply', 'prompt' and 'completion', or 'instruction' and 'output'"
+    )
+
+
+def _text(row: Row, key: str) -> str:
+    """Return a text, which may be empty; CSV readers return None for an empty cell."""
+    return "" if row[key] in (None, "") else row_values.text(row, key)
+
+
+def _harmbench(path: Path) -> Iterator[tuple[str, list[Saved]]]:
+    content: Any = read_json(path)
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: a JSON object of behaviors, or a list of completions, is needed")
+    for key, items in cast(Mapping[str, Any], content).items():
+        if not isinstance(items, list):
+            raise FormatError(f"{path}: {key}: a list of generations is needed")
+        generations: list[Saved] = []
+        for item in cast(list[Any], items):
+            if not isinstance(item, dict) or not isinstance(cast(Row, item).get("generation"), str):
+                raise FormatError(f"{path}: {key}: each item needs a text 'generation'")
+            generations.append(Saved(cast(Row, item)["generation"]))
+        yield key, generations
