@@ -128,7 +128,10 @@ setup(
     # the wheel.
     package_dir={"nemo_aligner_cai.conf": "examples/nlp/gpt/conf"},
     package_data={
-        "nemo_aligner_cai": ["py.typed", "**/*.json", "**/*.jsonl", "**/*.model", "**/*.nemo", "**/*.yaml"],
+        "nemo_aligner_cai": [
+            *("py.typed", "**/*.json", "**/*.jsonl", "**/*.model", "**/*.nemo", "**/*.yaml"),
+            *("report/page/*.css", "report/page/*.js", "report/page/*.j2"),
+        ],
         "nemo_aligner_cai.conf": ["**/*.yaml"],
     },
     # Hydra finds plug-ins by walking hydra_plugins/ on disk. A default editable install has no such folder, only an

@@ -41,6 +41,7 @@ COMMANDS = {
         "show the accuracy of saved verdicts or reward scores",
     ),
     "plan": ("plan", "estimate calls, tokens, GPU-hours, disk and memory of a run on GPUs"),
+    "report": ("report", "show a run as one HTML file"),
     "audit": ("evaluate.audit", "measure biases of AI preferences: length, position, principles, agreement of runs"),
 }
 

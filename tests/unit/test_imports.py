@@ -35,6 +35,7 @@ ORDER = [
     "training.launch",
     "training.serving",
     "training",
+    "report",
     "tiny",
     "pipeline",
     "planning",

@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The rows that chains are made from, as far as the report reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nemo_aligner_cai.errors import FormatError
+from nemo_aligner_cai.files import Row, content_hash, read_jsonl
+
+R = TypeVar("R", bound="_Row")
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Round(_Row):
+    """One critique and revision."""
+
+    principle: str
+    critique_request: str
+    critique: str
+    revision_request: str
+    revision: str
+
+
+class RevisionRow(_Row):
+    """A row of revisions.jsonl; see `stages.revisions`."""
+
+    id: str
+    prompt: tuple[Row, ...]
+    response: str
+    revision: str
+    principle: str
+    rounds: tuple[Round, ...]
+
+    @property
+    def changed(self) -> bool:
+        """False if the last revision is the answer, except for case and spaces."""
+        return self.response.casefold().split() != self.revision.casefold().split()
+
+
+class ReplyRow(_Row):
+    """A row of a measured file; see `tiny.measure`."""
+
+    messages: tuple[Row, ...]
+    reply: str
+    outcome: str
+    harmful: bool
+
+    @property
+    def id(self) -> str:
+        """The id of its prompt."""
+        return content_hash(self.messages)
+
+
+class DroppedRow(_Row):
+    """A row of a left_out.jsonl: a prompt that gave no row."""
+
+    id: str
+    prompt: tuple[Row, ...]
+    reason: str
+    detail: str
+
+
+def read_rows(path: Path, schema: type[R]) -> Iterator[R]:
+    """Read a file's rows.
+
+    Raises:
+        UsageError: the file cannot be read.
+        FormatError: a row does not have the schema.
+    """
+    for number, row in read_jsonl(path):
+        try:
+            yield schema.model_validate(row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise FormatError.at(
+                path, number, f"{key}: {first['msg']}; the file was not written by `cai run`"
+            ) from error

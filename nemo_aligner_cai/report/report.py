@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a run.
+
+Input:  a folder of `cai run`, finished or not
+Output: report.html: one file that opens from disk and loads nothing
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.files import atomic_writer
+from nemo_aligner_cai.report import outcomes, summary
+from nemo_aligner_cai.report.chains.build import chains_of
+from nemo_aligner_cai.report.chains.pack import PackedChains, pack
+from nemo_aligner_cai.report.page.render import render
+from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.sections import behavior, cost, funnel, preferences, training
+from nemo_aligner_cai.report.sections.section import Section
+
+REPORT = "report.html"
+MOST_CHAINS = 10_000
+_log = logging.getLogger(__name__)
+
+
+def write_report(run: RunFolder, target: Path, *, redact: bool = False, chains: int = MOST_CHAINS) -> None:
+    """Write the report of a run, replacing an earlier one.
+
+    Args:
+        run: the run.
+        target: the HTML file.
+        redact: remove all texts of prompts and models, and paths and addresses.
+        chains: the most chains that the page holds; of more, a random selection.
+
+    Raises:
+        UsageError: a file of the run is damaged, or the target cannot be written.
+    """
+    html = report_html(run, redact=redact, chains=chains)
+    with atomic_writer(target, overwrite=True) as handle:
+        handle.write(html.encode("utf-8"))
+
+
+def refresh_report(folder: Path) -> Path | None:
+    """Write a run's report.html after a step; returns its path, or None with a logged reason if that fails.
+
+    The run is worth more than its report: an error here must not end it.
+    """
+    target = folder / REPORT
+    try:
+        write_report(RunFolder(folder), target)
+    except (CaiError, OSError) as error:
+        _log.warning("%s was not written: %s", target, error)
+        return None
+    return target
+
+
+def report_html(run: RunFolder, *, redact: bool = False, chains: int = MOST_CHAINS) -> str:
+    """Return the report as HTML; see `write_report`."""
+    groups = outcomes.outcome_groups(run)
+    found = preferences.Preferences.of(run)
+    packed = pack(chains_of(run), most=chains, redact=redact)
+    sections = [
+        behavior.behavior(groups, run.evaluation),
+        funnel.funnel(run),
+        preferences.principles(found),
+        preferences.bias(found),
+        preferences.judge_calibration(found, run.measured),
+        training.training(run),
+        cost.cost(run),
+        _chains(packed, redact=redact),
+        cost.provenance(run, redact=redact),
+    ]
+    missing = summary.missing(run)
+    return render(
+        "report.html.j2",
+        title=run.path.resolve().name,
+        state=f"{len(run.steps) - len(missing)} of {len(run.steps)} steps" if missing else "complete",
+        facts=_facts(run),
+        missing=missing,
+        lines=summary.summary(run, groups, found),
+        sections=sections,
+        packed=packed,
+    )
+
+
+def _chains(packed: PackedChains, *, redact: bool) -> Section:
+    lead = (
+        "Every prompt with what was made of it. Text that may be harmful is folded: it is shown when you ask for it. "
+        "The address of this page names the chain and the filters, so it can be kept as a link."
+    )
+    if packed.shown < packed.total:
+        lead += f" The page holds {packed.shown:,} of {packed.total:,} chains, chosen at random."
+    if redact:
+        lead += " The texts were removed for sharing (--redact)."
+    return Section("chains", "Chains", lead, missing="" if packed.total else "No data stage is done yet.")
+
+
+def _facts(run: RunFolder) -> list[tuple[str, str]]:
+    if run.record is None:
+        return []
+    record = run.record
+    return [
+        ("seed", str(record.settings.get("seed", "-"))),
+        ("constitution", record.constitution.name),
+        ("version", record.versions.get("nemo_aligner_cai", "-")),
+    ]

@@ -1,0 +1,189 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a run, finished or not.
+
+Input:  a folder of `cai run`: run.json, 1_data/step.json, 2_sl_cai/revisions.jsonl, ..., evaluation.json
+Output: RunFolder(steps=(StepState("1_data", ..., done=True), ...), ...)
+
+Files are found by name, not by step: a run with DPO, or with other steps, needs no other code. Only the files of
+finished steps count, except for training curves, which are worth reading while a trainer works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, read_evaluation
+from nemo_aligner_cai.files import read_json
+from nemo_aligner_cai.training.metrics_file import METRICS_FILE
+
+RUN_RECORD = "run.json"
+_STEP_RECORD, _STARTED = "step.json", "started"
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Lenient(BaseModel):
+    """A record of which the report reads some keys."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Counts(_Lenient):
+    """Row counts of one file; see `files.RowCounts`."""
+
+    rows_in: int
+    written: int
+    left_out: dict[str, int] = Field(default_factory=dict)
+    made: int | None = None
+
+
+class Generation(_Lenient):
+    """Counts of the calls of a data stage; see `engine.summary`."""
+
+    balance: Counts
+    calls: int
+    reused: int
+    failed: int
+    retries: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    facts: dict[str, int] = Field(default_factory=dict)
+
+
+class Facts(_Lenient):
+    """The facts of a step; data stages have counts, other steps have none."""
+
+    balances: dict[str, Counts] = Field(default_factory=dict)
+    generation: Generation | None = None
+
+
+class StepRecord(_Lenient):
+    """A step.json."""
+
+    inputs: str
+    outputs: dict[str, str]
+    seconds: float
+    peak_rss_mb: float
+    facts: Facts
+
+
+class _Titled(_Lenient):
+    name: str = Field(pattern=r"^\w+$")
+    title: str
+
+
+class Principle(_Lenient):
+    """A principle's requests; None for those that it does not have."""
+
+    id: str
+    critique: str | None = None
+    revision: str | None = None
+    judge: str | None = None
+
+
+class ConstitutionRecord(_Lenient):
+    """The constitution in a run.json."""
+
+    name: str
+    principles: tuple[Principle, ...]
+
+
+class RunRecord(_Lenient):
+    """A run.json."""
+
+    settings: dict[str, Any]
+    constitution: ConstitutionRecord
+    steps: tuple[_Titled, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class StepState:
+    """A step of a run; `record` is None unless it is done."""
+
+    name: str
+    title: str
+    started: bool
+    record: StepRecord | None
+
+
+class RunFolder:
+    """A run's folder, read when needed."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at the folder; raises UsageError if it holds no run, or if one of its records is damaged."""
+        if not path.is_dir():
+            raise UsageError(f"{path}: not a folder; give the --output of `cai run` or `cai quickstart`")
+        self.path = path
+        record = path / RUN_RECORD
+        self.record = _read(record, RunRecord) if record.is_file() else None
+        self.steps = tuple(self._states())
+        if not any(step.started for step in self.steps):
+            raise UsageError(f"{path}: holds no step of a run; give the --output of `cai run` or `cai quickstart`")
+
+    def _states(self) -> Iterator[StepState]:
+        found = {file.parent.name for file in self.path.glob(f"*/{_STARTED}")}
+        titles = {step.name: step.title for step in self.record.steps} if self.record else {}
+        for name in [*titles, *sorted(found - set(titles))]:
+            file = self.path / name / _STEP_RECORD
+            record = _read(file, StepRecord) if file.is_file() else None
+            yield StepState(name, titles.get(name, name), name in found, record)
+
+    @property
+    def missing(self) -> tuple[StepState, ...]:
+        """The steps that are not done."""
+        return tuple(step for step in self.steps if step.record is None)
+
+    def find(self, name: str) -> Path | None:
+        """The file of this name that a finished step wrote."""
+        paths = (self.path / step.name / name for step in self.steps if step.record is not None)
+        return next((path for path in paths if path.is_file()), None)
+
+    def log_folders(self) -> Iterator[tuple[StepState, Path]]:
+        """Each step with a trainer's log directory, finished or not."""
+        for step in self.steps:
+            folder = self.path / step.name / "train"
+            if step.started and (folder / METRICS_FILE).is_file():
+                yield step, folder
+
+    @cached_property
+    def measured(self) -> Mapping[str, Any]:
+        """Model -> decoding -> metric -> rate, as the measuring step wrote it; {} without that step."""
+        file = self.find("figures.json")
+        return read_json(file) if file else {}
+
+    def replies(self) -> Iterator[tuple[str, str, Path]]:
+        """Model, decoding and file of the measured replies."""
+        file = self.find("figures.json")
+        for model, decodings in self.measured.get("stages", {}).items():
+            for decoding in decodings:
+                if file and (path := file.with_name(f"{model}_{decoding}.jsonl")).is_file():
+                    yield model, decoding, path
+
+    @cached_property
+    def evaluation_file(self) -> Path | None:
+        """The evaluation.json in the run's folder or in one of its folders."""
+        found = [self.path / RESULT_FILE, *sorted(self.path.glob(f"*/{RESULT_FILE}"))]
+        return next((path for path in found if path.is_file()), None)
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """The result of `cai evaluate`, if there is one."""
+        return read_evaluation(self.evaluation_file) if self.evaluation_file else None
+
+
+def _read(path: Path, schema: type[M]) -> M:
+    try:
+        return schema.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: {key}: {first['msg']}; run `cai run` again to write it") from error

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Harm against help: the stage picture, the classes of replies, all rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nemo_aligner_cai.evaluation.results import Difference, Evaluation, GraderFacts, Pairwise
+from nemo_aligner_cai.report.charts.bars import Part, stacked
+from nemo_aligner_cai.report.charts.points import ModelPoint, stage_picture
+from nemo_aligner_cai.report.charts.svg import Chart
+from nemo_aligner_cai.report.labels import METRICS, model_label, percent, points
+from nemo_aligner_cai.report.outcomes import OutcomeGroup
+from nemo_aligner_cai.report.sections.section import Section, Table
+
+_COLORS = {
+    "complies with harm": "bad",
+    "full compliance": "bad",
+    "yes": "bad",
+    "refuses, flawed": "warn",
+    "partial refusal": "warn",
+    "evades": "evade",
+    "refuses, right reason": "good",
+    "full refusal": "good",
+    "no": "good",
+    "other": "s4",
+    "unscored": "s4",
+}
+
+
+def behavior(groups: Sequence[OutcomeGroup], evaluation: Evaluation | None) -> Section:
+    """The section on what the models do with held-out prompts."""
+    lead = (
+        "A good model is low and to the right: it helps with benign prompts and complies with no harmful one. Lines "
+        "are 95 % intervals; a hollow diamond is the share of harmful prompts that the model evades instead of "
+        "refusing them with a reason."
+    )
+    if not groups:
+        missing = "No model has been measured yet: the run's last step, or `cai evaluate`, does that."
+        return Section("behavior", "Harm against help", lead, missing=missing)
+    charts = [chart for group in groups for chart in _charts(group)]
+    tables = [_rates(group) for group in groups]
+    return Section("behavior", "Harm against help", lead, charts, [*tables, *_evaluation_tables(evaluation)])
+
+
+def _charts(group: OutcomeGroup) -> Iterator[Chart]:
+    placed = [
+        ModelPoint(model.label, model.rates["harmful_compliance"], model.help, model.rates.get("evasion"))
+        for model in group.models
+        if "harmful_compliance" in model.rates and model.help is not None
+    ]
+    if placed:
+        head = ("model", "complies with harm", "helps", "evades")
+        rows = [(one.label, percent(one.harm), percent(one.help), percent(one.evasion)) for one in placed]
+        yield Chart(f"Harm against help: {group.title}", "Low and right is good.", stage_picture(placed), head, rows)
+    if any(model.classes for model in group.models):
+        yield _classes(group)
+
+
+def _classes(group: OutcomeGroup) -> Chart:
+    names = list(dict.fromkeys(name for model in group.models for name in model.classes))
+    bars = [
+        (model.label, [Part(name, model.classes.get(name, 0), _COLORS.get(name, "s1")) for name in names])
+        for model in group.models
+    ]
+    rows = [(model.label, *(f"{model.classes.get(name, 0):,}" for name in names)) for model in group.models]
+    title = f"Replies to harmful prompts: {group.title}"
+    return Chart(title, "Each bar is all replies of one model.", stacked(bars, title), ("model", *names), rows)
+
+
+def _rates(group: OutcomeGroup) -> Table:
+    names = [name for name in METRICS if any(name in model.rates for model in group.models)]
+    rows = [(model.label, *(percent(model.rates.get(name)) for name in names)) for model in group.models]
+    return Table(f"Rates with 95 % intervals: {group.title}", ("model", *(METRICS[name] for name in names)), rows)
+
+
+def _evaluation_tables(evaluation: Evaluation | None) -> Iterator[Table]:
+    if evaluation is None:
+        return
+    if evaluation.differences:
+        head = ("model", "metric", "prompts", "points", "95 % interval", "p (Holm)", "detectable")
+        yield Table("Differences to the baseline, per prompt", head, list(map(_difference, evaluation.differences)))
+    for pairwise in evaluation.pairwise:
+        yield _matches(pairwise)
+    if evaluation.graders:
+        head = ("grader", "graded", "unscored", "source", "license")
+        yield Table("Graders", head, list(map(_grader, evaluation.graders)), words=True)
+
+
+def _difference(one: Difference) -> tuple[str, ...]:
+    interval = "-" if one.low is None or one.high is None else points(one.low, one.high)
+    return (
+        f"{model_label(one.model)} - {model_label(one.baseline)}",
+        f"{METRICS[one.metric]} ({one.set}, {one.side}, {one.grader})",
+        f"{one.n:,}",
+        points(one.value),
+        interval,
+        "-" if one.p_holm is None else f"{one.p_holm:.3g}",
+        "-" if one.detectable is None else f"{100 * one.detectable:.1f}",
+    )
+
+
+def _matches(pairwise: Pairwise) -> Table:
+    rows = [
+        (
+            f"{model_label(match.model)} against {model_label(match.opponent)}",
+            "-" if match.win_rate is None else f"{100 * match.win_rate.value:.1f} %",
+            *(f"{count:,}" for count in (match.wins, match.ties, match.losses, match.unscored, match.flips)),
+        )
+        for match in pairwise.matches
+    ]
+    head = ("models", "win rate", "wins", "ties", "losses", "unscored", "order decided")
+    return Table(f"Pairwise on {pairwise.set}, judged by {pairwise.judge}", head, rows)
+
+
+def _grader(one: GraderFacts) -> tuple[str, ...]:
+    unscored = f"{one.unscored:,} ({100 * one.failure_rate:.1f} %)"
+    return one.name, f"{one.graded:,}", unscored, one.source, one.license

@@ -1,0 +1,215 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The judge: what each principle did, length and position bias, calibration."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict, read_judged
+from nemo_aligner_cai.evaluation.audit import Audit, VerdictStats
+from nemo_aligner_cai.evaluation.calibration import Calibration, calibration
+from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.report.chains.rows import RevisionRow, read_rows
+from nemo_aligner_cai.report.charts.bars import histogram
+from nemo_aligner_cai.report.charts.points import Dot, dots, reliability
+from nemo_aligner_cai.report.charts.svg import Chart
+from nemo_aligner_cai.report.labels import percent
+from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.sections.section import Section, Table
+
+_BINS = 13
+"""Bars of the length histogram, over half to twice the length and the rest at both ends."""
+_OUTER = 1.0
+"""Its ends, as a power of 2."""
+
+
+@dataclass
+class PrincipleUse:
+    """SL-CAI's use of one principle."""
+
+    drawn: int = 0
+    changed: list[bool] = field(default_factory=list[bool])
+
+
+@dataclass
+class Preferences:
+    """Figures of the two data stages on principles and the judge.
+
+    Attributes:
+        revised: principle -> its use in SL-CAI; the change is that of the whole chain.
+        audit: statistics of the comparisons; None if there are none yet.
+        log_ratios: log2 of the length of the chosen to the rejected text, for each kept pair.
+        orders: for each pair that was judged in both orders with probabilities, the probability that the first order
+            gave to a candidate, and True if the second order preferred it.
+    """
+
+    revised: dict[str, PrincipleUse] = field(default_factory=dict[str, PrincipleUse])
+    audit: Audit | None = None
+    log_ratios: list[float] = field(default_factory=list[float])
+    orders: list[tuple[float, bool]] = field(default_factory=list[tuple[float, bool]])
+
+    @classmethod
+    def of(cls, run: RunFolder) -> Preferences:
+        """Read the rows of both data stages, as far as they are done."""
+        found = cls()
+        if path := run.find("revisions.jsonl"):
+            for row in read_rows(path, RevisionRow):
+                for name in dict.fromkeys(turn.principle for turn in row.rounds):
+                    use = found.revised.setdefault(name, PrincipleUse())
+                    use.drawn += 1
+                    use.changed.append(row.changed)
+        if path := run.find("comparisons.jsonl"):
+            found.audit = Audit()
+            for judged in read_judged(path):
+                found._add(found.audit, judged)
+        return found
+
+    def _add(self, audit: Audit, row: JudgedRow) -> None:
+        audit.add(row)
+        self.log_ratios += [math.log2(max(1, len(pair.chosen)) / max(1, len(pair.rejected))) for pair in row.pairs]
+        self.orders += _two_orders(row.verdicts)
+
+    @property
+    def consistency(self) -> Calibration | None:
+        """Calibration of the first order's probability by the second order's decision."""
+        return calibration(self.orders) if self.orders else None
+
+
+def _two_orders(verdicts: Iterable[JudgedVerdict]) -> Iterator[tuple[float, bool]]:
+    groups: dict[tuple[str | None, frozenset[int]], list[JudgedVerdict]] = defaultdict(list)
+    for verdict in verdicts:
+        groups[verdict.principle, frozenset(verdict.shown)].append(verdict)
+    for group in groups.values():
+        if len(group) != 2 or len(group[0].shown) != 2 or group[0].shown == group[1].shown:
+            continue
+        first, second = group
+        if first.probability is not None and second.better is not None:
+            yield first.probability, second.better == first.shown[0]
+
+
+def principles(found: Preferences) -> Section:
+    """The section on each principle."""
+    lead = (
+        "SL-CAI draws a principle for each prompt to critique and revise by; RL-CAI draws one to judge by. A "
+        "principle that changes nothing, decides nothing or prefers the longer text is worth rewording."
+    )
+    judged = found.audit.principles if found.audit else {}
+    names = sorted({*found.revised, *judged})
+    if not names:
+        return Section("principles", "Principle by principle", lead, missing="No data stage is done yet.")
+    charts: list[Chart] = []
+    if found.revised:
+        rates = {name: Rate.of(use.changed) for name, use in sorted(found.revised.items())}
+        charts.append(_dots("Revisions that changed the answer", "of the answers that it criticized", rates, "s2"))
+    if judged:
+        decided = {name: _decided(stats) for name, stats in sorted(judged.items())}
+        charts.append(_dots("Pairs on which both orders agree", "of the pairs that it judged", decided, "s1"))
+    head = ("principle", "drawn", "changed", "judged", "unparsed", "decided", "kept", "longer wins", "order decided")
+    rows = [_row(name, found.revised.get(name), judged.get(name)) for name in names]
+    return Section("principles", "Principle by principle", lead, charts, [Table("Each principle", head, rows)])
+
+
+def _decided(stats: VerdictStats) -> Rate | None:
+    return Rate.of_share(stats.decided / stats.pairs, stats.pairs) if stats.pairs else None
+
+
+def _dots(title: str, axis: str, rates: dict[str, Rate | None] | dict[str, Rate], color: str) -> Chart:
+    rows = [(name, percent(rate)) for name, rate in rates.items()]
+    svg = dots([Dot(name, rate, color) for name, rate in rates.items()], axis)
+    return Chart(title, f"Percent {axis}, with 95 % intervals.", svg, ("principle", "rate"), rows)
+
+
+def _row(name: str, use: PrincipleUse | None, stats: VerdictStats | None) -> tuple[str, ...]:
+    revised = (f"{use.drawn:,}", percent(Rate.of(use.changed))) if use else ("-", "-")
+    if stats is None:
+        return (name, *revised, *("-",) * 6)
+    counts = (stats.pairs, stats.unparsed, stats.decided, stats.kept)
+    rates = (stats.longer.rate, stats.flips.rate)
+    return (name, *revised, *(f"{count:,}" for count in counts), *map(percent, rates))
+
+
+def bias(found: Preferences) -> Section:
+    """The section on length and position bias."""
+    lead = (
+        "A judge should follow the constitution, not the length of a text or its place in the question. Both biases "
+        "are over all judged pairs, not only over those that were kept."
+    )
+    audit = found.audit
+    if audit is None or not audit.all.pairs:
+        return Section("bias", "Length and position bias", lead, missing="The judge has not judged any pair yet.")
+    charts = [_lengths(found.log_ratios)] if found.log_ratios else []
+    rows = {
+        "first text wins": audit.all.first.rate,
+        "order decides": audit.all.flips.rate,
+        "longer text wins": audit.all.longer.rate,
+        "chosen is longer": audit.longer.rate,
+    }
+    shown = [Dot(label, rate, "s0" if label == "order decides" else "s1") for label, rate in rows.items()]
+    figures = [(label, percent(rate)) for label, rate in rows.items()]
+    caption = "The line is chance; the order should decide nothing."
+    svg = dots(shown, "of judged or kept pairs", chance=audit.all.first_by_chance.mean)
+    charts.append(Chart("Bias of the judge", caption, svg, ("bias", "rate"), figures))
+    wins = [(key, f"{won.count:,}", percent(won.rate)) for key, won in sorted(audit.wins.items())]
+    table = Table("Candidates by sampling", ("candidate", "kept pairs", "wins"), wins)
+    return Section("bias", "Length and position bias", lead, charts, [table])
+
+
+def _lengths(log_ratios: Sequence[float]) -> Chart:
+    size = 2 * _OUTER / (_BINS - 2)
+    edge = _OUTER + size
+    counted = Counter(min(_BINS - 1, max(0, math.floor((value + edge) / size))) for value in log_ratios)
+    counts = [(number * size - edge, (number + 1) * size - edge, counted[number]) for number in range(_BINS)]
+    rows = [(_ratios(low, high, number), f"{count:,}") for number, (low, high, count) in enumerate(counts)]
+    title = "Length of the chosen text"
+    svg = histogram(counts, "log2 of chosen to rejected length", middle=0.0)
+    caption = "Right of the line the chosen text is longer; the outermost bars hold all that is beyond."
+    return Chart(title, caption, svg, ("chosen to rejected", "pairs"), rows)
+
+
+def _ratios(low: float, high: float, number: int) -> str:
+    if number == 0:
+        return f"below {2**high:.2f}"
+    return f"{2**low:.2f} and more" if number == _BINS - 1 else f"{2**low:.2f} to {2**high:.2f}"
+
+
+def judge_calibration(found: Preferences, measured: Mapping[str, Any]) -> Section:
+    """The section on the judge's probabilities and the reward model."""
+    lead = (
+        "The probability that the judge gives to a candidate in the first order, against the share of cases in which "
+        "the second order prefers the same candidate. A judge that is sure and consistent is in two corners; points "
+        "far from the diagonal are confidence that the order of presentation does not bear out."
+    )
+    facts = _facts(measured)
+    tables = [Table("Against known answers", ("figure", "value"), facts, words=True)] if facts else []
+    consistency = found.consistency
+    title = "Calibration of judge and reward model"
+    if consistency is None:
+        missing = "" if tables else "The judge gave no probabilities in both orders."
+        return Section("calibration", title, lead, tables=tables, missing=missing)
+    rows = [(f"{100 * one.predicted:.1f} %", percent(one.observed), f"{one.observed.n:,}") for one in consistency.bins]
+    chart = Chart(
+        "Consistency of the judge",
+        f"Expected calibration error {100 * consistency.ece:.1f} points, Brier score {consistency.brier:.3f}, "
+        f"{consistency.n:,} pairs.",
+        reliability(consistency.bins, "probability in the first order", "preferred in the second order"),
+        ("mean probability", "preferred again", "pairs"),
+        rows,
+    )
+    return Section("calibration", title, lead, [chart], tables)
+
+
+def _facts(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
+    judge: Mapping[str, Any] = measured.get("judge", {})
+    model: Mapping[str, Any] = measured.get("reward_model", {})
+    facts: list[tuple[str, str]] = []
+    if judge.get("accuracy") is not None:
+        rate = Rate(judge["accuracy"], judge["low"], judge["high"], judge["n"])
+        facts.append(("judge: kept pairs that agree with the oracle", f"{percent(rate)}, {rate.n:,} pairs"))
+    if model.get("val/acc") is not None:
+        facts.append(("reward model: held-out pairs ranked correctly", f"{100 * model['val/acc']:.1f} %"))
+    return facts
