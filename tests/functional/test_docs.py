@@ -64,6 +64,8 @@ def _data(folder: Path) -> None:
 
 # Pages all of whose commands run here -> what writes their input files, and what the last one leaves behind.
 PAGES: dict[str, tuple[Files, dict[str, int]]] = {
+    "install.rst": (_generation, {}),
+    "constitution.rst": (_generation, {}),
     "generation.rst": (_generation, {"sl_cai.jsonl": 29, "calls.jsonl": 20}),
     "preferences.rst": (
         _preferences,
