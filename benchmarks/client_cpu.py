@@ -52,7 +52,8 @@ class Cost:
         return self.calls / self.seconds
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
+    """User and system time of this process so far, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
@@ -73,9 +74,9 @@ def floor(url: str, rows: int, concurrency: int) -> Cost:
             numbers = iter(range(CALLS * rows))
             await asyncio.gather(*[work(numbers, session) for _ in range(concurrency)])
 
-    started, cpu = time.perf_counter(), _cpu()
+    started, cpu = time.perf_counter(), cpu_seconds()
     asyncio.run(run())
-    return Cost(CALLS * rows, time.perf_counter() - started, _cpu() - cpu)
+    return Cost(CALLS * rows, time.perf_counter() - started, cpu_seconds() - cpu)
 
 
 def measure(url: str, rows: int, concurrency: int, first: int) -> Cost:
@@ -83,9 +84,9 @@ def measure(url: str, rows: int, concurrency: int, first: int) -> Cost:
     asked = list(prompts(rows, first=first))
     client = OpenAIClient(url, "standin", concurrency=concurrency)
     with tempfile.TemporaryDirectory() as folder:
-        started, cpu = time.perf_counter(), _cpu()
+        started, cpu = time.perf_counter(), cpu_seconds()
         summary = asyncio.run(revise(asked, client, Path(folder), shots=few_shots(_SHOT_MESSAGES)))
-        seconds, cpu = time.perf_counter() - started, _cpu() - cpu
+        seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
     if summary.calls != CALLS * rows or summary.failed:
         raise RuntimeError(f"{CALLS * rows} calls were due, {summary.calls} answered, {summary.failed} failed")
     return Cost(summary.calls, seconds, cpu)

@@ -28,6 +28,8 @@ class SlCai:
     folder: Path
     url: str
     concurrency: int = 64
+    endpoints: Path | None = None
+    """A folder of endpoints, instead of `url`."""
 
     def prepare(self, prompts: int) -> "SlCai":
         """Write what the command reads: so many different prompts, some in other scripts, and helpfulness data."""
@@ -43,7 +45,7 @@ class SlCai:
     def command(self, *options: str) -> list[str]:
         """The command line."""
         flags = {
-            "--model-url": self.url,
+            **({"--endpoints-dir": str(self.endpoints)} if self.endpoints else {"--model-url": self.url}),
             "--model": "standin",
             "--concurrency": str(self.concurrency),
             "--greedy": "False",

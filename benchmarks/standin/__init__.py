@@ -41,6 +41,10 @@ class Running:
         """Be away from now on: "closed" neither listens nor keeps a connection, "503" answers with that status."""
         self._call("/away", {"seconds": seconds, "how": how})
 
+    def leave(self, count: int, seconds: float) -> None:
+        """Let so many servers of a pool leave for a while."""
+        self._call("/leave", {"count": count, "seconds": seconds})
+
     def _call(self, path: str, body: Any = None) -> Any:
         # Not through http_proxy: the server is on this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -52,7 +56,20 @@ class Running:
 @contextmanager
 def standin(*options: str) -> Generator[Running, None, None]:
     """A stand-in with these options of ``python -m benchmarks.standin``, which ends with the block or the caller."""
-    command = [sys.executable, "-m", "benchmarks.standin", "--until-input-ends", *options]
+    with _started("benchmarks.standin", "--until-input-ends", *options) as server:
+        yield server
+
+
+@contextmanager
+def standin_pool(folder: Path, *options: str) -> Generator[Running, None, None]:
+    """Many stand-ins that write their addresses into a folder, with these options of `benchmarks.standin.pool`."""
+    with _started("benchmarks.standin.pool", str(folder), *options) as server:
+        yield server
+
+
+@contextmanager
+def _started(module: str, *options: str) -> Generator[Running, None, None]:
+    command = [sys.executable, "-m", module, *options]
     with subprocess.Popen(
         command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

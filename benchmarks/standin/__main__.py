@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.standin.faults import KINDS, Faults
 from benchmarks.standin.replies import Lengths
-from benchmarks.standin.server import HOST, StandIn
+from benchmarks.standin.server import StandIn
 from benchmarks.standin.slots import Pace
 
 
@@ -58,7 +58,7 @@ async def _serve(args: argparse.Namespace, faults: Faults) -> None:
         # Whoever started this holds the other end: were it killed, nobody else would end this process.
         loop.add_reader(sys.stdin, over.set)
     await server.start(args.port)
-    sys.stdout.write(f"http://{HOST}:{server.port}/v1\n")
+    sys.stdout.write(f"{server.url}\n")
     sys.stdout.flush()
     await over.wait()
     server.close()

@@ -12,6 +12,7 @@ POST /away                  {"seconds": 5, "how": "closed" or "503"}: be away fo
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -34,8 +35,10 @@ class StandIn:
         lengths: Lengths | None = None,
         faults: Faults | None = None,
         retry_after: float = 1.0,
+        host: str = HOST,
     ) -> None:
-        """`retry_after` is what comes with status 429, in seconds."""
+        """`retry_after` is what comes with status 429, in seconds; `host` is the address to listen on."""
+        self.host = host
         self._pace = pace or Pace()
         self._lengths = lengths or Lengths()
         self.faults = faults or Faults()
@@ -62,7 +65,7 @@ class StandIn:
     async def start(self, port: int = 0) -> None:
         """Listen; port 0 takes a free one."""
         loop = asyncio.get_running_loop()
-        self._socket = await loop.create_server(self._connection, HOST, port or self.port, backlog=1024)
+        self._socket = await loop.create_server(self._connection, self.host, port or self.port, backlog=1024)
         self.port = self._socket.sockets[0].getsockname()[1]
 
     def close(self) -> None:
@@ -71,6 +74,31 @@ class StandIn:
             self._socket.close()
         for connection in tuple(self._connections):
             connection.reset()
+
+    @property
+    def url(self) -> str:
+        """What a client is given."""
+        return f"http://{self.host}:{self.port}/v1"
+
+    @property
+    def slot_seconds(self) -> float:
+        """Slot-seconds in use so far."""
+        return self._slots.used
+
+    @property
+    def requests(self) -> int:
+        """Chat requests so far, repeated ones included."""
+        return self._requests
+
+    @property
+    def answered(self) -> int:
+        """Requests that it has answered."""
+        return self._answered
+
+    @property
+    def contents(self) -> Iterable[bytes]:
+        """The digests of the different requests."""
+        return self._attempts.keys()
 
     def stats(self) -> dict[str, Any]:
         """What happened since the last reset.

@@ -102,6 +102,12 @@ class Slots:
         self.cached_tokens = 0
         self.written_tokens = 0
 
+    @property
+    def used(self) -> float:
+        """The slot-seconds that were put to use so far, those of running jobs included."""
+        now = asyncio.get_running_loop().time()
+        return self.busy + sum(max(0.0, now - job.begin) for job in self._running)
+
     def submit(self, job: Job) -> None:
         """Run a job, or let it wait; `job.done` is called with the prompt tokens that the cache knew."""
         if not self._pace.time_scale:

@@ -138,7 +138,6 @@ class Engine:
             clients, seed=self._seed, journal=self._journal, stats=self.stats, no_calls=self._no_calls
         )
         size = block_size(clients)
-        max_blocks = _max_records(clients) // size
         source = iter(records)
         blocks: deque[asyncio.Task[list[Outcome[R]]]] = deque()
         self.stats.started, self.stats.steps = time.monotonic(), len(steps)
@@ -146,6 +145,8 @@ class Engine:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             while True:
+                # Servers may have joined or left.
+                max_blocks = _max_records(clients) // size
                 while len(blocks) < max_blocks and (block := list(islice(source, size))):
                     task = asyncio.ensure_future(self._run_block(block, steps, executor))
                     task.add_done_callback(lambda task: _forward_error(task, failed))

@@ -245,14 +245,18 @@ class ModelClient(Protocol):
         name: the model's name in messages.
         identity: everything in the client that determines a completion (model name, chat template), as JSON. It is
             part of each journal key.
-        concurrency: maximum number of concurrent requests.
+        concurrency: maximum number of concurrent requests. It changes if servers join or leave.
         stats: the client's counters.
     """
 
     name: str
     identity: Mapping[str, Any]
-    concurrency: int
     stats: ClientStats
+
+    @property
+    def concurrency(self) -> int:
+        """Maximum number of concurrent requests."""
+        ...
 
     async def complete(self, request: Request) -> Completion:
         """Send one request; raises CallFailed if it fails, ServerRefused if every request would."""

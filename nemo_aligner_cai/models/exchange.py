@@ -23,6 +23,7 @@ from urllib.parse import quote, quote_plus
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -59,6 +60,7 @@ class CleanConnector(aiohttp.TCPConnector):
         """Create an empty pool without a limit."""
         super().__init__(limit=0)  # pyright: ignore[reportUnknownMemberType]
         self._used: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
+        self._by_server: dict[URL, weakref.WeakSet[asyncio.BaseProtocol]] = {}
         self._resting: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._reuses = True
 
@@ -76,8 +78,16 @@ class CleanConnector(aiohttp.TCPConnector):
             connection.close()
         assert connection.protocol is not None, "it is connected"
         self._used.add(connection.protocol)
+        if req.proxy is None:
+            self._by_server.setdefault(req.url.origin(), weakref.WeakSet()).add(connection.protocol)
         self._delay_release(connection, req.url)
         return connection
+
+    def drop(self, url: URL) -> None:
+        """Close all connections to a server; requests in progress on them fail. Does nothing behind a proxy."""
+        for protocol in tuple(self._by_server.pop(url.origin(), ())):
+            if isinstance(protocol, ResponseHandler) and protocol.transport is not None:
+                protocol.transport.abort()
 
     async def close(self, **options: Any) -> None:
         """Release the resting connections and close the pool."""

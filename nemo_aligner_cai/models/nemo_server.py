@@ -37,6 +37,7 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
 from nemo_aligner_cai.models.echo_check import echoes, resembles
+from nemo_aligner_cai.models.endpoint_pool import EndpointPool
 from nemo_aligner_cai.models.nemo_scores import score_choices
 from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.served import fetch_served_model
@@ -105,9 +106,9 @@ class NemoServerClient:
         self._add_bos = add_bos
         self._server_template = server_template
         self._transport = Transport(
-            (f"http://{host}:{port}/generate",),
+            EndpointPool([f"http://{host}:{port}"], per_endpoint=concurrency),
+            "/generate",
             method="PUT",
-            concurrency=concurrency,
             retry_policy=retry_policy or RetryPolicy(),
             max_response_bytes=_MAX_RESPONSE_BYTES,
         )

@@ -10,16 +10,22 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import orjson
+from yarl import URL
 
 from nemo_aligner_cai.chat import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
 from nemo_aligner_cai.models.choice_scorer import ChoiceScorer, Parse
+from nemo_aligner_cai.models.endpoint_folder import EndpointFolder
+from nemo_aligner_cai.models.endpoint_pool import EndpointPool
+from nemo_aligner_cai.models.exchange import proxy_of
+from nemo_aligner_cai.models.open_files import allowed_connections
 from nemo_aligner_cai.models.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.request_body import BodyChanges
 from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
@@ -36,6 +42,8 @@ _WITHHELD = ("content_filter", "tool_calls", "function_call", "refusal")
 """Finish reasons that a retry would not change."""
 _INVALID_SETTINGS = (400, 422)
 _MAX_TOKEN_COUNT = 1 << 53
+_MAX_ASKED = 8
+"""Servers of a pool that are asked for their model until one reports it."""
 _AFFINITY_CHARS = 256
 """Characters of a prompt that identify the requests of one record for prefix caching."""
 
@@ -66,6 +74,23 @@ def chat_url(url: str) -> str:
     return url + ("/v1" if parts.path in ("", "/") else "") + _CHAT
 
 
+def _base_url(url: str) -> str:
+    """Return the address to which the paths of requests are appended; raises UsageError if it is invalid."""
+    address = chat_url(url).removesuffix(_CHAT)
+    # An unsupported proxy must be found before the first request.
+    proxy_of(URL(address))
+    return address
+
+
+def _pool(urls: str | Sequence[str] | Path, concurrency: int) -> tuple[EndpointPool, EndpointFolder | None]:
+    """Return the servers, and the folder that lists them, if any."""
+    if isinstance(urls, Path):
+        pool = EndpointPool(per_endpoint=concurrency, total=allowed_connections(), name=str(urls), is_changing=True)
+        return pool, EndpointFolder(urls, pool, _base_url)
+    addresses = map(_base_url, (urls,) if isinstance(urls, str) else urls)
+    return EndpointPool(addresses, per_endpoint=concurrency, total=concurrency), None
+
+
 def key_from_environment(*names: str) -> str | None:
     """Return the API key from the first of these environment variables that is set, or None."""
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
@@ -76,7 +101,7 @@ class OpenAIClient:
 
     def __init__(
         self,
-        urls: str | Sequence[str],
+        urls: str | Sequence[str] | Path,
         model: str,
         *,
         key: str | None = None,
@@ -90,19 +115,19 @@ class OpenAIClient:
         """Create a client. Nothing is sent yet.
 
         Args:
-            urls: one or several servers of the same model; requests go to the least busy one.
+            urls: one or several servers of the same model, or a folder with a file for each server that is healthy
+                (`endpoint_folder.py`). Requests go to the least busy one.
             model: the model's name on the server.
             key: the API key, from the environment (`key_from_environment`).
-            concurrency: maximum number of requests in flight, over all servers.
+            concurrency: maximum number of requests in flight: over all servers, or to each server of a folder.
             retry_policy: timeouts and retries.
             requests_per_minute: the service's limit, if any.
             tokens_per_minute: the service's limit on prompt and completion tokens together, if any.
             changes: keys to add to request bodies, or to omit.
             template: the model's chat template, to score choices on ``/v1/completions``.
         """
-        endpoints = tuple(map(chat_url, (urls,) if isinstance(urls, str) else urls))
         self.name = model
-        self.concurrency = concurrency
+        self._pool, self._folder = _pool(urls, concurrency)
         self._changes = changes or BodyChanges()
         self.identity: Mapping[str, Any] = {
             "server": "openai",
@@ -112,29 +137,33 @@ class OpenAIClient:
             **self._changes.identity,
         }
         self._rate_limiter = RateLimiter(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
-        self._models_urls = [f"{url.removesuffix(_CHAT)}/models" for url in endpoints]
         self._key = key
 
-        def transport(urls: tuple[str, ...]) -> Transport:
+        def transport(path: str) -> Transport:
             return Transport(
-                urls,
+                self._pool,
+                path,
                 method="POST",
-                concurrency=concurrency,
                 retry_policy=retry_policy or RetryPolicy(),
                 rate_limiter=self._rate_limiter,
                 key=key,
             )
 
-        self._chat = transport(endpoints)
-        self._completions = transport(tuple(f"{url.removesuffix(_CHAT)}{_COMPLETIONS}" for url in endpoints))
-        # Both transports use the same servers, so they share one limit and one count.
-        self._completions.semaphore, self._completions.stats = self._chat.semaphore, self._chat.stats
+        self._chat, self._completions = transport(_CHAT), transport(_COMPLETIONS)
+        self._completions.stats = self._chat.stats
         self.stats: ClientStats = self._chat.stats
         self._reasons = False
         self._scorer = ChoiceScorer(self._send_scoring, template)
 
+    @property
+    def concurrency(self) -> int:
+        """Maximum number of requests in flight. It changes with the number of servers in a folder."""
+        return self._pool.concurrency
+
     async def complete(self, request: Request) -> Completion:
         """Send one request. Empty replies are retried."""
+        if self._folder is not None:
+            self._folder.watch()
         if request.choices:
             return await self._scorer.score(request)
         completion = await self._complete_once(request)
@@ -201,10 +230,13 @@ class OpenAIClient:
 
     async def served_model(self) -> dict[str, str] | None:
         """Return the model that the server reports."""
-        return await fetch_served_model(self._models_urls, self.name, self._key)
+        urls = [f"{address}/models" for address in self._pool.addresses[:_MAX_ASKED]]
+        return await fetch_served_model(urls, self.name, self._key)
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._folder is not None:
+            self._folder.close()
         await self._chat.close()
         await self._completions.close()
 

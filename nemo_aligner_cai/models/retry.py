@@ -31,11 +31,18 @@ class RetryableError(Exception):
     """An attempt failed with an error that another attempt may not have."""
 
     def __init__(
-        self, reason: str, detail: str = "", *, retry_after: float | None = None, unavailable: bool = False
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+        unavailable: bool = False,
+        cost: float = 1.0,
     ) -> None:
-        """`unavailable`: the server cannot serve any request at the moment."""
+        """`unavailable`: the server cannot serve any request at the moment. `cost`: attempts that it counts for."""
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail, self.retry_after, self.unavailable = reason, detail, retry_after, unavailable
+        self.cost = cost
 
 
 class RetryState:
@@ -48,7 +55,7 @@ class RetryState:
         """`outage_started` is the start time of the current outage, or None."""
         self._policy = policy
         self._failures = 0
-        self._errors = 0
+        self._errors = 0.0
         self.outage_started: float | None = None
 
     def wait_after(self, error: RetryableError) -> float | None:
@@ -63,7 +70,7 @@ class RetryState:
                 return None
         else:
             self.outage_started = None
-            self._errors += 1
+            self._errors += error.cost
             if self._errors >= self._policy.attempts:
                 return None
         bound = min(self._policy.max_wait, self._policy.initial_wait * 2.0 ** (self._failures - 1))

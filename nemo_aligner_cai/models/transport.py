@@ -11,17 +11,17 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import orjson
 from yarl import URL
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files.json_items import MAX_VALUES, has_too_many_values
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
+from nemo_aligner_cai.models.endpoint_pool import Endpoint, EndpointPool
 from nemo_aligner_cai.models.exchange import (
     ACCEPTED_ENCODINGS,
     CleanConnector,
@@ -32,8 +32,8 @@ from nemo_aligner_cai.models.exchange import (
     redact,
 )
 from nemo_aligner_cai.models.rate_limiter import RateLimiter
+from nemo_aligner_cai.models.responses import EXCERPT_CHARS, decode, excerpt, retry_after
 from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy, RetryState
-from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
 
 T = TypeVar("T")
 
@@ -43,42 +43,42 @@ _SERVER_WIDE = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407})
 """Statuses that may start to apply to all requests at any time: a revoked key, an empty account, a moved server."""
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
 """Statuses of a server that is up but cannot serve now; they are handled like an unreachable server."""
-_EXCERPT_CHARS = 300
-"""Characters of a response that messages show."""
 _MAX_CONTROLS = 3
 """Other requests that are tried before the first success, to find out if a server rejects every request."""
-_AFFINITY_SHARE = 8
-"""Prefix affinity may give an endpoint up to 1/8 of the concurrency limit more requests than the least busy one."""
+_COST_OF_LEAVING = 0.25
+"""Attempts that a lost connection costs where servers leave: that is likelier than a request that ends servers."""
+LEAVE_SECONDS = 30.0
+"""Seconds in which a server that has left may finish its requests. Slurm kills a job after as many (KillWait)."""
 
 
 @dataclass
-class _Endpoint:
+class _Route:
+    """An endpoint with a transport's path, and what is known about the requests to it."""
+
+    endpoint: Endpoint
     url: URL
-    proxy: URL | None = None
-    in_flight: int = 0
-    failures: int = 0
-    retry_at: float = 0.0
+    proxy: URL | None
     last_success_sent_at: float = float("-inf")
     last_success_body: bytes | None = None
     rejects_probe: bool = False
     """The probe was rejected while an earlier successful request succeeded again."""
     probe_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def mark_failed(self) -> None:
-        """Back off: 1 s, 2 s, 4 s, up to 30 s."""
-        self.failures += 1
-        self.retry_at = time.monotonic() + min(30.0, 2.0 ** (self.failures - 1))
-
-    def mark_healthy(self) -> None:
-        self.failures, self.retry_at = 0, 0.0
-
 
 class _RejectedError(Exception):
     """The server rejected this request with a status that a retry would not change."""
 
-    def __init__(self, endpoint: _Endpoint, status: int, message: str) -> None:
+    def __init__(self, route: _Route, status: int, message: str) -> None:
         super().__init__(message)
-        self.endpoint, self.status, self.message, self.received_at = endpoint, status, message, time.monotonic()
+        self.route, self.status, self.message, self.received_at = route, status, message, time.monotonic()
+
+
+class _UnusableEndpointError(Exception):
+    """No request can reach this endpoint: its host is unknown, it does not speak the protocol, ..."""
+
+    def __init__(self, route: _Route, refusal: ServerRefused) -> None:
+        super().__init__(str(refusal))
+        self.route, self.refusal = route, refusal
 
 
 class Transport:
@@ -86,10 +86,10 @@ class Transport:
 
     def __init__(
         self,
-        urls: tuple[str, ...],
+        pool: EndpointPool,
+        path: str,
         *,
         method: str,
-        concurrency: int,
         retry_policy: RetryPolicy,
         rate_limiter: RateLimiter | None = None,
         key: str | None = None,
@@ -98,30 +98,30 @@ class Transport:
         """Create a transport. Connections are opened by the first request.
 
         Args:
-            urls: equivalent endpoints.
+            pool: equivalent endpoints, and the limits on the requests to them. Transports may share a pool.
+            path: path of the requests, appended to an endpoint's address.
             method: HTTP method.
-            concurrency: maximum number of requests in flight.
             retry_policy: timeouts and retries.
             rate_limiter: the service's rate limits, if any.
             key: API key, sent as a bearer token. It is removed from everything that the server returns.
             max_response_bytes: larger responses count as malformed.
-
-        Raises:
-            UsageError: the environment configures an unsupported proxy for an endpoint.
         """
-        self._endpoints = [_Endpoint(URL(url), proxy_of(URL(url))) for url in urls]
+        self._pool = pool
+        self._path = path
+        self._routes: WeakKeyDictionary[Endpoint, _Route] = WeakKeyDictionary()
         self._method = method
         self._retry_policy = retry_policy
         self._rate_limiter = rate_limiter
         self._key = key
         self._max_response_bytes = max_response_bytes
+        self._connector: CleanConnector | None = None
         self._session: aiohttp.ClientSession | None = None
         self._large_response_lock = asyncio.Lock()
         self._last_success_at = float("-inf")
         self._outage_logged = False
         self._in_progress: dict[object, bytes] = {}
-        self.semaphore = AdaptiveSemaphore(concurrency)
         self.stats = ClientStats()
+        pool.on_leave.append(self._drop_later)
 
     async def send(
         self,
@@ -151,33 +151,63 @@ class Transport:
         ticket = object()
         self._in_progress[ticket] = content
         try:
-            await self.semaphore.acquire(priority)
+            await self._pool.semaphore.acquire(priority)
             try:
-                try:
-                    return await self._send_with_retries(content, parse, lambda: self._choose(affinity))
-                except _RejectedError as rejected:
-                    error = await self._blame(rejected, content, probe)
-                raise error
+                return await self._send_until_accepted(content, parse, probe, affinity)
             finally:
-                self.semaphore.release()
+                self._pool.semaphore.release()
         finally:
             del self._in_progress[ticket]
 
-    async def _send_with_retries(
-        self, content: bytes, parse: Callable[[Any], T], choose: Callable[[], _Endpoint]
+    async def _send_until_accepted(
+        self, content: bytes, parse: Callable[[Any], T], probe: Callable[[], Mapping[str, Any]], affinity: int
     ) -> T:
-        state: RetryState | None = None
+        """Send to one endpoint after another, as long as the reason of a rejection is the endpoint."""
         while True:
             try:
-                return await self._attempt(content, parse, choose())
+                return await self._send_with_retries(content, parse, affinity)
+            except _RejectedError as rejected:
+                route = rejected.route
+                error = await self._blame(rejected, content, probe)
+            except _UnusableEndpointError as unusable:
+                route, error = unusable.route, unusable.refusal
+            if isinstance(error, CallFailed) or not self._exclude(route, error):
+                raise error
+
+    def _exclude(self, route: _Route, refusal: CaiError) -> bool:
+        """Exclude an endpoint that refuses everything, if others of a changing pool have answered.
+
+        A server that joins with a wrong model must not end a run of many hours. One that has left needs no exclusion.
+        """
+        endpoint = route.endpoint
+        if endpoint.has_left:
+            return True
+        has_succeeded = self._last_success_at > float("-inf")
+        if not self._pool.is_changing or route.last_success_body is not None or not has_succeeded:
+            return False
+        _log.warning("%s; this endpoint is not used again until its file changes", refusal)
+        self._pool.remove(endpoint.address)
+        return True
+
+    async def _send_with_retries(self, content: bytes, parse: Callable[[Any], T], target: int | _Route) -> T:
+        """Send to a route, or to the endpoint that is chosen for an affinity value at each attempt."""
+        state: RetryState | None = None
+        while True:
+            route = target if isinstance(target, _Route) else await self._choose(target)
+            try:
+                return await self._attempt(content, parse, route)
             except RetryableError as error:
                 state = state or RetryState(self._retry_policy)
                 next_step = self._wait_or_error(error, state)
+                if isinstance(target, _Route) and target.endpoint.has_left:
+                    next_step = CallFailed(error.reason, self._redact(error.detail))
             # Raised outside the handler: the traceback of `error` would keep the response in memory.
             if isinstance(next_step, CaiError):
                 raise next_step
             self.stats.retries += 1
-            await asyncio.sleep(next_step)
+            # Another endpoint can have the request at once.
+            can_move = not isinstance(target, _Route) and bool(route.endpoint.retry_at) and self._pool.has_available
+            await asyncio.sleep(0.0 if can_move else next_step)
 
     async def _blame(
         self, rejected: _RejectedError, content: bytes, probe: Callable[[], Mapping[str, Any]]
@@ -192,34 +222,36 @@ class Transport:
         can be revoked at any time, so only a success that was sent after the rejection proves that it is valid.
         Invalid settings were invalid from the beginning.
         """
-        endpoint = rejected.endpoint
+        route = rejected.route
         is_server_wide = rejected.status in _SERVER_WIDE
         since = rejected.received_at if is_server_wide else float("-inf")
-        async with endpoint.probe_lock:
-            if endpoint.last_success_sent_at <= since:
+        async with route.probe_lock:
+            if route.last_success_sent_at <= since:
                 # A content filter may reject the probe as well, but not a request that it has let through before.
-                proven = endpoint.last_success_body if is_server_wide else None
+                proven = route.last_success_body if is_server_wide else None
                 controls = [proven] if proven is not None else self._other_requests(content)
-                if not (proven is not None and endpoint.rejects_probe):
+                if not (proven is not None and route.rejects_probe):
                     controls.insert(0, self._encode(probe()))
                 try:
-                    await self._check(endpoint, controls)
+                    await self._check(route, controls)
                 except _RejectedError as again:
                     return ServerRefused(again.message, status=again.status)
+                except _UnusableEndpointError as unusable:
+                    return unusable.refusal
                 except CallFailed as failure:
                     return ServerRefused(f"{rejected.message}; the probe request failed too: {failure}")
         return CallFailed(f"HTTP {rejected.status}", rejected.message)
 
-    async def _check(self, endpoint: _Endpoint, controls: Sequence[bytes]) -> None:
+    async def _check(self, route: _Route, controls: Sequence[bytes]) -> None:
         """Send the control requests until one succeeds; raises _RejectedError if the endpoint rejects them all."""
         for number, content in enumerate(controls, 1):
             try:
-                await self._send_with_retries(content, lambda response: None, lambda: endpoint)
+                await self._send_with_retries(content, lambda response: None, route)
             except _RejectedError:
                 if number == len(controls):
                     raise
             else:
-                endpoint.rejects_probe |= number > 1
+                route.rejects_probe |= number > 1
                 return
 
     def _other_requests(self, content: bytes) -> list[bytes]:
@@ -239,7 +271,7 @@ class Transport:
             if state.outage_started is not None and self._last_success_at < state.outage_started:
                 return ServerRefused(f"{error.reason}, for {self._retry_policy.max_outage:g} s: {detail}")
             return CallFailed(error.reason, detail)
-        if error.unavailable and not self._outage_logged:
+        if error.unavailable and not self._outage_logged and not self._pool.has_available:
             self._outage_logged = True
             message = self._redact(f"{error.reason}: {error.detail}")
             _log.warning("%s; waiting up to %g s for the server", message, self._retry_policy.max_outage)
@@ -251,85 +283,99 @@ class Transport:
         except TypeError as error:
             raise CallFailed("the text cannot be sent (lone surrogate?)", str(error)) from None
 
-    async def _attempt(self, content: bytes, parse: Callable[[Any], T], endpoint: _Endpoint) -> T:
+    async def _attempt(self, content: bytes, parse: Callable[[Any], T], route: _Route) -> T:
         if self._rate_limiter is not None:
             await self._rate_limiter.acquire(content)
-        endpoint.in_flight += 1
+        self._pool.begin(route.endpoint)
         self.stats.in_flight += 1
         sent_at = time.monotonic()
         try:
-            payload = await self._exchange(endpoint, content)
+            payload = await self._exchange(route, content)
         finally:
-            endpoint.in_flight -= 1
+            self._pool.end(route.endpoint)
             self.stats.in_flight -= 1
-        response = _decode(endpoint, payload)
-        endpoint.last_success_sent_at = max(endpoint.last_success_sent_at, sent_at)
-        endpoint.last_success_body = content
+        response = decode(route.url, payload)
+        route.last_success_sent_at = max(route.last_success_sent_at, sent_at)
+        route.last_success_body = content
         self._last_success_at, self._outage_logged = time.monotonic(), False
         try:
             result = parse(response)
         except RetryableError as error:
-            raise RetryableError(error.reason, error.detail or f"{endpoint.url}: {_excerpt(payload)}") from None
-        self.semaphore.record_success()
+            raise RetryableError(error.reason, error.detail or f"{route.url}: {excerpt(payload)}") from None
+        self._pool.record_success(route.endpoint)
         return result
 
-    async def _exchange(self, endpoint: _Endpoint, content: bytes) -> bytes:
+    async def _exchange(self, route: _Route, content: bytes) -> bytes:
         """Return the body of a 2xx response, without the API key."""
         try:
             async with self._open_session().request(
-                self._method, endpoint.url, data=content, proxy=endpoint.proxy, allow_redirects=False
+                self._method, route.url, data=content, proxy=route.proxy, allow_redirects=False
             ) as response:
                 payload = await read_payload(response, limit=self._max_response_bytes, lock=self._large_response_lock)
         except asyncio.TimeoutError:
-            endpoint.mark_failed()
-            raise RetryableError("no answer in time", f"{endpoint.url}: {self._retry_policy.timeout:g} s") from None
+            self._pool.mark_failed(route.endpoint)
+            raise RetryableError("no answer in time", f"{route.url}: {self._retry_policy.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise await self._connection_error(endpoint, error) from None
+            raise await self._connection_error(route, error) from None
         payload = redact(payload, self._key)
-        self._check_status(endpoint, response, payload)
-        endpoint.mark_healthy()
+        self._check_status(route, response, payload)
+        self._pool.mark_healthy(route.endpoint)
         return payload
 
-    async def _connection_error(self, endpoint: _Endpoint, error: Exception) -> CaiError | RetryableError:
-        if endpoint.last_success_body is None:
-            reason = await permanent_failure(error, endpoint.url)
+    async def _connection_error(self, route: _Route, error: Exception) -> Exception:
+        if route.last_success_body is None:
+            reason = await permanent_failure(error, route.url)
             if reason is not None:
-                return ServerRefused(self._redact(f"{endpoint.url}: {reason}"))
-        endpoint.mark_failed()
+                return _UnusableEndpointError(route, ServerRefused(self._redact(f"{route.url}: {reason}")))
+        self._pool.mark_failed(route.endpoint)
         if isinstance(error, aiohttp.ClientConnectorError):
-            return RetryableError("server not reachable", f"{endpoint.url}: {error}", unavailable=True)
-        return RetryableError("connection lost", f"{endpoint.url}: {error!r}"[:_EXCERPT_CHARS])
+            return RetryableError("server not reachable", f"{route.url}: {error}", unavailable=True)
+        cost = _COST_OF_LEAVING if self._pool.is_changing else 1.0
+        return RetryableError("connection lost", f"{route.url}: {error!r}"[:EXCERPT_CHARS], cost=cost)
 
-    def _check_status(self, endpoint: _Endpoint, response: aiohttp.ClientResponse, payload: bytes) -> None:
+    def _check_status(self, route: _Route, response: aiohttp.ClientResponse, payload: bytes) -> None:
         status = response.status
         if status < 300:
             return
-        message = f"{endpoint.url}: HTTP {status}: {_excerpt(payload)}"
+        message = f"{route.url}: HTTP {status}: {excerpt(payload)}"
         if status < 400:
-            target = self._redact(response.headers.get("Location", "nowhere"))[:_EXCERPT_CHARS]
-            message = f"{endpoint.url}: HTTP {status}: redirects to {target}; if that is the server, use its address"
+            target = self._redact(response.headers.get("Location", "nowhere"))[:EXCERPT_CHARS]
+            message = f"{route.url}: HTTP {status}: redirects to {target}; if that is the server, use its address"
         if status == 429:
-            self.semaphore.record_overload()
+            self._pool.record_overload(route.endpoint)
         elif status in _UNAVAILABLE:
             # It responds at once, so it would look like the least busy endpoint.
-            endpoint.mark_failed()
+            self._pool.mark_failed(route.endpoint)
         if status in _RETRYABLE or status >= 500:
-            retry_after = _retry_after(response.headers.get("Retry-After"))
-            unavailable = status in _UNAVAILABLE
-            raise RetryableError(f"HTTP {status}", message, retry_after=retry_after, unavailable=unavailable)
-        raise _RejectedError(endpoint, status, message)
+            wait = retry_after(response.headers.get("Retry-After"))
+            raise RetryableError(f"HTTP {status}", message, retry_after=wait, unavailable=status in _UNAVAILABLE)
+        raise _RejectedError(route, status, message)
 
-    def _choose(self, affinity: int) -> _Endpoint:
-        if len(self._endpoints) == 1:
-            return self._endpoints[0]
-        now = time.monotonic()
-        available = [endpoint for endpoint in self._endpoints if endpoint.retry_at <= now]
-        if not available:
-            return min(self._endpoints, key=lambda endpoint: endpoint.retry_at)
-        least = min(available, key=lambda endpoint: endpoint.in_flight)
-        home = self._endpoints[affinity % len(self._endpoints)]
-        limit = least.in_flight + self.semaphore.max_limit // _AFFINITY_SHARE
-        return home if home.retry_at <= now and home.in_flight <= limit else least
+    async def _choose(self, affinity: int) -> _Route:
+        """Return the route to the endpoint for an affinity value; raises ServerRefused if the pool stays empty."""
+        while (endpoint := self._pool.choose(affinity)) is None:
+            max_outage = self._retry_policy.max_outage
+            if not self._outage_logged:
+                self._outage_logged = True
+                _log.warning("%s has no server; waiting up to %g s for one", self._pool.name, max_outage)
+            try:
+                await self._pool.wait_until_filled(max_outage)
+            except asyncio.TimeoutError:
+                raise ServerRefused(f"{self._pool.name} has had no server for {max_outage:g} s") from None
+        route = self._routes.get(endpoint)
+        if route is None:
+            url = URL(endpoint.address + self._path)
+            route = self._routes[endpoint] = _Route(endpoint, url, proxy_of(url))
+        return route
+
+    def _drop_later(self, endpoint: Endpoint) -> None:
+        """Close the connections to a server that has left, after the time in which it may finish its requests."""
+        if endpoint.in_flight:
+            asyncio.get_running_loop().call_later(LEAVE_SECONDS, self._drop, URL(endpoint.address))
+
+    def _drop(self, url: URL) -> None:
+        if self._connector is not None and str(url) not in self._pool:
+            self._connector.drop(url)
 
     def _open_session(self) -> aiohttp.ClientSession:
         # Created by the first request: a session belongs to the running event loop.
@@ -337,8 +383,9 @@ class Transport:
             headers = {"Content-Type": "application/json", "Accept-Encoding": ACCEPTED_ENCODINGS}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
+            self._connector = CleanConnector()
             self._session = aiohttp.ClientSession(
-                connector=CleanConnector(),
+                connector=self._connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=self._retry_policy.timeout),
                 headers=headers,
@@ -355,32 +402,4 @@ class Transport:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
-            self._session = None
-
-
-def _decode(endpoint: _Endpoint, payload: bytes) -> Any:
-    try:
-        if has_too_many_values(payload):
-            raise RetryableError("malformed answer", f"{endpoint.url}: more than {MAX_VALUES:,} values")
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise RetryableError("malformed answer", f"{endpoint.url}: {error}: {_excerpt(payload)}") from None
-
-
-def _excerpt(payload: bytes) -> str:
-    return payload[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace")[:_EXCERPT_CHARS].strip()
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Convert a Retry-After header, in seconds or as a date, to seconds."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-        return seconds if seconds >= 0.0 else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+            self._session = self._connector = None

@@ -53,6 +53,8 @@ def test_our_own_flags_are_these() -> None:
             "--judge-api-key-env",
             "--judge-clamp",
             "--judge-concurrency",
+            "--judge-endpoints-dir",
+            "--endpoints-dir",
         ),
         *("--judge-few-shot-path", "--judge-host", "--judge-logprobs", "--no-judge-logprobs", "--judge-max-tokens"),
         *("--judge-model", "--judge-port", "--judge-prompt", "--judge-requests-per-minute", "--judge-structured"),

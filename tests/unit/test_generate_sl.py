@@ -75,6 +75,7 @@ def test_flags_are_upstreams() -> None:
             "--chat-template",
             "--concurrency",
             "--dry-run",
+            "--endpoints-dir",
             "--extra-body",
             "--omit",
             "--keep-unrevised",

@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 
-from nemo_aligner_cai.models import semaphore as semaphore_module
-from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
+from nemo_aligner_cai.models import adaptive_limit
+from nemo_aligner_cai.models.adaptive_limit import AdaptiveLimit
+from nemo_aligner_cai.models.semaphore import PrioritySemaphore
 
 
 def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
     async def run() -> list[str]:
-        semaphore, entered = AdaptiveSemaphore(1), list[str]()
+        semaphore, entered = PrioritySemaphore(1), list[str]()
 
         async def hold(name: str, priority: int) -> None:
             await semaphore.acquire(priority)
@@ -27,22 +28,41 @@ def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:
 
 def test_overload_halves_once_and_success_raises_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(semaphore_module.time, "monotonic", lambda: clock[0])
-    semaphore = AdaptiveSemaphore(8)
+    monkeypatch.setattr(adaptive_limit.time, "monotonic", lambda: clock[0])
+    limit = AdaptiveLimit(8)
     for _ in range(5):
-        semaphore.record_overload()
-    assert semaphore.limit == 4
+        limit.record_overload(8)
+    assert limit.value == 4
     clock[0] = 2.0
-    semaphore.record_overload()
-    assert semaphore.limit == 2
+    limit.record_overload(8)
+    assert limit.value == 2
     for _ in range(100):
-        semaphore.record_success()
-    assert semaphore.limit == 8
+        limit.record_success()
+    assert limit.value == 8
+
+
+def test_overload_halves_the_requests_in_flight_if_the_limit_was_not_reached() -> None:
+    limit = AdaptiveLimit(64)
+    limit.record_overload(10)
+    assert limit.value == 5
+
+
+def test_a_higher_limit_admits_those_who_wait() -> None:
+    async def run() -> None:
+        semaphore = PrioritySemaphore(0)
+        waiting = [asyncio.ensure_future(semaphore.acquire()) for _ in range(3)]
+        await asyncio.sleep(0)
+        semaphore.set_limit(2)
+        await asyncio.sleep(0)
+        assert [one.done() for one in waiting] == [True, True, False]
+        waiting[2].cancel()
+
+    asyncio.run(run())
 
 
 def test_a_cancelled_holder_gives_its_place_on() -> None:
     async def run() -> None:
-        semaphore = AdaptiveSemaphore(1)
+        semaphore = PrioritySemaphore(1)
         order: list[str] = []
 
         async def hold(name: str) -> None:

@@ -19,7 +19,7 @@ from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.engine import Engine, Outcome
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import ClientStats, Completion, Request
-from nemo_aligner_cai.models.semaphore import AdaptiveSemaphore
+from nemo_aligner_cai.models.semaphore import PrioritySemaphore
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 
 SLOTS, ROWS = 64, 512
@@ -36,7 +36,7 @@ class SimulatedServer:
         self.stats = ClientStats()
         self._lengths = Lengths(sigma=sigma)
         self.slots = Slots(Pace(slots=SLOTS, token_seconds=1.0, prefill_seconds=0.0, cache_tokens=0))
-        self._semaphore = AdaptiveSemaphore(SLOTS)
+        self._semaphore = PrioritySemaphore(SLOTS)
 
     async def complete(self, request: Request) -> Completion:
         await self._semaphore.acquire(request.priority)

@@ -59,8 +59,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--port", type=PORT, default=5656, help="its port (default: 5656)")
     judge_flags.add_strategy_flags(parser)
     flags.add_run_flags(parser)
-    parser.effect("host", "port", when=flags.on_nemo_server, otherwise="with --model-url")
-    parser.effect("judge_chat_template", when=lambda args: bool(args.model_url), otherwise="without --model-url")
+    parser.effect("host", "port", when=flags.on_nemo_server, otherwise=flags.WITH_MODEL_URL)
+    parser.effect(
+        "judge_chat_template",
+        when=lambda args: not flags.on_nemo_server(args),
+        otherwise="without --model-url or --endpoints-dir",
+    )
     parser.effect("turns", when=never, otherwise="here: items are not red-team dialogues")
     parser.effect("pairs", when=never, otherwise="here: two candidates make one pair")
     parser.set_defaults(judge=DEFAULT_JUDGE, pairs="one", sys_prompt_constitution_file_path=None, add_bos="False")
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.preview is not None:
         first = read_items(args.file, counts=RowCounts(), limit=args.preview)
-        display.show_preview(first, steps, None if args.model_url else NEMO_CHAT)
+        display.show_preview(first, steps, NEMO_CHAT if flags.on_nemo_server(args) else None)
         return 0
     # One question per batch: NeMo's server needs a step for each token by which the prompts of a batch differ in
     # length, and items have all lengths.

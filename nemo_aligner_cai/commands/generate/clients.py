@@ -8,11 +8,12 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from nemo_aligner_cai.chat import ChatTemplate, Conversation, template_named
-from nemo_aligner_cai.commands.generate.flags import CONCURRENCY
+from nemo_aligner_cai.commands.generate.flags import CONCURRENCY, on_nemo_server
 from nemo_aligner_cai.commands.generate.shard_flags import makes_calls
 from nemo_aligner_cai.console.printable import hide_secret
 from nemo_aligner_cai.errors import UsageError
@@ -61,11 +62,12 @@ def model_client(
     if args.dry_run:
         return ScriptedClient(remember=False)
     retry_policy = RetryPolicy(timeout=args.request_timeout)
-    if args.model_url:
+    if not on_nemo_server(args):
         if not args.model:
-            raise UsageError("--model-url needs --model, the model's name on that server")
+            flag = "--model-url" if args.model_url else "--endpoints-dir"
+            raise UsageError(f"{flag} needs --model, the model's name on that server")
         return OpenAIClient(
-            args.model_url,
+            args.model_url or Path(args.endpoints_dir),
             args.model,
             key=named_key(args.api_key_env) if needs_key else None,
             concurrency=args.concurrency or CONCURRENCY,
@@ -101,11 +103,11 @@ def judge_client(args: argparse.Namespace, key: str | None, retry_policy: RetryP
         return NemoServerClient(args.judge_host, args.judge_port, model=model, retry_policy=retry_policy)
     limit = args.judge_requests_per_minute
     return OpenAIClient(
-        args.ngc_url,
+        Path(args.judge_endpoints_dir) if args.judge_endpoints_dir else args.ngc_url,
         args.ngc_model,
         key=key,
         concurrency=args.judge_concurrency,
-        requests_per_minute=limit or (HOSTED_REQUESTS_PER_MINUTE if _is_at(args.ngc_url, _HOSTED) else None),
+        requests_per_minute=limit or (HOSTED_REQUESTS_PER_MINUTE if _is_judge_at(args, _HOSTED) else None),
         tokens_per_minute=args.judge_tokens_per_minute,
         retry_policy=retry_policy,
         changes=_body_changes(args.judge_extra_body, args.judge_omit),
@@ -133,13 +135,13 @@ def judge_key(args: argparse.Namespace) -> str | None:
     if args.judge_api_key_env:
         return named_key(args.judge_api_key_env)
     key = key_from_environment(*_KEYS)
-    if not _is_at(args.ngc_url, _NVIDIA):
+    if not _is_judge_at(args, _NVIDIA):
         if key is not None:
             _log.info("%s is only sent to NVIDIA's servers; --judge-api-key-env names another key", _KEYS_TEXT)
         return None
     if key is not None:
         return _checked_key(key, _KEYS_TEXT)
-    if _is_at(args.ngc_url, _HOSTED):
+    if _is_judge_at(args, _HOSTED):
         raise UsageError(
             f"NVIDIA's hosted judge needs an API key: set {_KEYS_TEXT}, or name a variable with --judge-api-key-env; "
             "to use your own server, give --judge-url and --judge-model"
@@ -174,8 +176,10 @@ def _body_changes(extra: Mapping[str, Any] | None, omitted: Sequence[tuple[str, 
         raise UsageError(f"--extra-body or --omit: {error}") from error
 
 
-def _is_at(url: str, domain: str) -> bool:
-    host = urlsplit(chat_url(url)).hostname or ""
+def _is_judge_at(args: argparse.Namespace, domain: str) -> bool:
+    if args.judge_endpoints_dir:
+        return False
+    host = urlsplit(chat_url(args.ngc_url)).hostname or ""
     return host == domain or host.endswith(f".{domain}")
 
 
@@ -198,7 +202,9 @@ async def probe_judge(args: argparse.Namespace, key: str | None, judge: Judge) -
     Raises:
         ServerRefused: the judge does not answer, or refuses JSON schemas.
     """
-    client = judge_client(args, key, _PROBE)
+    # The folder of a judge's servers may be empty at first.
+    policy = replace(_PROBE, max_outage=RetryPolicy().max_outage) if args.judge_endpoints_dir else _PROBE
+    client = judge_client(args, key, policy)
     request = judge.questions(_EXAMPLE)[0].request
     try:
         # The client that scores choices finds out once how to score them. A server of /v1/completions may have no

@@ -30,7 +30,7 @@ from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 
 _BOOLEAN = ("True", "False")
 CONCURRENCY = 64
-WITH_MODEL_URL = "with --model-url: it applies to NeMo's server"
+WITH_MODEL_URL = "with --model-url or --endpoints-dir: it applies to NeMo's server"
 
 
 def add_inference_flags(parser: Parser, defaults: Mapping[str, Any]) -> None:
@@ -127,18 +127,26 @@ def _add_server_flags(parser: Parser) -> None:
     group.add_argument(
         "--model-url", action="append", metavar="URL", help="its address; repeat for several servers of one model"
     )
+    group.add_argument(
+        "--endpoints-dir",
+        metavar="DIR",
+        help="folder with a file for each healthy server that holds its address; servers may join and leave",
+    )
     group.add_argument("--model", help="the model's name on that server; on NeMo's server, any name for the journal")
     group.add_argument(
         "--api-key-env", type=variable, metavar="NAME", help="environment variable with the API key of --model-url"
     )
     group.add_argument(
-        "--concurrency", type=COUNT, help=f"concurrent requests to --model-url (default: {CONCURRENCY})"
+        "--concurrency",
+        type=COUNT,
+        help=f"concurrent requests to --model-url, or to each server of --endpoints-dir (default: {CONCURRENCY})",
     )
     group.add_argument("--requests-per-minute", type=POSITIVE, metavar="N", help="rate limit of --model-url")
     group.add_argument(
         "--tokens-per-minute", type=POSITIVE, metavar="N", help="limit of prompt and completion tokens of --model-url"
     )
     add_body_flags(group, "--", "--model-url")
+    parser.effect("endpoints_dir", when=lambda args: not args.model_url, otherwise="with --model-url")
     parser.effect(
         "api_key_env",
         "concurrency",
@@ -147,7 +155,7 @@ def _add_server_flags(parser: Parser) -> None:
         "requests_per_minute",
         "tokens_per_minute",
         when=lambda args: not on_nemo_server(args),
-        otherwise="without --model-url: NeMo's server accepts one batch at a time, and no key",
+        otherwise="without --model-url or --endpoints-dir: NeMo's server accepts one batch at a time, and no key",
     )
 
 
@@ -170,7 +178,7 @@ def add_body_flags(group: FlagGroup, prefix: str, server: str) -> None:
 
 def on_nemo_server(args: argparse.Namespace) -> bool:
     """Tell whether the model is on NeMo's server."""
-    return not args.model_url
+    return not args.model_url and not args.endpoints_dir
 
 
 def add_prompt_flags(parser: Parser) -> None:

@@ -41,8 +41,16 @@ def add_server_flags(parser: Parser) -> None:
     group.add_argument(
         "--ngc-url", "--judge-url", default="https://integrate.api.nvidia.com/v1/chat/completions", metavar="URL"
     )
+    group.add_argument(
+        "--judge-endpoints-dir", metavar="DIR", help="folder with a file for each healthy server, instead of a URL"
+    )
     group.add_argument("--ngc-model", "--judge-model", default=HOSTED_MODEL, metavar="NAME")
-    group.add_argument("--judge-concurrency", type=COUNT, default=32, help="concurrent judge requests (default: 32)")
+    group.add_argument(
+        "--judge-concurrency",
+        type=COUNT,
+        default=32,
+        help="concurrent requests to --judge-url, or to each server of --judge-endpoints-dir (default: 32)",
+    )
     group.add_argument(
         "--judge-requests-per-minute",
         type=POSITIVE,
@@ -59,6 +67,7 @@ def add_server_flags(parser: Parser) -> None:
     )
     parser.effect(
         "ngc_url",
+        "judge_endpoints_dir",
         "ngc_api_key",
         "judge_api_key_env",
         "judge_concurrency",
@@ -74,6 +83,7 @@ def add_server_flags(parser: Parser) -> None:
         when=lambda args: not args.judge_port,
         otherwise="with --judge-port: NeMo's server scores any text without a template",
     )
+    parser.effect("ngc_url", when=lambda args: not args.judge_endpoints_dir, otherwise="with --judge-endpoints-dir")
     parser.effect("judge_host", when=lambda args: bool(args.judge_port), otherwise="without --judge-port")
     parser.effect("judge_api_key_env", when=lambda args: not args.ngc_api_key, otherwise="with --ngc-api-key")
 

@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         stage = RlCaiStage(config_of(args, Path(scratch) if args.dry_run else Path(args.output_dir)))
         template = stage.config.files.template
         if args.preview is not None:
-            templates = None if args.model_url else template, NEMO_CHAT if args.judge_port else None
+            templates = template if flags.on_nemo_server(args) else None, NEMO_CHAT if args.judge_port else None
             display.show_preview(stage.records(args.preview), stage.steps, *templates)
             return 0
         policy = clients.model_client(

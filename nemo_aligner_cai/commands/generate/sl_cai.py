@@ -117,7 +117,7 @@ def _declare_effects(parser: Parser) -> None:
         "chat_template",
         "apply_chat_template",
         when=flags.on_nemo_server,
-        otherwise="with --model-url: that server renders the messages",
+        otherwise="with --model-url or --endpoints-dir: that server renders the messages",
     )
     parser.effect(
         *(name for name in TEMPLATE_FLAGS if name != "response_extract_pattern"),
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     template, server_template = _template(args)
     with tempfile.TemporaryDirectory() as scratch, SlCaiStage(config_of(args, Path(scratch))) as stage:
         if args.preview is not None:
-            rendered = None if args.model_url or server_template else template
+            rendered = None if not flags.on_nemo_server(args) or server_template else template
             display.show_preview(stage.records(args.preview), stage.steps, rendered)
             return 0
         client = clients.model_client(
