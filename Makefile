@@ -44,13 +44,14 @@ define CHECK_PYTHON
 	esac
 endef
 
-.PHONY: help quickstart test test-fast docs lint format venv venv-core clean
+.PHONY: help quickstart test test-fast docs screenshot lint format venv venv-core clean
 
 help:
 	@echo "make quickstart   the seven steps of Constitutional AI with a tiny model on this machine (ARGS='--seed 2 ...')"
 	@echo "make test         ruff, pyright and every test (ARGS='-k name' and other arguments of pytest)"
 	@echo "make test-fast    the tests that need neither NeMo nor patience, in $(CORE_VENV)"
 	@echo "make docs         build the site into docs/_build/html; a warning is an error"
+	@echo "make screenshot   make docs/images/report.png again, from the quickstart's report in Chromium"
 	@echo "make lint         ruff and pyright alone"
 	@echo "make format       let ruff mend what it can"
 	@echo "make venv         only create and fill $(VENV)"
@@ -71,6 +72,11 @@ test-fast: $(CORE)
 docs: $(DOCS)
 	$(DOCS_VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# The picture of the report in README and docs, from the quickstart's run.
+screenshot: export CAI_SCREENSHOT = docs/images/report.png
+screenshot: $(PACKAGE)
+	$(BIN)/python -m pytest tests/functional/test_quickstart.py -k report
 
 lint: $(PACKAGE)
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.measure import table
 from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS, Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
+from nemo_aligner_cai.report.report import REPORT
 
 
 def add_arguments(parser: Parser) -> None:
@@ -124,6 +125,8 @@ def _show(folder: Path, metrics: dict[str, Any]) -> None:
         "reward model": folder / REWARD_MODEL / MODEL,
         "RL-CAI model": folder / PPO / MODEL,
         "metrics": folder / "metrics.json",
+        # A report that could not be written was logged.
+        **({"report": folder / REPORT} if (folder / REPORT).is_file() else {}),
     }
     for name, path in files.items():
         console.print(f"{name + ':':16}{path}", soft_wrap=True)

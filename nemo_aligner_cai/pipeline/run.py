@@ -25,6 +25,7 @@ from nemo_aligner_cai.pipeline.run_record import write_run_record
 from nemo_aligner_cai.pipeline.serving import ask, served
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
 from nemo_aligner_cai.pipeline.training import MODEL
+from nemo_aligner_cai.report.report import refresh_report
 from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, SlCaiStage
@@ -57,7 +58,7 @@ class Pipeline:
         """Validate the configuration; raises UsageError for a missing file, or as `check` does."""
         self.config = config
         self.folder = folder
-        self.cache = StepCache(folder)
+        self.cache = StepCache(folder, on_done=refresh_report)
         tiny = config.models.helpful_only == "tiny"
         self.helpful_only = packaged_files.MODEL if tiny else Path(config.models.helpful_only)
         self.tokenizer_path = packaged_files.TOKENIZER if tiny else self.helpful_only.with_name("tokenizer.model")

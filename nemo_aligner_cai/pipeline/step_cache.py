@@ -69,13 +69,19 @@ class StepMissing(UsageError):
 class StepCache:
     """Runs steps in a run folder and skips those that are done."""
 
-    def __init__(self, folder: Path) -> None:
-        """Create the run's folder; raises UsageError if that fails."""
+    def __init__(self, folder: Path, on_done: Callable[[Path], object] | None = None) -> None:
+        """Create the run's folder; raises UsageError if that fails.
+
+        Args:
+            folder: the run's folder.
+            on_done: called with it after each step that was run, not after those that were done before.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{folder}: cannot be the run's folder: {error.strerror or error}") from error
         self.folder = folder
+        self._on_done = on_done
         self._models: dict[Path, str] = {}
 
     @contextmanager
@@ -125,6 +131,8 @@ class StepCache:
             "facts": dict(facts),
         }
         write_json(folder / _RECORD, record, overwrite=True)
+        if self._on_done:
+            self._on_done(self.folder)
         return record
 
     def require(self, step: Step) -> Mapping[str, Any]:

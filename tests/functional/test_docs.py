@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.made_run import Sizes, make_run
 from benchmarks.standin import standin
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import Conversation, Role
@@ -62,6 +63,11 @@ def _data(folder: Path) -> None:
         write_jsonl(folder / "helpful-base" / f"{split}.jsonl.gz", turns)
 
 
+def _report(folder: Path) -> None:
+    make_run(folder / "runs" / "quickstart", Sizes())
+    make_run(folder / "runs" / "seed2", Sizes())
+
+
 # Pages all of whose commands run here -> what writes their input files, and what the last one leaves behind.
 PAGES: dict[str, tuple[Files, dict[str, int]]] = {
     "install.rst": (_generation, {}),
@@ -81,6 +87,7 @@ PAGES: dict[str, tuple[Files, dict[str, int]]] = {
             "blend_train.jsonl": 13,
         },
     ),
+    "report.rst": (_report, {}),
 }
 
 

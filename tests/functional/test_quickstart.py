@@ -18,8 +18,10 @@ import pytest
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.cli import COMMANDS
+from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.tiny.language import language
+from tests.browser import browser, page_of, serious_findings
 from tests.documented import commands_of
 from tests.functional.sockets import open_doors, watched
 from tests.functional.test_docs import PAGES
@@ -41,7 +43,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         finally:
             process.terminate()
     assert process.returncode == 0, errors
-    return json.loads((output / "metrics.json").read_text()) | {"open_doors": doors}
+    return json.loads((output / "metrics.json").read_text()) | {"open_doors": doors, "output": output}
 
 
 def _value(figures: dict[str, Any], stage: str, decoding: str, name: str) -> float:
@@ -83,6 +85,27 @@ def test_judge_and_reward_model_are_right(figures: dict[str, Any]) -> None:
 
 def test_c2_nothing_listens_on_another_interface_than_loopback(figures: dict[str, Any]) -> None:
     assert figures["open_doors"] == set()
+
+
+def test_its_report_works_in_a_browser(figures: dict[str, Any]) -> None:
+    output: Path = figures["output"]
+    url = (output / "report.html").as_uri()
+    chain = next(row for _, row in read_jsonl(output / "4_rl_cai" / "comparisons.jsonl") if row["pairs"])
+    ready = ["html[data-list=ready]", "html[data-search=ready]"]
+    with browser() as started:
+        with page_of(started, url, wait=ready, viewport={"width": 1280, "height": 860}) as page:
+            value = figures["stages"]["rl_cai"]["sampled"]["harmful_compliance"]["value"]
+            assert f"{100 * value:.1f} %" in page.inner_text("#summary")
+            if target := os.environ.get("CAI_SCREENSHOT"):
+                page.screenshot(path=target)
+            page.select_option("#kind", "comparison")
+            page.fill("#query", chain["prompt"][0]["content"])
+            page.wait_for_selector(f"#list .row:only-child:has-text({json.dumps(chain['prompt'][0]['content'])})")
+        linked = f"{url}#chain={chain['id']}"
+        shown = [f"html[data-chain='{chain['id']}']"]
+        with page_of(started, linked, wait=[*ready, *shown], bypass_csp=True) as page:
+            assert chain["pairs"][0]["chosen"] in page.inner_text("#detail")
+            assert serious_findings(page) == []
 
 
 def test_it_fits_a_laptop(figures: dict[str, Any]) -> None:

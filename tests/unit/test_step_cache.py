@@ -203,6 +203,15 @@ def test_c5_the_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     assert victim.read_text() == "precious"
 
 
+def test_the_hook_is_called_after_a_step_that_was_run(tmp_path: Path, source: Path) -> None:
+    called: list[bool] = []
+    run = tmp_path / "run"
+    for _ in range(2):
+        cache = StepCache(run, on_done=lambda folder: called.append((folder / "1_first" / "step.json").is_file()))
+        cache.run(_step(Counting(), source))
+    assert called == [True]
+
+
 def test_a_required_step_that_is_missing_or_outdated_is_named(tmp_path: Path, source: Path) -> None:
     work = Counting()
     cache = StepCache(tmp_path / "run")
