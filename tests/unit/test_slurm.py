@@ -25,7 +25,7 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.executors import job, submit
 from nemo_aligner_cai.pipeline.executors.script import StepJob, script, submission
-from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
+from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor, seconds
 from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
 from nemo_aligner_cai.pipeline.executors.status import status
 from nemo_aligner_cai.pipeline.run import PPO, SFT, SL_CAI, STEPS
@@ -110,6 +110,8 @@ def test_a_job_depends_on_any_job_of_the_chain_before_it(tmp_path: Path) -> None
     [
         ({"time": 14400}, "executor.slurm.time"),
         ({"time": "soon"}, "executor.slurm.time"),
+        ({"time": "5"}, "executor.slurm"),
+        ({"steps": {"6_ppo": {"time": "00:04:59"}}}, "executor.slurm"),
         ({"gpus": "--gpus"}, "executor.slurm.gpus"),
         ({"secrets": ["A=B"]}, "executor.slurm.secrets.0"),
         ({"nodes": 2}, "executor.slurm.nodes"),
@@ -119,6 +121,14 @@ def test_a_job_depends_on_any_job_of_the_chain_before_it(tmp_path: Path) -> None
 def test_a_wrong_setting_is_named(tmp_path: Path, change: dict[str, Any], key: str) -> None:
     with pytest.raises(UsageError, match=f"run.yaml: {key}: "):
         load_run_config(config(tmp_path, _SLURM | change))
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [("30", 1800), ("30:15", 1815), ("04:00:00", 14400), ("1-12", 129600), ("1-0:30", 88200), ("2-01:02:03", 176523)],
+)
+def test_times_are_those_of_sbatch(time: str, expected: int) -> None:
+    assert seconds(time) == expected
 
 
 def test_a_number_of_processes_that_lightning_chooses_is_refused(tmp_path: Path) -> None:

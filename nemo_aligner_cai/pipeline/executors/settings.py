@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nemo_aligner_cai.sections import Section
 
@@ -36,6 +36,15 @@ def _gpu_option(value: str) -> str:
     if value.count("{}") != 1:
         raise ValueError("needs {} where the number of GPUs goes, such as '--gres=gpu:{}'")
     return value
+
+
+def seconds(time: str) -> int:
+    """The seconds of one of sbatch's times: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS."""
+    days, dash, rest = time.rpartition("-")
+    fields = [int(field) for field in rest.split(":")]
+    # With days or with three fields, the first one is hours; otherwise, it is minutes.
+    units = (3600, 60, 1) if dash or len(fields) == 3 else (60, 1)
+    return 86400 * int(days or 0) + sum(unit * field for unit, field in zip(units, fields, strict=False))
 
 
 Time = Annotated[str, BeforeValidator(_time)]
@@ -109,6 +118,15 @@ class SlurmExecutor(Section):
     secrets: tuple[Name, ...] = ()
     warning_s: int = Field(default=300, gt=0)
     steps: Mapping[str, StepResources] = Field(default_factory=dict[str, StepResources])
+
+    @model_validator(mode="after")
+    def _check_warning(self) -> SlurmExecutor:
+        times = {"time": self.time} | {f"steps.{name}.time": step.time for name, step in self.steps.items()}
+        for key, time in times.items():
+            # Slurm would warn at once, and each start would end before it has done anything.
+            if time is not None and seconds(time) <= self.warning_s:
+                raise ValueError(f"{key}={time} must be longer than warning_s={self.warning_s} seconds")
+        return self
 
 
 Executor = Annotated[LocalExecutor | SlurmExecutor, Field(discriminator="kind")]
