@@ -19,7 +19,8 @@ def commands_of(page: Path) -> list[list[str]]:
     return [shlex.split(line) for line in lines if line.strip()]
 
 
-def blocks_of(page: Path) -> list[tuple[str, str]]:
-    """(language, text) of a page's blocks of shell and Python code, in their order."""
-    found = re.findall(r"\.\. code-block:: (bash|python)\n\n((?:   .*\n|\n)+)", page.read_text(encoding="utf-8"))
+def blocks_of(page: Path, languages: str = "bash|python") -> list[tuple[str, str]]:
+    """(language, text) of a page's blocks of code in some languages, in their order."""
+    pattern = rf"\.\. code-block:: ({languages})\n\n((?:   .*\n|\n)+)"
+    found = re.findall(pattern, page.read_text(encoding="utf-8"))
     return [(language, textwrap.dedent(block)) for language, block in found]

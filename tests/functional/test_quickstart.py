@@ -146,9 +146,13 @@ _RUN_BY = {
 }
 
 
+# Pages whose commands `test_docs`, `test_tutorial` and `test_slurm` run as printed.
+_RUN_WHOLE = (*PAGES, "tutorial.rst", "cluster.rst")
+
+
 def _commands(root: Path) -> list[list[str]]:
-    """The commands of the README and of the docs, but for the pages that `test_docs` and `test_tutorial` run whole."""
-    pages = [page for page in sorted((root / "docs").rglob("*.rst")) if page.name not in (*PAGES, "tutorial.rst")]
+    """The commands of the README and of the docs, but for those of `_RUN_WHOLE`."""
+    pages = [page for page in sorted((root / "docs").rglob("*.rst")) if page.name not in _RUN_WHOLE]
     return [words for page in (root / "README.md", *pages) for words in commands_of(page)]
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.pipeline.run import MEASURE, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS
+from tests.documented import commands_of
 from tests.functional import slurm_cluster
 from tests.functional.slurm_cluster import Cluster, wait_for
 from tests.functional.test_pipeline import COMPARED, Runs, small_config
@@ -193,3 +194,27 @@ def test_a_chain_continues_what_it_must_and_no_more(cluster: Cluster, login: Log
     wait_for(lambda: cluster.field(first, "JobState") == "COMPLETED", 60, "the first job")
     wait_for(lambda: cluster.field(follower, "JobState") == "CANCELLED", 60, "its follower")
     assert login.state(output)[STEPS[0]].startswith("done")
+
+
+def test_every_command_of_the_page_runs_as_printed(
+    cluster: Cluster, login: Login, repo_root: Path, tmp_path: Path
+) -> None:
+    commands = commands_of(repo_root / "docs" / "cluster.rst")
+    assert len(commands) == 6
+    output = tmp_path / "run"
+    shutil.copy(login.config, tmp_path / "cai.yaml")
+    for words in commands:
+        assert words[0] == "scontrol" or words[:5] == ["cai", "run", "cai.yaml", "--output", "/shared/run"]
+        if words[0] == "scontrol":
+            ids = read_json(output / "slurm" / "jobs.json")
+            wait_for(lambda job=ids[SL_CAI][0]: cluster.field(job, "JobState") == "RUNNING", _STEP_S, SL_CAI)
+            cluster.run(*words[:2], ids[SL_CAI][0])
+            continue
+        if "--chain" in words:
+            cluster.run("scancel", "--user=root")
+            wait_for(lambda: not cluster.run("squeue", "--noheader"), 60, "an empty queue")
+        done = login.cai(output, *words[5:])
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+    jobs = read_json(output / "slurm" / "jobs.json")
+    assert {len(ids) for step, ids in jobs.items() if step != STEPS[0]} == {4}
+    cluster.run("scancel", "--user=root")

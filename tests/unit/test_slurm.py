@@ -30,6 +30,7 @@ from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
 from nemo_aligner_cai.pipeline.executors.status import status
 from nemo_aligner_cai.pipeline.run import PPO, SFT, SL_CAI, STEPS
 from nemo_aligner_cai.training.launch import jobs, srun
+from tests.documented import blocks_of
 
 _SLURM = {"kind": "slurm", "account": "lab", "partition": "batch", "time": "04:00:00"}
 
@@ -346,3 +347,29 @@ def test_a_flag_for_slurm_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixt
     for flags in (["--dry-run"], ["--chain", "2"], ["--executor", "local", "--dry-run"]):
         assert cli.main([*arguments, *flags]) == 2
         assert "--executor slurm" in capsys.readouterr().err
+
+
+def test_the_settings_of_the_page_are_valid_and_have_the_sizes_that_it_says(repo_root: Path, tmp_path: Path) -> None:
+    found: list[dict[str, list[int]]] = []
+    executors = 0
+    for _, block in blocks_of(repo_root / "docs" / "cluster.rst", "yaml"):
+        tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
+        given = yaml.safe_load(block)
+        if "kind" in given:
+            continue  # Kubernetes'
+        for name, section in given.items():
+            tree[name] = tree.get(name, {}) | section
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump({"executor": {"kind": "slurm"}} | tree), encoding="utf-8")
+        run = load_run_config(path)
+        assert isinstance(run.executor, SlurmExecutor)
+        executors += "executor" in given
+        if "ppo" in given:
+            found.append({step: [one.nodes for one in sizes(run, run.executor, step)] for step in (SFT, PPO)})
+            found[-1]["gpus"] = [one.gpus for one in sizes(run, run.executor, PPO)]
+    assert executors == 2
+    assert found == [
+        {SFT: [2], PPO: [2, 2], "gpus": [8, 8]},
+        {SFT: [1], PPO: [1, 1], "gpus": [4, 4]},
+        {SFT: [1], PPO: [1, 1], "gpus": [1, 1]},
+    ]
