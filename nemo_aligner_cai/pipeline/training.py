@@ -7,24 +7,56 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline import measure
 from nemo_aligner_cai.training.launch import jobs, outcome
+from nemo_aligner_cai.training.metrics_file import NewRows, read_steps
+from nemo_aligner_cai.training.progress import TrainingProgress, log_stream
 
 MODEL = "model.nemo"
+_LOG_DIR = "train"
 _log = logging.getLogger(__name__)
 
 
 def run(
     module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[jobs.Job] = (), component: int = 0
 ) -> None:
-    """Run a training stage, logging into the step's folder; raises CaiError if it or one of its servers fails."""
+    """Run a training stage, logging into the step's folder, and show its progress.
+
+    Raises:
+        CaiError: it or one of its servers failed.
+    """
     stage = f"nemo_aligner_cai.training.{module}"
-    jobs.finish(jobs.start(stage, overrides, folder / "train.log", component=component), servers=servers)
+    with _progress(module.replace("_", " "), folder / _LOG_DIR) as watch:
+        job = jobs.start(stage, overrides, folder / "train.log", component=component)
+        jobs.finish(job, servers=servers, watch=watch)
+
+
+@contextmanager
+def _progress(title: str, log_dir: Path) -> Generator[Callable[[], None]]:
+    """Yield a function that shows the steps that a trainer has logged since its last call."""
+    progress, rows, started = TrainingProgress(title), NewRows(log_dir), False
+
+    def watch() -> None:
+        nonlocal started
+        for row in rows.read():
+            # The trainer writes the number of its steps before it logs the first.
+            if not started and (steps := read_steps(log_dir)) is not None:
+                progress.start(steps, log_stream())
+                started = True
+            if row["step"] is not None:
+                progress.update(row, row["step"])
+
+    try:
+        yield watch
+        watch()
+    finally:
+        progress.close()
 
 
 def train_and_collect(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
@@ -32,7 +64,7 @@ def train_and_collect(folder: Path, train: Callable[[], None]) -> Mapping[str, A
 
     An interrupted attempt resumes from its checkpoint.
     """
-    log_dir = folder / "train"
+    log_dir = folder / _LOG_DIR
     for partial in (log_dir / "checkpoints").glob("*.nemo"):
         partial.unlink()
     train()
@@ -40,7 +72,7 @@ def train_and_collect(folder: Path, train: Callable[[], None]) -> Mapping[str, A
     if not found:
         raise CaiError(f"{log_dir}: training wrote no .nemo file; see {folder / 'train.log'}")
     found[0].replace(folder / MODEL)
-    for part in ("train", "critic"):
+    for part in (_LOG_DIR, "critic"):
         shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
     return {"metrics": measure.last_metrics(log_dir)}
 

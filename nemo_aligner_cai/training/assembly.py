@@ -37,7 +37,7 @@ class Setup:
     Attributes:
         trainer: creates processes, precision plugins and checkpoints; upstream's own loops do the training.
         logger: upstream's wrapper around the trainer's loggers, one of which writes metrics.jsonl.
-        progress: the logger of progress lines; its `total` must be set to the number of steps.
+        progress: the logger that shows the progress; it must be started with the number of steps.
         resumed: step, samples and epoch of the checkpoint that this run resumes from; None in a new run.
     """
 
@@ -83,7 +83,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     log_dir = exp_manager(trainer, cfg.exp_manager)
     if trainer.global_rank == 0:
         OmegaConf.save(cfg, Path(log_dir) / "config.yaml")
-    progress = ProgressLogger()
+    progress = ProgressLogger(Path(log_dir))
     trainer.loggers = [*trainer.loggers, JsonlLogger(Path(log_dir)), progress]
     resumed = retrieve_custom_trainer_state_dict(trainer) if trainer.ckpt_path is not None else None
     return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), progress=progress, resumed=resumed)
@@ -186,9 +186,12 @@ def fit(trainer: Any, setup: Setup) -> None:
     """
     if setup.resumed is not None:
         trainer.load_state_dict(setup.resumed)
-    setup.progress.total = trainer.max_steps
+    setup.progress.start(trainer.max_steps)
     if trainer.step < trainer.max_steps:
-        trainer.fit()
+        try:
+            trainer.fit()
+        finally:
+            setup.progress.finalize()
     elif (callback := setup.trainer.checkpoint_callback) is not None:
         _log.info("all %d steps are done: the model is written from the checkpoint", trainer.step)
         # With this interval, the callback writes no other checkpoint; upstream does the same after its last step.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A Lightning logger that appends every metric to `metrics.jsonl`, one line per step, as it happens.
+"""Lightning loggers: one shows the progress, one appends every metric to `metrics.jsonl`, a line per step.
 
     {"step": 12, "train/loss": 1.93, "train/lr": 0.0009, ...}
 
@@ -10,10 +10,7 @@ The pipeline and the tests read it, also while a job runs.
 from __future__ import annotations
 
 import json
-import logging
 import math
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from nemo_aligner_cai.training.metrics_file import METRICS_FILE
-
-_log = logging.getLogger(__name__)
-_EVERY_S = 10.0
+from nemo_aligner_cai.training.metrics_file import METRICS_FILE, write_steps
+from nemo_aligner_cai.training.progress import TrainingProgress, log_stream
 
 
 class _MetricsLogger(Logger):
@@ -70,53 +65,29 @@ class JsonlLogger(_MetricsLogger):
 
 
 class ProgressLogger(_MetricsLogger):
-    """Logs a line at the first and last step, after each validation, and every ten seconds; only rank 0 does.
+    """Shows the progress of the run on this package's log stream; only rank 0 does."""
 
-    Attributes:
-        total: the number of steps of the whole run; None if unknown.
-    """
-
-    def __init__(self, total: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, directory: Path) -> None:
         super().__init__()
-        self.total = total
-        self._clock = clock
-        self._first: tuple[int, float] | None = None
-        self._last_line = -math.inf
+        self._directory = directory
+        self._progress = TrainingProgress()
+
+    @rank_zero_only
+    def start(self, steps: int) -> None:
+        """Set the number of steps of the whole run, also for the process that waits for this one."""
+        write_steps(self._directory, steps)
+        self._progress.start(steps, log_stream())
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Log the loss of a step, or the rewards of its rollouts, with the remaining time."""
-        if step is None:
-            return
-        shown = [(key, value) for key in _SHOWN if key in metrics and (value := _number(metrics[key])) is not None]
-        if not shown:
-            return
-        key, value = shown[0]
-        if key.startswith("val"):
-            _log.info("step %d: %s %.4g", step, key, value)
-            return
-        # NeMo-Aligner numbers steps from 0.
-        done, now = step + 1, self._clock()
-        if self._first is None:
-            self._first = (done, now)
-        if now - self._last_line < _EVERY_S and done != self.total:
-            return
-        self._last_line = now
-        _log.info(
-            "step %d%s: %s %.4g%s", done, f" of {self.total}" if self.total else "", key, value, self._left(done)
-        )
+        """Show one step."""
+        if step is not None:
+            self._progress.update({key: _number(value) for key, value in metrics.items()}, step)
 
-    def _left(self, done: int) -> str:
-        assert self._first is not None  # set by the caller
-        start, began = self._first
-        if not self.total or done <= start or done >= self.total:
-            return ""
-        seconds = (self._clock() - began) / (done - start) * (self.total - done)
-        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
-
-
-_SHOWN = ("train/loss", "train_rollouts/rewards", "reduced_train_loss", "val/loss", "val_rollouts/rewards", "val_loss")
-"""A line shows the first of these that is present."""
+    @rank_zero_only
+    def finalize(self, status: str = "success") -> None:
+        """End the display; it may be called more than once."""
+        self._progress.close()
 
 
 def _number(value: Any) -> float | int | None:

@@ -64,9 +64,14 @@ def pretrain(cfg: DictConfig) -> None:
         OmegaConf.resolve(cfg)
         trainer = MegatronTrainerBuilder(cfg).create_trainer()
         exp_manager(trainer, cfg.exp_manager)
-        trainer.loggers = [*trainer.loggers, JsonlLogger(log_dir), ProgressLogger(cfg.trainer.max_steps)]
+        progress = ProgressLogger(log_dir)
+        trainer.loggers = [*trainer.loggers, JsonlLogger(log_dir), progress]
         model = MegatronGPTModel(cfg.model, trainer)
-        trainer.fit(model)
+        progress.start(cfg.trainer.max_steps)
+        try:
+            trainer.fit(model)
+        finally:
+            progress.finalize()
         with open_dict(model.cfg):
             # Temporary paths of this run.
             model.cfg.data.data_prefix = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -143,6 +144,14 @@ def test_it_ends_with_the_table_the_models_and_how_to_talk_to_the_last_one(
         assert str(output / step / "model.nemo") in printed
         assert (output / step / "model.nemo").stat().st_size > 1_000_000
     assert "leaked" not in printed
+    for shown in (
+        r"sft: step 1 of 20: train/loss [\d.]+\n",
+        r"sft: step 20 of 20: train/loss [\d.]+\n",
+        r"reward model: step 12 of 12: train/loss [\d.]+\n",
+        r"ppo actor: step 4 of 4: train_rollouts/rewards -?[\d.]+\n",
+    ):
+        assert re.search(shown, printed), printed
+    assert "[NeMo" not in printed and "Training steps" not in printed, "NeMo's own output is in the logs"
     runs.assert_none_left()
 
 

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reward model, and PPO against a real critic server."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.curves import Quantity, Split, read_curves, reward_against_kl
 from nemo_aligner_cai.training.launch import jobs, quiet
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
@@ -35,6 +37,11 @@ def weights(nemo: Path, folder: Path) -> dict[str, object]:
 def test_the_reward_model_ranks_held_out_pairs(reward_model: Run) -> None:
     assert reward_model.series("val/acc")[-1] >= 0.9  # chance is 0.5
     assert reward_model.nemo("cai_reward_model").is_file()
+    curves = {(curve.quantity, curve.split): curve.points for curve in read_curves(reward_model.log_dir)}
+    assert {quantity for quantity, _ in curves} == {Quantity.LOSS, Quantity.ACCURACY, Quantity.MARGIN}
+    margins = curves[Quantity.MARGIN, Split.TRAINING]
+    assert [step for step, _ in margins] == list(range(1, 16)) and margins[-1][1] > margins[0][1]
+    assert [step for step, _ in curves[Quantity.ACCURACY, Split.VALIDATION]] == [15]
 
 
 def test_ppo_raises_the_reward_and_saves_a_changed_model(
@@ -78,7 +85,7 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
         with pytest.raises(CaiError, match=r"exit code 2\n(.*\n)*.*80 of 80 texts are longer than 4 tokens"):
             lab.run("ppo_actor", "refused", *actor, f"model.ppo.length_params.max_length={world.TOKENS - 4}")
         run = lab.run("ppo_actor", "actor", *actor)
-        few = ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2"]
+        few = ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2", "model.ppo.entropy_bonus=0.01"]
         # A model that has not been through SFT lacks keys that PPO reads.
         source = f"pretrained_checkpoint.restore_from_path={base}"
         adapters = lab.run("ppo_actor", "actor_lora", *actor, *few, "peft=lora", source)
@@ -90,6 +97,13 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
     for path in (sft.nemo("cai_sft"), run.nemo("cai_ppo_actor")):
         assert model_file.model_config(path)["data"]["chat"] is True
     assert len(adapters.series("train_rollouts/rewards")) == 2
+    kinds = {Quantity.REWARD, Quantity.KL, Quantity.LENGTH}
+    assert {curve.quantity for curve in read_curves(run.log_dir)} == kinds
+    assert len(reward_against_kl(read_curves(run.log_dir))) == 8
+    curves = {curve.quantity: curve.points for curve in read_curves(adapters.log_dir)}
+    assert curves.keys() == kinds | {Quantity.ENTROPY}
+    # In nats per token: that of a uniform choice is the logarithm of the vocabulary's size.
+    assert all(0 < entropy < math.log(256) for _, entropy in curves[Quantity.ENTROPY])
     assert adapters.nemo("cai_ppo_actor").stat().st_size < sft.nemo("cai_sft").stat().st_size / 2
     rewards = run.series("train_rollouts/rewards")
     assert len(rewards) == 8

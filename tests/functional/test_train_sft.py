@@ -3,10 +3,12 @@
 """Pretraining, SFT, resume, the .nemo file, tensor parallelism and the launcher."""
 
 import os
+import pty
 import re
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,22 @@ def test_sft_loss_falls_and_the_model_is_saved(sft: Run) -> None:
     assert any("step 20 of 20" in line for line in said)
 
 
+def on_a_terminal(command: list[str], env: dict[str, str]) -> tuple[int, str]:
+    """The exit code of a command whose standard error is a terminal, and the text that appeared there."""
+    terminal, end = pty.openpty()
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        wide = {"COLUMNS": "200", "TERM": "xterm"}
+        with subprocess.Popen(command, env=env | wide, stdout=subprocess.DEVNULL, stderr=end) as process:
+            os.close(end)
+            shown = b""
+            # Reading the terminal of a process that is gone is an error.
+            with suppress(OSError):
+                while part := screen.read(4096):
+                    shown += part
+            code = process.wait(TIMEOUT_S)
+    return code, re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.decode()).replace("\r", "\n")
+
+
 def test_b10_d11_a_finished_run_is_refused_and_a_new_one_says_little(lab: Lab, base: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nemo_aligner_cai.cli", "train", "sft", *lab.sft_overrides(base, 2)]
     command += ["trainer.sft.val_check_interval=2", f"exp_manager.explicit_log_dir={tmp_path / 'log'}"]
@@ -61,9 +79,11 @@ def test_b10_d11_a_finished_run_is_refused_and_a_new_one_says_little(lab: Lab, b
     code, lines = train("model.optim.lr=1e-2")
     assert (code, len(lines)) == (2, 2)
     assert "finished run of 2 steps" in lines[-1]
-    code, lines = train("trainer.sft.max_steps=4")
-    assert code == 0 and any("resuming" in line and "step 2" in line for line in lines)
-    assert lines[-1].startswith("[cai] saved: ")
+    code, screen = on_a_terminal([*command, "trainer.sft.max_steps=4"], env)
+    assert code == 0 and "resuming at step 2" in screen
+    assert re.search(r"step \S* ?4/4 train/loss [\d.]+", screen), screen
+    assert screen.strip().splitlines()[-1].startswith("[cai] saved: ")
+    assert "[NeMo" not in screen
 
 
 def test_b10_a_run_killed_before_its_model_is_written_writes_it_without_training_again(

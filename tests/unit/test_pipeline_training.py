@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checkpoints from which a killed PPO step resumes."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ pytest.importorskip("omegaconf", reason="the training extra is not installed")
 from omegaconf import OmegaConf
 
 from nemo_aligner_cai.pipeline import training
+from nemo_aligner_cai.training.metrics_file import METRICS_FILE, write_steps
 
 
 def saved(folder: Path, *checkpoints: str, rollouts: int = 0, batch: int = 0, warmup: int = 0) -> Path:
@@ -80,3 +83,25 @@ def test_two_last_checkpoints_are_none(tmp_path: Path) -> None:
 def test_nothing_is_there_at_first(tmp_path: Path) -> None:
     training.remove_unequal_checkpoints(tmp_path / "train", tmp_path / "critic")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_progress_of_a_trainer_is_shown_while_it_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    log_dir = tmp_path / "train"
+
+    class FakeTrainer:
+        """Logs a step each time that it is waited for."""
+
+        def wait(self, _: object, *, servers: object, watch: Callable[[], None]) -> None:
+            write_steps(log_dir, 3)
+            for step in range(3):
+                with (log_dir / METRICS_FILE).open("a") as file:
+                    file.write(json.dumps({"step": step, "train/loss": 2.0 - step}) + "\n")
+                watch()
+
+    monkeypatch.setattr(training.jobs, "start", lambda *_, **__: None)
+    monkeypatch.setattr(training.jobs, "finish", FakeTrainer().wait)
+    training.run("reward_model", [], tmp_path)
+    assert caplog.messages == ["reward model: step 1 of 3: train/loss 2", "reward model: step 3 of 3: train/loss 0"]

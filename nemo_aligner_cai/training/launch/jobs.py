@@ -138,13 +138,16 @@ def _cuda() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
-def finish(job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] = ()) -> None:
+def finish(
+    job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] = (), watch: Callable[[], None] = lambda: None
+) -> None:
     """Wait for a job to end, and end the processes that it leaves behind.
 
     Args:
         job: the job.
         timeout_s: stop it after this time.
         servers: jobs that it depends on.
+        watch: called several times a second while the job runs.
 
     Raises:
         CaiError: the job failed or timed out, or a server ended; with the last lines of the log.
@@ -156,6 +159,7 @@ def finish(job: Job, timeout_s: float | None = None, *, servers: Sequence[Job] =
                 raise CaiError(f"{job.name} took more than {timeout_s:.0f} s and was stopped\n{tail(job.log)}")
             for server in servers:
                 require_running(server)
+            watch()
             time.sleep(_POLL_S)
     except BaseException:
         # For example Ctrl-C, which does not reach the job's own session.
