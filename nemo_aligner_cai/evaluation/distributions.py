@@ -5,11 +5,6 @@
 from scipy import special as _special  # pyright: ignore[reportUnknownVariableType]
 
 
-def normal_quantile(p: float) -> float:
-    """Return the value below which a standard normal variable lies with probability `p`."""
-    return float(_special.ndtri(p))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-
-
 def t_quantile(p: float, freedom: float) -> float:
     """Return the value below which a Student t variable lies with probability `p`."""
     return float(_special.stdtrit(freedom, p))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]

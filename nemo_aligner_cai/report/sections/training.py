@@ -7,46 +7,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nemo_aligner_cai.report.charts.curves import Series, curves, thinned
 from nemo_aligner_cai.report.charts.points import path
 from nemo_aligner_cai.report.charts.svg import Chart
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.sections.section import Section
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.curves import Curve, Quantity, Split, read_curves, reward_against_kl
 
-_COLORS = ("s1", "s0", "s2")
-_REWARD, _KL = "train_rollouts/rewards", "train_rollouts/init_policy_kl"
-_MARGIN = "margin"
+_COLORS = {Split.TRAINING: "s1", Split.VALIDATION: "s0"}
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """A chart of metrics that share an axis: key -> label."""
+    """A chart of one quantity; `training` labels the line of the training data."""
 
     title: str
     axis: str
-    lines: Mapping[str, str]
+    training: str = "training"
 
 
-# A panel is drawn for each trainer that logs at least one of its metrics.
-_PANELS = (
-    _Panel("Loss", "loss", {"train/loss": "training", "val/loss": "validation"}),
-    _Panel("Accuracy", "accuracy", {"train/acc": "training", "val/acc": "validation"}),
-    _Panel(
-        "Margin of chosen over rejected", "reward", {f"train/{_MARGIN}": "training", f"val/{_MARGIN}": "validation"}
-    ),
-    _Panel("Reward", "reward", {_REWARD: "rollouts", "val_rollouts/rewards": "validation"}),
-    _Panel("KL to the initial policy", "KL per token", {_KL: "rollouts"}),
-    _Panel(
-        "Length of a reply",
-        "tokens",
-        {"train_rollouts/generation_length": "rollouts", "val_rollouts/generation_length": "validation"},
-    ),
-    _Panel("Entropy", "scaled entropy", {"train_optim/scaled_entropy": "optimizer"}),
-)
-Points = dict[str, list[tuple[float, float]]]
+# A panel is drawn for each trainer that logs its quantity.
+_PANELS: Mapping[Quantity, _Panel] = {
+    Quantity.LOSS: _Panel("Loss", "loss"),
+    Quantity.ACCURACY: _Panel("Accuracy", "accuracy"),
+    Quantity.MARGIN: _Panel("Margin of chosen over rejected", "reward"),
+    Quantity.REWARD: _Panel("Reward", "reward", "rollouts"),
+    Quantity.KL: _Panel("KL to the initial policy", "KL per token", "rollouts"),
+    Quantity.LENGTH: _Panel("Length of a reply", "tokens", "rollouts"),
+    Quantity.ENTROPY: _Panel("Entropy of the policy", "nats per token", "optimizer"),
+}
 
 
 def training(run: RunFolder) -> Section:
@@ -61,17 +51,19 @@ def training(run: RunFolder) -> Section:
 
 
 def _charts(step: str, folder: Path) -> Iterator[Chart]:
-    found = read_points(folder)
-    for panel in _PANELS:
-        lines = [
-            Series(label, found[key], color)
-            for (key, label), color in zip(panel.lines.items(), _COLORS, strict=False)
-            if found.get(key) and any(value for _, value in found[key])
-        ]
+    found = read_curves(folder)
+    for quantity, panel in _PANELS.items():
+        lines = [_line(curve, panel) for curve in found if curve.quantity is quantity]
         if lines:
             yield _chart(f"{panel.title} ({step})", panel, lines)
-    if len(found.get(_REWARD, ())) > 1 and len(found.get(_KL, ())) > 1:
-        yield _reward_against_kl(step, found)
+    both = reward_against_kl(found)
+    if len(both) > 1:
+        yield _reward_against_kl(step, both)
+
+
+def _line(curve: Curve, panel: _Panel) -> Series:
+    label = panel.training if curve.split is Split.TRAINING else curve.split.value
+    return Series(label, curve.points, _COLORS[curve.split])
 
 
 def _chart(title: str, panel: _Panel, lines: Sequence[Series]) -> Chart:
@@ -94,31 +86,9 @@ def _value(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _reward_against_kl(step: str, found: Points) -> Chart:
-    rewards, kls = dict(found[_REWARD]), dict(found[_KL])
-    both = thinned([(kls[at], rewards[at]) for at in rewards if at in kls], 120)
+def _reward_against_kl(step: str, points: Sequence[tuple[float, float]]) -> Chart:
+    both = thinned(points, 120)
     rows = [(_value(kl), _value(reward)) for kl, reward in (both[0], both[len(both) // 2], both[-1])]
     caption = "A dot for each step. A path that turns right without rising pays KL for nothing."
     svg = path(both, "KL per token", "reward")
     return Chart(f"Reward against KL ({step})", caption, svg, ("KL: start, middle, end", "reward"), rows)
-
-
-def read_points(folder: Path) -> Points:
-    """Metric -> (step, value) in order; of a step that was repeated after a resumption, the last value counts."""
-    found: dict[str, dict[float, float]] = {}
-    for row in read_metrics(folder):
-        values = row | _margins(row)
-        for key, value in values.items():
-            if key != "step" and isinstance(value, (int, float)):
-                found.setdefault(key, {})[float(values["step"])] = float(value)
-    return {key: sorted(points.items()) for key, points in found.items()}
-
-
-def _margins(row: Mapping[str, Any]) -> dict[str, float]:
-    """Mean reward of the chosen minus that of the rejected texts, which trainers log apart."""
-    return {
-        f"{split}/{_MARGIN}": row[f"{split}/rewards_chosen_mean"] - row[f"{split}/rewards_rejected_mean"]
-        for split in ("train", "val")
-        if isinstance(row.get(f"{split}/rewards_chosen_mean"), float)
-        and isinstance(row.get(f"{split}/rewards_rejected_mean"), float)
-    }
