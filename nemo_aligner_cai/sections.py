@@ -42,7 +42,7 @@ class SectionError(UsageError, ValueError):
     """A key of a section is unknown, missing or has a wrong value; a ValueError, so that outer sections report it."""
 
     def __init__(self, section: str, key: str, problem: str) -> None:
-        super().__init__(f"{section}: {key}: {problem}")
+        super().__init__(": ".join(filter(None, (section, key, problem))))
         self.key, self.problem = key, problem
 
 
@@ -62,7 +62,10 @@ def _first(error: ValidationError) -> tuple[str, str]:
     """The dotted key and the message of the first error."""
     first = error.errors()[0]
     key, inner = ".".join(map(str, first["loc"])), first.get("ctx", {}).get("error")
-    return (f"{key}.{inner.key}", inner.problem) if isinstance(inner, SectionError) else (key, first["msg"])
+    if isinstance(inner, SectionError):
+        return ".".join(filter(None, (key, inner.key))), inner.problem
+    # A validator's ValueError, without pydantic's prefix.
+    return key, str(inner) if isinstance(inner, ValueError) else first["msg"]
 
 
 def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
@@ -83,8 +86,7 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        key, problem = _first(error)
-        raise UsageError(f"{path}: {key}: {problem}") from error
+        raise UsageError(": ".join(filter(None, (str(path), *_first(error))))) from error
 
 
 def _one_line(error: Exception) -> str:

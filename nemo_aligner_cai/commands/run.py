@@ -19,7 +19,7 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.measure import table
-from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS, Pipeline
+from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
 from nemo_aligner_cai.report.report import REPORT
 
@@ -37,8 +37,8 @@ def add_run_arguments(parser: Parser, *, output: Path | None) -> None:
     parser.add_argument("--output", type=Path, default=output, required=output is None, help="the run's folder")
     parser.add_argument("--seed", type=TRAINING_SEED, help="seed of all random choices; short for seed=N")
     part = parser.add_mutually_exclusive_group()
-    part.add_argument("--from", dest="first", choices=STEPS, help="repeat this step and all later ones")
-    part.add_argument("--step", choices=STEPS, help="run this step only; the steps before it must be done")
+    part.add_argument("--from", dest="first", metavar="STEP", help="repeat this step and all later ones")
+    part.add_argument("--step", metavar="STEP", help="run this step only; the steps before it must be done")
 
 
 def run(args: argparse.Namespace) -> int:

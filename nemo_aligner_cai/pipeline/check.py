@@ -6,37 +6,140 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nemo_aligner_cai.chat import template_named
+from nemo_aligner_cai.data.formats.files import format_named
+from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import require_file
+from nemo_aligner_cai.files.sources import data_files
+from nemo_aligner_cai.pipeline import vllm
+from nemo_aligner_cai.pipeline.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.data_config import HH
+from nemo_aligner_cai.pipeline.layout import DPO, PPO, SFT
+from nemo_aligner_cai.pipeline.model_files import ROLES, ModelFiles
+from nemo_aligner_cai.pipeline.model_sources import EndpointModel, HuggingFaceModel, NemoModel, Role
+from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
 from nemo_aligner_cai.training.checks import model_file, model_kind
-from nemo_aligner_cai.training.config import compose
+from nemo_aligner_cai.training.config import compose, select
+
+_PARALLEL = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
 
 
-def check(config: RunConfig, helpful_only: Path) -> None:
-    """Validate the model, the sequence lengths and the trainers' overrides.
+def check(config: RunConfig, files: ModelFiles, clients: Clients) -> None:
+    """Validate models, servers, data, the sequence lengths and the trainers' overrides, without a request.
 
     Raises:
-        UsageError: an invalid model, a sequence length beyond the model's, or an unknown trainer setting.
+        UsageError: a missing or invalid file; a model that cannot be trained or served by what was chosen; a missing
+            API key; a sequence length beyond the model's; or an unknown setting.
     """
-    from omegaconf import OmegaConf
+    require_file(config.models.constitution)
+    for role in ROLES:
+        _check_model(config, role)
+    _check_uses(config, files, clients)
+    _check_data(config)
+    for name, (config_name, overrides, gpus) in _trainers(config).items():
+        _check_trainer(name, config_name, overrides, gpus)
 
-    named = OmegaConf.create({"models": {"helpful_only": str(helpful_only)}})
-    model_kind.check(model_file.nemo_model(named, "models.helpful_only"), "models.helpful_only")
-    window = model_file.model_config(helpful_only).get("encoder_seq_length")
-    lengths = {
-        "data.max_prompt_tokens": config.data.max_prompt_tokens,
-        "sft.seq_length": config.sft.seq_length,
-        "reward_model.seq_length": config.reward_model.seq_length,
-        "ppo.seq_length": config.ppo.seq_length,
+
+def _check_model(config: RunConfig, role: Role) -> None:
+    source, key = getattr(config.models, role), f"models.{role}"
+    if isinstance(source, EndpointModel):
+        endpoint_client(source, key, None)
+    elif isinstance(source, NemoModel):
+        model_kind.check(model_file.nemo_file(source.nemo, key), key)
+        if role == "base":
+            _check_lengths(config, model_file.model_config(source.nemo).get("encoder_seq_length"), str(source.nemo))
+    elif source.folder is not None:
+        _check_folder(config, source, role)
+
+
+def _check_folder(config: RunConfig, source: HuggingFaceModel, role: Role) -> None:
+    from nemo_aligner_cai.training.checkpoints.hf_folder import read_settings
+
+    assert source.folder is not None, "checked by the caller"
+    if not source.folder.is_dir():
+        raise UsageError(f"models.{role}.hf: there is no folder {source.hf}; a model on the hub is OWNER/NAME")
+    window = read_settings(source.folder).get("max_position_embeddings")
+    if role == "base":
+        _check_lengths(config, window, str(source.folder))
+
+
+def _check_lengths(config: RunConfig, window: int | None, model: str) -> None:
+    lengths = {"data.max_prompt_tokens": config.data.max_prompt_tokens} | {
+        f"{name}.seq_length": section.seq_length
+        for name in ("sft", "reward_model", "ppo", "dpo")
+        if (section := getattr(config, name)) is not None
     }
     for key, length in lengths.items():
         if window is not None and length > window:
-            raise UsageError(f"{key}={length} is longer than the context of {helpful_only}, which is {window} tokens")
-    overrides = {
-        "cai_sft": config.sft.overrides,
-        "cai_reward_model": config.reward_model.overrides,
-        "cai_ppo_critic": config.ppo.critic,
-        "cai_ppo_actor": config.ppo.actor,
-    }
-    for name, given in overrides.items():
-        compose(name, given)
+            raise UsageError(f"{key}={length} is longer than the context of {model}, which is {window} tokens")
+
+
+def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients) -> None:
+    """Find the files of every use, so that one that is impossible is refused; load the tokenizer."""
+    _check_conversion(config.models.base, files.nemo("base"))
+    if files.tokenizer.exists() or not files.tokenizer.is_relative_to(files.layout.folder):
+        load_tokenizer(files.tokenizer)
+    for role in ("helpful_only", "judge"):
+        if (path := clients.path(role)) is not None:
+            _check_server(getattr(config.serve, role), path, getattr(config.models, role))
+    for step in (SFT, PPO if config.ppo else DPO):
+        _check_server(config.serve.policy, clients.trained_path(step), None)
+
+
+def _check_server(server: Server, path: Path, source: object) -> None:
+    """Check that a server can read a model's file or folder, which may be still to be made."""
+    if isinstance(server, NemoServer):
+        _check_conversion(source, path)
+        template_named(server.chat_template)
+        compose("cai_inference", server.overrides)
+    elif path.exists():
+        vllm.check(path, server)
+    else:
+        vllm.check_executable(server)
+
+
+def _check_conversion(source: object, target: Path) -> None:
+    """Raise UsageError for an architecture that cannot be converted; imports torch, only for such a model."""
+    if isinstance(source, HuggingFaceModel) and source.folder is not None and not target.exists():
+        from nemo_aligner_cai.training.convert_checkpoint import check_folder
+
+        check_folder(source.folder, target)
+
+
+def _check_data(config: RunConfig) -> None:
+    for name, source in config.data.sources.items():
+        if source.path is not None and not Path(source.path).exists():
+            raise UsageError(f"data.{name}: there is no file or folder {source.path}")
+    conversations, preferences = config.data.helpful_sft, config.data.helpful_preferences
+    if conversations is not None and conversations.format is not None:
+        format_named(conversations.format)
+    if preferences is not None and preferences.format != HH:
+        format_named(preferences.format)
+    if config.data.red_team is not None and config.data.red_team.path is not None:
+        data_files(config.data.red_team.path)
+
+
+def _trainers(config: RunConfig) -> dict[str, tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """Key -> configuration, overrides and GPUs of each trainer."""
+    found = {"sft": ("cai_sft", config.sft.overrides, config.sft.gpus)}
+    if config.reward_model is not None and config.ppo is not None:
+        section = config.reward_model
+        found["reward_model"] = "cai_reward_model", section.overrides, section.gpus
+        found["ppo.critic"] = "cai_ppo_critic", config.ppo.critic, config.ppo.critic_gpus
+        found["ppo.actor"] = "cai_ppo_actor", config.ppo.actor, config.ppo.actor_gpus
+    if config.dpo is not None:
+        found["dpo"] = "cai_dpo", config.dpo.overrides, config.dpo.gpus
+    return found
+
+
+def _check_trainer(name: str, config_name: str, overrides: tuple[str, ...], gpus: tuple[int, ...]) -> None:
+    """Check the overrides, the number of GPUs, and that adapters can be merged."""
+    composed = compose(config_name, overrides)
+    devices = select(composed, "trainer.devices")
+    if gpus and devices != len(gpus):
+        raise UsageError(f"{name}: trainer.devices={devices}, but it is given the GPUs {list(gpus)}; they must agree")
+    parallel = [key for key in _PARALLEL if (select(composed, f"model.{key}") or 1) > 1]
+    if select(composed, "model.peft.peft_scheme") not in (None, "none") and parallel:
+        raise UsageError(f"{name}: adapters are merged only if model.{parallel[0]} is 1")

@@ -1,126 +1,197 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a run: one YAML file.
+"""The configuration of a run: one YAML file, which `cai run` and `cai plan` read.
+
+Input:  seed, models, serve, data, sl_cai, sft, rl_cai, reward_model and ppo (or dpo), measure, plan;
+        tiny/quickstart.yaml explains them for the tiny assistant, examples/nlp/cai/mistral_7b.yaml for a real model
+Output: a frozen RunConfig
 
 Unknown keys and values of the wrong type are errors. Trainer settings are Hydra overrides, passed on unchanged: those
-of ``cai train`` work here.
+of ``cai train`` work here. The data stages have the settings of `stages`, under the same names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nemo_aligner_cai.data.soft_labels import SoftLabels
-from nemo_aligner_cai.judges.pairs import Pairs
+from nemo_aligner_cai.judges.settings import JudgeOptions
+from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.pipeline.data_config import Data
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
+from nemo_aligner_cai.pipeline.model_sources import Models
+from nemo_aligner_cai.pipeline.serve_config import Serve
 from nemo_aligner_cai.sections import Section, load_config
+from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES
+from nemo_aligner_cai.stages.rl_outputs import PreferenceSettings
+from nemo_aligner_cai.stages.settings import BlendPosition
+from nemo_aligner_cai.stages.sft_files import SftSettings
+from nemo_aligner_cai.stages.sl_cai import RevisionSettings
 
 
-class TinyData(Section):
-    """Rows of each file of the tiny world; see ``tiny/data.py``."""
+class _DataStage(Section):
+    """The settings that both data stages share.
 
-    red_team: int = Field(gt=0)
-    helpful_sft: int = Field(gt=0)
-    helpful_train: int = Field(gt=0)
-    helpful_test: int = Field(gt=0)
-    measure: int = Field(gt=0)
-    measured_split: Literal["test", "validation"]
+    Attributes:
+        decoding: sampling of the replies; the keys of `models.base.Sampling`.
+        batch_size: conversations per request to NeMo's server.
+        max_dropped: the share of the prompts that faults may drop.
+    """
 
+    decoding: Sampling
+    batch_size: int = Field(default=64, gt=0)
+    max_dropped: float = Field(default=0.01, ge=0, le=1)
 
-class Data(Section):
-    """Input files. ``tiny`` generates them; a path replaces a generated file."""
-
-    tiny: TinyData
-    red_team: Path | None  # Anthropic's red-team attempts or HH, or a plain list of prompts
-    red_team_turns: Literal["first", "all"]
-    red_team_limit: int | None = Field(gt=0)
-    max_prompt_tokens: int = Field(gt=0)  # longer red-team prompts are skipped and counted
-    sl_share: float = Field(gt=0, lt=1)  # of the red-team prompts; RL-CAI gets the others
+    @model_validator(mode="after")
+    def _no_seed(self) -> _DataStage:
+        if self.decoding.seed is not None:
+            raise ValueError("decoding.seed: the seeds follow from the run's; remove it")
+        return self
 
 
-class Models(Section):
-    """The initial model and the constitution; ``tiny`` is the packaged one."""
+class SlCai(RevisionSettings, SftSettings, _DataStage):
+    """Critique and revision: the settings of `stages.SlCaiConfig` that name no files of the run."""
 
-    helpful_only: Literal["tiny"] | Path
-    constitution: Literal["tiny"] | Path
+    own: BlendPosition = "first"
+    validation_share: float | None = Field(gt=0, lt=1)  # of the prompts, held out to validate SFT
 
-
-class Decoding(Section):
-    """Sampling of a served model."""
-
-    temperature: float = Field(ge=0)
-    max_tokens: int = Field(gt=0)
-
-
-class SlCai(Section):
-    """Critique and revision."""
-
-    decoding: Decoding
-    batch_size: int = Field(gt=0)
-    keep_unrevised: bool  # keep responses in which the critique found no fault
-    num_revisions: int = Field(default=1, gt=0)
-    few_shots: Path | None = None  # examples of response, critique and revision
-    validation_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate SFT
+    @model_validator(mode="after")
+    def _validates(self) -> SlCai:
+        if self.validation_share is None:
+            raise ValueError("validation_share: SFT needs held-out rows; give a share such as 0.05")
+        return self
 
 
-class RlCai(Section):
-    """Candidate responses and the judge."""
+class RlCai(JudgeOptions, PreferenceSettings, _DataStage):
+    """Candidate responses and the judge: the settings of `stages.RlCaiConfig` that name no files of the run.
 
-    decoding: Decoding
-    batch_size: int = Field(gt=0)
-    num_responses: int = Field(gt=1)
-    judge: str  # a strategy of `cai components judges`
-    pairs: Pairs  # which candidate responses are compared
-    both_orders: bool = True  # judge twice, and keep verdicts on which both orders agree
-    margin: float = Field(ge=0, lt=1)  # least |2 p - 1|, with p the judge's probability
-    test_share: float = Field(gt=0, lt=1)  # of the prompts, held out to validate the reward model
-    shuffle: bool = False  # each split's rows, before blending
-    soft_labels: SoftLabels = "threshold"
-    label_copies: int = Field(default=10, gt=1)  # of each pair, with soft_labels=repeat
-    formats: tuple[str, ...] = ()  # further formats of the pairs, such as dpo
+    Attributes:
+        num_responses: candidates, all with the temperature of `decoding`.
+        temperatures: instead, one for each candidate; by default those of upstream's script.
+        judge: the strategy, one of `cai components judges`.
+        judge_prompt: one of `cai components judge_prompts`; None for the templates of the constitution's file.
+        judge_few_shots: a file with examples for the judge.
+        test_share: of the prompts, held out to validate the reward model.
+    """
+
+    num_responses: int | None = Field(default=None, gt=1)
+    temperatures: tuple[float, ...] | None = Field(default=None, min_length=2)
+    judge: str = "best-worst"
+    judge_prompt: str | None = None
+    judge_few_shots: Path | None = None
+    test_share: float = Field(gt=0, lt=1)
+    shuffle: bool = False  # of each split, before blending, which shuffles all rows
+    # PPO also trains on prompts without a comparison.
+    ppo_prompts: Literal["with-pairs", "all"] = "all"
+    metadata: bool = True
+    own: BlendPosition = "first"
+
+    @model_validator(mode="after")
+    def _one_count(self) -> RlCai:
+        if self.num_responses is not None and self.temperatures is not None:
+            raise ValueError("temperatures sets the number of candidates; remove num_responses")
+        return self
+
+    @property
+    def candidate_temperatures(self) -> tuple[float, ...]:
+        """The temperature of each candidate."""
+        if self.num_responses is not None:
+            return (self.decoding.temperature,) * self.num_responses
+        return self.temperatures or UPSTREAM_TEMPERATURES
 
 
 class Training(Section):
-    """One trainer. Rows longer than `seq_length` tokens are filtered out; `overrides` are Hydra's."""
+    """One trainer. Rows longer than `seq_length` tokens are filtered out; `overrides` are Hydra's.
+
+    `gpus` are the numbers of the GPUs that it may use (CUDA_VISIBLE_DEVICES); empty for all of them.
+    """
 
     seq_length: int = Field(gt=1)
     overrides: tuple[str, ...]
+    gpus: tuple[int, ...] = ()
 
 
 class Ppo(Section):
-    """The two processes of PPO."""
+    """The two processes of PPO, with the numbers of the GPUs that each may use; empty for all of them."""
 
     seq_length: int = Field(gt=1)
     critic: tuple[str, ...]
     actor: tuple[str, ...]
+    critic_gpus: tuple[int, ...] = ()
+    actor_gpus: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_gpus(self) -> Ppo:
+        for numbers in (self.critic_gpus, self.actor_gpus):
+            if len(set(numbers)) != len(numbers):
+                raise ValueError(f"critic_gpus and actor_gpus: {list(numbers)} names a GPU twice")
+        return self
 
 
 class Measure(Section):
-    """Generation for the final measurement."""
+    """Generation for the final measurement of the tiny assistant."""
 
     max_tokens: int = Field(gt=0)
     batch_size: int = Field(gt=0)
 
 
 class RunConfig(Section):
-    """The configuration of a run; ``tiny/quickstart.yaml`` explains each value."""
+    """The configuration of a run.
 
-    seed: int = Field(ge=0, lt=1 << 32)  # the range of NumPy's seeds
+    Attributes:
+        seed: of all random choices; in the range of NumPy's seeds.
+        models: what the run begins with.
+        serve: the servers that it starts.
+        data: the inputs.
+        sl_cai: step 2.
+        sft: step 3.
+        rl_cai: step 4.
+        reward_model: step 5, with `ppo`.
+        ppo: step 6.
+        dpo: instead of `reward_model` and `ppo`, direct preference optimization of step 4's pairs.
+        measure: the last step of the tiny assistant, by its oracle.
+        executor: where the steps run.
+    """
+
+    seed: int = Field(ge=0, lt=1 << 32)
     data: Data
     models: Models
+    serve: Serve = Serve()
     sl_cai: SlCai
     sft: Training
     rl_cai: RlCai
-    reward_model: Training
-    ppo: Ppo
-    measure: Measure
+    reward_model: Training | None = None
+    ppo: Ppo | None = None
+    dpo: Training | None = None
+    measure: Measure | None = None
     executor: Executor = LocalExecutor()
+
+    @property
+    def pairs_seq_length(self) -> int:
+        """The sequence length of the trainer that learns from the pairs."""
+        trainer = self.dpo or self.reward_model
+        assert trainer is not None, "checked by the validator"
+        return trainer.seq_length
+
+    @model_validator(mode="after")
+    def _check_sections(self) -> RunConfig:
+        by_ppo = {"reward_model": self.reward_model is not None, "ppo": self.ppo is not None}
+        if (self.dpo is not None) == any(by_ppo.values()) or len(set(by_ppo.values())) > 1:
+            given = [*(name for name, there in by_ppo.items() if there), *(["dpo"] if self.dpo else [])]
+            raise ValueError(f"give reward_model and ppo, or dpo instead of both; it has {given or 'none of them'}")
+        if (self.measure is not None) != (self.data.tiny is not None):
+            raise ValueError("measure, by the tiny world's oracle, and data.tiny belong together: give both or none")
+        return self
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Load a run's configuration; see `load_config`."""
     return load_config(path, overrides, RunConfig)
+
+
+def settings_of(section: SlCai | RlCai) -> dict[str, Any]:
+    """A section without its defaults: a new key with a default does not invalidate earlier steps."""
+    return section.model_dump(mode="json", exclude_defaults=True)

@@ -4,43 +4,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nemo_aligner_cai.data.split import parse_splits
-from nemo_aligner_cai.judges.settings import JudgeConfig
-from nemo_aligner_cai.models.base import Sampling
-from nemo_aligner_cai.pipeline.config import Decoding, RunConfig
+from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
+from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
+from nemo_aligner_cai.pipeline.layout import HELPFUL_SFT, RL_PROMPTS, SL_PROMPTS
+from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig
-from nemo_aligner_cai.stages.rl_outputs import KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs, SplitFiles
+from nemo_aligner_cai.stages.rl_outputs import (
+    KINDS,
+    BlendFiles,
+    Kind,
+    PreferenceFiles,
+    PreferenceSettings,
+    RlOutputs,
+    SplitFiles,
+)
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
-from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
-from nemo_aligner_cai.stages.sl_cai import SlCaiConfig
+from nemo_aligner_cai.stages.sft_files import SftFiles, SftSettings, SlOutputs
+from nemo_aligner_cai.stages.sl_cai import RevisionSettings, SlCaiConfig
 
 
-def sl_cai_config(config: RunConfig, constitution: Path, tokenizer: Path, data: Path, folder: Path) -> SlCaiConfig:
-    """The SL-CAI stage of a run.
+@dataclass(frozen=True)
+class StageInputs:
+    """What both stages read.
 
-    Args:
-        config: the run's.
+    Attributes:
         constitution: its YAML file.
-        tokenizer: the model's tokenizer file.
+        tokenizer: of the model that is trained; None before it is downloaded, for a check without a length filter.
         data: the folder of prompts and helpfulness data.
-        folder: the stage's output folder.
     """
+
+    constitution: Path
+    tokenizer: Path | None
+    data: Path
+
+
+def sl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> SlCaiConfig:
+    """The SL-CAI stage of a run, with its outputs in a folder."""
     own = config.sl_cai
     return SlCaiConfig(
-        prompts=PromptSource(path=str(data / "sl_prompts.jsonl"), turns="all"),
-        constitution=constitution,
-        few_shots=own.few_shots,
-        sampling=_sampling(own.decoding),
-        num_revisions=own.num_revisions,
-        keep_unrevised=own.keep_unrevised,
+        prompts=PromptSource(path=str(inputs.data / SL_PROMPTS), turns="all"),
+        constitution=inputs.constitution,
+        sampling=own.decoding,
         files=SftFiles(
-            helpful=str(data / "helpful_sft.jsonl"),
-            own="first",
-            seq_length=config.sft.seq_length,
-            tokenizer=tokenizer,
-            validation_share=own.validation_share,
+            helpful=str(inputs.data / HELPFUL_SFT),
+            seq_length=config.sft.seq_length if inputs.tokenizer else None,
+            tokenizer=inputs.tokenizer,
+            **_shared(own, SftSettings),
         ),
         outputs=SlOutputs(
             train=folder / "train.jsonl",
@@ -49,46 +63,43 @@ def sl_cai_config(config: RunConfig, constitution: Path, tokenizer: Path, data: 
             journal=folder / "revisions.journal.jsonl",
             samples=folder / "sl_cai.jsonl",
         ),
-        run=_run(config),
+        run=_run(config, own.max_dropped),
+        **_shared(own, RevisionSettings),
     )
 
 
-def rl_cai_config(config: RunConfig, constitution: Path, tokenizer: Path, data: Path, folder: Path) -> RlCaiConfig:
-    """The RL-CAI stage of a run; arguments as for `sl_cai_config`."""
-    own = config.rl_cai
+def rl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> RlCaiConfig:
+    """The RL-CAI stage of a run, with its outputs in a folder."""
+    own, data = config.rl_cai, inputs.data
+    lengths = {
+        "rm_seq_length": config.pairs_seq_length,
+        "ppo_seq_length": config.ppo.seq_length if config.ppo else None,
+    }
     shares = {"train": str(round(1 - own.test_share, 6)), "test": str(own.test_share)}
     return RlCaiConfig(
-        prompts=PromptSource(path=str(data / "rl_prompts.jsonl"), turns="all"),
-        sampling=_sampling(own.decoding),
-        temperatures=(own.decoding.temperature,) * own.num_responses,
+        prompts=PromptSource(path=str(data / RL_PROMPTS), turns="all"),
+        sampling=own.decoding,
+        temperatures=own.candidate_temperatures,
         judge=JudgeConfig(
             strategy=own.judge,
-            constitution=constitution,
-            pairs=own.pairs,
-            both_orders=own.both_orders,
-            margin=own.margin,
+            constitution=inputs.constitution,
+            prompt=own.judge_prompt,
+            few_shots=own.judge_few_shots,
+            **_shared(own, JudgeOptions),
         ),
         files=PreferenceFiles(
             splits=parse_splits(shares),
-            shuffle=own.shuffle,
-            # PPO also trains on prompts without a comparison.
-            ppo_prompts="all",
-            soft_labels=own.soft_labels,
-            label_copies=own.label_copies,
-            formats=own.formats,
-            metadata=True,
             blend=BlendFiles(name="helpful", files={split: _helpful(split, data) for split in shares}),
-            own="first",
-            rm_seq_length=config.reward_model.seq_length,
-            ppo_seq_length=config.ppo.seq_length,
-            tokenizer=tokenizer,
+            tokenizer=inputs.tokenizer,
+            **(lengths if inputs.tokenizer else {}),
+            **_shared(own, PreferenceSettings),
         ),
         outputs=RlOutputs(
             comparisons=folder / "comparisons.jsonl",
             journal=folder / "comparisons.journal.jsonl",
             splits={split: _split_files(split, own.formats, folder) for split in shares},
         ),
-        run=_run(config),
+        run=_run(config, own.max_dropped),
     )
 
 
@@ -107,10 +118,11 @@ def _split_files(split: str, formats: tuple[str, ...], folder: Path) -> SplitFil
     )
 
 
-def _sampling(decoding: Decoding) -> Sampling:
-    return Sampling(temperature=decoding.temperature, max_tokens=decoding.max_tokens)
+def _shared(section: SlCai | RlCai, settings: type[Config]) -> dict[str, Any]:
+    """The fields of a section of the run that a configuration of the stages has too."""
+    return {name: getattr(section, name) for name in settings.model_fields}
 
 
-def _run(config: RunConfig) -> RunSettings:
-    # The clients of a run's servers are named by `StepCache.identity`; the name that a server reports is not needed.
-    return RunSettings(seed=config.seed, resume=True, progress=True, ask_for_models=False)
+def _run(config: RunConfig, max_dropped: float) -> RunSettings:
+    # The run's clients name their models by hash or identity; the name that a server reports is not needed.
+    return RunSettings(seed=config.seed, resume=True, progress=True, ask_for_models=False, max_dropped=max_dropped)

@@ -8,48 +8,64 @@ Every function returns the row counts of its input files: rows in = rows written
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.data import anthropic_hh
-from nemo_aligner_cai.data.prompt_files import Turns, read_prompts
+from nemo_aligner_cai.data.formats.files import convert_file
+from nemo_aligner_cai.data.formats.nemo import SftChat
+from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.split import assign_splits, parse_splits
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
+from nemo_aligner_cai.files.sources import DataFile, data_files
+from nemo_aligner_cai.pipeline.data_config import HH, Data, HelpfulPreferences, HelpfulSft, RedTeam
+from nemo_aligner_cai.pipeline.layout import HELPFUL_SFT, RL_PROMPTS, SL_PROMPTS
 from nemo_aligner_cai.prompts import Prompt
+from nemo_aligner_cai.stages.rl_outputs import KINDS
+from nemo_aligner_cai.tiny.data import Sizes, write_data
+from nemo_aligner_cai.tiny.language import language
 
 RowCountsByFile = dict[str, dict[str, Any]]
 
 
-def red_team_prompts(
-    source: Path,
-    targets: Sequence[Path],
-    *,
-    share: float,
-    turns: Turns,
-    limit: int | None,
-    max_tokens: int,
-    tokenizer: Tokenizer,
-    seed: int,
-) -> RowCountsByFile:
+def write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: int) -> RowCountsByFile:
+    """Write all files of the step into its folder, the tiny world's and those of real data sets."""
+    if data.tiny is not None:
+        sizes = Sizes(**data.tiny.model_dump(exclude={"measured_split"}))
+        write_data(folder, language(), sizes, seed=seed, measured=data.tiny.measured_split)
+    own = RedTeam(
+        path=str(folder / "red_team_attempts.jsonl"), turns=data.red_team_turns or "first", limit=data.red_team_limit
+    )
+    return (
+        red_team_prompts(data, data.red_team or own, folder, tokenizer=tokenizer, seed=seed)
+        | _helpful_conversations(data.helpful_sft, folder / HELPFUL_SFT)
+        | helpful_preferences(
+            data.helpful_preferences or HelpfulPreferences(path=str(folder / "helpful-base")), folder
+        )
+    )
+
+
+def red_team_prompts(data: Data, source: RedTeam, folder: Path, *, tokenizer: Tokenizer, seed: int) -> RowCountsByFile:
     """Read red-team prompts and split them between SL-CAI and RL-CAI.
 
     Args:
-        source: red-team attempts, HH, or a plain list of prompts.
-        targets: the output files for SL-CAI and RL-CAI.
-        share: SL-CAI's share of the prompts.
-        turns: the first user turn, or the conversation up to its last user turn.
-        limit: read at most this many prompts.
-        max_tokens: skip longer prompts, counted in the model's tokens with its chat template.
+        data: the share of each stage, and the number of tokens, with NeMo's chat template, beyond which a prompt is
+            skipped.
+        source: the prompts.
+        folder: gets ``sl_prompts.jsonl`` and ``rl_prompts.jsonl``.
         tokenizer: the model's.
         seed: of the split.
     """
+    targets, share = (folder / SL_PROMPTS, folder / RL_PROMPTS), data.sl_share
+    max_tokens, settings = data.max_prompt_tokens, source.model_dump(exclude={"path", "hf"})
     counts = RowCounts()
-    kept = list(_short(read_prompts(source, counts=counts, turns=turns, limit=limit), max_tokens, tokenizer, counts))
+    kept = list(_short(read_prompts(source.source, counts=counts, **settings), max_tokens, tokenizer, counts))
     if len(kept) < len(targets):
-        raise UsageError(f"{source}: {len(kept)} usable prompts, SL-CAI and RL-CAI need one each ({counts})")
+        raise UsageError(f"{source.source}: {len(kept)} usable prompts, SL-CAI and RL-CAI need one each ({counts})")
     names = [str(number) for number in range(len(targets))]
     shares = parse_splits({names[0]: str(share), names[1]: str(round(1 - share, 6))})
     assigned = assign_splits((prompt.id for prompt in kept), shares, seed=seed)
@@ -57,7 +73,7 @@ def red_team_prompts(
         rows = ({"messages": prompt.conversation.to_messages()} for prompt in kept if assigned[prompt.id] == name)
         write_jsonl(target, rows, overwrite=True)
     counts.check()
-    return {source.name: counts.to_dict()}
+    return {Path(source.source).name: counts.to_dict()}
 
 
 def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, counts: RowCounts) -> Iterator[Prompt]:
@@ -69,12 +85,38 @@ def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, cou
             yield prompt
 
 
-def helpful_preferences(folder: Path, target: Path) -> RowCountsByFile:
-    """Convert HH's ``train.jsonl.gz`` and ``test.jsonl.gz`` to prompts and comparisons, with upstream's file names."""
+def _helpful_conversations(source: HelpfulSft | None, target: Path) -> RowCountsByFile:
+    """Convert helpful conversations to SFT's format; without a source, the tiny world's file is there already."""
+    if source is None:
+        return {}
+    counts = convert_file(source.source, target, to=SftChat.name, source_format=source.format, overwrite=True)
+    return {Path(source.source).name: counts.to_dict()}
+
+
+def helpful_preferences(source: HelpfulPreferences, target: Path) -> RowCountsByFile:
+    """Convert the splits of human preferences to prompts and comparisons, with upstream's file names.
+
+    Raises:
+        UsageError: a split is missing.
+    """
     counts: RowCountsByFile = {}
     for split in anthropic_hh.SPLITS:
-        source = folder / f"{split}.jsonl.gz"
         outputs = anthropic_hh.Outputs.named(target, split, prefix="helpful", add_eos=True)
-        rows = anthropic_hh.rows_of([source])
-        counts[source.name] = anthropic_hh.write_split(rows, outputs, template=NEMO_CHAT, overwrite=True).to_dict()
+        if source.format == HH:
+            rows = anthropic_hh.rows_of(_hh_files(source, split))
+            written = anthropic_hh.write_split(rows, outputs, template=NEMO_CHAT, overwrite=True)
+        else:
+            convert = partial(convert_file, source.source, source_format=source.format, split=split, overwrite=True)
+            convert(outputs.prompts, to=KINDS["prompts"])
+            written = convert(outputs.comparisons, to=KINDS["comparisons"])
+        counts[f"{split}.jsonl.gz"] = written.to_dict()
     return counts
+
+
+def _hh_files(source: HelpfulPreferences, split: str) -> Sequence[DataFile]:
+    if source.path is None:
+        return [file for subset in source.subsets for file in data_files(f"{source.source}/{subset}", split)]
+    files = anthropic_hh.local_files(source.path, source.subsets).get(split)
+    if not files:
+        raise UsageError(f"{source.path}: no file of the split {split!r}; reward model and PPO need train and test")
+    return files

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from nemo_aligner_cai.chat import ChatTemplate, template_named
 from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
+from nemo_aligner_cai.pipeline.serve_config import NemoServer
 from nemo_aligner_cai.training.config import quoted
 from nemo_aligner_cai.training.launch import jobs
 
@@ -24,8 +26,8 @@ _POLL_S = 0.5
 class ServedClient(NemoServerClient):
     """A client of `/generate` of a server that this process started."""
 
-    def __init__(self, port: int, job: jobs.Job, *, model: str, batch_size: int) -> None:
-        super().__init__(HOST, port, model=model, batch_size=batch_size)
+    def __init__(self, port: int, job: jobs.Job, *, model: str, batch_size: int, template: ChatTemplate) -> None:
+        super().__init__(HOST, port, model=model, batch_size=batch_size, template=template)
         self.servers = (job,)
 
 
@@ -46,20 +48,24 @@ class ServedChatClient(OpenAIClient):
 
 
 @contextmanager
-def served(model: Path, log: Path, *, identity: str, batch_size: int) -> Generator[ServedClient, None, None]:
+def served(
+    model: Path, log: Path, settings: NemoServer, *, identity: str, batch_size: int
+) -> Generator[ServedClient, None, None]:
     """Serve a model while the block runs. Use the client in one :func:`ask`.
 
     Args:
         model: a .nemo file.
         log: the server's log file.
+        settings: of the server.
         identity: the model's identity, which is part of journal keys.
         batch_size: sentences per request.
 
     Raises:
         CaiError: the server did not become ready; with the last lines of its log.
     """
-    with _server(model, log) as (port, job):
-        yield ServedClient(port, job, model=identity[:16], batch_size=batch_size)
+    template = template_named(settings.chat_template)
+    with _server(model, log, *settings.overrides, gpus=settings.gpus, timeout_s=settings.ready_timeout_s) as started:
+        yield ServedClient(*started, model=identity[:16], batch_size=batch_size, template=template)
 
 
 @contextmanager
@@ -77,11 +83,14 @@ def served_chat(model: Path, log: Path, template: str | None) -> Generator[Serve
 
 
 @contextmanager
-def _server(model: Path, log: Path, *overrides: str) -> Generator[tuple[int, jobs.Job], None, None]:
+def _server(
+    model: Path, log: Path, *overrides: str, gpus: Sequence[int] = (), timeout_s: float = 300.0
+) -> Generator[tuple[int, jobs.Job], None, None]:
     port = jobs.free_port()
     settings = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}", *overrides]
-    urls = [f"http://{HOST}:{port}/health"]
-    with jobs.server("nemo_aligner_cai.training.inference_server", settings, log, urls, tasks=1) as job:
+    urls, env = [f"http://{HOST}:{port}/health"], jobs.visible_gpus(gpus)
+    module = "nemo_aligner_cai.training.inference_server"
+    with jobs.server(module, settings, log, urls, env=env, timeout_s=timeout_s, tasks=1) as job:
         yield port, job
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
+from nemo_aligner_cai.pipeline.layout import HF
 from nemo_aligner_cai.pipeline.memory import peak_memory
 
 _RECORD = "step.json"
@@ -40,10 +41,11 @@ class Step:
     Attributes:
         name: of the step and of its folder.
         title: shown to the user.
-        reads: input files: outputs of other steps, or files outside the run.
-        makes: names of the output files in the step's folder.
+        reads: input files and folders: outputs of other steps, or outside the run.
+        makes: names of the output files and folders in the step's folder.
         settings: everything else that determines the result, as JSON.
         work: runs the step in the given folder; returns facts for the record.
+        endpoints: returns the identities of the models of other servers that the step uses.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Step:
     makes: tuple[str, ...]
     settings: Mapping[str, Any]
     work: Callable[[Path], Mapping[str, Any]]
+    endpoints: Callable[[], Mapping[str, str]] = dict[str, str]
 
 
 class StepMissing(UsageError):
@@ -83,6 +86,7 @@ class StepCache:
         self.folder = folder
         self._on_done = on_done
         self._models: dict[Path, str] = {}
+        self._outside: dict[Path, str] = {}
 
     @contextmanager
     def locked(self) -> Generator[None, None, None]:
@@ -119,13 +123,13 @@ class StepCache:
         started = time.monotonic()
         with peak_memory() as memory:
             facts = step.work(folder)
-        missing = [name for name in step.makes if not (folder / name).is_file()]
+        missing = [name for name in step.makes if not (folder / name).exists()]
         if missing:
             raise CaiError(f"step {step.name}: did not make {', '.join(missing)} in {folder}")
         record = {
             "step": step.name,
             "inputs": inputs,
-            "outputs": {name: sha256_file(folder / name) for name in step.makes},
+            "outputs": {name: _digest(folder / name) for name in step.makes},
             "seconds": round(time.monotonic() - started, 1),
             "peak_rss_mb": round(memory.megabytes, 1),
             "facts": dict(facts),
@@ -137,7 +141,7 @@ class StepCache:
 
     def require(self, step: Step) -> Mapping[str, Any]:
         """Return the record of a step that is done; raises StepMissing if it is not."""
-        missing = any(path.is_relative_to(self.folder) and not path.is_file() for path in step.reads)
+        missing = any(path.is_relative_to(self.folder) and not path.exists() for path in step.reads)
         record = None if missing else self._record(self.folder / step.name, step, self._inputs(step))
         if record is None:
             raise StepMissing(step, self.folder)
@@ -146,18 +150,25 @@ class StepCache:
     def _inputs(self, step: Step) -> str:
         """The hash of everything that determines the step's outputs."""
         reads = [self.identity(path) for path in step.reads]
-        inputs = content_hash({"version": __version__, "settings": step.settings, "reads": reads}, length=64)
-        models = [self.folder / step.name / name for name in step.makes if name.endswith(".nemo")]
+        known = {"version": __version__, "settings": step.settings, "reads": reads}
+        endpoints = dict(step.endpoints())
+        inputs = content_hash(known | ({"endpoints": endpoints} if endpoints else {}), length=64)
+        models = [self.folder / step.name / name for name in step.makes if name.endswith(".nemo") or name == HF]
         self._models |= {path: content_hash([inputs, path.name], length=64) for path in models}
         return inputs
 
     def identity(self, path: Path) -> str:
-        """A file's hash: of its bytes or, for a model made by a step of this run, of that step's inputs.
+        """A hash of a file or folder: of its bytes or, for a model made by a step of this run, of the step's inputs.
 
         A .nemo file contains the time at which it was packed. A hash of its bytes would change when an interrupted
         step is repeated, and all later steps would run again.
         """
-        return self._models.get(path) or sha256_file(path)
+        if path.is_relative_to(self.folder):
+            return self._models.get(path) or _digest(path)
+        # Several steps read the same model, whose hash takes minutes.
+        if path not in self._outside:
+            self._outside[path] = _digest(path)
+        return self._outside[path]
 
     def forget(self, names: Sequence[str]) -> None:
         """Empty the folders of steps, journals included, so that they run again.
@@ -190,8 +201,7 @@ class StepCache:
         except (CaiError, KeyError, TypeError):
             return None  # missing, truncated or not a record
         unchanged = same and all(
-            (folder / name).is_file() and sha256_file(folder / name) == digest
-            for name, digest in record["outputs"].items()
+            (folder / name).exists() and _digest(folder / name) == digest for name, digest in record["outputs"].items()
         )
         return record if unchanged else None
 
@@ -199,6 +209,14 @@ class StepCache:
 def is_recorded(folder: Path) -> bool:
     """Return True if the step of a folder has ended with success; its inputs may have changed since."""
     return (folder / _RECORD).is_file()
+
+
+def _digest(path: Path) -> str:
+    """The hash of a file, or of the names and bytes of a folder's files."""
+    if not path.is_dir():
+        return sha256_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return content_hash({str(file.relative_to(path)): sha256_file(file) for file in files}, length=64)
 
 
 def _require_step_folder(folder: Path) -> None:

@@ -14,26 +14,25 @@ from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline import measure
-from nemo_aligner_cai.training.launch import jobs, outcome
+from nemo_aligner_cai.pipeline.layout import ADAPTERS, MODEL
+from nemo_aligner_cai.pipeline.trainers import LOG_DIR, Trainer, adds_adapters, merge
+from nemo_aligner_cai.training.launch import jobs, outcome, srun
 from nemo_aligner_cai.training.metrics_file import NewRows, read_steps
 from nemo_aligner_cai.training.progress import TrainingProgress, log_stream
 
-MODEL = "model.nemo"
-_LOG_DIR = "train"
+_CRITIC_DIR = "critic"
 _log = logging.getLogger(__name__)
 
 
-def run(
-    module: str, overrides: Sequence[str], folder: Path, *, servers: Sequence[jobs.Job] = (), component: int = 0
-) -> None:
+def run(trainer: Trainer, folder: Path, *, servers: Sequence[jobs.Job] = (), component: int = 0) -> None:
     """Run a training stage, logging into the step's folder, and show its progress.
 
     Raises:
         CaiError: it or one of its servers failed.
     """
-    stage = f"nemo_aligner_cai.training.{module}"
-    with _progress(module.replace("_", " "), folder / _LOG_DIR) as watch:
-        job = jobs.start(stage, overrides, folder / "train.log", component=component)
+    env, log = jobs.visible_gpus(trainer.gpus), folder / "train.log"
+    with _progress(trainer.module.replace("_", " "), folder / LOG_DIR) as watch:
+        job = jobs.start(_module(trainer), trainer.overrides, log, env, component=component)
         jobs.finish(job, servers=servers, watch=watch)
 
 
@@ -59,20 +58,64 @@ def _progress(title: str, log_dir: Path) -> Generator[Callable[[], None]]:
         progress.close()
 
 
-def train_and_collect(folder: Path, train: Callable[[], None]) -> Mapping[str, Any]:
-    """Train, move the .nemo file into the step's folder, and remove the checkpoints.
+def train(folder: Path, trainer: Trainer, base: Path | None = None) -> Mapping[str, Any]:
+    """Run a trainer in its step's folder; its adapters, if it trains any, are merged into `base`."""
+    return _train_whole(folder, trainer, base, lambda: run(trainer, folder))
+
+
+def train_ppo(
+    folder: Path, critic: Trainer, actor: Trainer, base: Path, critic_urls: Sequence[str]
+) -> Mapping[str, Any]:
+    """Run PPO's actor with its critic server, each on its own GPUs.
+
+    Args:
+        folder: the step's.
+        critic: the server.
+        actor: the trainer.
+        base: the model that the actor starts from.
+        critic_urls: addresses that answer once the critic is ready.
+    """
+
+    def work() -> None:
+        remove_unequal_checkpoints(folder / LOG_DIR, folder / _CRITIC_DIR)
+        env, log = jobs.visible_gpus(critic.gpus), folder / "critic.log"
+        with jobs.server(_module(critic), critic.overrides, log, critic_urls, env=env) as job:
+            run(actor, folder, servers=[job], component=srun.ACTOR)
+
+    return _train_whole(folder, actor, base, work)
+
+
+def _module(trainer: Trainer) -> str:
+    return f"nemo_aligner_cai.training.{trainer.module}"
+
+
+def _train_whole(folder: Path, trainer: Trainer, base: Path | None, work: Callable[[], None]) -> Mapping[str, Any]:
+    if not adds_adapters(trainer.config, trainer.overrides):
+        return train_and_collect(folder, work)
+    assert base is not None, "upstream's reward model has no adapters"
+    adapters, model = folder / ADAPTERS, folder / MODEL
+    if not adapters.is_file():
+        train_and_collect(folder, work, name=ADAPTERS)
+    model.unlink(missing_ok=True)
+    merging = merge(base, adapters, model)
+    jobs.finish(jobs.start(_module(merging), merging.overrides, folder / "merge.log", tasks=1))
+    return {"metrics": measure.last_metrics(folder / LOG_DIR)}
+
+
+def train_and_collect(folder: Path, train: Callable[[], None], *, name: str = MODEL) -> Mapping[str, Any]:
+    """Train, move the .nemo file into the step's folder under a name, and remove the checkpoints.
 
     An interrupted attempt resumes from its checkpoint.
     """
-    log_dir = folder / _LOG_DIR
+    log_dir = folder / LOG_DIR
     for partial in (log_dir / "checkpoints").glob("*.nemo"):
         partial.unlink()
     train()
     found = list((log_dir / "checkpoints").glob("*.nemo"))
     if not found:
         raise CaiError(f"{log_dir}: training wrote no .nemo file; see {folder / 'train.log'}")
-    found[0].replace(folder / MODEL)
-    for part in (_LOG_DIR, "critic"):
+    found[0].replace(folder / name)
+    for part in (LOG_DIR, _CRITIC_DIR):
         shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
     return {"metrics": measure.last_metrics(log_dir)}
 

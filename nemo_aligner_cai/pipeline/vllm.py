@@ -14,15 +14,12 @@ import shutil
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field, model_validator
 
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models import BodyChanges
 from nemo_aligner_cai.models.served import fetch_served_model
+from nemo_aligner_cai.pipeline.serve_config import VllmServer
 from nemo_aligner_cai.pipeline.serving import HOST, ServedChatClient
-from nemo_aligner_cai.sections import Section
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.launch.quiet import tail
@@ -39,43 +36,6 @@ _NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetit
 them, so that only a request's own values count; the folder's stop tokens stay in effect."""
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
-
-
-class VllmServer(Section):
-    """The settings of a vLLM server.
-
-    Attributes:
-        executable: the program, by its path or its name on PATH; it may belong to another environment than this one.
-        replicas: servers of the same model, each with its own port.
-        tensor_parallel: GPUs per replica.
-        gpus: numbers of the GPUs, `tensor_parallel` for each replica in turn; empty leaves the choice to vLLM.
-        dtype: of the weights and activations; "auto" is that of the folder.
-        max_model_len: tokens of prompt and reply together; None for the model's own limit.
-        concurrency: maximum number of requests in flight, over all replicas.
-        ready_timeout_s: time to load the model, in seconds.
-        arguments: further arguments of ``vllm serve``.
-        environment: environment variables of the servers.
-    """
-
-    executable: str = "vllm"
-    replicas: int = Field(default=1, gt=0)
-    tensor_parallel: int = Field(default=1, gt=0)
-    gpus: tuple[int, ...] = ()
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(default=None, gt=1)
-    concurrency: int = Field(default=64, gt=0)
-    ready_timeout_s: float = Field(default=1800.0, gt=0)
-    arguments: tuple[str, ...] = ()
-    environment: dict[str, str] = Field(default_factory=dict[str, str])
-
-    @model_validator(mode="after")
-    def _check_gpus(self) -> VllmServer:
-        wanted = self.replicas * self.tensor_parallel
-        if self.gpus and (len(self.gpus) != wanted or len(set(self.gpus)) != wanted):
-            raise ValueError(f"gpus needs {wanted} different numbers, replicas times tensor_parallel")
-        if self.replicas > 1 and self.tensor_parallel > 1 and not self.gpus:
-            raise ValueError("several replicas with tensor_parallel need gpus: each replica gets its own")
-        return self
 
 
 def check(model: Path, settings: VllmServer) -> None:

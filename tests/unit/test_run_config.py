@@ -17,7 +17,7 @@ from nemo_aligner_cai.pipeline.config import load_run_config
 def test_the_quickstart_configuration_loads() -> None:
     config = load_run_config(packaged_files.QUICKSTART)
     assert config.seed == 1
-    assert config.data.tiny.measure >= 300
+    assert config.data.tiny is not None and config.data.tiny.measure >= 300
     assert config.data.tiny.measured_split == "test"
 
 
@@ -32,7 +32,8 @@ def test_overrides_are_yaml_values() -> None:
         ],
     )
     assert config.seed == 7
-    assert config.data.red_team == Path("/a b/red=team.jsonl")
+    assert config.data.red_team is not None and config.data.red_team.path == "/a b/red=team.jsonl"
+    assert config.data.red_team.turns == "all", "the short form applies"
     assert config.sft.overrides == ("trainer.sft.max_steps=3",)
     assert config.rl_cai.margin == 0.5
 
@@ -47,7 +48,16 @@ def test_overrides_are_yaml_values() -> None:
         ("seed=one", "seed: "),
         ("rl_cai.margin=1.5", r"rl_cai\.margin: "),
         ("data.tiny.measured_split=train", r"data\.tiny\.measured_split: "),
-        ("sl_cai.decoding={temperature: 1}", r"sl_cai\.decoding\.max_tokens: Field required"),
+        ("sl_cai.decoding={temperature: 1, max: 2}", r"sl_cai\.decoding\.max: Unexpected"),
+        ("sl_cai.decoding={temperature: 1, seed: 2}", r"sl_cai: decoding\.seed: "),
+        ("sl_cai.validation_share=null", r"sl_cai: validation_share: "),
+        ("models.helpful_only={file: a}", r"models\.helpful_only: a model is "),
+        ("models.helpful_only={endpoint: 'http://h'}", r"models\.helpful_only\.endpoint\.model: Field required"),
+        ("data.red_team={path: a, hf: b/c}", r"data\.red_team: give path"),
+        ("data.tiny=null", "give helpful_preferences, helpful_sft, red_team"),
+        ("ppo={seq_length: 9, critic: [], actor: [], actor_gpus: [1, 1]}", "names a GPU twice"),
+        ("ppo=null", "give reward_model and ppo, or dpo"),
+        ("measure=null", "measure.*belong together"),
         ("measure={max_tokens: 1, batch_size: 1, more: 2}", r"measure\.more: Extra inputs"),
         ("rl_cai.pairs=some", r"rl_cai\.pairs: "),
         ("seed=[", "not YAML"),
@@ -61,10 +71,10 @@ def test_a_wrong_override_is_refused_by_name(override: str, message: str) -> Non
 
 def test_a_missing_key_of_the_file_is_named(tmp_path: Path) -> None:
     tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
-    del tree["ppo"]
+    del tree["sft"]
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tree))
-    with pytest.raises(UsageError, match=r"run\.yaml: ppo: Field required"):
+    with pytest.raises(UsageError, match=r"run\.yaml: sft: Field required"):
         load_run_config(path)
 
 

@@ -17,7 +17,6 @@ from nemo_aligner_cai.commands.common.parser import Parser, recorded_flags
 from nemo_aligner_cai.commands.common.shared_flags import add_chat_template_flag
 from nemo_aligner_cai.commands.evaluate import evaluation_display
 from nemo_aligner_cai.commands.evaluate.model_specs import ServerSettings, model_of, named, served_model_of
-from nemo_aligner_cai.commands.generate.clients import named_key
 from nemo_aligner_cai.commands.generate.run import resumable
 from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.errors import UsageError
@@ -27,6 +26,7 @@ from nemo_aligner_cai.evaluation.run import EvaluationRun
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel, EvaluationFiles, SetSource
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models import Sampling
+from nemo_aligner_cai.models.api_keys import named_key
 from nemo_aligner_cai.pipeline.serving import ask
 from nemo_aligner_cai.stages.settings import RunSettings
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from nemo_aligner_cai.chat import ChatTemplate, Conversation, template_named
 from nemo_aligner_cai.commands.generate.flags import CONCURRENCY, on_nemo_server
 from nemo_aligner_cai.commands.generate.shard_flags import makes_calls
-from nemo_aligner_cai.console.printable import hide_secret
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import Judge, JudgeInput
 from nemo_aligner_cai.models import (
@@ -31,6 +30,7 @@ from nemo_aligner_cai.models import (
     ServerRefused,
     key_from_environment,
 )
+from nemo_aligner_cai.models.api_keys import checked_key, named_key
 from nemo_aligner_cai.models.nemo_server import MAX_SENTENCES
 from nemo_aligner_cai.models.openai import chat_url
 
@@ -131,7 +131,7 @@ def judge_key(args: argparse.Namespace) -> str | None:
         return None
     if args.ngc_api_key:
         _log.warning("--ngc-api-key remains in shell histories and was in process lists; set NGC_API_KEY instead")
-        return _checked_key(args.ngc_api_key, "--ngc-api-key")
+        return checked_key(args.ngc_api_key, "--ngc-api-key")
     if args.judge_api_key_env:
         return named_key(args.judge_api_key_env)
     key = key_from_environment(*_KEYS)
@@ -140,33 +140,13 @@ def judge_key(args: argparse.Namespace) -> str | None:
             _log.info("%s is only sent to NVIDIA's servers; --judge-api-key-env names another key", _KEYS_TEXT)
         return None
     if key is not None:
-        return _checked_key(key, _KEYS_TEXT)
+        return checked_key(key, _KEYS_TEXT)
     if _is_judge_at(args, _HOSTED):
         raise UsageError(
             f"NVIDIA's hosted judge needs an API key: set {_KEYS_TEXT}, or name a variable with --judge-api-key-env; "
             "to use your own server, give --judge-url and --judge-model"
         )
     return None
-
-
-def named_key(variable: str | None) -> str | None:
-    """Return the API key in an environment variable; raises UsageError if it is not set."""
-    if variable is None:
-        return None
-    key = key_from_environment(variable)
-    if key is None:
-        # A lower-case name may be a key, given by mistake.
-        name = variable if variable.isupper() else "that --...-api-key-env names"
-        raise UsageError(f"the environment variable {name} with the API key is not set")
-    return _checked_key(key, variable)
-
-
-def _checked_key(key: str, source: str) -> str:
-    """Return the key; raises UsageError, without the key in the message, if an HTTP header cannot hold it."""
-    if not (key.isascii() and key.isprintable()):
-        raise UsageError(f"{source}: the API key contains a line end or another character that keys do not have")
-    hide_secret(key)
-    return key
 
 
 def _body_changes(extra: Mapping[str, Any] | None, omitted: Sequence[tuple[str, str | None]] | None) -> BodyChanges:

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors import submit
 from nemo_aligner_cai.pipeline.executors.job import forget_starts
 from nemo_aligner_cai.pipeline.executors.script import FOLDER, StepJob
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
 from nemo_aligner_cai.pipeline.executors.sizes import sizes
-from nemo_aligner_cai.pipeline.run import STEPS, Pipeline
+from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
 
 
@@ -57,8 +56,8 @@ def submit_run(request: Request) -> submit.JobIds:
     pipeline = Pipeline(request.config, request.folder)
     with pipeline.cache.locked():
         if request.first:
-            pipeline.cache.forget(STEPS[STEPS.index(request.first) :])
-        jobs = _jobs(request, _unfinished(pipeline) if request.step is None else [request.step])
+            pipeline.cache.forget(pipeline.names_from(request.first))
+        jobs = _jobs(request, pipeline, _unfinished(pipeline) if request.step is None else [request.step])
         if not jobs:
             return {}
         submit.prepare(jobs, request.executor, chain=request.chain)
@@ -79,8 +78,8 @@ def print_run(request: Request) -> str:
         pipeline = Pipeline(request.config, request.folder if exists else Path(scratch))
         steps = [request.step] if request.step else _unfinished(pipeline)
         if request.first:
-            steps = list(STEPS[min(STEPS.index(request.first), len(STEPS) - len(steps)) :])
-    jobs = _jobs(request, steps)
+            steps = max(pipeline.names_from(request.first), steps, key=len)
+        jobs = _jobs(request, pipeline, steps)
     return submit.printed(jobs, request.executor, chain=request.chain) if jobs else ""
 
 
@@ -95,9 +94,9 @@ def _unfinished(pipeline: Pipeline) -> list[str]:
     return []
 
 
-def _jobs(request: Request, steps: Sequence[str]) -> list[StepJob]:
-    if unknown := sorted(set(request.executor.steps) - set(STEPS)):
-        raise UsageError(f"executor.steps: no step is called {', '.join(unknown)}; the steps are {', '.join(STEPS)}")
+def _jobs(request: Request, pipeline: Pipeline, steps: Sequence[str]) -> list[StepJob]:
+    for name in [*request.executor.steps, *steps]:
+        pipeline.names_from(name)
     folder = request.folder.absolute()
     command = (*_program(), "run", *request.arguments, "--output", str(folder))
     return [

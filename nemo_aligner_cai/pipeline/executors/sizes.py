@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.run import DATA, PPO, REWARD_MODEL, SFT
+from nemo_aligner_cai.pipeline.layout import DATA, DPO, PPO, REWARD_MODEL, SFT
 from nemo_aligner_cai.training.config import compose, select
 
 _DATA_STEPS = (DATA,)
@@ -41,11 +41,12 @@ def sizes(config: RunConfig, executor: SlurmExecutor, step: str) -> tuple[Size, 
     Raises:
         UsageError: a trainer's settings are invalid, or leave its number of processes to Lightning.
     """
-    trainers = {
-        SFT: [("cai_sft", config.sft.overrides)],
-        REWARD_MODEL: [("cai_reward_model", config.reward_model.overrides)],
-        PPO: [("cai_ppo_critic", config.ppo.critic), ("cai_ppo_actor", config.ppo.actor)],
-    }
+    trainers = {SFT: [("cai_sft", config.sft.overrides)]}
+    if config.reward_model is not None and config.ppo is not None:
+        trainers[REWARD_MODEL] = [("cai_reward_model", config.reward_model.overrides)]
+        trainers[PPO] = [("cai_ppo_critic", config.ppo.critic), ("cai_ppo_actor", config.ppo.actor)]
+    if config.dpo is not None:
+        trainers[DPO] = [("cai_dpo", config.dpo.overrides)]
     gpu = executor.gpus is not None
     own = executor.steps.get(step)
     found = [_size(name, overrides, gpu=gpu) for name, overrides in trainers.get(step, ())]

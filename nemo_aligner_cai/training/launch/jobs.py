@@ -224,6 +224,11 @@ def critic_urls(host: str, port: int) -> list[str]:
     return [f"http://{host}:{port}/v2/models/{name}/ready" for name in names]
 
 
+def visible_gpus(numbers: Sequence[int]) -> dict[str, str]:
+    """The environment variable that limits a job to some GPUs of this machine; none for no numbers."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers))} if numbers else {}
+
+
 def free_port() -> int:
     """A free port for a server.
 

@@ -1,0 +1,27 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""API keys from environment variables; they are hidden in everything that this process writes."""
+
+from nemo_aligner_cai.console.printable import hide_secret
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.models.openai import key_from_environment
+
+
+def named_key(variable: str | None) -> str | None:
+    """Return the API key in an environment variable, None for no variable; raises UsageError if it is not set."""
+    if variable is None:
+        return None
+    key = key_from_environment(variable)
+    if key is None:
+        # A lower-case name may be a key, given by mistake.
+        name = variable if variable.isupper() else "that --...-api-key-env or key_env names"
+        raise UsageError(f"the environment variable {name} with the API key is not set")
+    return checked_key(key, variable)
+
+
+def checked_key(key: str, source: str) -> str:
+    """Return the key; raises UsageError, without the key in the message, if an HTTP header cannot hold it."""
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{source}: the API key contains a line end or another character that keys do not have")
+    hide_secret(key)
+    return key

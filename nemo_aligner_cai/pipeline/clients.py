@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Clients of a run's models: of a server that the run starts, or of an endpoint.
+
+Input:  models: {judge: {endpoint: URL, model: NAME}}, serve: {policy: {engine: vllm}}
+Output: OpenAIClient(URL, NAME) for the judge; ``vllm serve 3_sft_hf/hf`` and its client for the policy
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient, RetryPolicy
+from nemo_aligner_cai.models.api_keys import named_key
+from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.layout import MODEL
+from nemo_aligner_cai.pipeline.model_files import ModelFiles
+from nemo_aligner_cai.pipeline.model_sources import EndpointModel
+from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
+from nemo_aligner_cai.pipeline.serving import served
+from nemo_aligner_cai.pipeline.vllm import served_vllm
+
+Answering = Literal["helpful_only", "judge"]
+
+
+def endpoint_client(model: EndpointModel, key: str, identity: str | None) -> OpenAIClient:
+    """The client of an endpoint.
+
+    Args:
+        model: the endpoint.
+        key: its place in the configuration.
+        identity: the model's identity, which is part of journal keys; None only to ask for it.
+
+    Raises:
+        UsageError: the API key is missing, or a setting is invalid.
+    """
+    try:
+        client = OpenAIClient(
+            model.endpoint,
+            model.model,
+            key=named_key(model.key_env),
+            concurrency=model.concurrency,
+            retry_policy=RetryPolicy(timeout=model.timeout_s),
+            requests_per_minute=model.requests_per_minute,
+            tokens_per_minute=model.tokens_per_minute,
+            changes=BodyChanges(model.extra_body, model.omit),
+        )
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from error
+    if identity is not None:
+        client.identity = {**client.identity, "identity": identity}
+    return client
+
+
+@dataclass
+class Clients:
+    """Makes the client of each model of a run.
+
+    Attributes:
+        config: the run's.
+        files: the models' files.
+        identity: identities of files.
+        reported: identities that servers have reported, by addresses and name.
+    """
+
+    config: RunConfig
+    files: ModelFiles
+    identity: Callable[[Path], str]
+    reported: dict[tuple[tuple[str, ...], str], str] = field(default_factory=dict[tuple[tuple[str, ...], str], str])
+
+    def path(self, role: Answering) -> Path | None:
+        """The file or folder that the server of a role reads; None for an endpoint."""
+        if isinstance(getattr(self.config.models, role), EndpointModel):
+            return None
+        return self.files.nemo(role) if isinstance(self._server(role), NemoServer) else self.files.hf(role)
+
+    def trained_path(self, step: str) -> Path:
+        """The file or folder of a model that a step has trained."""
+        if isinstance(self.config.serve.policy, NemoServer):
+            return self.files.layout.file(step, MODEL)
+        return self.files.trained_hf(step)
+
+    def endpoint_identities(self, *roles: Answering) -> dict[str, str]:
+        """The identities of those roles that are endpoints, for the record of a step.
+
+        Raises:
+            UsageError: a server does not report its model, and the configuration names no identity.
+        """
+        return {
+            role: self._endpoint_identity(role, model)
+            for role in roles
+            if isinstance(model := getattr(self.config.models, role), EndpointModel)
+        }
+
+    def of(self, role: Answering, log: Path, batch_size: int) -> AbstractContextManager[ModelClient]:
+        """The client of a role while the block runs. Use it in one `serving.ask`, which closes it."""
+        model = getattr(self.config.models, role)
+        if isinstance(model, EndpointModel):
+            return _unserved(endpoint_client(model, f"models.{role}", self._endpoint_identity(role, model)))
+        path = self.path(role)
+        assert path is not None, "only endpoints have none"
+        return self._serve(self._server(role), path, log, batch_size)
+
+    def trained(self, step: str, log: Path, batch_size: int) -> AbstractContextManager[ModelClient]:
+        """The client of a model that a step has trained."""
+        return self._serve(self.config.serve.policy, self.trained_path(step), log, batch_size)
+
+    def _server(self, role: Answering) -> Server:
+        return self.config.serve.helpful_only if role == "helpful_only" else self.config.serve.judge
+
+    def _serve(self, server: Server, path: Path, log: Path, batch_size: int) -> AbstractContextManager[ModelClient]:
+        if isinstance(server, NemoServer):
+            return served(path, log, server, identity=self.identity(path), batch_size=batch_size)
+        return served_vllm(path, log, server, identity=self.identity(path))
+
+    def _endpoint_identity(self, role: Answering, model: EndpointModel) -> str:
+        if model.identity is not None:
+            return model.identity
+        place = model.endpoint, model.model
+        reported = self.reported.get(place)
+        if reported is None:
+            client = endpoint_client(model, f"models.{role}", None)
+            described = asyncio.run(_report(client))
+            if described is None:
+                raise UsageError(
+                    f"models.{role}: {model.endpoint[0]} does not answer, or does not report {model.model!r} on "
+                    "/v1/models: start it, or name the model for good with `identity`"
+                )
+            reported = self.reported[place] = content_hash(described)
+        return reported
+
+
+async def _report(client: OpenAIClient) -> dict[str, str] | None:
+    try:
+        return await client.served_model()
+    finally:
+        await client.close()
+
+
+@contextmanager
+def _unserved(client: ModelClient) -> Generator[ModelClient, None, None]:
+    yield client
