@@ -30,7 +30,7 @@ from nemo_aligner_cai.stages.sl_cai import RevisionSettings, SlCaiConfig
 
 @dataclass(frozen=True)
 class StageInputs:
-    """What both stages read.
+    """The files that both stages read.
 
     Attributes:
         constitution: its YAML file.
