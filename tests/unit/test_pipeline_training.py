@@ -13,6 +13,7 @@ pytest.importorskip("omegaconf", reason="the training extra is not installed")
 from omegaconf import OmegaConf
 
 from nemo_aligner_cai.pipeline import training
+from nemo_aligner_cai.pipeline.trainers import Trainer
 from nemo_aligner_cai.training.metrics_file import METRICS_FILE, write_steps
 
 
@@ -103,5 +104,5 @@ def test_the_progress_of_a_trainer_is_shown_while_it_works(
 
     monkeypatch.setattr(training.jobs, "start", lambda *_, **__: None)
     monkeypatch.setattr(training.jobs, "finish", FakeTrainer().wait)
-    training.run("reward_model", [], tmp_path)
+    training.run(Trainer("reward_model", "cai_reward_model", ()), tmp_path)
     assert caplog.messages == ["reward model: step 1 of 3: train/loss 2", "reward model: step 3 of 3: train/loss 0"]
