@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,13 @@ from nemo_aligner_cai.files import read_jsonl, write_jsonl
 from tests.documented import commands_of
 
 _SERVER = "http://localhost:8000/v1"
-_PROGRAMS = {"python": [sys.executable], "cai": [sys.executable, "-m", "nemo_aligner_cai.cli"]}
+_PROGRAMS = {
+    "python": [sys.executable],
+    "pip": [sys.executable, "-m", "pip"],
+    "cai": [sys.executable, "-m", "nemo_aligner_cai.cli"],
+}
+# pip reads NO_BUILD_ISOLATION as the value of the option build-isolation.
+_OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
 Files = Callable[[Path], None]
 
 
@@ -49,6 +56,10 @@ def _preferences(folder: Path) -> None:
     write_jsonl(folder / "scores.jsonl", (row | {"chosen": "Yes, it is.", "rejected": "No."} for row in scores))
 
 
+def _extending(folder: Path) -> None:
+    write_jsonl(folder / "letters.jsonl", ({"letter": f"Where is room {n}?", "answer": "Upstairs."} for n in range(4)))
+
+
 def _data(folder: Path) -> None:
     _generation(folder)
     (folder / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
@@ -72,6 +83,7 @@ def _report(folder: Path) -> None:
 PAGES: dict[str, tuple[Files, dict[str, int]]] = {
     "install.rst": (_generation, {}),
     "constitution.rst": (_generation, {}),
+    "extending.rst": (_extending, {"sft.jsonl": 4, "letters_again.jsonl": 4, "processed.jsonl": 4}),
     "generation.rst": (_generation, {"sl_cai.jsonl": 29, "calls.jsonl": 20}),
     "preferences.rst": (
         _preferences,
@@ -95,8 +107,12 @@ PAGES: dict[str, tuple[Files, dict[str, int]]] = {
 def test_every_command_of_a_page_runs_as_printed(page: str, repo_root: Path, tmp_path: Path) -> None:
     write_files, leaves = PAGES[page]
     write_files(tmp_path)
-    for name in ("examples", "nemo_aligner_cai"):
-        (tmp_path / name).symlink_to(repo_root / name)
+    (tmp_path / "nemo_aligner_cai").symlink_to(repo_root / "nemo_aligner_cai")
+    # A copy: pip builds a package in its own folder.
+    shutil.copytree(repo_root / "examples" / "plugin", tmp_path / "examples" / "plugin")
+    (tmp_path / "examples" / "nlp").symlink_to(repo_root / "examples" / "nlp")
+    packages = tmp_path / "packages"
+    paths = {"PYTHONPATH": f"{repo_root}{os.pathsep}{packages}", "PIP_TARGET": str(packages)}
     commands = commands_of(repo_root / "docs" / page)
     assert commands
     with standin("--time-scale", "0") as server:
@@ -107,7 +123,7 @@ def test_every_command_of_a_page_runs_as_printed(page: str, repo_root: Path, tmp
                 capture_output=True,
                 text=True,
                 timeout=120,
-                env=os.environ | {"PYTHONPATH": str(repo_root)},
+                env=os.environ | paths | _OFFLINE,
             )
             assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     assert {name: sum(1 for _ in read_jsonl(tmp_path / name)) for name in leaves} == leaves

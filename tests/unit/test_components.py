@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Built-in components, and those of a small distribution that is really installed for the test."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,59 +13,22 @@ import pytest
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.commands.data.hydra_groups import compose_command
 from nemo_aligner_cai.commands.generate.rl_cai import main
-from nemo_aligner_cai.data.formats.files import FORMATS, format_named
+from nemo_aligner_cai.data.formats.files import FORMATS
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.graders.spec import load_grader
+from nemo_aligner_cai.files import read_jsonl, write_jsonl
 from nemo_aligner_cai.judges.pair_judge import PairJudge
+from nemo_aligner_cai.models import Completion
 from nemo_aligner_cai.registry import BUILTIN, components, load
 from tests.unit.rl_run import red_team_flags
-
-MODULE = '''
-"""Data from nowhere."""
-import sys
-from nemo_aligner_cai.data.formats.other_trainers import Messages
-from nemo_aligner_cai.judges.multiple_choice import multiple_choice
-
-
-def stern(settings):
-    """Multiple choice, stern."""
-    return multiple_choice(settings)
-
-
-BRIEF = {"description": "In few words.", "judge_question": "{principle} (A) {a} (B) {b}"}
-
-
-class Letters(Messages):
-    name = "letters"
-    description = "letters to the editor"
-
-
-def main(argv):
-    sys.stdout.write(f"made with {argv}\\n")
-    return 3
-'''
-
-SETUP = """
-from setuptools import setup
-setup(
-    name="cai-extra",
-    version="1.2",
-    py_modules=["cai_extra"],
-    entry_points={
-        "nemo_aligner_cai.judges": ["stern = cai_extra:stern"],
-        "nemo_aligner_cai.judge_prompts": ["brief = cai_extra:BRIEF"],
-        "nemo_aligner_cai.generators": ["nowhere = cai_extra"],
-        "nemo_aligner_cai.formats": ["letters = cai_extra:Letters"],
-    },
-)
-"""
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the distribution is installed into."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
-    (source / "cai_extra.py").write_text(MODULE)
-    (source / "setup.py").write_text(SETUP)
+    source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("target")
+    # A copy: pip builds a package in its own folder.
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "plugin", source)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(target), str(source)], check=True)
     return target
@@ -74,7 +38,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extra(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(installed))
     yield
-    sys.modules.pop("cai_extra", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cai_example"]:
+        del sys.modules[name]
 
 
 def test_built_in_components_exist_and_have_descriptions() -> None:
@@ -88,12 +53,13 @@ def test_built_in_components_exist_and_have_descriptions() -> None:
 @pytest.mark.slow
 def test_another_packages_components_are_found_and_listed(extra: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["components"]) == 0
-    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for row in (
-        ["judges", "stern", "cai-extra", "1.2", "Multiple", "choice,", "stern."],
-        ["judge_prompts", "brief", "cai-extra", "1.2", "In", "few", "words."],
-        ["generators", "nowhere", "cai-extra", "1.2", "Data", "from", "nowhere."],
-        ["formats", "letters", "cai-extra", "1.2", "letters", "to", "the", "editor"],
+        "judges ratings cai-example 1.0 Each reply rated on its own, from 1 to 10; the higher rating wins.",
+        "judge_prompts brief cai-example 1.0 In few words.",
+        "graders tone cai-example 1.0 Polite, neutral or rude, by a model.",
+        "processors letters cai-example 1.0 Letters as SFT rows: `cai data letters INPUT OUTPUT`.",
+        "formats letters cai-example 1.0 letters to the editor: letter, answer",
     ):
         assert row in shown
     assert cli.main(["components", "processors"]) == 0
@@ -104,13 +70,29 @@ def test_another_packages_components_are_found_and_listed(extra: None, capsys: p
 def test_another_packages_components_are_selected_by_flag(
     extra: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [*red_team_flags(tmp_path), "--judge", "stern", "--judge-prompt", "brief"]
-    assert main([*flags, "--dry-run"]) == 0
-    assert main([*flags, "--preview", "1"]) == 0
-    assert "? (A) This is a scripted reply" in capsys.readouterr().out
-    assert cli.main(["data", "nowhere", "--deep", "5"]) == 3
-    assert "made with ['--deep', '5']" in capsys.readouterr().out
-    assert format_named("letters").name == "letters"
+    flags = red_team_flags(tmp_path)
+    assert main([*flags, "--judge", "ratings", "--preview", "1"]) == 0
+    assert "From 1 (violates it) to 10" in capsys.readouterr().out
+    assert main([*flags, "--judge", "multiple-choice", "--judge-prompt", "brief", "--preview", "1"]) == 0
+    assert "(A) This is a scripted reply" in capsys.readouterr().out
+    write_jsonl(tmp_path / "letters.jsonl", [{"letter": "Where?", "answer": "Here."}])
+    assert cli.main(["data", "letters", str(tmp_path / "letters.jsonl"), str(tmp_path / "sft.jsonl")]) == 0
+    assert [row["conversations"][1]["value"] for _, row in read_jsonl(tmp_path / "sft.jsonl")] == ["Here."]
+    assert load_grader("tone").classes.keys() == {"polite", "neutral", "rude"}
+
+
+@pytest.mark.parametrize(
+    ("replies", "better", "probability"),
+    [(("8", "3."), 1, None), (("2", " 10"), 0, None), (("5", "5"), None, 0.5), (("8 of 10", "3"), None, None)],
+)
+def test_the_example_judge_never_guesses(
+    replies: tuple[str, str], better: int | None, probability: float | None, extra: None
+) -> None:
+    from cai_example.judge import RatingsStrategy
+
+    verdict = RatingsStrategy().verdict((1, 0), "misuse", [[Completion(text, "stop") for text in replies]])
+    assert (verdict.better, verdict.probability) == (better, probability)
+    assert verdict.is_parsed is (better is not None or probability is not None)
 
 
 def test_our_generators_are_selected_by_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,9 +138,7 @@ def test_a_judge_of_ours_is_loaded_by_its_name() -> None:
 
 def test_another_packages_components_are_options_of_the_hydra_groups(extra: None) -> None:
     pytest.importorskip("hydra")
-    for words in (["generator=nowhere", "+flags.from_where=there"], ["generator=rl-cai", "judge_prompt=brief"]):
-        found = compose_command([*words, "judge=stern"])
-        assert not isinstance(found, str)
-        assert found[0].name == words[0].removeprefix("generator=")
-        assert found[1][:2] == ["--judge", "stern"]
-        assert found[1][2:] in (["--from-where", "there"], ["--judge-prompt", "brief"])
+    found = compose_command(["generator=rl-cai", "judge=ratings", "judge_prompt=brief"])
+    assert not isinstance(found, str)
+    assert found[0].name == "rl-cai"
+    assert found[1] == ["--judge", "ratings", "--judge-prompt", "brief"]
