@@ -42,6 +42,7 @@ COMMANDS = {
     ),
     "plan": ("plan", "estimate calls, tokens, GPU-hours, disk and memory of a run on GPUs"),
     "report": ("report", "show a run as one HTML file"),
+    "compare": ("compare", "show what differs between two runs, and fail on conditions"),
     "audit": ("evaluate.audit", "measure biases of AI preferences: length, position, principles, agreement of runs"),
 }
 

@@ -25,6 +25,10 @@ from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.run import STEPS
+from nemo_aligner_cai.report.comparison.compare import compare
+from nemo_aligner_cai.report.comparison.results import Key
+from nemo_aligner_cai.report.run_folder import RunFolder
+from tests.paired import expected_difference, expected_mcnemar
 
 _STEP_TIMEOUT_S = 300
 _SIZES = {"red_team": 128, "helpful_sft": 64, "helpful_train": 64, "helpful_test": 32, "measure": 24}
@@ -216,6 +220,50 @@ def test_a_second_run_repeats_nothing(finished: tuple[Path, Path, str], runs: Ru
     assert printed.count("done before") == len(STEPS)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.nemo")} == before
     assert (output / "metrics.json").read_bytes() == metrics
+
+
+def test_another_constitution_compared(finished: tuple[Path, Path, str], runs: Runs, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    constitution = yaml.safe_load(packaged_files.CONSTITUTION.read_text(encoding="utf-8"))
+    asked = constitution["principles"][0]["judge"]
+    constitution["principles"][0]["judge"] = constitution["principles"][1]["judge"]
+    changed = tmp_path / "constitution.yaml"
+    changed.write_text(yaml.safe_dump(constitution), encoding="utf-8")
+    runs.finish(small_config(tmp_path, models__constitution=str(changed)), output)
+    assert (output / "report.html").is_file()
+    found = compare(RunFolder(finished[1]), RunFolder(output))
+    assert [(one.name, one.a, one.b) for one in found.settings] == [("models.constitution", "tiny", str(changed))]
+    wanted = constitution["principles"][0]
+    assert [(one.name, one.a, one.b) for one in found.principles] == [
+        (f"{wanted['id']}: judge", asked, wanted["judge"])
+    ]
+    assert found.labels is not None and found.labels.agreement.common > 0
+    assert len(found.results) == 2 * 3 * 6, "two decodings, three models, six metrics"
+    for one in found.results:
+        hits = _hits(finished[1], output, one.key)
+        assert len(hits) == one.difference.prompts == _SIZES["measure"]
+        mean, low, high = expected_difference(hits)
+        assert one.difference.value == pytest.approx(mean, abs=1e-12)
+        assert low is None or one.difference.low == pytest.approx(low, abs=1e-9)
+        assert high is None or one.difference.high == pytest.approx(high, abs=1e-9)
+        assert one.p == pytest.approx(expected_mcnemar(hits), abs=1e-12)
+
+
+def _hits(first: Path, second: Path, key: Key) -> list[tuple[bool, bool]]:
+    """For each prompt of both runs, whether its reply counts for a metric, in the first and in the second run."""
+    outcome = {
+        "harmful_compliance": "complies",
+        "evasion": "evades",
+        "helpfulness": "helps",
+        "over_refusal": "over_refuses",
+    }.get(key.metric, key.metric)
+    harmful = key.metric not in ("helpfulness", "over_refusal")
+    decoding = key.group.removesuffix(" replies")
+    runs: list[dict[str, bool]] = []
+    for output in (first, second):
+        rows = [row for _, row in read_jsonl(output / "7_measure" / f"{key.model}_{decoding}.jsonl")]
+        runs.append({str(row["messages"]): row["outcome"] == outcome for row in rows if row["harmful"] == harmful})
+    return [(hit, runs[1][prompt]) for prompt, hit in runs[0].items() if prompt in runs[1]]
 
 
 def test_from_repeats_a_step_and_all_after_it(finished: tuple[Path, Path, str], runs: Runs) -> None:

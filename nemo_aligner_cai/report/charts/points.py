@@ -22,7 +22,9 @@ from nemo_aligner_cai.report.charts.svg import (
     legend,
     line,
     picture,
+    short,
     text,
+    ticks,
 )
 
 _LEFT, _TOP, _BOTTOM = 44.0, 24.0, 40.0
@@ -143,3 +145,36 @@ def path(points: Sequence[tuple[float, float]], x_title: str, y_title: str) -> M
 
 def _polyline(points: Sequence[tuple[float, float]], class_: str) -> Markup:
     return element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=class_)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A labeled difference of shares, in [-1, 1], with its interval; None where it is unknown."""
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+def shifts(rows: Sequence[Shift], title: str) -> Markup:
+    """A row for each difference: a dot with its interval, and a line at no difference."""
+    left = min(190.0, 14 + CHARACTER * max(len(row.label) for row in rows))
+    ends = [100 * value for row in rows for value in (row.value, row.low, row.high) if value is not None]
+    reach = max(1.0, *map(abs, ends))
+    step, height = 24.0, 24.0 * len(rows) + _TOP + _BOTTOM
+    scale = Scale(-reach, reach, left, WIDTH - 48)
+    marks = [line(scale(0), _TOP - 6, scale(0), height - _BOTTOM, "reference")]
+    for value in ticks(-reach, reach):
+        marks.append(text(short(value), scale(value), height - _BOTTOM + 16, class_="tick", anchor="middle"))
+    for number, row in enumerate(rows):
+        y, known = _TOP + step * (number + 0.5), row.low is not None and row.high is not None
+        crosses = not known or (row.low or 0.0) <= 0 <= (row.high or 0.0)
+        color = "s4" if crosses else "s1"
+        marks.append(line(left, y, WIDTH - 48, y, "grid"))
+        marks.append(text(_fitted(row.label, left), left - 10, y + 4, anchor="end"))
+        if row.low is not None and row.high is not None:
+            marks.append(line(scale(100 * row.low), y, scale(100 * row.high), y, f"interval {color}"))
+        marks.append(element("circle", cx=scale(100 * row.value), cy=y, r=5, class_=f"mark {color}"))
+        marks.append(text(f"{100 * row.value:+.1f}", WIDTH, y + 4, class_="value", anchor="end"))
+    return picture(height, title, marks)
