@@ -34,6 +34,9 @@ PACKAGE := $(VENV)/.package-$(firstword $(shell { cat setup.py pyproject.toml; e
 DOCS_VENV := .venv-docs
 DOCS_HASHES := constraints/docs-py311.hashes.txt
 DOCS := $(DOCS_VENV)/.docs-$(VERSION)-$(firstword $(shell { cat $(DOCS_HASHES); echo $(CURDIR); } | cksum))
+INSPECT_VENV := .venv-inspect
+INSPECT_HASHES := constraints/inspect-py311.hashes.txt
+INSPECT := $(INSPECT_VENV)/.inspect-$(VERSION)-$(firstword $(shell { cat $(INSPECT_HASHES); echo $(CURDIR); } | cksum))
 CORE := $(CORE_VENV)/.core-$(VERSION)-$(firstword $(shell { cat $(CORE_HASHES) setup.py pyproject.toml; echo $(CURDIR) $(PACKAGE_FILES); } | cksum))
 
 define CHECK_PYTHON
@@ -44,7 +47,7 @@ define CHECK_PYTHON
 	esac
 endef
 
-.PHONY: help quickstart test test-fast docs screenshot lint format venv venv-core clean
+.PHONY: help quickstart test test-fast docs screenshot lint format venv venv-core venv-inspect clean
 
 help:
 	@echo "make quickstart   the seven steps of Constitutional AI with a tiny model on this machine (ARGS='--seed 2 ...')"
@@ -56,6 +59,7 @@ help:
 	@echo "make format       let ruff mend what it can"
 	@echo "make venv         only create and fill $(VENV)"
 	@echo "make venv-core    only create and fill $(CORE_VENV): the data half and its test tools, in seconds"
+	@echo "make venv-inspect only create and fill $(INSPECT_VENV): inspect_ai, for the test of our logs"
 	@echo "make clean        remove both environments, build outputs and caches; runs are kept"
 
 quickstart: $(PACKAGE)
@@ -91,6 +95,15 @@ format: $(PACKAGE)
 venv: $(PACKAGE)
 
 venv-core: $(CORE)
+
+venv-inspect: $(INSPECT)
+
+$(INSPECT):
+	$(CHECK_PYTHON)
+	rm -rf $(INSPECT_VENV)
+	$(PYTHON) -m venv $(INSPECT_VENV)
+	$(INSPECT_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(INSPECT_HASHES)
+	@touch $@
 
 $(CORE):
 	$(CHECK_PYTHON)
@@ -129,5 +142,5 @@ $(PACKAGE): $(STACK)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CORE_VENV) $(DOCS_VENV) docs/_build docs/reference/generated build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CORE_VENV) $(DOCS_VENV) $(INSPECT_VENV) docs/_build docs/reference/generated build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ Output: cpu-py311.hashes.txt    every pin, for Linux x86_64
         cuda-py311.hashes.txt   what torch's CUDA build needs besides
         core-py311.hashes.txt   what the data half and its tests need (`make venv-core`)
         data-py311.hashes.txt   what the data half needs, for Linux x86_64 and aarch64
+        inspect-py311.hashes.txt  inspect_ai, which reads our logs in a test (`make venv-inspect`)
         docs-py311.hashes.txt   what builds the site (`make docs`), in the newest versions: no pin holds them
 
 Each line is a pin with the SHA-256 of each file that pip may choose for it: the wheel for the newest and for the
@@ -28,6 +29,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PINS = HERE / "cpu-py311.txt"
+INSPECT = "inspect-ai==0.3.285"
 OLDEST_GLIBC = 28
 """The second number of the C library's version that torch's wheels ask for, 2.28."""
 ELSEWHERE = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT")
@@ -55,6 +57,11 @@ def main() -> None:
     _write("torch-cpu-py311.hashes.txt", "torch's CPU build", named, named)
     _write("cuda-py311.hashes.txt", "what torch's CUDA build needs besides", cuda, cuda)
     _write("core-py311.hashes.txt", "what the data half and its tests need", [written["setuptools"], *core], cpu)
+    # In an environment of its own: it asks for newer packages than the pins.
+    inspect = _report([INSPECT])
+    _write(
+        "inspect-py311.hashes.txt", "inspect_ai, which reads our logs in a test", map(_pin, inspect), _hashes(inspect)
+    )
     docs = [item for item in _resolved(f"{HERE.parent}[docs]") if "dir_info" not in item["download_info"]]
     on_oldest = _wheels([_pin(item) for item in docs if _is_built_for_a_platform(item)], "x86_64")
     _write("docs-py311.hashes.txt", "what builds the site", map(_pin, docs), _merged(_hashes(docs), on_oldest))

@@ -4,6 +4,10 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -200,51 +204,36 @@ def answer(body: dict[str, Any]) -> str:
     return "no" if number % 3 == 0 else f"do it {number} times"
 
 
-def test_a_resumed_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    prompts = small_set(tmp_path)
+def test_a_killed_and_resumed_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    prompts = small_set(tmp_path, 24)
 
-    def run(output: Path, *flags: object, faults: int = 0) -> int:
-        left = [401] * faults
-        with FakeOpenAI(answer) as model, StandInGrader(by_length) as grader:
-            # The grader refuses its key after five grades: the run ends, as if it had been killed.
-            served: list[int] = []
+    def slow(body: dict[str, Any]) -> str:
+        time.sleep(0.05)
+        return answer(body)
 
-            def fault(body: dict[str, Any]) -> int | None:
-                served.append(1)
-                return 401 if left and len(served) > 5 else None
-
-            grader.fault_of = fault
-            models = ("--model", f"a=http://127.0.0.1:{model.port}/v1#base", "--set", f"s={prompts}")
-            graders = ("--grader", "xstest", "--grader-model", f"http://127.0.0.1:{grader.port}/v1#judge")
-            code = evaluate(*models, *graders, "--output", output, "--concurrency", 2, *flags)
-            calls.append(len(model.bodies))
-        return code
-
-    calls: list[int] = []
-    assert run(tmp_path / "whole") == 0
-    assert run(tmp_path / "killed", faults=1) == 1
-    assert not (tmp_path / "killed/evaluation.json").exists()
-    assert run(tmp_path / "killed") == 2, "an existing journal needs --resume or --overwrite"
-    assert run(tmp_path / "killed", "--resume") == 0
-    assert calls[0] == 12 and calls[3] < 12 and calls[1] + calls[3] <= 12 + 2, "only calls in flight are repeated"
-    whole, resumed = tmp_path / "whole", tmp_path / "killed"
-    names = [*OUTPUTS, "logs/a.eval", "models/a.jsonl"]
-    # The addresses of the servers are part of the result.
-    for name in names:
-        one, other = (_without_addresses(folder / name) for folder in (whole, resumed))
-        assert one == other, name
-    assert run(tmp_path / "killed", "--resume") == 0
-    assert calls[-1] == 0
-
-
-def _without_addresses(path: Path) -> bytes:
-    content = path.read_bytes()
-    if path.name != "evaluation.json":
-        return content
-    evaluation = json.loads(content)
-    for model in evaluation["models"]:
-        model["source"] = ""
-    return json.dumps(evaluation).encode()
+    with FakeOpenAI(slow) as model, StandInGrader(by_length) as grader:
+        url = f"http://127.0.0.1:{model.port}/v1"
+        flags = ["--model", f"a={url}#base", "--model", f"b={url}#tuned", "--set", f"s={prompts}", "--baseline", "a"]
+        flags += ["--grader", "xstest", "--grader-model", f"http://127.0.0.1:{grader.port}/v1#judge"]
+        flags += ["--concurrency", "2", "--temperature", "0.7"]
+        assert evaluate(*flags, "--output", tmp_path / "whole") == 0
+        model.bodies.clear()
+        killed = [sys.executable, "-m", "nemo_aligner_cai.cli", "evaluate", *flags, "--output", tmp_path / "killed"]
+        process = subprocess.Popen(killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Within the second model's replies.
+        while len(model.bodies) < 30 and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "killed/evaluation.json").exists()
+        assert evaluate(*flags, "--output", tmp_path / "killed") == 2, "a journal needs --resume or --overwrite"
+        assert evaluate(*flags, "--output", tmp_path / "killed", "--resume") == 0
+        assert 48 <= len(model.bodies) <= 48 + 4, "only calls in flight are repeated"
+        finished = len(model.bodies)
+        assert evaluate(*flags, "--output", tmp_path / "killed", "--resume") == 0
+        assert len(model.bodies) == finished
+    for name in (*OUTPUTS, "logs/a.eval", "logs/b.eval", "models/a.jsonl", "models/b.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
 
 
 def test_unscored_replies_are_counted_with_bounds_and_never_a_class(tmp_path: Path) -> None:
