@@ -74,6 +74,7 @@ TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist
 EXTRAS = {
     "nemo": NEMO,
     "hf": ["datasets>=3"],
+    "s3": ["pyarrow>=17"],
     "ray": ["ray>=2.40"],
     "docs": ["nvidia-sphinx-theme", "sphinx>=7.4", "sphinx-copybutton"],
     "test": TEST,

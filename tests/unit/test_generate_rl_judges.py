@@ -55,6 +55,7 @@ def test_our_own_flags_are_these() -> None:
             "--judge-concurrency",
             "--judge-endpoints-dir",
             "--endpoints-dir",
+            "--upload",
         ),
         *("--judge-few-shot-path", "--judge-host", "--judge-logprobs", "--no-judge-logprobs", "--judge-max-tokens"),
         *("--judge-model", "--judge-port", "--judge-prompt", "--judge-requests-per-minute", "--judge-structured"),

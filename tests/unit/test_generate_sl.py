@@ -76,6 +76,7 @@ def test_flags_are_upstreams() -> None:
             "--concurrency",
             "--dry-run",
             "--endpoints-dir",
+            "--upload",
             "--extra-body",
             "--omit",
             "--keep-unrevised",

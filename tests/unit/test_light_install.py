@@ -56,6 +56,18 @@ def test_d5_one_line_with_the_install_command(tmp_path: Path, words: tuple[str, 
     assert not list(tmp_path.iterdir())
 
 
+def test_an_object_store_names_the_extra(tmp_path: Path) -> None:
+    files = (
+        "--red-teaming-prompts-dataset-path",
+        "s3://bucket/prompts.jsonl",
+        "--helpfulness-dataset-path",
+        "h.jsonl",
+    )
+    done = start(tmp_path, "data", "sl-cai", *files)
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 2 and 'pip install ".[s3]"' in line
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_d5_help_needs_nothing(tmp_path: Path, command: str) -> None:
     done = start(tmp_path, command, "--help")

@@ -20,7 +20,7 @@ from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, TEMPERATURE, Number, file_prefix
 from nemo_aligner_cai.commands.common.parser import Parser, recorded_flags
 from nemo_aligner_cai.commands.common.shared_flags import NEMO_TEMPLATE_FLAGS
-from nemo_aligner_cai.commands.generate import clients, display, flags, judge_flags, shard_flags
+from nemo_aligner_cai.commands.generate import clients, display, flags, judge_flags, shard_flags, store_flags
 from nemo_aligner_cai.commands.generate.run import run_and_close, run_script
 from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, parse_splits
 from nemo_aligner_cai.engine.summary import Summary
@@ -65,6 +65,7 @@ def build_parser() -> Parser:
     flags.add_template_flags(parser, NEMO_TEMPLATE_FLAGS)
     flags.add_run_flags(parser)
     shard_flags.add_shard_flags(parser)
+    store_flags.add_store_flags(parser)
     parser.effect("batch_size", when=flags.on_nemo_server, otherwise=flags.WITH_MODEL_URL, accepted=True)
     parser.effect(
         "temperature",
@@ -147,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
         summary = run_and_close(generate(), policy, judge)
         report = stage.finish(summary, policy, judge)
     display.show_report(report, args.output_dir, dry_run=args.dry_run)
+    store_flags.upload_files(args, report.files, stage.config.outputs.manifest and stage.config.outputs.manifest.path)
     return 0
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr
+from nemo_aligner_cai.commands.generate import store_flags
 from nemo_aligner_cai.commands.generate.shard_flags import missing_calls_error
 from nemo_aligner_cai.console import program
 from nemo_aligner_cai.engine.shards import CallsMissing
@@ -35,7 +36,7 @@ def run_script(
     def work() -> int:
         args = parser.parse_args(argv)
         try:
-            with resumable(args):
+            with store_flags.local_inputs(args), resumable(args):
                 return run(args)
         except CallsMissing as missing:
             raise missing_calls_error(missing, name, sys.argv[1:] if argv is None else argv) from missing

@@ -21,7 +21,7 @@ from pathlib import Path
 from nemo_aligner_cai.chat import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, SHARE
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
-from nemo_aligner_cai.commands.generate import clients, display, flags, shard_flags
+from nemo_aligner_cai.commands.generate import clients, display, flags, shard_flags, store_flags
 from nemo_aligner_cai.commands.generate.run import run_and_close, run_script
 from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
@@ -96,6 +96,7 @@ def build_parser() -> Parser:
     )
     flags.add_run_flags(parser)
     shard_flags.add_shard_flags(parser)
+    store_flags.add_store_flags(parser)
     _declare_effects(parser)
     return parser
 
@@ -149,6 +150,7 @@ def run(args: argparse.Namespace) -> int:
         summary = run_and_close(stage.generate(client), client)
         report = stage.finish(summary, client)
     display.show_report(report, args.output_filepath, dry_run=args.dry_run)
+    store_flags.upload_files(args, report.files, stage.config.outputs.manifest and stage.config.outputs.manifest.path)
     return 0
 
 

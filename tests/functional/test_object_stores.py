@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""SL-CAI with inputs and outputs in a real S3 server (moto's) over a socket."""
+
+import gzip
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.standin import standin
+from benchmarks.workload import prompt_text
+from nemo_aligner_cai.commands.generate import sl_cai
+from nemo_aligner_cai.files import write_jsonl
+
+fs = pytest.importorskip("pyarrow.fs")
+moto_server = pytest.importorskip("moto.server")
+
+
+@pytest.fixture(scope="module")
+def store() -> Generator[str]:
+    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(store: str, monkeypatch: pytest.MonkeyPatch) -> object:
+    """A client of the server, independent of the code under test."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": store,
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = fs.S3FileSystem(
+        endpoint_override=store.removeprefix("http://"), scheme="http", region="us-east-1", allow_bucket_creation=True
+    )
+    client.create_dir("cai")
+    return client
+
+
+def write_inputs(folder: Path) -> tuple[Path, Path]:
+    """Prompts, compressed, and a folder with helpfulness data."""
+    prompts, helpful = folder / "prompts.jsonl.gz", folder / "helpful" / "train.jsonl"
+    write_jsonl(prompts, ({"prompt": prompt_text(number)} for number in range(30)))
+    turns = [{"role": "user", "content": "How far?"}, {"role": "assistant", "content": "Far."}]
+    write_jsonl(helpful, [{"messages": turns}])
+    return prompts, helpful
+
+
+def generate(url: str, prompts: str, helpful: str, out: str, *more: str) -> int:
+    flags = ["--model-url", url, "--model", "standin", "--greedy", "False"]
+    files = ["--red-teaming-prompts-dataset-path", prompts, "--helpfulness-dataset-path", helpful]
+    return sl_cai.main([*flags, *files, "--output-filepath", out, *more])
+
+
+def put(s3: object, file: Path, path: str) -> None:
+    with s3.open_output_stream(path, compression=None) as stream:  # type: ignore[attr-defined]
+        stream.write(file.read_bytes())
+
+
+def objects_of(s3: object, prefix: str) -> dict[str, bytes]:
+    found = s3.get_file_info(fs.FileSelector(prefix, recursive=True))  # type: ignore[attr-defined]
+    files = [info.path for info in found if info.type == fs.FileType.File]
+    return {
+        path.removeprefix(f"{prefix}/"): s3.open_input_stream(path, compression=None).read()  # type: ignore[attr-defined]
+        for path in files
+    }
+
+
+def test_inputs_and_outputs_in_s3_are_the_bytes_of_local_ones(s3: object, tmp_path: Path) -> None:
+    prompts, helpful = write_inputs(tmp_path)
+    put(s3, prompts, "cai/in/prompts.jsonl.gz")
+    put(s3, helpful, "cai/in/helpful/train.jsonl")
+    with standin("--time-scale", "0") as server:
+        local, remote = tmp_path / "local", tmp_path / "remote"
+        assert generate(server.url, str(prompts), str(helpful.parent), str(local / "sft.jsonl")) == 0
+        sources = "s3://cai/in/prompts.jsonl.gz", "s3://cai/in/helpful"
+        assert generate(server.url, *sources, str(remote / "sft.jsonl"), "--upload", "s3://cai/out") == 0
+        # Nothing is asked again, and the copies are taken again.
+        assert generate(server.url, *sources, str(remote / "sft.jsonl"), "--upload", "s3://cai/out", "--resume") == 0
+        assert server.stats()["requests"] == 2 * 3 * 30
+    uploaded = objects_of(s3, "cai/out")
+    expected = {
+        str(file.relative_to(local)): file.read_bytes()
+        for file in local.rglob("*")
+        if file.is_file() and "journal" not in file.name
+    }
+    assert sorted(uploaded) == sorted(expected) and len(uploaded) > 5
+    differing = [name for name in expected if uploaded[name] != expected[name]]
+    assert {Path(name).name for name in differing} <= {"cai_manifest.json", "sft.summary.jsonl"}, (
+        "they name the inputs"
+    )
+    copy = remote / "cai_inputs" / "cai" / "in" / "prompts.jsonl.gz"
+    assert gzip.decompress(copy.read_bytes()) == gzip.decompress(prompts.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "named"),
+    [
+        ("--red-teaming-prompts-dataset-path", "s3://cai/nothing.jsonl", "s3://cai/nothing.jsonl"),
+        ("--red-teaming-prompts-dataset-path", "s3:///nothing.jsonl", "no bucket"),
+        ("--red-teaming-prompts-dataset-path", "s3://key:secret@cai/in", "AWS_ACCESS_KEY_ID"),
+        ("--output-filepath", "s3://cai/out.jsonl", "--upload s3://cai/out.jsonl"),
+        ("--journal-from", "s3://cai/journals", "--journal-from"),
+        ("--upload", "s3://other-bucket/out", "other-bucket"),
+        ("--upload", "/somewhere", "s3://"),
+    ],
+)
+def test_what_cannot_be_used_is_named_before_any_call(
+    s3: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str, named: str
+) -> None:
+    prompts, helpful = write_inputs(tmp_path)
+    out = tmp_path / "out" / "sft.jsonl"
+    assert generate("http://127.0.0.1:9", str(prompts), str(helpful.parent), str(out), flag, value) == 2
+    said = capsys.readouterr().err
+    assert named in said and len(said.strip().splitlines()) == 1 and "secret" not in said
+    assert not out.parent.exists()
