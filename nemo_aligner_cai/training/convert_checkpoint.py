@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Converts Hugging Face folders of Llama and Mistral models to .nemo files, and back, on the CPU.
+"""Converts Hugging Face folders of the models in `checkpoints/architectures.py` to .nemo files, and back, on the CPU.
 
 Input:  config.json, model.safetensors or pytorch_model.bin (maybe sharded), tokenizer.model or tokenizer.json
 Output: a .nemo file; or, in the other direction, such a folder

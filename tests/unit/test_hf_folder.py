@@ -216,7 +216,10 @@ def test_a_broken_folder_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"model_type": "qwen2"}, "model_type=qwen2: only llama and mistral"),
+        ({"model_type": "bloom"}, "model_type=bloom: only llama, mistral"),
+        ({"model_type": "gemma2"}, "Llama, Mistral or Qwen2.5 works"),
+        ({"model_type": "qwen3"}, "model_type=qwen3: NeMo 2.2.1"),
+        ({"model_type": "phi3", "partial_rotary_factor": 0.75}, "partial_rotary_factor=0.75"),
         ({"hidden_act": "gelu"}, "hidden_act=gelu: must be silu"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config={'quant_method': 'gptq'}"),

@@ -21,16 +21,18 @@ from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr, write_line
 from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES
 
 _CONVERTERS = Path("scripts") / "checkpoint_converters"
 # The settings that NeMo uses for scale_positional_embedding.
 _LLAMA31 = {"scale_factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "old_context_len": 8192}
+# Models of other architectures are always converted here.
 _SCRIPTS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_7b_hf_to_nemo.py"}
 
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai checkpoint`."""
-    parser.epilog = "Llama and Mistral models are supported."
+    parser.epilog = "Supported: " + "; ".join(architecture.models for architecture in ARCHITECTURES.values()) + "."
     directions = parser.add_subparsers(dest="direction", required=True, metavar="DIRECTION")
     into = directions.add_parser("to-nemo", help="convert a Hugging Face folder to a .nemo file")
     into.add_argument("source", type=Path, metavar="FOLDER", help="with config.json, weights and tokenizer")
@@ -112,6 +114,8 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
 
     wanted = model_settings(settings, "config.json")
     kind = settings["model_type"]
+    if kind not in _SCRIPTS:
+        return None
     script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / _SCRIPTS[kind]
     if not script.is_file() or not cuda_available():
         return None

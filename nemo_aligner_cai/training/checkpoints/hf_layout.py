@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Converts the weights of Llama and Mistral models between Hugging Face's layout and Megatron-Core's.
+"""Converts the weights of the architectures in `architectures.py` between Hugging Face's layout and Megatron-Core's.
 
 Megatron has one matrix for query, key and value, which contains the queries, the key and the value of each
 grouped-query attention group in turn, and one matrix for the gate and the up projection, in this order.
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES, architecture_of
 
-KINDS = ("llama", "mistral")
 _SIZES = (
     "hidden_size",
     "intermediate_size",
@@ -45,6 +45,8 @@ class Shape:
         groups: number of key-value heads; equal to `heads` without grouped-query attention.
         head_dim: size of each head.
         vocabulary: number of rows of the embedding.
+        qkv_bias: see `architectures.Architecture`.
+        is_fused: see `architectures.Architecture`.
     """
 
     layers: int
@@ -52,21 +54,33 @@ class Shape:
     groups: int
     head_dim: int
     vocabulary: int
+    qkv_bias: bool = False
+    is_fused: bool = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Shape:
         """Read the sizes from the contents of a config.json."""
-        heads = settings["num_attention_heads"]
+        heads, architecture = settings["num_attention_heads"], ARCHITECTURES[settings["model_type"]]
         return cls(
             layers=settings["num_hidden_layers"],
             heads=heads,
             groups=settings.get("num_key_value_heads") or heads,
             head_dim=settings.get("head_dim") or settings["hidden_size"] // heads,
             vocabulary=settings["vocab_size"],
+            qkv_bias=architecture.qkv_bias,
+            is_fused=architecture.is_fused,
         )
 
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """The rows of query, key and value."""
+        return self.heads * self.head_dim, self.groups * self.head_dim, self.groups * self.head_dim
+
     def fuse(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Fuse (heads * head_dim, in) and 2 x (groups * head_dim, in) into ((heads + 2 groups) * head_dim, in)."""
+        """Fuse (heads * head_dim, in) and 2 x (groups * head_dim, in) into ((heads + 2 groups) * head_dim, in).
+
+        Biases have no dimension `in`.
+        """
         parts = [part.unflatten(0, (self.groups, -1)) for part in (query, key, value)]
         return torch.cat(parts, dim=1).flatten(0, 1)
 
@@ -87,12 +101,11 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         UsageError: NeMo 2.2.1 does not support the architecture or a setting.
     """
-    if settings.get("model_type") not in KINDS:
-        raise UsageError(f"{where}: model_type={settings.get('model_type')}: only {' and '.join(KINDS)} are supported")
+    architecture = architecture_of(settings, where)
     for key in _SIZES:
         if not isinstance(settings.get(key), int) or settings[key] < 1:
             raise UsageError(f"{where}: {key}={settings.get(key)}: must be a positive integer")
-    for key, wanted in _FIXED.items():
+    for key, wanted in {**_FIXED, **(architecture.fixed or {})}.items():
         if settings.get(key, wanted) not in (wanted, None):
             raise UsageError(f"{where}: {key}={settings[key]}: must be {wanted}, or absent")
     shape = Shape.of(settings)
@@ -100,8 +113,8 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise UsageError(
             f"{where}: num_attention_heads={shape.heads} is not a multiple of num_key_value_heads={shape.groups}"
         )
-    # Up to its window, sliding-window attention is full attention. Transformers' default for Mistral is 4096.
-    window = settings.get("sliding_window", 4096 if settings["model_type"] == "mistral" else None)
+    # Up to its window, sliding-window attention is full attention.
+    window = architecture.window(settings)
     positions = min(window or settings["max_position_embeddings"], settings["max_position_embeddings"])
     return {
         "encoder_seq_length": positions,
@@ -114,9 +127,10 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         "kv_channels": shape.head_dim,
         "init_method_std": settings.get("initializer_range", 0.02),
         "normalization": "rmsnorm",
-        "layernorm_epsilon": settings.get("rms_norm_eps", 1e-6),
+        "layernorm_epsilon": settings.get("rms_norm_eps", architecture.layernorm_epsilon),
         "activation": "fast-swiglu",
         "bias": False,
+        **({"qkv_bias": True} if architecture.qkv_bias else {}),
         **_rope(settings, where),
     }
 
@@ -137,8 +151,12 @@ def _rope(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 _QKV = tuple(f"self_attn.{name}_proj.weight" for name in ("q", "k", "v"))
+_QKV_BIAS = tuple(f"self_attn.{name}_proj.bias" for name in ("q", "k", "v"))
 _GATED = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
+# Of architectures whose weights are fused. Queries of all heads are first, unlike in Megatron.
+_HF_QKV, _HF_GATED = "self_attn.qkv_proj.weight", "mlp.gate_up_proj.weight"
 _FUSED_QKV, _FUSED_GATED = "self_attention.linear_qkv.weight", "mlp.linear_fc1.weight"
+_FUSED_BIAS = "self_attention.linear_qkv.bias"
 # Megatron's name -> Hugging Face's.
 _SAME = {
     "self_attention.linear_proj.weight": "self_attn.o_proj.weight",
@@ -162,15 +180,19 @@ _OUTSIDE_LAYERS = {
 def weight_shapes(settings: Mapping[str, Any], *, tied: bool) -> dict[str, tuple[int, ...]]:
     """The shape of each Hugging Face weight of a model with this config.json."""
     shape, hidden, inner = Shape.of(settings), settings["hidden_size"], settings["intermediate_size"]
-    queries, keys = shape.heads * shape.head_dim, shape.groups * shape.head_dim
-    layer_shapes = {
-        **dict(zip(_QKV, ((queries, hidden), (keys, hidden), (keys, hidden)), strict=True)),
-        **dict.fromkeys(_GATED, (inner, hidden)),
-        "self_attn.o_proj.weight": (hidden, queries),
+    layer_shapes: dict[str, tuple[int, ...]] = {
+        "self_attn.o_proj.weight": (hidden, shape.widths[0]),
         "mlp.down_proj.weight": (hidden, inner),
         "input_layernorm.weight": (hidden,),
         "post_attention_layernorm.weight": (hidden,),
     }
+    if shape.is_fused:
+        layer_shapes |= {_HF_QKV: (sum(shape.widths), hidden), _HF_GATED: (2 * inner, hidden)}
+    else:
+        layer_shapes |= {name: (width, hidden) for name, width in zip(_QKV, shape.widths, strict=True)}
+        layer_shapes |= dict.fromkeys(_GATED, (inner, hidden))
+    if shape.qkv_bias:
+        layer_shapes |= {name: (width,) for name, width in zip(_QKV_BIAS, shape.widths, strict=True)}
     shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (shape.vocabulary, hidden), "model.norm.weight": (hidden,)}
     if not tied:
         shapes[_OUTPUT] = (shape.vocabulary, hidden)
@@ -192,8 +214,14 @@ def to_megatron(
         yield name, read(_EMBEDDING if tied and hf_name == _OUTPUT else hf_name)
     for layer in range(shape.layers):
         prefix, hf_prefix = f"decoder.layers.{layer}.", f"model.layers.{layer}."
-        yield prefix + _FUSED_QKV, shape.fuse(*(read(hf_prefix + name) for name in _QKV))
-        yield prefix + _FUSED_GATED, torch.cat([read(hf_prefix + name) for name in _GATED])
+        if shape.is_fused:
+            yield prefix + _FUSED_QKV, shape.fuse(*read(hf_prefix + _HF_QKV).split(shape.widths))
+            yield prefix + _FUSED_GATED, read(hf_prefix + _HF_GATED)
+        else:
+            yield prefix + _FUSED_QKV, shape.fuse(*(read(hf_prefix + name) for name in _QKV))
+            yield prefix + _FUSED_GATED, torch.cat([read(hf_prefix + name) for name in _GATED])
+        if shape.qkv_bias:
+            yield prefix + _FUSED_BIAS, shape.fuse(*(read(hf_prefix + name) for name in _QKV_BIAS))
         for name, hf_name in _SAME.items():
             yield prefix + name, read(hf_prefix + hf_name)
 
@@ -202,7 +230,7 @@ def to_huggingface(name: str, weight: torch.Tensor, shape: Shape) -> Iterator[tu
     """Yield the Hugging Face weights of one checkpoint weight, which stacks all layers in its first dimension.
 
     Raises:
-        UsageError: Llama and Mistral have no such weight.
+        UsageError: the architecture has no such weight.
     """
     if name in _OUTSIDE_LAYERS:
         yield _OUTSIDE_LAYERS[name], weight[: shape.vocabulary] if weight.dim() == 2 else weight
@@ -212,9 +240,21 @@ def to_huggingface(name: str, weight: torch.Tensor, shape: Shape) -> Iterator[tu
         prefix = f"model.layers.{layer}."
         if layer_name in _STORED:
             yield prefix + _STORED[layer_name], part
-        elif layer_name == _FUSED_QKV:
-            yield from ((prefix + hf_name, piece) for hf_name, piece in zip(_QKV, shape.split(part), strict=True))
-        elif layer_name == _FUSED_GATED:
-            yield from ((prefix + hf_name, piece) for hf_name, piece in zip(_GATED, part.chunk(2), strict=True))
         else:
-            raise UsageError(f"{name}: Llama and Mistral have no such weight")
+            yield from ((prefix + hf_name, piece) for hf_name, piece in _split_fused(layer_name, part, shape))
+
+
+def _split_fused(name: str, part: torch.Tensor, shape: Shape) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the Hugging Face weights of one of a layer's fused weights."""
+    if name == _FUSED_QKV and shape.is_fused:
+        yield _HF_QKV, torch.cat(shape.split(part))
+    elif name == _FUSED_QKV:
+        yield from zip(_QKV, shape.split(part), strict=True)
+    elif name == _FUSED_GATED and shape.is_fused:
+        yield _HF_GATED, part
+    elif name == _FUSED_GATED:
+        yield from zip(_GATED, part.chunk(2), strict=True)
+    elif name == _FUSED_BIAS and shape.qkv_bias:
+        yield from zip(_QKV_BIAS, shape.split(part), strict=True)
+    else:
+        raise UsageError(f"{name}: this architecture has no such weight")
