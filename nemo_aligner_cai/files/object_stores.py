@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Object stores: local copies of inputs, and uploads of finished files.
 
-Input:  s3://bucket/prompts.jsonl, or s3://bucket/helpful-base/ for all objects below it; gs:// likewise
+Input:  s3://bucket/prompts.jsonl, or s3://bucket/helpful-base/ for all objects below it; or gs://...
 Output: FOLDER/bucket/prompts.jsonl, FOLDER/bucket/helpful-base/
 
 Inputs are copied because they are read several times. Credentials, region and address are those that the AWS and

@@ -2,7 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers that come and go during a run of the real command: nothing lost, the bytes of a run with one server."""
 
+import os
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -52,3 +59,39 @@ def test_a_run_that_starts_before_its_servers_waits_for_them(tmp_path: Path) -> 
             shutil.copy(file, folder)
         assert process.wait(120) == 0, run.said()
         assert servers.stats()["contents"] == CALLS * 20
+
+
+def test_the_job_array_of_the_docs_announces_its_server_and_withdraws_it(repo_root: Path, tmp_path: Path) -> None:
+    page = (repo_root / "docs" / "scaling.rst").read_text(encoding="utf-8")
+    (script,) = re.findall(r"code-block:: sh\n\n((?:   .*\n|\n)+)", page)
+    folder, programs = tmp_path / "endpoints", tmp_path / "bin"
+    programs.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    stand_in = f"exec {sys.executable} -m benchmarks.standin --time-scale 0 --port ${{@: -1}}"
+    for name, command in {"vllm": stand_in, "hostname": "echo 127.0.0.1"}.items():
+        (programs / name).write_text(f"#!/bin/bash\n{command}\n")
+        (programs / name).chmod(0o755)
+    job = subprocess.Popen(
+        ["bash", "-c", textwrap.dedent(script).replace("/shared/endpoints", str(folder))],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": str(repo_root),
+            "SLURM_ARRAY_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": str(port - 20000),
+        },
+    )
+    try:
+        file = folder / f"7.{port - 20000}"
+        while not file.exists():
+            assert job.poll() is None
+            time.sleep(0.1)
+        assert file.read_text() == f"http://127.0.0.1:{port}/v1\n"
+        run = SlCai(tmp_path / "run", "", concurrency=4, endpoints=folder).prepare(10)
+        assert run.run() == 0, run.said()
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(30) == 143 and not file.exists()
+    finally:
+        job.kill()

@@ -16,7 +16,7 @@ from nemo_aligner_cai.errors import UsageError
 
 @dataclass(frozen=True)
 class Architecture:
-    """How an architecture differs from Llama.
+    """The differences of an architecture from Llama.
 
     Attributes:
         models: the models that have it.
@@ -60,8 +60,8 @@ REFUSED: Mapping[str, str] = {
     "qwen3": "NeMo 2.2.1's GPT layers have no normalization of queries and keys; Qwen2.5 works",
     "gemma": "NeMo 2.2.1 scales its embeddings in mcore_model_customize, which upstream's reward model and critic do "
     "not call; Llama, Mistral or Qwen2.5 works",
-    "gemma2": "NeMo 2.2.1 caps its logits in Transformer Engine's layers and in mcore_model_customize, which upstream's "
-    "reward model and critic do not call; Llama, Mistral or Qwen2.5 works",
+    "gemma2": "NeMo 2.2.1 caps its logits in Transformer Engine's layers and in mcore_model_customize, which "
+    "upstream's reward model and critic do not call; Llama, Mistral or Qwen2.5 works",
     "mixtral": "mixtures of experts are not supported; Mistral 7B works",
 }
 """model_type in config.json -> why it is refused, and what works."""
@@ -77,7 +77,7 @@ def architecture_of(settings: Mapping[str, Any], where: str) -> Architecture:
     Raises:
         UsageError: it is not supported.
     """
-    kind = settings.get("model_type")
+    kind = str(settings.get("model_type"))
     if kind in REFUSED:
         raise UsageError(f"{where}: model_type={kind}: {REFUSED[kind]}")
     if kind not in ARCHITECTURES:
