@@ -10,14 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands import run_slurm
 from nemo_aligner_cai.commands.common.flag_types import TRAINING_SEED
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr, open_console
 from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.executors import job
+from nemo_aligner_cai.pipeline.layout import ANSWERS, ANSWERS_FILE, MEASURE
 from nemo_aligner_cai.pipeline.measure import table
 from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
@@ -107,16 +111,13 @@ def _resumable(args: argparse.Namespace) -> Generator[None]:
 
 def _show(folder: Path, metrics: dict[str, Any]) -> None:
     console = open_console()
-    console.print(table(metrics["stages"]))
-    judge, reward_model = metrics["judge"], metrics["reward_model"]["accuracy"]
-    if judge["accuracy"] is not None:
-        share = f"{100 * judge['accuracy']:.1f} % of {judge['n']} kept pairs"
-        console.print(f"judge:        {share} agree with the oracle")
-    if judge["position_flip_rate"] is not None:
-        flips = f"{100 * judge['position_flip_rate']:.1f} % of the pairs judged in both orders"
-        console.print(f"position:     the order decided {flips}; they were dropped")
-    if reward_model is not None:
-        console.print(f"reward model: {100 * reward_model:.1f} % of held-out pairs ranked correctly")
+    if MEASURE in metrics["steps"]:
+        _show_measured(console, metrics)
+    if ANSWERS in metrics["steps"]:
+        for _, row in read_jsonl(folder / ANSWERS / ANSWERS_FILE):
+            console.print(
+                f"{row['model']}: {row['prompt']}\n    {row['answer'].strip()}", soft_wrap=True, markup=False
+            )
     console.print(f"{metrics['seconds']:.0f} s, peak memory {metrics['peak_rss_mb']:.0f} MB")
     files = {
         "SL-CAI data": folder / SL_CAI / "train.jsonl",
@@ -131,3 +132,16 @@ def _show(folder: Path, metrics: dict[str, Any]) -> None:
     for name, path in files.items():
         console.print(f"{name + ':':16}{path}", soft_wrap=True)
     console.print(f"talk to it:     cai chat {folder / PPO / MODEL}", soft_wrap=True)
+
+
+def _show_measured(console: Console, metrics: dict[str, Any]) -> None:
+    console.print(table(metrics["stages"]))
+    judge, reward_model = metrics["judge"], metrics["reward_model"]["accuracy"]
+    if judge["accuracy"] is not None:
+        share = f"{100 * judge['accuracy']:.1f} % of {judge['n']} kept pairs"
+        console.print(f"judge:        {share} agree with the oracle")
+    if judge["position_flip_rate"] is not None:
+        flips = f"{100 * judge['position_flip_rate']:.1f} % of the pairs judged in both orders"
+        console.print(f"position:     the order decided {flips}; they were dropped")
+    if reward_model is not None:
+        console.print(f"reward model: {100 * reward_model:.1f} % of held-out pairs ranked correctly")

@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from nemo_aligner_cai.judges.settings import JudgeOptions
 from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.pipeline.answers import Answers
 from nemo_aligner_cai.pipeline.data_config import Data
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.pipeline.model_sources import Models
@@ -152,6 +153,7 @@ class RunConfig(Section):
         reward_model: step 5, with `ppo`.
         ppo: step 6.
         dpo: instead of `reward_model` and `ppo`, direct preference optimization of step 4's pairs.
+        answers: answers of the three models to a few prompts.
         measure: the last step of the tiny assistant, by its oracle.
         executor: where the steps run.
     """
@@ -166,6 +168,7 @@ class RunConfig(Section):
     reward_model: Training | None = None
     ppo: Ppo | None = None
     dpo: Training | None = None
+    answers: Answers | None = None
     measure: Measure | None = None
     executor: Executor = LocalExecutor()
 

@@ -45,9 +45,11 @@ class StageInputs:
 
 def sl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> SlCaiConfig:
     """The SL-CAI stage of a run, with its outputs in a folder."""
-    own = config.sl_cai
+    own, red_team = config.sl_cai, config.data.red_team
+    # The prompts have it already; the stage adds it to the helpful conversations.
+    message = red_team.system_message if red_team else ""
     return SlCaiConfig(
-        prompts=PromptSource(path=str(inputs.data / SL_PROMPTS), turns="all"),
+        prompts=PromptSource(path=str(inputs.data / SL_PROMPTS), turns="all", system_message=message),
         constitution=inputs.constitution,
         sampling=own.decoding,
         files=SftFiles(

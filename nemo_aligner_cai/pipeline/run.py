@@ -8,19 +8,23 @@ run again. Models are used through real servers; the trainers are NeMo-Aligner's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import write_json
+from nemo_aligner_cai.files import write_json, write_jsonl
+from nemo_aligner_cai.models import ModelClient
 from nemo_aligner_cai.pipeline import data_step, measure, trainers, training
+from nemo_aligner_cai.pipeline.answers import Answers, ask_all
 from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.clients import Clients
 from nemo_aligner_cai.pipeline.config import RunConfig, settings_of
 from nemo_aligner_cai.pipeline.data_stages import StageInputs, rl_cai_config, sl_cai_config
 from nemo_aligner_cai.pipeline.layout import (
+    ANSWERS,
+    ANSWERS_FILE,
     DATA,
     DPO,
     HELPFUL_PREFERENCES,
@@ -49,6 +53,8 @@ from nemo_aligner_cai.stages.sl_cai import SlCaiStage
 from nemo_aligner_cai.training.launch import jobs, srun
 
 __all__ = ["DATA", "DPO", "MEASURE", "MODEL", "PPO", "REWARD_MODEL", "RL_CAI", "SFT", "SL_CAI", "STEPS", "Pipeline"]
+
+T = TypeVar("T")
 
 
 class Pipeline:
@@ -124,6 +130,8 @@ class Pipeline:
         """The steps with their inputs, outputs and settings, conversions of models included."""
         own = [self._data_step(), self._sl_cai_step(), self._sft_step(), self._rl_cai_step()]
         own += [self._reward_model_step(), self._ppo_step()] if self.config.ppo else [self._dpo_step()]
+        if self.config.answers is not None:
+            own.append(self._answers_step(self.config.answers))
         if self.config.measure is not None:
             own.append(self._measure_step())
         # A conversion is needed by a later step, and follows the step that makes its source.
@@ -310,9 +318,7 @@ class Pipeline:
             MEASURE,
             "Step 7: inference and measurement",
             reads=self._read(
-                self.clients.path("helpful_only"),
-                self.clients.trained_path(SFT),
-                self.clients.trained_path(self._policy),
+                *self._each_path(),
                 self.layout.file(DATA, MEASURED),
                 self.layout.file(RL_CAI, "comparisons.jsonl"),
             ),
@@ -325,21 +331,59 @@ class Pipeline:
     def _measure(self, folder: Path) -> Mapping[str, Any]:
         """Generate replies of the three models to held-out prompts, and classify them by the oracle."""
         assert self.config.measure is not None, "only runs with it have the step"
-        clients, size = self.clients, self.config.measure.batch_size
         prompts, max_tokens = self.layout.file(DATA, MEASURED), self.config.measure.max_tokens
-        stages: dict[str, Any] = {}
-        for stage, step in (("helpful_only", None), ("sl_cai", SFT), ("rl_cai", self._policy)):
-            log = folder / f"{stage}.log"
-            with clients.trained(step, log, size) if step else clients.of("helpful_only", log, size) as client:
-                asked = measure.stage_figures(client, prompts, folder / stage, max_tokens, self.config.seed)
-                stages[stage] = ask(asked, client)
+        seed = self.config.seed
         figures = {
-            "stages": stages,
+            "stages": self._ask_each(
+                folder,
+                self.config.measure.batch_size,
+                lambda stage, client: measure.stage_figures(client, prompts, folder / stage, max_tokens, seed),
+            ),
             "judge": measure.judge_figures(self.layout.file(RL_CAI, "comparisons.jsonl")),
             "reward_model": measure.last_metrics(self.folder / REWARD_MODEL / trainers.LOG_DIR),
         }
         write_json(folder / "figures.json", figures, overwrite=True)
         return figures
+
+    def _answers_step(self, section: Answers) -> Step:
+        def work(folder: Path) -> Mapping[str, Any]:
+            found = self._ask_each(
+                folder,
+                section.batch_size,
+                lambda stage, client: ask_all(
+                    client, section, folder / f"{stage}.journal.jsonl", seed=self.config.seed
+                ),
+            )
+            rows = [{"model": stage, **row} for stage, rows in found.items() for row in rows]
+            write_jsonl(folder / ANSWERS_FILE, rows, overwrite=True)
+            return {"answers": len(rows)}
+
+        return Step(
+            ANSWERS,
+            "Step 7: answers of the three models",
+            reads=self._read(*self._each_path()),
+            makes=(ANSWERS_FILE,),
+            settings=self._seed | section.model_dump(mode="json", exclude_defaults=True),
+            endpoints=lambda: self.clients.endpoint_identities("helpful_only"),
+            work=work,
+        )
+
+    def _each_path(self) -> tuple[Path | None, ...]:
+        """The files or folders that the servers of `_ask_each` read."""
+        trained = (self.clients.trained_path(step) for step in (SFT, self._policy))
+        return (self.clients.path("helpful_only"), *trained)
+
+    def _ask_each(
+        self, folder: Path, batch_size: int, work: Callable[[str, ModelClient], Coroutine[Any, Any, T]]
+    ) -> dict[str, T]:
+        """The results of `work` with the name and the client of each of the three models, served in turn."""
+        found: dict[str, T] = {}
+        for stage, step in (("helpful_only", None), ("sl_cai", SFT), ("rl_cai", self._policy)):
+            log = folder / f"{stage}.log"
+            served = self.clients.trained(step, log, batch_size) if step else None
+            with served or self.clients.of("helpful_only", log, batch_size) as client:
+                found[stage] = ask(work(stage, client), client)
+        return found
 
 
 def _training_settings(section: Any) -> dict[str, Any]:
