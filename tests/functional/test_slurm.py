@@ -92,6 +92,7 @@ def login(cluster: Cluster, runs: Runs, tmp_path_factory: pytest.TempPathFactory
     return Login(cluster, path, runs.mark)
 
 
+@pytest.mark.timeout(2400)
 def test_all_steps_end_with_the_same_data_whatever_happens_to_their_jobs(
     cluster: Cluster, login: Login, runs: Runs, tmp_path: Path
 ) -> None:
