@@ -15,7 +15,6 @@ from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors import cluster
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
 from nemo_aligner_cai.pipeline.executors.status import status
-from nemo_aligner_cai.pipeline.run import STEPS
 from nemo_aligner_cai.training.launch.slurm import in_batch_script
 
 _KINDS = ("local", "slurm")
@@ -79,6 +78,6 @@ def submit(args: argparse.Namespace, config: RunConfig, executor: SlurmExecutor,
 
 def show_status(folder: Path) -> int:
     """Show the state of each step of a run."""
-    rows = [(one.step, one.state, one.job, one.used, one.note) for one in status(folder, STEPS)]
+    rows = [(one.step, one.state, one.job, one.used, one.note) for one in status(folder)]
     open_console().print(table_of(("step", "state", "job", "time", ""), rows), soft_wrap=True)
     return 0

@@ -246,12 +246,19 @@ def test_the_state_of_each_step(fake: FakeSlurm, tmp_path: Path) -> None:
     (folder / "jobs.json").write_text(json.dumps({step: [str(10 + n)] for n, step in enumerate(STEPS[:5])}))
     (folder / f"{STEPS[1]}-11.0.log").touch()
     fake.answer("squeue", 'echo "12|RUNNING|1:02|n1"; echo "13|PENDING|0:00|(Dependency)"; echo "99|RUNNING|9:00|n2"')
-    found = {one.step: one for one in status(tmp_path, STEPS)}
+    assert [one.step for one in status(tmp_path)] == list(STEPS[:5])
+    (tmp_path / "run.json").write_text(json.dumps({"steps": [{"name": step} for step in STEPS]}))
+    found = {one.step: one for one in status(tmp_path)}
     assert [found[step].state for step in STEPS] == [
         *("done", "failed", "running", "pending", "failed", "not submitted", "not submitted"),
     ]
     assert found[STEPS[1]].note.endswith("2_sl_cai-11.0.log")
     assert (found[STEPS[2]].job, found[STEPS[2]].used, found[STEPS[2]].note) == ("12", "1:02", "n1")
+
+
+def test_a_folder_without_a_run_has_no_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "cai.yaml", "--output", str(tmp_path), "--status"]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
 
 
 def test_a_step_is_given_up_after_three_starts_without_progress(tmp_path: Path) -> None:

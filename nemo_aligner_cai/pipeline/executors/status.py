@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.pipeline.executors.script import FOLDER
-from nemo_aligner_cai.pipeline.executors.submit import queued, submitted
+from nemo_aligner_cai.pipeline.executors.submit import JobIds, queued, submitted
+from nemo_aligner_cai.pipeline.run_record import RUN_RECORD
 from nemo_aligner_cai.pipeline.step_cache import is_recorded
 
 
@@ -32,16 +34,16 @@ class StepStatus:
     note: str = ""
 
 
-def status(folder: Path, steps: Sequence[str]) -> list[StepStatus]:
-    """The state of each step; raises CaiError if Slurm does not answer.
+def status(folder: Path) -> list[StepStatus]:
+    """The state of each step of the run in a folder.
 
-    Args:
-        folder: the run's folder.
-        steps: the names of its steps.
+    Raises:
+        UsageError: there is no run in the folder.
+        CaiError: Slurm does not answer.
     """
     jobs, queue = submitted(folder / FOLDER), queued(folder / FOLDER)
     found: list[StepStatus] = []
-    for step in steps:
+    for step in _steps(folder, jobs):
         ids = jobs.get(step, [])
         waiting = [one for one in ids if one in queue]
         if is_recorded(folder / step):
@@ -53,6 +55,16 @@ def status(folder: Path, steps: Sequence[str]) -> list[StepStatus]:
         else:
             found.append(StepStatus(step, "not submitted"))
     return found
+
+
+def _steps(folder: Path, jobs: JobIds) -> list[str]:
+    """All steps of a run that has begun, or those that were submitted."""
+    record = folder / RUN_RECORD
+    if record.is_file():
+        return [step["name"] for step in read_json(record)["steps"]]
+    if not jobs:
+        raise UsageError(f"{folder}: no run was started here, and no jobs were submitted")
+    return list(jobs)
 
 
 def _last_log(folder: Path, step: str) -> str:
