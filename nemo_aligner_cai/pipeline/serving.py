@@ -14,7 +14,7 @@ from nemo_aligner_cai.chat import ChatTemplate, template_named
 from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.pipeline.serve_config import NemoServer
-from nemo_aligner_cai.training.config import quoted
+from nemo_aligner_cai.training.config import compose, quoted, select
 from nemo_aligner_cai.training.launch import jobs
 
 T = TypeVar("T")
@@ -90,8 +90,14 @@ def _server(
     settings = [f"gpt_model_file={quoted(model)}", f"host={HOST}", f"port={port}", *overrides]
     urls, env = [f"http://{HOST}:{port}/health"], jobs.visible_gpus(gpus)
     module = "nemo_aligner_cai.training.inference_server"
-    with jobs.server(module, settings, log, urls, env=env, timeout_s=timeout_s, tasks=1) as job:
+    with jobs.server(module, settings, log, urls, env=env, timeout_s=timeout_s, tasks=_processes(overrides)) as job:
         yield port, job
+
+
+def _processes(overrides: Sequence[str]) -> int:
+    """The number of processes of a server; without a GPU, it uses one."""
+    devices = select(compose("cai_inference", overrides), "trainer.devices") if jobs.has_gpu() else 1
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:

@@ -28,7 +28,7 @@ from nemo_aligner_cai.pipeline.executors.script import StepJob, script, submissi
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor, seconds
 from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
 from nemo_aligner_cai.pipeline.executors.status import status
-from nemo_aligner_cai.pipeline.run import PPO, SFT, SL_CAI, STEPS
+from nemo_aligner_cai.pipeline.run import PPO, RL_CAI, SFT, SL_CAI, STEPS
 from nemo_aligner_cai.training.launch import jobs, srun
 from tests.documented import blocks_of
 
@@ -39,7 +39,7 @@ def config(tmp_path: Path, executor: dict[str, Any], **sections: Any) -> Path:
     """The quickstart's configuration with an executor and other trainers' settings, as a file."""
     tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
     for name, section in sections.items():
-        tree[name] = tree[name] | section
+        tree[name] = tree.get(name, {}) | section
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tree | {"executor": executor}), encoding="utf-8")
     return path
@@ -90,6 +90,21 @@ def test_a_cluster_without_gpus_and_the_settings_of_one_step(tmp_path: Path) -> 
     text = text_of(tmp_path, SL_CAI, _SLURM | own)
     assert "--gres=gpu:8" in text and "--time=1-00:00:00" in text and "--partition=long" in text
     assert "--gpus" not in text_of(tmp_path, STEPS[0], _SLURM)
+
+
+def test_a_step_with_servers_has_their_gpus(tmp_path: Path) -> None:
+    def gpus(step: str, **sections: Any) -> int:
+        run, slurm = loaded(tmp_path, _SLURM, **sections)
+        return sizes(run, slurm, step)[0].gpus
+
+    assert [gpus(step) for step in (STEPS[0], SL_CAI, RL_CAI, "3_sft_hf")] == [0, 1, 1, 1]
+    nemo = {"overrides": ["trainer.devices=8", "tensor_model_parallel_size=8"]}
+    own = {"policy": {"gpus": [0, 1]}, "judge": {"engine": "vllm", "tensor_parallel": 2, "gpus": [2, 3]}}
+    assert gpus(SL_CAI, serve={"helpful_only": nemo}) == 8
+    assert gpus(RL_CAI, serve=own) == 4
+    assert gpus(RL_CAI, serve={"judge": {"engine": "vllm", "tensor_parallel": 4}}) == 4
+    endpoint = {"endpoint": "http://judge/v1", "model": "judge"}
+    assert gpus(SL_CAI, serve={"helpful_only": nemo}, models={"helpful_only": endpoint, "base": "tiny"}) == 0
 
 
 def test_secrets_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +327,8 @@ def test_a_step_of_a_job_is_stopped_by_its_name(fake: FakeSlurm, tmp_path: Path)
     fake.answer("srun", "exec sleep 60")
     with srun.steps(srun.Srun(("--container-image=image.sqsh",), "/opt/python")):
         started = jobs.start("some.module", ["key=value"], tmp_path / "log", component=1, tasks=1)
+    while not fake.calls("srun"):
+        assert started.poll() is None
     fake.answer("squeue", f'echo "42.batch batch"; echo "42.3 {started.step}"')
     fake.answer("scancel", f"kill {started.pid}")
     jobs.stop(started)
@@ -323,14 +340,16 @@ def test_a_step_of_a_job_is_stopped_by_its_name(fake: FakeSlurm, tmp_path: Path)
 
 def test_a_component_of_a_heterogeneous_job(fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_HET_SIZE", "2")
-    fake.answer("srun", 'echo "port $MASTER_PORT"')
+    fake.answer("srun", 'echo "port $MASTER_PORT gpus $CUDA_VISIBLE_DEVICES"')
     with srun.steps(srun.Srun()):
-        both = [jobs.start("m", [], tmp_path / f"{n}.log", component=n) for n in range(2)]
+        gpus = {"CUDA_VISIBLE_DEVICES": "4,5"}
+        both = [jobs.start("m", [], tmp_path / f"{n}.log", gpus, component=n) for n in range(2)]
     for one in both:
         jobs.finish(one, 20)
     assert ["--het-group=0" in call for call in fake.calls("srun")].count(True) == 1
     ports = {(tmp_path / f"{n}.log").read_text() for n in range(2)}
     assert len(ports) == 2
+    assert not any("4,5" in text for text in ports), "a component has its own GPUs"
 
 
 def test_a_dry_run_prints_what_can_be_pasted_and_writes_nothing(

@@ -1,23 +1,33 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes, tasks and GPUs of each step's job, from the settings of its trainers.
+"""The nodes, tasks and GPUs of each step's job, from the settings of its trainers and servers.
 
-One source for both: a trainer with trainer.num_nodes=2 and trainer.devices=8 gets 2 nodes with 8 tasks each.
+A trainer with trainer.num_nodes=2 and trainer.devices=8 gets 2 nodes with 8 tasks and 8 GPUs each, and a step with
+servers gets one node with their GPUs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.layout import DATA, DPO, PPO, REWARD_MODEL, SFT
+from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURE, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.model_sources import EndpointModel
+from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
 from nemo_aligner_cai.training.config import compose, select
 
-_DATA_STEPS = (DATA,)
-"""Steps that use no model."""
+Served = Literal["helpful_only", "policy", "judge"]
+_SERVED: Mapping[str, tuple[Served, ...]] = {
+    DATA: (),
+    SL_CAI: ("helpful_only",),
+    RL_CAI: ("policy", "judge"),
+    MEASURE: ("helpful_only", "policy"),
+}
+"""Step -> the roles of the models that it serves. All other steps but the trainers convert models."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,8 @@ def sizes(config: RunConfig, executor: SlurmExecutor, step: str) -> tuple[Size, 
     gpu = executor.gpus is not None
     own = executor.steps.get(step)
     found = [_size(name, overrides, gpu=gpu) for name, overrides in trainers.get(step, ())]
-    # The servers of a data step are started by its driver, on the same node.
-    found = found or [Size(nodes=1, tasks=1, gpus=int(gpu and step not in _DATA_STEPS))]
+    # The process of a job starts its servers on its own node.
+    found = found or [Size(nodes=1, tasks=1, gpus=_server_gpus(config, step) if gpu else 0)]
     given = own.gpus if own is not None else None
     return tuple(size if given is None else replace(size, gpus=given) for size in found)
 
@@ -67,3 +77,22 @@ def _size(name: str, overrides: Sequence[str], *, gpu: bool) -> Size:
         )
     on_gpus = gpu and select(cfg, "trainer.accelerator") != "cpu"
     return Size(nodes=nodes, tasks=devices, gpus=devices if on_gpus else 0)
+
+
+def _server_gpus(config: RunConfig, step: str) -> int:
+    """The GPUs of a step's servers. They share the node's GPUs, unless the configuration gives each its own."""
+    if step not in _SERVED:
+        return 1
+    return max((_gpus(getattr(config.serve, role)) for role in _SERVED[step] if _is_served(config, role)), default=0)
+
+
+def _is_served(config: RunConfig, role: Served) -> bool:
+    return role == "policy" or not isinstance(getattr(config.models, role), EndpointModel)
+
+
+def _gpus(server: Server) -> int:
+    if server.gpus:
+        return max(server.gpus) + 1
+    if isinstance(server, NemoServer):
+        return _size("cai_inference", server.overrides, gpu=True).gpus
+    return server.replicas * server.tensor_parallel

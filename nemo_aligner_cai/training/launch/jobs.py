@@ -79,7 +79,7 @@ def start(
         tasks: in a Slurm job, the number of its processes, on this node; None for all of the component.
     """
     if fork is None:
-        fork = sys.platform == "linux" and srun.current() is None and not _cuda()
+        fork = sys.platform == "linux" and srun.current() is None and not has_gpu()
     if fork:
         log.parent.mkdir(parents=True, exist_ok=True)
         return Job(module, log, *forked.start(module, list(overrides), log, dict(env or {})))
@@ -114,6 +114,9 @@ def start_command(
         command = srun.command(settings, step, command, component=component, tasks=tasks)
         # Lightning derives the port from the job's id, which the steps and components of a job share.
         added = {"MASTER_PORT": str(free_port())} | added
+        if srun.components() > 1:
+            # Each component has its own GPUs; the numbers are those of one machine that the jobs share.
+            added.pop("CUDA_VISIBLE_DEVICES", None)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -129,12 +132,12 @@ def start_command(
 
 def warm_up() -> None:
     """Start the preloaded process in the background, ahead of the first job."""
-    if sys.platform == "linux" and not _cuda():
+    if sys.platform == "linux" and not has_gpu():
         forked.warm_up()
 
 
-def _cuda() -> bool:
-    """True if the driver is loaded. Querying torch would import it, and this process does not need it."""
+def has_gpu() -> bool:
+    """True if NVIDIA's driver is loaded. Querying torch would import it, and this process does not need it."""
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 

@@ -63,6 +63,11 @@ def current() -> Srun | None:
     return _current.get()
 
 
+def components() -> int:
+    """The number of components of this process's Slurm job; more than one in a heterogeneous job."""
+    return int(os.environ.get("SLURM_HET_SIZE", "1"))
+
+
 def new_name() -> str:
     """A name for a step, by which `send_signal` finds it: srun does not tell a step's id."""
     return f"cai-{secrets.token_hex(4)}"
@@ -78,8 +83,7 @@ def command(settings: Srun, name: str, program: Sequence[str], *, component: int
         component: the component of a heterogeneous job.
         tasks: the number of processes, all on this node; None for the component's own nodes and tasks.
     """
-    components = int(os.environ.get("SLURM_HET_SIZE", "1"))
-    where = [f"--het-group={component}"] if components > 1 else []
+    where = [f"--het-group={component}"] if components() > 1 else []
     # The first node of the allocation is this one: the step's servers can listen on the loopback interface.
     size = ["--nodes=1", f"--ntasks={tasks}", f"--ntasks-per-node={tasks}", "--relative=0"] if tasks else []
     return ["srun", f"--job-name={name}", *_FLAGS, *where, *size, *settings.options, *program]
