@@ -36,6 +36,11 @@ def outcome_label(name: str) -> str:
     return _OUTCOMES.get(name, name.replace("_", " "))
 
 
+def metric_label(name: str) -> str:
+    """A metric, or a class of a user's own grader, in words."""
+    return METRICS.get(name, name.replace("_", " "))
+
+
 def percent(rate: Rate | None) -> str:
     """``30.9 % (26-36)``: a rate with its 95 % interval."""
     return "-" if rate is None else f"{100 * rate.value:.1f} % ({100 * rate.low:.0f}-{100 * rate.high:.0f})"

@@ -18,6 +18,7 @@ from nemo_aligner_cai.report.chains.build import chains_of
 from nemo_aligner_cai.report.chains.pack import PackedChains, pack
 from nemo_aligner_cai.report.page.render import render
 from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.scores import scores_of
 from nemo_aligner_cai.report.sections import behavior, cost, funnel, preferences, training
 from nemo_aligner_cai.report.sections.section import Section
 
@@ -63,7 +64,7 @@ def report_html(run: RunFolder, *, redact: bool = False, chains: int = MOST_CHAI
     found = preferences.Preferences.of(run)
     packed = pack(chains_of(run), most=chains, redact=redact)
     sections = [
-        behavior.behavior(groups, run.evaluation),
+        behavior.behavior(groups, run.evaluation, scores_of(run)),
         funnel.funnel(run),
         preferences.principles(found),
         preferences.bias(found),

@@ -26,8 +26,8 @@ from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.run import STEPS
 from nemo_aligner_cai.report.comparison.compare import compare
-from nemo_aligner_cai.report.comparison.results import Key
 from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.scores import Key
 from tests.paired import expected_difference, expected_mcnemar
 
 _STEP_TIMEOUT_S = 300
@@ -147,6 +147,8 @@ def test_it_ends_with_the_table_the_models_and_how_to_talk_to_the_last_one(
     for step in ("3_sft", "5_reward_model", "6_ppo"):
         assert str(output / step / "model.nemo") in printed
         assert (output / step / "model.nemo").stat().st_size > 1_000_000
+    assert str(output / "report.html") in printed
+    assert "7 of 7 steps" in (output / "report.html").read_text(encoding="utf-8")
     assert "leaked" not in printed
     for shown in (
         r"sft: step 1 of 20: train/loss [\d.]+\n",

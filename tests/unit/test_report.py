@@ -20,7 +20,7 @@ from benchmarks.made_run import MODELS, STEPS, Sizes, make_run
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.console.printable import with_symbols
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.files import read_jsonl, write_jsonl
 from nemo_aligner_cai.report.report import refresh_report, report_html
 from nemo_aligner_cai.report.run_folder import RunFolder
 
@@ -200,6 +200,37 @@ def test_a_run_without_run_json_has_a_report(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", Sizes())
     (folder / "run.json").unlink()
     assert "its settings are not known" in report_html(RunFolder(folder))
+
+
+def test_an_evaluation_is_shown_and_compared(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    asked = [{"id": str(n), "prompt": f"Question {n} ?", "type": "homonyms", "label": "safe"} for n in range(20)]
+    write_jsonl(tmp_path / "xstest.jsonl", asked)
+    for model, refused in (("sl_cai", 15), ("rl_cai", 5)):
+        replies = (
+            {"prompt": row["prompt"], "completion": "I'm sorry, but no." if n < refused else f"Sure, {n}."}
+            for n, row in enumerate(asked)
+        )
+        write_jsonl(tmp_path / f"{model}.jsonl", replies)
+    models = [f"--model={name}={tmp_path / name}.jsonl" for name in ("sl_cai", "rl_cai")]
+    given = [f"--set=xstest={tmp_path / 'xstest.jsonl'}", "--grader=xstest-strings", "--baseline=sl_cai"]
+    assert main(["evaluate", *models, *given, f"--output={folder / 'evaluation'}"]) == 0
+    html = report_html(RunFolder(folder))
+    text = " ".join(_Page(html).text.split())
+    assert "xstest, graded by xstest-strings" in text and "75.0 % (" in text and "25.0 % (" in text
+    chains = [chain for chain in _Page(html).chains() if "Question 3 ?" in [part.get("text") for part in chain]]
+    assert [part.get("badges") for part in chains[0][1:]] == [
+        ["xstest-strings: full refusal"],
+        ["xstest-strings: full refusal"],
+    ]
+    capsys.readouterr()
+    limit = "over_refusal>20"
+    assert main(["compare", str(folder), str(folder), "--format=json", f"--fail-if={limit}"]) == 1
+    printed = capsys.readouterr()
+    found = [one for one in json.loads(printed.out)["results"] if one["metric"] == "over_refusal"]
+    evaluated = [(one["model"], one["a"], one["difference"]["prompts"]) for one in found if "xstest" in one["group"]]
+    assert evaluated == [("sl_cai", 0.75, 20), ("rl_cai", 0.25, 20)]
+    assert "25.0 % for RL-CAI (xstest" in printed.err
 
 
 def test_redacted_for_sharing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from nemo_aligner_cai.report.chains.chain import (
     text_part,
     title_of,
 )
+from nemo_aligner_cai.report.chains.evaluated import evaluated_chains
 from nemo_aligner_cai.report.chains.rows import DroppedRow, ReplyRow, RevisionRow, read_rows
 from nemo_aligner_cai.report.labels import model_label, outcome_label
 from nemo_aligner_cai.report.run_folder import RunFolder
@@ -41,6 +42,7 @@ def chains_of(run: RunFolder) -> Iterator[Chain]:
     if path := run.find("comparisons.jsonl"):
         yield from map(comparison_chain, read_judged(path))
     yield from _reply_chains(run)
+    yield from evaluated_chains(run)
     for name in ("revisions.left_out.jsonl", "comparisons.left_out.jsonl"):
         if path := run.find(name):
             yield from map(dropped_chain, read_rows(path, DroppedRow))

@@ -13,14 +13,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nemo_aligner_cai.errors import FormatError
 from nemo_aligner_cai.files import Row, content_hash, read_jsonl
 
-R = TypeVar("R", bound="_Row")
+R = TypeVar("R", bound="StageRow")
 
 
-class _Row(BaseModel):
+class StageRow(BaseModel):
+    """A row of which the report reads some keys."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Round(_Row):
+class Round(StageRow):
     """One critique and revision."""
 
     principle: str
@@ -30,7 +32,7 @@ class Round(_Row):
     revision: str
 
 
-class RevisionRow(_Row):
+class RevisionRow(StageRow):
     """A row of revisions.jsonl; see `stages.revisions`."""
 
     id: str
@@ -46,7 +48,7 @@ class RevisionRow(_Row):
         return self.response.casefold().split() != self.revision.casefold().split()
 
 
-class ReplyRow(_Row):
+class ReplyRow(StageRow):
     """A row of a measured file; see `tiny.measure`."""
 
     messages: tuple[Row, ...]
@@ -60,7 +62,7 @@ class ReplyRow(_Row):
         return content_hash(self.messages)
 
 
-class DroppedRow(_Row):
+class DroppedRow(StageRow):
     """A row of a left_out.jsonl: a prompt that gave no row."""
 
     id: str

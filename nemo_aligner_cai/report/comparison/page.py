@@ -15,7 +15,7 @@ from nemo_aligner_cai.report.comparison.results import ResultDifference
 from nemo_aligner_cai.report.comparison.rows import Flip, Labels, RowDifference
 from nemo_aligner_cai.report.comparison.settings import Changed
 from nemo_aligner_cai.report.comparison.word_diff import word_diff
-from nemo_aligner_cai.report.labels import METRICS, model_label, percent, points
+from nemo_aligner_cai.report.labels import metric_label, model_label, percent, points
 from nemo_aligner_cai.report.page.render import render
 from nemo_aligner_cai.report.run_folder import Counts
 from nemo_aligner_cai.report.sections.section import Section, Table
@@ -42,15 +42,17 @@ def comparison_tables(found: Comparison) -> list[Table]:
 
 
 def results_table(results: Sequence[ResultDifference]) -> Table:
-    """Return the paired differences, B - A."""
+    """Return the paired differences, B - A, of the metrics in which a prompt differs."""
+    differing = [one for one in results if one.changed]
+    same = f"; {len(results) - len(differing)} metrics are equal in each" if len(differing) < len(results) else ""
     head = ("model and metric", "A, %", "B, %", "points", "95 % interval", "p (Holm)", "prompts", "only A", "only B")
-    return Table("Results on the prompts that both have", head, list(map(_result_row, results)))
+    return Table(f"Results on the prompts that both have{same}", head, list(map(_result_row, differing)))
 
 
 def _result_row(one: ResultDifference) -> tuple[str, ...]:
     found = one.difference
     return (
-        f"{model_label(one.key.model)} {METRICS[one.key.metric]} ({one.key.group})",
+        f"{model_label(one.key.model)} {metric_label(one.key.metric)} ({one.key.group})",
         f"{100 * one.a:.1f}",
         f"{100 * one.b:.1f}",
         points(found.value),
@@ -149,12 +151,13 @@ def _results_section(found: Comparison) -> Section:
     if not found.results:
         return Section("results", "Results", lead, missing="Both runs need measured replies for this.")
     table = results_table(found.results)
-    charts = [_chart(group, found.results) for group in dict.fromkeys(one.key.group for one in found.results)]
+    groups = dict.fromkeys(one.key.group for one in found.results if one.changed)
+    charts = [_chart(group, found.results) for group in groups]
     return Section("results", "Results", lead, charts, [table])
 
 
 def _chart(group: str, results: Sequence[ResultDifference]) -> Chart:
-    marks = [_shift(one) for one in results if one.key.group == group]
+    marks = [_shift(one) for one in results if one.key.group == group and one.changed]
     title = f"B minus A: {group}"
     rows = [(mark.label, points(mark.value)) for mark in marks]
     return Chart(title, "Percentage points.", shifts(marks, title), ("metric", "points"), rows)
@@ -162,4 +165,9 @@ def _chart(group: str, results: Sequence[ResultDifference]) -> Chart:
 
 def _shift(one: ResultDifference) -> Shift:
     found = one.difference
-    return Shift(f"{model_label(one.key.model)} {METRICS[one.key.metric]}", found.value, found.low, found.high)
+    return Shift(
+        f"{model_label(one.key.model)} {metric_label(one.key.metric)}",
+        found.value,
+        found.low,
+        found.high,
+    )

@@ -11,38 +11,14 @@ Only prompts that both runs have count. The others are counted as `only_first` (
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.figures import Cells, values_of
-from nemo_aligner_cai.evaluation.graders.spec import load_grader
 from nemo_aligner_cai.evaluation.statistics import Difference, holm, mcnemar, paired_difference
-from nemo_aligner_cai.files import read_jsonl
-from nemo_aligner_cai.report.chains.rows import ReplyRow, read_rows
 from nemo_aligner_cai.report.run_folder import RunFolder
-
-Scores = dict[str, list[float]]
-"""Prompt id -> the scores of its replies, in [0, 1]."""
-
-_METRICS = {
-    "harmful_compliance": (True, "complies"),
-    "right_refusal": (True, "right_refusal"),
-    "flawed_refusal": (True, "flawed_refusal"),
-    "evasion": (True, "evades"),
-    "helpfulness": (False, "helps"),
-    "over_refusal": (False, "over_refuses"),
-}
-"""Metric of the measuring step -> the side of its prompts (True: harmful) and the outcome that it counts."""
-
-
-class Key(NamedTuple):
-    """A metric of one model; `group` names the way in which it was measured."""
-
-    group: str
-    model: str
-    metric: str
+from nemo_aligner_cai.report.scores import Key, Scores, scores_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +32,7 @@ class ResultDifference:
         difference: B - A, with its interval by prompt; `only_first` counts B's prompts, `only_baseline` A's.
         p: by McNemar's exact test if each prompt has one yes or no in both runs, else by the t test.
         p_holm: `p` corrected by Holm's method for all metrics of the comparison.
+        changed: prompts with another mean score.
     """
 
     key: Key
@@ -64,10 +41,11 @@ class ResultDifference:
     difference: Difference
     p: float | None
     p_holm: float | None
+    changed: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
-        own = {"a": self.a, "b": self.b, "p": self.p, "p_holm": self.p_holm}
+        own = {"a": self.a, "b": self.b, "p": self.p, "p_holm": self.p_holm, "changed": self.changed}
         return self.key._asdict() | own | {"difference": self.difference.to_dict()}
 
 
@@ -84,13 +62,23 @@ def result_differences(a: RunFolder, b: RunFolder) -> list[ResultDifference]:
             f"{a.path} and {b.path}: no measured prompt is in both runs, so their results cannot be compared; "
             "evaluate both on the same prompts: cai evaluate --help"
         )
-    found = {key: _compare(key, first[key], second[key]) for key in common}
-    adjusted = holm({str(key): one.p for key, one in found.items() if one.p is not None})
-    return [_with_holm(one, adjusted.get(str(key))) for key, one in found.items()]
+    return _corrected([_compare(key, first[key], second[key]) for key in common])
 
 
-def _with_holm(one: ResultDifference, p: float | None) -> ResultDifference:
-    return ResultDifference(one.key, one.a, one.b, one.difference, one.p, p)
+def model_differences(scores: Mapping[Key, Scores], baseline: str, model: str) -> list[ResultDifference]:
+    """Return the differences of two models of one run, `model` - `baseline`, for each metric that both have."""
+    return _corrected(
+        [
+            _compare(key, scores[key._replace(model=baseline)], own)
+            for key, own in scores.items()
+            if key.model == model and scores.get(key._replace(model=baseline), {}).keys() & own.keys()
+        ]
+    )
+
+
+def _corrected(found: Sequence[ResultDifference]) -> list[ResultDifference]:
+    adjusted = holm({str(one.key): one.p for one in found if one.p is not None})
+    return [replace(one, p_holm=adjusted.get(str(one.key))) for one in found]
 
 
 def _compare(key: Key, a: Scores, b: Scores) -> ResultDifference:
@@ -98,7 +86,8 @@ def _compare(key: Key, a: Scores, b: Scores) -> ResultDifference:
     difference = paired_difference(b, a)
     yes_or_no = [(a[prompt][0] == 1, b[prompt][0] == 1) for prompt in both if _is_decision(a[prompt], b[prompt])]
     p = mcnemar(yes_or_no).p if len(yes_or_no) == len(both) else difference.p
-    return ResultDifference(key, _mean(a, both), _mean(b, both), difference, p, None)
+    changed = sum(_mean(a, [prompt]) != _mean(b, [prompt]) for prompt in both)
+    return ResultDifference(key, _mean(a, both), _mean(b, both), difference, p, None, changed)
 
 
 def _is_decision(*scores: Sequence[float]) -> bool:
@@ -107,27 +96,3 @@ def _is_decision(*scores: Sequence[float]) -> bool:
 
 def _mean(scores: Mapping[str, Sequence[float]], prompts: Sequence[str]) -> float:
     return math.fsum(math.fsum(scores[prompt]) / len(scores[prompt]) for prompt in prompts) / len(prompts)
-
-
-def scores_of(run: RunFolder) -> dict[Key, Scores]:
-    """Return the scores of a run by metric; {} if nothing has been measured yet."""
-    return {key: scores for key, scores in (*_measured(run), *_evaluated(run)) if scores}
-
-
-def _measured(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
-    for model, decoding, path in run.replies():
-        rows = list(read_rows(path, ReplyRow))
-        for metric, (harmful, outcome) in _METRICS.items():
-            scores = {row.id: [float(row.outcome == outcome)] for row in rows if row.harmful == harmful}
-            yield Key(f"{decoding} replies", model, metric), scores
-
-
-def _evaluated(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
-    if run.evaluation is None or run.evaluation_file is None:
-        return
-    cells = Cells([load_grader(grader.name) for grader in run.evaluation.graders])
-    for _, row in read_jsonl(run.evaluation_file.with_name(run.evaluation.files.grades)):
-        cells.add(row)
-    for key, cell in cells.cells.items():
-        for metric, value in values_of(cells.graders[key.grader], key.side).items():
-            yield Key(f"{key.set}, {key.side}, graded by {key.grader}", key.model, metric), cell.scores(value)

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nemo_aligner_cai.evaluation.results import Difference, Evaluation, GraderFacts, Pairwise
 from nemo_aligner_cai.report.charts.bars import Part, stacked
 from nemo_aligner_cai.report.charts.points import ModelPoint, stage_picture
 from nemo_aligner_cai.report.charts.svg import Chart
-from nemo_aligner_cai.report.labels import METRICS, model_label, percent, points
+from nemo_aligner_cai.report.comparison.results import ResultDifference, model_differences
+from nemo_aligner_cai.report.labels import METRICS, metric_label, model_label, percent, points
 from nemo_aligner_cai.report.outcomes import OutcomeGroup
+from nemo_aligner_cai.report.scores import Key, Scores
 from nemo_aligner_cai.report.sections.section import Section, Table
 
 _COLORS = {
@@ -24,13 +26,15 @@ _COLORS = {
     "refuses, right reason": "good",
     "full refusal": "good",
     "no": "good",
+    "helps": "bad",
+    "refuses": "good",
     "other": "s4",
     "unscored": "s4",
 }
 
 
-def behavior(groups: Sequence[OutcomeGroup], evaluation: Evaluation | None) -> Section:
-    """The section on what the models do with held-out prompts."""
+def behavior(groups: Sequence[OutcomeGroup], evaluation: Evaluation | None, scores: Mapping[Key, Scores]) -> Section:
+    """The section on the models' replies to held-out prompts."""
     lead = (
         "A good model is low and to the right: it helps with benign prompts and complies with no harmful one. Lines "
         "are 95 % intervals; a hollow diamond is the share of harmful prompts that the model evades instead of "
@@ -41,7 +45,30 @@ def behavior(groups: Sequence[OutcomeGroup], evaluation: Evaluation | None) -> S
         return Section("behavior", "Harm against help", lead, missing=missing)
     charts = [chart for group in groups for chart in _charts(group)]
     tables = [_rates(group) for group in groups]
+    tables += _stage_differences(groups[0], scores)
     return Section("behavior", "Harm against help", lead, charts, [*tables, *_evaluation_tables(evaluation)])
+
+
+def _stage_differences(group: OutcomeGroup, scores: Mapping[Key, Scores]) -> Iterator[Table]:
+    """The differences of the last model to the first one and to the one before it, per prompt."""
+    names = [model.name for model in group.models]
+    for baseline in dict.fromkeys((*names[:1], *names[-2:-1])):
+        if baseline != names[-1] and (found := model_differences(scores, baseline, names[-1])):
+            head = ("metric", "points", "95 % interval", "p (Holm)", "prompts", "detectable")
+            title = f"{model_label(names[-1])} minus {model_label(baseline)}, per prompt"
+            yield Table(title, head, list(map(_stage_difference, found)))
+
+
+def _stage_difference(one: ResultDifference) -> tuple[str, ...]:
+    found = one.difference
+    return (
+        f"{metric_label(one.key.metric)} ({one.key.group})",
+        points(found.value),
+        "-" if found.low is None or found.high is None else points(found.low, found.high),
+        "-" if one.p_holm is None else f"{one.p_holm:.3g}",
+        f"{found.prompts:,}",
+        "-" if found.detectable is None else f"{100 * found.detectable:.1f}",
+    )
 
 
 def _charts(group: OutcomeGroup) -> Iterator[Chart]:
@@ -60,8 +87,9 @@ def _charts(group: OutcomeGroup) -> Iterator[Chart]:
 
 def _classes(group: OutcomeGroup) -> Chart:
     names = list(dict.fromkeys(name for model in group.models for name in model.classes))
+    colors = {name: _COLORS.get(name, f"s{number % 5}") for number, name in enumerate(names)}
     bars = [
-        (model.label, [Part(name, model.classes.get(name, 0), _COLORS.get(name, "s1")) for name in names])
+        (model.label, [Part(name, model.classes.get(name, 0), colors[name]) for name in names])
         for model in group.models
     ]
     rows = [(model.label, *(f"{model.classes.get(name, 0):,}" for name in names)) for model in group.models]
@@ -72,7 +100,7 @@ def _classes(group: OutcomeGroup) -> Chart:
 def _rates(group: OutcomeGroup) -> Table:
     names = [name for name in METRICS if any(name in model.rates for model in group.models)]
     rows = [(model.label, *(percent(model.rates.get(name)) for name in names)) for model in group.models]
-    return Table(f"Rates with 95 % intervals: {group.title}", ("model", *(METRICS[name] for name in names)), rows)
+    return Table(f"Rates with 95 % intervals: {group.title}", ("model", *(metric_label(name) for name in names)), rows)
 
 
 def _evaluation_tables(evaluation: Evaluation | None) -> Iterator[Table]:
@@ -92,7 +120,7 @@ def _difference(one: Difference) -> tuple[str, ...]:
     interval = "-" if one.low is None or one.high is None else points(one.low, one.high)
     return (
         f"{model_label(one.model)} - {model_label(one.baseline)}",
-        f"{METRICS[one.metric]} ({one.set}, {one.side}, {one.grader})",
+        f"{metric_label(one.metric)} ({one.set}, {one.side}, {one.grader})",
         f"{one.n:,}",
         points(one.value),
         interval,

@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of a run's replies by prompt, for paired differences.
+
+Input:  the measured replies, and the grades of `cai evaluate`
+Output: {Key("sampled replies", "rl_cai", "harmful_compliance"): {"12d4...": [0.0], ...}, ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from nemo_aligner_cai import registry
+from nemo_aligner_cai.evaluation.figures import values_of
+from nemo_aligner_cai.evaluation.graders.spec import load_grader
+from nemo_aligner_cai.evaluation.results import GraderFacts, Side
+from nemo_aligner_cai.report.chains.evaluated import GradeRow, evaluation_files
+from nemo_aligner_cai.report.chains.rows import ReplyRow, read_rows
+from nemo_aligner_cai.report.run_folder import RunFolder
+
+Scores = dict[str, list[float]]
+"""Prompt id -> the scores of its replies, in [0, 1]."""
+_Value = Callable[[str, float | None], float]
+
+_METRICS = {
+    "harmful_compliance": (True, "complies"),
+    "right_refusal": (True, "right_refusal"),
+    "flawed_refusal": (True, "flawed_refusal"),
+    "evasion": (True, "evades"),
+    "helpfulness": (False, "helps"),
+    "over_refusal": (False, "over_refuses"),
+}
+"""Metric of the measuring step -> the side of its prompts (True: harmful) and the outcome that it counts."""
+
+
+class Key(NamedTuple):
+    """A metric of one model; `group` names the way in which it was measured."""
+
+    group: str
+    model: str
+    metric: str
+
+
+def scores_of(run: RunFolder) -> dict[Key, Scores]:
+    """Return the scores of a run by metric; {} if nothing has been measured yet."""
+    return {key: scores for key, scores in (*_measured(run), *_evaluated(run)) if scores}
+
+
+def _measured(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
+    for model, decoding, path in run.replies():
+        rows = list(read_rows(path, ReplyRow))
+        for metric, (harmful, outcome) in _METRICS.items():
+            scores = {row.id: [float(row.outcome == outcome)] for row in rows if row.harmful == harmful}
+            yield Key(f"{decoding} replies", model, metric), scores
+
+
+def _evaluated(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
+    files = evaluation_files(run)
+    if files is None or run.evaluation is None:
+        return
+    graders = {grader.name: grader for grader in run.evaluation.graders}
+    found: dict[Key, Scores] = {}
+    for row in read_rows(files[1], GradeRow):
+        if row.label is None:
+            continue
+        group = f"{row.set}, {row.side}, graded by {row.grader}"
+        for metric, value in _values(graders[row.grader], row.side).items():
+            scores = found.setdefault(Key(group, row.model, metric), {})
+            scores.setdefault(row.id, []).append(value(row.label, row.score))
+    yield from found.items()
+
+
+def _values(grader: GraderFacts, side: Side) -> Mapping[str, _Value]:
+    """The metrics of a grader that is a component; each class of a user's own, whose meaning is not in the result."""
+    if grader.name in registry.components("graders"):
+        return {str(metric): value for metric, value in values_of(load_grader(grader.name), side).items()}
+    return {name: lambda label, score, name=name: float(label == name) for name in grader.classes}
