@@ -10,11 +10,12 @@ from typing import Any
 
 import orjson
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
-from nemo_aligner_cai.planning.config import PlanConfig
+from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.planning.estimate import ResourceEstimate, plan
-from nemo_aligner_cai.sections import load_config
+from nemo_aligner_cai.planning.recipe import recipe
 
 _COUNTED = ("model_calls", "judge_calls")
 _SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "hours", "disk_gb")
@@ -22,7 +23,7 @@ _SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "hours", "disk_gb")
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai plan`."""
-    parser.epilog = "Calls are counted; figures with ~ are estimates from the assumptions in the file."
+    parser.epilog = "Calls are counted; figures with ~ are estimates from the section `plan`."
     parser.add_argument("config", type=Path, help="a YAML file like examples/nlp/cai/mistral_7b.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -30,7 +31,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
-    steps = plan(load_config(args.config, args.overrides, PlanConfig))
+    # The trainers' settings are composed by Hydra; a plan needs neither torch nor NeMo.
+    extras.require("cai plan", ("hydra", "omegaconf"))
+    steps = plan(recipe(load_run_config(args.config, args.overrides)))
     steps.append(_total(steps))
     if args.json:
         rows = [_parts(step) for step in steps]

@@ -23,7 +23,7 @@ from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.layout import ANSWERS, ANSWERS_FILE, MEASURE
 from nemo_aligner_cai.pipeline.measure import table
-from nemo_aligner_cai.pipeline.run import MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, Pipeline
+from nemo_aligner_cai.pipeline.run import DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
 from nemo_aligner_cai.report.report import REPORT
 
@@ -119,19 +119,21 @@ def _show(folder: Path, metrics: dict[str, Any]) -> None:
                 f"{row['model']}: {row['prompt']}\n    {row['answer'].strip()}", soft_wrap=True, markup=False
             )
     console.print(f"{metrics['seconds']:.0f} s, peak memory {metrics['peak_rss_mb']:.0f} MB")
+    policy = folder / (DPO if DPO in metrics["steps"] else PPO) / MODEL
     files = {
         "SL-CAI data": folder / SL_CAI / "train.jsonl",
         "AI preferences": folder / RL_CAI / "rm_train.jsonl",
         "SL-CAI model": folder / SFT / MODEL,
         "reward model": folder / REWARD_MODEL / MODEL,
-        "RL-CAI model": folder / PPO / MODEL,
+        "RL-CAI model": policy,
         "metrics": folder / "metrics.json",
         # A report that could not be written was logged.
-        **({"report": folder / REPORT} if (folder / REPORT).is_file() else {}),
+        "report": folder / REPORT,
     }
     for name, path in files.items():
-        console.print(f"{name + ':':16}{path}", soft_wrap=True)
-    console.print(f"talk to it:     cai chat {folder / PPO / MODEL}", soft_wrap=True)
+        if path.is_file():
+            console.print(f"{name + ':':16}{path}", soft_wrap=True)
+    console.print(f"talk to it:     cai chat {policy}", soft_wrap=True)
 
 
 def _show_measured(console: Console, metrics: dict[str, Any]) -> None:

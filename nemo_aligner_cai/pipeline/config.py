@@ -25,6 +25,7 @@ from nemo_aligner_cai.pipeline.data_config import Data
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.pipeline.model_sources import Models
 from nemo_aligner_cai.pipeline.serve_config import Serve
+from nemo_aligner_cai.planning.config import Assumptions
 from nemo_aligner_cai.sections import Section, load_config
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES
 from nemo_aligner_cai.stages.rl_outputs import PreferenceSettings
@@ -156,6 +157,7 @@ class RunConfig(Section):
         answers: answers of the three models to a few prompts.
         measure: the last step of the tiny assistant, by its oracle.
         executor: where the steps run.
+        plan: what `cai plan` assumes.
     """
 
     seed: int = Field(ge=0, lt=1 << 32)
@@ -171,6 +173,7 @@ class RunConfig(Section):
     answers: Answers | None = None
     measure: Measure | None = None
     executor: Executor = LocalExecutor()
+    plan: Assumptions | None = None
 
     @property
     def pairs_seq_length(self) -> int:

@@ -87,7 +87,7 @@ def rl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> RlCai
             constitution=inputs.constitution,
             prompt=own.judge_prompt,
             few_shots=own.judge_few_shots,
-            **_shared(own, JudgeOptions),
+            **judge_options(own),
         ),
         files=PreferenceFiles(
             splits=parse_splits(shares),
@@ -118,6 +118,11 @@ def _split_files(split: str, formats: tuple[str, ...], folder: Path) -> SplitFil
         blended={"prompts": folder / f"ppo_{split}.jsonl", "comparisons": folder / f"rm_{split}.jsonl"},
         formats={name: folder / f"cai_{split}_comparisons.{name}.jsonl" for name in formats},
     )
+
+
+def judge_options(section: RlCai) -> dict[str, Any]:
+    """The judge's options."""
+    return _shared(section, JudgeOptions)
 
 
 def _shared(section: SlCai | RlCai, settings: type[Config]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: in
     )
     return (
         red_team_prompts(data, data.red_team or own, folder, tokenizer=tokenizer, seed=seed)
-        | _helpful_conversations(data.helpful_sft, folder / HELPFUL_SFT)
+        | _helpful_conversations(data.helpful_sft, folder / HELPFUL_SFT, (data.red_team or own).system_message)
         | helpful_preferences(
             data.helpful_preferences or HelpfulPreferences(path=str(folder / "helpful-base")), folder
         )
@@ -85,11 +85,18 @@ def _short(prompts: Iterable[Prompt], max_tokens: int, tokenizer: Tokenizer, cou
             yield prompt
 
 
-def _helpful_conversations(source: HelpfulSft | None, target: Path) -> RowCountsByFile:
+def _helpful_conversations(source: HelpfulSft | None, target: Path, system_message: str) -> RowCountsByFile:
     """Convert helpful conversations to SFT's format; without a source, the tiny world's file is there already."""
     if source is None:
         return {}
-    counts = convert_file(source.source, target, to=SftChat.name, source_format=source.format, overwrite=True)
+    counts = convert_file(
+        source.source,
+        target,
+        to=SftChat.name,
+        source_format=source.format,
+        system_message=system_message,
+        overwrite=True,
+    )
     return {Path(source.source).name: counts.to_dict()}
 
 

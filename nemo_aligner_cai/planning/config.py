@@ -1,17 +1,18 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of `cai plan`. All keys are required; an example is examples/nlp/cai/mistral_7b.yaml."""
+"""The section `plan` of a run's configuration: what `cai plan` assumes about models, data and hardware.
 
-from typing import Literal
+All other figures of a plan come from the other sections; see `planning/recipe.py`. All keys without a default are
+required; an example is examples/nlp/cai/mistral_7b.yaml.
+"""
 
 from pydantic import Field
 
-from nemo_aligner_cai.judges.pairs import Pairs
 from nemo_aligner_cai.sections import Section
 
 
 class Model(Section):
-    """The policy's architecture."""
+    """The architecture of the model that is trained, and of the helpful-only model."""
 
     parameters: int = Field(gt=0)
     layers: int = Field(gt=0)
@@ -46,76 +47,30 @@ class Tokens(Section):
 
 
 class PlanData(Section):
-    """Rows of each file; shares kept and bytes per token are assumptions."""
+    """Rows of each input; shares kept and bytes per token are assumptions."""
 
-    sl_prompts: int = Field(gt=0)
-    rl_prompts: int = Field(gt=0)
+    red_team: int = Field(gt=1)  # prompts, of which SL-CAI gets data.sl_share
     helpful_dialogues: int = Field(ge=0)
     helpful_pairs: int = Field(ge=0)
-    train_share: float = Field(gt=0, le=1)  # of the RL prompts
     revisions_kept: float = Field(gt=0, le=1)
     pairs_kept: float = Field(ge=0)  # for each RL prompt
     bytes_per_token: float = Field(gt=0)
     tokens: Tokens
 
 
-class Generation(Section):
-    """The inference server and the requests per prompt."""
+class Assumptions(Section):
+    """The section `plan`.
 
-    gpus: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    revisions: int = Field(gt=0)
-    candidates: int = Field(gt=1)
-
-
-class JudgeModel(Section):
-    """The judge: a hosted API, or with `own: true` a self-hosted model."""
-
-    strategy: str
-    pairs: Pairs
-    both_orders: bool
-    requests_per_minute: float = Field(gt=0)  # of the hosted API
-    own: bool
-    own_gpus: int = Field(gt=0)
-    own_active_parameters: int = Field(gt=0)  # per token, for a mixture of experts
-
-
-class Trainer(Section):
-    """One training job."""
-
-    gpus: int = Field(gt=0)
-    tensor_parallel: int = Field(gt=0)
-    pipeline_parallel: int = Field(gt=0)
-    micro_batch: int = Field(gt=0)
-    global_batch: int = Field(gt=0)
-    seq_length: int = Field(gt=0)
-    epochs: float = Field(gt=0)
-    recompute: Literal["none", "full"]
-    checkpoints: int = Field(ge=0)  # on disk at the same time
-
-    @property
-    def data_parallel(self) -> int:
-        """Copies of the model."""
-        return self.gpus // (self.tensor_parallel * self.pipeline_parallel)
-
-
-class PpoJobs(Section):
-    """The two jobs of PPO."""
-
-    rollouts: int = Field(gt=0)  # of one step
-    max_steps: int | None = Field(gt=0)
-    actor: Trainer
-    critic: Trainer
-
-
-class PlanConfig(Section):
-    """The input of a plan."""
+    Attributes:
+        model: the architecture.
+        hardware: the GPUs.
+        data: rows and lengths.
+        checkpoints: of each trainer, on disk at the same time; the critic keeps one.
+        judge_parameters: active parameters per token of a judge that the run serves; null for the model's.
+    """
 
     model: Model
     hardware: Hardware
     data: PlanData
-    generation: Generation
-    judge: JudgeModel
-    sft: Trainer
-    reward_model: Trainer
-    ppo: PpoJobs
+    checkpoints: int = Field(default=2, ge=0)
+    judge_parameters: int | None = Field(default=None, gt=0)

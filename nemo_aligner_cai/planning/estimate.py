@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resources of a run on GPUs, by step: model calls, tokens, GPU-hours, disk and memory.
 
-Input:  a PlanConfig: facts about the model and the data, and assumptions; see examples/nlp/cai/mistral_7b.yaml
+Input:  a Recipe: a run's configuration, with facts and assumptions; see examples/nlp/cai/mistral_7b.yaml
 Output: one ResourceEstimate for each step
 
 Calls are counted by the generation steps themselves. All other figures are estimates from the token counts and
@@ -18,11 +18,11 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.plan import plan as count_calls
-from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
-from nemo_aligner_cai.judges.settings import JudgeConfig, build_judge
+from nemo_aligner_cai.judges.settings import build_judge
 from nemo_aligner_cai.models import Sampling, ScriptedClient
-from nemo_aligner_cai.planning.config import Generation, Model, PlanConfig, Trainer
+from nemo_aligner_cai.planning.config import Model
+from nemo_aligner_cai.planning.recipe import Generation, Ppo, Recipe, Trainer
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.comparisons import ComparisonPipeline
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
@@ -75,10 +75,10 @@ def training_bytes(parameters: float, trainer: Trainer) -> float:
     """Weights, gradients and Adam on one GPU.
 
     6 + 12/d bytes per parameter: bf16 weights, fp32 gradients, and fp32 weights and two moments sharded over the d
-    data-parallel ranks (Megatron-Core's distributed optimizer).
+    data-parallel ranks (Megatron-Core's distributed optimizer). With adapters, which are neglected, only the weights.
     """
     per_gpu = parameters / (trainer.tensor_parallel * trainer.pipeline_parallel)
-    return per_gpu * (6 + 12 / trainer.data_parallel)
+    return per_gpu * (2 if trainer.adapters else 6 + 12 / trainer.data_parallel)
 
 
 def activation_bytes(model: Model, trainer: Trainer) -> float:
@@ -88,7 +88,7 @@ def activation_bytes(model: Model, trainer: Trainer) -> float:
     The fullest pipeline stage holds enough micro batches to make up for its fewer layers. The logits of the output
     layer are fp32.
     """
-    tokens, t = trainer.seq_length * trainer.micro_batch, trainer.tensor_parallel
+    tokens, t = trainer.seq_length * trainer.micro_batch * trainer.texts, trainer.tensor_parallel
     layer = tokens * model.hidden * (10 + 24 / t)
     layers = model.layers * layer if trainer.recompute == "none" else model.layers * 2 * tokens * model.hidden + layer
     return layers + 4 * tokens * model.vocabulary / t
@@ -96,8 +96,18 @@ def activation_bytes(model: Model, trainer: Trainer) -> float:
 
 def serving_bytes(model: Model, generation: Generation, tokens: float) -> float:
     """bf16 weights and the KV cache of a batch, `tokens` per sequence, on one GPU of the server."""
-    per_token = 2 * model.layers * model.kv_heads * (model.hidden / model.heads) * 2
-    return (2 * model.parameters + generation.batch_size * tokens * per_token) / generation.gpus
+    return (2 * model.parameters + generation.batch_size * tokens * cache_bytes(model)) / generation.gpus
+
+
+def cache_bytes(model: Model) -> float:
+    """Keys and values of one token, in bf16."""
+    return 2 * model.layers * model.kv_heads * (model.hidden / model.heads) * 2
+
+
+def rollout_bytes(model: Model, ppo: Ppo) -> float:
+    """The KV cache of a rollout batch and its logits without gradients, bf16 and fp32, on one GPU of the actor."""
+    tokens = ppo.rollout_batch * ppo.actor.seq_length
+    return tokens * (cache_bytes(model) + 6 * model.vocabulary) / ppo.actor.tensor_parallel
 
 
 def checkpoint_bytes(parameters: float, checkpoints: int) -> float:
@@ -105,7 +115,7 @@ def checkpoint_bytes(parameters: float, checkpoints: int) -> float:
     return parameters * (2 + 14 * checkpoints)
 
 
-def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
+def calls_per_prompt(recipe: Recipe) -> tuple[int, int, int]:
     """Calls per prompt of SL-CAI's model, of the policy, and of the judge.
 
     Raises:
@@ -113,13 +123,10 @@ def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
     """
     constitution, templates = load_constitution(packaged()), PromptTemplates()
     model, judge_model = ScriptedClient(), ScriptedClient()
-    revisions = RevisionPipeline(model, constitution, (), templates, _SAMPLED, 0, config.generation.revisions)
+    revisions = RevisionPipeline(model, constitution, (), templates, _SAMPLED, 0, recipe.revisions)
     sl_cai = asyncio.run(count_calls([RevisionSample(_PROMPT)], revisions.steps(), seed=0, journal_path=None)).calls
-    judge_config = JudgeConfig(
-        strategy=config.judge.strategy, pairs=config.judge.pairs, both_orders=config.judge.both_orders
-    )
-    judge = build_judge(judge_config, seed=0, constitution=constitution)
-    temperatures = (1.0,) * config.generation.candidates
+    judge = build_judge(recipe.judge.config, seed=0, constitution=constitution)
+    temperatures = (1.0,) * recipe.candidates
     comparisons = ComparisonPipeline(model, judge_model, judge, _SAMPLED, temperatures, 0)
     rl_cai = asyncio.run(
         count_calls([PreferenceSample(_PROMPT)], comparisons.steps(), seed=0, journal_path=None)
@@ -127,172 +134,178 @@ def calls_per_prompt(config: PlanConfig) -> tuple[int, int, int]:
     return sl_cai.total(), rl_cai["sample"], rl_cai.total() - rl_cai["sample"]
 
 
-def plan(config: PlanConfig) -> list[ResourceEstimate]:
-    """The resources of each step.
-
-    Raises:
-        UsageError: inconsistent numbers; names the key.
-    """
-    for name, trainer in (
-        ("sft", config.sft),
-        ("reward_model", config.reward_model),
-        ("ppo.actor", config.ppo.actor),
-        ("ppo.critic", config.ppo.critic),
-    ):
-        _check(name, trainer)
-    sl_calls, samples, judgements = calls_per_prompt(config)
+def plan(recipe: Recipe) -> list[ResourceEstimate]:
+    """The resources of each step."""
+    sl_calls, samples, judgements = calls_per_prompt(recipe)
     return [
-        ResourceEstimate("1 models and data", disk_gb=2 * (2 + 2) * config.model.parameters / _GB),
-        _sl_cai(config, sl_calls),
-        _sft(config),
-        *_rl_cai(config, samples, judgements),
-        _reward_model(config),
-        _ppo(config),
+        ResourceEstimate("1 models and data", disk_gb=2 * (2 + 2) * recipe.plan.model.parameters / _GB),
+        _sl_cai(recipe, sl_calls),
+        _sft(recipe),
+        *_rl_cai(recipe, samples, judgements),
+        *([_dpo(recipe, recipe.dpo)] if recipe.dpo else []),
+        *([_reward_model(recipe, recipe.reward_model)] if recipe.reward_model else []),
+        *([_ppo(recipe, recipe.ppo)] if recipe.ppo else []),
     ]
 
 
-def _check(name: str, trainer: Trainer) -> None:
-    parallel = trainer.tensor_parallel * trainer.pipeline_parallel
-    if trainer.gpus % parallel:
-        raise UsageError(f"{name}.gpus={trainer.gpus} is not a multiple of tensor_parallel x pipeline_parallel")
-    if trainer.global_batch % (trainer.micro_batch * trainer.data_parallel):
-        raise UsageError(
-            f"{name}.global_batch={trainer.global_batch} is not a multiple of micro_batch x {trainer.data_parallel} "
-            "copies of the model"
-        )
-
-
-def _sl_cai(config: PlanConfig, calls: int) -> ResourceEstimate:
-    tokens, prompts, revisions = config.data.tokens, config.data.sl_prompts, config.generation.revisions
+def _sl_cai(recipe: Recipe, calls: int) -> ResourceEstimate:
+    tokens, prompts, revisions = recipe.plan.data.tokens, recipe.sl_prompts, recipe.revisions
     start = tokens.few_shots + tokens.prompt
     critique = start + tokens.response + tokens.critique_request
     revision = critique + tokens.critique + tokens.revision_request
     read = prompts * (start + revisions * (critique + revision))
     written = prompts * (tokens.response + revisions * (tokens.critique + tokens.revision))
-    return _generation("2 SL-CAI data", config, prompts * calls, read, written, revision + tokens.revision)
+    server = recipe.helpful_only
+    return _generation("2 SL-CAI data", recipe, server, prompts * calls, read, written, revision + tokens.revision)
 
 
-def _rl_cai(config: PlanConfig, samples: int, judgements: int) -> tuple[ResourceEstimate, ResourceEstimate]:
-    tokens, prompts, judge = config.data.tokens, config.data.rl_prompts, config.judge
+def _rl_cai(recipe: Recipe, samples: int, judgements: int) -> tuple[ResourceEstimate, ResourceEstimate]:
+    tokens, prompts, judge = recipe.plan.data.tokens, recipe.rl_prompts, recipe.judge
     calls = prompts * samples
     sampling = _generation(
         "4 RL-CAI data: candidates",
-        config,
+        recipe,
+        recipe.policy,
         calls,
         calls * tokens.prompt,
         calls * tokens.response,
         tokens.prompt + tokens.response,
     )
     asked = prompts * judgements
-    shown = config.generation.candidates if judge.strategy == "best-worst" else 2
+    shown = recipe.candidates if judge.config.strategy == "best-worst" else 2
     read = asked * (tokens.judge_request + tokens.prompt + shown * tokens.response)
     written = asked * tokens.judge_answer
-    hours, gpus = asked / judge.requests_per_minute / 60, 0
-    if judge.own:
-        gpus = judge.own_gpus
-        hours = _hours(config, forward_flops(judge.own_active_parameters, read + written), gpus, training=False)
+    hours = asked / judge.requests_per_minute / 60 if judge.requests_per_minute else 0.0
+    if judge.gpus:
+        hours = _hours(recipe, forward_flops(judge.parameters, read + written), judge.gpus, training=False)
     judging = ResourceEstimate(
         "4 RL-CAI data: judge",
         judge_calls=asked,
         tokens_in=read,
         tokens_out=written,
-        gpu_hours=hours * gpus,
+        gpu_hours=hours * judge.gpus,
         hours=hours,
-        disk_gb=_text_gb(config, read + written),
+        disk_gb=_text_gb(recipe, read + written),
     )
     return sampling, judging
 
 
 def _generation(
-    name: str, config: PlanConfig, calls: int, read: float, written: float, longest: float
+    name: str, recipe: Recipe, server: Generation, calls: int, read: float, written: float, longest: float
 ) -> ResourceEstimate:
-    hours = _hours(
-        config, forward_flops(config.model.parameters, read + written), config.generation.gpus, training=False
-    )
-    memory = serving_bytes(config.model, config.generation, longest) / _GB
+    flops = forward_flops(recipe.plan.model.parameters, read + written)
+    gpus = server.gpus * server.copies
+    hours = _hours(recipe, flops, gpus, training=False)
+    memory = serving_bytes(recipe.plan.model, server, longest) / _GB
     return ResourceEstimate(
         name,
         model_calls=calls,
         tokens_in=read,
         tokens_out=written,
-        gpu_hours=hours * config.generation.gpus,
+        gpu_hours=hours * gpus,
         hours=hours,
-        disk_gb=_text_gb(config, read + written),
+        disk_gb=_text_gb(recipe, read + written),
         memory_gb=memory,
-        fits=memory <= config.hardware.memory_gb,
+        fits=memory <= recipe.plan.hardware.memory_gb,
     )
 
 
-def _sft(config: PlanConfig) -> ResourceEstimate:
-    data = config.data
-    revised = data.sl_prompts * data.revisions_kept * (data.tokens.prompt + data.tokens.revision)
+def _sft(recipe: Recipe) -> ResourceEstimate:
+    data = recipe.plan.data
+    revised = recipe.sl_prompts * data.revisions_kept * (data.tokens.prompt + data.tokens.revision)
     tokens = revised + data.helpful_dialogues * data.tokens.helpful_dialogue
-    return _training("3 SL-CAI model", config, config.sft, tokens * config.sft.epochs)
+    return _training("3 SL-CAI model", recipe, recipe.sft, tokens * recipe.sft.epochs)
 
 
-def _reward_model(config: PlanConfig) -> ResourceEstimate:
-    data, trainer = config.data, config.reward_model
-    pairs = data.rl_prompts * data.train_share * data.pairs_kept + data.helpful_pairs
+def _pairs(recipe: Recipe) -> float:
+    return recipe.rl_prompts * recipe.train_share * recipe.plan.data.pairs_kept + recipe.plan.data.helpful_pairs
+
+
+def _reward_model(recipe: Recipe, trainer: Trainer) -> ResourceEstimate:
     # Upstream pads every text to the sequence length.
-    return _training("5 reward model", config, trainer, 2 * pairs * trainer.seq_length * trainer.epochs)
+    tokens = 2 * _pairs(recipe) * trainer.seq_length * trainer.epochs
+    return _training("5 reward model", recipe, trainer, tokens)
 
 
-def _training(name: str, config: PlanConfig, trainer: Trainer, tokens: float) -> ResourceEstimate:
-    flops = training_flops(config.model.parameters, tokens, recompute=trainer.recompute == "full")
-    hours, memory = _hours(config, flops, trainer.gpus, training=True), _training_gb(config, trainer)
+def _dpo(recipe: Recipe, trainer: Trainer) -> ResourceEstimate:
+    tokens = recipe.plan.data.tokens
+    read = 2 * _pairs(recipe) * (tokens.prompt + tokens.response) * trainer.epochs
+    # The reference policy reads each text once more.
+    reference = forward_flops(recipe.plan.model.parameters, read)
+    return _training("5 RL-CAI model", recipe, trainer, read, extra_flops=reference)
+
+
+def _training(
+    name: str, recipe: Recipe, trainer: Trainer, tokens: float, *, extra_flops: float = 0.0
+) -> ResourceEstimate:
+    parameters = recipe.plan.model.parameters
+    flops = training_flops(parameters, tokens, recompute=trainer.recompute == "full") + extra_flops
+    hours, memory = _hours(recipe, flops, trainer.gpus, training=True), _training_gb(recipe, trainer)
     return ResourceEstimate(
         name,
         tokens_in=tokens,
         gpu_hours=hours * trainer.gpus,
         hours=hours,
-        disk_gb=checkpoint_bytes(config.model.parameters, trainer.checkpoints) / _GB,
+        disk_gb=checkpoint_bytes(parameters, trainer.checkpoints) / _GB,
         memory_gb=memory,
-        fits=memory <= config.hardware.memory_gb,
+        fits=memory <= recipe.plan.hardware.memory_gb,
     )
 
 
-def _ppo(config: PlanConfig) -> ResourceEstimate:
-    data, ppo, parameters = config.data, config.ppo, config.model.parameters
-    samples = int((data.rl_prompts * data.train_share + data.helpful_pairs) * ppo.actor.epochs)
+def _ppo(recipe: Recipe, ppo: Ppo) -> ResourceEstimate:
+    data, parameters = recipe.plan.data, recipe.plan.model.parameters
+    samples = int((recipe.rl_prompts * recipe.train_share + data.helpful_pairs) * ppo.actor.epochs)
     if ppo.max_steps is not None:
         samples = min(samples, ppo.max_steps * ppo.rollouts)
     read, written = samples * data.tokens.prompt, samples * data.tokens.response
     forward = forward_flops(parameters, read + written)
-    trained = {
-        job: training_flops(parameters, read + written, recompute=job.recompute == "full")
+    learn_actor, learn_critic = (
+        training_flops(parameters, read + written, recompute=job.recompute == "full")
         for job in (ppo.actor, ppo.critic)
-    }
-    # The actor generates, then scores with the policy and the reference policy; the critic gives values and rewards.
-    actor = _hours(config, forward, ppo.actor.gpus, training=False) + _hours(
-        config, 2 * forward + trained[ppo.actor], ppo.actor.gpus, training=True
     )
-    critic = _hours(config, 2 * forward + trained[ppo.critic], ppo.critic.gpus, training=True)
-    # Both jobs hold their GPUs until the slower one ends.
-    hours = max(actor, critic)
-    memory = max(_training_gb(config, job) for job in (ppo.actor, ppo.critic))
+    # The actor generates, then scores with the policy and the reference policy; the critic gives values and rewards.
+    actor = _hours(recipe, forward, ppo.actor.gpus, training=False) + _hours(
+        recipe, 2 * forward + learn_actor, ppo.actor.gpus, training=True
+    )
+    critic = _hours(recipe, 2 * forward + learn_critic, ppo.critic.gpus, training=True)
+    # Both jobs hold their GPUs until the slower one ends; on the same GPUs they take turns.
+    hours = actor + critic if ppo.shared else max(actor, critic)
+    gpus = max(ppo.actor.gpus, ppo.critic.gpus) if ppo.shared else ppo.actor.gpus + ppo.critic.gpus
+    memory = ppo_memory_gb(recipe, ppo)
     return ResourceEstimate(
         "6 RL-CAI model",
         model_calls=samples,
         tokens_in=read,
         tokens_out=written,
-        gpu_hours=hours * (ppo.actor.gpus + ppo.critic.gpus),
+        gpu_hours=hours * gpus,
         hours=hours,
         disk_gb=sum(checkpoint_bytes(parameters, job.checkpoints) for job in (ppo.actor, ppo.critic)) / _GB,
         memory_gb=memory,
-        fits=memory <= config.hardware.memory_gb,
+        fits=memory <= recipe.plan.hardware.memory_gb,
     )
 
 
-def _hours(config: PlanConfig, flops: float, gpus: int, *, training: bool) -> float:
-    hardware = config.hardware
+def ppo_memory_gb(recipe: Recipe, ppo: Ppo) -> float:
+    """The fullest GPU of PPO: actor and critic together if they share their GPUs, else the larger of the two."""
+    model = recipe.plan.model
+    # The actor generates and learns in turn; its reference weights are on the CPU.
+    working = max(activation_bytes(model, ppo.actor), rollout_bytes(model, ppo))
+    actor = (training_bytes(model.parameters, ppo.actor) + working) / _GB
+    critic = _training_gb(recipe, ppo.critic)
+    return actor + critic if ppo.shared else max(actor, critic)
+
+
+def _hours(recipe: Recipe, flops: float, gpus: int, *, training: bool) -> float:
+    hardware = recipe.plan.hardware
     share = hardware.training_utilisation if training else hardware.generation_utilisation
     return flops / (gpus * hardware.peak_tflops * 1e12 * share) / 3600
 
 
-def _training_gb(config: PlanConfig, trainer: Trainer) -> float:
-    return (training_bytes(config.model.parameters, trainer) + activation_bytes(config.model, trainer)) / _GB
+def _training_gb(recipe: Recipe, trainer: Trainer) -> float:
+    model = recipe.plan.model
+    return (training_bytes(model.parameters, trainer) + activation_bytes(model, trainer)) / _GB
 
 
-def _text_gb(config: PlanConfig, tokens: float) -> float:
+def _text_gb(recipe: Recipe, tokens: float) -> float:
     # The journal holds requests and completions.
-    return tokens * config.data.bytes_per_token / _GB
+    return tokens * recipe.plan.data.bytes_per_token / _GB

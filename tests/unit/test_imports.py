@@ -37,6 +37,7 @@ ORDER = [
     "training",
     "report",
     "tiny",
+    "planning.config",
     "pipeline",
     "planning",
     "commands",

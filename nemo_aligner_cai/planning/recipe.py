@@ -1,0 +1,219 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a plan that follow from a run's configuration: GPUs, parallel layout, batches, calls.
+
+Input:  a RunConfig with the section `plan`
+Output: Recipe(generation=Generation(gpus=8, ...), sft=Trainer(gpus=8, tensor_parallel=2, ...), ...)
+
+Trainers are described by the configurations that they are started with, so that a plan and a run cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.judges.settings import JudgeConfig
+from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.data_stages import judge_options
+from nemo_aligner_cai.pipeline.model_sources import EndpointModel
+from nemo_aligner_cai.pipeline.serve_config import Server, VllmServer
+from nemo_aligner_cai.planning.config import Assumptions
+from nemo_aligner_cai.training.config import compose, select
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One training job.
+
+    Attributes:
+        texts: of a row of a micro batch: a comparison has two.
+        adapters: only LoRA adapters are trained.
+    """
+
+    gpus: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    micro_batch: int
+    global_batch: int
+    seq_length: int
+    epochs: float
+    recompute: Literal["none", "full"]
+    checkpoints: int
+    texts: int = 1
+    adapters: bool = False
+
+    @property
+    def data_parallel(self) -> int:
+        """Copies of the model."""
+        return self.gpus // (self.tensor_parallel * self.pipeline_parallel)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Servers of a model: `copies` of it, each on `gpus` and with `batch_size` sequences at a time."""
+
+    gpus: int
+    batch_size: int
+    copies: int = 1
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The judge: on GPUs of the run, or an endpoint (`gpus` 0) with a rate limit, None for no limit."""
+
+    config: JudgeConfig
+    gpus: int
+    parameters: int
+    requests_per_minute: float | None
+
+
+@dataclass(frozen=True)
+class Ppo:
+    """The two jobs of PPO; `shared` if they use the same GPUs."""
+
+    rollouts: int
+    max_steps: int | None
+    rollout_batch: int
+    actor: Trainer
+    critic: Trainer
+    shared: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The input of a plan; either `reward_model` and `ppo`, or `dpo`."""
+
+    plan: Assumptions
+    sl_prompts: int
+    rl_prompts: int
+    train_share: float
+    revisions: int
+    candidates: int
+    helpful_only: Generation
+    policy: Generation
+    judge: Judge
+    sft: Trainer
+    reward_model: Trainer | None
+    ppo: Ppo | None
+    dpo: Trainer | None
+
+
+def recipe(config: RunConfig) -> Recipe:
+    """Read a run's configuration.
+
+    Raises:
+        UsageError: it has no section `plan`, or settings of a trainer are invalid or do not fit together.
+    """
+    plan = config.plan
+    if plan is None:
+        raise UsageError("plan: the configuration has no such section; examples/nlp/cai/mistral_7b.yaml has one")
+    sl_prompts = round(plan.data.red_team * config.data.sl_share)
+    return Recipe(
+        plan=plan,
+        sl_prompts=sl_prompts,
+        rl_prompts=plan.data.red_team - sl_prompts,
+        train_share=1 - config.rl_cai.test_share,
+        revisions=config.sl_cai.num_revisions,
+        candidates=len(config.rl_cai.candidate_temperatures),
+        helpful_only=_generation(config.serve.helpful_only, config.sl_cai.batch_size),
+        policy=_generation(config.serve.policy, config.rl_cai.batch_size),
+        judge=_judge(config, plan),
+        sft=_trainer("sft", "cai_sft", config.sft.overrides, config.sft.seq_length, plan.checkpoints),
+        reward_model=config.reward_model
+        and _trainer(
+            "reward_model",
+            "cai_reward_model",
+            config.reward_model.overrides,
+            config.reward_model.seq_length,
+            plan.checkpoints,
+        ),
+        ppo=_ppo(config, plan) if config.ppo else None,
+        dpo=config.dpo and _trainer("dpo", "cai_dpo", config.dpo.overrides, config.dpo.seq_length, plan.checkpoints),
+    )
+
+
+def _generation(server: Server, batch_size: int) -> Generation:
+    if isinstance(server, VllmServer):
+        # Each replica has a copy of the weights and its part of the requests.
+        return Generation(server.tensor_parallel, -(-server.concurrency // server.replicas), server.replicas)
+    composed = compose("cai_inference", server.overrides)
+    gpus = composed.tensor_model_parallel_size * composed.pipeline_model_parallel_size
+    return Generation(gpus, batch_size)
+
+
+def _judge(config: RunConfig, plan: Assumptions) -> Judge:
+    model, parameters = config.models.judge, plan.judge_parameters or plan.model.parameters
+    strategy = JudgeConfig(strategy=config.rl_cai.judge, **judge_options(config.rl_cai))
+    if isinstance(model, EndpointModel):
+        return Judge(strategy, 0, parameters, model.requests_per_minute)
+    server = _generation(config.serve.judge, config.rl_cai.batch_size)
+    return Judge(strategy, server.gpus * server.copies, parameters, None)
+
+
+def _ppo(config: RunConfig, plan: Assumptions) -> Ppo:
+    section = config.ppo
+    assert section is not None, "checked by the caller"
+    composed = compose("cai_ppo_actor", section.actor)
+    actor, critic = (
+        _trainer(f"ppo.{name}", f"cai_ppo_{name}", overrides, section.seq_length, checkpoints)
+        for name, overrides, checkpoints in (("actor", section.actor, plan.checkpoints), ("critic", section.critic, 1))
+    )
+    separate = bool(section.actor_gpus and section.critic_gpus) and not set(section.actor_gpus) & set(
+        section.critic_gpus
+    )
+    steps = int(_number(composed, "trainer.ppo.max_steps"))
+    return Ppo(
+        rollouts=int(_number(composed, "model.ppo.num_rollout_samples")),
+        max_steps=steps if steps > 0 else None,
+        rollout_batch=int(_number(composed, "model.ppo.rollout_micro_batch_size")),
+        actor=actor,
+        critic=critic,
+        # In a Slurm job each has its own nodes.
+        shared=not separate and config.executor.kind == "local",
+    )
+
+
+def _trainer(key: str, config_name: str, overrides: Sequence[str], seq_length: int, checkpoints: int) -> Trainer:
+    composed = compose(config_name, overrides)
+    section = {"cai_sft": "sft", "cai_reward_model": "rm", "cai_dpo": "dpo"}.get(config_name, "ppo")
+    batches = "model.data.train_ds" if config_name == "cai_sft" else "model"
+    epochs = select(composed, f"trainer.{section}.max_epochs")
+    trainer = Trainer(
+        gpus=int(_number(composed, "trainer.devices") * _number(composed, "trainer.num_nodes")),
+        tensor_parallel=int(_number(composed, "model.tensor_model_parallel_size")),
+        pipeline_parallel=int(_number(composed, "model.pipeline_model_parallel_size")),
+        micro_batch=int(_number(composed, f"{batches}.micro_batch_size")),
+        global_batch=int(_number(composed, f"{batches}.global_batch_size")),
+        seq_length=seq_length,
+        epochs=float(epochs) if epochs else 1.0,
+        recompute="full" if select(composed, "model.activations_checkpoint_granularity") == "full" else "none",
+        checkpoints=checkpoints,
+        texts=2 if config_name in ("cai_reward_model", "cai_dpo") else 1,
+        adapters=select(composed, "model.peft.peft_scheme") not in (None, "none"),
+    )
+    _check(key, trainer)
+    return trainer
+
+
+def _number(composed: DictConfig, key: str) -> float:
+    value: Any = select(composed, key)
+    if not isinstance(value, int | float):
+        raise UsageError(f"{key}={value}: a plan needs a number")
+    return value
+
+
+def _check(name: str, trainer: Trainer) -> None:
+    parallel = trainer.tensor_parallel * trainer.pipeline_parallel
+    if trainer.gpus % parallel:
+        raise UsageError(f"{name}: {trainer.gpus} GPUs are not a multiple of tensor x pipeline parallel, {parallel}")
+    if trainer.global_batch % (trainer.micro_batch * trainer.data_parallel):
+        raise UsageError(
+            f"{name}: the global batch size, {trainer.global_batch}, is not a multiple of the micro batch size times "
+            f"{trainer.data_parallel} copies of the model"
+        )
