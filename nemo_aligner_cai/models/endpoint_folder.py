@@ -114,8 +114,8 @@ class EndpointFolder:
                         known = signature, self._address(entry.path, is_start)
                     files[entry.name] = known
                 except FileNotFoundError:
-                    # Removed since the folder was listed.
-                    continue
+                    # Removed since the folder was listed; raises the error of the folder if that is gone.
+                    os.stat(self._path)
         self._files = files
         return {address for _, address in files.values() if address is not None}
 

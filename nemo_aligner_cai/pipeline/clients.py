@@ -22,7 +22,7 @@ from nemo_aligner_cai.models.api_keys import named_key
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import MODEL
 from nemo_aligner_cai.pipeline.model_files import ModelFiles
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel
+from nemo_aligner_cai.pipeline.model_sources import EndpointModel, Servers
 from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving import served
 from nemo_aligner_cai.pipeline.vllm import served_vllm
@@ -43,7 +43,7 @@ def endpoint_client(model: EndpointModel, key: str, identity: str | None) -> Ope
     """
     try:
         client = OpenAIClient(
-            model.endpoint,
+            model.servers,
             model.model,
             key=named_key(model.key_env),
             concurrency=model.concurrency,
@@ -73,7 +73,7 @@ class Clients:
     config: RunConfig
     files: ModelFiles
     identity: Callable[[Path], str]
-    reported: dict[tuple[tuple[str, ...], str], str] = field(default_factory=dict[tuple[tuple[str, ...], str], str])
+    reported: dict[tuple[Servers, str], str] = field(default_factory=dict[tuple[Servers, str], str])
 
     def path(self, role: Answering) -> Path | None:
         """The file or folder that the server of a role reads; None for an endpoint."""
@@ -123,14 +123,15 @@ class Clients:
     def _endpoint_identity(self, role: Answering, model: EndpointModel) -> str:
         if model.identity is not None:
             return model.identity
-        place = model.endpoint, model.model
+        place = model.servers, model.model
         reported = self.reported.get(place)
         if reported is None:
             client = endpoint_client(model, f"models.{role}", None)
             described = asyncio.run(_report(client))
             if described is None:
+                first = model.endpoint[0] if model.endpoint else f"a server in {model.endpoints_dir}"
                 raise UsageError(
-                    f"models.{role}: {model.endpoint[0]} does not answer, or does not report {model.model!r} on "
+                    f"models.{role}: {first} does not answer, or does not report {model.model!r} on "
                     "/v1/models: start it, or name the model for good with `identity`"
                 )
             reported = self.reported[place] = content_hash(described)

@@ -22,6 +22,8 @@ from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.sections import Section, Source
 
 TINY = "tiny"
+Servers = tuple[str, ...] | Path
+"""The addresses of equivalent servers, or the folder that has them."""
 Role = Literal["helpful_only", "base", "judge"]
 
 
@@ -69,11 +71,12 @@ class EndpointModel(Section):
 
     Attributes:
         endpoint: the address of the server, or the addresses of several servers of the same model.
+        endpoints_dir: instead, a folder with a file for each healthy server; servers may join and leave during a run.
         model: the model's name there.
         key_env: the environment variable with the API key; None for no key.
         identity: names the model for good, such as its commit; None for what the server reports on ``/v1/models``.
             The steps that use the model run again when it changes.
-        concurrency: maximum number of requests in flight, over all servers.
+        concurrency: maximum number of requests in flight: over all servers, or to each server of `endpoints_dir`.
         requests_per_minute: the service's limit.
         tokens_per_minute: the service's limit on prompt and completion tokens together.
         extra_body: keys to add to requests.
@@ -81,7 +84,8 @@ class EndpointModel(Section):
         timeout_s: the longest time for one reply, in seconds.
     """
 
-    endpoint: tuple[Source, ...] = Field(min_length=1)
+    endpoint: tuple[Source, ...] = ()
+    endpoints_dir: Path | None = None
     model: str
     key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     identity: str | None = None
@@ -100,6 +104,17 @@ class EndpointModel(Section):
         given = dict(cast(Mapping[str, object], value))
         return given | ({"endpoint": (given["endpoint"],)} if isinstance(given.get("endpoint"), str) else {})
 
+    @model_validator(mode="after")
+    def _has_one_place(self) -> EndpointModel:
+        if bool(self.endpoint) == (self.endpoints_dir is not None):
+            raise ValueError("give endpoint, the address of a server, or endpoints_dir, a folder of addresses")
+        return self
+
+    @property
+    def servers(self) -> Servers:
+        """The addresses of the servers, or the folder that has them."""
+        return self.endpoint if self.endpoints_dir is None else self.endpoints_dir
+
 
 _KINDS = ("endpoint", "nemo", "hf")
 
@@ -112,7 +127,7 @@ def _long_form(value: object) -> object:
 
 def _kind(value: object) -> str | None:
     if isinstance(value, Mapping):
-        return next((kind for kind in _KINDS if kind in value), None)
+        return "endpoint" if "endpoints_dir" in value else next((kind for kind in _KINDS if kind in value), None)
     kinds: dict[type[object], str] = {NemoModel: "nemo", HuggingFaceModel: "hf", EndpointModel: "endpoint"}
     return kinds.get(type(value))
 
@@ -124,7 +139,8 @@ ModelSource = Annotated[
     Discriminator(
         _kind,
         custom_error_type="model",
-        custom_error_message=f"a model is {TINY!r}, {{nemo: FILE}}, {{hf: FOLDER or NAME}} or {{endpoint: URL}}",
+        custom_error_message=f"a model is {TINY!r}, {{nemo: FILE}}, {{hf: FOLDER or NAME}}, {{endpoint: URL}} or "
+        "{endpoints_dir: FOLDER}",
     ),
     BeforeValidator(_long_form),
 ]

@@ -28,6 +28,8 @@ from nemo_aligner_cai.models import (
 )
 from nemo_aligner_cai.models.endpoint_pool import Endpoint, EndpointPool
 from nemo_aligner_cai.models.home_table import HomeTable
+from nemo_aligner_cai.pipeline.clients import endpoint_client
+from nemo_aligner_cai.pipeline.model_sources import EndpointModel
 from tests.unit.fake_servers import FakeOpenAI
 
 QUICK = RetryPolicy(timeout=5.0, attempts=4, max_outage=2.0, initial_wait=0.01, max_wait=0.05)
@@ -245,6 +247,17 @@ def test_servers_join_leave_and_return_during_a_run(folder: Folder) -> None:
 
 def test_journal_keys_do_not_change_with_the_servers(folder: Folder) -> None:
     assert folder.client().identity == OpenAIClient("http://elsewhere:8000", "m").identity
+
+
+def test_a_runs_configuration_names_a_folder(folder: Folder) -> None:
+    with FakeOpenAI() as one, FakeOpenAI() as other:
+        folder.write("1", one)
+        folder.write("2", other)
+        model = EndpointModel(endpoints_dir=folder.path, model="m", concurrency=3)
+        assert endpoint_client(model, "models.judge", None).concurrency == 6
+    missing = EndpointModel(endpoints_dir=folder.path / "nowhere", model="m")
+    with pytest.raises(UsageError, match=r"models\.judge: .*nowhere"):
+        endpoint_client(missing, "models.judge", None)
 
 
 def test_requests_on_a_server_that_dies_are_answered_by_others(folder: Folder) -> None:

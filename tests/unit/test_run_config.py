@@ -53,6 +53,12 @@ def test_overrides_are_yaml_values() -> None:
         ("sl_cai.validation_share=null", r"sl_cai: validation_share: "),
         ("models.helpful_only={file: a}", r"models\.helpful_only: a model is "),
         ("models.helpful_only={endpoint: 'http://h'}", r"models\.helpful_only\.endpoint\.model: Field required"),
+        ("models.helpful_only={endpoints_dir: pool}", r"models\.helpful_only\.endpoint\.model: Field required"),
+        (
+            "models.helpful_only={endpoint: 'http://h', endpoints_dir: pool, model: m}",
+            "give endpoint, .* or endpoints_dir",
+        ),
+        ("models.helpful_only={endpoint: [], model: m}", "give endpoint, .* or endpoints_dir"),
         ("data.red_team={path: a, hf: b/c}", r"data\.red_team: give path"),
         ("data.tiny=null", "give helpful_preferences, helpful_sft, red_team"),
         ("ppo={seq_length: 9, critic: [], actor: [], actor_gpus: [1, 1]}", "names a GPU twice"),
