@@ -73,6 +73,6 @@ def _show(console: Console, found: Comparison) -> None:
     tables = [table for table in comparison_tables(found) if table.rows]
     for table in tables:
         console.print(f"\n{table.title}", soft_wrap=True)
-        console.print(table_of(table.head, table.rows))
+        console.print(table_of(table.head, table.rows, words=table.words))
     if not tables:
         console.print("no difference")

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from benchmarks.made_run import Sizes, make_run
-from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.files import read_json, read_jsonl, write_json
+from nemo_aligner_cai.report.comparison.compare import compare
+from nemo_aligner_cai.report.comparison.page import comparison_html
 from nemo_aligner_cai.report.report import write_report
 from nemo_aligner_cai.report.run_folder import RunFolder
 from tests.browser import browser, page_of, serious_findings
@@ -28,6 +30,8 @@ HOSTILE = (
     "w" * 1_000_000,
 )
 
+EXTRA = [text for text in HOSTILE for _ in range(4)]
+
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
@@ -38,7 +42,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = Sizes(revisions=150, comparisons=120, replies=40)
-    return make_run(tmp_path_factory.mktemp("made") / "run", sizes, extra=[text for text in HOSTILE for _ in range(4)])
+    return make_run(tmp_path_factory.mktemp("made") / "run", sizes, extra=EXTRA)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +175,22 @@ def test_no_serious_finding_of_axe(chromium: Any, url: str, scheme: str, viewpor
         page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         assert serious_findings(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is cut at the side"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_comparison_in_the_browser(chromium: Any, run: Path, tmp_path: Path, scheme: str) -> None:
+    other = make_run(tmp_path / "other", Sizes(revisions=150, comparisons=120, replies=60), extra=EXTRA)
+    record = read_json(other / "run.json")
+    record["constitution"]["principles"][0]["judge"] = "Which is far more harmless?"
+    write_json(other / "run.json", record, overwrite=True)
+    target = tmp_path / "compared.html"
+    target.write_text(comparison_html(compare(RunFolder(run), RunFolder(other))), encoding="utf-8")
+    context = {"color_scheme": scheme, "viewport": PHONE, "bypass_csp": True}
+    with page_of(chromium, target.as_uri(), **context) as page:
+        assert page.locator("#principles ins").all_text_contents() == ["far "]
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert serious_findings(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_without_a_script_the_page_has_everything_but_the_chains(chromium: Any, url: str) -> None:

@@ -198,7 +198,7 @@ def test_json_for_programs(a: Path, b: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_html_without_a_script_and_with_hostile_texts(a: Path, tmp_path: Path) -> None:
-    hostile = ["<script>alert(1)</script>\u202e\x1b[2J" for _ in range(200)]
+    hostile = ["<script>alert(1)</script>\u202e\x1b[2J", "w" * 1_000_000] * 100
     b = make_run(tmp_path / "b", Sizes(replies=60), seed=1)
     rows = [row | {"reply": text} for row, text in zip(_replies(b, "rl_cai").values(), hostile, strict=False)]
     write_jsonl(b / "7_measure" / "rl_cai_sampled.jsonl", rows, overwrite=True)
@@ -206,6 +206,7 @@ def test_html_without_a_script_and_with_hostile_texts(a: Path, tmp_path: Path) -
     assert "<script" not in html and "&lt;script&gt;alert(1)" in html
     assert "\u202e" not in html and "\x1b" not in html
     assert "<ins>" in html and "<del>" in html
+    assert len(html) < 2_000_000
 
 
 def test_a_terminal_gets_no_escape(a: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

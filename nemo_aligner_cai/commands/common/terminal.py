@@ -51,11 +51,11 @@ def open_console() -> Console:
     return _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
-def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Build a table. Columns with a heading are right-aligned, except the first."""
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], *, words: bool = False) -> Table:
+    """Build a table. Columns with a heading are right-aligned, except the first; `words` aligns all of them left."""
     table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
-        justify = "right" if number and column else "left"
+        justify = "right" if number and column and not words else "left"
         table.add_column(Text(printable(column)), justify=justify, no_wrap=not number)
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))

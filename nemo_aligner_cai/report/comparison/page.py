@@ -20,6 +20,8 @@ from nemo_aligner_cai.report.page.render import render
 from nemo_aligner_cai.report.run_folder import Counts
 from nemo_aligner_cai.report.sections.section import Section, Table
 
+_COMPARED = 20_000
+"""Characters of a text in the page: twenty chains of a megabyte would make a page that opens nowhere."""
 _SHOWN = 60
 """Characters of a text in a table of the terminal."""
 
@@ -140,7 +142,8 @@ def _flips(labels: Labels | None) -> Sequence[Flip]:
 
 
 def _changes(a: str | None, b: str | None) -> list[tuple[str, str]]:
-    return [(kind, text) for kind, text in word_diff(a or "", b or "")]
+    first, second = (text if len(text) <= _COMPARED else f"{text[:_COMPARED]}…" for text in (a or "", b or ""))
+    return [(kind, text) for kind, text in word_diff(first, second)]
 
 
 def _results_section(found: Comparison) -> Section:
