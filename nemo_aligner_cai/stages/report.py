@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.data.blend import Blend
@@ -46,6 +47,7 @@ class StageReport:
         lines: for the terminal.
         max_dropped: share of the prompts that may be dropped because of faults.
         missing: the reason why there is nothing to train on, else None.
+        manifest: the run's manifest, if it has one.
     """
 
     title: str
@@ -56,6 +58,7 @@ class StageReport:
     lines: Sequence[str]
     max_dropped: float
     missing: str | None = None
+    manifest: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""

@@ -174,6 +174,7 @@ class RunFiles:
             lines,
             self.config.run.max_dropped,
             written.missing,
+            None if self._manifest is None else self._manifest.location.path,
         )
         if self._manifest is not None:
             self._manifest.write(report.files, **report.to_dict())

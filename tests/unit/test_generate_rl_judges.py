@@ -65,6 +65,7 @@ def test_our_own_flags_are_these() -> None:
         *("--extra-body", "--omit", "--judge-extra-body", "--judge-omit", "--judge-chat-template"),
         *("--resume", "--soft-labels", "--temperatures", "--tokens-per-minute", "--turns"),
         *("--constitution", "--prompt-column", "--system-message", "--shard", "--journal-from", "--no-calls"),
+        *("--ray", "--shards"),
         *("--ppo-prompts", "--ppo-seq-length", "--rm-seq-length", "--tokenizer-model"),
     }
     upstream = {

@@ -89,7 +89,7 @@ def test_flags_are_upstreams() -> None:
             "--request-timeout",
             "--requests-per-minute",
             "--resume",
-            *("--journal-from", "--no-calls", "--shard", "--system-message"),
+            *("--journal-from", "--no-calls", "--ray", "--shard", "--shards", "--system-message"),
             "--tokens-per-minute",
             "--turns",
         ),

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shards and their merge: the bytes of one run, no call twice, and a clear word for each call that is missing."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai import cli
+from nemo_aligner_cai import cli, extras
 from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.commands.generate import ray_shards
 from nemo_aligner_cai.engine.journal import Journal, JournalInUse
 from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.engine.shards import CallsMissing, Shard, find_journals, shard_count
@@ -278,6 +280,10 @@ def test_the_plan_counts_a_shard_and_all_journals(
         (["--journal-from", "."], "--journal-from"),
         (["--journal-from", "*.absent"], "*.absent"),
         (["--no-calls", "--dry-run"], "--no-calls"),
+        (["--shards", "4"], "--shards"),
+        (["--ray", "auto"], "--shards"),
+        (["--ray", "auto", "--shards", "4", "--shard", "0/4"], "--shard"),
+        (["--ray", "auto", "--shards", "0"], "--shards"),
     ],
 )
 def test_wrong_flags_are_one_error_before_any_request(
@@ -288,6 +294,33 @@ def test_wrong_flags_are_one_error_before_any_request(
         assert server.bodies == []
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(said) == 1 and named in said[0]
+
+
+def test_without_ray_the_extra_is_named(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+    assert SlRun(inputs, tmp_path)("--ray", "auto", "--shards", "2") == 2
+    assert "[ray]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1", "no.such.host.invalid:6379"])
+def test_a_cluster_that_cannot_be_reached_is_one_error(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    pytest.importorskip("ray", reason="Ray comes with the extra ray")
+    run = SlRun(inputs, tmp_path)
+    assert run("--ray", address, "--shards", "2") == 2
+    assert f"--ray {address}" in capsys.readouterr().err
+    assert outputs(run.folder) == {}
+
+
+def test_a_task_that_sees_another_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray comes with the extra ray")
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "absent"):
+        end = ray_shards.run_task("sl-cai", argparse.Namespace(), str(folder), str(tmp_path / "marker"))
+        assert str(folder) in end.error and "shared" in end.error
 
 
 def test_what_is_read_is_not_deleted(inputs: dict[str, str], tmp_path: Path) -> None:

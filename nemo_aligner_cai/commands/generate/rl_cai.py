@@ -20,15 +20,27 @@ from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, TEMPERATURE, Number, file_prefix
 from nemo_aligner_cai.commands.common.parser import Parser, recorded_flags
 from nemo_aligner_cai.commands.common.shared_flags import NEMO_TEMPLATE_FLAGS
-from nemo_aligner_cai.commands.generate import clients, display, flags, judge_flags, shard_flags, store_flags
+from nemo_aligner_cai.commands.generate import (
+    clients,
+    display,
+    flags,
+    judge_flags,
+    ray_shards,
+    shard_flags,
+    store_flags,
+)
 from nemo_aligner_cai.commands.generate.run import run_and_close, run_script
 from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, parse_splits
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.models import RetryPolicy
+from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES, RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.rl_outputs import DEFAULT_PREFIX, KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs
+
+GENERATOR = "rl-cai"
+"""The generator's name in the registry."""
 
 
 def build_parser() -> Parser:
@@ -121,54 +133,59 @@ def _add_output_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check all inputs and settings, then sample, judge, split and blend."""
+    """Generate, and show what was written."""
+    report = generate(args)
+    if report is not None:
+        display.show_report(report, args.output_dir, dry_run=args.dry_run)
+        store_flags.upload_files(args, report.files, report.manifest)
+    return 0
+
+
+def generate(args: argparse.Namespace) -> StageReport | None:
+    """Check all inputs and settings, then sample, judge, split and blend; None if the flags only ask to look."""
     with tempfile.TemporaryDirectory() as scratch:
         stage = RlCaiStage(config_of(args, Path(scratch) if args.dry_run else Path(args.output_dir)))
         template = stage.config.files.template
         if args.preview is not None:
             templates = template if flags.on_nemo_server(args) else None, NEMO_CHAT if args.judge_port else None
             display.show_preview(stage.records(args.preview), stage.steps, *templates)
-            return 0
-        policy = clients.model_client(
-            args, template, batch_size=args.batch_size, needs_key=shard_flags.makes_calls(args)
-        )
+            return None
+        needs_key = shard_flags.makes_calls(args)
+        policy = clients.model_client(args, template, batch_size=args.batch_size, needs_key=needs_key)
         key = clients.judge_key(args)
         judge = clients.judge_client(args, key, RetryPolicy(timeout=args.request_timeout))
         steps = stage.steps(policy, judge)
         if args.plan:
             display.show_stage_plan(stage, steps)
-            return 0
-        stage.begin()
+            return None
+        ray_shards.begin(stage, args, GENERATOR)
 
         async def generate() -> Summary:
             if shard_flags.makes_calls(args):
                 await clients.probe_judge(args, key, stage.judge)
             return await stage.generate(policy, judge)
 
-        summary = run_and_close(generate(), policy, judge)
-        report = stage.finish(summary, policy, judge)
-    display.show_report(report, args.output_dir, dry_run=args.dry_run)
-    store_flags.upload_files(args, report.files, stage.config.outputs.manifest and stage.config.outputs.manifest.path)
-    return 0
+        return stage.finish(run_and_close(generate(), policy, judge), policy, judge)
 
 
 def config_of(args: argparse.Namespace, folder: Path) -> RlCaiConfig:
     """Build the stage's configuration, with its outputs in a folder."""
     files = _preference_files(args)
+    outputs = RlOutputs.named(
+        folder,
+        prefix=args.output_filename_prefix,
+        splits=list(files.splits),
+        blend=files.blend and files.blend.name,
+        formats=args.formats,
+    )
     return RlCaiConfig(
         prompts=flags.prompt_source(args, args.red_teaming_file_path),
         sampling=flags.sampling_of(args),
         temperatures=_temperatures(args),
         judge=judge_flags.judge_config(args),
         files=files,
-        outputs=RlOutputs.named(
-            folder,
-            prefix=args.output_filename_prefix,
-            splits=list(files.splits),
-            blend=files.blend and files.blend.name,
-            formats=args.formats,
-        ),
-        run=shard_flags.run_settings(args),
+        outputs=outputs,
+        run=shard_flags.run_settings(args, ray_shards.task_journals(args, outputs.journal)),
         record=recorded_flags(args),
     )
 
@@ -229,4 +246,4 @@ def _temperatures(args: argparse.Namespace) -> tuple[float, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return run_script(run, build_parser(), argv, "rl-cai")
+    return run_script(run, build_parser(), argv, GENERATOR)

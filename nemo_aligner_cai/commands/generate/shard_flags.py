@@ -7,12 +7,13 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from nemo_aligner_cai.commands.common.flag_types import not_empty
+from nemo_aligner_cai.commands.common.flag_types import COUNT, not_empty
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.generate import flags
 from nemo_aligner_cai.engine.shards import CallsMissing, Shard
-from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.stages.settings import RunSettings
 
 _log = logging.getLogger(__name__)
@@ -42,17 +43,42 @@ def add_shard_flags(parser: Parser) -> None:
         action="store_true",
         help="contact no server: write the files from the journals, or list the calls that are missing",
     )
-    parser.effect("no_calls", when=lambda args: not args.dry_run, otherwise="with --dry-run")
+    group.add_argument(
+        "--ray",
+        type=not_empty,
+        metavar="ADDRESS",
+        help="make the calls in --shards tasks on this Ray cluster, then merge: auto, HOST:PORT or ray://HOST:PORT",
+    )
+    group.add_argument("--shards", type=COUNT, metavar="N", help="the number of tasks of --ray")
+    parser.effect("no_calls", "ray", when=lambda args: not args.dry_run, otherwise="with --dry-run")
+    parser.effect("shards", when=lambda args: args.ray is not None, otherwise="without --ray")
 
 
 def makes_calls(args: argparse.Namespace) -> bool:
     """Tell whether this process asks real servers."""
-    return not (args.dry_run or args.plan or args.no_calls)
+    return not (args.dry_run or args.plan or args.no_calls or args.ray)
 
 
-def run_settings(args: argparse.Namespace) -> RunSettings:
-    """Build the run settings; raises UsageError for flags that contradict each other."""
-    return flags.run_settings(args, shard=_shard(args), journal_from=tuple(args.journal_from), no_calls=args.no_calls)
+def run_settings(args: argparse.Namespace, ray_journals: Sequence[Path] = ()) -> RunSettings:
+    """Build the run settings.
+
+    Args:
+        args: the flags.
+        ray_journals: with --ray, the journals of its tasks, which this process merges.
+
+    Raises:
+        UsageError: flags contradict each other.
+    """
+    if args.ray and (args.shard or args.no_calls):
+        raise UsageError("--ray makes all calls and merges: remove --shard and --no-calls")
+    if args.ray and args.shards is None:
+        raise UsageError("--ray needs --shards N, the number of tasks; each makes up to --concurrency calls at once")
+    return flags.run_settings(
+        args,
+        shard=_shard(args),
+        journal_from=tuple(args.journal_from) + tuple(map(str, ray_journals)),
+        no_calls=args.no_calls or bool(args.ray),
+    )
 
 
 def _shard(args: argparse.Namespace) -> str | Shard | None:
@@ -75,7 +101,7 @@ def missing_calls_error(missing: CallsMissing, name: str, words: Sequence[str]) 
         words: the command line of the merge, without the program.
     """
     lines = [str(missing)]
-    kept = list(_without(words, ("--no-calls", "--overwrite", "--resume"), ("--shard",)))
+    kept = list(_without(words, ("--no-calls", "--overwrite", "--resume"), ("--shard", "--ray", "--shards")))
     for shard, prompts in missing.prompts.items():
         part = ["--shard", str(shard)] if shard.count > 1 else []
         command = shlex.join(["cai", "data", name, *kept, *part, "--resume"])

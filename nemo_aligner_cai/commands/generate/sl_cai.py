@@ -21,12 +21,15 @@ from pathlib import Path
 from nemo_aligner_cai.chat import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, SHARE
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
-from nemo_aligner_cai.commands.generate import clients, display, flags, shard_flags, store_flags
+from nemo_aligner_cai.commands.generate import clients, display, flags, ray_shards, shard_flags, store_flags
 from nemo_aligner_cai.commands.generate.run import run_and_close, run_script
 from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, SlCaiStage
 
+GENERATOR = "sl-cai"
+"""The generator's name in the registry."""
 NO_EXAMPLES = "none"
 """The value of --few-shots for no examples."""
 
@@ -128,13 +131,22 @@ def _declare_effects(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check all inputs and settings, then generate, blend and filter."""
+    """Generate, and show what was written."""
+    report = generate(args)
+    if report is not None:
+        display.show_report(report, args.output_filepath, dry_run=args.dry_run)
+        store_flags.upload_files(args, report.files, report.manifest)
+    return 0
+
+
+def generate(args: argparse.Namespace) -> StageReport | None:
+    """Check all inputs and settings, then generate, blend and filter; None if the flags only ask to look."""
     template, server_template = _template(args)
     with tempfile.TemporaryDirectory() as scratch, SlCaiStage(config_of(args, Path(scratch))) as stage:
         if args.preview is not None:
             rendered = None if not flags.on_nemo_server(args) or server_template else template
             display.show_preview(stage.records(args.preview), stage.steps, rendered)
-            return 0
+            return None
         client = clients.model_client(
             args,
             template,
@@ -145,19 +157,16 @@ def run(args: argparse.Namespace) -> int:
         steps = stage.steps(client)
         if args.plan:
             display.show_stage_plan(stage, steps)
-            return 0
-        stage.begin()
-        summary = run_and_close(stage.generate(client), client)
-        report = stage.finish(summary, client)
-    display.show_report(report, args.output_filepath, dry_run=args.dry_run)
-    store_flags.upload_files(args, report.files, stage.config.outputs.manifest and stage.config.outputs.manifest.path)
-    return 0
+            return None
+        ray_shards.begin(stage, args, GENERATOR)
+        return stage.finish(run_and_close(stage.generate(client), client), client)
 
 
 def config_of(args: argparse.Namespace, scratch: Path) -> SlCaiConfig:
     """Build the stage's configuration; the outputs of a dry run are in `scratch`."""
     out = scratch / "out.jsonl" if args.dry_run else Path(args.output_filepath)
     few_shots = args.few_shot_prompts_dataset_path
+    outputs = SlOutputs.named(out, seq_length=args.max_seq_length, validation=args.validation_share is not None)
     return SlCaiConfig(
         prompts=flags.prompt_source(args, args.red_teaming_prompts_dataset_path),
         constitution=Path(args.critique_revision_instructions_path),
@@ -171,8 +180,8 @@ def config_of(args: argparse.Namespace, scratch: Path) -> SlCaiConfig:
             tokenizer=Path(args.tokenizer_model) if args.tokenizer_model else None,
             validation_share=args.validation_share,
         ),
-        outputs=SlOutputs.named(out, seq_length=args.max_seq_length, validation=args.validation_share is not None),
-        run=shard_flags.run_settings(args),
+        outputs=outputs,
+        run=shard_flags.run_settings(args, ray_shards.task_journals(args, outputs.journal)),
         record=recorded_flags(args),
     )
 
@@ -190,4 +199,4 @@ def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return run_script(run, build_parser(), argv, "sl-cai")
+    return run_script(run, build_parser(), argv, GENERATOR)

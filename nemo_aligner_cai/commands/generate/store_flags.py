@@ -67,11 +67,11 @@ def local_inputs(args: argparse.Namespace) -> Generator[None]:
 
 
 def upload_files(args: argparse.Namespace, files: Iterable[str | Path], manifest: Path | None) -> None:
-    """Upload finished files, the manifest last: an upload with a manifest is complete."""
-    if args.upload is None or args.dry_run:
+    """Upload finished files, the manifest last: an upload with a manifest is complete. A shard has none."""
+    paths = [Path(file).resolve() for file in files]
+    if args.upload is None or args.dry_run or not paths:
         return
     base = _base(args).resolve()
-    paths = [Path(file).resolve() for file in files]
     if manifest is not None:
         paths = [path for path in paths if path != manifest.resolve()] + [manifest.resolve()]
     upload(paths, base=base, url=args.upload)
