@@ -35,9 +35,9 @@ async def check_served(journal: Journal, clients: Iterable[ModelClient], *, warn
                     "If the model has changed, give --model (for a judge, --judge-model) another name",
                     client.name,
                 )
-        elif recorded is None:
+        elif recorded is None or recorded == served:
             journal.append_served_model(client.identity, served)
-        elif recorded != served:
+        else:
             change = f"from {', '.join(recorded.values())} to {', '.join(served.values())}"
             if FINGERPRINT in served and FINGERPRINT in recorded:
                 raise UsageError(

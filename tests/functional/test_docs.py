@@ -85,6 +85,7 @@ PAGES: dict[str, tuple[Files, dict[str, int]]] = {
     "constitution.rst": (_generation, {}),
     "extending.rst": (_extending, {"sft.jsonl": 4, "letters_again.jsonl": 4, "processed.jsonl": 4}),
     "generation.rst": (_generation, {"sl_cai.jsonl": 29, "calls.jsonl": 20}),
+    "shards.rst": (_generation, {"sl_cai.jsonl": 29}),
     "preferences.rst": (
         _preferences,
         {"rl_cai/cai_comparisons.jsonl": 20, "rl_cai_by_groups/cai_comparisons.jsonl": 20, "judged.jsonl": 12},

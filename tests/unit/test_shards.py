@@ -235,10 +235,13 @@ def test_journals_of_different_models_are_not_merged(
         for shard, fingerprint in enumerate(("sha256:aaaa", "sha256:bbbb")):
             server.model = {"id": "m", "fingerprint": fingerprint}
             assert run("--shard", f"{shard}/2") == 0
+        # Each journal names its model, also where another one that is read does.
+        assert run("--shard", "0/3", "--journal-from", str(run.shards / "1-of-2.journal.jsonl")) == 0
+        assert "bbbb" in (run.shards / "0-of-3.journal.jsonl").read_text()
         capsys.readouterr()
         assert run("--no-calls", "--journal-from", str(run.shards)) == 2
     said = capsys.readouterr().err
-    assert "aaaa" in said and "bbbb" in said and "0-of-2" in said and "1-of-2" in said
+    assert "aaaa" in said and "bbbb" in said and "0-of-2" in said and "0-of-3" in said
 
 
 def test_a_merge_needs_neither_key_nor_server(
