@@ -278,10 +278,17 @@ async def permanent_failure(error: Exception, url: URL) -> str | None:
 async def _speaks_tls(url: URL) -> bool:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    # Not wait_for: in Python 3.11 it drops a cancellation that arrives together with the result.
+    opening = asyncio.ensure_future(asyncio.open_connection(url.host, url.port, ssl=context))
     try:
-        opened = asyncio.open_connection(url.host, url.port, ssl=context)
-        _, writer = await asyncio.wait_for(opened, _TLS_SECONDS)
-    except (OSError, asyncio.TimeoutError):
+        await asyncio.wait({opening}, timeout=_TLS_SECONDS)
+    finally:
+        opening.cancel()
+        (result,) = await asyncio.gather(opening, return_exceptions=True)
+    if isinstance(result, OSError | asyncio.CancelledError):
         return False
+    if isinstance(result, BaseException):
+        raise result
+    _, writer = result
     writer.close()
     return True

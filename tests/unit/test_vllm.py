@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
 from nemo_aligner_cai.pipeline import vllm
+from nemo_aligner_cai.pipeline.answers import Answers, ask_all
 from nemo_aligner_cai.pipeline.serving import ask
 from nemo_aligner_cai.pipeline.vllm import VllmServer, served_vllm
 from nemo_aligner_cai.training.launch import jobs
 
 # Answers like `vllm serve`, as far as this package uses it; a reply names the port, the model and the stop strings.
 FAKE_VLLM = """#!{python}
-import json, os, sys
+import json, os, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 words = sys.argv[1:]
 port = int(words[words.index("--port") + 1])
@@ -43,6 +45,8 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         self.reply({{"data": [{{"id": words[words.index("--served-model-name") + 1]}}]}})
     def do_POST(self):
+        if "--slow" in words:
+            time.sleep(600)
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = f"{{port}} {{asked['model']}} {{asked.get('stop')}}"
         self.reply({{"choices": [{{"message": {{"content": text}}, "finish_reason": "stop"}}]}})
@@ -134,6 +138,23 @@ def test_a_server_that_ends_shows_the_end_of_its_log(tmp_path: Path, executable:
     settings = VllmServer(executable=executable, arguments=("--fail",))
     with pytest.raises(CaiError, match=r"(?s)vllm ended with exit code 1 .*CUDA out of memory"):
         answers(model, tmp_path / "server.log", settings)
+
+
+def test_a_server_that_ends_while_it_is_asked_ends_the_work(tmp_path: Path, executable: str, model: Path) -> None:
+    """The requests are repeated then: connections are refused, and each call asks whether the server has TLS."""
+    section = Answers(prompts=tuple(f"{number} ?" for number in range(20)), decoding=Sampling(temperature=0.5))
+    log = tmp_path / "server.log"
+    with served_vllm(
+        model, log, VllmServer(executable=executable, arguments=("--slow",)), identity=IDENTITY
+    ) as client:
+        (server,) = client.servers
+        timer = threading.Timer(0.5, lambda: os.kill(server.pid, signal.SIGKILL))
+        timer.start()
+        started_at = time.monotonic()
+        with pytest.raises(CaiError, match="exit code -9"):
+            ask(ask_all(client, section, tmp_path / "a.journal.jsonl", seed=1), client)
+    assert time.monotonic() - started_at < 30
+    timer.join()
 
 
 def test_a_port_that_another_process_has_taken_is_an_error(
