@@ -145,6 +145,8 @@ class Cluster:
     def start_now(self, job: str) -> None:
         """Start a requeued job, which Slurm lets wait for two minutes."""
         wait_for(lambda: self.field(job, "JobState") == "PENDING", 60, f"job {job} in the queue")
+        # A node refuses a job of the same id whose credential is of the second in which the last one was revoked.
+        time.sleep(2)
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def kill_node(self, node: str) -> None:
