@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from nemo_aligner_cai.files import read_json
-from nemo_aligner_cai.pipeline.run import MEASURE, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, STEPS
+from nemo_aligner_cai.pipeline.run import MEASURE, PPO, REWARD_MODEL, SFT, SL_CAI, STEPS
 from tests.documented import commands_of
 from tests.functional import slurm_cluster
 from tests.functional.slurm_cluster import Cluster, wait_for
@@ -103,16 +103,13 @@ def test_all_steps_end_with_the_same_data_whatever_happens_to_their_jobs(
     again = login.cai(output)
     assert again.returncode == 2 and f"scancel {ids[STEPS[0]]}" in again.stderr
 
-    # A node of three is requeued by hand, one ends as at the end of its wall time, one with its machine.
+    # One job is warned as before the end of its wall time, one is requeued by hand, and one loses its node.
     _under_way(cluster, output / SL_CAI, ids[SL_CAI], "*.journal.jsonl")
-    cluster.run("scontrol", "requeue", ids[SL_CAI])
+    cluster.run("scancel", "--batch", "--signal=USR1", ids[SL_CAI])
     cluster.start_now(ids[SL_CAI])
     _under_way(cluster, output / SFT, ids[SFT], "train/metrics.jsonl")
     cluster.run("scontrol", "requeue", ids[SFT])
     cluster.start_now(ids[SFT])
-    _under_way(cluster, output / RL_CAI, ids[RL_CAI], "*.journal.jsonl")
-    cluster.run("scancel", "--batch", "--signal=USR1", ids[RL_CAI])
-    cluster.start_now(ids[RL_CAI])
     _under_way(cluster, output / REWARD_MODEL, ids[REWARD_MODEL], "train/metrics.jsonl")
     node = cluster.field(ids[REWARD_MODEL], "NodeList")
     cluster.kill_node(node)
@@ -121,7 +118,7 @@ def test_all_steps_end_with_the_same_data_whatever_happens_to_their_jobs(
     wait_for(lambda: node in cluster.idle() or cluster.field(ids[REWARD_MODEL], "NodeList") == node, 60, "the node")
 
     # PPO: the critic dies, and the run is submitted again from there; then its job is requeued.
-    _under_way(cluster, output / PPO, ids[PPO], "train/metrics.jsonl")
+    _under_way(cluster, output / PPO, ids[PPO], "train.log")
     _process(runs, "nemo_aligner_cai.training.critic_server").send_signal(signal.SIGKILL)
     wait_for(lambda: cluster.field(ids[PPO], "JobState") == "FAILED", 60, "the failure of PPO")
     log = (output / "slurm" / f"{PPO}-{ids[PPO]}.0.log").read_text()
@@ -141,7 +138,7 @@ def test_all_steps_end_with_the_same_data_whatever_happens_to_their_jobs(
     wait_for(lambda: cluster.field(ids[MEASURE], "JobState") not in ("PENDING", "RUNNING"), _STEP_S, "the last job")
     assert all(line.startswith("done") for line in login.state(output).values()), login.state(output)
     restarts = {step: cluster.field(ids[step], "Restarts") for step in STEPS}
-    assert [step for step in STEPS if restarts[step] == "1"] == [SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO]
+    assert [step for step in STEPS if restarts[step] == "1"] == [SL_CAI, SFT, REWARD_MODEL, PPO]
     for step in (SL_CAI, PPO):
         assert (output / "slurm" / f"{step}-{ids[step]}.1.log").is_file()
     assert read_json(output / "metrics.json")["stages"]
