@@ -11,10 +11,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -29,7 +31,7 @@ from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor, seconds
 from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
 from nemo_aligner_cai.pipeline.executors.status import status
 from nemo_aligner_cai.pipeline.run import PPO, RL_CAI, SFT, SL_CAI, STEPS
-from nemo_aligner_cai.training.launch import jobs, srun
+from nemo_aligner_cai.training.launch import jobs, reaper, srun
 from tests.documented import blocks_of
 
 _SLURM = {"kind": "slurm", "account": "lab", "partition": "batch", "time": "04:00:00"}
@@ -334,7 +336,8 @@ def test_a_step_of_a_job_is_stopped_by_its_name(fake: FakeSlurm, tmp_path: Path)
     jobs.stop(started)
     assert fake.calls("scancel") == ["--signal=TERM 42.3"]
     (call,) = fake.calls("srun")
-    assert call.endswith("--container-image=image.sqsh /opt/python -m some.module key=value")
+    task = f"/opt/python -m {reaper.__name__} /opt/python -m some.module key=value"
+    assert call.endswith(f"--container-image=image.sqsh {task}")
     assert "--overlap" in call and "--nodes=1 --ntasks=1" in call and "--het-group" not in call
 
 
@@ -350,6 +353,23 @@ def test_a_component_of_a_heterogeneous_job(fake: FakeSlurm, tmp_path: Path, mon
     ports = {(tmp_path / f"{n}.log").read_text() for n in range(2)}
     assert len(ports) == 2
     assert not any("4,5" in text for text in ports), "a component has its own GPUs"
+
+
+def test_what_a_killed_program_leaves_behind_ends(tmp_path: Path) -> None:
+    script = "sleep 300 & echo $! > orphan; setsid sleep 301 & echo $! >> orphan; kill -9 $$"
+    words = reaper.command(sys.executable, ["bash", "-c", script])
+    assert subprocess.run(words, cwd=tmp_path, timeout=60, check=False).returncode == 128 + signal.SIGKILL
+    orphans = [int(line) for line in (tmp_path / "orphan").read_text().split()]
+    assert len(orphans) == 2 and not any(psutil.pid_exists(pid) for pid in orphans)
+
+
+def test_a_signal_to_a_step_lets_its_program_end_in_order(tmp_path: Path) -> None:
+    script = "trap 'echo stopped; exit 7' TERM; echo began; sleep 300 & wait"
+    words = reaper.command(sys.executable, ["bash", "-c", script])
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as task:
+        assert task.stdout is not None and task.stdout.readline() == "began\n"
+        os.killpg(task.pid, signal.SIGTERM)
+        assert task.wait(30) == 7 and task.stdout.read() == "stopped\n"
 
 
 def test_a_dry_run_prints_what_can_be_pasted_and_writes_nothing(

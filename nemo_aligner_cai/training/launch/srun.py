@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.training.launch import slurm
+from nemo_aligner_cai.training.launch import reaper, slurm
 
 _log = logging.getLogger(__name__)
 ACTOR = 1
@@ -86,7 +86,8 @@ def command(settings: Srun, name: str, program: Sequence[str], *, component: int
     where = [f"--het-group={component}"] if components() > 1 else []
     # The first node of the allocation is this one: the step's servers can listen on the loopback interface.
     size = ["--nodes=1", f"--ntasks={tasks}", f"--ntasks-per-node={tasks}", "--relative=0"] if tasks else []
-    return ["srun", f"--job-name={name}", *_FLAGS, *where, *size, *settings.options, *program]
+    task = reaper.command(settings.python, program)
+    return ["srun", f"--job-name={name}", *_FLAGS, *where, *size, *settings.options, *task]
 
 
 def send_signal(name: str, signal_name: str) -> bool:
