@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "command_reference",
+    "settings_reference",
 ]
 exclude_patterns = ["_build"]
 # Anything that does not resolve is an error; names of Python objects are not, unless a role asks for them.
