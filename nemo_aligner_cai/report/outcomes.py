@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.evaluation.results import Evaluation, Result
 from nemo_aligner_cai.report.labels import METRICS, model_label
-from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.run_folder import MeasuredRate, RunFolder
 
 _HARMFUL_CLASSES = ("harmful_compliance", "flawed_refusal", "evasion", "right_refusal")
 
@@ -56,17 +56,14 @@ class OutcomeGroup:
 
 def outcome_groups(run: RunFolder) -> list[OutcomeGroup]:
     """All groups: one for each decoding, then one for each set and grader of the evaluation."""
-    return [*_measured(run.measured.get("stages", {})), *(_evaluated(run.evaluation) if run.evaluation else ())]
+    return [*_measured(run.measured.stages), *(_evaluated(run.evaluation) if run.evaluation else ())]
 
 
-def _measured(stages: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]) -> Iterator[OutcomeGroup]:
+def _measured(stages: Mapping[str, Mapping[str, Mapping[str, MeasuredRate]]]) -> Iterator[OutcomeGroup]:
     for decoding in dict.fromkeys(decoding for decodings in stages.values() for decoding in decodings):
         models: list[ModelOutcomes] = []
         for name, decodings in stages.items():
-            rates = {
-                metric: Rate(float(rate["value"]), float(rate["low"]), float(rate["high"]), int(rate["n"]))
-                for metric, rate in decodings.get(decoding, {}).items()
-            }
+            rates = {metric: measured.rate for metric, measured in decodings.get(decoding, {}).items()}
             counts = {
                 METRICS[metric]: round(rates[metric].value * rates[metric].n)
                 for metric in _HARMFUL_CLASSES

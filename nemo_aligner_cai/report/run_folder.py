@@ -11,7 +11,7 @@ finished steps count, except for training curves, which are worth reading while 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, read_evaluation
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.training.metrics_file import METRICS_FILE
@@ -105,6 +106,43 @@ class RunRecord(_Lenient):
     versions: dict[str, str]
 
 
+class MeasuredRate(_Lenient):
+    """A rate of figures.json."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def rate(self) -> Rate:
+        """The rate with its interval."""
+        return Rate(self.value, self.low, self.high, self.n)
+
+
+class JudgeFigures(_Lenient):
+    """The judge's agreement with known answers; `accuracy` is None without any."""
+
+    accuracy: float | None = None
+    low: float = 0.0
+    high: float = 1.0
+    n: int = 0
+
+
+class RewardModelFigures(_Lenient):
+    """The reward model's last validation; `accuracy` is None if validation was disabled."""
+
+    accuracy: float | None = Field(default=None, alias="val/acc")
+
+
+class Measured(_Lenient):
+    """A figures.json: model -> decoding -> metric -> rate, and the figures of judge and reward model."""
+
+    stages: dict[str, dict[str, dict[str, MeasuredRate]]] = Field(default_factory=dict)
+    judge: JudgeFigures = JudgeFigures()
+    reward_model: RewardModelFigures = RewardModelFigures()
+
+
 @dataclass(frozen=True)
 class StepState:
     """A step of a run; `record` is None unless it is done."""
@@ -155,15 +193,15 @@ class RunFolder:
                 yield step, folder
 
     @cached_property
-    def measured(self) -> Mapping[str, Any]:
-        """Model -> decoding -> metric -> rate, as the measuring step wrote it; {} without that step."""
+    def measured(self) -> Measured:
+        """The figures of the measuring step; empty if it is not done."""
         file = self.find("figures.json")
-        return read_json(file) if file else {}
+        return _read(file, Measured) if file else Measured()
 
     def replies(self) -> Iterator[tuple[str, str, Path]]:
         """Model, decoding and file of the measured replies."""
         file = self.find("figures.json")
-        for model, decodings in self.measured.get("stages", {}).items():
+        for model, decodings in self.measured.stages.items():
             for decoding in decodings:
                 if file and (path := file.with_name(f"{model}_{decoding}.jsonl")).is_file():
                     yield model, decoding, path

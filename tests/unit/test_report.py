@@ -269,6 +269,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         ("2_sl_cai/revisions.jsonl", '{"id": "1"}\n', "revisions.jsonl:1"),
         ("4_rl_cai/comparisons.jsonl", "{\n", "comparisons.jsonl:1"),
         ("2_sl_cai/step.json", "[]", "step.json"),
+        ("7_measure/figures.json", '{"stages": {"rl_cai": {"sampled": {"evasion": {}}}}}', "figures.json"),
         ("run.json", '{"settings": 1}', "run.json"),
         ("evaluation.json", "{}", "evaluation.json"),
     ],

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict, read_judged
 from nemo_aligner_cai.evaluation.audit import Audit, VerdictStats
@@ -19,7 +18,7 @@ from nemo_aligner_cai.report.charts.bars import histogram
 from nemo_aligner_cai.report.charts.points import Dot, dots, reliability
 from nemo_aligner_cai.report.charts.svg import Chart
 from nemo_aligner_cai.report.labels import percent
-from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.run_folder import Measured, RunFolder
 from nemo_aligner_cai.report.sections.section import Section, Table
 
 _BINS = 13
@@ -177,7 +176,7 @@ def _ratios(low: float, high: float, number: int) -> str:
     return f"{2**low:.2f} and more" if number == _BINS - 1 else f"{2**low:.2f} to {2**high:.2f}"
 
 
-def judge_calibration(found: Preferences, measured: Mapping[str, Any]) -> Section:
+def judge_calibration(found: Preferences, measured: Measured) -> Section:
     """The section on the judge's probabilities and the reward model."""
     lead = (
         "The probability that the judge gives to a candidate in the first order, against the share of cases in which "
@@ -203,13 +202,12 @@ def judge_calibration(found: Preferences, measured: Mapping[str, Any]) -> Sectio
     return Section("calibration", title, lead, [chart], tables)
 
 
-def _facts(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
-    judge: Mapping[str, Any] = measured.get("judge", {})
-    model: Mapping[str, Any] = measured.get("reward_model", {})
+def _facts(measured: Measured) -> list[tuple[str, str]]:
+    judge, accuracy = measured.judge, measured.reward_model.accuracy
     facts: list[tuple[str, str]] = []
-    if judge.get("accuracy") is not None:
-        rate = Rate(judge["accuracy"], judge["low"], judge["high"], judge["n"])
+    if judge.accuracy is not None:
+        rate = Rate(judge.accuracy, judge.low, judge.high, judge.n)
         facts.append(("judge: kept pairs that agree with the oracle", f"{percent(rate)}, {rate.n:,} pairs"))
-    if model.get("val/acc") is not None:
-        facts.append(("reward model: held-out pairs ranked correctly", f"{100 * model['val/acc']:.1f} %"))
+    if accuracy is not None:
+        facts.append(("reward model: held-out pairs ranked correctly", f"{100 * accuracy:.1f} %"))
     return facts
