@@ -5,6 +5,7 @@
 import argparse
 import shlex
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from nemo_aligner_cai.commands.common.terminal import log_to_stderr, open_consol
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
+from nemo_aligner_cai.pipeline.dry_run import commands
 from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.layout import ANSWERS, ANSWERS_FILE, MEASURE
 from nemo_aligner_cai.pipeline.measure import table
@@ -54,12 +56,21 @@ def run(args: argparse.Namespace) -> int:
     config = load_run_config(args.config, overrides)
     executor = run_slurm.executor_of(args, config)
     if executor is None:
-        return run_here(args, config)
+        return _print_commands(args, config) if args.dry_run else run_here(args, config)
     if not run_slurm.is_job(args):
         return run_slurm.submit(args, config, executor, overrides)
     with _resumable(args):
         pipeline = Pipeline(config, args.output)
         job.run(args.step, lambda: pipeline.run_step(args.step), executor, args.output)
+    return 0
+
+
+def _print_commands(args: argparse.Namespace, config: RunConfig) -> int:
+    exists = args.output.exists()
+    pipeline = Pipeline(config, args.output)
+    if not exists:
+        args.output.rmdir()
+    sys.stdout.write(commands(pipeline, _command(args)))
     return 0
 
 
@@ -88,6 +99,10 @@ def _begin(command: str) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def _command(args: argparse.Namespace) -> list[str]:
+    return ["cai", "run", str(args.config), *_overrides(args), "--output", str(args.output)]
+
+
 def _overrides(args: argparse.Namespace) -> list[str]:
     return [*args.overrides, *([f"seed={args.seed}"] if args.seed is not None else [])]
 
@@ -99,8 +114,8 @@ def _resumable(args: argparse.Namespace) -> Generator[None]:
     try:
         yield
     except StepMissing as error:
-        command = shlex.join(["cai", "run", str(args.config), *_overrides(args), "--output", str(args.output)])
-        raise UsageError(f"{error}; make it first: {command} --step {error.step}") from error
+        command = shlex.join([*_command(args), "--step", error.step])
+        raise UsageError(f"{error}; make it first: {command}") from error
     except UsageError:
         raise  # no step was run
     except KeyboardInterrupt:

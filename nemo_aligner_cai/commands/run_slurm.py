@@ -23,7 +23,7 @@ _KINDS = ("local", "slurm")
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai run` that concern Slurm."""
     parser.add_argument("--executor", choices=_KINDS, help="in place of executor.kind of the configuration")
-    parser.add_argument("--dry-run", action="store_true", help="slurm: print scripts and commands, submit nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, or the scripts of Slurm's jobs")
     parser.add_argument(
         "--status", action="store_true", help="slurm: show the state of each step, and do nothing else"
     )
@@ -43,8 +43,8 @@ def executor_of(args: argparse.Namespace, config: RunConfig) -> SlurmExecutor | 
         settings = SlurmExecutor(kind="slurm")
     if args.executor == "local":
         settings = None
-    if settings is None and (args.dry_run or args.chain):
-        raise UsageError("--dry-run and --chain need --executor slurm, or executor.kind: slurm in the configuration")
+    if settings is None and args.chain:
+        raise UsageError("--chain needs --executor slurm, or executor.kind: slurm in the configuration")
     return settings
 
 

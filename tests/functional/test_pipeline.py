@@ -28,6 +28,7 @@ from nemo_aligner_cai.pipeline.run import STEPS
 from nemo_aligner_cai.report.comparison.compare import compare
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.scores import Key
+from nemo_aligner_cai.training.launch.jobs import free_port, server
 from tests.paired import expected_difference, expected_mcnemar
 
 _STEP_TIMEOUT_S = 300
@@ -389,3 +390,32 @@ def test_real_red_team_prompts(shared_data: Path, tmp_path: Path, runs: Runs) ->
     generated = sum(records[step]["facts"]["generation"]["balance"]["rows_in"] for step in ("2_sl_cai", "4_rl_cai"))
     assert generated == counts["written"]
     assert json.loads((output / "metrics.json").read_text())["judge"]["unknown"] > 0
+
+
+def test_the_same_model_as_a_file_and_as_an_endpoint_makes_the_same_data(tmp_path: Path, runs: Runs) -> None:
+    """Greedy: the two protocols of NeMo's server draw their samples in another order. The second is killed, too."""
+    sampling: dict[str, Any] = {"sl_cai__decoding": {"temperature": 0.0, "max_tokens": 40}}
+    file, endpoint = tmp_path / "file", tmp_path / "endpoint"
+    file.mkdir()
+    endpoint.mkdir()
+    for source, name in ((packaged_files.MODEL, "model.nemo"), (packaged_files.TOKENIZER, "tokenizer.model")):
+        shutil.copy(source, file / name)
+    models: dict[str, Any] = {"helpful_only": str(file / "model.nemo"), "constitution": "tiny"}
+    config = small_config(file, models=models, **sampling)
+    for step in STEPS[:2]:
+        runs.finish(config, file / "run", "--step", step)
+    port = free_port()
+    address = [f"gpt_model_file={packaged_files.MODEL}", "host=127.0.0.1", f"port={port}"]
+    health, module = f"http://127.0.0.1:{port}/health", "nemo_aligner_cai.training.inference_server"
+    with server(module, address, tmp_path / "server.log", [health]):
+        served = {"endpoint": f"http://127.0.0.1:{port}", "model": "assistant", "concurrency": 8}
+        models = {"helpful_only": served, "base": "tiny", "constitution": "tiny"}
+        config = small_config(endpoint, models=models, **sampling)
+        runs.finish(config, endpoint / "run", "--step", STEPS[0])
+        process = runs.start(config, endpoint / "run", "--step", STEPS[1])
+        _wait_for(endpoint / "run" / STEPS[1], process, "*.journal.jsonl")
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        runs.finish(config, endpoint / "run", "--step", STEPS[1])
+    for name in ("1_data/sl_prompts.jsonl", "2_sl_cai/revisions.jsonl", "2_sl_cai/train.jsonl"):
+        assert (file / "run" / name).read_bytes() == (endpoint / "run" / name).read_bytes(), name

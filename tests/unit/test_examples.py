@@ -1,0 +1,178 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped configurations of runs: each loads, and passes all checks with stand-ins for its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("hydra", reason="the training extra is not installed")
+pytest.importorskip("torch", reason="the training extra is not installed")
+pytest.importorskip("sentencepiece")
+
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.cli import main
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
+from nemo_aligner_cai.pipeline.run import Pipeline
+from nemo_aligner_cai.tiny.data import Sizes, write_data
+from nemo_aligner_cai.tiny.language import language
+
+_EXAMPLES = ("llama3_8b_dpo_1gpu", "mistral_7b", "mistral_7b_slurm", "smollm2_135m")
+_STEPS = {
+    "llama3_8b_dpo_1gpu": ["0_base_nemo", "1_data", "2_sl_cai", "3_sft", "3_sft_hf", "4_rl_cai", "5_dpo"],
+    "mistral_7b": ["0_base_nemo", "0_helpful_only_nemo", "1_data", "2_sl_cai", "3_sft", "4_rl_cai", "5_reward_model"],
+    "mistral_7b_slurm": ["0_base_nemo", "1_data", "2_sl_cai", "3_sft", "3_sft_hf", "4_rl_cai", "5_reward_model"],
+    "smollm2_135m": ["0_helpful_only_nemo", "1_data", "2_sl_cai", "3_sft", "3_sft_hf", "4_rl_cai", "5_reward_model"],
+}
+
+
+class Machine:
+    """A folder with stand-ins for models, data and vLLM, and copies of the examples that name them."""
+
+    def __init__(self, examples: Path, folder: Path) -> None:
+        self.examples, self.folder = examples, folder
+        self.vllm, self.model, self.data = folder / "vllm", folder / "model", folder / "data"
+        self.vllm.write_text("#!/bin/sh\n")
+        self.vllm.chmod(0o755)
+        write_data(self.data, language(), Sizes(4, 4, 4, 4, 2), seed=1)
+
+    def example(self, name: str, **changes: Any) -> Path:
+        """The example, with its paths replaced."""
+        tree = yaml.safe_load((self.examples / f"{name}.yaml").read_text(encoding="utf-8"))
+        for key, source in tree["models"].items():
+            if "hf" in source:
+                tree["models"][key] = source | {"hf": str(self.model / key)}
+        for server in tree["serve"].values():
+            if server["engine"] == "vllm":
+                server["executable"] = str(self.vllm)
+        tree["data"]["red_team"]["path"] = str(self.data / "red_team_attempts.jsonl")
+        tree["data"]["helpful_sft"] = {"path": str(self.data / "helpful_sft.jsonl")}
+        tree["data"]["helpful_preferences"]["path"] = str(self.data)
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(tree | changes), encoding="utf-8")
+        return path
+
+
+@pytest.fixture
+def machine(repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.chdir(repo_root)  # the examples name packaged files from there
+    made = Machine(repo_root / "examples" / "nlp" / "cai", tmp_path)
+    for role in ("helpful_only", "base"):
+        _huggingface_folder(made.model / role)
+    return made
+
+
+def _huggingface_folder(folder: Path) -> None:
+    """A tiny Llama with a long context, a SentencePiece tokenizer and a chat template."""
+    import torch
+    from safetensors.torch import save_file
+
+    from nemo_aligner_cai.data.tokenizer import load_tokenizer
+    from nemo_aligner_cai.training.checkpoints.hf_layout import weight_shapes
+
+    size = load_tokenizer(packaged_files.TOKENIZER).size
+    settings = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": size,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "rope_theta": 10000.0,
+    }
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    (folder / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
+    weights = {name: torch.zeros(shape) for name, shape in weight_shapes(settings, tied=False).items()}
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_these_are_all_examples(repo_root: Path) -> None:
+    found = (repo_root / "examples" / "nlp" / "cai").glob("*.yaml")
+    assert sorted(path.stem for path in found) == list(_EXAMPLES)
+
+
+@pytest.mark.parametrize("name", _EXAMPLES)
+def test_each_loads_and_passes_all_checks(machine: Machine, name: str) -> None:
+    pipeline = Pipeline(load_run_config(machine.example(name)), machine.folder / "run")
+    names = [step.name for step in pipeline.steps()]
+    assert names[:7] == _STEPS[name]
+
+
+def test_a_dry_run_prints_each_step_and_what_it_starts(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    config, run = machine.example("mistral_7b"), machine.folder / "run"
+    assert main(["run", str(config), "--output", str(run), "--dry-run"]) == 0
+    assert not run.exists(), "nothing is executed"
+    lines = capsys.readouterr().out.splitlines()
+    commands = [shlex.split(line) for line in lines if line and not line.startswith("#")]
+    start = ["cai", "run", str(config), "--output", str(run), "--step"]
+    assert [words[:-1] for words in commands] == [start] * len(commands)
+    steps = [step.name for step in Pipeline(load_run_config(config), run).steps()]
+    assert [words[-1] for words in commands] == steps
+    critic, actor = (next(line for line in lines if f"{module} " in line) for module in ("critic_server", "ppo_actor"))
+    assert "#   CUDA_VISIBLE_DEVICES=0,1,2,3 python -m nemo_aligner_cai.training.critic_server " in critic
+    assert "#   CUDA_VISIBLE_DEVICES=4,5,6,7 python -m nemo_aligner_cai.training.ppo_actor " in actor
+    assert f"#   cai checkpoint to-nemo {machine.model / 'base'} {run / '0_base_nemo' / 'model.nemo'}" in lines
+
+
+def test_adapters_are_merged_in_the_step_that_trains_them(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, run = machine.example("llama3_8b_dpo_1gpu"), machine.folder / "run"
+    assert main(["run", str(config), "--output", str(run), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("merge_lora") == 2
+    assert "asks judge at http://judge:8000/v1" in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": {"helpful_only": {"endpoint": "http://h", "model": "m"}}}, "neither trained nor served"),
+        ({"models": {"helpful_only": "none.nemo"}}, "none.nemo"),
+        ({"models": {"helpful_only": {"hf": "./none"}}}, "no folder ./none"),
+        ({"serve": {"judge": {"engine": "nemo", "overrides": ["no.key=1"]}}}, "no"),
+        (
+            {
+                "models": {
+                    "helpful_only": "tiny",
+                    "judge": {"endpoint": "http://h", "model": "m", "key_env": "NO_KEY_"},
+                }
+            },
+            "models.judge: .*NO_KEY_",
+        ),
+        (
+            {"models": {"helpful_only": "tiny"}, "serve": {"policy": {"engine": "vllm", "executable": "sh"}}},
+            "vLLM reads Hugging Face folders",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_used_as_chosen_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    assert "NO_KEY_" not in os.environ
+    tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8")) | changes
+    tree["models"]["constitution"] = "tiny"
+    with pytest.raises(UsageError, match=message):
+        Pipeline(RunConfig.model_validate(tree), tmp_path / "run")
+
+
+def test_gpus_must_agree_with_the_trainer(tmp_path: Path) -> None:
+    tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
+    tree["ppo"] |= {"critic_gpus": [0, 1], "actor_gpus": [2, 3]}
+    with pytest.raises(UsageError, match=r"ppo\.critic: trainer\.devices="):
+        Pipeline(RunConfig.model_validate(tree), tmp_path / "run")
