@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -32,53 +31,19 @@ from nemo_aligner_cai.models.exchange import (
     redact,
 )
 from nemo_aligner_cai.models.rate_limiter import RateLimiter
-from nemo_aligner_cai.models.responses import EXCERPT_CHARS, decode, excerpt, retry_after
+from nemo_aligner_cai.models.responses import EXCERPT_CHARS, decode, excerpt
 from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy, RetryState
+from nemo_aligner_cai.models.route import SERVER_WIDE, RejectedError, Route, UnusableEndpointError, status_error
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_RETRYABLE = frozenset({408, 409, 425, 429})
-_SERVER_WIDE = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407})
-"""Statuses that may start to apply to all requests at any time: a revoked key, an empty account, a moved server."""
-_UNAVAILABLE = frozenset({429, 502, 503, 504})
-"""Statuses of a server that is up but cannot serve now; they are handled like an unreachable server."""
 _MAX_CONTROLS = 3
 """Other requests that are tried before the first success, to find out if a server rejects every request."""
 _COST_OF_LEAVING = 0.25
 """Attempts that a lost connection costs where servers leave: that is likelier than a request that ends servers."""
 LEAVE_SECONDS = 30.0
 """Seconds in which a server that has left may finish its requests. Slurm kills a job after as many (KillWait)."""
-
-
-@dataclass
-class _Route:
-    """An endpoint with a transport's path, and what is known about the requests to it."""
-
-    endpoint: Endpoint
-    url: URL
-    proxy: URL | None
-    last_success_sent_at: float = float("-inf")
-    last_success_body: bytes | None = None
-    rejects_probe: bool = False
-    """The probe was rejected while an earlier successful request succeeded again."""
-    probe_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class _RejectedError(Exception):
-    """The server rejected this request with a status that a retry would not change."""
-
-    def __init__(self, route: _Route, status: int, message: str) -> None:
-        super().__init__(message)
-        self.route, self.status, self.message, self.received_at = route, status, message, time.monotonic()
-
-
-class _UnusableEndpointError(Exception):
-    """No request can reach this endpoint: its host is unknown, it does not speak the protocol, ..."""
-
-    def __init__(self, route: _Route, refusal: ServerRefused) -> None:
-        super().__init__(str(refusal))
-        self.route, self.refusal = route, refusal
 
 
 class Transport:
@@ -108,7 +73,7 @@ class Transport:
         """
         self._pool = pool
         self._path = path
-        self._routes: WeakKeyDictionary[Endpoint, _Route] = WeakKeyDictionary()
+        self._routes: WeakKeyDictionary[Endpoint, Route] = WeakKeyDictionary()
         self._method = method
         self._retry_policy = retry_policy
         self._rate_limiter = rate_limiter
@@ -166,15 +131,15 @@ class Transport:
         while True:
             try:
                 return await self._send_with_retries(content, parse, affinity)
-            except _RejectedError as rejected:
+            except RejectedError as rejected:
                 route = rejected.route
                 error = await self._blame(rejected, content, probe)
-            except _UnusableEndpointError as unusable:
+            except UnusableEndpointError as unusable:
                 route, error = unusable.route, unusable.refusal
             if isinstance(error, CallFailed) or not self._exclude(route, error):
                 raise error
 
-    def _exclude(self, route: _Route, refusal: CaiError) -> bool:
+    def _exclude(self, route: Route, refusal: CaiError) -> bool:
         """Exclude an endpoint that refuses everything, if others of a changing pool have answered.
 
         A server that joins with a wrong model must not end a run of many hours. One that has left needs no exclusion.
@@ -189,28 +154,28 @@ class Transport:
         self._pool.remove(endpoint.address)
         return True
 
-    async def _send_with_retries(self, content: bytes, parse: Callable[[Any], T], target: int | _Route) -> T:
+    async def _send_with_retries(self, content: bytes, parse: Callable[[Any], T], target: int | Route) -> T:
         """Send to a route, or to the endpoint that is chosen for an affinity value at each attempt."""
         state: RetryState | None = None
         while True:
-            route = target if isinstance(target, _Route) else await self._choose(target)
+            route = target if isinstance(target, Route) else await self._choose(target)
             try:
                 return await self._attempt(content, parse, route)
             except RetryableError as error:
                 state = state or RetryState(self._retry_policy)
                 next_step = self._wait_or_error(error, state)
-                if isinstance(target, _Route) and target.endpoint.has_left:
+                if isinstance(target, Route) and target.endpoint.has_left:
                     next_step = CallFailed(error.reason, self._redact(error.detail))
             # Raised outside the handler: the traceback of `error` would keep the response in memory.
             if isinstance(next_step, CaiError):
                 raise next_step
             self.stats.retries += 1
             # Another endpoint can have the request at once.
-            can_move = not isinstance(target, _Route) and bool(route.endpoint.retry_at) and self._pool.has_available
+            can_move = not isinstance(target, Route) and bool(route.endpoint.retry_at) and self._pool.has_available
             await asyncio.sleep(0.0 if can_move else next_step)
 
     async def _blame(
-        self, rejected: _RejectedError, content: bytes, probe: Callable[[], Mapping[str, Any]]
+        self, rejected: RejectedError, content: bytes, probe: Callable[[], Mapping[str, Any]]
     ) -> CaiError:
         """Return CallFailed for a rejected request, or ServerRefused if the server rejects the control requests too.
 
@@ -223,7 +188,7 @@ class Transport:
         Invalid settings were invalid from the beginning.
         """
         route = rejected.route
-        is_server_wide = rejected.status in _SERVER_WIDE
+        is_server_wide = rejected.status in SERVER_WIDE
         since = rejected.received_at if is_server_wide else float("-inf")
         async with route.probe_lock:
             if route.last_success_sent_at <= since:
@@ -234,20 +199,20 @@ class Transport:
                     controls.insert(0, self._encode(probe()))
                 try:
                     await self._check(route, controls)
-                except _RejectedError as again:
+                except RejectedError as again:
                     return ServerRefused(again.message, status=again.status)
-                except _UnusableEndpointError as unusable:
+                except UnusableEndpointError as unusable:
                     return unusable.refusal
                 except CallFailed as failure:
                     return ServerRefused(f"{rejected.message}; the probe request failed too: {failure}")
         return CallFailed(f"HTTP {rejected.status}", rejected.message)
 
-    async def _check(self, route: _Route, controls: Sequence[bytes]) -> None:
-        """Send the control requests until one succeeds; raises _RejectedError if the endpoint rejects them all."""
+    async def _check(self, route: Route, controls: Sequence[bytes]) -> None:
+        """Send the control requests until one succeeds; raises RejectedError if the endpoint rejects them all."""
         for number, content in enumerate(controls, 1):
             try:
                 await self._send_with_retries(content, lambda response: None, route)
-            except _RejectedError:
+            except RejectedError:
                 if number == len(controls):
                     raise
             else:
@@ -283,7 +248,7 @@ class Transport:
         except TypeError as error:
             raise CallFailed("the text cannot be sent (lone surrogate?)", str(error)) from None
 
-    async def _attempt(self, content: bytes, parse: Callable[[Any], T], route: _Route) -> T:
+    async def _attempt(self, content: bytes, parse: Callable[[Any], T], route: Route) -> T:
         if self._rate_limiter is not None:
             await self._rate_limiter.acquire(content)
         self._pool.begin(route.endpoint)
@@ -305,7 +270,7 @@ class Transport:
         self._pool.record_success(route.endpoint)
         return result
 
-    async def _exchange(self, route: _Route, content: bytes) -> bytes:
+    async def _exchange(self, route: Route, content: bytes) -> bytes:
         """Return the body of a 2xx response, without the API key."""
         try:
             async with self._open_session().request(
@@ -322,36 +287,29 @@ class Transport:
         self._pool.mark_healthy(route.endpoint)
         return payload
 
-    async def _connection_error(self, route: _Route, error: Exception) -> Exception:
+    async def _connection_error(self, route: Route, error: Exception) -> Exception:
         if route.last_success_body is None:
             reason = await permanent_failure(error, route.url)
             if reason is not None:
-                return _UnusableEndpointError(route, ServerRefused(self._redact(f"{route.url}: {reason}")))
+                return UnusableEndpointError(route, ServerRefused(self._redact(f"{route.url}: {reason}")))
         self._pool.mark_failed(route.endpoint)
         if isinstance(error, aiohttp.ClientConnectorError):
             return RetryableError("server not reachable", f"{route.url}: {error}", unavailable=True)
         cost = _COST_OF_LEAVING if self._pool.is_changing else 1.0
         return RetryableError("connection lost", f"{route.url}: {error!r}"[:EXCERPT_CHARS], cost=cost)
 
-    def _check_status(self, route: _Route, response: aiohttp.ClientResponse, payload: bytes) -> None:
-        status = response.status
-        if status < 300:
+    def _check_status(self, route: Route, response: aiohttp.ClientResponse, payload: bytes) -> None:
+        error = status_error(route, response, payload, self._redact)
+        if error is None:
             return
-        message = f"{route.url}: HTTP {status}: {excerpt(payload)}"
-        if status < 400:
-            target = self._redact(response.headers.get("Location", "nowhere"))[:EXCERPT_CHARS]
-            message = f"{route.url}: HTTP {status}: redirects to {target}; if that is the server, use its address"
-        if status == 429:
+        if response.status == 429:
             self._pool.record_overload(route.endpoint)
-        elif status in _UNAVAILABLE:
+        elif isinstance(error, RetryableError) and error.unavailable:
             # It responds at once, so it would look like the least busy endpoint.
             self._pool.mark_failed(route.endpoint)
-        if status in _RETRYABLE or status >= 500:
-            wait = retry_after(response.headers.get("Retry-After"))
-            raise RetryableError(f"HTTP {status}", message, retry_after=wait, unavailable=status in _UNAVAILABLE)
-        raise _RejectedError(route, status, message)
+        raise error
 
-    async def _choose(self, affinity: int) -> _Route:
+    async def _choose(self, affinity: int) -> Route:
         """Return the route to the endpoint for an affinity value; raises ServerRefused if the pool stays empty."""
         while (endpoint := self._pool.choose(affinity)) is None:
             max_outage = self._retry_policy.max_outage
@@ -365,7 +323,7 @@ class Transport:
         route = self._routes.get(endpoint)
         if route is None:
             url = URL(endpoint.address + self._path)
-            route = self._routes[endpoint] = _Route(endpoint, url, proxy_of(url))
+            route = self._routes[endpoint] = Route(endpoint, url, proxy_of(url))
         return route
 
     def _drop_later(self, endpoint: Endpoint) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.standin import standin
 from benchmarks.workload import prompt_text
-from nemo_aligner_cai.commands.generate import sl_cai
+from nemo_aligner_cai.commands.generate import rl_cai, sl_cai
 from nemo_aligner_cai.files import write_jsonl
 
 fs = pytest.importorskip("pyarrow.fs")
@@ -64,7 +64,7 @@ def put(s3: object, file: Path, path: str) -> None:
 
 
 def objects_of(s3: object, prefix: str) -> dict[str, bytes]:
-    found = s3.get_file_info(fs.FileSelector(prefix, recursive=True))  # type: ignore[attr-defined]
+    found = s3.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))  # type: ignore[attr-defined]
     files = [info.path for info in found if info.type == fs.FileType.File]
     return {
         path.removeprefix(f"{prefix}/"): s3.open_input_stream(path, compression=None).read()  # type: ignore[attr-defined]
@@ -97,6 +97,32 @@ def test_inputs_and_outputs_in_s3_are_the_bytes_of_local_ones(s3: object, tmp_pa
     )
     copy = remote / "cai_inputs" / "cai" / "in" / "prompts.jsonl.gz"
     assert gzip.decompress(copy.read_bytes()) == gzip.decompress(prompts.read_bytes())
+
+
+def test_preferences_are_uploaded_and_a_shard_has_nothing_to_upload(s3: object, tmp_path: Path) -> None:
+    prompts, _ = write_inputs(tmp_path)
+    put(s3, prompts, "cai/in/prompts.jsonl.gz")
+    out = tmp_path / "rl"
+    with standin("--time-scale", "0") as server:
+        servers = [
+            "--model-url",
+            server.url,
+            "--model",
+            "standin",
+            "--judge-url",
+            server.url,
+            "--judge-model",
+            "standin",
+        ]
+        judge = ["--judge", "multiple-choice", "--num-responses", "2", "--max-dropped", "1"]
+        files = ["--red-teaming-file-path", "s3://cai/in/prompts.jsonl.gz", "--output-dir", str(out)]
+        words = [*servers, *judge, *files, "--upload", "s3://cai/rl"]
+        assert rl_cai.main([*words, "--shard", "0/1"]) == 0
+        assert objects_of(s3, "cai/rl") == {}
+        assert rl_cai.main([*words, "--resume"]) == 0
+    uploaded = objects_of(s3, "cai/rl")
+    assert "cai_comparisons.jsonl" in uploaded and any("manifest" in name for name in uploaded)
+    assert all(content == (out / name).read_bytes() for name, content in uploaded.items())
 
 
 @pytest.mark.parametrize(
