@@ -181,9 +181,11 @@ class Cluster:
         found: list[psutil.Process] = []
         for process in psutil.process_iter(["name"]):
             try:
-                if process.name() == "slurmstepd" and process.environ().get("SLURM_CONF") == str(self.conf):
+                # Its title has overwritten the first variables, at which psutil's own reader stops.
+                environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+                if process.name() == "slurmstepd" and f"SLURM_CONF={self.conf}".encode() in environment:
                     found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
+            except (psutil.NoSuchProcess, OSError):
                 continue
         return found
 
