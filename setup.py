@@ -75,6 +75,8 @@ EXTRAS = {
     "nemo": NEMO,
     "hf": ["datasets>=3"],
     "s3": ["pyarrow>=17"],
+    # Not in the tested environment: mlflow-skinny, whose versions exclude some of that environment's packages.
+    "tracking": ["mlflow-skinny>=2.10", "wandb>=0.16"],
     "ray": ["ray>=2.40"],
     "docs": ["nvidia-sphinx-theme", "sphinx>=7.4", "sphinx-copybutton"],
     "test": TEST,

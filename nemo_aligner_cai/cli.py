@@ -36,6 +36,7 @@ COMMANDS = {
     "journal": ("journal", "read the journal of a generation run"),
     "evaluate": ("evaluate.evaluate", "measure harm, over-refusal and evasion of models, with intervals"),
     "judge-accuracy": ("evaluate.judge_accuracy", "measure the accuracy of a judge on items with a known answer"),
+    "rank": ("evaluate.rank", "rank models from comparisons in pairs: Bradley-Terry, win rates, Elo"),
     "accuracy": (
         "evaluate.accuracy",
         "show the accuracy of saved verdicts or reward scores",

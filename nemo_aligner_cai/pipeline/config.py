@@ -140,6 +140,13 @@ class Measure(Section):
     batch_size: int = Field(gt=0)
 
 
+class Tracking(Section):
+    """Services that get the metrics too; none by default. Their environment variables name servers and credentials."""
+
+    wandb: str | None = None  # a project of Weights & Biases
+    mlflow: str | None = None  # an experiment of MLflow
+
+
 class RunConfig(Section):
     """The configuration of a run.
 
@@ -158,6 +165,7 @@ class RunConfig(Section):
         measure: the last step of the tiny assistant, by its oracle.
         executor: where the steps run.
         plan: what `cai plan` assumes.
+        tracking: services that get the metrics too.
     """
 
     seed: int = Field(ge=0, lt=1 << 32)
@@ -174,6 +182,7 @@ class RunConfig(Section):
     measure: Measure | None = None
     executor: Executor = LocalExecutor()
     plan: Assumptions | None = None
+    tracking: Tracking = Tracking()
 
     @property
     def pairs_seq_length(self) -> int:

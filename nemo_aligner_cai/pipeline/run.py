@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import write_json, write_jsonl
+from nemo_aligner_cai.files import read_json, write_json, write_jsonl
 from nemo_aligner_cai.models import ModelClient
-from nemo_aligner_cai.pipeline import data_step, measure, trainers, training
+from nemo_aligner_cai.pipeline import data_step, measure, tracking, trainers, training
 from nemo_aligner_cai.pipeline.answers import Answers, ask_all
 from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.clients import Clients
@@ -69,6 +69,7 @@ class Pipeline:
         self.files = ModelFiles(config.models, self.layout)
         self.clients = Clients(config, self.files, self.cache.identity)
         check(config, self.files, self.clients)
+        tracking.check(config.tracking)
         # Validates the constitution and the judge before the first step.
         with SlCaiStage(sl_cai_config(config, self._inputs, folder / SL_CAI)):
             RlCaiStage(rl_cai_config(config, self._inputs, folder / RL_CAI))
@@ -123,7 +124,12 @@ class Pipeline:
 
     def _metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         metrics = measure.metrics(records, seed=self.config.seed)
-        write_json(self.folder / "metrics.json", metrics, overwrite=True)
+        file = self.folder / "metrics.json"
+        # A run whose steps are all done has sent its metrics before.
+        is_new = not file.is_file() or read_json(file) != metrics
+        write_json(file, metrics, overwrite=True)
+        if is_new:
+            tracking.log_run(self.config.tracking, self.folder, metrics, self.config.model_dump(mode="json"))
         return metrics
 
     def steps(self) -> tuple[Step, ...]:

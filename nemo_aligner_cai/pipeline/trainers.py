@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, Layout
+from nemo_aligner_cai.pipeline.tracking import trainer_overrides
 from nemo_aligner_cai.training.config import compose, quoted, select
 
 LOG_DIR = "train"
@@ -81,6 +82,7 @@ def critic(config: RunConfig, layout: Layout, *, host: str, port: int) -> Traine
         f"++model.encoder_seq_length={config.ppo.seq_length}",
         f"++model.seed={config.seed}",
         f"exp_manager.explicit_log_dir={quoted(layout.file(PPO, 'critic'))}",
+        *trainer_overrides(config.tracking, layout.folder, f"{PPO}-critic"),
         *config.ppo.critic,
     )
     return Trainer("critic_server", "cai_ppo_critic", overrides, config.ppo.critic_gpus)
@@ -128,7 +130,11 @@ def _from_sl_cai(layout: Layout) -> tuple[str, ...]:
 
 
 def _common(config: RunConfig, layout: Layout, step: str) -> tuple[str, ...]:
-    return (f"exp_manager.explicit_log_dir={quoted(layout.file(step, LOG_DIR))}", f"model.seed={config.seed}")
+    return (
+        f"exp_manager.explicit_log_dir={quoted(layout.file(step, LOG_DIR))}",
+        f"model.seed={config.seed}",
+        *trainer_overrides(config.tracking, layout.folder, step),
+    )
 
 
 def _data_prefix(layout: Layout, name: str) -> str:

@@ -52,6 +52,8 @@ def _preferences(folder: Path) -> None:
         for n in range(12)
     )
     write_jsonl(folder / "items.jsonl", items)
+    won = "".join(f"sl-cai,rl-cai,{'left' if n % 3 else 'right'},{n}\n" for n in range(9))
+    (folder / "comparisons.csv").write_text(f"left,right,winner,prompt\n{won}")
     scores = ({"prompt": f"{n}?", "chosen_score": n % 3, "rejected_score": 1.0} for n in range(12))
     write_jsonl(folder / "scores.jsonl", (row | {"chosen": "Yes, it is.", "rejected": "No."} for row in scores))
 

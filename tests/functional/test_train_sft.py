@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretraining, SFT, resume, the .nemo file, tensor parallelism and the launcher."""
 
+import importlib.util
 import os
 import pty
 import re
@@ -16,11 +17,14 @@ import pytest
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline import training
+from nemo_aligner_cai.pipeline.config import Tracking
+from nemo_aligner_cai.pipeline.tracking import trainer_overrides
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.launch.outcome import last_step
 from nemo_aligner_cai.training.metrics_file import read_metrics
+from tests import wandb_files
 from tests.functional import world
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab, Run
 
@@ -79,11 +83,26 @@ def test_b10_d11_a_finished_run_is_refused_and_a_new_one_says_little(lab: Lab, b
     code, lines = train("model.optim.lr=1e-2")
     assert (code, len(lines)) == (2, 2)
     assert "finished run of 2 steps" in lines[-1]
-    code, screen = on_a_terminal([*command, "trainer.sft.max_steps=4"], env)
+    services = Tracking(wandb="cai", mlflow="cai" if importlib.util.find_spec("mlflow") else None)
+    tracked = trainer_overrides(services, tmp_path / "run", "3_sft")
+    key = "0123456789abcdef0123456789abcdef01234567"
+    env |= {"WANDB_MODE": "offline", "WANDB_API_KEY": key, "WANDB_ERROR_REPORTING": "false"}
+    code, screen = on_a_terminal([*command, *tracked, "trainer.sft.max_steps=4"], env)
     assert code == 0 and "resuming at step 2" in screen
     assert re.search(r"step \S* ?4/4 train/loss [\d.]+", screen), screen
     assert screen.strip().splitlines()[-1].startswith("[cai] saved: ")
     assert "[NeMo" not in screen
+    (stored,) = (tmp_path / "log").rglob("*.wandb")
+    assert [row["train/loss"] for row in wandb_files.history(stored) if "train/loss" in row] == [
+        row["train/loss"] for row in list(read_metrics(tmp_path / "log"))[-3:] if "train/loss" in row
+    ]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+    if services.mlflow:
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient((tmp_path / "run" / "mlruns").as_uri())
+        (run,) = client.search_runs([client.get_experiment_by_name("cai").experiment_id])
+        assert run.info.run_name == "run/3_sft" and len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
 
 
 def test_b10_a_run_killed_before_its_model_is_written_writes_it_without_training_again(
