@@ -27,6 +27,7 @@ from nemo_aligner_cai.training.config import in_quotes
 
 _log = logging.getLogger(__name__)
 MLFLOW_URI = "MLFLOW_TRACKING_URI"
+MLFLOW_TAG = "trainer"
 _OFFLINE = ("offline", "disabled", "dryrun")
 _METRICS = "metrics"
 
@@ -81,7 +82,8 @@ def trainer_overrides(tracking: Tracking, run: Path, trainer: str) -> tuple[str,
             "++exp_manager.create_mlflow_logger=true",
             f"++exp_manager.mlflow_logger_kwargs.experiment_name={in_quotes(tracking.mlflow)}",
             f"++exp_manager.mlflow_logger_kwargs.tracking_uri={in_quotes(_mlflow_uri(run))}",
-            f"++exp_manager.mlflow_logger_kwargs.tags={{mlflow.runName: {in_quotes(name)}}}",
+            # NeMo names the run itself, by an empty name for which MLflow draws one.
+            f"++exp_manager.mlflow_logger_kwargs.tags={{{MLFLOW_TAG}: {in_quotes(name)}}}",
         ]
     return tuple(overrides)
 

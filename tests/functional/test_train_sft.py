@@ -103,7 +103,10 @@ def test_b10_d11_a_finished_run_is_refused_and_a_new_one_says_little(lab: Lab, b
 
         client = MlflowClient((tmp_path / "run" / "mlruns").as_uri())
         (run,) = client.search_runs([client.get_experiment_by_name("cai").experiment_id])
-        assert run.info.run_name == "run/3_sft" and len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
+        assert (
+            run.data.tags["trainer"] == "run/3_sft"
+            and len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
+        )
 
 
 def test_b10_a_run_killed_before_its_model_is_written_writes_it_without_training_again(

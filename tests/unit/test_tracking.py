@@ -52,7 +52,7 @@ def test_every_trainer_accepts_the_overrides(tmp_path: Path, name: str) -> None:
     assert manager.wandb_logger_kwargs == {"project": "my project", "name": "run/3_sft-critic", "group": "run"}
     assert manager.mlflow_logger_kwargs.experiment_name == "it's $x"
     assert manager.mlflow_logger_kwargs.tracking_uri == f"file://{tmp_path}/run/mlruns"
-    assert manager.mlflow_logger_kwargs.tags == {"mlflow.runName": "run/3_sft-critic"}
+    assert manager.mlflow_logger_kwargs.tags == {"trainer": "run/3_sft-critic"}
 
 
 def test_mlflows_server_is_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
