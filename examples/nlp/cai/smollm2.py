@@ -55,6 +55,7 @@ _CLASS = {
     "eos_token": _END,
     "pad_token": _END,
     "clean_up_tokenization_spaces": False,
+    "model_input_names": ["input_ids", "attention_mask"],
 }
 _NOT_USED = ("add_bos_token", "add_eos_token", "add_prefix_space", "legacy", "bos_token_id", "eos_token_id")
 

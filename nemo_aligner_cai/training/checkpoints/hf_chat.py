@@ -22,6 +22,11 @@ _log = logging.getLogger(__name__)
 CHOICES = ("auto", "nemo", "reference")
 _TOKENS = "chat_prompt_tokens"
 _CONFIG, _GENERATION = "tokenizer_config.json", "generation_config.json"
+_NEUTRAL_CLASS = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    # By default this class also returns token_type_ids, which `generate` of a Llama or Mistral rejects.
+    "model_input_names": ["input_ids", "attention_mask"],
+}
 _OTHER_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 """Files that take precedence over tokenizer_config.json in transformers and vLLM."""
 
@@ -73,9 +78,9 @@ def write(folder: Path, template: NemoChatTemplate, library: str | None = None) 
             )
         else:
             write_json_object(folder / "tokenizer.json", converted)
-            config = hf_tokenizer.special_tokens(model) | config | {"tokenizer_class": "PreTrainedTokenizerFast"}
+            config = hf_tokenizer.special_tokens(model) | config | _NEUTRAL_CLASS
     elif library == "huggingface":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        config |= _NEUTRAL_CLASS
     write_json_object(folder / _CONFIG, config)
     generation = _optional(folder / _GENERATION)
     if not generation:
