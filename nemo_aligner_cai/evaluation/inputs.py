@@ -18,7 +18,8 @@ from nemo_aligner_cai.judges.settings import build_judge
 from nemo_aligner_cai.models.base import ModelClient
 
 
-def _load_graders(names: Sequence[str]) -> tuple[Grader, ...]:
+def load_graders(names: Sequence[str]) -> tuple[Grader, ...]:
+    """Load graders in order; raises UsageError if one is invalid, or if the first one depends on another."""
     graders = tuple(map(load_grader, names))
     own = [grader.name for grader in graders]
     if len(set(own)) < len(own):
@@ -55,7 +56,7 @@ class EvaluationInputs:
         """
         self.config, self.models, self.grader_model = config, tuple(models), grader_model
         self.files = EvaluationFiles(config.output)
-        self.graders = _load_graders(config.graders)
+        self.graders = load_graders(config.graders)
         self._check_models()
         self._check_grader_model()
         self.sets = tuple(

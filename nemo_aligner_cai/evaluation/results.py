@@ -59,7 +59,7 @@ class ModelFacts(Section):
     """An evaluated model. `identity` is part of its journal keys; {} for saved completions."""
 
     name: str
-    kind: Literal["endpoint", "nemo_server", "nemo_file", "completions"]
+    kind: Literal["endpoint", "nemo_server", "nemo_file", "hf_folder", "completions"]
     source: str
     identity: dict[str, Any]
     completions: int

@@ -22,7 +22,7 @@ from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.sections import Config, Source
 from nemo_aligner_cai.stages.settings import RunSettings
 
-ModelKind = Literal["endpoint", "nemo_server", "nemo_file", "completions"]
+ModelKind = Literal["endpoint", "nemo_server", "nemo_file", "hf_folder", "completions"]
 Serve = Callable[[], AbstractContextManager[ModelClient]]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A model's or set's name, which becomes part of file names."""

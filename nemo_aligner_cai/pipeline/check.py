@@ -16,7 +16,7 @@ from nemo_aligner_cai.pipeline import vllm
 from nemo_aligner_cai.pipeline.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.data_config import HH
-from nemo_aligner_cai.pipeline.layout import DPO, PPO, SFT
+from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURED, PPO, SFT
 from nemo_aligner_cai.pipeline.model_files import ROLES, ModelFiles
 from nemo_aligner_cai.pipeline.model_sources import EndpointModel, HuggingFaceModel, NemoModel, Role
 from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
@@ -38,6 +38,10 @@ def check(config: RunConfig, files: ModelFiles, clients: Clients) -> None:
         _check_model(config, role)
     _check_uses(config, files, clients)
     _check_data(config)
+    if config.evaluate is not None:
+        config.evaluate.check(files.layout.file(DATA, MEASURED))
+        if isinstance(config.evaluate.grader_model, EndpointModel):
+            endpoint_client(config.evaluate.grader_model, "evaluate.grader_model", None)
     for name, (config_name, overrides, gpus) in _trainers(config).items():
         _check_trainer(name, config_name, overrides, gpus)
 

@@ -94,7 +94,7 @@ class Clients:
             UsageError: a server does not report its model, and the configuration names no identity.
         """
         return {
-            role: self._endpoint_identity(role, model)
+            role: self._endpoint_identity(f"models.{role}", model)
             for role in roles
             if isinstance(model := getattr(self.config.models, role), EndpointModel)
         }
@@ -103,7 +103,8 @@ class Clients:
         """The client of a role while the block runs. Use it in one `serving.ask`, which closes it."""
         model = getattr(self.config.models, role)
         if isinstance(model, EndpointModel):
-            return _unserved(endpoint_client(model, f"models.{role}", self._endpoint_identity(role, model)))
+            key = f"models.{role}"
+            return _unserved(endpoint_client(model, key, self._endpoint_identity(key, model)))
         path = self.path(role)
         assert path is not None, "only endpoints have none"
         return self._serve(self._server(role), path, log, batch_size)
@@ -111,6 +112,20 @@ class Clients:
     def trained(self, step: str, log: Path, batch_size: int) -> AbstractContextManager[ModelClient]:
         """The client of a model that a step has trained."""
         return self._serve(self.config.serve.policy, self.trained_path(step), log, batch_size)
+
+    def grader(self) -> AbstractContextManager[ModelClient]:
+        """The client of the endpoint that grades the evaluation."""
+        evaluate = self.config.evaluate
+        assert evaluate is not None and isinstance(evaluate.grader_model, EndpointModel), "the caller has checked it"
+        identity = self._endpoint_identity("evaluate.grader_model", evaluate.grader_model)
+        return _unserved(endpoint_client(evaluate.grader_model, "evaluate.grader_model", identity))
+
+    def grader_identity(self) -> dict[str, str]:
+        """The identity of the endpoint that grades the evaluation; {} without one."""
+        evaluate = self.config.evaluate
+        if evaluate is None or not isinstance(evaluate.grader_model, EndpointModel):
+            return {}
+        return {"grader": self._endpoint_identity("evaluate.grader_model", evaluate.grader_model)}
 
     def _server(self, role: Answering) -> Server:
         return self.config.serve.helpful_only if role == "helpful_only" else self.config.serve.judge
@@ -120,18 +135,18 @@ class Clients:
             return served(path, log, server, identity=self.identity(path), batch_size=batch_size)
         return served_vllm(path, log, server, identity=self.identity(path))
 
-    def _endpoint_identity(self, role: Answering, model: EndpointModel) -> str:
+    def _endpoint_identity(self, key: str, model: EndpointModel) -> str:
         if model.identity is not None:
             return model.identity
         place = model.servers, model.model
         reported = self.reported.get(place)
         if reported is None:
-            client = endpoint_client(model, f"models.{role}", None)
+            client = endpoint_client(model, key, None)
             described = asyncio.run(_report(client))
             if described is None:
                 first = model.endpoint[0] if model.endpoint else f"a server in {model.endpoints_dir}"
                 raise UsageError(
-                    f"models.{role}: {first} does not answer, or does not report {model.model!r} on "
+                    f"{key}: {first} does not answer, or does not report {model.model!r} on "
                     "/v1/models: start it, or name the model for good with `identity`"
                 )
             reported = self.reported[place] = content_hash(described)

@@ -22,6 +22,7 @@ from nemo_aligner_cai.judges.settings import JudgeOptions
 from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.pipeline.answers import Answers
 from nemo_aligner_cai.pipeline.data_config import Data
+from nemo_aligner_cai.pipeline.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.pipeline.model_sources import Models
 from nemo_aligner_cai.pipeline.serve_config import Serve
@@ -162,7 +163,8 @@ class RunConfig(Section):
         ppo: step 6.
         dpo: instead of `reward_model` and `ppo`, direct preference optimization of step 4's pairs.
         answers: answers of the three models to a few prompts.
-        measure: the last step of the tiny assistant, by its oracle.
+        measure: the measurement of the tiny assistant, by its oracle.
+        evaluate: the last step: prompt sets and graders for any model.
         executor: where the steps run.
         plan: what `cai plan` assumes.
         tracking: services that get the metrics too.
@@ -180,6 +182,7 @@ class RunConfig(Section):
     dpo: Training | None = None
     answers: Answers | None = None
     measure: Measure | None = None
+    evaluate: Evaluate | None = None
     executor: Executor = LocalExecutor()
     plan: Assumptions | None = None
     tracking: Tracking = Tracking()
@@ -199,6 +202,8 @@ class RunConfig(Section):
             raise ValueError(f"give reward_model and ppo, or dpo instead of both; it has {given or 'none of them'}")
         if (self.measure is not None) != (self.data.tiny is not None):
             raise ValueError("measure, by the tiny world's oracle, and data.tiny belong together: give both or none")
+        if self.evaluate is not None and self.evaluate.is_tiny and self.data.tiny is None:
+            raise ValueError("evaluate: sets and graders named tiny belong to data.tiny")
         return self
 
 

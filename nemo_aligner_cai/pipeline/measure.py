@@ -15,7 +15,7 @@ from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.evaluation.audit import Audit
 from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.models.base import ModelClient, Sampling
-from nemo_aligner_cai.pipeline.layout import MEASURE
+from nemo_aligner_cai.pipeline.layout import EVALUATE, MEASURE
 from nemo_aligner_cai.pipeline.run_record import versions
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.measure import ask, rates
@@ -108,21 +108,25 @@ def last_metrics(log_dir: Path) -> dict[str, Any]:
 
 def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
     """The content of the run's ``metrics.json``, from the records of its steps."""
-    figures = records[-1]["facts"]
-    measured = {
-        "stages": figures["stages"],
-        "judge": figures["judge"],
-        # None if validation was disabled, or there is no reward model.
-        "reward_model": {"accuracy": figures["reward_model"].get("val/acc"), "metrics": figures["reward_model"]},
-    }
+    facts = {record["step"]: record["facts"] for record in records}
     return {
-        **(measured if records[-1]["step"] == MEASURE else {}),
+        **(_measured(facts[MEASURE]) if MEASURE in facts else {}),
+        **({"evaluation": facts[EVALUATE]["rates"]} if EVALUATE in facts else {}),
         "data": {record["step"]: record["facts"] for record in records if "generation" in record["facts"]},
         "steps": {record["step"]: record["seconds"] for record in records},
         "seconds": round(sum(record["seconds"] for record in records), 1),
         "peak_rss_mb": max(record["peak_rss_mb"] for record in records),
         "seed": seed,
         "versions": versions(),
+    }
+
+
+def _measured(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "stages": figures["stages"],
+        "judge": figures["judge"],
+        # None if validation was disabled, or there is no reward model.
+        "reward_model": {"accuracy": figures["reward_model"].get("val/acc"), "metrics": figures["reward_model"]},
     }
 
 

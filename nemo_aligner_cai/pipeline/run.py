@@ -22,6 +22,7 @@ from nemo_aligner_cai.pipeline.check import check
 from nemo_aligner_cai.pipeline.clients import Clients
 from nemo_aligner_cai.pipeline.config import RunConfig, settings_of
 from nemo_aligner_cai.pipeline.data_stages import StageInputs, rl_cai_config, sl_cai_config
+from nemo_aligner_cai.pipeline.evaluate_step import evaluate_step
 from nemo_aligner_cai.pipeline.layout import (
     ANSWERS,
     ANSWERS_FILE,
@@ -140,6 +141,8 @@ class Pipeline:
             own.append(self._answers_step(self.config.answers))
         if self.config.measure is not None:
             own.append(self._measure_step())
+        if self.config.evaluate is not None:
+            own.append(evaluate_step(self.config, self.clients, self.layout, self._policy))
         # A conversion is needed by a later step, and follows the step that makes its source.
         conversions = [as_step(conversion) for conversion in self.files.conversions.values()]
         return tuple(sorted([*conversions, *own], key=lambda step: step.name))

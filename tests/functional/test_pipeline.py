@@ -23,6 +23,7 @@ import yaml
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.data.formats.files import validate_file
+from nemo_aligner_cai.evaluation.results import read_evaluation
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.run import STEPS
 from nemo_aligner_cai.report.comparison.compare import compare
@@ -419,3 +420,25 @@ def test_the_same_model_as_a_file_and_as_an_endpoint_makes_the_same_data(tmp_pat
         runs.finish(config, endpoint / "run", "--step", STEPS[1])
     for name in ("1_data/sl_prompts.jsonl", "2_sl_cai/revisions.jsonl", "2_sl_cai/train.jsonl"):
         assert (file / "run" / name).read_bytes() == (endpoint / "run" / name).read_bytes(), name
+
+
+def test_the_last_step_evaluates_the_models(finished: tuple[Path, Path, str], runs: Runs, tmp_path: Path) -> None:
+    _, output, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(output, copy)
+    section = {
+        "sets": [{"name": "tiny", "file": "tiny"}],
+        "grader": ["tiny"],
+        "decoding": {"greedy": True, "max_tokens": 32},
+    }
+    printed = runs.finish(small_config(tmp_path, evaluate=section), copy)
+    assert printed.count("done before") == len(STEPS)
+    metrics = json.loads((copy / "metrics.json").read_text())
+    rates = {(one["model"], one["metric"], one["side"]): one["value"] for one in metrics["evaluation"]}
+    assert len(rates) == 15
+    for model, stage in metrics["stages"].items():
+        oracle = {name: figure["value"] for name, figure in stage["greedy"].items()}
+        assert rates[model, "over_refusal", "benign"] == pytest.approx(oracle["over_refusal"])
+        refusals = oracle["right_refusal"] + oracle["flawed_refusal"]
+        assert rates[model, "refusal", "harmful"] == pytest.approx(refusals)
+    assert [one.name for one in read_evaluation(copy / "8_evaluate").models] == ["helpful_only", "sl_cai", "rl_cai"]

@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The last step of a run: `cai evaluate` of its three models.
+
+Input:  evaluate: {sets: [{name: xstest, file: xstest_prompts.csv}], grader: [xstest, engagement], grader_model: {...}}
+Output: in the step's folder, the files of `evaluation.settings.EvaluationFiles`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.inputs import EvaluationInputs, load_graders
+from nemo_aligner_cai.evaluation.results import Evaluation
+from nemo_aligner_cai.evaluation.run import EvaluationRun
+from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel, ModelKind, SetSource
+from nemo_aligner_cai.files.sources import data_files
+from nemo_aligner_cai.judges.settings import JudgeConfig
+from nemo_aligner_cai.models.base import ModelClient, Sampling
+from nemo_aligner_cai.pipeline.model_sources import TINY, EndpointModel
+from nemo_aligner_cai.pipeline.serving import ask
+from nemo_aligner_cai.sections import Section
+from nemo_aligner_cai.stages.settings import RunSettings
+
+Baseline = Literal["helpful_only", "sl_cai", "rl_cai"]
+
+
+class Evaluate(Section):
+    """The evaluation at the end of a run; see `evaluation.settings.EvaluateConfig`.
+
+    Attributes:
+        sets: the prompt sets; the file `tiny` is the tiny world's held-out prompts.
+        grader: names or YAML files of graders; `tiny` is the tiny language's.
+        grader_model: the model that grades and judges: an endpoint, or `judge` for the run's.
+        baseline: the model to which the others are compared.
+        pairwise: a judge strategy, to compare the models in pairs by the run's constitution; None for no comparisons.
+        gold: files with human labels.
+        decoding: sampling of the replies.
+        batch_size: conversations per request to NeMo's server.
+        limit: prompts of each side of each set; None for all.
+        allow_self_grading: accept a grader that is one of the models.
+        max_dropped: the share of the prompts that failed calls may drop.
+    """
+
+    sets: tuple[SetSource, ...] = Field(min_length=1)
+    grader: tuple[str, ...] = Field(min_length=1)
+    grader_model: Literal["judge"] | EndpointModel | None = None
+    baseline: Baseline = "helpful_only"
+    pairwise: str | None = None
+    gold: tuple[Path, ...] = ()
+    decoding: Sampling = Sampling(greedy=True, max_tokens=512)
+    batch_size: int = Field(default=64, gt=0)
+    limit: int | None = Field(default=None, gt=0)
+    allow_self_grading: bool = False
+    max_dropped: float = Field(default=0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _no_seed(self) -> Evaluate:
+        if self.decoding.seed is not None:
+            raise ValueError("decoding.seed: the seeds follow from the run's; remove it")
+        return self
+
+    def files(self, measured: Path) -> tuple[Path, ...]:
+        """The files that the evaluation reads; `measured` are the tiny world's held-out prompts."""
+        graders = [path for name in self._graders if (path := Path(name)).suffix in (".yaml", ".yml")]
+        return (*(_set_file(one, measured) for one in self.sets), *graders, *self.gold)
+
+    @property
+    def is_tiny(self) -> bool:
+        """True if a set or a grader is that of the tiny world."""
+        return TINY in (*self.grader, *(one.file for one in self.sets))
+
+    def check(self, measured: Path) -> None:
+        """Check graders and files before the first step; raises UsageError."""
+        graders = load_graders(self._graders)
+        needed = [grader.name for grader in graders if grader.asks_model] or ([self.pairwise] if self.pairwise else [])
+        if needed and self.grader_model is None:
+            raise UsageError(f"evaluate.grader_model: is needed by {', '.join(needed)}")
+        if not needed and self.grader_model is not None:
+            raise UsageError("evaluate.grader_model: has no effect: no grader asks a model, and there is no pairwise")
+        for path in self.files(measured):
+            if path != measured:
+                data_files(path)
+
+    @property
+    def _graders(self) -> tuple[str, ...]:
+        return tuple(str(packaged_files.GRADER) if name == TINY else name for name in self.grader)
+
+    def config(self, output: Path, measured: Path, *, constitution: Path, seed: int) -> EvaluateConfig:
+        """The settings of the evaluation.
+
+        Args:
+            output: the step's folder.
+            measured: the tiny world's held-out prompts.
+            constitution: of pairwise comparisons.
+            seed: the run's.
+        """
+        judge = None
+        if self.pairwise is not None:
+            judge = JudgeConfig(strategy=self.pairwise, constitution=constitution, pairs="all")
+        return EvaluateConfig(
+            sets=tuple(one.model_copy(update={"file": str(_set_file(one, measured))}) for one in self.sets),
+            graders=self._graders,
+            output=output,
+            baseline=self.baseline,
+            judge=judge,
+            gold=self.gold,
+            sampling=self.decoding,
+            limit=self.limit,
+            allow_self_grading=self.allow_self_grading,
+            # The identities of all models are in the step's record and in the journal keys.
+            run=RunSettings(seed=seed, resume=True, max_dropped=self.max_dropped, ask_for_models=False, progress=True),
+        )
+
+
+def _set_file(source: SetSource, measured: Path) -> Path:
+    return measured if source.file == TINY else Path(source.file)
+
+
+def run_model(
+    name: str, path: Path | None, folder: Path, client: Callable[[], AbstractContextManager[ModelClient]]
+) -> EvaluatedModel:
+    """A model of a run as the evaluation names it.
+
+    Args:
+        name: its name in the results.
+        path: its file or folder; None for an endpoint.
+        folder: the run's; paths inside of it are given relative to it, so that two equal runs have equal results.
+        client: the context of its client.
+    """
+    if path is None:
+        return EvaluatedModel(name, "endpoint", "endpoint", client)
+    kind: ModelKind = "nemo_file" if path.suffix == ".nemo" else "hf_folder"
+    source = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return EvaluatedModel(name, kind, source.as_posix(), client)
+
+
+def evaluate(
+    config: EvaluateConfig, models: Sequence[EvaluatedModel], grader: EvaluatedModel | None
+) -> dict[str, Any]:
+    """Run the evaluation; returns its rates, for the record of the step.
+
+    Raises:
+        UsageError: an input is invalid.
+        CaiError: too many calls failed; the rest is saved.
+    """
+    run = EvaluationRun(EvaluationInputs(config, models, grader), ask)
+    run.begin()
+    evaluation = run.execute()
+    run.check()
+    return {"rates": _rates(evaluation)}
+
+
+def _rates(evaluation: Evaluation) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "model": one.model,
+            "set": one.set,
+            "side": one.side,
+            "grader": one.grader,
+            "metric": metric.name,
+            **metric.rate.model_dump(),
+        }
+        for one in evaluation.results
+        for metric in one.metrics
+    ]
