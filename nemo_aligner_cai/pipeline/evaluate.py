@@ -125,18 +125,18 @@ def _set_file(source: SetSource, measured: Path) -> Path:
 
 
 def run_model(
-    name: str, path: Path | None, folder: Path, client: Callable[[], AbstractContextManager[ModelClient]]
+    name: str, path: Path | EndpointModel, folder: Path, client: Callable[[], AbstractContextManager[ModelClient]]
 ) -> EvaluatedModel:
     """A model of a run as the evaluation names it.
 
     Args:
         name: its name in the results.
-        path: its file or folder; None for an endpoint.
+        path: its file or folder, or the endpoint.
         folder: the run's; paths inside of it are given relative to it, so that two equal runs have equal results.
         client: the context of its client.
     """
-    if path is None:
-        return EvaluatedModel(name, "endpoint", "endpoint", client)
+    if isinstance(path, EndpointModel):
+        return EvaluatedModel(name, "endpoint", f"{path.endpoint[0]}#{path.model}", client)
     kind: ModelKind = "nemo_file" if path.suffix == ".nemo" else "hf_folder"
     source = path.relative_to(folder) if path.is_relative_to(folder) else path
     return EvaluatedModel(name, kind, source.as_posix(), client)

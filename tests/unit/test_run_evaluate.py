@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The section `evaluate` of a run: checked before the first step, run on models behind real sockets."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.results import read_evaluation
+from nemo_aligner_cai.models import OpenAIClient
+from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
+from nemo_aligner_cai.pipeline.evaluate import Evaluate, evaluate, run_model
+from nemo_aligner_cai.pipeline.layout import EVALUATE
+from nemo_aligner_cai.pipeline.model_sources import EndpointModel
+from nemo_aligner_cai.pipeline.run import STEPS, Pipeline
+from tests.unit.fake_servers import FakeOpenAI
+from tests.unit.stand_in_grader import StandInGrader
+
+TINY = {"sets": [{"name": "tiny", "file": "tiny"}], "grader": ["tiny"]}
+
+
+def config_with(section: dict[str, Any]) -> RunConfig:
+    tree = load_run_config(packaged_files.QUICKSTART).model_dump()
+    return RunConfig.model_validate(tree | {"evaluate": section})
+
+
+def test_the_step_follows_the_others_and_changes_none(tmp_path: Path) -> None:
+    steps = Pipeline(config_with(TINY), tmp_path / "run").steps()
+    assert [step.name for step in steps] == [*STEPS, EVALUATE]
+    plain = Pipeline(load_run_config(packaged_files.QUICKSTART), tmp_path / "plain").steps()
+    assert [step.settings for step in plain] == [step.settings for step in steps[:-1]]
+    reads = {path.name for path in steps[-1].reads}
+    assert {"assistant.nemo", "model.nemo", "measure.jsonl", packaged_files.GRADER.name} <= reads
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (TINY | {"grader": ["no-such"]}, "no-such"),
+        (TINY | {"grader": ["engagement"]}, "engagement"),
+        (TINY | {"grader": ["xstest"]}, "evaluate.grader_model"),
+        (TINY | {"grader_model": "judge"}, "no effect"),
+        (TINY | {"sets": [{"name": "x", "file": "missing.csv"}]}, "missing.csv"),
+        (TINY | {"pairwise": "multiple-choice"}, "evaluate.grader_model"),
+    ],
+)
+def test_a_wrong_section_is_an_error_before_the_first_step(
+    tmp_path: Path, section: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Pipeline(config_with(section), tmp_path / "run")
+
+
+def test_models_and_grader_behind_sockets(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "side": "harmful" if n % 2 else "benign"} for n in range(8)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    section = Evaluate.model_validate(
+        {"sets": [{"name": "s", "file": str(tmp_path / "set.jsonl")}], "grader": ["xstest"], "grader_model": "judge"}
+    )
+
+    def truth(question: str, prompt: str, reply: str) -> str:
+        return "full_refusal" if reply == "no" else "full_compliance"
+
+    with FakeOpenAI(lambda body: "no" if body["model"] == "tuned" else "yes") as model, StandInGrader(truth) as judge:
+
+        def of(name: str, port: int, served: str) -> Any:
+            url = f"http://127.0.0.1:{port}/v1"
+            source = EndpointModel(endpoint=(url,), model=served)
+            return run_model(name, source, tmp_path, lambda: nullcontext(OpenAIClient(url, served)))
+
+        models = [of("helpful_only", model.port, "base"), of("rl_cai", model.port, "tuned")]
+        settings = section.config(tmp_path / "out", tmp_path / "none", constitution=packaged(), seed=1)
+        rates = evaluate(settings, models, of("grader", judge.port, "judge"))["rates"]
+        assert evaluate(settings, models, of("grader", judge.port, "judge"))["rates"] == rates
+        assert len(model.bodies) == 16, "the second time, all replies are in the journals"
+    found = {(one["model"], one["metric"]): one["value"] for one in rates}
+    assert found["helpful_only", "harmful_compliance"] == 1.0 and found["rl_cai", "harmful_compliance"] == 0.0
+    assert found["rl_cai", "over_refusal"] == 1.0
+    [difference] = [one for one in read_evaluation(tmp_path / "out").differences if one.metric == "over_refusal"]
+    assert (difference.model, difference.baseline, difference.value) == ("rl_cai", "helpful_only", 1.0)
