@@ -136,7 +136,7 @@ def run_model(
         client: the context of its client.
     """
     if isinstance(path, EndpointModel):
-        return EvaluatedModel(name, "endpoint", f"{path.endpoint[0]}#{path.model}", client)
+        return EvaluatedModel(name, "endpoint", f"{path.endpoints_dir or path.endpoint[0]}#{path.model}", client)
     kind: ModelKind = "nemo_file" if path.suffix == ".nemo" else "hf_folder"
     source = path.relative_to(folder) if path.is_relative_to(folder) else path
     return EvaluatedModel(name, kind, source.as_posix(), client)
