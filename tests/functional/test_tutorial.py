@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command of the tutorial, in its order and in one shell, on a CPU with the tiny assistant.
 
-Blocks run as they are printed, but for the words in `_words`: folders, ports, sizes, the chat template, the judge's
-address. `_PROGRAMS` stands in for what a machine without NVIDIA's container and without network cannot do: downloads
+Blocks run as they are printed, but for the words in `_words`: folders, ports, sizes, devices, the chat template.
+`_PROGRAMS` stands in for what a machine without NVIDIA's container and without network cannot do: downloads
 copy folders laid out as the hub's, and the conversion of Mistral gives the tiny assistant. Each trainer is told to
-stop after two steps, and the judge, which is the benchmarks' stand-in, is asked for a choice of two. The tiny model
+stop after two steps, and the judge is asked for a choice of two. The tiny model
 is so sure of its replies that candidates differ only at high temperatures.
 """
 
@@ -24,7 +24,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.standin import standin
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.files import read_json, read_jsonl, write_jsonl
 from nemo_aligner_cai.tiny.data import Sizes, write_data
@@ -85,24 +84,24 @@ def _hub(folder: Path) -> None:
         shutil.copy(packaged_files.TOKENIZER, model / "tokenizer.model")
 
 
-def _words(folder: Path, judge: str) -> dict[str, str]:
+def _words(folder: Path) -> dict[str, str]:
     """What is printed -> what takes its place here."""
     ports: set[int] = set()
-    while len(ports) < 4:
+    while len(ports) < 5:
         ports.add(free_port())
     few_shots = folder / "few_shots.json"
     turns = [{"role": "User", "content": "hello"}, {"role": "Assistant", "content": "hello"}]
     few_shots.write_text(json.dumps({"samples": [turns]}), encoding="utf-8")
     return {
         **{f"/{name}": str(folder / name) for name in ("models", "data", "results")},
-        **{str(port): str(free) for port, free in zip((5656, 5657, 5567, 1427), ports, strict=True)},
+        **{str(port): str(free) for port, free in zip((5656, 5657, 5658, 5567, 1427), ports, strict=True)},
         "nemo_aligner_cai/constitutions/harmlessness.yaml": str(packaged_files.CONSTITUTION),
         "nemo_aligner_cai/constitutions/few_shots.json": str(few_shots),
-        "https://integrate.api.nvidia.com/v1/chat/completions": judge,
         "--chat-template mistral": "--chat-template nemo --keep-unrevised",
         "</s>": "<extra_id_1>",
-        "--retry-delay 5": "--retry-delay 1",
+        "--retry-delay 5": "--retry-delay 3",
         "model=mistral_7b hardware=8xh100": "hardware=cpu",
+        "trainer.devices=4": "trainer.devices=1",
         "4096": "128",
         "6144": "176",
         "1024": "40",
@@ -144,8 +143,8 @@ def ran(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "OMP_NUM_THREADS": "1",
     }
     log = folder / "tutorial.log"
-    with standin("--time-scale", "0") as server, log.open("wb") as output:
-        script = _script(repo_root / "docs" / "tutorial.rst", _words(folder, server.url))
+    with log.open("wb") as output:
+        script = _script(repo_root / "docs" / "tutorial.rst", _words(folder))
         (folder / "tutorial.sh").write_text(script, encoding="utf-8")
         shell = subprocess.Popen(
             ["bash", str(folder / "tutorial.sh")],
