@@ -82,6 +82,7 @@ EXTRAS = {
     "test": TEST,
     "dev": [
         *TEST,
+        "axe-playwright-python>=0.1.8",  # brings axe-core, which checks the report for accessibility
         "codespell>=2.4",
         # independent implementations that our statistics are compared with
         "choix>=0.4.1",
