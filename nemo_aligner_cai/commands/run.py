@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai run`."""
     parser.add_argument("config", type=Path, help="a YAML file like nemo_aligner_cai/tiny/quickstart.yaml")
     add_run_arguments(parser, output=None)
-    run_slurm.add_arguments(parser)
+    run_slurm.add_slurm_arguments(parser)
 
 
 def add_run_arguments(parser: Parser, *, output: Path | None) -> None:

@@ -20,7 +20,7 @@ from nemo_aligner_cai.training.launch.slurm import in_batch_script
 _KINDS = ("local", "slurm")
 
 
-def add_arguments(parser: Parser) -> None:
+def add_slurm_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai run` that concern Slurm."""
     parser.add_argument("--executor", choices=_KINDS, help="in place of executor.kind of the configuration")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, or the scripts of Slurm's jobs")

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the training extra is not installed")
 
+from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training import ppo_actor
 from nemo_aligner_cai.training.launch import jobs
@@ -110,7 +111,7 @@ def test_b9_work_ends_when_the_server_that_it_asks_has_ended(tmp_path: Path) -> 
     log = tmp_path / "server.log"
     log.write_text("out of memory\n")
     server = jobs.Job("a.server", log, 1, lambda: codes.pop(0) if len(codes) > 1 else codes[0])
-    client = serving.ServedClient(1, server, model="m", batch_size=1)
+    client = serving.ServedClient(1, server, model="m", batch_size=1, template=NEMO_CHAT)
     stopped: list[str] = []
 
     async def wait() -> None:

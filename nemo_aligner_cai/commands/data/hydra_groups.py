@@ -87,10 +87,17 @@ def _flags(maker: Component) -> dict[str, tuple[str, argparse.Action]]:
     found = {
         option[2:].replace("-", "_"): (option, action)
         for action in parser.flags
-        for option in action.option_strings
-        if option.startswith("--") and not option.startswith("--no-")
+        for option in _positive(action)
+        if option.startswith("--")
     }
     return {key: flag for key, flag in found.items() if key not in _NOT_KEYS}
+
+
+def _positive(action: argparse.Action) -> Sequence[str]:
+    """The names of a flag, without those that mean the opposite."""
+    if not isinstance(action, argparse.BooleanOptionalAction):
+        return action.option_strings
+    return [option for option in action.option_strings if not option.startswith("--no-")]
 
 
 def _command_line(maker: Component, tree: dict[str, Any]) -> list[str]:
