@@ -87,6 +87,7 @@ EXTRAS = {
         # independent implementations that our statistics are compared with
         "choix>=0.4.1",
         "evalica>=0.4.2",
+        "scikit-learn>=1.5",
         # object stores: a real S3 server
         "flask-cors>=6",
         "moto[s3]>=5.2",

@@ -8,9 +8,11 @@ import random
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("choix", reason="choix and evalica come with the extra dev")
 import choix
 import evalica
-import pytest
 
 from benchmarks.coverage import coverage
 from nemo_aligner_cai.errors import CaiError

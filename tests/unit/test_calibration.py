@@ -6,6 +6,8 @@ import math
 import random
 
 import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn comes with the extra dev")
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 

@@ -5,6 +5,8 @@
 import random
 
 import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn comes with the extra dev")
 from sklearn.metrics import cohen_kappa_score
 
 from nemo_aligner_cai.errors import CaiError

@@ -31,6 +31,7 @@ def config_with(section: dict[str, Any]) -> RunConfig:
 
 
 def test_the_step_follows_the_others_and_changes_none(tmp_path: Path) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
     steps = Pipeline(config_with(TINY), tmp_path / "run").steps()
     assert [step.name for step in steps] == [*STEPS, EVALUATE]
     plain = Pipeline(load_run_config(packaged_files.QUICKSTART), tmp_path / "plain").steps()
@@ -53,6 +54,7 @@ def test_the_step_follows_the_others_and_changes_none(tmp_path: Path) -> None:
 def test_a_wrong_section_is_an_error_before_the_first_step(
     tmp_path: Path, section: dict[str, Any], message: str
 ) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
     with pytest.raises(UsageError, match=message):
         Pipeline(config_with(section), tmp_path / "run")
 

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
 pytest.importorskip("hydra", reason="the training extra is not installed")
+import psutil
 
 from nemo_aligner_cai import cli, packaged_files
 from nemo_aligner_cai.errors import CaiError, UsageError

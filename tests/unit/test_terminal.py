@@ -66,6 +66,8 @@ def _rows(folder: Path) -> Path:
 def test_c4_no_command_lets_data_reach_the_terminal(
     make: type, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if command == ["plan"]:
+        pytest.importorskip("hydra", reason="`cai plan` reads the trainers' settings by Hydra")
     path = str(make(tmp_path))
     words = [*command[:2], path, *command[2:]] if len(command) > 1 else [*command, path]
     more = [str(tmp_path / f"{EVIL}.out.jsonl"), "--to", "dpo"] if command == ["convert"] else []
