@@ -14,7 +14,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors import cluster
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.executors.status import status
+from nemo_aligner_cai.pipeline.executors.status import FAILED, status
 from nemo_aligner_cai.training.launch.slurm import in_batch_script
 
 _KINDS = ("local", "slurm")
@@ -78,6 +78,11 @@ def submit(args: argparse.Namespace, config: RunConfig, executor: SlurmExecutor,
 
 def show_status(folder: Path) -> int:
     """Show the state of each step of a run."""
-    rows = [(one.step, one.state, one.job, one.used, one.note) for one in status(folder)]
-    open_console().print(table_of(("step", "state", "job", "time", ""), rows), soft_wrap=True)
+    steps = status(folder)
+    rows = [(one.step, one.state, one.job, one.used, "" if one.state == FAILED else one.note) for one in steps]
+    open_console().print(table_of(("step", "state", "job", "time", ""), rows))
+    # A log's path is longer than a column, and is copied whole from a line.
+    for one in steps:
+        if one.state == FAILED:
+            write_line(f"{one.step}: {one.note}")
     return 0

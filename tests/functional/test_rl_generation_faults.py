@@ -105,7 +105,7 @@ def test_killed_thirty_times_and_resumed_it_writes_the_same_bytes(
     calls = ROWS * (4 + 3 * 2 * 2)
     moments = sorted(random.Random(30).sample(range(calls * 8 // 10), KILLS))
     with standin(*REPLIES, *pace) as server, standin(*REPLIES, *pace) as judge_server:
-        run = RlCai(tmp_path, server.url, 8, judge_server.url).prepare(ROWS)
+        run = RlCai(tmp_path, server.url, 8, judge_url=judge_server.url).prepare(ROWS)
         for number, moment in enumerate(moments):
             process = run.start(*["--resume"] * (number > 0))
             # Some more answers than the run before: a process that is still being started loses nothing.

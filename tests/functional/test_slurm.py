@@ -67,10 +67,12 @@ class Login:
         return {step: ids[0] for step, ids in read_json(output / "slurm" / "jobs.json").items()}
 
     def state(self, output: Path) -> dict[str, str]:
-        """Step -> what `--status` shows of it."""
+        """Step -> what `--status` shows of it; "logs" -> what it shows of the logs of failed steps."""
         done = self.cai(output, "--status")
         assert done.returncode == 0, done.stderr
-        return {line.split()[0]: line.split(maxsplit=1)[1] for line in done.stdout.splitlines()[1:]}
+        rows, logs = done.stdout.splitlines()[1:], [line for line in done.stdout.splitlines() if ": " in line]
+        steps = {line.split()[0]: line.split(maxsplit=1)[1] for line in rows if line not in logs}
+        return steps | {"logs": "\n".join(logs)}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,7 @@ def test_all_steps_end_with_the_same_data_whatever_happens_to_their_jobs(
     log = (output / "slurm" / f"{PPO}-{ids[PPO]}.0.log").read_text()
     assert "cai: nemo_aligner_cai.training.critic_server ended with exit code" in log
     state = login.state(output)
-    assert state[PPO].startswith("failed") and str(output / "slurm" / PPO) in state[PPO]
+    assert state[PPO].startswith("failed") and f"{PPO}: see {output / 'slurm' / PPO}" in state["logs"]
     assert state[MEASURE].startswith("failed") and cluster.field(ids[MEASURE], "JobState") == "CANCELLED"
     assert all(state[step].startswith("done") for step in STEPS[:5])
     runs.assert_none_left()
@@ -136,7 +138,8 @@ def test_all_steps_end_with_the_same_data_whatever_happens_to_their_jobs(
     cluster.start_now(ids[PPO])
 
     wait_for(lambda: cluster.field(ids[MEASURE], "JobState") not in ("PENDING", "RUNNING"), _STEP_S, "the last job")
-    assert all(line.startswith("done") for line in login.state(output).values()), login.state(output)
+    ended = login.state(output)
+    assert not ended.pop("logs") and all(line.startswith("done") for line in ended.values()), ended
     restarts = {step: cluster.field(ids[step], "Restarts") for step in STEPS}
     assert [step for step in STEPS if restarts[step] == "1"] == [SL_CAI, SFT, REWARD_MODEL, PPO]
     for step in (SL_CAI, PPO):

@@ -20,6 +20,7 @@ from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline import training
 from nemo_aligner_cai.pipeline.config import Tracking
 from nemo_aligner_cai.pipeline.tracking import trainer_overrides
+from nemo_aligner_cai.pipeline.trainers import Trainer
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 from nemo_aligner_cai.training.launch import jobs
@@ -119,7 +120,7 @@ def test_b10_a_run_killed_before_its_model_is_written_writes_it_without_training
     with pytest.raises(CaiError):
         jobs.finish(jobs.start("tests.functional.killed_job", overrides, tmp_path / "killed.log", ENV), TIMEOUT_S)
     assert last_step(log_dir) == 2 and not list(log_dir.rglob("*.nemo"))
-    training.train_and_collect(tmp_path, lambda: training.run("sft", overrides, tmp_path))
+    training.train(tmp_path, Trainer("sft", "cai_sft", tuple(overrides)))
     assert [row["step"] for row in read_metrics(log_dir) if "train/loss" in row] == [0, 1]
     written, expected = (weights(path) for path in (tmp_path / "model.nemo", whole.nemo("cai_sft")))
     assert written.keys() == expected.keys()

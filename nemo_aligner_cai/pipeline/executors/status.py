@@ -14,6 +14,8 @@ from nemo_aligner_cai.pipeline.executors.submit import JobIds, queued, submitted
 from nemo_aligner_cai.pipeline.run_record import RUN_RECORD
 from nemo_aligner_cai.pipeline.step_cache import is_recorded
 
+FAILED = "failed"
+
 
 @dataclass(frozen=True)
 class StepStatus:
@@ -51,7 +53,7 @@ def status(folder: Path) -> list[StepStatus]:
         elif waiting:
             found.append(StepStatus(step, queue[waiting[0]][0], waiting[0], *queue[waiting[0]][1:]))
         elif ids:
-            found.append(StepStatus(step, "failed", ids[-1], note=_last_log(folder / FOLDER, step)))
+            found.append(StepStatus(step, FAILED, ids[-1], note=_last_log(folder / FOLDER, step)))
         else:
             found.append(StepStatus(step, "not submitted"))
     return found
