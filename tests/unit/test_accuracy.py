@@ -13,10 +13,10 @@ from scipy import stats
 
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.errors import CaiError, FormatError
-from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
-from nemo_aligner_cai.evaluation.reward_accuracy import reward_accuracy
-from nemo_aligner_cai.evaluation.reward_scores import ScoredPair, ScoredReply, read_scored
-from nemo_aligner_cai.evaluation.saved_verdicts import read_saved
+from nemo_aligner_cai.evaluation.known_answers.judge_accuracy import Accuracy
+from nemo_aligner_cai.evaluation.known_answers.reward_accuracy import reward_accuracy
+from nemo_aligner_cai.evaluation.known_answers.reward_scores import ScoredPair, ScoredReply, read_scored
+from nemo_aligner_cai.evaluation.known_answers.saved_verdicts import read_saved
 from nemo_aligner_cai.files import write_jsonl
 
 JUDGED = "claude-3-5-sonnet-20240620.judged_by_claude-3-haiku.jsonl"

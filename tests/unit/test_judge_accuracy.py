@@ -13,8 +13,8 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.evaluate import judge_accuracy as command
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
-from nemo_aligner_cai.evaluation.judge_item import CORRECT, JudgeItem
-from nemo_aligner_cai.evaluation.judge_items import read_items
+from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT, JudgeItem
+from nemo_aligner_cai.evaluation.known_answers.judge_items import read_items
 from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI

@@ -17,13 +17,13 @@ from rich.console import Console
 
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, table_of
+from nemo_aligner_cai.commands.evaluate.json_output import add_json_flags, checked_input
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
-from nemo_aligner_cai.evaluation.reward_accuracy import RewardAccuracy, reward_accuracy
-from nemo_aligner_cai.evaluation.reward_scores import has_scores, read_scored
-from nemo_aligner_cai.evaluation.saved_verdicts import read_saved
-from nemo_aligner_cai.files import read_jsonl, require_file, write_json
-from nemo_aligner_cai.files.output_paths import check_output, refuse_same
+from nemo_aligner_cai.evaluation.known_answers.judge_accuracy import Accuracy
+from nemo_aligner_cai.evaluation.known_answers.reward_accuracy import RewardAccuracy, reward_accuracy
+from nemo_aligner_cai.evaluation.known_answers.reward_scores import has_scores, read_scored
+from nemo_aligner_cai.evaluation.known_answers.saved_verdicts import read_saved
+from nemo_aligner_cai.files import read_jsonl, write_json
 
 RULE_COLUMNS = {
     "strict": "strict, %",
@@ -37,17 +37,12 @@ RULE_COLUMNS = {
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai accuracy`."""
     parser.add_argument("file", metavar="FILE", help="saved verdicts or scores, .jsonl or .json")
-    parser.add_argument("--json", metavar="OUT", help="write all figures to this file")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file of --json")
-    parser.effect("overwrite", when=lambda args: bool(args.json), otherwise="without --json")
+    add_json_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read the file, show its figures and write them."""
-    file = require_file(args.file)
-    if args.json:
-        refuse_same([file], [args.json])
-        check_output(args.json, overwrite=args.overwrite)
+    file = checked_input(args)
     console = open_console()
     if _are_scores(file):
         rewards = reward_accuracy(list(read_scored(file)))

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cai judge-accuracy FILE`: the accuracy of a judge on items with a known answer.
 
-Input:  items of the paper, JudgeBench, RewardBench or HHH (see evaluation/judge_item_formats.py), and a judge model
+Input:  items of the paper, JudgeBench, RewardBench or HHH, see evaluation/known_answers/judge_item_formats.py, and a
+        judge model
 Output: OUTPUT.jsonl, a row per item with its verdicts; with its journal, dropped items and manifest; and the accuracy
         with its interval, of all items and by category, with position flips and unparsed answers
 
@@ -31,9 +32,9 @@ from nemo_aligner_cai.engine.resuming import adopt
 from nemo_aligner_cai.engine.run_stage import Output, companion, left_out_path, run_stage
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.evaluation.judge_accuracy import Accuracy
-from nemo_aligner_cai.evaluation.judge_item import JudgeItem
-from nemo_aligner_cai.evaluation.judge_items import JudgedItem, read_items
+from nemo_aligner_cai.evaluation.known_answers.judge_accuracy import Accuracy
+from nemo_aligner_cai.evaluation.known_answers.judge_item import JudgeItem
+from nemo_aligner_cai.evaluation.known_answers.judge_items import JudgedItem, read_items
 from nemo_aligner_cai.files import RowCounts, read_jsonl, write_json
 from nemo_aligner_cai.judges.base import UNPARSED, Judge, position_line, position_rates, unparsed_line
 from nemo_aligner_cai.judges.options_judge import OptionsJudge

@@ -13,29 +13,24 @@ from dataclasses import asdict
 
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
+from nemo_aligner_cai.commands.evaluate.json_output import add_json_flags, checked_input
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.bradley_terry import Strength, bradley_terry
 from nemo_aligner_cai.evaluation.pair_files import read_pair_results
 from nemo_aligner_cai.evaluation.win_rates import average_win_rates, elo, win_rates
-from nemo_aligner_cai.files import require_file, write_json
-from nemo_aligner_cai.files.output_paths import check_output, refuse_same
+from nemo_aligner_cai.files import write_json
 
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai rank`."""
     parser.add_argument("file", metavar="FILE", help="comparisons, .csv or .jsonl")
     parser.add_argument("--baseline", metavar="MODEL", help="the model with strength 0 (default: their mean is 0)")
-    parser.add_argument("--json", metavar="OUT", help="write all figures to this file")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file of --json")
-    parser.effect("overwrite", when=lambda args: bool(args.json), otherwise="without --json")
+    add_json_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read the comparisons, show the ranking and write it."""
-    file = require_file(args.file)
-    if args.json:
-        refuse_same([file], [args.json])
-        check_output(args.json, overwrite=args.overwrite)
+    file = checked_input(args)
     results = list(read_pair_results(file))
     if not results:
         raise UsageError(f"{file}: has no rows")

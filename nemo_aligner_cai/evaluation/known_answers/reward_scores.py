@@ -19,8 +19,8 @@ from typing import Any, cast
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.judge_item import CORRECT
-from nemo_aligner_cai.evaluation.judge_item_formats import judgebench_item
+from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT
+from nemo_aligner_cai.evaluation.known_answers.judge_item_formats import judgebench_item
 from nemo_aligner_cai.files import PathLike, Row, content_hash, read_jsonl
 
 

@@ -15,9 +15,9 @@ from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedRow, JudgedVerdict
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.judge_item import JudgeItem
-from nemo_aligner_cai.evaluation.judge_item_formats import judgebench_item
-from nemo_aligner_cai.evaluation.judge_items import JudgedItem
+from nemo_aligner_cai.evaluation.known_answers.judge_item import JudgeItem
+from nemo_aligner_cai.evaluation.known_answers.judge_item_formats import judgebench_item
+from nemo_aligner_cai.evaluation.known_answers.judge_items import JudgedItem
 from nemo_aligner_cai.files import PathLike, Row, read_jsonl
 
 _TIE = "A=B"

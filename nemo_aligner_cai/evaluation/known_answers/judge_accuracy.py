@@ -9,9 +9,9 @@ Output: Accuracy: the share of correct answers, of all items and by category
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_aligner_cai.evaluation.judge_item import CORRECT
-from nemo_aligner_cai.evaluation.judge_items import JudgedItem
-from nemo_aligner_cai.evaluation.judge_rules import RuleScores
+from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT
+from nemo_aligner_cai.evaluation.known_answers.judge_items import JudgedItem
+from nemo_aligner_cai.evaluation.known_answers.judge_rules import RuleScores
 from nemo_aligner_cai.evaluation.rates import Rate, rate_dict
 
 

@@ -28,7 +28,7 @@ from typing import Any, cast
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.judge_item import JudgeItem, judge_item, reply_pair
+from nemo_aligner_cai.evaluation.known_answers.judge_item import JudgeItem, judge_item, reply_pair
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.prompts.transcript import parse_transcript
 

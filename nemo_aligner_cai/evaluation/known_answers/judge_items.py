@@ -14,8 +14,8 @@ from pathlib import Path
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.judge_item import JudgeItem
-from nemo_aligner_cai.evaluation.judge_item_formats import read_item
+from nemo_aligner_cai.evaluation.known_answers.judge_item import JudgeItem
+from nemo_aligner_cai.evaluation.known_answers.judge_item_formats import read_item
 from nemo_aligner_cai.files import PathLike, Row, RowCounts, read_json, read_jsonl, require_file
 from nemo_aligner_cai.files.compact_sets import CompactSet
 from nemo_aligner_cai.files.reading import read_lines
