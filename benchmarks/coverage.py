@@ -16,8 +16,8 @@ from itertools import combinations
 
 from benchmarks.table import Figure, show
 from nemo_aligner_cai.engine.seeds import generator
-from nemo_aligner_cai.evaluation.bradley_terry import BradleyTerry, bradley_terry
-from nemo_aligner_cai.evaluation.win_rates import PairResult
+from nemo_aligner_cai.evaluation.statistics.bradley_terry import BradleyTerry, bradley_terry
+from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult
 
 BAR = 0.93
 STRENGTHS = {3: (0.0, 0.4, 1.2), 6: (0.0, 0.2, 0.5, 0.9, 1.4, 2.0)}

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from nemo_aligner_cai.evaluation.graders.parsing import LOGPROBS, TEXT
 from nemo_aligner_cai.evaluation.graders.spec import EMPTY, Grader
-from nemo_aligner_cai.evaluation.rates import ClusteredMean
 from nemo_aligner_cai.evaluation.results import (
     Bounds,
     Difference,
@@ -25,7 +24,8 @@ from nemo_aligner_cai.evaluation.results import (
     Result,
     Side,
 )
-from nemo_aligner_cai.evaluation.statistics import holm, mcnemar, paired_difference
+from nemo_aligner_cai.evaluation.statistics.paired import holm, mcnemar, paired_difference
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean
 from nemo_aligner_cai.files import Row
 
 BOUNDS_FROM = 0.01

@@ -19,9 +19,9 @@ from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.figures import values_of
 from nemo_aligner_cai.evaluation.graders.spec import Grader
-from nemo_aligner_cai.evaluation.human_labels import GraderErrors, corrected_rate, grader_errors, kappa
-from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.evaluation.results import Corrected, Figure, GoldAgreement, MetricName, Result
+from nemo_aligner_cai.evaluation.statistics.human_labels import GraderErrors, corrected_rate, grader_errors, kappa
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import PathLike, Row, content_hash, require_file
 from nemo_aligner_cai.files.sources import read_rows
 

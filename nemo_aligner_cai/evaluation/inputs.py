@@ -9,9 +9,9 @@ from nemo_aligner_cai.engine.run_stage import companion
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.gold import read_gold, require_classes
 from nemo_aligner_cai.evaluation.graders.spec import Grader, load_grader
-from nemo_aligner_cai.evaluation.prompt_sets import EvalPrompt, read_prompt_set
-from nemo_aligner_cai.evaluation.samples import FAILED, EvalSample, SamplePipeline
-from nemo_aligner_cai.evaluation.saved_completions import read_saved_completions
+from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt, read_prompt_set
+from nemo_aligner_cai.evaluation.replies.samples import FAILED, EvalSample, SamplePipeline
+from nemo_aligner_cai.evaluation.replies.saved_completions import read_saved_completions
 from nemo_aligner_cai.evaluation.self_grading import self_grading_error
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel, EvaluationFiles, check_name
 from nemo_aligner_cai.judges.settings import build_judge

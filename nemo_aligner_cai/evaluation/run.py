@@ -20,7 +20,7 @@ from nemo_aligner_cai.evaluation.eval_log import write_eval_log
 from nemo_aligner_cai.evaluation.figures import Cells
 from nemo_aligner_cai.evaluation.gold import gold_agreements
 from nemo_aligner_cai.evaluation.inputs import EvaluationInputs
-from nemo_aligner_cai.evaluation.pairwise import model_replies, pairwise_results
+from nemo_aligner_cai.evaluation.preferences.pairwise import model_replies, pairwise_results
 from nemo_aligner_cai.evaluation.results import Evaluation, ModelFacts, Pairwise, ResultFiles, RunFacts
 from nemo_aligner_cai.evaluation.self_grading import same_model, self_grading_error
 from nemo_aligner_cai.evaluation.settings import EvaluatedModel

@@ -12,8 +12,8 @@ from typing import Any
 from rich.table import Table
 
 from nemo_aligner_cai.data.judged_row import read_judged
-from nemo_aligner_cai.evaluation.audit import Audit
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.preferences.audit import Audit
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.pipeline.layout import EVALUATE, MEASURE
 from nemo_aligner_cai.pipeline.run_record import versions

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 
 _MODELS = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
 _OUTCOMES = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.evaluation.results import Evaluation, Result
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.report.labels import METRICS, model_label
 from nemo_aligner_cai.report.run_folder import MeasuredRate, RunFolder
 

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.rates import Rate
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, read_evaluation
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.training.metrics_file import METRICS_FILE
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.report.labels import duration, memory, percent
 from nemo_aligner_cai.report.outcomes import ModelOutcomes, OutcomeGroup
 from nemo_aligner_cai.report.run_folder import RunFolder

@@ -19,7 +19,7 @@ from nemo_aligner_cai.engine.engine import Engine, SkipRecord, Step
 from nemo_aligner_cai.engine.engine import Outcome as StepOutcome
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import content_hash, write_jsonl
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.tiny.data import read_measured

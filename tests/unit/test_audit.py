@@ -18,9 +18,9 @@ from nemo_aligner_cai.commands.evaluate import audit as command
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
-from nemo_aligner_cai.evaluation.audit import WHOLE, Audit
-from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate
+from nemo_aligner_cai.evaluation.preferences.agreement import Agreement, Preferences
+from nemo_aligner_cai.evaluation.preferences.audit import WHOLE, Audit
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.judges.base import FIRST, FLIPS, KEPT
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice

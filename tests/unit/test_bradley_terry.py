@@ -16,9 +16,9 @@ import evalica
 
 from benchmarks.coverage import coverage
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.bradley_terry import bradley_terry
-from nemo_aligner_cai.evaluation.rates import Rate
-from nemo_aligner_cai.evaluation.win_rates import PairResult, average_win_rates, elo, win_rates
+from nemo_aligner_cai.evaluation.statistics.bradley_terry import bradley_terry
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult, average_win_rates, elo, win_rates
 
 SCORES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 WINNERS = {1.0: evalica.Winner.X, 0.5: evalica.Winner.Draw, 0.0: evalica.Winner.Y}

@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.calibration import calibration
+from nemo_aligner_cai.evaluation.statistics.calibration import calibration
 
 
 def forecasts(seed: int, n: int) -> list[tuple[float, bool]]:

@@ -10,13 +10,13 @@ pytest.importorskip("sklearn", reason="scikit-learn comes with the extra dev")
 from sklearn.metrics import cohen_kappa_score
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.human_labels import (
+from nemo_aligner_cai.evaluation.statistics.human_labels import (
     GraderErrors,
     corrected_rate,
     grader_errors,
     kappa,
 )
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 
 CLASSES = ("compliance", "refusal", "partial")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.prompt_sets import read_prompt_set
+from nemo_aligner_cai.evaluation.replies.prompt_sets import read_prompt_set
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.cli import main
-from nemo_aligner_cai.evaluation.pair_files import read_pair_results
-from nemo_aligner_cai.evaluation.win_rates import PairResult
+from nemo_aligner_cai.evaluation.preferences.pair_files import read_pair_results
+from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult
 from nemo_aligner_cai.files import write_jsonl
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.prompt_sets import EvalPrompt, read_prompt_set
-from nemo_aligner_cai.evaluation.saved_completions import read_saved_completions
+from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt, read_prompt_set
+from nemo_aligner_cai.evaluation.replies.saved_completions import read_saved_completions
 from nemo_aligner_cai.files import read_jsonl
 
 ALPACA = [

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.rates import Rate
-from nemo_aligner_cai.evaluation.statistics import holm, mcnemar, paired_difference
+from nemo_aligner_cai.evaluation.statistics.paired import holm, mcnemar, paired_difference
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 
 
 def scores(seed: int, prompts: int, samples: int = 1) -> dict[str, list[float]]:

@@ -19,8 +19,8 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, table_of
 from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.judged_row import read_judged
-from nemo_aligner_cai.evaluation.agreement import Agreement, Preferences
-from nemo_aligner_cai.evaluation.audit import Audit, VerdictStats
+from nemo_aligner_cai.evaluation.preferences.agreement import Agreement, Preferences
+from nemo_aligner_cai.evaluation.preferences.audit import Audit, VerdictStats
 from nemo_aligner_cai.files import require_file, write_json
 from nemo_aligner_cai.files.output_paths import check_output, refuse_same
 

@@ -15,8 +15,8 @@ from nemo_aligner_cai.engine.engine import Step
 from nemo_aligner_cai.engine.plan import plan
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.evaluation.inputs import EvaluationInputs
+from nemo_aligner_cai.evaluation.replies.samples import EvalSample
 from nemo_aligner_cai.evaluation.results import Bounds, Evaluation, Figure
-from nemo_aligner_cai.evaluation.samples import EvalSample
 from nemo_aligner_cai.evaluation.settings import EvaluatedModel
 from nemo_aligner_cai.models import ModelClient, ScriptedClient
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cai rank FILE`: a ranking of models from comparisons in pairs.
 
-Input:  comparisons as CSV or JSON lines, such as evalica's or Chatbot Arena's (see evaluation/pair_files.py)
+Input:  comparisons as CSV or JSON lines, such as evalica's or Chatbot Arena's; see `evaluation.preferences.pair_files`
 Output: for each model its Bradley-Terry strength with a 95 % interval, its win rate and its Elo rating, as a table and
         as --json
 """
@@ -15,9 +15,9 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.commands.evaluate.json_output import add_json_flags, checked_input
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.bradley_terry import Strength, bradley_terry
-from nemo_aligner_cai.evaluation.pair_files import read_pair_results
-from nemo_aligner_cai.evaluation.win_rates import average_win_rates, elo, win_rates
+from nemo_aligner_cai.evaluation.preferences.pair_files import read_pair_results
+from nemo_aligner_cai.evaluation.statistics.bradley_terry import Strength, bradley_terry
+from nemo_aligner_cai.evaluation.statistics.win_rates import average_win_rates, elo, win_rates
 from nemo_aligner_cai.files import write_json
 
 

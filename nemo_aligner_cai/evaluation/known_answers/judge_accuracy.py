@@ -12,7 +12,7 @@ from typing import Any
 from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT
 from nemo_aligner_cai.evaluation.known_answers.judge_items import JudgedItem
 from nemo_aligner_cai.evaluation.known_answers.judge_rules import RuleScores
-from nemo_aligner_cai.evaluation.rates import Rate, rate_dict
+from nemo_aligner_cai.evaluation.statistics.rates import Rate, rate_dict
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Any
 from nemo_aligner_cai.data.judged_row import JudgedVerdict
 from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT
 from nemo_aligner_cai.evaluation.known_answers.judge_items import JudgedItem
-from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate, rate_dict
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate, rate_dict
 
 
 @dataclass

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.calibration import Calibration, calibration
 from nemo_aligner_cai.evaluation.known_answers.reward_scores import ScoredPair
-from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate
+from nemo_aligner_cai.evaluation.statistics.calibration import Calibration, calibration
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 
 _HISTOGRAM_BINS = 20
 _LENGTH_BINS = 10

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nemo_aligner_cai.evaluation.calibration import Bin
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.calibration import Bin
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.report.charts.svg import (
     CHARACTER,
     WIDTH,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.report.charts.points import Shift, shifts
 from nemo_aligner_cai.report.charts.svg import Chart
 from nemo_aligner_cai.report.comparison.chains import ChangedChain

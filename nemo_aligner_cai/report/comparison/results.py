@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.statistics import Difference, holm, mcnemar, paired_difference
+from nemo_aligner_cai.evaluation.statistics.paired import Difference, holm, mcnemar, paired_difference
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.scores import Key, Scores, scores_of
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
-from nemo_aligner_cai.evaluation.agreement import Agreement
-from nemo_aligner_cai.evaluation.agreement import Preferences as KeptPairs
+from nemo_aligner_cai.evaluation.preferences.agreement import Agreement
+from nemo_aligner_cai.evaluation.preferences.agreement import Preferences as KeptPairs
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.report.chains.chain import title_of
 from nemo_aligner_cai.report.chains.rows import ReplyRow, RevisionRow, read_rows

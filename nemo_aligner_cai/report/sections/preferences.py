@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict, read_judged
-from nemo_aligner_cai.evaluation.audit import Audit, VerdictStats
-from nemo_aligner_cai.evaluation.calibration import Calibration, calibration
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.preferences.audit import Audit, VerdictStats
+from nemo_aligner_cai.evaluation.statistics.calibration import Calibration, calibration
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.report.chains.rows import RevisionRow, read_rows
 from nemo_aligner_cai.report.charts.bars import histogram
 from nemo_aligner_cai.report.charts.points import Dot, dots, reliability

@@ -22,7 +22,7 @@ from nemo_aligner_cai.evaluation.graders.parsing import (
     grade_by_text,
 )
 from nemo_aligner_cai.evaluation.graders.spec import EMPTY, Grader
-from nemo_aligner_cai.evaluation.prompt_sets import EvalPrompt
+from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 
 ANSWER = "answer"

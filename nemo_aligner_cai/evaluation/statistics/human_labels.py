@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.rates import Z_95, Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Z_95, Rate
 
 _Name = TypeVar("_Name")
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.prompt_sets import EvalPrompt
+from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt
 from nemo_aligner_cai.files import PathLike, Row, content_hash, read_json, require_file
 from nemo_aligner_cai.files.reading import is_json_list
 from nemo_aligner_cai.files.sources import read_rows

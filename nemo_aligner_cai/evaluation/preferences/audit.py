@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict
-from nemo_aligner_cai.evaluation.rates import ClusteredMean, rate_dict
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, rate_dict
 
 WHOLE = "(whole constitution)"
 """Replaces the principle if the judge was shown all principles."""

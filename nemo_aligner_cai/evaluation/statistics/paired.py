@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.distributions import binomial_at_most, t_quantile, t_two_sided
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.distributions import binomial_at_most, t_quantile, t_two_sided
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 
 POWER = 0.8
 """The probability with which a run must find a difference that it is said to be able to see."""

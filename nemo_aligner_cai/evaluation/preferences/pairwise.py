@@ -16,9 +16,9 @@ from typing import Any
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedRow
-from nemo_aligner_cai.evaluation.bradley_terry import Strength, bradley_terry
 from nemo_aligner_cai.evaluation.results import Figure, Match, Pairwise, Rating, Side
-from nemo_aligner_cai.evaluation.win_rates import PairResult, win_rates
+from nemo_aligner_cai.evaluation.statistics.bradley_terry import Strength, bradley_terry
+from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult, win_rates
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.prompts import Prompt

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 
 ELO_START = 1000.0
 ELO_STEP = 4.0

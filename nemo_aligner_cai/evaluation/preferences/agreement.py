@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_aligner_cai.data.judged_row import JudgedRow
-from nemo_aligner_cai.evaluation.human_labels import beyond_chance
-from nemo_aligner_cai.evaluation.rates import ClusteredMean, Rate, rate_dict
+from nemo_aligner_cai.evaluation.statistics.human_labels import beyond_chance
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate, rate_dict
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.files.compact_sets import CompactMap
 

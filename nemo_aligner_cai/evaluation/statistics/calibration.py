@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 
 Forecast = tuple[float, bool]
 """A probability, and True if the event happened."""

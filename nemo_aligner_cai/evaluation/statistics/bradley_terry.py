@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.distributions import t_quantile
-from nemo_aligner_cai.evaluation.rates import Z_95
-from nemo_aligner_cai.evaluation.win_rates import PairResult, models_of
+from nemo_aligner_cai.evaluation.statistics.distributions import t_quantile
+from nemo_aligner_cai.evaluation.statistics.rates import Z_95
+from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult, models_of
 
 Floats = NDArray[np.float64]
 _MAX_ITERATIONS = 100

@@ -18,7 +18,7 @@ from typing import Any
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
-from nemo_aligner_cai.evaluation.win_rates import PairResult
+from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult
 from nemo_aligner_cai.files import PathLike, Row, read_jsonl, require_file
 
 _SIDES = (("left", "right"), ("model_a", "model_b"))
