@@ -41,8 +41,8 @@ from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, ModelClient, OpenAIClient, Request, ScriptedClient
-from nemo_aligner_cai.models.choice_scorer import CONTINUE, PROBE, scoring_body
-from nemo_aligner_cai.models.choice_scores import choice_logprobs
+from nemo_aligner_cai.models.scoring.choice_scorer import CONTINUE, PROBE, scoring_body
+from nemo_aligner_cai.models.scoring.choice_scores import choice_logprobs
 from nemo_aligner_cai.stages.comparisons import ComparisonPipeline, generate_comparisons
 
 RATIO = 0.92

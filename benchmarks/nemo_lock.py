@@ -31,7 +31,7 @@ from nemo_aligner_cai.engine.engine import SkipRecord, Step
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import Completion, NemoServerClient, Sampling, ScriptedClient
 from nemo_aligner_cai.packaged_files import CONSTITUTION, MODEL
-from nemo_aligner_cai.pipeline.serving import HOST, ask
+from nemo_aligner_cai.pipeline.serving.servers import HOST, ask
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 from nemo_aligner_cai.tiny.data import TRAIN

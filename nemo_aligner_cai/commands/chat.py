@@ -18,7 +18,7 @@ from nemo_aligner_cai.commands.common.shared_flags import add_chat_template_flag
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.models.base import ModelClient, Request, Sampling
 from nemo_aligner_cai.models.thinking import strip_reasoning
-from nemo_aligner_cai.pipeline.serving import ask, served_chat
+from nemo_aligner_cai.pipeline.serving.servers import ask, served_chat
 from nemo_aligner_cai.training.checks import model_file, model_kind
 
 

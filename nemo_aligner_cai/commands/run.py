@@ -24,9 +24,9 @@ from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.dry_run import commands
 from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.layout import ANSWERS, ANSWERS_FILE, MEASURE
-from nemo_aligner_cai.pipeline.measure import table
 from nemo_aligner_cai.pipeline.run import DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
+from nemo_aligner_cai.pipeline.steps.measure import table
 from nemo_aligner_cai.report.report import REPORT
 
 

@@ -36,12 +36,12 @@ from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Role
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, Sampling, ServerRefused
-from nemo_aligner_cai.models.echo_check import echoes, resembles
-from nemo_aligner_cai.models.endpoint_pool import EndpointPool
-from nemo_aligner_cai.models.nemo_scores import score_choices
-from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
+from nemo_aligner_cai.models.http.endpoint_pool import EndpointPool
+from nemo_aligner_cai.models.http.retry import RetryableError, RetryPolicy
+from nemo_aligner_cai.models.http.transport import Transport
+from nemo_aligner_cai.models.scoring.echo_check import echoes, resembles
+from nemo_aligner_cai.models.scoring.nemo_scores import score_choices
 from nemo_aligner_cai.models.served import fetch_served_model
-from nemo_aligner_cai.models.transport import Transport
 
 _log = logging.getLogger(__name__)
 MAX_SENTENCES = 128

@@ -21,17 +21,17 @@ from nemo_aligner_cai.chat import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
-from nemo_aligner_cai.models.choice_scorer import ChoiceScorer, Parse
-from nemo_aligner_cai.models.endpoint_folder import EndpointFolder
-from nemo_aligner_cai.models.endpoint_pool import EndpointPool
-from nemo_aligner_cai.models.exchange import proxy_of
-from nemo_aligner_cai.models.open_files import allowed_connections
-from nemo_aligner_cai.models.rate_limiter import RateLimiter
+from nemo_aligner_cai.models.http.endpoint_folder import EndpointFolder
+from nemo_aligner_cai.models.http.endpoint_pool import EndpointPool
+from nemo_aligner_cai.models.http.exchange import proxy_of
+from nemo_aligner_cai.models.http.open_files import allowed_connections
+from nemo_aligner_cai.models.http.rate_limiter import RateLimiter
+from nemo_aligner_cai.models.http.retry import RetryableError, RetryPolicy
+from nemo_aligner_cai.models.http.transport import Transport
 from nemo_aligner_cai.models.request_body import BodyChanges
-from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy
+from nemo_aligner_cai.models.scoring.choice_scorer import ChoiceScorer, Parse
 from nemo_aligner_cai.models.served import fetch_served_model
 from nemo_aligner_cai.models.thinking import format_reasoning, strip_reasoning
-from nemo_aligner_cai.models.transport import Transport
 
 _CHAT, _COMPLETIONS = "/chat/completions", "/completions"
 _EMPTY_RETRIES = 2

@@ -10,7 +10,7 @@ import orjson
 from yarl import URL
 
 from nemo_aligner_cai.files.json_items import MAX_VALUES, has_too_many_values
-from nemo_aligner_cai.models.retry import RetryableError
+from nemo_aligner_cai.models.http.retry import RetryableError
 
 EXCERPT_CHARS = 300
 """Characters of a response that messages show."""

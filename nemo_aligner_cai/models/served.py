@@ -18,7 +18,7 @@ import orjson
 from yarl import URL
 
 from nemo_aligner_cai.models.base import ModelClient
-from nemo_aligner_cai.models.exchange import proxy_of
+from nemo_aligner_cai.models.http.exchange import proxy_of
 
 _MAX_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=60.0, connect=5.0)

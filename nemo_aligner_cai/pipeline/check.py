@@ -12,14 +12,14 @@ from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.files.sources import data_files
-from nemo_aligner_cai.pipeline import vllm
-from nemo_aligner_cai.pipeline.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.config import RunConfig
-from nemo_aligner_cai.pipeline.data_config import HH
 from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURED, PPO, SFT
-from nemo_aligner_cai.pipeline.model_files import ROLES, ModelFiles
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel, HuggingFaceModel, NemoModel, Role
-from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
+from nemo_aligner_cai.pipeline.sections.data import HH
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, NemoModel, Role
+from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
+from nemo_aligner_cai.pipeline.serving import vllm
+from nemo_aligner_cai.pipeline.serving.clients import Clients, endpoint_client
+from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
 from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.config import compose, select
 

@@ -20,12 +20,12 @@ from pydantic import Field, model_validator
 
 from nemo_aligner_cai.judges.settings import JudgeOptions
 from nemo_aligner_cai.models.base import Sampling
-from nemo_aligner_cai.pipeline.answers import Answers
-from nemo_aligner_cai.pipeline.data_config import Data
-from nemo_aligner_cai.pipeline.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
-from nemo_aligner_cai.pipeline.model_sources import Models
-from nemo_aligner_cai.pipeline.serve_config import Serve
+from nemo_aligner_cai.pipeline.sections.data import Data
+from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
+from nemo_aligner_cai.pipeline.sections.models import Models
+from nemo_aligner_cai.pipeline.sections.serve import Serve
+from nemo_aligner_cai.pipeline.steps.answers import Answers
 from nemo_aligner_cai.planning.config import Assumptions
 from nemo_aligner_cai.sections import Section, load_config
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES

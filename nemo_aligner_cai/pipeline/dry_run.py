@@ -16,8 +16,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nemo_aligner_cai.pipeline import trainers, vllm
-from nemo_aligner_cai.pipeline.clients import Answering
 from nemo_aligner_cai.pipeline.layout import (
     ADAPTERS,
     ANSWERS,
@@ -30,11 +28,14 @@ from nemo_aligner_cai.pipeline.layout import (
     SFT,
     SL_CAI,
 )
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel
 from nemo_aligner_cai.pipeline.run import Pipeline
-from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
-from nemo_aligner_cai.pipeline.serving import HOST
-from nemo_aligner_cai.pipeline.trainers import Trainer
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel
+from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
+from nemo_aligner_cai.pipeline.serving import vllm
+from nemo_aligner_cai.pipeline.serving.clients import Answering
+from nemo_aligner_cai.pipeline.serving.servers import HOST
+from nemo_aligner_cai.pipeline.steps import trainers
+from nemo_aligner_cai.pipeline.steps.trainers import Trainer
 from nemo_aligner_cai.training.launch import jobs
 
 _PORTS = {"helpful_only": 5656, "policy": 5657, "judge": 5658}

@@ -16,13 +16,9 @@ from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_json, write_json, write_jsonl
 from nemo_aligner_cai.models import ModelClient
-from nemo_aligner_cai.pipeline import data_step, measure, tracking, trainers, training
-from nemo_aligner_cai.pipeline.answers import Answers, ask_all
+from nemo_aligner_cai.pipeline import tracking
 from nemo_aligner_cai.pipeline.check import check
-from nemo_aligner_cai.pipeline.clients import Clients
 from nemo_aligner_cai.pipeline.config import RunConfig, settings_of
-from nemo_aligner_cai.pipeline.data_stages import StageInputs, rl_cai_config, sl_cai_config
-from nemo_aligner_cai.pipeline.evaluate_step import evaluate_step
 from nemo_aligner_cai.pipeline.layout import (
     ANSWERS,
     ANSWERS_FILE,
@@ -43,10 +39,16 @@ from nemo_aligner_cai.pipeline.layout import (
     STEPS,
     Layout,
 )
-from nemo_aligner_cai.pipeline.model_files import ModelFiles, as_step
 from nemo_aligner_cai.pipeline.run_record import write_run_record
-from nemo_aligner_cai.pipeline.serving import ask
+from nemo_aligner_cai.pipeline.serving.clients import Clients
+from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles, as_step
+from nemo_aligner_cai.pipeline.serving.servers import ask
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
+from nemo_aligner_cai.pipeline.steps import data as data_step
+from nemo_aligner_cai.pipeline.steps import measure, trainers, training
+from nemo_aligner_cai.pipeline.steps.answers import Answers, ask_all
+from nemo_aligner_cai.pipeline.steps.data_stages import StageInputs, rl_cai_config, sl_cai_config
+from nemo_aligner_cai.pipeline.steps.evaluate import evaluate_step
 from nemo_aligner_cai.report.report import refresh_report
 from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiStage

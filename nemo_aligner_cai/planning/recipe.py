@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.pipeline.config import RunConfig
-from nemo_aligner_cai.pipeline.data_stages import judge_options
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel
-from nemo_aligner_cai.pipeline.serve_config import Server, VllmServer
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel
+from nemo_aligner_cai.pipeline.sections.serve import Server, VllmServer
+from nemo_aligner_cai.pipeline.steps.data_stages import judge_options
 from nemo_aligner_cai.planning.config import Assumptions
 from nemo_aligner_cai.training.config import compose, select
 

@@ -23,7 +23,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, read_evaluation
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import read_json
-from nemo_aligner_cai.training.metrics_file import METRICS_FILE
+from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
 RUN_RECORD = "run.json"
 _STEP_RECORD, _STARTED = "step.json", "started"

@@ -70,7 +70,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     from nemo_aligner.utils.utils import load_and_override_model_config
     from omegaconf import OmegaConf
 
-    from nemo_aligner_cai.training.metrics import JsonlLogger, ProgressLogger
+    from nemo_aligner_cai.training.metrics.loggers import JsonlLogger, ProgressLogger
     from nemo_aligner_cai.training.random_state import RandomState
 
     cfg.model = load_and_override_model_config(restore_path, cfg.model)

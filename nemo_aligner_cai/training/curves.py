@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 
 Point = tuple[int, float]
 """The number of finished steps, and a value."""

@@ -50,7 +50,7 @@ def pretrain(cfg: DictConfig) -> None:
     from nemo.utils.exp_manager import exp_manager
     from omegaconf import OmegaConf, open_dict
 
-    from nemo_aligner_cai.training.metrics import JsonlLogger, ProgressLogger
+    from nemo_aligner_cai.training.metrics.loggers import JsonlLogger, ProgressLogger
 
     output = Path(cfg.output).resolve()
     output.parent.mkdir(parents=True, exist_ok=True)

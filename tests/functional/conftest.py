@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.training.launch import jobs
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.functional import world
 
 PACKAGE = "nemo_aligner_cai.training"

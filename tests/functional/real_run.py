@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.files import read_json, read_jsonl
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 
 FILES = {
     "2_sl_cai/train.jsonl": "sft-chat",

@@ -20,7 +20,7 @@ import pytest
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.training.launch import jobs
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 from tests.functional.proxy import Refused, proxy
 

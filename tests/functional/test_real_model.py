@@ -22,7 +22,7 @@ import pytest
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
 from nemo_aligner_cai.training.launch import jobs
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.functional.conftest import PACKAGE
 
 # One thread for each process, since the suite runs two files at a time.
@@ -197,8 +197,8 @@ def test_transformers_answers_with_the_template_of_training(original: Path, trai
 def test_vllm_answers_with_the_template_of_training(
     repo_root: Path, trained: tuple[Trainers, Path], tmp_path: Path
 ) -> None:
-    from nemo_aligner_cai.pipeline.serving import ask
-    from nemo_aligner_cai.pipeline.vllm import VllmServer, served_vllm
+    from nemo_aligner_cai.pipeline.serving.servers import ask
+    from nemo_aligner_cai.pipeline.serving.vllm import VllmServer, served_vllm
 
     executable = repo_root / ".venv-vllm" / "bin" / "vllm"
     if not executable.is_file():

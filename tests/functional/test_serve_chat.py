@@ -21,8 +21,8 @@ from nemo_aligner_cai.chat import NEMO_CHAT, Conversation
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.files import sha256_file
 from nemo_aligner_cai.models import Request, Sampling
-from nemo_aligner_cai.models.choice_scorer import CONTINUE, ScoringMethod, scoring_body
-from nemo_aligner_cai.models.choice_scores import choice_logprobs
+from nemo_aligner_cai.models.scoring.choice_scorer import CONTINUE, ScoringMethod, scoring_body
+from nemo_aligner_cai.models.scoring.choice_scores import choice_logprobs
 from nemo_aligner_cai.training.launch import jobs
 from tests.functional.conftest import ENV, PACKAGE
 

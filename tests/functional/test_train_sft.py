@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.pipeline import training
 from nemo_aligner_cai.pipeline.config import Tracking
+from nemo_aligner_cai.pipeline.steps import training
+from nemo_aligner_cai.pipeline.steps.trainers import Trainer
 from nemo_aligner_cai.pipeline.tracking import trainer_overrides
-from nemo_aligner_cai.pipeline.trainers import Trainer
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.launch.outcome import last_step
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests import wandb_files
 from tests.functional import world
 from tests.functional.conftest import ENV, TIMEOUT_S, Lab, Run

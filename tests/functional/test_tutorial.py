@@ -29,7 +29,7 @@ from nemo_aligner_cai.files import read_json, read_jsonl, write_jsonl
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.training.launch.jobs import free_port
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.documented import blocks_of
 
 _TIMEOUT_S = 900

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.training.launch import jobs
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.gpu import tasks
 from tests.gpu.figures import Agreement, Row, conditions, memory, table, version, write
 from tests.gpu.tasks import PACKAGE, Size, Task

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.commands.generate.rl_cai import main
-from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
+from nemo_aligner_cai.models.scoring.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
+from nemo_aligner_cai.models.scoring.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI
 
 FENCED = re.compile(r"<<<([0-9a-f]{16})\n(.*?)\n\1>>>", re.DOTALL)

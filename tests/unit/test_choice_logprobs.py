@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs
+from nemo_aligner_cai.models.scoring.choice_scores import ImplausibleError, choice_logprobs
 
 
 def tokens(*steps: tuple[str, dict[str, float]]) -> dict[str, Any]:

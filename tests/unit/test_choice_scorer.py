@@ -14,7 +14,7 @@ import pytest
 from nemo_aligner_cai.chat import TEMPLATES, ChatTemplate, Conversation
 from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.models import Completion, OpenAIClient, Request, RetryPolicy, Sampling, ServerRefused
-from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
+from nemo_aligner_cai.models.scoring.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI, FakeServer, FakeVllm
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "vllm_answers.json").read_text())

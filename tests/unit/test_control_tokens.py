@@ -13,7 +13,7 @@ from nemo_aligner_cai.chat.named import CHATML
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, without_markup
 from nemo_aligner_cai.models import NemoServerClient, OpenAIClient, Request, Sampling
-from nemo_aligner_cai.models.retry import RetryPolicy
+from nemo_aligner_cai.models.http.retry import RetryPolicy
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 from tests.unit.fake_servers import FakeNemo

@@ -11,7 +11,7 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.models import CallFailed, Completion, NemoServerClient, Request, RetryPolicy, Sampling
-from nemo_aligner_cai.models.echo_check import echoes
+from nemo_aligner_cai.models.scoring.echo_check import echoes
 from tests.unit.fake_servers import FakeNemo
 
 HEADER = "<extra_id_1>Assistant\n"

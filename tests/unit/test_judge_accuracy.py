@@ -16,7 +16,7 @@ from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT, JudgeItem
 from nemo_aligner_cai.evaluation.known_answers.judge_items import read_items
 from nemo_aligner_cai.files import RowCounts, write_jsonl
-from nemo_aligner_cai.models.choice_scorer import PROBE_TEXT
+from nemo_aligner_cai.models.scoring.choice_scorer import PROBE_TEXT
 from tests.unit.fake_servers import FakeOpenAI
 
 EVALS = ("hhh_first_220.jsonl", "HarmfulnessClassification.jsonl")

@@ -16,20 +16,12 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.models import (
-    OpenAIClient,
-    Request,
-    RetryPolicy,
-    Sampling,
-    ServerRefused,
-    adaptive_limit,
-    endpoint_folder,
-    transport,
-)
-from nemo_aligner_cai.models.endpoint_pool import Endpoint, EndpointPool
-from nemo_aligner_cai.models.home_table import HomeTable
-from nemo_aligner_cai.pipeline.clients import endpoint_client
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel
+from nemo_aligner_cai.models import OpenAIClient, Request, RetryPolicy, Sampling, ServerRefused
+from nemo_aligner_cai.models.http import adaptive_limit, endpoint_folder, transport
+from nemo_aligner_cai.models.http.endpoint_pool import Endpoint, EndpointPool
+from nemo_aligner_cai.models.http.home_table import HomeTable
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel
+from nemo_aligner_cai.pipeline.serving.clients import endpoint_client
 from tests.unit.fake_servers import FakeOpenAI
 
 QUICK = RetryPolicy(timeout=5.0, attempts=4, max_outage=2.0, initial_wait=0.01, max_wait=0.05)
@@ -156,7 +148,7 @@ def test_servers_that_have_failed_are_chosen_last_and_the_first_to_be_tried_agai
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr("nemo_aligner_cai.models.endpoint_pool.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("nemo_aligner_cai.models.http.endpoint_pool.time.monotonic", lambda: clock[0])
     pool = pool_of(3, per_endpoint=4)
     first, second, third = (pool.choose(key) for key in (keys_of_homes(pool)))
     assert first is not None and second is not None and third is not None

@@ -39,7 +39,7 @@ from nemo_aligner_cai.models import (
     Sampling,
     ServerRefused,
 )
-from nemo_aligner_cai.models.exchange import proxy_of, redact
+from nemo_aligner_cai.models.http.exchange import proxy_of, redact
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 
 QUICK = RetryPolicy(timeout=2.0, attempts=2, max_outage=2.0, initial_wait=0.01, max_wait=0.05)

@@ -20,8 +20,8 @@ from nemo_aligner_cai.models import (
     Sampling,
     ServerRefused,
 )
-from nemo_aligner_cai.models.nemo_scores import score_choices
-from nemo_aligner_cai.models.transport import RetryableError
+from nemo_aligner_cai.models.http.transport import RetryableError
+from nemo_aligner_cai.models.scoring.nemo_scores import score_choices
 from tests.unit.fake_servers import FakeNemo
 
 QUICK = RetryPolicy(timeout=0.5, attempts=3, max_outage=1.0, initial_wait=0.01, max_wait=0.05)

@@ -18,9 +18,9 @@ from nemo_aligner_cai.models import (
     ServerRefused,
     key_from_environment,
 )
-from nemo_aligner_cai.models import rate_limiter as rate_limiter_module
+from nemo_aligner_cai.models.http import rate_limiter as rate_limiter_module
+from nemo_aligner_cai.models.http.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.openai import chat_url
-from nemo_aligner_cai.models.rate_limiter import RateLimiter
 from tests.unit.fake_servers import FakeOpenAI
 
 QUICK = RetryPolicy(timeout=0.5, attempts=3, max_outage=2.0, initial_wait=0.01, max_wait=0.05)

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from nemo_aligner_cai.models import adaptive_limit
-from nemo_aligner_cai.models.adaptive_limit import AdaptiveLimit
-from nemo_aligner_cai.models.semaphore import PrioritySemaphore
+from nemo_aligner_cai.models.http import adaptive_limit
+from nemo_aligner_cai.models.http.adaptive_limit import AdaptiveLimit
+from nemo_aligner_cai.models.http.semaphore import PrioritySemaphore
 
 
 def test_waiting_holders_enter_by_priority_and_then_in_order() -> None:

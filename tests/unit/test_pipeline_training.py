@@ -12,9 +12,9 @@ pytest.importorskip("omegaconf", reason="the training extra is not installed")
 
 from omegaconf import OmegaConf
 
-from nemo_aligner_cai.pipeline import training
-from nemo_aligner_cai.pipeline.trainers import Trainer
-from nemo_aligner_cai.training.metrics_file import METRICS_FILE, write_steps
+from nemo_aligner_cai.pipeline.steps import training
+from nemo_aligner_cai.pipeline.steps.trainers import Trainer
+from nemo_aligner_cai.training.metrics.files import METRICS_FILE, write_steps
 
 
 def saved(folder: Path, *checkpoints: str, rollouts: int = 0, batch: int = 0, warmup: int = 0) -> Path:

@@ -15,10 +15,10 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import read_evaluation
 from nemo_aligner_cai.models import OpenAIClient
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
-from nemo_aligner_cai.pipeline.evaluate import Evaluate, evaluate, run_model
 from nemo_aligner_cai.pipeline.layout import EVALUATE
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel
 from nemo_aligner_cai.pipeline.run import STEPS, Pipeline
+from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate, evaluate, run_model
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from tests.unit.fake_servers import FakeOpenAI
 from tests.unit.stand_in_grader import StandInGrader
 

@@ -19,7 +19,7 @@ from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.engine import Engine, Outcome
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models import ClientStats, Completion, Request
-from nemo_aligner_cai.models.semaphore import PrioritySemaphore
+from nemo_aligner_cai.models.http.semaphore import PrioritySemaphore
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample
 
 SLOTS, ROWS = 64, 512

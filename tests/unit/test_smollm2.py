@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from nemo_aligner_cai.pipeline.config import load_run_config
-from nemo_aligner_cai.pipeline.serve_config import VllmServer
+from nemo_aligner_cai.pipeline.sections.serve import VllmServer
 from nemo_aligner_cai.prompts import read_few_shots
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai.training.metrics_file import METRICS_FILE, NewRows, read_steps, write_steps
-from nemo_aligner_cai.training.progress import TrainingProgress, log_stream
+from nemo_aligner_cai.training.metrics.files import METRICS_FILE, NewRows, read_steps, write_steps
+from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
 
 
 class FakeTerminal(io.StringIO):
@@ -127,7 +127,7 @@ def test_the_trainers_logger_writes_its_steps_and_shows_tensors(
     pytest.importorskip("lightning", reason="the training extra is not installed")
     import torch
 
-    from nemo_aligner_cai.training.metrics import JsonlLogger, ProgressLogger
+    from nemo_aligner_cai.training.metrics.loggers import JsonlLogger, ProgressLogger
 
     caplog.set_level(logging.INFO)
     progress, metrics = ProgressLogger(tmp_path), JsonlLogger(tmp_path)

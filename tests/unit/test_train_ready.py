@@ -105,7 +105,7 @@ def test_a_free_port_is_one_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_b9_work_ends_when_the_server_that_it_asks_has_ended(tmp_path: Path) -> None:
-    from nemo_aligner_cai.pipeline import serving
+    from nemo_aligner_cai.pipeline.serving import servers as serving
 
     codes: list[int | None] = [None, -9]
     log = tmp_path / "server.log"

@@ -10,7 +10,7 @@ import pytest
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.training.curves import Curve, Quantity, Split, read_curves, reward_against_kl
-from nemo_aligner_cai.training.metrics_file import METRICS_FILE
+from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
 
 def curves(folder: Path, *rows: dict[str, Any]) -> dict[tuple[Quantity, Split], tuple[tuple[int, float], ...]]:

@@ -17,10 +17,10 @@ import pytest
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
-from nemo_aligner_cai.pipeline import vllm
-from nemo_aligner_cai.pipeline.answers import Answers, ask_all
-from nemo_aligner_cai.pipeline.serving import ask
-from nemo_aligner_cai.pipeline.vllm import VllmServer, served_vllm
+from nemo_aligner_cai.pipeline.serving import vllm
+from nemo_aligner_cai.pipeline.serving.servers import ask
+from nemo_aligner_cai.pipeline.serving.vllm import VllmServer, served_vllm
+from nemo_aligner_cai.pipeline.steps.answers import Answers, ask_all
 from nemo_aligner_cai.training.launch import jobs
 
 # Answers like `vllm serve`, as far as this package uses it; a reply names the port, the model and the stop strings.

@@ -27,7 +27,7 @@ from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel,
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models import Sampling
 from nemo_aligner_cai.models.api_keys import named_key
-from nemo_aligner_cai.pipeline.serving import ask
+from nemo_aligner_cai.pipeline.serving.servers import ask
 from nemo_aligner_cai.stages.settings import RunSettings
 
 _CONCURRENCY = 64

@@ -21,7 +21,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.settings import EvaluatedModel
 from nemo_aligner_cai.models import ModelClient, NemoServerClient, OpenAIClient, RetryPolicy
 from nemo_aligner_cai.models.openai import chat_url
-from nemo_aligner_cai.pipeline.serving import served_chat
+from nemo_aligner_cai.pipeline.serving.servers import served_chat
 from nemo_aligner_cai.training.checks import model_file, model_kind
 
 _NEMO = "nemo://"

@@ -16,8 +16,8 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
 from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURE, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel
-from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel
+from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.training.config import compose, select
 
 Served = Literal["helpful_only", "policy", "judge"]

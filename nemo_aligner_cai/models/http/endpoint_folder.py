@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.models.endpoint_pool import EndpointPool
+from nemo_aligner_cai.models.http.endpoint_pool import EndpointPool
 
 READ_INTERVAL = 2.0
 """Seconds between two readings."""

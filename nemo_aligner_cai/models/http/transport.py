@@ -20,8 +20,8 @@ from yarl import URL
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, ServerRefused
-from nemo_aligner_cai.models.endpoint_pool import Endpoint, EndpointPool
-from nemo_aligner_cai.models.exchange import (
+from nemo_aligner_cai.models.http.endpoint_pool import Endpoint, EndpointPool
+from nemo_aligner_cai.models.http.exchange import (
     ACCEPTED_ENCODINGS,
     CleanConnector,
     key_spellings,
@@ -30,10 +30,16 @@ from nemo_aligner_cai.models.exchange import (
     read_payload,
     redact,
 )
-from nemo_aligner_cai.models.rate_limiter import RateLimiter
+from nemo_aligner_cai.models.http.rate_limiter import RateLimiter
+from nemo_aligner_cai.models.http.retry import RetryableError, RetryPolicy, RetryState
+from nemo_aligner_cai.models.http.route import (
+    SERVER_WIDE,
+    RejectedError,
+    Route,
+    UnusableEndpointError,
+    status_error,
+)
 from nemo_aligner_cai.models.responses import EXCERPT_CHARS, decode, excerpt
-from nemo_aligner_cai.models.retry import RetryableError, RetryPolicy, RetryState
-from nemo_aligner_cai.models.route import SERVER_WIDE, RejectedError, Route, UnusableEndpointError, status_error
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from nemo_aligner_cai.evaluation.results import RESULT_FILE
 from nemo_aligner_cai.evaluation.settings import EvaluatedModel
-from nemo_aligner_cai.pipeline.clients import Answering, Clients
 from nemo_aligner_cai.pipeline.config import RunConfig
-from nemo_aligner_cai.pipeline.evaluate import Evaluate, evaluate, run_model
 from nemo_aligner_cai.pipeline.layout import DATA, EVALUATE, MEASURED, SFT, Layout
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel
+from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate, evaluate, run_model
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel
+from nemo_aligner_cai.pipeline.serving.clients import Answering, Clients
 from nemo_aligner_cai.pipeline.step_cache import Step
 
 

@@ -20,7 +20,7 @@ from nemo_aligner_cai.pipeline.run_record import versions
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.measure import ask, rates
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, judge_reply
-from nemo_aligner_cai.training.metrics_file import read_metrics
+from nemo_aligner_cai.training.metrics.files import read_metrics
 
 DECODINGS = {"sampled": 1.0, "greedy": 0.0}
 STAGES = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}

@@ -18,8 +18,8 @@ from pathlib import Path
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models import BodyChanges
 from nemo_aligner_cai.models.served import fetch_served_model
-from nemo_aligner_cai.pipeline.serve_config import VllmServer
-from nemo_aligner_cai.pipeline.serving import HOST, ServedChatClient
+from nemo_aligner_cai.pipeline.sections.serve import VllmServer
+from nemo_aligner_cai.pipeline.serving.servers import HOST, ServedChatClient
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.launch.quiet import tail

@@ -31,7 +31,7 @@ from typing import Any
 from nemo_aligner_cai.chat import ChatTemplate, Conversation
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, Completion, Request, Sampling
-from nemo_aligner_cai.models.choice_scores import ImplausibleError, choice_logprobs, common_prefix
+from nemo_aligner_cai.models.scoring.choice_scores import ImplausibleError, choice_logprobs, common_prefix
 
 _log = logging.getLogger(__name__)
 _TOP_LOGPROBS = (20, 5)

@@ -22,7 +22,7 @@ from typing import Any
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.layout import HF, MODEL, Layout
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel, HuggingFaceModel, Models, NemoModel, Role
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, Models, NemoModel, Role
 from nemo_aligner_cai.pipeline.step_cache import Step
 from nemo_aligner_cai.training.launch import jobs
 

@@ -29,8 +29,8 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.models.inflate import INFLATE_ERRORS, Inflater
-from nemo_aligner_cai.models.retry import RetryableError
+from nemo_aligner_cai.models.http.inflate import INFLATE_ERRORS, Inflater
+from nemo_aligner_cai.models.http.retry import RetryableError
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
 """Encodings that the standard library can decompress incrementally."""

@@ -24,8 +24,8 @@ from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel,
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models.base import ModelClient, Sampling
-from nemo_aligner_cai.pipeline.model_sources import TINY, EndpointModel
-from nemo_aligner_cai.pipeline.serving import ask
+from nemo_aligner_cai.pipeline.sections.models import TINY, EndpointModel
+from nemo_aligner_cai.pipeline.serving.servers import ask
 from nemo_aligner_cai.sections import Section
 from nemo_aligner_cai.stages.settings import RunSettings
 

@@ -21,11 +21,11 @@ from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient, Retr
 from nemo_aligner_cai.models.api_keys import named_key
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import MODEL
-from nemo_aligner_cai.pipeline.model_files import ModelFiles
-from nemo_aligner_cai.pipeline.model_sources import EndpointModel, Servers
-from nemo_aligner_cai.pipeline.serve_config import NemoServer, Server
-from nemo_aligner_cai.pipeline.serving import served
-from nemo_aligner_cai.pipeline.vllm import served_vllm
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel, Servers
+from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
+from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles
+from nemo_aligner_cai.pipeline.serving.servers import served
+from nemo_aligner_cai.pipeline.serving.vllm import served_vllm
 
 Answering = Literal["helpful_only", "judge"]
 

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from nemo_aligner_cai.models.adaptive_limit import AdaptiveLimit
-from nemo_aligner_cai.models.home_table import HomeTable
-from nemo_aligner_cai.models.semaphore import PrioritySemaphore
+from nemo_aligner_cai.models.http.adaptive_limit import AdaptiveLimit
+from nemo_aligner_cai.models.http.home_table import HomeTable
+from nemo_aligner_cai.models.http.semaphore import PrioritySemaphore
 
 _AFFINITY_SHARE = 8
 """A home may have up to 1/8 of its limit more requests than the least busy server, and than its limit.

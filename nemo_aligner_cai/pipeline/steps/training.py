@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.pipeline import measure
 from nemo_aligner_cai.pipeline.layout import ADAPTERS, MODEL
-from nemo_aligner_cai.pipeline.trainers import LOG_DIR, Trainer, adds_adapters, merge
+from nemo_aligner_cai.pipeline.steps import measure
+from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR, Trainer, adds_adapters, merge
 from nemo_aligner_cai.training.launch import jobs, outcome, srun
-from nemo_aligner_cai.training.metrics_file import NewRows, read_steps
-from nemo_aligner_cai.training.progress import TrainingProgress, log_stream
+from nemo_aligner_cai.training.metrics.files import NewRows, read_steps
+from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
 
 _CRITIC_DIR = "critic"
 _log = logging.getLogger(__name__)

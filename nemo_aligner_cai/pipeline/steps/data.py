@@ -22,8 +22,8 @@ from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.files.sources import DataFile, data_files
-from nemo_aligner_cai.pipeline.data_config import HH, Data, HelpfulPreferences, HelpfulSft, RedTeam
 from nemo_aligner_cai.pipeline.layout import HELPFUL_SFT, RL_PROMPTS, SL_PROMPTS
+from nemo_aligner_cai.pipeline.sections.data import HH, Data, HelpfulPreferences, HelpfulSft, RedTeam
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.rl_outputs import KINDS
 from nemo_aligner_cai.tiny.data import Sizes, write_data

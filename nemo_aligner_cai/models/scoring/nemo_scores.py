@@ -19,8 +19,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from nemo_aligner_cai.models.choice_scores import MAX_TOTAL, MIN_LOGPROB, ROUNDING, common_prefix
-from nemo_aligner_cai.models.retry import RetryableError
+from nemo_aligner_cai.models.http.retry import RetryableError
+from nemo_aligner_cai.models.scoring.choice_scores import MAX_TOTAL, MIN_LOGPROB, ROUNDING, common_prefix
 
 _SPACES = str.maketrans("", "", " \t\n▁ĠĊ")
 """White space, including its representations in tokens."""

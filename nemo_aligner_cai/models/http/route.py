@@ -11,9 +11,9 @@ import aiohttp
 from yarl import URL
 
 from nemo_aligner_cai.models.base import ServerRefused
-from nemo_aligner_cai.models.endpoint_pool import Endpoint
+from nemo_aligner_cai.models.http.endpoint_pool import Endpoint
+from nemo_aligner_cai.models.http.retry import RetryableError
 from nemo_aligner_cai.models.responses import EXCERPT_CHARS, excerpt, retry_after
-from nemo_aligner_cai.models.retry import RetryableError
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
 SERVER_WIDE = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407})

@@ -18,8 +18,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from nemo_aligner_cai.training.metrics_file import METRICS_FILE, write_steps
-from nemo_aligner_cai.training.progress import TrainingProgress, log_stream
+from nemo_aligner_cai.training.metrics.files import METRICS_FILE, write_steps
+from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
 
 
 class _MetricsLogger(Logger):

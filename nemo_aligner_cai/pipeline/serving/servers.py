@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from nemo_aligner_cai.chat import ChatTemplate, template_named
 from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
-from nemo_aligner_cai.pipeline.serve_config import NemoServer
+from nemo_aligner_cai.pipeline.sections.serve import NemoServer
 from nemo_aligner_cai.training.config import compose, quoted, select
 from nemo_aligner_cai.training.launch import jobs
 
