@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files.reading import PathLike
+from nemo_aligner_cai.files.reading import PathLike, is_object
 
 _MAX_NAME_BYTES = 255
 """The longest file name on common file systems."""
@@ -27,6 +27,15 @@ def check_output(path: PathLike, *, overwrite: bool) -> None:
     if (os.path.exists(path) and not os.path.isfile(path)) or _is_system_folder(path.parent):
         raise UsageError(f"{path}: is a device, a pipe or a socket; choose the name of a regular file")
     _check_location(path, overwrite=overwrite, fix="choose another name or give --overwrite")
+
+
+def refuse_object(path: PathLike) -> None:
+    """Raises UsageError for an output in an object store: an object cannot be appended to, nor renamed."""
+    if is_object(path):
+        raise UsageError(
+            f"{path}: outputs are written to a file system; give a path on this machine and copy the finished files "
+            "from there; cai data sl-cai and cai data rl-cai do so by --upload"
+        )
 
 
 def check_new(path: PathLike) -> None:
@@ -51,6 +60,7 @@ def refuse_same(inputs: Iterable[PathLike], outputs: Iterable[PathLike]) -> None
 
 
 def _check_location(path: Path, *, overwrite: bool, fix: str) -> None:
+    refuse_object(path)
     for part in path.parts:
         if len(os.fsencode(part)) > _MAX_NAME_BYTES:
             raise UsageError(f"{path}: {part[:20]}... has more than {_MAX_NAME_BYTES} bytes; choose a shorter name")

@@ -36,8 +36,18 @@ _MAX_DEPTH = 100
 """Levels of a JSON document: Python's recursion, in repr() or ==, fails at about 1,000, and orjson writes 254."""
 
 
+def is_object(path: PathLike) -> bool:
+    """True for the URL of an object store, also as a pathlib path, which has one slash."""
+    return str(path).startswith(("s3:/", "gs:/"))
+
+
 def require_file(path: PathLike) -> Path:
     """The path of a readable regular file; raises UsageError otherwise."""
+    if is_object(path):
+        raise UsageError(
+            f"{path}: object stores are read by cai data sl-cai, cai data rl-cai and the section data of cai run; "
+            "copy the file to this machine first"
+        )
     path = Path(path)
     try:
         # O_NONBLOCK: opening a pipe must not wait for its writer.

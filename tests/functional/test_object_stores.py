@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""SL-CAI with inputs and outputs in a real S3 server (moto's) over a socket."""
+"""SL-CAI with inputs and outputs in a real S3 server (moto's) over a socket, and in an emulator of Google's store."""
 
 import gzip
+import shutil
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from benchmarks.standin import standin
 from benchmarks.workload import prompt_text
 from nemo_aligner_cai.commands.generate import rl_cai, sl_cai
-from nemo_aligner_cai.files import write_jsonl
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files import object_stores, write_jsonl
+from nemo_aligner_cai.training.launch.jobs import free_port
 
 fs = pytest.importorskip("pyarrow.fs")
 moto_server = pytest.importorskip("moto.server")
@@ -123,6 +127,52 @@ def test_preferences_are_uploaded_and_a_shard_has_nothing_to_upload(s3: object, 
     uploaded = objects_of(s3, "cai/rl")
     assert "cai_comparisons.jsonl" in uploaded and any("manifest" in name for name in uploaded)
     assert all(content == (out / name).read_bytes() for name, content in uploaded.items())
+
+
+def test_tasks_that_share_a_folder_copy_an_object_once_and_again_only_if_it_changed(
+    s3: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+
+    def copy(source: object, target: object, length: int) -> None:
+        copied.append(target.name)  # type: ignore[attr-defined]
+        original(source, target, length)
+
+    original = shutil.copyfileobj
+    monkeypatch.setattr(object_stores.shutil, "copyfileobj", copy)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        put(s3, tmp_path / name, f"cai/tasks/{name}")
+
+    def tasks() -> dict[str, str]:
+        with ThreadPoolExecutor(8) as pool:
+            folders = {*pool.map(lambda _: object_stores.download("s3://cai/tasks", tmp_path / "in"), range(8))}
+        assert folders == {tmp_path / "in" / "cai" / "tasks"}
+        return {path.name: path.read_text() for path in folders.pop().iterdir()}
+
+    assert tasks() == {"a": "a", "b": "b"} and len(copied) == 2
+    (tmp_path / "a").write_text("changed")
+    put(s3, tmp_path / "a", "cai/tasks/a")
+    s3.delete_file("cai/tasks/b")  # type: ignore[attr-defined]
+    assert tasks() == {"a": "changed"} and len(copied) == 3
+
+
+def test_google_cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="pip install gcp-storage-emulator")
+    port = free_port()
+    monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{port}")
+    with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="cai"):
+        prompts, helpful = write_inputs(tmp_path)
+        object_stores.upload([prompts, helpful], base=tmp_path, url="gs://cai/in")
+        sources = "gs://cai/in/prompts.jsonl.gz", "gs://cai/in/helpful"
+        with standin("--time-scale", "0") as model:
+            local, remote = tmp_path / "local", tmp_path / "remote"
+            assert generate(model.url, str(prompts), str(helpful.parent), str(local / "sft.jsonl")) == 0
+            assert generate(model.url, *sources, str(remote / "sft.jsonl"), "--upload", "gs://cai/out") == 0
+        copy = object_stores.download("gs://cai/out", tmp_path / "copy")
+        assert (copy / "sft.jsonl").read_bytes() == (local / "sft.jsonl").read_bytes()
+        with pytest.raises(UsageError, match="no such object"):
+            object_stores.download("gs://cai/nothing", tmp_path / "copy")
 
 
 @pytest.mark.parametrize(

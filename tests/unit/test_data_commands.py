@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_aligner_cai import cli
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.commands.common import shared_flags
 from nemo_aligner_cai.commands.common.parser import Parser
@@ -182,3 +183,33 @@ def test_inspect_reads_sft_rows(tmp_path: Path, capsys: pytest.CaptureFixture[st
     write_jsonl(path, [sft_row(Conversation.of_user("Q", system="S").with_turn(Role.ASSISTANT, "A"))])
     assert call("inspect", path) == 0
     assert "<extra_id_0>System⏎\nS⏎" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("url", ["s3://cai/in", "gs://cai/in"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["validate", "URL"],
+        ["inspect", "URL"],
+        ["convert", "URL", "out.jsonl", "--to", "messages"],
+        ["convert", "IN", "URL", "--to", "messages"],
+        ["data", "blend", "--files", "URL", "--output", "out.jsonl"],
+        ["data", "blend", "--files", "IN", "--output", "URL"],
+        ["data", "anthropic-hh", "--input", "URL", "--output-dir", "out"],
+        ["data", "anthropic-hh", "--input", "HH", "--output-dir", "URL", "--dataset-dir-name", "helpful-base"],
+    ],
+)
+def test_commands_that_use_no_object_store_say_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    write_jsonl(tmp_path / "in.jsonl", [{"messages": chat}])
+    hh = {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}
+    for split in ("train", "test"):
+        write_jsonl(tmp_path / "hh" / "helpful-base" / f"{split}.jsonl.gz", [hh])
+    names = {"URL": url, "IN": "in.jsonl", "HH": "hh"}
+    assert cli.main([names.get(word, word) for word in words]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and url[:4] in said[0] and ("--upload" in said[0] or "copy the file" in said[0])
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "hh"}

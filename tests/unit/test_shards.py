@@ -9,6 +9,8 @@ import os
 import random
 import shlex
 import shutil
+import socket
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -316,6 +318,33 @@ def test_a_cluster_that_cannot_be_reached_is_one_error(
     assert run("--ray", address, "--shards", "2") == 2
     assert f"--ray {address}" in capsys.readouterr().err
     assert outputs(run.folder) == {}
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+@pytest.mark.parametrize("form", ["{}", "ray://{}", "auto"])
+def test_a_program_that_is_not_ray_is_one_error_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: dict[str, str], answer: bytes, form: str
+) -> None:
+    pytest.importorskip("ray", reason="Ray comes with the extra ray")
+    monkeypatch.setattr(ray_shards, "_ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        place = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", place)
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(answer)
+                connection.recv(1 << 10)
+                # A silent program keeps the connection.
+                ended.wait(10 if not answer else 0)
+
+        ended, server = threading.Event(), threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(UsageError, match=place), ray_shards._cluster(form.format(place)):
+            pytest.fail("no cluster was reached")
+        ended.set()
+        server.join()
 
 
 def test_a_task_that_sees_another_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import secrets
 import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ from nemo_aligner_cai.stages.sl_cai import SlCaiStage
 
 _log = logging.getLogger(__name__)
 _REACH_SECONDS = 10.0
+_ANSWER_SECONDS = 5.0
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_NO_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+"""A frame of HTTP/2: three bytes of length, the type, flags and the stream."""
 _RELEASE_SECONDS = 120.0
 """Seconds in which the process of a lost machine must let go of its journal."""
 _RETRY_SECONDS = 2.0
@@ -120,8 +124,10 @@ def _empty_journals(whole: Path) -> None:
 def _cluster(address: str) -> Generator[Any]:
     """Connect to a cluster; raises UsageError if it cannot be reached."""
     ray: Any = importlib.import_module("ray")
-    if address != "auto":
-        _reach(address)
+    # Ray prefers this variable to its own search, too.
+    place = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    if place != "auto":
+        _reach(place)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -134,14 +140,28 @@ def _cluster(address: str) -> Generator[Any]:
 
 
 def _reach(address: str) -> None:
-    """Raises UsageError if nobody listens at HOST:PORT, for which Ray would wait for minutes."""
+    """Raises UsageError if no gRPC server answers at HOST:PORT, for which Ray would wait for minutes."""
     try:
         place = urlsplit(address if "://" in address else f"//{address}")
         if place.hostname is None or place.port is None:
             raise UsageError(f"--ray {address}: must be auto, HOST:PORT or ray://HOST:PORT")
-        socket.create_connection((place.hostname, place.port), _REACH_SECONDS).close()
+        with socket.create_connection((place.hostname, place.port), _REACH_SECONDS) as connection:
+            # With TLS, the server would answer only after a handshake.
+            if os.environ.get("RAY_USE_TLS", "0") == "0" and not _is_grpc(connection):
+                raise UsageError(
+                    f"--ray {address}: another program than Ray answers, or none; `ray status` shows the address"
+                )
     except (OSError, ValueError) as error:
         raise UsageError(f"--ray {address}: cannot be reached: {error}; `ray status` shows the address") from error
+
+
+def _is_grpc(connection: socket.socket) -> bool:
+    """Tell whether the server begins with a frame of settings, as all gRPC servers do (RFC 9113, section 3.4)."""
+    connection.settimeout(_ANSWER_SECONDS)
+    connection.sendall(_HTTP2_PREFACE + _NO_SETTINGS)
+    with suppress(TimeoutError, ConnectionError), connection.makefile("rb") as answer:
+        return answer.read(len(_NO_SETTINGS))[3:4] == _NO_SETTINGS[3:4]
+    return False
 
 
 @contextmanager

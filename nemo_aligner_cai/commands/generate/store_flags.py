@@ -11,7 +11,8 @@ from pathlib import Path
 
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files.object_stores import check_store, download, is_object, upload
+from nemo_aligner_cai.files.object_stores import check_store, download, upload
+from nemo_aligner_cai.files.reading import is_object
 
 _INPUTS = (
     "red_teaming_prompts_dataset_path",
