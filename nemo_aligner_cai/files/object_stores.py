@@ -6,8 +6,9 @@ Input:  s3://bucket/prompts.jsonl, or s3://bucket/helpful-base/ for all objects 
 Output: FOLDER/bucket/prompts.jsonl, FOLDER/bucket/helpful-base/
 
 Inputs are copied because they are read several times. Several processes, such as the tasks of a Slurm array, share one
-copy: a copy has the size and the time of its object, and is made again only if the object has changed. Credentials, region and address are those that the AWS and
-Google Cloud SDKs find (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...).
+copy: a copy has the size and the time of its object, and is made again only if the object has changed. Credentials,
+region and address are those that the AWS and Google Cloud SDKs find (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL,
+GOOGLE_APPLICATION_CREDENTIALS, ...).
 """
 
 import importlib
