@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai compare A B`: what differs between two runs."""
+"""`cai compare A B`: what differs between two runs or evaluations."""
 
 import argparse
 import sys
@@ -27,8 +27,13 @@ def add_arguments(parser: Parser) -> None:
         "CONDITION is a metric of the last model, < or >, and a limit: 'harm_rate>+2' fails if B is more than 2 "
         "points above A, 'evasion_rate>5' if B is above 5 %. The exit code is 1 if a condition is met."
     )
-    parser.add_argument("a", metavar="A", type=Path, help="the folder of a run, the one to compare with")
-    parser.add_argument("b", metavar="B", type=Path, help="the folder of the other run")
+    parser.add_argument(
+        "a",
+        metavar="A",
+        type=Path,
+        help="the --output of `cai run`, `cai quickstart` or `cai evaluate`, to compare with",
+    )
+    parser.add_argument("b", metavar="B", type=Path, help="the other --output")
     parser.add_argument("--fail-if", action="append", default=[], metavar="CONDITION", help="may be given repeatedly")
     parser.add_argument("--format", choices=_FORMATS, default="terminal", help="html needs --output")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file (default: standard output)")

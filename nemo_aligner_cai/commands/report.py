@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""`cai report RUN`: a run as one HTML file."""
+"""`cai report RUN`: a run or an evaluation as one HTML file."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,10 @@ def add_arguments(parser: Parser) -> None:
         "The file opens from disk, loads nothing and sends nothing. A run that is not finished has one too."
     )
     parser.add_argument(
-        "folder", metavar="RUN", type=Path, help="the folder of a run: the --output of `cai run` or `cai quickstart`"
+        "folder",
+        metavar="RUN",
+        type=Path,
+        help="the --output of `cai run`, `cai quickstart` or `cai evaluate`",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"the HTML file (default: RUN/{REPORT})")
     parser.add_argument("--chains", type=COUNT, default=MOST_CHAINS, help="most chains in the page, chosen at random")

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a run.
+"""The report of a run, or of an evaluation alone.
 
-Input:  a folder of `cai run`, finished or not
+Input:  a folder of `cai run`, finished or not, or of `cai evaluate`
 Output: report.html: one file that opens from disk and loads nothing
 """
 
@@ -77,12 +77,14 @@ def report_html(run: RunFolder, *, redact: bool = False, chains: int = MOST_CHAI
     missing = summary.missing(run)
     return render(
         "report.html.j2",
+        kind="Evaluation" if run.is_evaluation else "Constitutional AI run",
         title=run.path.resolve().name,
         state=f"{len(run.steps) - len(missing)} of {len(run.steps)} steps" if missing else "complete",
         facts=_facts(run),
         missing=missing,
         lines=summary.summary(run, groups, found),
-        sections=sections,
+        # Steps that an evaluation alone does not have are no news.
+        sections=[one for one in sections if not (run.is_evaluation and one.missing)],
         packed=packed,
     )
 
@@ -100,11 +102,10 @@ def _chains(packed: PackedChains, *, redact: bool) -> Section:
 
 
 def _facts(run: RunFolder) -> list[tuple[str, str]]:
-    if run.record is None:
+    if not run.settings:
         return []
-    record = run.record
     return [
-        ("seed", str(record.settings.get("seed", "-"))),
-        ("constitution", record.constitution.name),
-        ("version", record.versions.get("nemo_aligner_cai", "-")),
+        ("seed", str(run.settings.get("seed", "-"))),
+        *([("constitution", run.record.constitution.name)] if run.record else []),
+        ("version", run.versions.get("nemo_aligner_cai", "-")),
     ]

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a run, finished or not.
+"""The files of a run, finished or not, or those of an evaluation alone.
 
-Input:  a folder of `cai run`: run.json, 1_data/step.json, 2_sl_cai/revisions.jsonl, ..., evaluation.json
+Input:  a folder of `cai run`: run.json, 1_data/step.json, 2_sl_cai/revisions.jsonl, ..., evaluation.json;
+        or the folder of a `cai evaluate`, which has no steps
 Output: RunFolder(steps=(StepState("1_data", ..., done=True), ...), ...)
 
 Files are found by name, not by step: a run with DPO, or with other steps, needs no other code. Only the files of
@@ -27,6 +28,7 @@ from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
 RUN_RECORD = "run.json"
 _STEP_RECORD, _STARTED = "step.json", "started"
+_FIX = "give the --output of `cai run`, `cai quickstart` or `cai evaluate`"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -157,15 +159,15 @@ class RunFolder:
     """A run's folder, read when needed."""
 
     def __init__(self, path: Path) -> None:
-        """Look at the folder; raises UsageError if it holds no run, or if one of its records is damaged."""
+        """Look at the folder; raises UsageError if it holds nothing to show, or if one of its records is damaged."""
         if not path.is_dir():
-            raise UsageError(f"{path}: not a folder; give the --output of `cai run` or `cai quickstart`")
+            raise UsageError(f"{path}: not a folder; {_FIX}")
         self.path = path
         record = path / RUN_RECORD
         self.record = _read(record, RunRecord) if record.is_file() else None
         self.steps = tuple(self._states())
-        if not any(step.started for step in self.steps):
-            raise UsageError(f"{path}: holds no step of a run; give the --output of `cai run` or `cai quickstart`")
+        if self.is_evaluation and not (path / RESULT_FILE).is_file():
+            raise UsageError(f"{path}: holds no step of a run and no {RESULT_FILE}; {_FIX}")
 
     def _states(self) -> Iterator[StepState]:
         found = {file.parent.name for file in self.path.glob(f"*/{_STARTED}")}
@@ -174,6 +176,11 @@ class RunFolder:
             file = self.path / name / _STEP_RECORD
             record = _read(file, StepRecord) if file.is_file() else None
             yield StepState(name, titles.get(name, name), name in found, record)
+
+    @property
+    def is_evaluation(self) -> bool:
+        """True for the folder of `cai evaluate`: there is no step."""
+        return not any(step.started for step in self.steps)
 
     @property
     def missing(self) -> tuple[StepState, ...]:
@@ -213,9 +220,32 @@ class RunFolder:
         return next((path for path in found if path.is_file()), None)
 
     @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the run, or what an evaluation alone was made from; {} if they are not known."""
+        if self.record:
+            return self.record.settings
+        return _evaluated_from(self.evaluation) if self.is_evaluation and self.evaluation else {}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the packages that wrote the folder, as far as they are known."""
+        if self.record:
+            return self.record.versions
+        return {"nemo_aligner_cai": self.evaluation.run.version} if self.is_evaluation and self.evaluation else {}
+
+    @cached_property
     def evaluation(self) -> Evaluation | None:
         """The result of `cai evaluate`, if there is one."""
         return read_evaluation(self.evaluation_file) if self.evaluation_file else None
+
+
+def _evaluated_from(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        **evaluation.run.model_dump(exclude={"version"}),
+        "model": {one.name: one.source for one in evaluation.models},
+        "set": {one.name: {"file": one.file, "sha256": one.sha256} for one in evaluation.sets},
+        "grader": {one.name: one.model or one.parser for one in evaluation.graders},
+    }
 
 
 def _read(path: Path, schema: type[M]) -> M:

@@ -34,7 +34,7 @@ class Line:
 def summary(run: RunFolder, groups: Sequence[OutcomeGroup], found: Preferences) -> list[Line]:
     """The lines, as far as the run has come."""
     lines = [*_behavior(groups[0])] if groups else []
-    return [*lines, *_preferences(found), _time(run)]
+    return [*lines, *_preferences(found), *(() if run.is_evaluation else (_time(run),))]
 
 
 def _behavior(group: OutcomeGroup) -> Iterator[Line]:

@@ -176,6 +176,48 @@ def test_gates(
     assert ("failed:" in capsys.readouterr().err) == fails
 
 
+def test_a_rate_at_the_limit_does_not_fail(tmp_path: Path) -> None:
+    # 100 * 0.07 > 7 and 100 * 0.29 < 29 in floating point.
+    _evaluate(tmp_path / "a", m=7)
+    _evaluate(tmp_path / "b", m=29)
+    results = compare(RunFolder(tmp_path / "b"), RunFolder(tmp_path / "a")).results
+    assert not Gate.parse("over_refusal>7").failures(results) and Gate.parse("over_refusal>6.9").failures(results)
+    assert not Gate.parse("over_refusal<-22").failures(results) and Gate.parse("over_refusal<-21.9").failures(results)
+    results = compare(RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")).results
+    assert not Gate.parse("over_refusal<29").failures(results) and Gate.parse("over_refusal<29.1").failures(results)
+
+
+def _evaluate(output: Path, **refused: int) -> None:
+    """Evaluate models that refuse so many of 100 benign prompts."""
+    prompts = [f"Question {n} ?" for n in range(100)]
+    asked = output.with_suffix(".prompts.jsonl")
+    write_jsonl(asked, [{"prompt": prompt, "side": "benign"} for prompt in prompts])
+    flags = [f"--set=own={asked}", "--grader=xstest-strings", f"--output={output}"]
+    for name, count in refused.items():
+        replies = ("I'm sorry, but no." if number < count else "Sure." for number in range(100))
+        rows = ({"prompt": prompt, "completion": reply} for prompt, reply in zip(prompts, replies, strict=True))
+        write_jsonl(output.with_suffix(f".{name}.jsonl"), rows)
+        flags.append(f"--model={name}={output.with_suffix(f'.{name}.jsonl')}")
+    assert main(["evaluate", *flags]) == 0
+
+
+def test_two_evaluations_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _evaluate(tmp_path / "a", m=10)
+    _evaluate(tmp_path / "b", m=30)
+    _evaluate(tmp_path / "c", other=10)
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    capsys.readouterr()
+    assert main(["compare", a, b, "--format=json", "--fail-if=over_refusal_rate>+19.9"]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["notes"] == []
+    assert [(one["model"], one["metric"], one["a"], one["b"]) for one in printed["results"]] == [
+        ("m", "over_refusal", 0.1, 0.3)
+    ]
+    assert {one["name"] for one in printed["settings"]} == {"model.m", "set.own.file"}
+    assert main(["compare", a, c]) == 2
+    assert "A has m (own, benign, graded by xstest-strings); B has other (own" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["harm_rate", "harm_rate>x", "harm_rate>=2", "nothing>+2", ""])
 def test_a_wrong_condition_is_refused(a: Path, b: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(a), str(b), "--fail-if", text]) == 2

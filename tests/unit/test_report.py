@@ -233,6 +233,27 @@ def test_an_evaluation_is_shown_and_compared(run: Path, tmp_path: Path, capsys: 
     assert "25.0 % for RL-CAI (xstest" in printed.err
 
 
+def test_an_evaluation_alone_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl(tmp_path / "own.jsonl", [{"prompt": "Question ?", "side": "harmful"}])
+    write_jsonl(tmp_path / "replies.jsonl", [{"prompt": "Question ?", "completion": "Sure."}])
+    given = [
+        f"--set=own={tmp_path / 'own.jsonl'}",
+        "--grader=xstest-strings",
+        f"--model=m={tmp_path / 'replies.jsonl'}",
+    ]
+    assert main(["evaluate", *given, f"--output={tmp_path / 'out'}"]) == 0
+    assert main(["report", str(tmp_path / "out")]) == 0
+    page = _Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert sections == ["summary", "behavior", "chains", "made"]
+    text = " ".join(page.text.split())
+    assert "m complies with 100.0 %" in text and "Constitutional AI run" not in text
+    capsys.readouterr()
+    # A folder of several evaluations is none itself.
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no evaluation.json" in capsys.readouterr().err
+
+
 def test_redacted_for_sharing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "shared.html"
     assert main(["report", str(run), "--output", str(target), "--redact"]) == 0

@@ -46,7 +46,7 @@ class Comparison:
         named = (("A", self.a), ("B", self.b))
         unknown = "has no run.json: its settings and principles are unknown."
         return [
-            *(f"{name} {unknown}" for name, run in named if run.record is None),
+            *(f"{name} {unknown}" for name, run in named if not run.settings),
             *(f"{name} is not finished: {len(run.missing)} steps are missing." for name, run in named if run.missing),
         ]
 

@@ -3,7 +3,7 @@
 """Conditions on which a comparison fails.
 
 Input:  "harm_rate>+2": B's rate is more than 2 points above A's; "evasion>5": B's rate is above 5 %
-Output: Gate("harmful_compliance", above=True, limit=2.0, relative=True)
+Output: Gate("harm_rate>+2", "harmful_compliance", above=True, limit=0.02, relative=True)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.report.comparison.results import ResultDifference
@@ -34,7 +35,7 @@ class Gate:
         text: the condition as given.
         metric: the metric.
         above: True if more than the limit fails, False if less.
-        limit: in percent, or in percentage points.
+        limit: a share, or a difference of shares: 0.05 for 5 % or 5 points.
         relative: True if the limit is for the difference B - A.
     """
 
@@ -54,7 +55,8 @@ class Gate:
                 "and 'evasion_rate>5' (B is above 5 %)"
             )
         name, sign, direction, number = found.groups()
-        limit = -float(number) if direction == "-" else float(number)
+        # The nearest share: in floating point 100 * 0.07 is more than 7, but 7 of 100 is not more than 7 %.
+        limit = float(Fraction(f"{direction}{number}") / 100)
         return cls(text.strip(), ALIASES.get(name, name), sign == ">", limit, bool(direction))
 
     def failures(self, results: Sequence[ResultDifference]) -> list[str]:
@@ -74,7 +76,7 @@ class Gate:
         yield from last.values()
 
     def _is_met(self, one: ResultDifference) -> bool:
-        value = 100 * (one.difference.value if self.relative else one.b)
+        value = one.difference.value if self.relative else one.b
         return value > self.limit if self.above else value < self.limit
 
     def _sentence(self, one: ResultDifference) -> str:

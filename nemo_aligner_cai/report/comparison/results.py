@@ -53,16 +53,26 @@ def result_differences(a: RunFolder, b: RunFolder) -> list[ResultDifference]:
     """Return the differences of all metrics that both runs have.
 
     Raises:
-        UsageError: both runs have results, but no prompt in common.
+        UsageError: both runs have results, but no model or no prompt in common.
     """
     first, second = scores_of(a), scores_of(b)
     common = [key for key in first if key in second and first[key].keys() & second[key].keys()]
     if first and second and not common:
-        raise UsageError(
-            f"{a.path} and {b.path}: no measured prompt is in both runs, so their results cannot be compared; "
-            "evaluate both on the same prompts: cai evaluate --help"
-        )
+        raise UsageError(f"{a.path} and {b.path}: {_nothing_in_common(first, second)}")
     return _corrected([_compare(key, first[key], second[key]) for key in common])
+
+
+def _nothing_in_common(a: Mapping[Key, Scores], b: Mapping[Key, Scores]) -> str:
+    if a.keys() & b.keys():
+        return (
+            "no measured prompt is in both runs, so their results cannot be compared; evaluate both on the same "
+            "prompts: cai evaluate --help"
+        )
+    first, second = (", ".join(dict.fromkeys(f"{key.model} ({key.group})" for key in keys)) for keys in (a, b))
+    return (
+        f"no model was measured in the same way in both: A has {first}; B has {second}. Give a model the same name in "
+        "both, and use the same sets and graders"
+    )
 
 
 def model_differences(scores: Mapping[Key, Scores], baseline: str, model: str) -> list[ResultDifference]:

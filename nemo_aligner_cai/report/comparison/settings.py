@@ -33,10 +33,9 @@ def principles(a: RunFolder, b: RunFolder) -> list[Changed]:
 
 
 def _settings(run: RunFolder) -> dict[str, str]:
-    if run.record is None:
-        return {}
-    versions = {f"version of {name}": version for name, version in run.record.versions.items()}
-    return dict(settings_rows(run.record.settings)) | {"constitution": run.record.constitution.name} | versions
+    constitution = {"constitution": run.record.constitution.name} if run.record else {}
+    versions = {f"version of {name}": version for name, version in run.versions.items()}
+    return dict(settings_rows(run.settings)) | constitution | versions
 
 
 def _requests(constitution: ConstitutionRecord) -> dict[str, str]:

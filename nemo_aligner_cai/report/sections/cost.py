@@ -52,13 +52,12 @@ def _row(name: str, record: StepRecord) -> tuple[str, ...]:
 
 def provenance(run: RunFolder, *, redact: bool) -> Section:
     """The section on how the run was made."""
-    lead = "What to give to `cai run` for the same result, and the hashes of what it made."
+    lead = "What to give to the same command for the same result, and the hashes of what a run made."
     tables: list[Table] = []
+    if run.settings:
+        tables.append(Table("Versions", ("package", "version"), list(run.versions.items()), words=True))
+        tables.append(Table("Settings", ("key", "value"), list(settings_rows(run.settings, redact)), words=True))
     if run.record:
-        tables.append(Table("Versions", ("package", "version"), list(run.record.versions.items()), words=True))
-        tables.append(
-            Table("Settings", ("key", "value"), list(settings_rows(run.record.settings, redact)), words=True)
-        )
         constitution = run.record.constitution
         texts = [
             (one.id, one.critique or "-", one.revision or "-", one.judge or "-") for one in constitution.principles
@@ -74,7 +73,7 @@ def provenance(run: RunFolder, *, redact: bool) -> Section:
     if hashes:
         tables.append(Table("SHA-256 of the outputs", ("file", "hash"), hashes, words=True))
     unknown = "The run was made by an earlier version, which wrote no run.json: its settings are not known."
-    return Section("made", "How it was made", lead, tables=tables, missing="" if run.record else unknown)
+    return Section("made", "How it was made", lead, tables=tables, missing="" if run.settings else unknown)
 
 
 def settings_rows(settings: dict[str, Any], redact: bool = False) -> Iterator[tuple[str, str]]:
