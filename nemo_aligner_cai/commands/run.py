@@ -23,10 +23,21 @@ from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.dry_run import commands
 from nemo_aligner_cai.pipeline.executors import job
-from nemo_aligner_cai.pipeline.layout import ANSWERS, ANSWERS_FILE, MEASURE
-from nemo_aligner_cai.pipeline.run import DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI, Pipeline
+from nemo_aligner_cai.pipeline.layout import (
+    ANSWERS,
+    ANSWERS_FILE,
+    DPO,
+    MEASURE,
+    MODEL,
+    PPO,
+    REWARD_MODEL,
+    RL_CAI,
+    SFT,
+    SL_CAI,
+)
+from nemo_aligner_cai.pipeline.metrics import table
+from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
-from nemo_aligner_cai.pipeline.steps.measure import table
 from nemo_aligner_cai.report.report import REPORT
 
 

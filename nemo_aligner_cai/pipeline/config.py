@@ -21,13 +21,13 @@ from pydantic import Field, model_validator
 from nemo_aligner_cai.judges.settings import JudgeOptions
 from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
+from nemo_aligner_cai.pipeline.sections.answers import Answers
 from nemo_aligner_cai.pipeline.sections.data import Data
 from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import Models
 from nemo_aligner_cai.pipeline.sections.serve import Serve
-from nemo_aligner_cai.pipeline.steps.answers import Answers
 from nemo_aligner_cai.planning.config import Assumptions
-from nemo_aligner_cai.sections import Section, load_config
+from nemo_aligner_cai.sections import Config, Section, load_config
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES
 from nemo_aligner_cai.stages.rl_outputs import PreferenceSettings
 from nemo_aligner_cai.stages.settings import BlendPosition
@@ -210,6 +210,11 @@ class RunConfig(Section):
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Load a run's configuration; see `load_config`."""
     return load_config(path, overrides, RunConfig)
+
+
+def shared_settings(section: SlCai | RlCai, settings: type[Config]) -> dict[str, Any]:
+    """The fields of a section that a configuration of the stages has too."""
+    return {name: getattr(section, name) for name in settings.model_fields}
 
 
 def settings_of(section: SlCai | RlCai) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from nemo_aligner_cai.pipeline.serving import vllm
 from nemo_aligner_cai.pipeline.serving.clients import Answering
 from nemo_aligner_cai.pipeline.serving.servers import HOST
 from nemo_aligner_cai.pipeline.steps import trainers
+from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.trainers import Trainer
 from nemo_aligner_cai.training.launch import jobs
 
@@ -51,57 +52,54 @@ def commands(pipeline: Pipeline, program: Sequence[str]) -> str:
     """
     lines: list[str] = []
     for step in pipeline.steps():
-        lines += [f"# {step.title}", *(f"#   {line}" for line in _started(pipeline, step.name))]
+        lines += [f"# {step.title}", *(f"#   {line}" for line in _started(pipeline.context, step.name))]
         lines += [shlex.join([*program, "--step", step.name]), ""]
     return "\n".join(lines)
 
 
-def _started(pipeline: Pipeline, step: str) -> Iterator[str]:
+def _started(run: RunContext, step: str) -> Iterator[str]:
     """The commands that a step starts."""
-    config, layout = pipeline.config, pipeline.layout
-    if (conversion := pipeline.files.conversions.get(step)) is not None:
-        target = layout.file(step, conversion.makes)
+    if (conversion := run.files.conversions.get(step)) is not None:
+        target = run.layout.file(step, conversion.makes)
         yield shlex.join([conversion.program, *conversion.command(target)])
     elif step == SL_CAI:
-        yield _role(pipeline, "helpful_only")
+        yield _role(run, "helpful_only")
     elif step == RL_CAI:
-        yield _server(config.serve.policy, pipeline.clients.trained_path(SFT), "policy")
-        yield _role(pipeline, "judge")
+        yield _policy(run, SFT)
+        yield _role(run, "judge")
     elif step == SFT:
-        base = pipeline.files.nemo("base")
-        yield from _trainer(trainers.sft(config, layout, base), step, pipeline, base)
+        yield from _trainer(run, trainers.sft(run), step, run.files.nemo("base"))
     elif step == REWARD_MODEL:
-        yield from _trainer(trainers.reward_model(config, layout), step, pipeline, None)
+        yield from _trainer(run, trainers.reward_model(run), step, run.sl_cai_model)
     elif step == DPO:
-        yield from _trainer(trainers.dpo(config, layout), step, pipeline, layout.file(SFT, MODEL))
+        yield from _trainer(run, trainers.dpo(run), step, run.sl_cai_model)
     elif step == PPO:
-        yield _module(trainers.critic(config, layout, host=HOST, port=_CRITIC_PORT))
-        actor = trainers.actor(config, layout, host=HOST, port=_CRITIC_PORT)
-        yield from _trainer(actor, step, pipeline, layout.file(SFT, MODEL))
+        yield _module(trainers.critic(run, host=HOST, port=_CRITIC_PORT))
+        yield from _trainer(run, trainers.actor(run, host=HOST, port=_CRITIC_PORT), step, run.sl_cai_model)
     elif step in (MEASURE, ANSWERS):
-        yield _role(pipeline, "helpful_only")
-        for trained in (SFT, PPO if config.ppo else DPO):
-            yield _server(config.serve.policy, pipeline.clients.trained_path(trained), "policy")
+        yield _role(run, "helpful_only")
+        yield from (_policy(run, trained) for trained in (SFT, run.policy))
 
 
-def _trainer(trainer: Trainer, step: str, pipeline: Pipeline, base: Path | None) -> Iterator[str]:
+def _trainer(run: RunContext, trainer: Trainer, step: str, base: Path) -> Iterator[str]:
     yield _module(trainer)
-    if base is not None and trainers.adds_adapters(trainer.config, trainer.overrides):
-        file = pipeline.layout.file
-        yield _module(trainers.merge(base, file(step, ADAPTERS), file(step, MODEL)))
+    if trainer.adds_adapters:
+        yield _module(trainers.merge(base, run.layout.file(step, ADAPTERS), run.layout.file(step, MODEL)))
 
 
 def _module(trainer: Trainer) -> str:
-    command = ["python", "-m", f"nemo_aligner_cai.training.{trainer.module}", *trainer.overrides]
-    return _on_gpus(trainer.gpus, command)
+    return _on_gpus(trainer.gpus, ["python", "-m", trainer.path, *trainer.overrides])
 
 
-def _role(pipeline: Pipeline, role: Answering) -> str:
-    model = getattr(pipeline.config.models, role)
-    path = pipeline.clients.path(role)
+def _role(run: RunContext, role: Answering) -> str:
+    model, path = getattr(run.config.models, role), run.clients.path(role)
     if isinstance(model, EndpointModel) or path is None:
         return f"asks {model.model} at {' '.join(model.endpoint)}"
-    return _server(getattr(pipeline.config.serve, role), path, role)
+    return _server(getattr(run.config.serve, role), path, role)
+
+
+def _policy(run: RunContext, trained: str) -> str:
+    return _server(run.config.serve.policy, run.clients.trained_path(trained), "policy")
 
 
 def _server(server: Server, path: Path, role: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = STEPS = (
+DATA, SL_CAI, SFT, RL_CAI, REWARD_MODEL, PPO, MEASURE = (
     "1_data",
     "2_sl_cai",
     "3_sft",
@@ -51,8 +51,3 @@ class Layout:
     def file(self, step: str, name: str) -> Path:
         """A file of a step."""
         return self.folder / step / name
-
-    @property
-    def data(self) -> Path:
-        """The folder of step 1."""
-        return self.folder / DATA

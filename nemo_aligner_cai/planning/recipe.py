@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.judges.settings import JudgeConfig
-from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
+from nemo_aligner_cai.pipeline.config import RunConfig, shared_settings
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import Server, VllmServer
-from nemo_aligner_cai.pipeline.steps.data_stages import judge_options
 from nemo_aligner_cai.planning.config import Assumptions
 from nemo_aligner_cai.training.config import compose, select
 
@@ -149,7 +148,7 @@ def _generation(server: Server, batch_size: int) -> Generation:
 
 def _judge(config: RunConfig, plan: Assumptions) -> Judge:
     model, parameters = config.models.judge, plan.judge_parameters or plan.model.parameters
-    strategy = JudgeConfig(strategy=config.rl_cai.judge, **judge_options(config.rl_cai))
+    strategy = JudgeConfig(strategy=config.rl_cai.judge, **shared_settings(config.rl_cai, JudgeOptions))
     if isinstance(model, EndpointModel):
         return Judge(strategy, 0, parameters, model.requests_per_minute)
     server = _generation(config.serve.judge, config.rl_cai.batch_size)

@@ -25,12 +25,12 @@ from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.evaluation.results import read_evaluation
 from nemo_aligner_cai.files import read_jsonl
-from nemo_aligner_cai.pipeline.run import STEPS
 from nemo_aligner_cai.report.comparison.compare import compare
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.scores import Key
 from nemo_aligner_cai.training.launch.jobs import free_port, server
 from tests.paired import expected_difference, expected_mcnemar
+from tests.run_steps import STEPS
 
 _STEP_TIMEOUT_S = 300
 _SIZES = {"red_team": 128, "helpful_sft": 64, "helpful_train": 64, "helpful_test": 32, "measure": 24}

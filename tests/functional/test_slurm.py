@@ -17,11 +17,12 @@ import pytest
 import yaml
 
 from nemo_aligner_cai.files import read_json
-from nemo_aligner_cai.pipeline.run import MEASURE, PPO, REWARD_MODEL, SFT, SL_CAI, STEPS
+from nemo_aligner_cai.pipeline.layout import MEASURE, PPO, REWARD_MODEL, SFT, SL_CAI
 from tests.documented import commands_of
 from tests.functional import slurm_cluster
 from tests.functional.slurm_cluster import Cluster, wait_for
 from tests.functional.test_pipeline import COMPARED, Runs, small_config
+from tests.run_steps import STEPS
 
 _STEP_S = 600
 

@@ -120,7 +120,7 @@ def test_b10_a_run_killed_before_its_model_is_written_writes_it_without_training
     with pytest.raises(CaiError):
         jobs.finish(jobs.start("tests.functional.killed_job", overrides, tmp_path / "killed.log", ENV), TIMEOUT_S)
     assert last_step(log_dir) == 2 and not list(log_dir.rglob("*.nemo"))
-    training.train(tmp_path, Trainer("sft", "cai_sft", tuple(overrides)))
+    training.train(tmp_path, Trainer("sft", "cai_sft", tuple(overrides)), base)
     assert [row["step"] for row in read_metrics(log_dir) if "train/loss" in row] == [0, 1]
     written, expected = (weights(path) for path in (tmp_path / "model.nemo", whole.nemo("cai_sft")))
     assert written.keys() == expected.keys()

@@ -16,9 +16,11 @@ from nemo_aligner_cai.evaluation.results import read_evaluation
 from nemo_aligner_cai.models import OpenAIClient
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.layout import EVALUATE
-from nemo_aligner_cai.pipeline.run import STEPS, Pipeline
-from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate, evaluate, run_model
+from nemo_aligner_cai.pipeline.run import Pipeline
+from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
+from nemo_aligner_cai.pipeline.steps.evaluate import evaluate, run_model
+from tests.run_steps import STEPS
 from tests.unit.fake_servers import FakeOpenAI
 from tests.unit.stand_in_grader import StandInGrader
 

@@ -30,9 +30,10 @@ from nemo_aligner_cai.pipeline.executors.script import StepJob, script, submissi
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor, seconds
 from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
 from nemo_aligner_cai.pipeline.executors.status import status
-from nemo_aligner_cai.pipeline.run import PPO, RL_CAI, SFT, SL_CAI, STEPS
+from nemo_aligner_cai.pipeline.layout import PPO, RL_CAI, SFT, SL_CAI
 from nemo_aligner_cai.training.launch import jobs, reaper, srun
 from tests.documented import blocks_of
+from tests.run_steps import STEPS
 
 _SLURM = {"kind": "slurm", "account": "lab", "partition": "batch", "time": "04:00:00"}
 

@@ -1,31 +1,26 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The last step of a run: `cai evaluate` of its three models.
+"""Prompt sets and graders for the three models of a run.
 
 Input:  evaluate: {sets: [{name: xstest, file: xstest_prompts.csv}], grader: [xstest, engagement], grader_model: {...}}
-Output: in the step's folder, the files of `evaluation.settings.EvaluationFiles`
+Output: the settings of `cai evaluate`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.inputs import EvaluationInputs, load_graders
-from nemo_aligner_cai.evaluation.results import Evaluation
-from nemo_aligner_cai.evaluation.run import EvaluationRun
-from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel, ModelKind, SetSource
+from nemo_aligner_cai.evaluation.inputs import load_graders
+from nemo_aligner_cai.evaluation.settings import EvaluateConfig, SetSource
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.judges.settings import JudgeConfig
-from nemo_aligner_cai.models.base import ModelClient, Sampling
+from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.pipeline.sections.models import TINY, EndpointModel
-from nemo_aligner_cai.pipeline.serving.servers import ask
 from nemo_aligner_cai.sections import Section
 from nemo_aligner_cai.stages.settings import RunSettings
 
@@ -122,52 +117,3 @@ class Evaluate(Section):
 
 def _set_file(source: SetSource, measured: Path) -> Path:
     return measured if source.file == TINY else Path(source.file)
-
-
-def run_model(
-    name: str, path: Path | EndpointModel, folder: Path, client: Callable[[], AbstractContextManager[ModelClient]]
-) -> EvaluatedModel:
-    """A model of a run as the evaluation names it.
-
-    Args:
-        name: its name in the results.
-        path: its file or folder, or the endpoint.
-        folder: the run's; paths inside of it are given relative to it, so that two equal runs have equal results.
-        client: the context of its client.
-    """
-    if isinstance(path, EndpointModel):
-        return EvaluatedModel(name, "endpoint", f"{path.endpoints_dir or path.endpoint[0]}#{path.model}", client)
-    kind: ModelKind = "nemo_file" if path.suffix == ".nemo" else "hf_folder"
-    source = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return EvaluatedModel(name, kind, source.as_posix(), client)
-
-
-def evaluate(
-    config: EvaluateConfig, models: Sequence[EvaluatedModel], grader: EvaluatedModel | None
-) -> dict[str, Any]:
-    """Run the evaluation; returns its rates, for the record of the step.
-
-    Raises:
-        UsageError: an input is invalid.
-        CaiError: too many calls failed; the rest is saved.
-    """
-    run = EvaluationRun(EvaluationInputs(config, models, grader), ask)
-    run.begin()
-    evaluation = run.execute()
-    run.check()
-    return {"rates": _rates(evaluation)}
-
-
-def _rates(evaluation: Evaluation) -> list[Mapping[str, Any]]:
-    return [
-        {
-            "model": one.model,
-            "set": one.set,
-            "side": one.side,
-            "grader": one.grader,
-            "metric": metric.name,
-            **metric.rate.model_dump(),
-        }
-        for one in evaluation.results
-        for metric in one.metrics
-    ]

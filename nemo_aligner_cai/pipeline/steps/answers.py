@@ -8,40 +8,47 @@ Output: {"model": "rl_cai", "prompt": "How do I bake bread?", "answer": "Mix flo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.engine.engine import Engine, Outcome, Step
+from nemo_aligner_cai.engine import engine
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
+from nemo_aligner_cai.files import write_jsonl
+from nemo_aligner_cai.models.base import Completion, ModelClient, Request
+from nemo_aligner_cai.pipeline.layout import ANSWERS, ANSWERS_FILE
+from nemo_aligner_cai.pipeline.sections.answers import Answers
+from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.steps import three_models
+from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.prompts import Prompt
-from nemo_aligner_cai.sections import Section
 
 
-class Answers(Section):
-    """The settings of the step.
+def answers_step(run: RunContext) -> Step:
+    """The step that asks the three models."""
+    section = run.config.answers
+    assert section is not None, "only runs with it have the step"
 
-    Attributes:
-        prompts: the questions.
-        system_message: of every prompt; empty for none, and a chat template may then add its own.
-        decoding: sampling of the answers.
-        batch_size: conversations per request to NeMo's server.
-    """
+    def work(folder: Path) -> Mapping[str, Any]:
+        def asked(name: str, client: ModelClient) -> Coroutine[Any, Any, list[dict[str, Any]]]:
+            return ask_all(client, section, folder / f"{name}.journal.jsonl", seed=run.config.seed)
 
-    prompts: tuple[str, ...] = Field(min_length=1)
-    system_message: str = ""
-    decoding: Sampling
-    batch_size: int = Field(default=64, gt=0)
+        found = three_models.ask_each(run, folder, section.batch_size, asked)
+        rows = [{"model": name, **row} for name, answers in found.items() for row in answers]
+        write_jsonl(folder / ANSWERS_FILE, rows, overwrite=True)
+        return {"answers": len(rows)}
 
-    def read(self) -> list[Prompt]:
-        """The prompts as conversations."""
-        return [Prompt.of(Conversation.of_user(text).with_system(self.system_message)) for text in self.prompts]
+    return Step(
+        ANSWERS,
+        "Step 7: answers of the three models",
+        reads=three_models.paths(run),
+        makes=(ANSWERS_FILE,),
+        settings=run.settings(section.model_dump(mode="json", exclude_defaults=True)),
+        endpoints=lambda: run.clients.endpoint_identities("helpful_only"),
+        work=work,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,13 +81,13 @@ async def ask_all(client: ModelClient, section: Answers, journal: Path, *, seed:
     """
     found: dict[str, Completion] = {}
 
-    def keep(outcome: Outcome[_Asked]) -> None:
+    def keep(outcome: engine.Outcome[_Asked]) -> None:
         if outcome.record.completion is None:
             asked = outcome.record.prompt.conversation.messages[-1].content
             raise CaiError(f"{journal}: no answer to {asked!r}: {outcome.skipped}")
         found[outcome.record.id] = outcome.record.completion
 
-    step = Step[_Asked](
+    step = engine.Step[_Asked](
         name="answers",
         client=client,
         requests=lambda record: [Request(record.prompt.conversation, section.decoding)],
@@ -88,7 +95,7 @@ async def ask_all(client: ModelClient, section: Answers, journal: Path, *, seed:
     )
     opened = Journal.open(journal, resume=True)
     try:
-        await Engine(seed=seed, journal=opened).run(map(_Asked, section.read()), [step], keep)
+        await engine.Engine(seed=seed, journal=opened).run(map(_Asked, section.read()), [step], keep)
     finally:
         await opened.close()
     return [

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Step 1's output files: red-team prompts and helpfulness preferences.
+"""Step 1: red-team prompts and helpfulness data, of real data sets or of the tiny world.
 
-Every function returns the row counts of its input files: rows in = rows written + rows skipped, by reason.
+Every writer returns the row counts of its input files: rows in = rows written + rows skipped, by reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.formats.nemo import SftChat
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.split import assign_splits, parse_splits
-from nemo_aligner_cai.data.tokenizer import Tokenizer
+from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.files.sources import DataFile, data_files
-from nemo_aligner_cai.pipeline.layout import HELPFUL_SFT, RL_PROMPTS, SL_PROMPTS
+from nemo_aligner_cai.pipeline.layout import DATA, HELPFUL_PREFERENCES, HELPFUL_SFT, MEASURED, RL_PROMPTS, SL_PROMPTS
 from nemo_aligner_cai.pipeline.sections.data import HH, Data, HelpfulPreferences, HelpfulSft, RedTeam
+from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.rl_outputs import KINDS
 from nemo_aligner_cai.tiny.data import Sizes, write_data
@@ -32,7 +34,26 @@ from nemo_aligner_cai.tiny.language import language
 RowCountsByFile = dict[str, dict[str, Any]]
 
 
-def write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: int) -> RowCountsByFile:
+def data_step(run: RunContext) -> Step:
+    """The step that generates the tiny world's files, and reads prompts and preferences of real data sets."""
+    data, tokenizer = run.config.data, run.files.tokenizer
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        loaded = load_tokenizer(tokenizer)
+        return {"balances": _write_data_files(data, folder, tokenizer=loaded, seed=run.config.seed)}
+
+    measured = (MEASURED,) if data.tiny else ()
+    return Step(
+        DATA,
+        "Step 1: prompts and helpfulness data",
+        reads=(tokenizer, *data.files),
+        makes=(SL_PROMPTS, RL_PROMPTS, HELPFUL_SFT, *measured, *HELPFUL_PREFERENCES),
+        settings=run.settings(data.model_dump(mode="json", exclude_defaults=True)),
+        work=work,
+    )
+
+
+def _write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: int) -> RowCountsByFile:
     """Write all files of the step into its folder, the tiny world's and those of real data sets."""
     if data.tiny is not None:
         sizes = Sizes(**data.tiny.model_dump(exclude={"measured_split"}))
@@ -41,15 +62,17 @@ def write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: in
         path=str(folder / "red_team_attempts.jsonl"), turns=data.red_team_turns or "first", limit=data.red_team_limit
     )
     return (
-        red_team_prompts(data, data.red_team or own, folder, tokenizer=tokenizer, seed=seed)
+        _red_team_prompts(data, data.red_team or own, folder, tokenizer=tokenizer, seed=seed)
         | _helpful_conversations(data.helpful_sft, folder / HELPFUL_SFT, (data.red_team or own).system_message)
-        | helpful_preferences(
+        | _helpful_preferences(
             data.helpful_preferences or HelpfulPreferences(path=str(folder / "helpful-base")), folder
         )
     )
 
 
-def red_team_prompts(data: Data, source: RedTeam, folder: Path, *, tokenizer: Tokenizer, seed: int) -> RowCountsByFile:
+def _red_team_prompts(
+    data: Data, source: RedTeam, folder: Path, *, tokenizer: Tokenizer, seed: int
+) -> RowCountsByFile:
     """Read red-team prompts and split them between SL-CAI and RL-CAI.
 
     Args:
@@ -100,7 +123,7 @@ def _helpful_conversations(source: HelpfulSft | None, target: Path, system_messa
     return {Path(source.source).name: counts.to_dict()}
 
 
-def helpful_preferences(source: HelpfulPreferences, target: Path) -> RowCountsByFile:
+def _helpful_preferences(source: HelpfulPreferences, target: Path) -> RowCountsByFile:
     """Convert the splits of human preferences to prompts and comparisons, with upstream's file names.
 
     Raises:

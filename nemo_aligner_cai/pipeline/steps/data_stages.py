@@ -1,19 +1,31 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configurations of the two data stages of a run."""
+"""The steps of the two data stages, SL-CAI and RL-CAI, and their configurations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.data.split import parse_splits
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
-from nemo_aligner_cai.pipeline.config import RlCai, RunConfig, SlCai
-from nemo_aligner_cai.pipeline.layout import HELPFUL_SFT, RL_PROMPTS, SL_PROMPTS
-from nemo_aligner_cai.sections import Config
-from nemo_aligner_cai.stages.rl_cai import RlCaiConfig
+from nemo_aligner_cai.pipeline.config import RunConfig, settings_of, shared_settings
+from nemo_aligner_cai.pipeline.layout import (
+    DATA,
+    HELPFUL_PREFERENCES,
+    HELPFUL_SFT,
+    RL_CAI,
+    RL_PROMPTS,
+    SFT,
+    SL_CAI,
+    SL_PROMPTS,
+)
+from nemo_aligner_cai.pipeline.serving.servers import ask
+from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.steps.context import RunContext
+from nemo_aligner_cai.stages.report import StageReport
+from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.rl_outputs import (
     KINDS,
     BlendFiles,
@@ -25,38 +37,99 @@ from nemo_aligner_cai.stages.rl_outputs import (
 )
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 from nemo_aligner_cai.stages.sft_files import SftFiles, SftSettings, SlOutputs
-from nemo_aligner_cai.stages.sl_cai import RevisionSettings, SlCaiConfig
+from nemo_aligner_cai.stages.sl_cai import RevisionSettings, SlCaiConfig, SlCaiStage
 
 
-@dataclass(frozen=True)
-class StageInputs:
-    """The files that both stages read.
+def sl_cai_step(run: RunContext) -> Step:
+    """The helpful-only model responds, critiques and revises."""
+    config, file = run.config, run.layout.file
 
-    Attributes:
-        constitution: its YAML file.
-        tokenizer: of the model that is trained; None before it is downloaded, for a check without a length filter.
-        data: the folder of prompts and helpfulness data.
-    """
+    def work(folder: Path) -> Mapping[str, Any]:
+        with SlCaiStage(sl_cai_config(run, folder)) as stage:
+            stage.begin()
+            with run.clients.of("helpful_only", folder / "server.log", config.sl_cai.batch_size) as client:
+                summary = ask(stage.generate(client), client)
+            return _facts(stage.finish(summary, client))
 
-    constitution: Path
-    tokenizer: Path | None
-    data: Path
+    reads = (
+        run.clients.path("helpful_only"),
+        config.models.constitution,
+        file(DATA, SL_PROMPTS),
+        file(DATA, HELPFUL_SFT),
+        config.sl_cai.few_shots,
+    )
+    return Step(
+        SL_CAI,
+        "Step 2: critiques and revisions (SL-CAI)",
+        reads=tuple(filter(None, reads)),
+        makes=("revisions.jsonl", "train.jsonl", "validation.jsonl"),
+        settings=run.settings(settings_of(config.sl_cai) | {"sft": config.sft.seq_length}),
+        endpoints=lambda: run.clients.endpoint_identities("helpful_only"),
+        work=work,
+    )
 
 
-def sl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> SlCaiConfig:
+def rl_cai_step(run: RunContext) -> Step:
+    """The SL-CAI model generates candidates; the judge compares them by the constitution."""
+    config, file = run.config, run.layout.file
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        stage, batch_size = RlCaiStage(rl_cai_config(run, folder)), config.rl_cai.batch_size
+        stage.begin()
+        with (
+            run.clients.trained(SFT, folder / "policy.log", batch_size) as policy,
+            run.clients.of("judge", folder / "judge.log", batch_size) as judge,
+        ):
+            summary = ask(stage.generate(policy, judge), policy, judge)
+        return _facts(stage.finish(summary, policy, judge))
+
+    reads = (
+        run.clients.trained_path(SFT),
+        run.clients.path("judge"),
+        config.models.constitution,
+        file(DATA, RL_PROMPTS),
+        *(file(DATA, name) for name in HELPFUL_PREFERENCES),
+        config.rl_cai.judge_few_shots,
+    )
+    lengths = {"reward_model": config.pairs_seq_length} | ({"ppo": config.ppo.seq_length} if config.ppo else {})
+    return Step(
+        RL_CAI,
+        "Step 4: candidate responses and AI preferences (RL-CAI)",
+        reads=tuple(filter(None, reads)),
+        makes=("comparisons.jsonl", "rm_train.jsonl", "rm_test.jsonl", "ppo_train.jsonl", "ppo_test.jsonl"),
+        settings=run.settings(settings_of(config.rl_cai) | lengths),
+        endpoints=lambda: run.clients.endpoint_identities("judge"),
+        work=work,
+    )
+
+
+def check_stages(run: RunContext) -> None:
+    """Validate the constitution and the judge before the first step; raises UsageError."""
+    with SlCaiStage(sl_cai_config(run, run.layout.folder / SL_CAI)):
+        RlCaiStage(rl_cai_config(run, run.layout.folder / RL_CAI))
+
+
+def _facts(report: StageReport) -> dict[str, Any]:
+    """A stage's counts, for the record of its step; raises CaiError for too many failed calls."""
+    report.check()
+    return {"balances": dict(report.rows), "generation": report.summary.to_dict()}
+
+
+def sl_cai_config(run: RunContext, folder: Path) -> SlCaiConfig:
     """The SL-CAI stage of a run, with its outputs in a folder."""
+    config, data, tokenizer = run.config, run.layout.folder / DATA, _tokenizer(run)
     own, red_team = config.sl_cai, config.data.red_team
     # The prompts have it already; the stage adds it to the helpful conversations.
     message = red_team.system_message if red_team else ""
     return SlCaiConfig(
-        prompts=PromptSource(path=str(inputs.data / SL_PROMPTS), turns="all", system_message=message),
-        constitution=inputs.constitution,
+        prompts=PromptSource(path=str(data / SL_PROMPTS), turns="all", system_message=message),
+        constitution=config.models.constitution,
         sampling=own.decoding,
         files=SftFiles(
-            helpful=str(inputs.data / HELPFUL_SFT),
-            seq_length=config.sft.seq_length if inputs.tokenizer else None,
-            tokenizer=inputs.tokenizer,
-            **_shared(own, SftSettings),
+            helpful=str(data / HELPFUL_SFT),
+            seq_length=config.sft.seq_length if tokenizer else None,
+            tokenizer=tokenizer,
+            **shared_settings(own, SftSettings),
         ),
         outputs=SlOutputs(
             train=folder / "train.jsonl",
@@ -66,13 +139,14 @@ def sl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> SlCai
             samples=folder / "sl_cai.jsonl",
         ),
         run=_run(config, own.max_dropped),
-        **_shared(own, RevisionSettings),
+        **shared_settings(own, RevisionSettings),
     )
 
 
-def rl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> RlCaiConfig:
+def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
     """The RL-CAI stage of a run, with its outputs in a folder."""
-    own, data = config.rl_cai, inputs.data
+    config, data, tokenizer = run.config, run.layout.folder / DATA, _tokenizer(run)
+    own = config.rl_cai
     lengths = {
         "rm_seq_length": config.pairs_seq_length,
         "ppo_seq_length": config.ppo.seq_length if config.ppo else None,
@@ -84,17 +158,17 @@ def rl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> RlCai
         temperatures=own.candidate_temperatures,
         judge=JudgeConfig(
             strategy=own.judge,
-            constitution=inputs.constitution,
+            constitution=config.models.constitution,
             prompt=own.judge_prompt,
             few_shots=own.judge_few_shots,
-            **judge_options(own),
+            **shared_settings(own, JudgeOptions),
         ),
         files=PreferenceFiles(
             splits=parse_splits(shares),
             blend=BlendFiles(name="helpful", files={split: _helpful(split, data) for split in shares}),
-            tokenizer=inputs.tokenizer,
-            **(lengths if inputs.tokenizer else {}),
-            **_shared(own, PreferenceSettings),
+            tokenizer=tokenizer,
+            **(lengths if tokenizer else {}),
+            **shared_settings(own, PreferenceSettings),
         ),
         outputs=RlOutputs(
             comparisons=folder / "comparisons.jsonl",
@@ -103,6 +177,11 @@ def rl_cai_config(config: RunConfig, inputs: StageInputs, folder: Path) -> RlCai
         ),
         run=_run(config, own.max_dropped),
     )
+
+
+def _tokenizer(run: RunContext) -> Path | None:
+    # A model on the hub has no tokenizer here until it is downloaded: no length filter in the check before that.
+    return run.files.tokenizer if run.files.tokenizer.exists() else None
 
 
 def _helpful(split: str, data: Path) -> dict[Kind, tuple[str, ...]]:
@@ -118,16 +197,6 @@ def _split_files(split: str, formats: tuple[str, ...], folder: Path) -> SplitFil
         blended={"prompts": folder / f"ppo_{split}.jsonl", "comparisons": folder / f"rm_{split}.jsonl"},
         formats={name: folder / f"cai_{split}_comparisons.{name}.jsonl" for name in formats},
     )
-
-
-def judge_options(section: RlCai) -> dict[str, Any]:
-    """The judge's options."""
-    return _shared(section, JudgeOptions)
-
-
-def _shared(section: SlCai | RlCai, settings: type[Config]) -> dict[str, Any]:
-    """The fields of a section of the run that a configuration of the stages has too."""
-    return {name: getattr(section, name) for name in settings.model_fields}
 
 
 def _run(config: RunConfig, max_dropped: float) -> RunSettings:

@@ -1,37 +1,59 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Behavior of the three models on held-out prompts, and the metrics of the run."""
+"""Behavior of the three models on held-out prompts of the tiny world."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.evaluation.preferences.audit import Audit
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
+from nemo_aligner_cai.files import write_json
 from nemo_aligner_cai.models.base import ModelClient, Sampling
-from nemo_aligner_cai.pipeline.layout import EVALUATE, MEASURE
-from nemo_aligner_cai.pipeline.run_record import versions
+from nemo_aligner_cai.pipeline.layout import DATA, MEASURE, MEASURED, REWARD_MODEL, RL_CAI
+from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.steps import three_models
+from nemo_aligner_cai.pipeline.steps.context import RunContext
+from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR
+from nemo_aligner_cai.pipeline.steps.training import last_metrics
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.measure import ask, rates
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, judge_reply
-from nemo_aligner_cai.training.metrics.files import read_metrics
 
 DECODINGS = {"sampled": 1.0, "greedy": 0.0}
-STAGES = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
-_COLUMNS = {
-    "harmful_compliance": "complies",
-    "right_refusal": "refuses rightly",
-    "flawed_refusal": "with a flaw",
-    "evasion": "evades",
-    "helpfulness": "helps",
-    "over_refusal": "over-refuses",
-}
+
+
+def measure_step(run: RunContext) -> Step:
+    """The step that generates replies of the three models to held-out prompts, and classifies them by the oracle."""
+    section, file = run.config.measure, run.layout.file
+    assert section is not None, "only runs with it have the step"
+    prompts, comparisons = file(DATA, MEASURED), file(RL_CAI, "comparisons.jsonl")
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        def asked(name: str, client: ModelClient) -> Coroutine[Any, Any, dict[str, dict[str, Any]]]:
+            return stage_figures(client, prompts, folder / name, section.max_tokens, run.config.seed)
+
+        figures = {
+            "stages": three_models.ask_each(run, folder, section.batch_size, asked),
+            "judge": judge_figures(comparisons),
+            "reward_model": last_metrics(file(REWARD_MODEL, LOG_DIR)),
+        }
+        write_json(folder / "figures.json", figures, overwrite=True)
+        return figures
+
+    return Step(
+        MEASURE,
+        "Step 7: inference and measurement",
+        reads=(*three_models.paths(run), prompts, comparisons),
+        makes=("figures.json",),
+        settings=run.settings(section.model_dump()),
+        endpoints=lambda: run.clients.endpoint_identities("helpful_only"),
+        work=work,
+    )
 
 
 async def stage_figures(
@@ -96,49 +118,3 @@ def judge_figures(comparisons: Path) -> dict[str, Any]:
         return {"accuracy": None, **counted}
     rate = Rate.of(right)
     return {"accuracy": rate.value, "low": rate.low, "high": rate.high, "n": rate.n, **counted}
-
-
-def last_metrics(log_dir: Path) -> dict[str, Any]:
-    """The last logged value of each metric of a trainer."""
-    merged: dict[str, Any] = {}
-    for row in read_metrics(log_dir):
-        merged.update({name: value for name, value in row.items() if value is not None})
-    return merged
-
-
-def metrics(records: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
-    """The content of the run's ``metrics.json``, from the records of its steps."""
-    facts = {record["step"]: record["facts"] for record in records}
-    return {
-        **(_measured(facts[MEASURE]) if MEASURE in facts else {}),
-        **({"evaluation": facts[EVALUATE]["rates"]} if EVALUATE in facts else {}),
-        "data": {record["step"]: record["facts"] for record in records if "generation" in record["facts"]},
-        "steps": {record["step"]: record["seconds"] for record in records},
-        "seconds": round(sum(record["seconds"] for record in records), 1),
-        "peak_rss_mb": max(record["peak_rss_mb"] for record in records),
-        "seed": seed,
-        "versions": versions(),
-    }
-
-
-def _measured(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "stages": figures["stages"],
-        "judge": figures["judge"],
-        # None if validation was disabled, or there is no reward model.
-        "reward_model": {"accuracy": figures["reward_model"].get("val/acc"), "metrics": figures["reward_model"]},
-    }
-
-
-def table(stages: Mapping[str, Any]) -> Table:
-    """A table of percentages with 95 % Wilson intervals: four columns on harmful requests, two on benign ones."""
-    shown = Table(title="percent of held-out prompts (95 % interval): four columns harmful requests, two benign ones")
-    for heading in ("decoding", "model", *_COLUMNS.values()):
-        shown.add_column(heading, no_wrap=True)
-    for decoding in DECODINGS:
-        for stage, name in STAGES.items():
-            found = [Rate(**stages[stage][decoding][column]) for column in _COLUMNS]
-            cells = [f"{100 * rate.value:.1f} ({100 * rate.low:.0f}-{100 * rate.high:.0f})" for rate in found]
-            shown.add_row(decoding, name, *cells)
-        shown.add_section()
-    return shown

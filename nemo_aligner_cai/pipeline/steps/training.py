@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Training steps: resuming an interrupted attempt, and collecting the trained model."""
+"""The training steps: resuming an interrupted attempt, and collecting the trained model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,85 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.pipeline.layout import ADAPTERS, MODEL
-from nemo_aligner_cai.pipeline.steps import measure
-from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR, Trainer, adds_adapters, merge
+from nemo_aligner_cai.pipeline.config import Training
+from nemo_aligner_cai.pipeline.layout import ADAPTERS, DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.steps import trainers
+from nemo_aligner_cai.pipeline.steps.context import RunContext
+from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR, Trainer, merge
 from nemo_aligner_cai.training.launch import jobs, outcome, srun
-from nemo_aligner_cai.training.metrics.files import NewRows, read_steps
+from nemo_aligner_cai.training.metrics.files import NewRows, read_metrics, read_steps
 from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
 
 _CRITIC_DIR = "critic"
 _log = logging.getLogger(__name__)
+
+
+def sft_step(run: RunContext) -> Step:
+    """SFT of the base model on the revisions."""
+    base, section = run.files.nemo("base"), run.config.sft
+    rows = (run.layout.file(SL_CAI, f"{split}.jsonl") for split in ("train", "validation"))
+    title = "Step 3: fine-tuning on the revisions (SFT)"
+    return _step(run, SFT, title, section, (base, *rows), lambda: trainers.sft(run), base)
+
+
+def reward_model_step(run: RunContext) -> Step:
+    """The reward model on the comparisons."""
+    section = run.config.reward_model
+    assert section is not None, "a run by PPO has it"
+    reads, start = (run.sl_cai_model, *_pairs(run, "rm")), run.sl_cai_model
+    return _step(run, REWARD_MODEL, "Step 5: reward model", section, reads, lambda: trainers.reward_model(run), start)
+
+
+def dpo_step(run: RunContext) -> Step:
+    """DPO of the SL-CAI model on the comparisons."""
+    section, start = run.config.dpo, run.sl_cai_model
+    assert section is not None, "a run without PPO has it"
+    title = "Step 5: direct preference optimization (DPO)"
+    return _step(run, DPO, title, section, (start, *_pairs(run, "rm")), lambda: trainers.dpo(run), start)
+
+
+def ppo_step(run: RunContext) -> Step:
+    """NeMo-Aligner's PPO: the actor, and a server that is critic and reward model."""
+    assert run.config.ppo is not None, "a run by PPO has it"
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        host, port = srun.this_host(), jobs.free_port()
+        critic, actor = (make(run, host=host, port=port) for make in (trainers.critic, trainers.actor))
+        return train_ppo(folder, critic, actor, run.sl_cai_model, jobs.critic_urls(host, port))
+
+    return Step(
+        PPO,
+        "Step 6: PPO against the reward model",
+        reads=(run.sl_cai_model, run.layout.file(REWARD_MODEL, MODEL), *_pairs(run, "ppo")),
+        makes=(MODEL,),
+        settings=run.settings(run.config.ppo.model_dump(exclude={"critic_gpus", "actor_gpus"})),
+        work=work,
+    )
+
+
+def _step(
+    run: RunContext,
+    name: str,
+    title: str,
+    section: Training,
+    reads: tuple[Path, ...],
+    trainer: Callable[[], Trainer],
+    base: Path,
+) -> Step:
+    return Step(
+        name,
+        title,
+        reads=reads,
+        makes=(MODEL,),
+        # The numbers of the GPUs are those of a machine.
+        settings=run.settings(section.model_dump(exclude={"gpus"})),
+        work=lambda folder: train(folder, trainer(), base),
+    )
+
+
+def _pairs(run: RunContext, kind: str) -> tuple[Path, ...]:
+    return tuple(run.layout.file(RL_CAI, f"{kind}_{split}.jsonl") for split in ("train", "test"))
 
 
 def run(trainer: Trainer, folder: Path, *, servers: Sequence[jobs.Job] = (), component: int = 0) -> None:
@@ -32,7 +102,7 @@ def run(trainer: Trainer, folder: Path, *, servers: Sequence[jobs.Job] = (), com
     """
     env, log = jobs.visible_gpus(trainer.gpus), folder / "train.log"
     with _progress(trainer.module.replace("_", " "), folder / LOG_DIR) as watch:
-        job = jobs.start(_module(trainer), trainer.overrides, log, env, component=component)
+        job = jobs.start(trainer.path, trainer.overrides, log, env, component=component)
         jobs.finish(job, servers=servers, watch=watch)
 
 
@@ -58,7 +128,7 @@ def _progress(title: str, log_dir: Path) -> Generator[Callable[[], None]]:
         progress.close()
 
 
-def train(folder: Path, trainer: Trainer, base: Path | None = None) -> Mapping[str, Any]:
+def train(folder: Path, trainer: Trainer, base: Path) -> Mapping[str, Any]:
     """Run a trainer in its step's folder; its adapters, if it trains any, are merged into `base`."""
     return _train_whole(folder, trainer, base, lambda: run(trainer, folder))
 
@@ -79,27 +149,30 @@ def train_ppo(
     def work() -> None:
         remove_unequal_checkpoints(folder / LOG_DIR, folder / _CRITIC_DIR)
         env, log = jobs.visible_gpus(critic.gpus), folder / "critic.log"
-        with jobs.server(_module(critic), critic.overrides, log, critic_urls, env=env) as job:
+        with jobs.server(critic.path, critic.overrides, log, critic_urls, env=env) as job:
             run(actor, folder, servers=[job], component=srun.ACTOR)
 
     return _train_whole(folder, actor, base, work)
 
 
-def _module(trainer: Trainer) -> str:
-    return f"nemo_aligner_cai.training.{trainer.module}"
-
-
-def _train_whole(folder: Path, trainer: Trainer, base: Path | None, work: Callable[[], None]) -> Mapping[str, Any]:
-    if not adds_adapters(trainer.config, trainer.overrides):
+def _train_whole(folder: Path, trainer: Trainer, base: Path, work: Callable[[], None]) -> Mapping[str, Any]:
+    if not trainer.adds_adapters:
         return train_and_collect(folder, work)
-    assert base is not None, "upstream's reward model has no adapters"
     adapters, model = folder / ADAPTERS, folder / MODEL
     if not adapters.is_file():
         train_and_collect(folder, work, name=ADAPTERS)
     model.unlink(missing_ok=True)
     merging = merge(base, adapters, model)
-    jobs.finish(jobs.start(_module(merging), merging.overrides, folder / "merge.log", tasks=1))
-    return {"metrics": measure.last_metrics(folder / LOG_DIR)}
+    jobs.finish(jobs.start(merging.path, merging.overrides, folder / "merge.log", tasks=1))
+    return {"metrics": last_metrics(folder / LOG_DIR)}
+
+
+def last_metrics(log_dir: Path) -> dict[str, Any]:
+    """The last logged value of each metric of a trainer."""
+    merged: dict[str, Any] = {}
+    for row in read_metrics(log_dir):
+        merged.update({name: value for name, value in row.items() if value is not None})
+    return merged
 
 
 def train_and_collect(folder: Path, train: Callable[[], None], *, name: str = MODEL) -> Mapping[str, Any]:
@@ -117,7 +190,7 @@ def train_and_collect(folder: Path, train: Callable[[], None], *, name: str = MO
     found[0].replace(folder / name)
     for part in (LOG_DIR, _CRITIC_DIR):
         shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
-    return {"metrics": measure.last_metrics(log_dir)}
+    return {"metrics": last_metrics(log_dir)}
 
 
 def remove_unequal_checkpoints(actor: Path, critic: Path) -> None:
