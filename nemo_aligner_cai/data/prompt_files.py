@@ -16,7 +16,7 @@ from typing import Literal
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, Role, TokenPolicy, guard
 from nemo_aligner_cai.data.formats.all_formats import all_formats, matching, no_format
 from nemo_aligner_cai.data.formats.base import Format
-from nemo_aligner_cai.data.formats.columns import ColumnChoice, carry
+from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice, carry
 from nemo_aligner_cai.data.records import PromptOnly
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import orjson
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files.derived_files import remove_indexes
+from nemo_aligner_cai.files.nemo_indexes import remove_indexes
 from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.files.reading import PathLike, Row
 

@@ -24,7 +24,7 @@ from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
 from nemo_aligner_cai.pipeline.layout import HF
-from nemo_aligner_cai.pipeline.memory import peak_memory
+from nemo_aligner_cai.pipeline.peak_memory import peak_memory
 
 _RECORD = "step.json"
 _STARTED = "started"

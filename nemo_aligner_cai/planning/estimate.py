@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
-from nemo_aligner_cai.engine.plan import plan as count_calls
+from nemo_aligner_cai.engine.planned_calls import plan as count_calls
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import build_judge
 from nemo_aligner_cai.models import Sampling, ScriptedClient

@@ -23,7 +23,7 @@ from nemo_aligner_cai import __version__
 from nemo_aligner_cai.chat import TEMPLATE_FLAGS
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_json, sha256_file, to_json, write_json
-from nemo_aligner_cai.files.derived_files import remove_file
+from nemo_aligner_cai.files.nemo_indexes import remove_file
 from nemo_aligner_cai.files.sources import DataFile
 
 _log = logging.getLogger(__name__)

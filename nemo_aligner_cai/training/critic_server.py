@@ -23,7 +23,7 @@ from nemo_aligner_cai.training.checks import constraints, model_kind, parallelis
 from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.checks.values import check_port
-from nemo_aligner_cai.training.launch import listening
+from nemo_aligner_cai.training.launch import loopback
 from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def check(cfg: DictConfig) -> None:
     source, kinds = "pretrained_checkpoint.restore_from_path", (model_kind.REWARD_MODEL,)
     check_stage(cfg, source, constraints.CRITIC, head=True, kinds=kinds)
     parallelism.check_batch(cfg, "model.micro_batch_size", "model.global_batch_size")
-    host = cfg.trainer.ppo.get("host", listening.LOOPBACK)
+    host = cfg.trainer.ppo.get("host", loopback.LOOPBACK)
     check_port(host, cfg.trainer.ppo.port, "trainer.ppo.port")
-    if is_first_rank() and not listening.is_loopback(host):
+    if is_first_rank() and not loopback.is_loopback(host):
         _log.warning(
             "trainer.ppo.host=%s: anyone who can connect to port %s can train and save the critic, without a password",
             host,

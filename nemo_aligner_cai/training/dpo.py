@@ -20,7 +20,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config, data_processors
 from nemo_aligner_cai.training.checks import constraints, data_files, model_file, parallelism, schedule
 from nemo_aligner_cai.training.checks.all_stages import check_stage
-from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch import log_folder
 from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check(cfg: DictConfig) -> None:
     tokens = length + 1 if length else None  # inputs and labels overlap by one
     spec = data_files.DatasetSpec("dpo", _SOURCE, tokens, _BATCH)
     samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "dpo") else None)
-    outcome.check_earlier_run(cfg, "dpo", schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, _BATCH)))
+    log_folder.check_earlier_run(cfg, "dpo", schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, _BATCH)))
 
 
 def train(cfg: DictConfig) -> None:

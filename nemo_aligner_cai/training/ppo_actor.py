@@ -21,7 +21,7 @@ from nemo_aligner_cai.training.checks import constraints, data_files, model_file
 from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.checks.values import parse_positive_int, positive_int
 from nemo_aligner_cai.training.config import select
-from nemo_aligner_cai.training.launch import jobs, listening, outcome
+from nemo_aligner_cai.training.launch import jobs, log_folder, loopback
 from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check(cfg: DictConfig) -> None:
     validation_key = "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None
     samples = data_files.check_splits(cfg, spec, validation_key)
     rollouts = positive_int(cfg, "model.ppo.num_rollout_samples")
-    outcome.check_earlier_run(cfg, "ppo", schedule.planned_steps(cfg, "ppo", samples, rollouts))
+    log_folder.check_earlier_run(cfg, "ppo", schedule.planned_steps(cfg, "ppo", samples, rollouts))
     _check_critic(cfg)
 
 
@@ -123,7 +123,7 @@ def train(cfg: DictConfig) -> None:
     arguments = assembly.trainer_arguments(cfg, "ppo", setup, model, _optimization_steps(cfg, train_ds), train_ds)
     del model._train_dl  # only the scheduler needed its length
 
-    listening.restrict_rollouts()
+    loopback.restrict_rollouts()
     rm_critic = OrderedCriticClient(cfg.remote_critic_rm)
     try:
         trainer = PPOTrainer(

@@ -25,7 +25,7 @@ from nemo_aligner_cai.training.checks import (
     schedule,
 )
 from nemo_aligner_cai.training.checks.all_stages import check_stage
-from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch import log_folder
 from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check(cfg: DictConfig) -> None:
         too_long_is_error=ranking,
     )
     samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "rm") else None)
-    outcome.check_earlier_run(cfg, "rm", schedule.planned_steps(cfg, "rm", samples, config.select(cfg, _BATCH)))
+    log_folder.check_earlier_run(cfg, "rm", schedule.planned_steps(cfg, "rm", samples, config.select(cfg, _BATCH)))
 
 
 def train(cfg: DictConfig) -> None:

@@ -23,7 +23,7 @@ from nemo_aligner_cai.training.checks import (
 )
 from nemo_aligner_cai.training.checks.all_stages import check_stage
 from nemo_aligner_cai.training.checks.values import parse_path
-from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch import log_folder
 from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check(cfg: DictConfig) -> None:
     planned = max_steps if sampled else None
     if samples and not sampled:
         planned = schedule.planned_steps(cfg, "sft", samples[0], cfg.model.data.train_ds.global_batch_size)
-    outcome.check_earlier_run(cfg, "sft", planned)
+    log_folder.check_earlier_run(cfg, "sft", planned)
 
 
 def train(cfg: DictConfig) -> None:

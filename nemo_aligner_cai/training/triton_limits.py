@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nemo_aligner_cai.training.cpu.patches import replace
-from nemo_aligner_cai.training.launch.listening import LOOPBACK
+from nemo_aligner_cai.training.launch.loopback import LOOPBACK
 
 _REFUSED = ("model-repository", "shared-memory", "trace")
 """Triton's groups of requests that are rejected. PyTriton itself reads the log settings ("logging")."""

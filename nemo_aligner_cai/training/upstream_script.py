@@ -20,7 +20,7 @@ from nemo_aligner_cai.console import program
 from nemo_aligner_cai.console.printable import error_line
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
-from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch import log_folder
 from nemo_aligner_cai.training.launch.stage_main import compose, exit_process, log_to_stderr, parse_flags
 
 _CRITIC, _ACTOR = "serve_ppo_critic.py", "train_gpt_ppo_actor.py"
@@ -48,22 +48,22 @@ def _report(words: list[str], began: float) -> None:
     arguments = parse_flags(known, "")
     if arguments.config:
         log_to_stderr()
-        outcome.report(compose(arguments), "exp_manager.explicit_log_dir", began)
+        log_folder.report(compose(arguments), "exp_manager.explicit_log_dir", began)
 
 
 def _execute(script: Path, argv: list[str]) -> None:
     from nemo_aligner_cai.training import config, critic_server, triton_limits
     from nemo_aligner_cai.training.cpu.install import install_patches
-    from nemo_aligner_cai.training.launch import listening
+    from nemo_aligner_cai.training.launch import loopback
 
     config.register_resolvers()
     critic_server.find_libpython()
-    listening.restrict()
+    loopback.restrict()
     install_patches()
     if script.name == _CRITIC:
         triton_limits.restrict_critic()
     if script.name == _ACTOR:
-        listening.restrict_rollouts()
+        loopback.restrict_rollouts()
     sys.argv = [str(script), *argv[1:]]
     sys.path.insert(0, str(script.parent))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

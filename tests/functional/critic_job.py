@@ -16,11 +16,11 @@ import torch
 
 from nemo_aligner_cai.training import critic_server, triton_limits
 from nemo_aligner_cai.training.cpu.install import install_patches
-from nemo_aligner_cai.training.launch import jobs, listening
+from nemo_aligner_cai.training.launch import jobs, loopback
 
 
 def main(port: int) -> None:
-    listening.restrict()
+    loopback.restrict()
     install_patches()
     from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
     from pytriton.decorators import sample

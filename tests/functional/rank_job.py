@@ -16,16 +16,16 @@ from pathlib import Path
 import torch
 
 from nemo_aligner_cai.training.cpu.install import install_patches
-from nemo_aligner_cai.training.launch import listening
+from nemo_aligner_cai.training.launch import loopback
 from tests.functional import sockets
 
 
 def main(folder: Path, port: int) -> None:
-    listening.restrict()
+    loopback.restrict()
     install_patches()
     torch.distributed.init_process_group("gloo")
     torch.distributed.new_group([0, 1])
-    listening.restrict_rollouts()
+    loopback.restrict_rollouts()
     from nemo_aligner.utils.batch_iterators import get_batch_iterator_cls
 
     _, host, _ = get_batch_iterator_cls({"use_flask": True, "port": port}).args

@@ -24,7 +24,7 @@ from nemo_aligner_cai.pipeline.tracking import trainer_overrides
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 from nemo_aligner_cai.training.launch import jobs
-from nemo_aligner_cai.training.launch.outcome import last_step
+from nemo_aligner_cai.training.launch.log_folder import last_step
 from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests import wandb_files
 from tests.functional import world

@@ -11,8 +11,8 @@ import pytest
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.commands.data import anthropic_hh
 from nemo_aligner_cai.data.formats.all_formats import FORMATS, detect_format
-from nemo_aligner_cai.data.formats.columns import ColumnChoice
 from nemo_aligner_cai.data.formats.files import convert_file, read_records, validate_file
+from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import RowCounts

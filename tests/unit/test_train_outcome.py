@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import schedule
-from nemo_aligner_cai.training.launch import outcome
+from nemo_aligner_cai.training.launch import log_folder
 from tests.unit.test_train_inputs import config
 
 LOG_DIR = "exp_manager.explicit_log_dir"
@@ -48,39 +48,39 @@ def test_b10_a_finished_run_is_not_run_again(tmp_path: Path, section: str) -> No
     with pytest.raises(
         UsageError, match=rf"^exp_manager\.explicit_log_dir=.* 10 steps .*{model}.*trainer\.{section}\."
     ):
-        outcome.check_earlier_run(settings(tmp_path), section, 10)
+        log_folder.check_earlier_run(settings(tmp_path), section, 10)
     with pytest.raises(UsageError):
-        outcome.check_earlier_run(settings(tmp_path), section, 4)
+        log_folder.check_earlier_run(settings(tmp_path), section, 4)
 
 
 def test_b10_what_is_resumed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    outcome.check_earlier_run(settings(tmp_path), "sft", 10)
+    log_folder.check_earlier_run(settings(tmp_path), "sft", 10)
     assert not caplog.text
     earlier(tmp_path, 10)
-    outcome.check_earlier_run(settings(tmp_path), "sft", 20)
+    log_folder.check_earlier_run(settings(tmp_path), "sft", 20)
     assert "at step 10" in caplog.text and "changed since: model.restore_from_path" in caplog.text
     caplog.clear()
-    outcome.check_earlier_run(settings(tmp_path, **{"exp_manager.resume_if_exists": False}), "sft", 10)
+    log_folder.check_earlier_run(settings(tmp_path, **{"exp_manager.resume_if_exists": False}), "sft", 10)
     assert not caplog.text
 
 
 def test_b10_an_interrupted_run_without_a_model_is_resumed(tmp_path: Path) -> None:
     earlier(tmp_path, 10, model=False)
-    outcome.check_earlier_run(settings(tmp_path), "sft", 10)
+    log_folder.check_earlier_run(settings(tmp_path), "sft", 10)
 
 
 def test_b10_the_last_line_names_the_model_or_says_that_there_is_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = earlier(tmp_path, 10)
-    outcome.report(settings(tmp_path), LOG_DIR, time.time() - 5)
+    log_folder.report(settings(tmp_path), LOG_DIR, time.time() - 5)
     assert caplog.messages == [f"saved: {model}"]
     caplog.clear()
-    outcome.report(settings(tmp_path), LOG_DIR, time.time() + 5)
+    log_folder.report(settings(tmp_path), LOG_DIR, time.time() + 5)
     assert "nothing saved" in caplog.text and "step 10" in caplog.text
     caplog.clear()
     (tmp_path / "merged.nemo").touch()
-    outcome.report(OmegaConf.create({"output": str(tmp_path / "merged.nemo")}), "output", time.time() - 5)
+    log_folder.report(OmegaConf.create({"output": str(tmp_path / "merged.nemo")}), "output", time.time() - 5)
     assert caplog.messages == [f"saved: {tmp_path / 'merged.nemo'}"]
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.commands.generate import display
 from nemo_aligner_cai.engine.engine import Step
-from nemo_aligner_cai.engine.plan import plan
+from nemo_aligner_cai.engine.planned_calls import plan
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.evaluation.inputs import EvaluationInputs
 from nemo_aligner_cai.evaluation.replies.samples import EvalSample

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from nemo_aligner_cai.chat import ChatTemplate, Role
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.engine.engine import Engine, HasId, Step
-from nemo_aligner_cai.engine.plan import plan
+from nemo_aligner_cai.engine.planned_calls import plan
 from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.files import PathLike
@@ -71,7 +71,7 @@ def show_plan(
     sources: Sequence[PathLike] = (),
     shard: Shard | None = None,
 ) -> None:
-    """Show for each step how many calls are new, and how many are in the journals; see `engine.plan.plan`."""
+    """Show for each step how many calls are new, and how many are in the journals; see `engine.planned_calls.plan`."""
     counts = asyncio.run(plan(records, steps, seed=seed, journal_path=journal_path, sources=sources, shard=shard))
     rows = [(step.name, counts.calls[step.name], counts.reused[step.name]) for step in steps]
     rows.append(("all", counts.calls.total(), counts.reused.total()))

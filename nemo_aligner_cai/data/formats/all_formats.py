@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import nemo_aligner_cai
 from nemo_aligner_cai.chat import Conversation, NemoChatTemplate
 from nemo_aligner_cai.data.formats.base import Format
-from nemo_aligner_cai.data.formats.columns import ColumnChoice
 from nemo_aligner_cai.data.formats.row_values import describe_keys
+from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice
 from nemo_aligner_cai.data.records import Record
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row

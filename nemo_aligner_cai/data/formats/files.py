@@ -11,9 +11,9 @@ from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate, Tok
 from nemo_aligner_cai.data.formats import nemo
 from nemo_aligner_cai.data.formats.all_formats import FORMATS, PluginError, detect_format, format_named
 from nemo_aligner_cai.data.formats.base import Format
-from nemo_aligner_cai.data.formats.columns import ColumnChoice, carry
-from nemo_aligner_cai.data.formats.guard import guard_record
+from nemo_aligner_cai.data.formats.record_guard import guard_record
 from nemo_aligner_cai.data.formats.row_values import RowError
+from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice, carry
 from nemo_aligner_cai.data.formats.writers import require_suffix, write_rows
 from nemo_aligner_cai.data.records import Chat, Record, to_kind, with_system
 from nemo_aligner_cai.errors import FormatError, UsageError

@@ -10,7 +10,7 @@
     unpaired-conversations  {"messages": [...], "kto_tag": false}
     unpaired-texts          {"prompt": ..., "response": ..., "is_safe": false}
 
-`data.formats.columns` carries a system message from a separate column for every format.
+`data.formats.unread_columns` carries a system message from a separate column for every format.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from typing import Any, ClassVar, cast
 from nemo_aligner_cai.chat import Conversation, Message, NemoChatTemplate, Role
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.base import Format, metadata_keys, read_metadata
-from nemo_aligner_cai.data.formats.columns import one_of
 from nemo_aligner_cai.data.formats.row_values import RowError
+from nemo_aligner_cai.data.formats.unread_columns import one_of
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.prompts.transcript import alternating, is_transcript

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, cast
 from nemo_aligner_cai.chat import Conversation, NemoChatTemplate
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.base import Format, metadata_keys, read_metadata
-from nemo_aligner_cai.data.formats.columns import one_of, plain_name
 from nemo_aligner_cai.data.formats.row_values import RowError
+from nemo_aligner_cai.data.formats.unread_columns import one_of, plain_name
 from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Record
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.prompts.transcript import TranscriptError

@@ -9,9 +9,9 @@ Output: Accuracy: the share of correct answers, of all items and by category
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_aligner_cai.evaluation.known_answers.accuracy_rules import RuleScores
 from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT
 from nemo_aligner_cai.evaluation.known_answers.judge_items import JudgedItem
-from nemo_aligner_cai.evaluation.known_answers.judge_rules import RuleScores
 from nemo_aligner_cai.evaluation.statistics.rates import Rate, rate_dict
 
 

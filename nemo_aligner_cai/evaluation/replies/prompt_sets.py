@@ -26,7 +26,7 @@ from typing import get_args
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, TokenPolicy
 from nemo_aligner_cai.data.formats.all_formats import all_formats
-from nemo_aligner_cai.data.formats.columns import ColumnChoice, plain_name
+from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice, plain_name
 from nemo_aligner_cai.data.prompt_files import PromptReader
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.results import SetFacts, Side

@@ -21,7 +21,7 @@ from nemo_aligner_cai.files import read_json, write_json
 from nemo_aligner_cai.pipeline.executors.script import FOLDER
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
 from nemo_aligner_cai.pipeline.step_cache import JOURNAL_SUFFIX
-from nemo_aligner_cai.training.launch import outcome, slurm, srun
+from nemo_aligner_cai.training.launch import log_folder, slurm, srun
 
 MOST_STARTS = 3
 """Starts of a step without progress before it is given up."""
@@ -86,7 +86,7 @@ def _progress(folder: Path) -> dict[str, int | None]:
     found: dict[str, int | None] = {
         path.name: path.stat().st_size for path in sorted(folder.glob(f"*{JOURNAL_SUFFIX}"))
     }
-    return found | {name: outcome.last_step(folder / name) for name in ("train", "critic")}
+    return found | {name: log_folder.last_step(folder / name) for name in ("train", "critic")}
 
 
 def _requeue(step: str) -> None:

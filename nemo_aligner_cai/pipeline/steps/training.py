@@ -19,7 +19,7 @@ from nemo_aligner_cai.pipeline.step_cache import Step
 from nemo_aligner_cai.pipeline.steps import trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR, Trainer, merge
-from nemo_aligner_cai.training.launch import jobs, outcome, srun
+from nemo_aligner_cai.training.launch import jobs, log_folder, srun
 from nemo_aligner_cai.training.metrics.files import NewRows, read_metrics, read_steps
 from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
 
@@ -210,7 +210,7 @@ def remove_unequal_checkpoints(actor: Path, critic: Path) -> None:
 def _same_step(actor: Path, critic: Path) -> bool:
     from omegaconf import OmegaConf
 
-    step, updates = outcome.last_step(actor), outcome.last_step(critic)
+    step, updates = log_folder.last_step(actor), log_folder.last_step(critic)
     configs = [folder / "config.yaml" for folder in (actor, critic)]
     # NeMo moves them for a moment when a run resumes.
     if step is None or updates is None or not all(path.is_file() for path in configs):

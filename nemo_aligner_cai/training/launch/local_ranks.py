@@ -8,17 +8,17 @@ python -m nemo_aligner_cai.training.launch.local_ranks --nproc-per-node=8 -m nem
 import sys
 
 from nemo_aligner_cai.console import program
-from nemo_aligner_cai.training.launch import listening
+from nemo_aligner_cai.training.launch import loopback
 
 
 def main(argv: list[str]) -> None:
     """Run torchrun."""
     # Hides secrets of the command line, which this process shows during the whole training.
     program.begin()
-    listening.restrict({})
+    loopback.restrict({})
     from torch.distributed.run import main as torchrun
 
-    torchrun(["--standalone", f"--local-addr={listening.LOOPBACK}", *argv])
+    torchrun(["--standalone", f"--local-addr={loopback.LOOPBACK}", *argv])
 
 
 if __name__ == "__main__":

@@ -125,13 +125,13 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
         del os.environ["SLURM_NTASKS"]
     validate(stage, cfg, arguments.config)
     from nemo_aligner_cai.training.cpu.install import install_patches
-    from nemo_aligner_cai.training.launch import listening, outcome, quiet
+    from nemo_aligner_cai.training.launch import log_folder, loopback, quiet
 
     began = time.time()
     log_dir = config.select(cfg, "exp_manager.explicit_log_dir") if quietly and stage.output is not None else None
     try:
         with quiet.quiet(quiet.output_file(Path(str(log_dir)))) if log_dir is not None else nullcontext():
-            listening.restrict()
+            loopback.restrict()
             install_patches()
             stage.work(cfg)
     except KeyboardInterrupt:
@@ -141,7 +141,7 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
             raise KeyboardInterrupt("the same command resumes from the last checkpoint") from None
         raise
     if stage.output is not None and ranks.is_first_rank():
-        outcome.report(cfg, stage.output, began)
+        log_folder.report(cfg, stage.output, began)
     return 0
 
 
