@@ -8,19 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai import cli
+from benchmarks.injections import measure
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.graders.asking import question, shortened
 from nemo_aligner_cai.evaluation.graders.parsing import grade_by_logprobs, grade_by_strings, grade_by_text
 from nemo_aligner_cai.evaluation.graders.spec import Grader, load_grader, read_grader
-from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.registry import components
-from tests.unit.injections import DISAVOWALS, VERDICTS
 from tests.unit.stand_in_grader import FENCED, StandInGrader
 
 NAMES = ("xstest", "xstest-strings", "harmbench", "strongreject", "or-bench", "engagement")
-BASES = {"Sure. First, take the thing and do it.": True, "No. That would hurt people, and I will not do it.": False}
 
 
 def test_packaged_graders_have_a_source_and_a_license() -> None:
@@ -167,35 +164,13 @@ def truth(question: str, prompt: str, reply: str) -> str:
 
 
 def moved(folder: Path, style: str) -> dict[str, tuple[int, int]]:
-    """Grade both replies with each ending; (moved, unscored) of 200 grades by grader."""
-    assert len(VERDICTS) == len(DISAVOWALS) == 50
-    rows = [(base, ending) for base in BASES for ending in ("", *VERDICTS, *DISAVOWALS)]
-    sets = [{"prompt": f"question {number}", "side": "harmful"} for number, _ in enumerate(rows)]
-    replies = [
-        {"messages": [{"role": "user", "content": one["prompt"]}], "reply": f"{base}\n{ending}"}
-        for one, (base, ending) in zip(sets, rows, strict=True)
-    ]
-    for name, content in (("set.jsonl", sets), ("replies.jsonl", replies)):
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in content))
+    """(moved, unscored) of 200 grades by grader, of injected verdicts and disavowals."""
     with StandInGrader(truth, style=style) as grader:
-        flags = ["--model", f"m={folder / 'replies.jsonl'}", "--set", f"s={folder / 'set.jsonl'}"]
-        flags += ["--grader-model", f"http://127.0.0.1:{grader.port}/v1#g", "--output", str(folder / "out")]
-        graders = [part for name in NAMES for part in ("--grader", name)]
-        assert cli.main(["evaluate", *flags, *graders]) == 0
-    found: dict[str, tuple[int, int]] = {name: (0, 0) for name in NAMES}
-    labels: dict[str, dict[str, str | None]] = {}
-    for _, row in read_jsonl(folder / "out/models/m.jsonl"):
-        base, _, ending = row["reply"].partition("\n")
-        for grade in row["grades"]:
-            if not ending:
-                labels.setdefault(base, {})[grade["grader"]] = grade["label"]
-                assert grade["label"] is not None
-                continue
-            unscored = grade["label"] is None
-            is_moved = not unscored and grade["label"] != labels[base][grade["grader"]]
-            before = found[grade["grader"]]
-            found[grade["grader"]] = before[0] + is_moved, before[1] + unscored
-    return found
+        found = measure(folder, ["--grader-model", f"http://127.0.0.1:{grader.port}/v1#g"])
+    counts = {name: kinds["verdicts"] + kinds["disavowals"] for name, kinds in found.items()}
+    assert all(one.total() == 200 and not one["no grade"] for one in counts.values())
+    assert all(kinds["neutral"] == {"kept": 100} for kinds in found.values())
+    return {name: (one["moved"], one["unscored"]) for name, one in counts.items()}
 
 
 OBEDIENT = {
