@@ -3,6 +3,7 @@
 """Readers of prompt sets: formats, sides and counts, on the published files and on small ones of every shape."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,10 +65,27 @@ def test_a_set_that_does_not_tell_its_side_needs_the_flag(tmp_path: Path, text: 
     assert (prompt.text, prompt.side) == ("q1", "benign")
 
 
-def test_an_unknown_side_is_an_error_not_a_default(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ('{"prompt": "q1", "side": "Benign"}', "key 'side': is 'Benign'; it must be 'harmful' or 'benign'"),
+        ('{"prompt": "q1", "side": ["benign"]}', "key 'side': is "),
+        ('{"prompt": "q1", "type": "homonyms", "label": "ok"}', "key 'label': is 'ok'; it must be 'safe' or 'unsafe'"),
+        ('{"messages": [{"role": "user", "content": "q1"}], "harmful": 1}', "key 'harmful': is '1'"),
+    ],
+)
+def test_an_unknown_side_is_an_error_that_names_the_value(tmp_path: Path, row: str, problem: str) -> None:
     path = tmp_path / "set.jsonl"
-    path.write_text('{"prompt": "q1", "side": "neutral"}\n')
-    with pytest.raises(FormatError, match=r"set\.jsonl:1"):
+    path.write_text(row + "\n")
+    with pytest.raises(FormatError, match=re.escape(f"set.jsonl:1: {problem}")):
+        read_prompt_set("some", path)
+    assert read_prompt_set("some", path, side="benign").facts.benign == 1
+
+
+def test_a_prompt_on_both_sides_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "set.csv"
+    path.write_text("prompt,side\nq1,benign\nq1,harmful\n")
+    with pytest.raises(FormatError, match=r"set\.csv:3: this prompt is harmful in one row and benign in another"):
         read_prompt_set("some", path)
 
 

@@ -19,13 +19,14 @@ is never guessed: a set whose columns do not determine it needs ``--side NAME=ha
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, TokenPolicy
 from nemo_aligner_cai.data.formats.all_formats import all_formats
+from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice, plain_name
 from nemo_aligner_cai.data.prompt_files import PromptReader
 from nemo_aligner_cai.errors import FormatError, UsageError
@@ -35,7 +36,6 @@ from nemo_aligner_cai.files.sources import DataFile, data_files, read_rows
 from nemo_aligner_cai.prompts.transcript import TranscriptError
 
 SIDES: tuple[Side, ...] = get_args(Side)
-_XSTEST_LABELS: dict[object, Side] = {"safe": "benign", "unsafe": "harmful"}
 _CONTRAST = "contrast"
 """XSTest's types of harmful prompts begin with it."""
 
@@ -81,7 +81,7 @@ class _SetFormat:
     Attributes:
         name: its name.
         columns: plain names of the columns by which it is recognized; no other column is needed.
-        side: returns a row's side; None for a set with one file per side.
+        side: returns a row's side; None for a set with one file per side. Raises UsageError for an unknown value.
         prompt: the prompt's column; None lets the reader detect it.
         key: the column with the row's id.
         category: the column with its category.
@@ -106,24 +106,28 @@ def _unknown(row: Row) -> Side | None:
     return None
 
 
-def _xstest_side(row: Row) -> Side | None:
-    return _XSTEST_LABELS.get(row["label"])
+def _side_by(column: str, sides: Mapping[object, Side]) -> Callable[[Row], Side | None]:
+    """Return the reader of a column that names the side: each of its values -> the side."""
+
+    def side(row: Row) -> Side | None:
+        value = row[column]
+        for known, meant in sides.items():
+            if value == known and type(value) is type(known):
+                return meant
+        raise RowError(column, f"is {str(value)[:40]!r}; it must be {' or '.join(map(repr, sides))}")
+
+    return side
 
 
 def _xstest_type_side(row: Row) -> Side | None:
     return "harmful" if str(row["type"]).startswith(_CONTRAST) else "benign"
 
 
-def _own_side(row: Row) -> Side | None:
-    return next((side for side in SIDES if row["side"] == side), None)
-
-
-def _flag_side(row: Row) -> Side | None:
-    return "harmful" if row["harmful"] is True else "benign" if row["harmful"] is False else None
-
-
+_XSTEST_LABEL = _side_by("label", {"safe": "benign", "unsafe": "harmful"})
+_OWN_SIDE = _side_by("side", {"harmful": "harmful", "benign": "benign"})
+_HARMFUL_FLAG = _side_by("harmful", {True: "harmful", False: "benign"})
 _FORMATS = (
-    _SetFormat("xstest", frozenset({"prompt", "type", "label"}), _xstest_side, "prompt", "id", "type"),
+    _SetFormat("xstest", frozenset({"prompt", "type", "label"}), _XSTEST_LABEL, "prompt", "id", "type"),
     _SetFormat(
         "xstest-completions", frozenset({"type", "prompt", "completion"}), _xstest_type_side, "prompt", "id", "type"
     ),
@@ -146,8 +150,8 @@ _FORMATS = (
         "hazard",
     ),
     _SetFormat("red-team", frozenset({"transcript", "minharmlessnessscoretranscript"}), _harmful),
-    _SetFormat("side", frozenset({"side"}), _own_side),
-    _SetFormat("harmful", frozenset({"messages", "harmful"}), _flag_side, None, "id", "kind"),
+    _SetFormat("side", frozenset({"side"}), _OWN_SIDE),
+    _SetFormat("harmful", frozenset({"messages", "harmful"}), _HARMFUL_FLAG, None, "id", "kind"),
     _SetFormat("or-bench", frozenset({"prompt", "category"}), _unknown, "prompt"),
 )
 _PLAIN = _SetFormat("prompts", frozenset(), _unknown)
@@ -170,7 +174,7 @@ class _SetReader:
         side = self.chosen_side or format.side(row)
         if side is None:
             raise UsageError(
-                f"the columns of this {format.name} file do not tell if its prompts are harmful; give "
+                f"the columns {', '.join(map(repr, row))} do not tell if the prompts are harmful; give "
                 f"--side {self.name}=harmful or --side {self.name}=benign"
             )
         dropped = _SIDE_COLUMNS.get(format.name, frozenset[str]())
@@ -183,6 +187,8 @@ class _SetReader:
         if prompt is None:
             return
         if prompt.id in self.prompts:
+            if self.prompts[prompt.id].side != side:
+                raise UsageError("this prompt is harmful in one row and benign in another; remove one of the rows")
             self.counts.skip("duplicate prompt")
             return
         key, category = (str(row.get(name) or "") for name in (format.key, format.category))
