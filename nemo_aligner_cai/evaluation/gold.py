@@ -10,7 +10,7 @@ A label is a class of the grader; a number in front is ignored (XSTest writes "2
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,6 +87,20 @@ def _read(row: Row) -> GoldLabel:
         raise UsageError("a gold label needs the column 'model' or 'completion', to tell whose reply it is")
     prompt = content_hash(Conversation.of_user(row_values.text(row, "prompt").strip()).to_messages())
     return GoldLabel(prompt, _NUMBER.sub("", row_values.text(row, column)), model, completion)
+
+
+def require_asked(gold: GoldFile, models: Sequence[str], prompts: Collection[str]) -> GoldFile:
+    """Return the labels; raises UsageError if none is of these models and of these prompts, given by their ids."""
+    labels = [one for prompt in gold.labels.keys() & prompts for one in gold.labels[prompt]]
+    if not labels:
+        raise UsageError(f"{gold.path}: none of its prompts is in the sets; give labels of the same prompts")
+    named = {one.model for one in labels if one.model is not None}
+    if named.isdisjoint(models) and all(one.model is not None for one in labels):
+        raise UsageError(
+            f"{gold.path}: its labels are of the models {', '.join(sorted(named))}, and the evaluation has "
+            f"{', '.join(models)}; give the models the names that the labels have"
+        )
+    return gold
 
 
 def require_classes(gold: GoldFile, graders: Sequence[Grader]) -> list[Grader]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nemo_aligner_cai.engine.run_stage import companion
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.gold import read_gold, require_classes
+from nemo_aligner_cai.evaluation.gold import read_gold, require_asked, require_classes
 from nemo_aligner_cai.evaluation.graders.spec import Grader, load_grader
 from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt, read_prompt_set
 from nemo_aligner_cai.evaluation.replies.samples import FAILED, EvalSample, SamplePipeline
@@ -68,7 +68,9 @@ class EvaluationInputs:
         for saved in self._saved.values():
             saved.require(self.prompts)
         self.judge = build_judge(config.judge, seed=config.run.seed) if config.judge else None
-        self.gold = [(gold, require_classes(gold, self.graders)) for gold in map(read_gold, config.gold)]
+        asked, names = {prompt.id for prompt in self.prompts}, [model.name for model in models]
+        found = [require_asked(read_gold(path), names, asked) for path in config.gold]
+        self.gold = [(gold, require_classes(gold, self.graders)) for gold in found]
 
     @property
     def prompts(self) -> list[EvalPrompt]:

@@ -43,7 +43,6 @@ def extra(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_built_in_components_exist_and_have_descriptions() -> None:
-    assert list(components("judges")) == ["best-worst", "multiple-choice", "chain-of-thought", "ensemble"]
     assert list(components("formats")) == list(FORMATS)
     for kind in BUILTIN:
         for component in components(kind).values():

@@ -372,10 +372,20 @@ def test_hostile_texts_are_inert_in_the_terminal_and_kept_in_the_files(
     assert kept == [row["prompt"] for row in rows]
 
 
-def test_gold_labels_of_other_classes_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,question 1,toxic", "toxic"),
+        ("b,question 1,full_refusal", "its labels are of the models b, and the evaluation has a"),
+        ("a,question 99,full_refusal", "none of its prompts is in the sets"),
+    ],
+)
+def test_gold_labels_that_fit_nothing_are_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: str, message: str
+) -> None:
     gold, saved = tmp_path / "gold.csv", tmp_path / "saved.csv"
-    gold.write_text("model,prompt,label\na,question 1,toxic\n")
+    gold.write_text(f"model,prompt,label\n{row}\n")
     saved.write_text("prompt,completion\n" + "".join(f"question {n},no\n" for n in range(12)))
     flags = ("--model", f"a={saved}", "--set", f"s={small_set(tmp_path)}", "--grader", "xstest-strings")
     assert evaluate(*flags, "--output", tmp_path / "out", "--gold", gold) == 2
-    assert "toxic" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

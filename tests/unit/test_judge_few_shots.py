@@ -15,14 +15,14 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import Judge
 from nemo_aligner_cai.judges.best_worst import best_worst
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
-from nemo_aligner_cai.judges.ensemble import ensemble
 from nemo_aligner_cai.judges.few_shot import read_few_shot_file
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.prompts import PAPER, with_judge_prompt
 from nemo_aligner_cai.judges.settings import JudgeSettings
+from nemo_aligner_cai.registry import BUILTIN, load
 from tests.unit.judging import CASE, PRINCIPLES
 
-STRATEGIES: list[Callable[[JudgeSettings], Judge]] = [best_worst, multiple_choice, chain_of_thought, ensemble]
+STRATEGIES: list[Callable[[JudgeSettings], Judge]] = [load("judges", name) for name in BUILTIN["judges"]]
 
 
 def settings(**given: Any) -> JudgeSettings:

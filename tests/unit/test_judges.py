@@ -22,10 +22,11 @@ from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.parse import parse_best_worst, parse_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
+from nemo_aligner_cai.registry import BUILTIN, load
 from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
 
 Strategy = Callable[[JudgeSettings], Judge]
-STRATEGIES: list[Strategy] = [best_worst, multiple_choice, chain_of_thought, ensemble]
+STRATEGIES: list[Strategy] = [load("judges", name) for name in BUILTIN["judges"]]
 
 
 def settings(**given: Any) -> JudgeSettings:

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that measure judges and preferences."""
+"""Commands that measure models, judges, reward models and preferences."""
