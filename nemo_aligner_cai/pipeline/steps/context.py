@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the steps of a run share."""
+"""The state that the steps of a run share."""
 
 from __future__ import annotations
 
