@@ -44,7 +44,7 @@ HH_PARTS := runs/hh-parts
 
 CORE_VENV := .venv-core
 CORE_HASHES := constraints/core-py311.hashes.txt
-PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp/gpt/conf -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
+PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
 PACKAGE := $(VENV)/.package-$(firstword $(shell { cat setup.py pyproject.toml; echo $(PACKAGE_FILES); } | cksum))
 DOCS_VENV := .venv-docs
 DOCS_HASHES := constraints/docs-py311.hashes.txt

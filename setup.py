@@ -73,6 +73,8 @@ TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist
 
 EXTRAS = {
     "nemo": NEMO,
+    "hydra": ["hydra-core>1.3,<=1.3.2", "omegaconf<=2.3"],
+    "completion": ["shtab>=1.7"],
     "hf": ["datasets>=3"],
     "s3": ["pyarrow>=17"],
     # Not in the tested environment: mlflow-skinny, whose versions exclude some of that environment's packages.
@@ -127,17 +129,19 @@ setup(
     packages=[
         *find_packages(include=["nemo_aligner_cai", "nemo_aligner_cai.*"]),
         "nemo_aligner_cai.conf",
+        "nemo_aligner_cai.examples",
         "hydra_plugins.nemo_aligner_cai",
     ],
     # One copy of the Hydra configs: where upstream keeps its own in the repository, pkg://nemo_aligner_cai.conf in
-    # the wheel.
-    package_dir={"nemo_aligner_cai.conf": "examples/nlp/gpt/conf"},
+    # the wheel. The configurations of runs are found by their paths in the repository (packaged_files.installed).
+    package_dir={"nemo_aligner_cai.conf": "examples/nlp/gpt/conf", "nemo_aligner_cai.examples": "examples/nlp/cai"},
     package_data={
         "nemo_aligner_cai": [
             *("py.typed", "**/*.json", "**/*.jsonl", "**/*.model", "**/*.nemo", "**/*.yaml"),
             *("report/page/*.css", "report/page/*.js", "report/page/*.j2"),
         ],
         "nemo_aligner_cai.conf": ["**/*.yaml"],
+        "nemo_aligner_cai.examples": ["*.json", "*.yaml"],
     },
     # Hydra finds plug-ins by walking hydra_plugins/ on disk. A default editable install has no such folder, only an
     # import hook; a strict one has a tree of links. Its price: a new file is seen after the next install only

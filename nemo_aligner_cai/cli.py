@@ -8,13 +8,18 @@ Each command is a module of ``nemo_aligner_cai/commands/`` with the functions ``
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from nemo_aligner_cai import __version__
+from nemo_aligner_cai.commands.common.completion import SHELLS, completion_script
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.console import program
+from nemo_aligner_cai.errors import EXIT_CODES
+from nemo_aligner_cai.packaged_files import installed
 
 # Command -> (module in nemo_aligner_cai.commands, help text).
 COMMANDS = {
@@ -62,25 +67,76 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    args = parse_args(arguments)
+    return args.run(args)
+
+
+def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; its module's function is the attribute `run`. Raises UsageError."""
     name = arguments[0] if arguments else None
-    parser = Parser(prog="cai", description="Constitutional AI for NVIDIA NeMo-Aligner.")
-    parser.add_argument("--version", action="version", version=f"nemo_aligner_cai {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command, (module_name, help_text) in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            command, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}."
-        )
-        if command == name:
-            module = importlib.import_module(f"nemo_aligner_cai.commands.{module_name}")
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-    args, rest = parser.parse_known_args(arguments)
+    parser, commands = _parsers()
+    if name in commands:
+        module = _module(name)
+        module.add_arguments(commands[name])
+        commands[name].set_defaults(run=module.run)
+    args, rest = parser.parse_known_args([_with_installed(word) for word in arguments])
     # argparse does not accept positional arguments after a flag; overrides may be anywhere.
-    if rest and (not hasattr(args, "overrides") or any(word.startswith("-") or "=" not in word for word in rest)):
+    if rest and (not hasattr(args, "overrides") or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         args.overrides = [*args.overrides, *rest]
-    return args.run(args)
+    return args
+
+
+def _with_installed(word: str) -> str:
+    """A word of a command line: a path, KEY=PATH or --flag=PATH, where PATH may be that of an installed file."""
+    name, equals, path = word.rpartition("=")
+    return f"{name}{equals}{installed(path)}"
+
+
+def complete_parser() -> Parser:
+    """The parser with the arguments of all commands and components, for documentation and completion."""
+    parser, commands = _parsers()
+    for name, command in commands.items():
+        module = _module(name)
+        if name == "data":
+            module.add_component_parsers(command)
+        module.add_arguments(command)
+    return parser
+
+
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of `cai`, and those of its commands, still without arguments."""
+    parser = Parser(prog="cai", description="Constitutional AI for NVIDIA NeMo-Aligner.")
+    codes = "; ".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())
+    parser.epilog = f"Exit codes: {codes}."
+    parser.examples = ("cai quickstart", "cai doctor --for data", "cai validate --help")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=SHELLS,
+        default=argparse.SUPPRESS,
+        help="print the script that completes commands and flags in this shell, and exit",
+    )
+    parser.add_argument("--version", action="version", version=f"nemo_aligner_cai {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    return parser, {
+        name: subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        for name, (_, text) in COMMANDS.items()
+    }
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints the completion script and exits, like argparse's action for a version."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: object, *_: object) -> None:
+        """Print the script of the shell that `values` names."""
+        sys.stdout.write(completion_script(complete_parser(), str(values)))
+        parser.exit()
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"nemo_aligner_cai.commands.{COMMANDS[name][0]}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,14 @@ A message is one line: what is wrong, where (file and line, flag or key), and th
 without a traceback and exits with the error's `exit_code`.
 """
 
+EXIT_CODES = {
+    0: "done",
+    1: "the work failed, or a check found something wrong",
+    2: "the command, a setting or an input is wrong; nothing was started",
+    130: "interrupted",
+}
+"""The exit codes of every program of this package."""
+
 
 class CaiError(Exception):
     """A failure during the work."""

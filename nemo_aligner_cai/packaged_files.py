@@ -6,11 +6,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CONSTITUTIONS = Path(__file__).parent / "constitutions"
-_TINY = Path(__file__).parent / "tiny"
+_PACKAGE = Path(__file__).parent
+CONSTITUTIONS = _PACKAGE / "constitutions"
+_TINY = _PACKAGE / "tiny"
 MODEL = _TINY / "assistant.nemo"
 PROVENANCE = _TINY / "assistant.json"
 TOKENIZER = _TINY / "tokenizer.model"
 CONSTITUTION = _TINY / "constitution.yaml"
 GRADER = _TINY / "refusals.yaml"
 QUICKSTART = _TINY / "quickstart.yaml"
+_IN_REPOSITORY = {"nemo_aligner_cai/": _PACKAGE, "examples/nlp/cai/": _PACKAGE / "examples"}
+"""Where the files of a folder of the repository are, if the package is installed from its wheel."""
+
+
+def installed(path: str) -> str:
+    """Return the path of a file; that of its installed copy, if the documentation's path is of no file here."""
+    for prefix, folder in _IN_REPOSITORY.items():
+        copy = folder / path.removeprefix(prefix)
+        if path.startswith(prefix) and not Path(path).exists() and copy.is_file():
+            return str(copy)
+    return path

@@ -24,10 +24,11 @@ from nemo_aligner_cai.training.checks import model_file, model_kind
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai chat`."""
+    parser.examples = ("cai chat results/rl_cai/checkpoints/cai_ppo_actor.nemo",)
     parser.epilog = "Each line is one turn; an empty line starts a new conversation."
     parser.add_argument("model", type=Path, help="a .nemo file, served during the conversation")
-    parser.add_argument("--temperature", type=TEMPERATURE, default=0.0, help="0 (default) is greedy decoding")
-    parser.add_argument("--max-tokens", type=COUNT, default=64, help="maximum length of a reply (default: 64)")
+    parser.add_argument("--temperature", type=TEMPERATURE, default=0.0, help="0 is greedy decoding")
+    parser.add_argument("--max-tokens", type=COUNT, default=64, help="maximum length of a reply")
     add_chat_template_flag(parser, otherwise="(default: from the model)")
 
 

@@ -27,6 +27,10 @@ def add_arguments(parser: Parser) -> None:
         "CONDITION is a metric of the last model, < or >, and a limit: 'harm_rate>+2' fails if B is more than 2 "
         "points above A, 'evasion_rate>5' if B is above 5 %. The exit code is 1 if a condition is met."
     )
+    parser.examples = (
+        "cai compare runs/quickstart runs/seed2",
+        "cai compare runs/quickstart runs/seed2 --fail-if 'harm_rate>+2'",
+    )
     parser.add_argument(
         "a",
         metavar="A",
@@ -34,8 +38,12 @@ def add_arguments(parser: Parser) -> None:
         help="the --output of `cai run`, `cai quickstart` or `cai evaluate`, to compare with",
     )
     parser.add_argument("b", metavar="B", type=Path, help="the other --output")
-    parser.add_argument("--fail-if", action="append", default=[], metavar="CONDITION", help="may be given repeatedly")
-    parser.add_argument("--format", choices=_FORMATS, default="terminal", help="html needs --output")
+    parser.add_argument(
+        "--fail-if", action="append", default=[], metavar="CONDITION", help="fail if this is so; repeat for more"
+    )
+    parser.add_argument(
+        "--format", choices=_FORMATS, default="terminal", help="form of the comparison; html needs --output"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file (default: standard output)")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.effect("output", when=lambda args: args.format != "terminal", otherwise="with --format terminal")

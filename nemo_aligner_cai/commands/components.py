@@ -12,7 +12,9 @@ from nemo_aligner_cai.registry import BUILTIN, components
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai components`."""
-    parser.add_argument("kind", nargs="?", choices=list(BUILTIN), help="list only this kind")
+    parser.epilog = "The exit code is 1 if a component cannot be loaded."
+    parser.examples = ("cai components", "cai components formats")
+    parser.add_argument("kind", nargs="?", choices=list(BUILTIN), help="list only this kind (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:

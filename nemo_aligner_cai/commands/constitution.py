@@ -41,13 +41,22 @@ _CANDIDATES = ("(one answer)", "(another answer)")
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai constitution`."""
+    parser.examples = ("cai constitution check principles.yaml",)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="list the principles, warnings about them, and their prompts")
+    check.examples = (
+        "cai constitution check principles.yaml",
+        "cai constitution check principles.yaml --few-shots few_shots.json --preview",
+    )
     check.add_argument("file", help="a constitution in YAML, or one of Anthropic's JSON files")
     check.add_argument("--few-shots", metavar="FILE", help="also check these examples, and show prompts with them")
-    check.add_argument("--tokenizer", metavar="PATH", help="tokenizer for lengths; by default they are in words")
+    check.add_argument("--tokenizer", metavar="PATH", help="tokenizer for lengths in tokens (default: in words)")
     check.add_argument(
-        "--preview", nargs="?", const="", metavar="ID", help="show the prompts of a principle, or of all of them"
+        "--preview",
+        nargs="?",
+        const="",
+        metavar="ID",
+        help="show the prompts of a principle; without ID, of all",
     )
 
 

@@ -19,7 +19,9 @@ from nemo_aligner_cai.planning.doctor import PARTS, Report, Step, examine
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai doctor`."""
-    parser.add_argument("--for", dest="part", choices=PARTS, default="all", help="steps to check (default: all)")
+    parser.epilog = "The exit code is 1 if a step is not ready."
+    parser.examples = ("cai doctor", "cai doctor --for data")
+    parser.add_argument("--for", dest="part", choices=PARTS, default="all", help="steps to check")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

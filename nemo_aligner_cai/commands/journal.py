@@ -24,11 +24,15 @@ def add_arguments(parser: Parser) -> None:
     show = actions.add_parser("show", help="list the calls: step, record and the beginning of the reply")
     stats = actions.add_parser("stats", help="count calls, tokens and failures by step")
     export = actions.add_parser("export", help="write the calls as JSON lines with whole conversations")
+    parser.examples = ("cai journal stats rl_cai/cai_comparisons.journal.jsonl",)
+    show.examples = ("cai journal show rl_cai/cai_comparisons.journal.jsonl --step judge",)
+    stats.examples = parser.examples
+    export.examples = ("cai journal export rl_cai/cai_comparisons.journal.jsonl calls.jsonl",)
     for action in (show, stats, export):
-        action.add_argument("file", help="a ....journal.jsonl")
+        action.add_argument("file", help="the journal of a run, such as cai_comparisons.journal.jsonl")
     for action in (show, export):
-        action.add_argument("--step", help="only calls of this step")
-        action.add_argument("--record", help="only calls of this record (the id of a row)")
+        action.add_argument("--step", help="only calls of this step (default: of all)")
+        action.add_argument("--record", help="only calls of this record, by the id of its row (default: of all)")
     export.add_argument("output", help="the file to write")
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
 

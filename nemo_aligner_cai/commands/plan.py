@@ -24,6 +24,10 @@ _SUMMED = ("tokens_in", "tokens_out", "gpu_hours", "hours", "disk_gb")
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai plan`."""
     parser.epilog = "Calls are counted; figures with ~ are estimates from the section `plan`."
+    parser.examples = (
+        "cai plan examples/nlp/cai/mistral_7b.yaml",
+        "cai plan examples/nlp/cai/mistral_7b.yaml rl_cai.decoding.num_responses=8 --json",
+    )
     parser.add_argument("config", type=Path, help="a YAML file like examples/nlp/cai/mistral_7b.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -32,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     # The trainers' settings are composed by Hydra; a plan needs neither torch nor NeMo.
-    extras.require("cai plan", ("hydra", "omegaconf"))
+    extras.require("cai plan", ("hydra", "omegaconf"), "hydra")
     steps = plan(recipe(load_run_config(args.config, args.overrides)))
     steps.append(_total(steps))
     if args.json:

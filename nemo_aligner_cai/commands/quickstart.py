@@ -14,5 +14,6 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai quickstart`."""
+    parser.examples = ("cai quickstart", "cai quickstart --seed 2 --output runs/seed2")
     add_run_arguments(parser, output=Path("runs/quickstart"))
     parser.set_defaults(config=packaged_files.QUICKSTART)

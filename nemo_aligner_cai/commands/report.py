@@ -18,6 +18,7 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = (
         "The file opens from disk, loads nothing and sends nothing. A run that is not finished has one too."
     )
+    parser.examples = ("cai report runs/quickstart", "cai report runs/quickstart --redact --output shared.html")
     parser.add_argument(
         "folder",
         metavar="RUN",

@@ -43,6 +43,10 @@ from nemo_aligner_cai.report.report import REPORT
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai run`."""
+    parser.examples = (
+        "cai run examples/nlp/cai/mistral_7b.yaml --output runs/mistral_7b --dry-run",
+        "cai run examples/nlp/cai/mistral_7b_slurm.yaml --output runs/mistral_7b --status",
+    )
     parser.add_argument("config", type=Path, help="a YAML file like nemo_aligner_cai/tiny/quickstart.yaml")
     add_run_arguments(parser, output=None)
     run_slurm.add_slurm_arguments(parser)
@@ -52,10 +56,15 @@ def add_run_arguments(parser: Parser, *, output: Path | None) -> None:
     """Declare the arguments that `cai quickstart` shares."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values to replace in the configuration")
     parser.add_argument("--output", type=Path, default=output, required=output is None, help="the run's folder")
-    parser.add_argument("--seed", type=TRAINING_SEED, help="seed of all random choices; short for seed=N")
+    parser.add_argument("--seed", type=TRAINING_SEED, help="short for the override seed=N (default: as configured)")
     part = parser.add_mutually_exclusive_group()
-    part.add_argument("--from", dest="first", metavar="STEP", help="repeat this step and all later ones")
-    part.add_argument("--step", metavar="STEP", help="run this step only; the steps before it must be done")
+    part.add_argument(
+        "--from",
+        dest="first",
+        metavar="STEP",
+        help="repeat this step and all later ones (default: unfinished steps)",
+    )
+    part.add_argument("--step", metavar="STEP", help="run this step only; those before it must be done (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ _KINDS = ("local", "slurm")
 
 def add_slurm_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai run` that concern Slurm."""
-    parser.add_argument("--executor", choices=_KINDS, help="in place of executor.kind of the configuration")
+    parser.add_argument("--executor", choices=_KINDS, help="where the steps run (default: executor.kind of CONFIG)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, or the scripts of Slurm's jobs")
     parser.add_argument(
         "--status", action="store_true", help="slurm: show the state of each step, and do nothing else"

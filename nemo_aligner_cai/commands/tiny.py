@@ -14,17 +14,20 @@ from nemo_aligner_cai.tiny.language import language
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai tiny`."""
+    parser.examples = ("cai tiny data --output tiny_data",)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     build = actions.add_parser("build", help="pretrain the tiny assistant on this machine and save it as .nemo")
+    build.examples = ("cai tiny build --output models/tiny",)
     build.add_argument("--output", type=Path, required=True, help="folder for assistant.nemo and its training data")
-    build.add_argument("--seed", type=TRAINING_SEED, default=1)
-    build.add_argument("--documents", type=COUNT, default=150_000)
+    build.add_argument("--seed", type=TRAINING_SEED, default=1, help="seed of the texts and of the training")
+    build.add_argument("--documents", type=COUNT, default=150_000, help="number of texts to train on")
     build.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of the pretraining")
 
     data = actions.add_parser("data", help="write the tiny world's data files in the formats of the real ones")
+    data.examples = ("cai tiny data --output tiny_data --rows 1000",)
     data.add_argument("--output", type=Path, required=True, help="folder for the files")
-    data.add_argument("--seed", type=SEED, default=1)
+    data.add_argument("--seed", type=SEED, default=1, help="seed of the rows")
     data.add_argument("--rows", type=COUNT, default=500, help="rows per file")
 
 

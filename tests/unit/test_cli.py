@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_aligner_cai import __version__, cli
+from nemo_aligner_cai import __version__, cli, errors
+from nemo_aligner_cai.console.program import main_guard
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,3 +60,22 @@ def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     message = capsys.readouterr().err
     assert "none.yaml" in message
     assert message.count("\n") == 1
+
+
+def test_each_exit_code_is_that_of_the_table(tmp_path: Path, repo_root: Path) -> None:
+    (tmp_path / "wrong.jsonl").write_text('{"prompt": 3}\n')
+    (tmp_path / "right.jsonl").write_text('{"prompt": "How far?"}\n')
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    codes = {
+        "done": cli.main(["validate", str(tmp_path / "right.jsonl")]),
+        "failed": cli.main(["validate", str(tmp_path / "wrong.jsonl")]),
+        "wrong": cli.main(["validate", str(tmp_path / "missing.jsonl")]),
+        "interrupted": main_guard(interrupted, "cai"),
+    }
+    assert list(codes.values()) == list(errors.EXIT_CODES)
+    raised = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.CaiError)]
+    assert len(raised) >= 3 and {kind.exit_code for kind in raised} == {1, 2}
+    assert "\n.. exit-codes::\n" in (repo_root / "docs" / "troubleshooting.rst").read_text(encoding="utf-8")

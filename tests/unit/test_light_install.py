@@ -10,10 +10,21 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.cli import COMMANDS
+from nemo_aligner_cai.commands.train.train import STAGES
 
 _BLOCKED = (
     *("torch", "lightning", "pytorch_lightning", "hydra", "omegaconf", "megatron", "nemo", "nemo_aligner"),
-    *("transformers", "tokenizers", "sentencepiece", "tiktoken", "pytriton", "datasets", "pyarrow", "safetensors"),
+    *(
+        "transformers",
+        "tokenizers",
+        "sentencepiece",
+        "tiktoken",
+        "pytriton",
+        "datasets",
+        "pyarrow",
+        "safetensors",
+        "shtab",
+    ),
 )
 _START = """
 import sys
@@ -54,6 +65,28 @@ def test_d5_one_line_with_the_install_command(tmp_path: Path, words: tuple[str, 
     assert done.returncode == 2
     assert 'pip install ".[nemo]"' in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (("plan", "run.yaml"), "hydra"),
+        (("data", "generator=rl-cai"), "hydra"),
+        (("--print-completion", "bash"), "completion"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_a_command_of_a_small_extra_names_it(tmp_path: Path, words: tuple[str, ...], extra: str) -> None:
+    done = start(tmp_path, *words)
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 2 and f'pip install ".[{extra}]"' in line
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_help_of_a_trainer_needs_nothing(tmp_path: Path, stage: str) -> None:
+    done = start(tmp_path, "train", stage, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--print-command" in done.stdout and "explicit_log_dir=" in done.stdout
 
 
 def test_an_object_store_names_the_extra(tmp_path: Path) -> None:

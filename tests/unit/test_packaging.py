@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,6 +22,7 @@ from packaging.utils import canonicalize_name
 
 import nemo_aligner_cai
 from nemo_aligner_cai.cli import COMMANDS
+from tests.wheel import build_wheel, copy_sources, run_pip
 
 # What the core does not require: were any of it imported, the data half would not start on a laptop.
 NOT_CORE = [
@@ -215,25 +215,14 @@ def test_installed_plugin_is_seen_by_hydra(tmp_path):
 
 @pytest.fixture(scope="session")
 def sources(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sources: building writes into them."""
-    copy = tmp_path_factory.mktemp("sources") / "repository"
-    ignored = shutil.ignore_patterns(".*", "build", "dist", "runs", "__pycache__", "*.egg-info")
-    return Path(shutil.copytree(repo_root, copy, ignore=ignored))
-
-
-def run_pip(*arguments: str | Path, cwd: Path) -> None:
-    command = [sys.executable, "-m", "pip", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    """A copy of the sources."""
+    return copy_sources(repo_root, tmp_path_factory.mktemp("sources") / "repository")
 
 
 @pytest.fixture(scope="session")
 def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    run_pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, ".", cwd=sources)
-    (built,) = folder.glob("*.whl")
-    return built
+    return build_wheel(sources, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture
@@ -263,7 +252,18 @@ def test_wheel_holds_the_package_the_configs_and_the_plugin(wheel, repo_root):
     conf = repo_root / "examples" / "nlp" / "gpt" / "conf"
     configs = {f"nemo_aligner_cai/conf/{path.relative_to(conf).as_posix()}" for path in conf.rglob("*.yaml")}
     assert len(configs) >= 5
-    expected = package | configs | {"nemo_aligner_cai/conf/__init__.py", "hydra_plugins/nemo_aligner_cai/__init__.py"}
+    examples = {
+        f"nemo_aligner_cai/examples/{path.name}"
+        for path in (repo_root / "examples" / "nlp" / "cai").iterdir()
+        if path.is_file()
+    }
+    assert {f"nemo_aligner_cai/examples/{name}.yaml" for name in ("mistral_7b", "mistral_7b_slurm")} < examples
+    expected = (
+        package
+        | configs
+        | examples
+        | {"nemo_aligner_cai/conf/__init__.py", "hydra_plugins/nemo_aligner_cai/__init__.py"}
+    )
     assert expected <= held
     assert {name for name in held - expected if not name.startswith("hydra_plugins/nemo_aligner_cai/")} == set()
 

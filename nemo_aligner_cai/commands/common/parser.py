@@ -4,9 +4,10 @@
 
 import argparse
 import logging
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from nemo_aligner_cai.errors import UsageError
 
@@ -23,6 +24,34 @@ def recorded_flags(args: argparse.Namespace) -> dict[str, Any]:
 def never(args: argparse.Namespace) -> bool:
     """The condition of a flag that is accepted for compatibility only."""
     return False
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Adds its default, or "(required)", to the help text of each flag that does not mention its default.
+
+    Descriptions and epilogs keep their paragraphs; a paragraph with an indented line keeps its line ends.
+    """
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        positional = not action.option_strings and action.nargs not in ("?", "*")
+        if not action.help or "default" in action.help or action.default is argparse.SUPPRESS or positional:
+            return action.help
+        shown = "required" if action.required and action.option_strings else f"default: {_shown(action.default)}"
+        return f"{action.help} ({shown.replace('%', '%%')})"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(
+            part if "\n " in f"\n{part}" else textwrap.fill(part, width, break_on_hyphens=False) for part in paragraphs
+        )
+
+
+def _shown(default: object) -> str:
+    """A flag's default, as a user would write it."""
+    if default is None or default == []:
+        return "none"
+    values = cast(Sequence[object], default) if isinstance(default, list | tuple) else [default]
+    return " ".join(str(value) or "empty" for value in values)
 
 
 class _NotGiven(list[object]):
@@ -45,12 +74,33 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         flags: the actions of all optional arguments, in groups or not.
+        examples: command lines that the help shows at its end.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         self.flags: list[argparse.Action] = []
+        self.examples: tuple[str, ...] = ()
         self._conditions: list[_Condition] = []
-        super().__init__(*args, **settings)
+        super().__init__(*args, **{"formatter_class": HelpFormatter, **settings})
+
+    def format_help(self) -> str:
+        """Format the help, with the examples at its end."""
+        title = "examples" if len(self.examples) > 1 else "example"
+        shown = (f"\n{title}:\n", *(textwrap.indent(f"{line}\n", "  ") for line in self.examples))
+        return super().format_help() + ("".join(shown) if self.examples else "")
+
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """All arguments: flags, positional arguments, and the choice of a subcommand."""
+        return self._actions
+
+    def walk(self) -> "Iterator[Parser]":
+        """Yield this parser and those of its subcommands."""
+        yield self
+        for action in self.arguments:
+            if isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
+                for parser in cast(dict[str, Parser], action.choices).values():
+                    yield from parser.walk()
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Add an argument and record it if it is a flag."""

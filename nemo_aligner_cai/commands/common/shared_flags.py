@@ -3,6 +3,7 @@
 """Flags that several commands have."""
 
 import argparse
+from collections.abc import Mapping
 
 from nemo_aligner_cai.chat import TEMPLATES, TokenPolicy
 from nemo_aligner_cai.commands.common.flag_types import COUNT, system_message
@@ -20,6 +21,23 @@ NEMO_TEMPLATE_FLAGS = {
     "response_extract_pattern": r"<extra_id_1>Assistant\n",
 }
 """Upstream's template flags, with the defaults of its scripts that write reward-model and PPO files."""
+
+
+_TEMPLATE_TEXTS = {
+    "user_format": "a user's turn and the beginning of the reply",
+    "assistant_format": "a reply and what follows it",
+    "system_format": "the system message",
+    "system_default_message": "the system message of conversations without one",
+    "bos_token": "the text before each conversation",
+    "eos_token": "the text that ends each conversation",
+    "response_extract_pattern": "the text after which a reply begins",
+}
+
+
+def add_template_format_flags(group: FlagGroup, defaults: Mapping[str, str | None]) -> None:
+    """Add upstream's seven flags for the chat template."""
+    for name, default in defaults.items():
+        group.add_argument(f"--{name}", metavar="TEXT", default=default, help=_TEMPLATE_TEXTS[name])
 
 
 def add_chat_template_flag(group: Parser | FlagGroup, *, otherwise: str) -> None:
@@ -47,7 +65,7 @@ def add_template_tokens_flag(parser: Parser) -> None:
         "--on-template-tokens",
         choices=[policy.value for policy in TokenPolicy],
         default=TokenPolicy.ESCAPE.value,
-        help="action for texts that contain tokens of the chat template (default: escape)",
+        help="action for texts that contain tokens of the chat template",
     )
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from nemo_aligner_cai.chat import TEMPLATE_FLAGS, TokenPolicy, template_from_flags
 from nemo_aligner_cai.commands.common.flag_types import file_prefix
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
-from nemo_aligner_cai.commands.common.shared_flags import NEMO_TEMPLATE_FLAGS, add_template_tokens_flag
+from nemo_aligner_cai.commands.common.shared_flags import (
+    NEMO_TEMPLATE_FLAGS,
+    add_template_format_flags,
+    add_template_tokens_flag,
+)
 from nemo_aligner_cai.commands.common.terminal import write_line
 from nemo_aligner_cai.console.program import main_guard
 from nemo_aligner_cai.data.anthropic_hh import SPLITS, SUBSETS, Outputs, hub_rows, local_files, rows_of, write_split
@@ -21,23 +25,31 @@ from nemo_aligner_cai.stages.manifest import Manifest, ManifestLocation, hashes,
 
 def build_parser() -> Parser:
     """Build the parser, with upstream's flags and defaults."""
-    parser = Parser(description="Write Anthropic HH-RLHF as prompts and comparisons in a chat template.")
-    parser.add_argument("--output-dir", required=True)
+    parser = Parser(
+        prog="cai data anthropic-hh",
+        description="Write Anthropic HH-RLHF as prompts and comparisons in a chat template.",
+    )
+    parser.examples = (
+        "cai data anthropic-hh --output-dir hh --dataset-dir-name helpful-base",
+        "cai data anthropic-hh --output-dir hh --input hh-rlhf",
+    )
+    parser.add_argument("--output-dir", required=True, metavar="DIR", help="the folder of all files")
     parser.add_argument(
         "--dataset-dir-name", nargs="*", metavar="NAME", help=f"subsets: {', '.join(SUBSETS)} (default: all of them)"
     )
     parser.add_argument(
-        "--output-file-name-prefix", type=file_prefix, help="default: anthropic_hh, without --dataset-dir-name"
+        "--output-file-name-prefix",
+        type=file_prefix,
+        help="how all file names begin (default: anthropic_hh, without --dataset-dir-name)",
     )
     parser.add_argument(
         "--add-eos", choices=["False", "True"], default="True", help="end comparisons with the end-of-sequence token"
     )
-    parser.add_argument("--input", help="a local file or folder to read instead of the hub, in the hub's layout")
+    parser.add_argument("--input", help="a local file or folder in the hub's layout (default: the hub)")
     add_template_tokens_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
     group = parser.add_group("chat template")
-    for name, default in NEMO_TEMPLATE_FLAGS.items():
-        group.add_argument(f"--{name}", default=default)
+    add_template_format_flags(group, NEMO_TEMPLATE_FLAGS)
     parser.effect("response_extract_pattern", when=never, otherwise="here: no reply is extracted", accepted=True)
     return parser
 

@@ -24,6 +24,10 @@ description = "Blend files of one format into one file, each with its share."
 def build_parser() -> Parser:
     """Build the parser of `cai data blend`."""
     parser = Parser(prog="cai data blend", description=description)
+    parser.examples = (
+        "cai data blend --files cai.jsonl helpful.jsonl --output blend.jsonl",
+        "cai data blend --files cai.jsonl helpful.jsonl --weights 0.3 0.7 --output blend.jsonl",
+    )
     parser.add_argument("--files", nargs="+", required=True, metavar="FILE", help="plain .jsonl files of one format")
     parser.add_argument(
         "--weights",
@@ -32,8 +36,8 @@ def build_parser() -> Parser:
         metavar="W",
         help="each file's share of the written records; no record is repeated (default: all rows)",
     )
-    parser.add_argument("--output", required=True, metavar="FILE")
-    parser.add_argument("--seed", type=SEED, default=1234, help="seed of the order (default: 1234)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--seed", type=SEED, default=1234, help="seed of the order")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     return parser
 

@@ -31,7 +31,10 @@ def add_arguments(parser: Parser) -> None:
     formats, _ = all_formats()
     lines = (f"  {name:<26}{formats[name].description}" for name in listed(formats))
     parser.epilog = "\n".join(["formats:", *lines])
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.examples = (
+        "cai convert sl_cai.jsonl messages.jsonl --to messages",
+        "cai convert rl_cai/cai_comparisons.jsonl dpo.jsonl --to dpo",
+    )
     parser.add_argument(
         "source",
         metavar="IN",
@@ -40,8 +43,8 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("target", metavar="OUT", help="the file to write; compressed if its name ends in .gz")
     parser.add_argument("--to", required=True, metavar="FORMAT", help="the format to write")
-    parser.add_argument("--from", dest="source_format", metavar="FORMAT", help="default: detected")
-    parser.add_argument("--split", default="train", help="split of a folder or data set (default: train)")
+    parser.add_argument("--from", dest="source_format", metavar="FORMAT", help="the format of IN (default: detected)")
+    parser.add_argument("--split", default="train", help="split of a folder or data set ")
     add_template_tokens_flag(parser)
     add_system_message_flag(parser, "conversations")
     add_tokenizer_flags(parser, "to drop records that the trainer cannot use whole")
@@ -53,13 +56,13 @@ def add_arguments(parser: Parser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="columns of IN, or keys of its messages, to ignore; by default one that changes the meaning of a row is "
-        "an error",
+        help="columns of IN, or keys of its messages, to ignore (default: none; one that changes the meaning of a row "
+        "is an error)",
     )
     parser.add_argument(
         "--drop-refused",
         action="store_true",
-        help="drop and count rows that the format cannot represent; by default the first one is an error",
+        help="drop and count rows that the format cannot represent, in place of an error for the first one",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
 

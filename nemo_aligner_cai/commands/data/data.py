@@ -14,8 +14,13 @@ from nemo_aligner_cai.registry import components
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai data`."""
-    for flag in FLAGS:
-        parser.add_argument(flag, action="append", default=[], metavar="X", help="Hydra's flag, for generator=NAME")
+    parser.examples = (
+        "cai data rl-cai --help",
+        "cai data blend --files cai.jsonl helpful.jsonl --output blend.jsonl",
+        "cai data generator=rl-cai judge=multiple-choice --cfg job",
+    )
+    for flag, text in FLAGS.items():
+        parser.add_argument(flag, action="append", default=[], metavar="X", help=text)
     parser.add_argument(
         "words",
         nargs=argparse.REMAINDER,
@@ -23,6 +28,17 @@ def add_arguments(parser: Parser) -> None:
         help="sl-cai, rl-cai, anthropic-hh, blend or another name of `cai components`, and its flags (see `cai data "
         "rl-cai --help`); or generator=NAME and other Hydra overrides",
     )
+
+
+def add_component_parsers(parser: Parser) -> None:
+    """Add the flags of the components, each as a subcommand, for documentation and completion."""
+    names = parser.add_subparsers(metavar="NAME")
+    for name, component in (components("generators") | components("processors")).items():
+        if (build := getattr(component.load(), "build_parser", None)) is not None:
+            flags = build()
+            text = flags.description
+            child = names.add_parser(name, help=text, description=text, parents=[flags], add_help=False)
+            child.examples = flags.examples
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,17 +14,21 @@ The groups ``generator``, ``processor``, ``judge`` and ``judge_prompt`` have one
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.registry import Component, components
 
 CONFIG = "cai_data"
-FLAGS = ("--config-name", "--config-dir", "--cfg")
-"""Hydra's flags that `cai data` accepts."""
+FLAGS = {
+    "--config-name": f"with generator=NAME: the configuration (default: {CONFIG})",
+    "--config-dir": "with generator=NAME: a folder with further configurations",
+    "--cfg": "job: with generator=NAME, print the configuration and exit",
+}
+"""Hydra's flags that `cai data` accepts, and their help."""
 _GROUPS = {"generator": "generators", "processor": "processors", "judge": "judges", "judge_prompt": "judge_prompts"}
 """Hydra group -> kind of component."""
 _MAKERS = ("generator", "processor")
@@ -34,7 +38,7 @@ _NOT_KEYS = ("help", "ngc_api_key", "judge", "judge_prompt")
 
 def is_hydra(words: Sequence[str]) -> bool:
     """Tell a command line with Hydra overrides from one that begins with a component's name."""
-    return bool(words) and ("=" in words[0] or words[0].startswith(FLAGS))
+    return bool(words) and ("=" in words[0] or words[0].startswith(tuple(FLAGS)))
 
 
 def compose_command(words: Sequence[str]) -> tuple[Component, list[str]] | str:
@@ -44,8 +48,7 @@ def compose_command(words: Sequence[str]) -> tuple[Component, list[str]] | str:
         UsageError: Hydra is not installed; an unknown group, option or flag; or not exactly one generator or
             processor.
     """
-    if importlib.util.find_spec("hydra") is None:
-        raise UsageError("config groups need Hydra: pip install hydra-core; the flags work without it")
+    extras.require("cai data with config groups", ("hydra", "omegaconf"), "hydra")
     from omegaconf import OmegaConf
 
     from nemo_aligner_cai.training import config

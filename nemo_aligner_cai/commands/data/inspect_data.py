@@ -44,11 +44,12 @@ _BAR = 40
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai inspect`."""
+    parser.examples = ("cai inspect sl_cai.jsonl", "cai inspect hf://datasets/Anthropic/hh-rlhf/helpful-base --rows 5")
     parser.add_argument("file", metavar="FILE", help="a file, a folder, or a data set as hf://datasets/OWNER/NAME")
-    parser.add_argument("--as", dest="format", metavar="FORMAT", help="default: detected")
-    parser.add_argument("--split", default="train", help="split of a folder or data set (default: train)")
-    parser.add_argument("--tokenizer", help="tokenizer for lengths in tokens; by default they are in characters")
-    parser.add_argument("--rows", type=Number(int, 0), default=2, help="number of records to render (default: 2)")
+    parser.add_argument("--as", dest="format", metavar="FORMAT", help="the format of the file (default: detected)")
+    parser.add_argument("--split", default="train", help="split of a folder or data set")
+    parser.add_argument("--tokenizer", help="tokenizer for lengths in tokens (default: in characters)")
+    parser.add_argument("--rows", type=Number(int, 0), default=2, help="number of records to render")
 
 
 @dataclass

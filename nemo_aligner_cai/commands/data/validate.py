@@ -20,8 +20,12 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = (
         "Exit code: 0 if all rows of all files can be used, 1 if some cannot, 2 if nothing could be checked."
     )
-    parser.add_argument("files", metavar="FILE", nargs="+")
-    parser.add_argument("--as", dest="format", metavar="FORMAT", help="default: detected")
+    parser.examples = (
+        "cai validate sl_cai.jsonl",
+        "cai validate sl_cai.jsonl --tokenizer tokenizer.model --seq-length 4096",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a data file")
+    parser.add_argument("--as", dest="format", metavar="FORMAT", help="the format of the files (default: detected)")
     add_tokenizer_flags(parser, "to predict which rows the trainer uses")
 
 

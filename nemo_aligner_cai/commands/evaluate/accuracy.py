@@ -36,6 +36,7 @@ RULE_COLUMNS = {
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai accuracy`."""
+    parser.examples = ("cai accuracy scores.jsonl", "cai accuracy judged.jsonl --json accuracy.json")
     parser.add_argument("file", metavar="FILE", help="saved verdicts or scores, .jsonl or .json")
     add_json_flags(parser)
 

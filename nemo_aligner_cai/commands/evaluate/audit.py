@@ -29,6 +29,10 @@ Agreements = dict[tuple[int, int], Agreement]
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai audit`."""
+    parser.examples = (
+        "cai audit rl_cai/cai_comparisons.jsonl",
+        "cai audit first/cai_comparisons.jsonl second/cai_comparisons.jsonl --json audit.json",
+    )
     parser.add_argument("files", nargs="+", metavar="FILE", help="cai_comparisons.jsonl of one run, or of several")
     parser.add_argument("--json", metavar="OUT", help="write all figures to this file")
     parser.add_argument("--icai", metavar="OUT", help="write the first file's kept pairs as inverse-cai's CSV")

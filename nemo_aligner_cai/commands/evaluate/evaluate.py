@@ -36,6 +36,12 @@ _CONCURRENCY = 64
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai evaluate`."""
     parser.epilog = "SPEC: http://HOST:PORT/v1#MODEL, nemo://HOST:PORT, a .nemo file, or a file of completions."
+    parser.examples = (
+        "cai evaluate --model rl-cai=http://localhost:8000/v1#rl-cai --set xstest=xstest_prompts.csv "
+        "--grader xstest-strings --output evaluation",
+        "cai evaluate --model before=before.csv --model after=after.csv --baseline before "
+        "--set xstest=xstest_prompts.csv --grader xstest-strings --output evaluation",
+    )
     parser.add_argument(
         "--model", action="append", required=True, metavar="NAME=SPEC", help="a model; repeat for more"
     )
@@ -74,16 +80,18 @@ def _add_pairwise_flags(parser: Parser) -> None:
 
 def _add_generation_flags(parser: Parser) -> None:
     group = parser.add_group("generation", "the replies of the models, and their servers")
-    group.add_argument("--temperature", type=TEMPERATURE, default=0.0, help="0 (default) is greedy decoding")
-    group.add_argument("--top-p", type=SHARE, default=1.0, help="default: 1")
-    group.add_argument("--max-tokens", type=COUNT, default=512, help="limit of a reply (default: 512)")
+    group.add_argument("--temperature", type=TEMPERATURE, default=0.0, help="0 is greedy decoding")
+    group.add_argument("--top-p", type=SHARE, default=1.0, help="sample from this share of the probability")
+    group.add_argument("--max-tokens", type=COUNT, default=512, help="limit of a reply, in tokens")
     group.add_argument("--limit", type=COUNT, metavar="N", help="prompts of each side of each set (default: all)")
-    group.add_argument("--seed", type=SEED, default=1234)
+    group.add_argument("--seed", type=SEED, default=1234, help="seed of the replies and of the judge")
     group.add_argument("--api-key-env", type=variable, metavar="NAME", help="variable with the models' API key")
     group.add_argument("--grader-api-key-env", type=variable, metavar="NAME", help="the same for --grader-model")
-    group.add_argument("--concurrency", type=COUNT, default=_CONCURRENCY, help="requests at once (default: 64)")
+    group.add_argument("--concurrency", type=COUNT, default=_CONCURRENCY, help="requests at once")
     group.add_argument("--grader-concurrency", type=COUNT, default=_CONCURRENCY, help="the same for --grader-model")
-    group.add_argument("--request-timeout", type=POSITIVE, default=600.0, metavar="SECONDS", help="default: 600")
+    group.add_argument(
+        "--request-timeout", type=POSITIVE, default=600.0, metavar="SECONDS", help="limit of one request"
+    )
     add_chat_template_flag(group, otherwise="of NeMo's servers and .nemo files (default: from the model)")
     group.add_argument("--allow-self-grading", action="store_true", help="accept a grader that is one of the models")
     parser.effect("top_p", when=lambda args: args.temperature > 0, otherwise="on greedy decoding")
@@ -98,7 +106,7 @@ def _add_run_flags(parser: Parser) -> None:
         type=SHARE,
         default=0.01,
         metavar="SHARE",
-        help="share of each model's prompts that failed calls may drop (default: 0.01); exit code 1 for more",
+        help="share of each model's prompts that failed calls may drop; exit code 1 for more",
     )
     group.add_argument("--plan", action="store_true", help="count the new calls and those in the journals, and exit")
     group.add_argument(

@@ -49,15 +49,19 @@ DEFAULT_JUDGE = "multiple-choice"
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai judge-accuracy`."""
+    parser.examples = (
+        "cai judge-accuracy items.jsonl --model-url http://localhost:8000/v1 --model judge",
+        "cai judge-accuracy items.jsonl --judge best-worst --constitution principles.yaml --dry-run",
+    )
     parser.add_argument("file", metavar="FILE", help="items of the paper, JudgeBench, RewardBench or HHH")
-    parser.add_argument("--output", default="judge_accuracy.jsonl", metavar="ROWS", help="default: %(default)s")
+    parser.add_argument(
+        "--output", default="judge_accuracy.jsonl", metavar="ROWS", help="the file of verdicts to write"
+    )
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
     parser.add_argument("--num-examples", type=COUNT, metavar="N", help="number of items (default: all)")
-    parser.add_argument("--seed", type=SEED, default=1234)
-    parser.add_argument(
-        "--host", type=host, default="localhost", help="host of a NeMo text-generation server (default: localhost)"
-    )
-    parser.add_argument("--port", type=PORT, default=5656, help="its port (default: 5656)")
+    parser.add_argument("--seed", type=SEED, default=1234, help="seed of the judge's random choices")
+    parser.add_argument("--host", type=host, default="localhost", help="host of a NeMo text-generation server")
+    parser.add_argument("--port", type=PORT, default=5656, help="its port")
     judge_flags.add_strategy_flags(parser)
     flags.add_run_flags(parser)
     parser.effect("host", "port", when=flags.on_nemo_server, otherwise=flags.WITH_MODEL_URL)

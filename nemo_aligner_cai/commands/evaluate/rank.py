@@ -23,6 +23,7 @@ from nemo_aligner_cai.files import write_json
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai rank`."""
+    parser.examples = ("cai rank comparisons.csv", "cai rank comparisons.csv --baseline helpful-only")
     parser.add_argument("file", metavar="FILE", help="comparisons, .csv or .jsonl")
     parser.add_argument("--baseline", metavar="MODEL", help="the model with strength 0 (default: their mean is 0)")
     add_json_flags(parser)

@@ -23,7 +23,11 @@ from nemo_aligner_cai.commands.common.flag_types import (
     variable,
 )
 from nemo_aligner_cai.commands.common.parser import FlagGroup, Parser, never
-from nemo_aligner_cai.commands.common.shared_flags import add_chat_template_flag, add_system_message_flag
+from nemo_aligner_cai.commands.common.shared_flags import (
+    add_chat_template_flag,
+    add_system_message_flag,
+    add_template_format_flags,
+)
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import Sampling
 from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
@@ -36,18 +40,33 @@ WITH_MODEL_URL = "with --model-url or --endpoints-dir: it applies to NeMo's serv
 def add_inference_flags(parser: Parser, defaults: Mapping[str, Any]) -> None:
     """Add upstream's flags for NeMo's server, with the defaults of the script."""
     group = parser.add_group("inference", "NeMo's text-generation server and its sampling")
-    group.add_argument("--add_bos", choices=_BOOLEAN, default="False")
-    group.add_argument("--top_k", type=Number(int, 0), default=defaults["top_k"])
-    group.add_argument("--top_p", type=SHARE, default=defaults["top_p"])
+    group.add_argument(
+        "--add_bos", choices=_BOOLEAN, default="False", help="put the tokenizer's BOS token before prompts"
+    )
+    group.add_argument(
+        "--top_k", type=Number(int, 0), default=defaults["top_k"], help="sample from K tokens; 0 for all of them"
+    )
+    group.add_argument(
+        "--top_p", type=SHARE, default=defaults["top_p"], help="sample from this share of the probability"
+    )
     group.add_argument("--all_probs", choices=_BOOLEAN, default="False", help="accepted for compatibility")
-    group.add_argument("--repetition_penalty", type=Number(float, 1.0), default=defaults["repetition_penalty"])
-    group.add_argument("--min_tokens_to_generate", type=Number(int, 0), default=1)
-    group.add_argument("--temperature", type=TEMPERATURE, default=1.0)
-    group.add_argument("--greedy", choices=_BOOLEAN, default=defaults["greedy"])
-    group.add_argument("--tokens_to_generate", type=COUNT, default=1024)
-    group.add_argument("--end_strings", nargs="*", type=not_empty, default=defaults["end_strings"])
-    group.add_argument("--port", type=PORT, default=5656)
-    group.add_argument("--host", type=host, default="localhost")
+    group.add_argument(
+        "--repetition_penalty",
+        type=Number(float, 1.0),
+        default=defaults["repetition_penalty"],
+        help="above 1, tokens become less probable when they repeat",
+    )
+    group.add_argument("--min_tokens_to_generate", type=Number(int, 0), default=1, help="least length of a reply")
+    group.add_argument("--temperature", type=TEMPERATURE, default=1.0, help="temperature of sampling")
+    group.add_argument(
+        "--greedy", choices=_BOOLEAN, default=defaults["greedy"], help="True: the most probable tokens; False: sample"
+    )
+    group.add_argument("--tokens_to_generate", type=COUNT, default=1024, help="limit of a reply, in tokens")
+    group.add_argument(
+        "--end_strings", nargs="*", type=not_empty, default=defaults["end_strings"], help="texts that end a reply"
+    )
+    group.add_argument("--port", type=PORT, default=5656, help="port of NeMo's server")
+    group.add_argument("--host", type=host, default="localhost", help="host of NeMo's server")
     parser.effect("all_probs", when=never, otherwise="here: generation does not use the probabilities", accepted=True)
     parser.effect("add_bos", "port", "host", when=on_nemo_server, otherwise=WITH_MODEL_URL, accepted=True)
     parser.effect(
@@ -82,8 +101,7 @@ def add_template_flags(parser: Parser, defaults: Mapping[str, str | None]) -> Fl
     """Add upstream's seven flags for the chat template and return their group."""
     group = parser.add_group("prompt_template", "the chat template; {MESSAGE} is replaced by a message")
     add_chat_template_flag(group, otherwise="instead of the other flags of this group")
-    for name, default in defaults.items():
-        group.add_argument(f"--{name}", default=default)
+    add_template_format_flags(group, defaults)
     parser.effect(*defaults, when=lambda args: not args.chat_template, otherwise="with --chat-template")
     return group
 
@@ -101,13 +119,15 @@ def add_run_flags(parser: Parser) -> None:
     group = parser.add_group("run")
     group.add_argument("--resume", action="store_true", help="resume from the journal; no finished call is repeated")
     group.add_argument("--overwrite", action="store_true", help="start again and replace existing outputs")
-    group.add_argument("--request-timeout", type=POSITIVE, default=600.0, metavar="SECONDS", help="default: 600")
+    group.add_argument(
+        "--request-timeout", type=POSITIVE, default=600.0, metavar="SECONDS", help="limit of one request"
+    )
     group.add_argument(
         "--max-dropped",
         type=SHARE,
         default=0.01,
         metavar="SHARE",
-        help="share of the prompts that faults may drop (default: 0.01); exit code 1 if more are dropped",
+        help="share of the prompts that faults may drop; exit code 1 if more are dropped",
     )
     group.add_argument("--turns", choices=["first", "all"], default="first", help="turns to use of red-team dialogues")
     add_system_message_flag(group, "prompts, in requests and outputs,")
@@ -183,7 +203,7 @@ def on_nemo_server(args: argparse.Namespace) -> bool:
 
 def add_prompt_flags(parser: Parser) -> None:
     """Add the flags that select prompts of the red-team file."""
-    parser.add_argument("--num-examples", type=int, default=-1, help="number of prompts; -1 (default) uses all")
+    parser.add_argument("--num-examples", type=int, default=-1, help="number of prompts; -1 uses all")
     parser.add_argument(
         "--prompt-column",
         metavar="NAME",

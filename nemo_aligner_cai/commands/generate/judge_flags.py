@@ -39,17 +39,23 @@ def add_server_flags(parser: Parser) -> None:
         help="environment variable with the API key (default: NGC_API_KEY, then NVIDIA_API_KEY, for NVIDIA's servers)",
     )
     group.add_argument(
-        "--ngc-url", "--judge-url", default="https://integrate.api.nvidia.com/v1/chat/completions", metavar="URL"
+        "--ngc-url",
+        "--judge-url",
+        default="https://integrate.api.nvidia.com/v1/chat/completions",
+        metavar="URL",
+        help="address of the judge's server",
     )
     group.add_argument(
         "--judge-endpoints-dir", metavar="DIR", help="folder with a file for each healthy server, instead of a URL"
     )
-    group.add_argument("--ngc-model", "--judge-model", default=HOSTED_MODEL, metavar="NAME")
+    group.add_argument(
+        "--ngc-model", "--judge-model", default=HOSTED_MODEL, metavar="NAME", help="the judge's name on its server"
+    )
     group.add_argument(
         "--judge-concurrency",
         type=COUNT,
         default=32,
-        help="concurrent requests to --judge-url, or to each server of --judge-endpoints-dir (default: 32)",
+        help="concurrent requests to --judge-url, or to each server of --judge-endpoints-dir",
     )
     group.add_argument(
         "--judge-requests-per-minute",
@@ -62,9 +68,7 @@ def add_server_flags(parser: Parser) -> None:
     )
     add_body_flags(group, "--judge-", "--judge-url")
     group.add_argument("--judge-port", type=PORT, help="port of a NeMo text-generation server that is the judge")
-    group.add_argument(
-        "--judge-host", type=host, default="localhost", help="host of --judge-port (default: localhost)"
-    )
+    group.add_argument("--judge-host", type=host, default="localhost", help="host of --judge-port")
     parser.effect(
         "ngc_url",
         "judge_endpoints_dir",
@@ -103,7 +107,7 @@ def add_strategy_flags(parser: Parser) -> None:
         "--judge",
         default="best-worst",
         metavar="STRATEGY",
-        help=f"{strategies}, or a registered one (default: best-worst)",
+        help=f"{strategies}, or a registered one",
     )
     group.add_argument(
         "--judge-prompt",
@@ -119,7 +123,7 @@ def add_strategy_flags(parser: Parser) -> None:
     group.add_argument(
         "--pairs", choices=get_args(Pairs), default="best-worst", help="the candidates that a pair judge compares"
     )
-    group.add_argument("--margin", type=SHARE, default=0.0, help="minimum |2p - 1| of a kept pair (default: 0)")
+    group.add_argument("--margin", type=SHARE, default=0.0, help="minimum |2p - 1| of a kept pair")
     group.add_argument(
         "--judge-logprobs",
         action=argparse.BooleanOptionalAction,
@@ -138,7 +142,7 @@ def add_strategy_flags(parser: Parser) -> None:
     group.add_argument(
         "--judge-structured",
         action="store_true",
-        help="constrain answers by a JSON schema (response_format); off by default because some servers ignore it",
+        help="constrain answers by a JSON schema (response_format), which some servers ignore",
     )
     group.add_argument("--judge-few-shot-path", metavar="FILE", help="few-shot examples for the judge (default: none)")
     group.add_argument("--judge-max-tokens", type=COUNT, default=1024, help="limit of a reasoning or an explanation")
@@ -148,11 +152,9 @@ def add_strategy_flags(parser: Parser) -> None:
         nargs=2,
         default=(0.4, 0.6),
         metavar=("LOW", "HIGH"),
-        help="chain-of-thought: clamp its probabilities to this interval (default: 0.4 0.6)",
+        help="chain-of-thought: clamp its probabilities to this interval",
     )
-    group.add_argument(
-        "--ensemble", type=Number(int, 2), default=4, metavar="K", help="ensemble: principles per pair (default: 4)"
-    )
+    group.add_argument("--ensemble", type=Number(int, 2), default=4, metavar="K", help="ensemble: principles per pair")
     group.add_argument(
         "--ensemble-of",
         choices=list(ENSEMBLE_STRATEGIES),

@@ -46,15 +46,28 @@ GENERATOR = "rl-cai"
 def build_parser() -> Parser:
     """Build the parser, with upstream's flags and defaults."""
     parser = Parser(
-        description="Let a model answer red-team prompts several times, and a judge choose by a constitution (RL-CAI)."
+        prog="cai data rl-cai",
+        description="Let a model answer red-team prompts repeatedly, and a judge choose by a constitution: RL-CAI.",
+    )
+    parser.examples = (
+        "cai data rl-cai --red-teaming-file-path red_team_attempts.jsonl --output-dir rl_cai --dry-run",
+        "cai data rl-cai --red-teaming-file-path red_team_attempts.jsonl --model-url http://localhost:8000/v1 "
+        "--model sl-cai --judge multiple-choice --judge-url http://localhost:8001/v1 --judge-model judge "
+        "--output-dir rl_cai",
     )
     parser.add_argument("--batch-size", type=COUNT, default=128, help="prompts per request to NeMo's server")
-    parser.add_argument("--seed", type=SEED, default=1234)
-    parser.add_argument("--output-dir", default=".")
-    parser.add_argument("--output-filename-prefix", type=file_prefix, default=DEFAULT_PREFIX)
+    parser.add_argument("--seed", type=SEED, default=1234, help="seed of all random choices")
+    parser.add_argument("--output-dir", default=".", metavar="DIR", help="the folder of all files")
+    parser.add_argument(
+        "--output-filename-prefix",
+        type=file_prefix,
+        default=DEFAULT_PREFIX,
+        metavar="PREFIX",
+        help="the beginning of the names of the trainers' files",
+    )
     parser.add_argument("--splits", default="{'train': 0.8, 'test': 0.2}", help="share of the prompts in each split")
-    parser.add_argument("--shuffle", choices=["True", "False"], default="True")
-    parser.add_argument("--red-teaming-file-path", required=True)
+    parser.add_argument("--shuffle", choices=["True", "False"], default="True", help="shuffle the rows of each split")
+    parser.add_argument("--red-teaming-file-path", required=True, metavar="FILE", help="the red-team prompts")
     parser.add_argument(
         "--blend-with",
         help="{'name': NAME, SPLIT: {'prompts': [FILES], 'comparisons': [FILES]}, ...} with every split",
@@ -120,7 +133,7 @@ def _add_output_flags(parser: Parser) -> None:
         "--ppo-prompts",
         choices=["with-pairs", "all"],
         default="with-pairs",
-        help="PPO's prompts: those with a pair (default), or all",
+        help="PPO's prompts: those with a pair, or all",
     )
     parser.effect(
         "tokenizer_model",

@@ -37,7 +37,14 @@ NO_EXAMPLES = "none"
 def build_parser() -> Parser:
     """Build the parser, with upstream's flags and defaults."""
     parser = Parser(
-        description="Let a helpful-only model answer red-team prompts, critique its answers and revise them (SL-CAI)."
+        prog="cai data sl-cai",
+        description="Let a helpful-only model answer red-team prompts, critique its answers and revise them: SL-CAI.",
+    )
+    parser.examples = (
+        "cai data sl-cai --red-teaming-prompts-dataset-path red_team_attempts.jsonl --preview 1",
+        "cai data sl-cai --red-teaming-prompts-dataset-path red_team_attempts.jsonl "
+        "--helpfulness-dataset-path helpful_sft.jsonl --model-url http://localhost:8000/v1 --model helpful-only "
+        "--output-filepath sl_cai.jsonl",
     )
     parser.add_argument(
         "--max-seq-length", type=COUNT, help="drop longer dialogues, in tokens; needs --tokenizer-model"
@@ -57,7 +64,9 @@ def build_parser() -> Parser:
         default=1,
         help="accepted for compatibility; every call is saved at once",
     )
-    parser.add_argument("--red-teaming-prompts-dataset-path", required=True)
+    parser.add_argument(
+        "--red-teaming-prompts-dataset-path", required=True, metavar="FILE", help="the red-team prompts"
+    )
     parser.add_argument(
         "--few-shot-prompts-dataset-path",
         "--few-shots",
@@ -72,16 +81,19 @@ def build_parser() -> Parser:
         default=str(packaged()),
         help="a constitution with critique and revision requests (default: packaged)",
     )
-    parser.add_argument("--output-filepath", default="cai_revisions_aligner_chat_template.jsonl")
-    parser.add_argument("--seed", type=SEED, default=1234)
+    parser.add_argument(
+        "--output-filepath",
+        default="cai_revisions_aligner_chat_template.jsonl",
+        metavar="OUT.jsonl",
+        help="the SFT file to write; the other outputs are next to it",
+    )
+    parser.add_argument("--seed", type=SEED, default=1234, help="seed of all random choices")
     parser.add_argument(
         "--helpfulness-dataset-path",
         metavar="FILE",
         help="conversations to blend with, in any format that `cai convert` reads; optional with --preview and --plan",
     )
-    parser.add_argument(
-        "--num-revisions", type=COUNT, default=1, help="number of critiques and revisions per answer (default: 1)"
-    )
+    parser.add_argument("--num-revisions", type=COUNT, default=1, help="number of critiques and revisions per answer")
     parser.add_argument("--keep-unrevised", action="store_true", help="keep answers that the revision does not change")
     flags.add_prompt_flags(parser)
     flags.add_inference_flags(

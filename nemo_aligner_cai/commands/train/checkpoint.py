@@ -33,10 +33,12 @@ _SCRIPTS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai checkpoint`."""
     parser.epilog = "Supported: " + "; ".join(architecture.models for architecture in ARCHITECTURES.values()) + "."
+    parser.examples = ("cai checkpoint to-nemo mistral-7b mistral-7b.nemo",)
     directions = parser.add_subparsers(dest="direction", required=True, metavar="DIRECTION")
     into = directions.add_parser("to-nemo", help="convert a Hugging Face folder to a .nemo file")
-    into.add_argument("source", type=Path, metavar="FOLDER", help="with config.json, weights and tokenizer")
-    into.add_argument("target", type=Path, metavar="MODEL.nemo", help="must not exist")
+    into.examples = parser.examples
+    into.add_argument("source", type=Path, metavar="FOLDER", help="a folder with config.json, weights and tokenizer")
+    into.add_argument("target", type=Path, metavar="MODEL.nemo", help="the file to write; must not exist")
     into.add_argument(
         "--precision", choices=["32", "bf16", "16"], default="bf16", help="precision of the stored weights"
     )
@@ -48,9 +50,12 @@ def add_arguments(parser: Parser) -> None:
     )
     into.add_argument("--print-command", action="store_true", help="print the command without running it")
     back = directions.add_parser("to-hf", help="convert a .nemo file to a Hugging Face folder")
-    back.add_argument("source", type=Path, metavar="MODEL.nemo")
+    back.examples = (
+        "cai checkpoint to-hf results/rl_cai/checkpoints/cai_ppo_actor.nemo mistral-7b mistral-7b-rl-cai",
+    )
+    back.add_argument("source", type=Path, metavar="MODEL.nemo", help="the file to convert")
     back.add_argument("reference", type=Path, metavar="FOLDER", help="the folder of the original model")
-    back.add_argument("target", type=Path, metavar="NEW_FOLDER", help="must not exist")
+    back.add_argument("target", type=Path, metavar="NEW_FOLDER", help="the folder to write; must not exist")
     back.add_argument(
         "--precision", choices=["32", "bf16", "16"], help="precision of the written weights (default: as stored)"
     )
@@ -58,8 +63,8 @@ def add_arguments(parser: Parser) -> None:
         "--chat-template",
         choices=["auto", "nemo", "reference"],
         default="auto",
-        help="chat template of the new folder: nemo is that of NeMo's chat datasets, reference that of FOLDER "
-        "(default: nemo for a model trained by SFT on chat rows, and for models derived from it)",
+        help="chat template of the new folder: nemo is that of NeMo's chat datasets, reference that of FOLDER, "
+        "auto is nemo for a model trained by SFT on chat rows, and for models derived from it",
     )
 
 

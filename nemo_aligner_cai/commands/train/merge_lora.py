@@ -10,9 +10,10 @@ from nemo_aligner_cai.commands.common.parser import Parser
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai merge-lora`."""
     parser.epilog = "A trainer saves adapters with model.peft.peft_scheme=lora."
+    parser.examples = ("cai merge-lora mistral-7b.nemo results/sl_cai/checkpoints/cai_sft.nemo merged.nemo",)
     parser.add_argument("base", metavar="BASE.nemo", help="the base model")
     parser.add_argument("adapters", metavar="ADAPTERS.nemo", help="the trainer's output")
-    parser.add_argument("output", metavar="OUTPUT.nemo", help="must not exist")
+    parser.add_argument("output", metavar="OUTPUT.nemo", help="the file to write; must not exist")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the config cai_merge_lora")
 
 

@@ -12,9 +12,17 @@ from nemo_aligner_cai.commands.common.shared_flags import add_chat_template_flag
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai serve`."""
     parser.epilog = "Endpoints: PUT /generate, POST /v1/completions, POST /v1/chat/completions, GET /v1/models."
+    parser.examples = (
+        "cai serve results/sl_cai/checkpoints/cai_sft.nemo",
+        "cai serve mistral-7b.nemo --port 1427 tensor_model_parallel_size=8",
+    )
     parser.add_argument("model", metavar="MODEL.nemo", help="a .nemo file, or the folder of an extracted one")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=Number(int, 0, 65535), default=5656, help="default: 5656; 0 uses a free port")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 opens the server to the network"
+    )
+    parser.add_argument(
+        "--port", type=Number(int, 0, 65535), default=5656, help="port to listen on; 0 uses a free one"
+    )
     add_chat_template_flag(parser, otherwise="(default: from the model)")
     parser.add_argument(
         "overrides",

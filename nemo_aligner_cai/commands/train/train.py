@@ -7,66 +7,73 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import textwrap
+from itertools import takewhile
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import write_line
 from nemo_aligner_cai.console.program import main_guard
+from nemo_aligner_cai.training.config import config_dir
+from nemo_aligner_cai.training.launch import entry, slurm, stage_main
 
-# Name on the command line -> module of nemo_aligner_cai.training.
+# Name on the command line -> (module of nemo_aligner_cai.training, name of its configuration).
 STAGES = {
-    "sft": "sft",
-    "reward-model": "reward_model",
-    "critic": "critic_server",
-    "ppo-actor": "ppo_actor",
-    "dpo": "dpo",
-    "pretrain": "pretrain",
+    "sft": ("sft", "cai_sft"),
+    "reward-model": ("reward_model", "cai_reward_model"),
+    "critic": ("critic_server", "cai_ppo_critic"),
+    "ppo-actor": ("ppo_actor", "cai_ppo_actor"),
+    "dpo": ("dpo", "cai_dpo"),
+    "pretrain": ("pretrain", "cai_pretrain"),
 }
 
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai train`."""
     parser.epilog = (
-        "In the NeMo container, upstream's script is started, elsewhere this package's module. Settings are Hydra "
-        "overrides; --cfg job prints all of them."
+        "In the NeMo container, NeMo-Aligner's script is started, elsewhere this package's module. Settings are Hydra "
+        "overrides; cai train STAGE --help has the important ones, and --cfg job prints all of them."
     )
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument(
-        "overrides",
-        nargs=argparse.REMAINDER,
-        metavar="KEY=VALUE",
-        help="overrides of the stage's config; also --config-name, --config-dir and --cfg job; --trainer "
-        "auto|upstream|ours; --print-command to print the command without running it",
-    )
+    parser.examples = ("cai train sft --help", "cai train sft --cfg job")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for name, (_, config) in STAGES.items():
+        purpose, command, manual = _manual(config)
+        stage = stages.add_parser(name, help=purpose, description=purpose, epilog=manual, allow_abbrev=False)
+        stage.examples = (command,)
+        stage_main.add_flags(stage, config)
+        stage.add_argument(
+            "--trainer",
+            choices=entry.TRAINERS,
+            default="auto",
+            help="NeMo-Aligner's script, this package's module (ours), or auto: the script if it and a GPU are there",
+        )
+        stage.add_argument("--print-command", action="store_true", help="print the command without running it")
+
+
+def _manual(config: str) -> tuple[str, str, str]:
+    """The purpose of a configuration, its command line, and its description, from the comment that begins its file."""
+    lines = (config_dir() / f"{config}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = "\n".join(line[2:] for line in takewhile(lambda line: line.startswith("#"), lines))
+    purpose, command, *rest = comment.split("\n\n")
+    return " ".join(purpose.split()), textwrap.dedent(command), "\n\n".join(rest)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the stage in this process, or replace the process by the command that runs it."""
     extras.require("cai train")
-    from nemo_aligner_cai.training.launch import entry, slurm
-    from nemo_aligner_cai.training.launch.stage_main import (
-        compose,
-        cuda_available,
-        execute,
-        exit_process,
-        log_to_stderr,
-        parse_args,
-    )
-
-    own_flags, overrides = _own_flags(args.overrides, entry.TRAINERS)
-    module = f"nemo_aligner_cai.training.{STAGES[args.stage]}"
+    module = f"nemo_aligner_cai.training.{STAGES[args.stage][0]}"
     stage = importlib.import_module(module).STAGE
-    log_to_stderr()
+    stage_main.log_to_stderr()
     # On a login node, the command to print is that of the cluster's machines.
-    for_cluster = own_flags.print_command and not cuda_available() and slurm.on_login_node(os.environ)
-    arguments = parse_args(overrides, stage.config, for_cluster=for_cluster)
-    cfg = compose(arguments, for_cluster=for_cluster)
+    for_cluster = args.print_command and not stage_main.cuda_available() and slurm.on_login_node(os.environ)
+    given = stage_main.Arguments(args.config_name, args.search, args.overrides, show=args.cfg is not None)
+    arguments = stage_main.with_hardware(given, for_cluster=for_cluster)
+    cfg = stage_main.compose(arguments, for_cluster=for_cluster)
     command = None
     if not arguments.show:
-        started = (args.stage, stage, module, arguments, cfg, own_flags.trainer)
+        started = (args.stage, stage, module, arguments, cfg, args.trainer)
         command = entry.command(*started, for_cluster=for_cluster)
-    if own_flags.print_command:
+    if args.print_command:
         here = [sys.executable, "-m", module, *entry.settings(arguments)]
         write_line(shlex.join(command or here))
         return 0
@@ -74,15 +81,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         # The command replaces this process, so that it gets the signals and sets the exit code.
         os.execv(command[0], command)
-    code = main_guard(lambda: execute(stage, arguments, cfg, quietly=True), "error", catch_defects=True)
+    code = main_guard(lambda: stage_main.execute(stage, arguments, cfg, quietly=True), "error", catch_defects=True)
     if code:
-        exit_process(code)
+        stage_main.exit_process(code)
     return code
-
-
-def _own_flags(words: list[str], trainers: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags of `cai train`, which may be between the overrides, where argparse does not parse them; the others."""
-    own = Parser(prog="cai train", add_help=False, allow_abbrev=False)
-    own.add_argument("--trainer", choices=trainers, default="auto")
-    own.add_argument("--print-command", action="store_true")
-    return own.parse_known_args(words)

@@ -153,7 +153,11 @@ def parse_args(argv: list[str], default: str, *, for_cluster: bool = False) -> A
         default: the name of the configuration if it gives none.
         for_cluster: the command is for machines with GPUs, whatever this one has.
     """
-    given = parse_flags(argv, default)
+    return with_hardware(parse_flags(argv, default), for_cluster=for_cluster)
+
+
+def with_hardware(given: Arguments, *, for_cluster: bool) -> Arguments:
+    """Add this machine's hardware, or a cluster's, if the overrides select none; raises UsageError."""
     cuda = for_cluster or cuda_available()
     overrides = config.choose_hardware(given.config, given.overrides, search=given.search, cuda=cuda)
     return replace(given, overrides=overrides)
@@ -210,14 +214,32 @@ class _FlagParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; expected key=value overrides, {flags}")
 
 
+def add_flags(parser: argparse.ArgumentParser, default: str) -> None:
+    """Declare the overrides and the Hydra flags of NeMo-Aligner's scripts."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="settings in Hydra's syntax: KEY=VALUE replaces a value, ++KEY=VALUE also adds a key, ~KEY removes one",
+    )
+    parser.add_argument(
+        "--config-name", "-cn", default=default, metavar="NAME", help="a configuration of this package or of DIR"
+    )
+    parser.add_argument(
+        *("--config-dir", "-cd", "--config-path", "-cp"),
+        dest="search",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder with further configurations and config groups; may be given repeatedly",
+    )
+    parser.add_argument("--cfg", "-c", metavar="job", help="job: print the configuration with all its keys, and exit")
+
+
 def parse_flags(argv: list[str], default: str) -> Arguments:
     """Split a command line into overrides and the Hydra flags of NeMo-Aligner's scripts."""
     parser = _FlagParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-name", "-cn", default=default)
-    parser.add_argument(
-        "--config-dir", "-cd", "--config-path", "-cp", dest="search", type=Path, action="append", default=[]
-    )
-    parser.add_argument("--cfg", "-c")
-    parser.add_argument("overrides", nargs="*")
+    add_flags(parser, default)
     parsed = parser.parse_intermixed_args(argv)
     return Arguments(parsed.config_name, parsed.search, parsed.overrides, show=parsed.cfg is not None)

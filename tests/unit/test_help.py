@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The help of every command: a text and a default for each flag, and examples that parse."""
+
+import argparse
+import re
+import shlex
+
+import pytest
+
+from nemo_aligner_cai import cli
+from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.registry import components
+
+_PARSERS = {parser.prog: parser for parser in cli.complete_parser().walk()}
+_PACKAGED = {str(packaged()), str(packaged("few_shots.json"))}
+
+
+def _flags(parser: Parser) -> list[argparse.Action]:
+    own = (argparse._HelpAction, argparse._VersionAction, argparse._SubParsersAction)
+    return [action for action in parser.arguments if not isinstance(action, own)]
+
+
+def _text(parser: Parser, action: argparse.Action) -> str:
+    return parser._get_formatter()._expand_help(action)
+
+
+def test_all_commands_are_found() -> None:
+    assert len(_PARSERS) > 40
+    assert {f"cai {name}" for name in cli.COMMANDS} < _PARSERS.keys()
+    assert {"cai data rl-cai", "cai data blend", "cai train ppo-actor", "cai journal export"} < _PARSERS.keys()
+
+
+@pytest.mark.parametrize("prog", _PARSERS)
+def test_every_flag_has_a_text_and_its_default(prog: str) -> None:
+    parser = _PARSERS[prog]
+    for action in _flags(parser):
+        name = "/".join(action.option_strings) or action.dest
+        assert action.help and len(action.help) > 5, name
+        text = _text(parser, action)
+        if action.required and action.option_strings:
+            assert text.endswith("(required)"), name
+        elif action.option_strings or action.nargs == "?":
+            (shown,) = re.findall(r"default: ([^;,)]+)", text) or [None]
+            assert shown, f"{name}: {text}"
+            if action.default in (None, []) or str(action.default) in _PACKAGED:
+                assert "False" not in shown
+            else:
+                default = action.default if isinstance(action.default, list | tuple) else [action.default]
+                expected = " ".join(str(value) or "empty" for value in default)
+                assert f"(default: {expected})" in text, f"{name}: {text}"
+
+
+@pytest.mark.parametrize("prog", _PARSERS)
+def test_every_command_ends_with_examples_that_parse(prog: str) -> None:
+    parser = _PARSERS[prog]
+    assert parser.examples
+    assert parser.format_help().rstrip().endswith(parser.examples[-1].splitlines()[-1])
+    for example in parser.examples:
+        program, *words = shlex.split(example.replace("\\\n", " "))
+        words = words[: words.index(">")] if ">" in words else words
+        assert program == "cai"
+        assert prog == "cai" or example.startswith(prog), "an example is one of its own command"
+        _parse(words)
+
+
+def _parse(words: list[str]) -> None:
+    makers = components("generators") | components("processors")
+    parse = cli.parse_args
+    if words[0] == "data" and words[1] in makers:
+        parse, words = makers[words[1]].load().build_parser().parse_args, words[2:]
+    if words[-1] == "--help":
+        with pytest.raises(SystemExit) as stopped:
+            parse(words)
+        assert stopped.value.code == 0
+    else:
+        parse(words)
