@@ -62,7 +62,7 @@ define CHECK_PYTHON
 	esac
 endef
 
-.PHONY: help quickstart real test test-fast docs screenshot lint format venv venv-core venv-inspect venv-vllm clean
+.PHONY: help quickstart real test test-fast docs linkcheck screenshot lint format venv venv-core venv-inspect venv-vllm clean
 
 help:
 	@echo "make quickstart   the seven steps of Constitutional AI with a tiny model on this machine (ARGS='--seed 2 ...')"
@@ -70,6 +70,7 @@ help:
 	@echo "make test         ruff, pyright and every test (ARGS='-k name' and other arguments of pytest)"
 	@echo "make test-fast    the tests that need neither NeMo nor patience, in $(CORE_VENV)"
 	@echo "make docs         build the site into docs/_build/html; a warning is an error"
+	@echo "make linkcheck    ask for every external link of the site; needs a network"
 	@echo "make screenshot   make docs/images/report.png again, from the quickstart's report in Chromium"
 	@echo "make lint         ruff and pyright alone"
 	@echo "make format       let ruff mend what it can"
@@ -104,6 +105,9 @@ test-fast: $(CORE)
 docs: $(DOCS)
 	$(DOCS_VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+linkcheck: $(DOCS)
+	$(DOCS_VENV)/bin/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck
 
 # The picture of the report in README and docs, from the quickstart's run.
 screenshot: export CAI_SCREENSHOT = docs/images/report.png

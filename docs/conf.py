@@ -9,6 +9,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
 
 from sphinx.application import Sphinx  # noqa: E402 - the path is set above
+from versions import version_substitutions  # noqa: E402 - the path is set above
 
 from nemo_aligner_cai import __version__  # noqa: E402 - the path is set above
 from nemo_aligner_cai.extras import TRAINING  # noqa: E402
@@ -23,12 +24,20 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "command_reference",
+    "format_reference",
+    "message_reference",
     "settings_reference",
 ]
 exclude_patterns = ["_build"]
+rst_prolog = version_substitutions(HERE.parent)
 # Anything that does not resolve is an error; names of Python objects are not, unless a role asks for them.
 nitpicky = False
 suppress_warnings: list[str] = []
+
+linkcheck_timeout = 20
+linkcheck_retries = 2
+# Examples, and services that answer a key alone.
+linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1|HOST|URL|judge|gemma|example\.)", r"https://integrate\.api\.nvidia\.com"]
 
 autosummary_generate = True
 # The training stack is not installed where the site is built.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmarks.made_run import Sizes, make_run
 from benchmarks.standin import standin
@@ -19,8 +20,9 @@ from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.files import read_jsonl, write_jsonl
-from tests.documented import commands_of
+from tests.documented import blocks_of, is_shown, shown_by
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 _SERVER = "http://localhost:8000/v1"
 _PROGRAMS = {
     "python": [sys.executable],
@@ -36,6 +38,18 @@ def _generation(folder: Path) -> None:
     write_jsonl(folder / "red_team_attempts.jsonl", ({"prompt": f"How do I steal {n} things?"} for n in range(20)))
     helpful = (Conversation.of_user(f"How far is {n}?").with_turn(Role.ASSISTANT, "Far.") for n in range(9))
     write_jsonl(folder / "helpful_sft.jsonl", map(sft_row, helpful))
+
+
+def _prompts(folder: Path) -> None:
+    _generation(folder)
+    (listed,) = [text for language, text in blocks_of(DOCS / "prompts.rst", "text") if language == "text"]
+    (folder / "prompts.csv").write_text(listed.strip() + "\n")
+    write_jsonl(folder / "tickets.jsonl", [{"body": "How do I rob it?", "when": 3}])
+
+
+def _models(folder: Path) -> None:
+    (folder / "gemma-2-9b").mkdir()
+    (folder / "gemma-2-9b" / "config.json").write_text('{"model_type": "gemma2"}')
 
 
 def _preferences(folder: Path) -> None:
@@ -98,17 +112,47 @@ def _report(folder: Path) -> None:
     make_run(folder / "runs" / "seed2", Sizes())
 
 
+def _converted(folder: Path) -> None:
+    _generation(folder)
+    shutil.copy(folder / "helpful_sft.jsonl", folder / "sl_cai.jsonl")
+    pair = {"better": "response_0", "worse": "response_1", "probability": 0.8, "weight": 1}
+    rows = ({"prompt": f"{n}?", "candidates": {"response_0": "No.", "response_1": "Yes."}, "pairs": [pair]} for n in range(2))
+    (folder / "rl_cai").mkdir()
+    write_jsonl(folder / "rl_cai" / "cai_comparisons.jsonl", rows)
+
+
+def _troubleshooting(folder: Path) -> None:
+    write_jsonl(folder / "prompts.jsonl", [{"prompt": "How do I steal?"}, {"prompt": 3}])
+    write_jsonl(folder / "red_team.jsonl", [{"prompt": "How do I steal?"}])
+    kind = {"critique": "Is it kind?", "revision": "Make it kind.", "judge": "Which is kinder?"}
+    honest = {"crtique": "Is it honest?", "revision": "Make it honest.", "judge": "Which is more honest?"}
+    principles = [{"id": "kind", **kind}, {"id": "honest", **honest}]
+    (folder / "principles.yaml").write_text(yaml.safe_dump({"name": "mine", "principles": principles}, sort_keys=False))
+    shutil.copy(packaged_files.QUICKSTART, folder / "run.yaml")
+
+
 # Pages all of whose commands run here -> what writes their input files, and what the last one leaves behind.
 PAGES: dict[str, tuple[Files, dict[str, int]]] = {
     "install.rst": (_generation, {}),
     "constitution.rst": (_generation, {}),
+    "prompts.rst": (_prompts, {}),
     "extending.rst": (_extending, {"sft.jsonl": 4, "letters_again.jsonl": 4, "processed.jsonl": 4}),
     "generation.rst": (_generation, {"sl_cai.jsonl": 29, "calls.jsonl": 20}),
     "shards.rst": (_generation, {"sl_cai.jsonl": 29}),
     "preferences.rst": (
         _preferences,
-        {"rl_cai/cai_comparisons.jsonl": 20, "rl_cai_by_groups/cai_comparisons.jsonl": 20, "judged.jsonl": 12},
+        {"rl_cai/cai_comparisons.jsonl": 20, "rl_cai_by_groups/cai_comparisons.jsonl": 20},
     ),
+    "judge.rst": (_preferences, {"judged.jsonl": 12, "judge_check/cai_comparisons.jsonl": 20}),
+    "models.rst": (_models, {}),
+    "servers.rst": (_generation, {"one.jsonl": 10}),
+    "hardware.rst": (_generation, {}),
+    "resume.rst": (_generation, {"sl_cai.jsonl": 29}),
+    "dpo_lora.rst": (_generation, {}),
+    "export.rst": (_generation, {"sft_messages.jsonl": 19, "nemo_rl.jsonl": 13}),
+    "harmful_content.rst": (_report, {}),
+    "nemo_rl.rst": (_converted, {"sft_messages.jsonl": 9, "preferences.jsonl": 2}),
+    "troubleshooting.rst": (_troubleshooting, {}),
     "data.rst": (
         _data,
         {
@@ -125,7 +169,7 @@ PAGES: dict[str, tuple[Files, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_runs_as_printed(page: str, repo_root: Path, tmp_path: Path) -> None:
+def test_every_command_of_a_page_runs_and_prints_what_is_shown(page: str, repo_root: Path, tmp_path: Path) -> None:
     write_files, leaves = PAGES[page]
     write_files(tmp_path)
     (tmp_path / "nemo_aligner_cai").symlink_to(repo_root / "nemo_aligner_cai")
@@ -134,10 +178,10 @@ def test_every_command_of_a_page_runs_as_printed(page: str, repo_root: Path, tmp
     (tmp_path / "examples" / "nlp").symlink_to(repo_root / "examples" / "nlp")
     packages = tmp_path / "packages"
     paths = {"PYTHONPATH": f"{repo_root}{os.pathsep}{packages}", "PIP_TARGET": str(packages)}
-    commands = commands_of(repo_root / "docs" / page)
+    commands = shown_by(repo_root / "docs" / page)
     assert commands
     with standin("--time-scale", "0") as server:
-        for words in commands:
+        for words, output in commands:
             done = subprocess.run(
                 [*_PROGRAMS[words[0]], *(word.replace(_SERVER, server.url) for word in words[1:])],
                 cwd=tmp_path,
@@ -146,5 +190,8 @@ def test_every_command_of_a_page_runs_as_printed(page: str, repo_root: Path, tmp
                 timeout=120,
                 env=os.environ | paths | _OFFLINE,
             )
-            assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+            said = f"{words}\n{done.stdout}\n{done.stderr}"
+            errors = [line for line in done.stderr.splitlines() if line.startswith(("cai: ", "error: "))]
+            assert output is None or is_shown([*done.stdout.splitlines(), *errors], output), said
+            assert bool(done.returncode) == bool(output and errors), said
     assert {name: sum(1 for _ in read_jsonl(tmp_path / name)) for name in leaves} == leaves

@@ -147,7 +147,7 @@ _RUN_BY = {
 
 
 # Pages whose commands `test_docs`, `test_tutorial` and `test_slurm` run as printed.
-_RUN_WHOLE = (*PAGES, "tutorial.rst", "cluster.rst")
+_RUN_WHOLE = (*PAGES, "cai.rst", "cluster.rst")
 
 
 def _commands(root: Path) -> list[list[str]]:

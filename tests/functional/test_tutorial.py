@@ -144,7 +144,7 @@ def ran(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     log = folder / "tutorial.log"
     with log.open("wb") as output:
-        script = _script(repo_root / "docs" / "tutorial.rst", _words(folder))
+        script = _script(repo_root / "docs" / "user-guide" / "cai.rst", _words(folder))
         (folder / "tutorial.sh").write_text(script, encoding="utf-8")
         shell = subprocess.Popen(
             ["bash", str(folder / "tutorial.sh")],
@@ -215,7 +215,7 @@ def test_step_4_blends_what_the_judge_preferred_with_what_people_did(ran: Path) 
 def test_each_trainer_leaves_a_model_and_the_figure_that_the_page_names(
     repo_root: Path, ran: Path, name: str, model: str, metric: str
 ) -> None:
-    assert f"``{metric}``" in (repo_root / "docs" / "tutorial.rst").read_text(encoding="utf-8")
+    assert f"``{metric}``" in (repo_root / "docs" / "user-guide" / "cai.rst").read_text(encoding="utf-8")
     log_dir = ran / "results" / name
     assert (log_dir / "checkpoints" / f"{model}.nemo").exists()
     found = {key for row in read_metrics(log_dir) for key in row}

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow  # imports the training half
 def test_the_tables_of_models_are_those_of_the_code(repo_root: Path) -> None:
     from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES, REFUSED
 
-    page = (repo_root / "docs" / "checkpoints.rst").read_text(encoding="utf-8")
+    page = (repo_root / "docs" / "compatibility.rst").read_text(encoding="utf-8")
     rows = re.findall(r"   \* - ``(\w+)``\n     - (.*)\n     - (yes|no)", page)
     supported = {kind: models for kind, models, answer in rows if answer == "yes"}
     assert supported == {kind: one.models for kind, one in ARCHITECTURES.items()}

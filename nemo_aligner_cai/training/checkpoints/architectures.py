@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The architectures of Hugging Face that NeMo 2.2.1's MegatronGPTModel can represent, and why others are refused.
 
-The tables in README.md and docs/checkpoints.rst are compared with this module by a test.
+The tables in README.md and docs/compatibility.rst are compared with this module by a test.
 """
 
 from __future__ import annotations
