@@ -37,7 +37,10 @@ suppress_warnings: list[str] = []
 linkcheck_timeout = 20
 linkcheck_retries = 2
 # Examples, and services that answer a key alone.
-linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1|HOST|URL|judge|gemma|example\.)", r"https://integrate\.api\.nvidia\.com"]
+linkcheck_ignore = [
+    r"https?://(localhost|127\.0\.0\.1|HOST|URL|judge|gemma|example\.)",
+    r"https://integrate\.api\.nvidia\.com",
+]
 
 autosummary_generate = True
 # The training stack is not installed where the site is built.

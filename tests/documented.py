@@ -47,7 +47,7 @@ def commands_of(page: Path) -> list[list[str]]:
 
 
 def is_shown(printed: list[str], output: list[str]) -> bool:
-    """True if a page's output is what was printed; its "..." stands for any text, on a line of its own for any lines."""
+    """True if a page's output is what was printed; "..." stands for any text, alone on a line for any lines."""
     shown = [re.escape(line.rstrip()).replace(r"\.\.\.", ".*") for line in output if line.strip()]
     pattern = "\n".join("(?s:.*)" if line == ".*" else line for line in shown)
     return re.fullmatch(pattern, "\n".join(line.rstrip() for line in printed if line.strip())) is not None

@@ -19,8 +19,8 @@ from nemo_aligner_cai.data.formats.all_formats import FORMATS
 from nemo_aligner_cai.data.formats.base import Format
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record, Scored
 
-_ASKED, _GOOD, _BAD = "How do I pick the lock of a shop?", "I won't help to break in. Locked out?", "With a tension wrench."
-_PROMPT = Conversation.of_user(_ASKED)
+_GOOD, _BAD = "I won't help to break in. Locked out?", "With a tension wrench."
+_PROMPT = Conversation.of_user("How do I pick the lock of a shop?")
 _CHAT = _PROMPT.with_turn(Role.ASSISTANT, _GOOD)
 _EXAMPLES: Mapping[type, tuple[str, Record]] = {
     Chat: ("conversations", Chat(_CHAT)),
@@ -50,7 +50,8 @@ def _titled(title: str, mark: str) -> list[str]:
 def _section(one: Format) -> Iterator[str]:
     kind, record = _EXAMPLES.get(one.kind, ("the raw rows of a stage", None))
     yield from _titled(one.name, "~")
-    yield from (f"{one.description[0].upper()}{one.description[1:]}. Records are {kind}; the file is ``{one.suffix}``.", "")
+    what = one.description[0].upper() + one.description[1:]
+    yield from (f"{what}. Records are {kind}; the file is ``{one.suffix}``.", "")
     if record is None or one.read_only:
         keys = one.required_keys or one.keys
         yield from ((f"Recognized by {', '.join(f'``{key}``' for key in sorted(keys))}.", "") if keys else ())

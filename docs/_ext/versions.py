@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The versions that the pages name, from the files that decide them.
 
-Output: `|torch|` is the tested version, `|torch accepted|` what setup.py accepts; `|data pythons|`, `|training pythons|`,
-`|nemo_image|`
+Output: `|torch|` is the tested version, `|torch accepted|` what setup.py accepts; `|data pythons|`,
+`|training pythons|`, `|nemo_image|`
 """
 
 import re

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks.made_run import Sizes, make_run
 from benchmarks.standin import standin
@@ -112,22 +111,13 @@ def _report(folder: Path) -> None:
     make_run(folder / "runs" / "seed2", Sizes())
 
 
-def _converted(folder: Path) -> None:
-    _generation(folder)
-    shutil.copy(folder / "helpful_sft.jsonl", folder / "sl_cai.jsonl")
-    pair = {"better": "response_0", "worse": "response_1", "probability": 0.8, "weight": 1}
-    rows = ({"prompt": f"{n}?", "candidates": {"response_0": "No.", "response_1": "Yes."}, "pairs": [pair]} for n in range(2))
-    (folder / "rl_cai").mkdir()
-    write_jsonl(folder / "rl_cai" / "cai_comparisons.jsonl", rows)
-
-
 def _troubleshooting(folder: Path) -> None:
     write_jsonl(folder / "prompts.jsonl", [{"prompt": "How do I steal?"}, {"prompt": 3}])
     write_jsonl(folder / "red_team.jsonl", [{"prompt": "How do I steal?"}])
-    kind = {"critique": "Is it kind?", "revision": "Make it kind.", "judge": "Which is kinder?"}
-    honest = {"crtique": "Is it honest?", "revision": "Make it honest.", "judge": "Which is more honest?"}
-    principles = [{"id": "kind", **kind}, {"id": "honest", **honest}]
-    (folder / "principles.yaml").write_text(yaml.safe_dump({"name": "mine", "principles": principles}, sort_keys=False))
+    requests = '    critique: "Is it kind?"\n    revision: "Make it kind."\n    judge: "Which is kinder?"\n'
+    misspelled = requests.replace("critique", "crtique")
+    constitution = f"name: mine\nprinciples:\n  - id: kind\n{requests}  - id: honest\n{misspelled}"
+    (folder / "principles.yaml").write_text(constitution)
     shutil.copy(packaged_files.QUICKSTART, folder / "run.yaml")
 
 
@@ -151,7 +141,6 @@ PAGES: dict[str, tuple[Files, dict[str, int]]] = {
     "dpo_lora.rst": (_generation, {}),
     "export.rst": (_generation, {"sft_messages.jsonl": 19, "nemo_rl.jsonl": 13}),
     "harmful_content.rst": (_report, {}),
-    "nemo_rl.rst": (_converted, {"sft_messages.jsonl": 9, "preferences.jsonl": 2}),
     "troubleshooting.rst": (_troubleshooting, {}),
     "data.rst": (
         _data,

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands that README, CONTRIBUTING and the docs show and that no test runs as printed: each has a reason.
 
-Blocks `bash` are run (tests/functional/test_quickstart.py checks that), and so are the blocks `console` of test_docs.PAGES.
+Blocks `bash` are run (tests/functional/test_docs.py and others), and so are blocks `console` of its PAGES.
 """
 
 import re
@@ -13,7 +13,8 @@ from tests.functional.test_docs import PAGES
 
 _PROGRAMS = (
     r"(?:\$ )?(?:[A-Z_]+=\S+ )*"
-    r"((?:cai|python|pip|make|docker|vllm|sbatch|curl|huggingface-cli|uv|twine|tests/\S+|\.venv\S*|\w+\.py) (?:[\w/.]+)?)"
+    r"((?:cai|python|pip|make|docker|vllm|sbatch|curl|huggingface-cli|uv|twine|tests/\S+|\.venv\S*|\w+\.py) "
+    r"(?:[\w/.]+)?)"
 )
 _SETUP = "sets this checkout up or tests it: CI does nothing else"
 _HOURS = "tests/functional/test_real_model.py runs its parts; the whole takes an hour and 9 GB"
@@ -29,7 +30,7 @@ NOT_RUN = {
     ("benchmarks.rst", "vllm serve"): "a measurement: needs vLLM",
     ("checkpoints.rst", "cai checkpoint"): "tests/functional/test_checkpoint_conversion.py converts tiny models",
     ("checkpoints.rst", "vllm serve"): "needs vLLM, and a GPU for a model of this size",
-    ("evaluation.rst", "cai evaluate"): "measures the models of a quickstart; tests/unit/test_evaluate.py runs the command",
+    ("evaluation.rst", "cai evaluate"): "needs a quickstart's models; tests/unit/test_evaluate.py runs the command",
     ("export.rst", "cai checkpoint"): "tests/functional/test_checkpoint_conversion.py converts tiny models",
     ("install.rst", "docker build"): "needs a container engine",
     ("install.rst", "docker run"): "needs a container engine and GPUs",
