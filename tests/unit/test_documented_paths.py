@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Paths that README, CONTRIBUTING and the docs name exist."""
+"""Paths that README, CONTRIBUTING and the docs name exist; links lead to a file or look like an address."""
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 TOP = ("nemo_aligner_cai", "examples", "docs", "tests", "benchmarks", "constraints", "hydra_plugins")
 
@@ -24,3 +25,24 @@ def test_every_path_in_the_docs_exists(repo_root: Path) -> None:
         if not (repo_root / path).exists() and not (repo_root / "nemo_aligner_cai" / path).exists()
     ]
     assert missing == []
+
+
+def test_every_link_leads_to_a_file_or_has_the_form_of_an_address(repo_root: Path) -> None:
+    pages = [repo_root / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+    pages += [page for page in (repo_root / "docs").rglob("*.rst") if "generated" not in page.parts]
+    links = [
+        (page, inline or external)
+        for page in pages
+        for inline, external in re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]*)>`_", page.read_text(encoding="utf-8"))
+    ]
+    assert len(links) > 20
+    broken = [
+        f"{page.name}: {link}"
+        for page, link in links
+        if not (
+            re.fullmatch(r"[\w-]+(\.[\w-]+)+", urlsplit(link).netloc)
+            if "://" in link
+            else (page.parent / link.partition("#")[0]).exists()
+        )
+    ]
+    assert broken == []
