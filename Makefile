@@ -102,7 +102,9 @@ test: $(PACKAGE)
 test-fast: $(CORE)
 	$(CORE_VENV)/bin/python $(PYTEST) -m "not slow" tests/unit $(ARGS)
 
+# autosummary leaves the pages of modules that were moved.
 docs: $(DOCS)
+	rm -rf docs/reference/generated
 	$(DOCS_VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
