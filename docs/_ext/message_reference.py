@@ -30,7 +30,7 @@ class Messages(SphinxDirective):
         for path in sorted(_ROOT.rglob("*.py")):
             if found := list(dict.fromkeys(_messages(path))):
                 made.append(nodes.paragraph("", "", nodes.strong(text=".".join(path.relative_to(_ROOT).parts)[:-3])))
-                items = [nodes.list_item("", nodes.paragraph(text=text)) for text in found]
+                items = [nodes.list_item("", nodes.paragraph("", "", nodes.literal(text=text))) for text in found]
                 made.append(nodes.bullet_list("", *items))
         return made
 
@@ -54,13 +54,18 @@ def _text(node: ast.expr) -> str:
         return node.value
     if isinstance(node, ast.JoinedStr):
         return "".join(
-            part.value if isinstance(part, ast.Constant) else f"{{{ast.unparse(part.value)}}}"
+            part.value if isinstance(part, ast.Constant) else _value(part.value)
             for part in node.values
             if isinstance(part, ast.Constant | ast.FormattedValue)
         )
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _text(node.left) + (_text(node.right) or f"{{{ast.unparse(node.right)}}}")
+        return _text(node.left) + (_text(node.right) or _value(node.right))
     return ""
+
+
+def _value(node: ast.expr) -> str:
+    """The name of a value in braces; three dots for what is computed."""
+    return f"{{{ast.unparse(node)}}}" if isinstance(node, ast.Name | ast.Attribute) else "{...}"
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
