@@ -18,8 +18,12 @@ _PACKAGED = {str(packaged()), str(packaged("few_shots.json"))}
 
 
 def _flags(parser: Parser) -> list[argparse.Action]:
-    own = (argparse._HelpAction, argparse._VersionAction, argparse._SubParsersAction)
-    return [action for action in parser.arguments if not isinstance(action, own)]
+    """All arguments, except those that only print, such as --help, and the choice of a subcommand."""
+    return [
+        action
+        for action in parser.arguments
+        if action.default is not argparse.SUPPRESS and not isinstance(action, argparse._SubParsersAction)
+    ]
 
 
 def _text(parser: Parser, action: argparse.Action) -> str:

@@ -99,7 +99,7 @@ class Parser(argparse.ArgumentParser):
         yield self
         for action in self.arguments:
             if isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
-                for parser in cast(dict[str, Parser], action.choices).values():
+                for parser in cast(dict[str, Parser], cast(Any, action).choices).values():
                     yield from parser.walk()
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # pyright: ignore[reportIncompatibleMethodOverride]
