@@ -215,9 +215,13 @@ class RunFolder:
 
     @cached_property
     def evaluation_file(self) -> Path | None:
-        """The evaluation.json in the run's folder or in one of its folders."""
-        found = [self.path / RESULT_FILE, *sorted(self.path.glob(f"*/{RESULT_FILE}"))]
-        return next((path for path in found if path.is_file()), None)
+        """The evaluation.json in the run's folder or in one of its folders; raises UsageError if there are several."""
+        files = (self.path / RESULT_FILE, *sorted(self.path.glob(f"*/{RESULT_FILE}")))
+        found = [path for path in files if path.is_file()]
+        if len(found) > 1:
+            names = " and ".join(map(str, found))
+            raise UsageError(f"{self.path}: holds several evaluations: {names}; move all but one elsewhere")
+        return found[0] if found else None
 
     @cached_property
     def settings(self) -> dict[str, Any]:

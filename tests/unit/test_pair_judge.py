@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -95,6 +95,15 @@ def higher_number(request: Request) -> Completion:
     text = request.conversation.messages[-1].content
     first, second = (int(text.split(f"{letter} answer ")[1].split()[0]) for letter in ("(A)", "(B)"))
     return scored(0.9 if first > second else 0.1)
+
+
+@pytest.mark.parametrize("pairs", get_args(Pairs))
+@given(count=st.integers(2, 9))
+def test_every_selection_keeps_right_pairs_and_each_once(pairs: Pairs, count: int) -> None:
+    judgement = decide(judge_of(pairs=pairs), higher_number, numbered(count))
+    kept = [(preference.chosen, preference.rejected) for preference in judgement.preferences]
+    assert kept and len(set(kept)) == len(kept) and all(better > worse for better, worse in kept)
+    assert len(kept) <= judgement.counts[j.JUDGED] <= math.comb(count, 2)
 
 
 @given(st.integers(2, 17))

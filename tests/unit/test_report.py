@@ -249,9 +249,11 @@ def test_an_evaluation_alone_has_a_report(tmp_path: Path, capsys: pytest.Capture
     text = " ".join(page.text.split())
     assert "m complies with 100.0 %" in text and "Constitutional AI run" not in text
     capsys.readouterr()
-    # A folder of several evaluations is none itself.
     assert main(["report", str(tmp_path)]) == 2
     assert "no evaluation.json" in capsys.readouterr().err
+    shutil.copytree(tmp_path / "out", tmp_path / "out" / "second")
+    assert main(["report", str(tmp_path / "out")]) == 2
+    assert "holds several evaluations" in capsys.readouterr().err
 
 
 def test_redacted_for_sharing(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
