@@ -120,10 +120,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"nemo_aligner_cai {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    return parser, {
-        name: subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        for name, (_, text) in COMMANDS.items()
-    }
+    return parser, {name: subparsers.add_parser(name, help=text) for name, (_, text) in COMMANDS.items()}
 
 
 class _PrintCompletion(argparse.Action):

@@ -63,6 +63,8 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Pa
         (["data", "sl"], {"sl-cai"}),
         (["data", "rl-cai", "--judge-v"], {"--judge-votes"}),
         (["journal", "ex"], {"export"}),
+        (["convert", "in.jsonl", "out.jsonl", "--to", "messa"], {"messages"}),
+        (["data", "rl-cai", "--judge", "mul"], {"multiple-choice"}),
         (["report", "--output", "gi"], {"given.html"}),
         (["validate", "gi"], {"given.html"}),
         (["no-command", "--val"], set()),

@@ -39,6 +39,7 @@ def test_all_commands_are_found() -> None:
 @pytest.mark.parametrize("prog", _PARSERS)
 def test_every_flag_has_a_text_and_its_default(prog: str) -> None:
     parser = _PARSERS[prog]
+    assert parser.description
     for action in _flags(parser):
         name = "/".join(action.option_strings) or action.dest
         assert action.help and len(action.help) > 5, name

@@ -12,12 +12,15 @@ from typing import Any
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.registry import components
 
 SHELLS = ("bash", "zsh")
+_COMPONENTS = {"FORMAT": "formats", "STRATEGY": "judges"}
+"""Placeholder of a value -> the kind of component that it names."""
 
 
 def completion_script(root: Parser, shell: str) -> str:
-    """Return the script of a parser; arguments without choices, except numbers, complete to file names.
+    """Return the script of a parser, which is changed; values that are neither choices nor numbers may be files.
 
     Raises:
         UsageError: shtab, which writes the script, is not installed.
@@ -26,6 +29,8 @@ def completion_script(root: Parser, shell: str) -> str:
     shtab: Any = importlib.import_module("shtab")
     for parser in root.walk():
         for action in parser.arguments:
-            if action.nargs != 0 and action.choices is None and action.type in (None, Path):
+            if (kind := _COMPONENTS.get(str(action.metavar))) is not None:
+                action.choices = list(components(kind))
+            elif action.nargs != 0 and action.choices is None and action.type in (None, Path):
                 setattr(action, "complete", shtab.FILE)  # noqa: B010 - shtab's attribute, unknown to argparse
     return shtab.complete(root, shell=shell)

@@ -54,6 +54,18 @@ def _shown(default: object) -> str:
     return " ".join(str(value) or "empty" for value in values)
 
 
+class _Subcommands(argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument]
+    """Subcommands that are described by their help texts."""
+
+    choices: "dict[str, Parser]"
+
+    def add_parser(self, name: str, **settings: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Add a subcommand."""
+        text = str(settings["help"])
+        settings.setdefault("description", f"{text[0].upper()}{text[1:].rstrip('.')}.")
+        return cast(Any, super()).add_parser(name, **settings)
+
+
 class _NotGiven(list[object]):
     """The value of a flag that was not given. It is a list because repeatable flags append to it."""
 
@@ -82,6 +94,7 @@ class Parser(argparse.ArgumentParser):
         self.examples: tuple[str, ...] = ()
         self._conditions: list[_Condition] = []
         super().__init__(*args, **{"formatter_class": HelpFormatter, **settings})
+        self.register("action", "parsers", _Subcommands)
 
     def format_help(self) -> str:
         """Format the help, with the examples at its end."""
@@ -98,8 +111,8 @@ class Parser(argparse.ArgumentParser):
         """Yield this parser and those of its subcommands."""
         yield self
         for action in self.arguments:
-            if isinstance(action, argparse._SubParsersAction):  # pyright: ignore[reportPrivateUsage]
-                for parser in cast(dict[str, Parser], cast(Any, action).choices).values():
+            if isinstance(action, _Subcommands):
+                for parser in action.choices.values():
                     yield from parser.walk()
 
     def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -36,8 +36,7 @@ def add_component_parsers(parser: Parser) -> None:
     for name, component in (components("generators") | components("processors")).items():
         if (build := getattr(component.load(), "build_parser", None)) is not None:
             flags = build()
-            text = flags.description
-            child = names.add_parser(name, help=text, description=text, parents=[flags], add_help=False)
+            child = names.add_parser(name, help=flags.description, parents=[flags], add_help=False)
             child.examples = flags.examples
 
 

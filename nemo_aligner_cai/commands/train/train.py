@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
     stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, (_, config) in STAGES.items():
         purpose, command, manual = _manual(config)
-        stage = stages.add_parser(name, help=purpose, description=purpose, epilog=manual, allow_abbrev=False)
+        stage = stages.add_parser(name, help=purpose, epilog=manual, allow_abbrev=False)
         stage.examples = (command,)
         stage_main.add_flags(stage, config)
         stage.add_argument(
