@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code, as described in `program.main_guard`.
     """
     program.begin(argv or ())
-    return program.main_guard(lambda: _run(list(sys.argv[1:] if argv is None else argv)), "cai")
+    return program.main_guard(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _run(arguments: list[str]) -> int:

@@ -3,9 +3,11 @@
 """`cai components`: list the registered components and the packages they come from."""
 
 import argparse
+import sys
 
 from nemo_aligner_cai.commands.common.parser import Parser
-from nemo_aligner_cai.commands.common.terminal import note_line, write_line
+from nemo_aligner_cai.commands.common.terminal import write_line
+from nemo_aligner_cai.console.printable import error_line
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.registry import BUILTIN, components
 
@@ -34,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
         write_line("  ".join([*cells, row[-1]]))
     for problem in broken:
-        note_line(f"cai: {problem}")
+        sys.stderr.write(error_line(problem))
     return 1 if broken else 0

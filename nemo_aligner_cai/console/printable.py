@@ -92,7 +92,7 @@ class PrintableFormatter(logging.Formatter):
         return printable(redacted(super().formatException(ei)), keep="\n\t")
 
 
-def error_line(name: str, error: BaseException | str) -> str:
-    """The error message of a program. Its further lines are indented: untrusted text cannot forge another message."""
+def error_line(error: BaseException | str) -> str:
+    """The error message of every program. Further lines are indented: untrusted text cannot forge another message."""
     first, *details = printable(redacted(str(error)), keep="\n\t").split("\n")
-    return "\n  ".join([f"{name}: {first}", *details]) + "\n"
+    return "\n  ".join([f"cai: {first}", *details]) + "\n"

@@ -80,7 +80,7 @@ def begin(argv: Sequence[str] = ()) -> None:
         sys.excepthook = _print_traceback
 
 
-def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = False) -> int:
+def main_guard(work: Callable[[], int], *, catch_defects: bool = False) -> int:
     """Run a program's work and return its exit code. An error becomes one line on standard error.
 
     The exit code is 0 for success, 1 for a failure, 2 for a usage error and 130 for an interruption. The text of a
@@ -88,7 +88,6 @@ def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = Fals
 
     Args:
         work: returns the exit code if it raises nothing.
-        name: the program's name; starts the line.
         catch_defects: show the traceback of a defect and return 1. By default it propagates.
     """
     begin()
@@ -99,21 +98,21 @@ def main_guard(work: Callable[[], int], name: str, *, catch_defects: bool = Fals
             raise
         code = 0
     except CaiError as error:
-        sys.stderr.write(error_line(name, error))
+        sys.stderr.write(error_line(error))
         code = error.exit_code
     except KeyboardInterrupt as stop:
-        sys.stderr.write(error_line(name, "; ".join(["interrupted", *map(str, stop.args)])))
+        sys.stderr.write(error_line("; ".join(["interrupted", *map(str, stop.args)])))
         code = 130
     except Exception as error:
         if catch_defects:
             sys.stderr.write(printable(redacted(traceback.format_exc()), keep="\n\t"))
         elif isinstance(error, OSError):
-            sys.stderr.write(error_line(name, error))
+            sys.stderr.write(error_line(error))
         else:
             raise
         code = 1
     if (lost := _lost_output()) is not None:
-        sys.stderr.write(error_line(name, f"standard output: {lost.strerror}"))
+        sys.stderr.write(error_line(f"standard output: {lost.strerror}"))
         return code or 1
     return code
 

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         if Path(argv[0]).name != _CRITIC and is_first_rank():
             _report(argv[1:], began)
     except CaiError as error:
-        sys.stderr.write(error_line("error", error))
+        sys.stderr.write(error_line(error))
         return error.exit_code
     return 0
 

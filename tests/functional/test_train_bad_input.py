@@ -29,7 +29,7 @@ def attempt(
         assert main(module.STAGE, [*overrides, *extra, "hardware=cpu"]) == 2
         assert not log_dir.exists(), "something was written"
         assert not {name for name in set(sys.modules) - loaded if name.startswith("nemo.")}, "NeMo was loaded"
-        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cai: ")]
         assert len(said) == 1
         return said[0]
 

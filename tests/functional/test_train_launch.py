@@ -32,7 +32,7 @@ def test_a_failing_job_is_an_error_with_its_last_lines(lab: Lab, tmp_path: Path,
     log = tmp_path / "job.log"
     root = str(Path(__file__).resolve().parents[2])
     job = jobs.start(f"{PACKAGE}.sft", ["model.restore_from_path=no.nemo"], log, ENV | {"PYTHONPATH": root}, fork=fork)
-    with pytest.raises(CaiError, match=r"exit code 2\n--- end of .*\n(.*\n)*error: cai_sft: no value for "):
+    with pytest.raises(CaiError, match=r"exit code 2\n--- end of .*\n(.*\n)*cai: cai_sft: no value for "):
         jobs.finish(job, 120)
 
 

@@ -95,7 +95,7 @@ def test_bad_mappings_and_names_of_files_are_refused(
     flags: list[str], more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rl_cai.main([*flags, *more]) == 2
-    assert f"error: {more[0]}" in capsys.readouterr().err
+    assert f"cai: {more[0]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_b6_a_flag_that_no_server_takes_is_one_line_that_names_it(
 ) -> None:
     assert rl_cai.main([*flags, *more]) == 2
     line = capsys.readouterr().err
-    assert line.startswith(f"error: argument {more[0]}") and line.count("\n") == 1 and "geheim" not in line
+    assert line.startswith(f"cai: argument {more[0]}") and line.count("\n") == 1 and "geheim" not in line
 
 
 def test_c4_a_key_in_place_of_its_variable_is_not_repeated(

@@ -236,9 +236,7 @@ def test_ctrl_c_leaves_a_journal_to_resume(inputs: dict[str, str], tmp_path: Pat
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert (
-            stderr.decode().splitlines()[-1] == "error: interrupted; the same command with --resume resumes from here"
-        )
+        assert stderr.decode().splitlines()[-1] == "cai: interrupted; the same command with --resume resumes from here"
         assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == [journal.name]
         server.delay = 0.0
         done = len(server.bodies)

@@ -41,7 +41,7 @@ def test_c4_line_ends_and_tabs_are_kept_where_asked() -> None:
 
 
 def test_c4_an_error_cannot_forge_a_line_of_ours() -> None:
-    assert error_line("cai", ValueError("no\x1b[2J\ncai: done")) == "cai: no\\x1b[2J\n  cai: done\n"
+    assert error_line(ValueError("no\x1b[2J\ncai: done")) == "cai: no\\x1b[2J\n  cai: done\n"
 
 
 def test_c4_a_log_record_is_one_line_and_its_traceback_cannot_act_on_a_terminal() -> None:

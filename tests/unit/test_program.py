@@ -29,7 +29,7 @@ def work():
         file.write("data")
     return 0
 
-sys.exit(program.main_guard(work, "cai"))
+sys.exit(program.main_guard(work))
 """
 
 

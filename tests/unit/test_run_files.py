@@ -128,4 +128,4 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setattr(rl_cai, "write_json_list", full)
     with FakeNemo(policy) as server, FakeOpenAI(judge) as judge_server:
         assert run(flags, server, judge_server) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 28] No space left on device"
+    assert capsys.readouterr().err.splitlines()[-1] == "cai: [Errno 28] No space left on device"

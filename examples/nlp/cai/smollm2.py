@@ -71,7 +71,7 @@ def main() -> int:
     args = parser.parse_args()
     problem = write_data(args.source, args.folder) if args.what == "data" else write_model(args.folder)
     if problem is not None:
-        sys.stderr.write(f"error: {problem}\n")
+        sys.stderr.write(f"cai: {problem}\n")
     return 0 if problem is None else 2
 
 

@@ -22,4 +22,4 @@ def main(argv: Sequence[str]) -> int:
         write_line(str(convert_file(args.input, args.output, to="sft-chat", source_format="letters")))
         return 0
 
-    return main_guard(run, "cai data letters")
+    return main_guard(run)

@@ -103,4 +103,4 @@ def _sources(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return main_guard(lambda: run(build_parser().parse_args(argv)), "error")
+    return main_guard(lambda: run(build_parser().parse_args(argv)))

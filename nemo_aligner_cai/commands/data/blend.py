@@ -51,4 +51,4 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return main_guard(lambda: run(build_parser().parse_args(argv)), "error")
+    return main_guard(lambda: run(build_parser().parse_args(argv)))

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             line, all_used = _validate(file, args.format, tokenizer, args.seq_length)
         except FormatError as error:
-            sys.stderr.write(error_line("cai", error))
+            sys.stderr.write(error_line(error))
             valid = False
             continue
         write_line(line)

@@ -41,7 +41,7 @@ def run_script(
         except CallsMissing as missing:
             raise missing_calls_error(missing, name, sys.argv[1:] if argv is None else argv) from missing
 
-    return program.main_guard(work, "error")
+    return program.main_guard(work)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         # The command replaces this process, so that it gets the signals and sets the exit code.
         os.execv(command[0], command)
-    code = main_guard(lambda: stage_main.execute(stage, arguments, cfg, quietly=True), "error", catch_defects=True)
+    code = main_guard(lambda: stage_main.execute(stage, arguments, cfg, quietly=True), catch_defects=True)
     if code:
         stage_main.exit_process(code)
     return code

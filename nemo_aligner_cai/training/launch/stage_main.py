@@ -85,7 +85,7 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
         arguments = parse_args(list(sys.argv[1:] if argv is None else argv), stage.config)
         return execute(stage, arguments, compose(arguments), quietly=quietly)
 
-    return program.main_guard(work, "error", catch_defects=True)
+    return program.main_guard(work, catch_defects=True)
 
 
 def start(stage: Stage) -> None:
@@ -148,10 +148,7 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
 def parse_args(argv: list[str], default: str, *, for_cluster: bool = False) -> Arguments:
     """Parse a command line; adds this machine's hardware if it selects none. Raises UsageError.
 
-    Args:
-        argv: the command line.
-        default: the name of the configuration if it gives none.
-        for_cluster: the command is for machines with GPUs, whatever this one has.
+    `default` is the configuration if `argv` names none; `for_cluster`: for machines with GPUs, whatever this one has.
     """
     return with_hardware(parse_flags(argv, default), for_cluster=for_cluster)
 
