@@ -12,7 +12,7 @@ from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.files.sources import data_files
-from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings
 from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURED, PPO, SFT
 from nemo_aligner_cai.pipeline.sections.data import HH
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, NemoModel, Role
@@ -42,8 +42,8 @@ def check(config: RunConfig, files: ModelFiles, clients: Clients) -> None:
         config.evaluate.check(files.layout.file(DATA, MEASURED))
         if isinstance(config.evaluate.grader_model, EndpointModel):
             endpoint_client(config.evaluate.grader_model, "evaluate.grader_model", None)
-    for name, (config_name, overrides, gpus) in _trainers(config).items():
-        _check_trainer(name, config_name, overrides, gpus)
+    for trainer in config.trainers.values():
+        _check_trainer(trainer)
 
 
 def _check_model(config: RunConfig, role: Role) -> None:
@@ -70,11 +70,8 @@ def _check_folder(config: RunConfig, source: HuggingFaceModel, role: Role) -> No
 
 
 def _check_lengths(config: RunConfig, window: int | None, model: str) -> None:
-    lengths = {"data.max_prompt_tokens": config.data.max_prompt_tokens} | {
-        f"{name}.seq_length": section.seq_length
-        for name in ("sft", "reward_model", "ppo", "dpo")
-        if (section := getattr(config, name)) is not None
-    }
+    lengths = {"data.max_prompt_tokens": config.data.max_prompt_tokens}
+    lengths |= {f"{one.key.split('.')[0]}.seq_length": one.seq_length for one in config.trainers.values()}
     for key, length in lengths.items():
         if window is not None and length > window:
             raise UsageError(f"{key}={length} is longer than the context of {model}, which is {window} tokens")
@@ -125,22 +122,9 @@ def _check_data(config: RunConfig) -> None:
         data_files(config.data.red_team.path)
 
 
-def _trainers(config: RunConfig) -> dict[str, tuple[str, tuple[str, ...], tuple[int, ...]]]:
-    """Key -> configuration, overrides and GPUs of each trainer."""
-    found = {"sft": ("cai_sft", config.sft.overrides, config.sft.gpus)}
-    if config.reward_model is not None and config.ppo is not None:
-        section = config.reward_model
-        found["reward_model"] = "cai_reward_model", section.overrides, section.gpus
-        found["ppo.critic"] = "cai_ppo_critic", config.ppo.critic, config.ppo.critic_gpus
-        found["ppo.actor"] = "cai_ppo_actor", config.ppo.actor, config.ppo.actor_gpus
-    if config.dpo is not None:
-        found["dpo"] = "cai_dpo", config.dpo.overrides, config.dpo.gpus
-    return found
-
-
-def _check_trainer(name: str, config_name: str, overrides: tuple[str, ...], gpus: tuple[int, ...]) -> None:
+def _check_trainer(trainer: TrainerSettings) -> None:
     """Check the overrides, the number of GPUs, and that adapters can be merged."""
-    composed = compose(config_name, overrides)
+    name, gpus, composed = trainer.key, trainer.gpus, compose(trainer.config, trainer.overrides)
     devices = select(composed, "trainer.devices")
     if gpus and devices != len(gpus):
         raise UsageError(f"{name}: trainer.devices={devices}, but it is given the GPUs {list(gpus)}; they must agree")

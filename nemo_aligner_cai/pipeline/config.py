@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from nemo_aligner_cai.judges.settings import JudgeOptions
-from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
+from nemo_aligner_cai.pipeline.layout import DPO, PPO, REWARD_MODEL, SFT
 from nemo_aligner_cai.pipeline.sections.answers import Answers
 from nemo_aligner_cai.pipeline.sections.data import Data
+from nemo_aligner_cai.pipeline.sections.decoding import Decoding
 from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import Models
 from nemo_aligner_cai.pipeline.sections.serve import Serve
@@ -44,15 +45,9 @@ class _DataStage(Section):
         max_dropped: the share of the prompts that faults may drop.
     """
 
-    decoding: Sampling
+    decoding: Decoding
     batch_size: int = Field(default=64, gt=0)
     max_dropped: float = Field(default=0.01, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _no_seed(self) -> _DataStage:
-        if self.decoding.seed is not None:
-            raise ValueError("decoding.seed: the seeds follow from the run's; remove it")
-        return self
 
 
 class SlCai(RevisionSettings, SftSettings, _DataStage):
@@ -115,6 +110,26 @@ class Training(Section):
     seq_length: int = Field(gt=1)
     overrides: tuple[str, ...]
     gpus: tuple[int, ...] = ()
+
+
+class TrainerSettings(NamedTuple):
+    """The settings of one trainer of a run.
+
+    Attributes:
+        key: its place in the run's configuration.
+        step: the step that runs it.
+        config: the name of its Hydra configuration.
+        overrides: the user's Hydra overrides.
+        seq_length: the sequence length in tokens.
+        gpus: the numbers of the GPUs that it may use; empty for all.
+    """
+
+    key: str
+    step: str
+    config: str
+    overrides: tuple[str, ...]
+    seq_length: int
+    gpus: tuple[int, ...]
 
 
 class Ppo(Section):
@@ -186,6 +201,28 @@ class RunConfig(Section):
     executor: Executor = LocalExecutor()
     plan: Assumptions | None = None
     tracking: Tracking = Tracking()
+
+    @property
+    def trainers(self) -> dict[str, TrainerSettings]:
+        """All trainers by their place in the configuration, in the order of the steps."""
+        found = [
+            TrainerSettings(name, step, f"cai_{name}", section.overrides, section.seq_length, section.gpus)
+            for name, step in (("sft", SFT), ("reward_model", REWARD_MODEL), ("dpo", DPO))
+            if (section := getattr(self, name)) is not None
+        ]
+        if self.ppo is not None:
+            found += [
+                TrainerSettings(
+                    f"ppo.{name}",
+                    PPO,
+                    f"cai_ppo_{name}",
+                    getattr(self.ppo, name),
+                    self.ppo.seq_length,
+                    getattr(self.ppo, f"{name}_gpus"),
+                )
+                for name in ("critic", "actor")
+            ]
+        return {one.key: one for one in found}
 
     @property
     def pairs_seq_length(self) -> int:

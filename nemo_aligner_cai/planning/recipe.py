@@ -10,13 +10,13 @@ Trainers are described by the configurations that they are started with, so that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
-from nemo_aligner_cai.pipeline.config import RunConfig, shared_settings
+from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings, shared_settings
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import Server, VllmServer
 from nemo_aligner_cai.planning.config import Assumptions
@@ -112,6 +112,7 @@ def recipe(config: RunConfig) -> Recipe:
     plan = config.plan
     if plan is None:
         raise UsageError("plan: the configuration has no such section; examples/nlp/cai/mistral_7b.yaml has one")
+    trainers = {key: _trainer(one, plan) for key, one in config.trainers.items()}
     sl_prompts = round(plan.data.red_team * config.data.sl_share)
     return Recipe(
         plan=plan,
@@ -123,17 +124,10 @@ def recipe(config: RunConfig) -> Recipe:
         helpful_only=_generation(config.serve.helpful_only, config.sl_cai.batch_size),
         policy=_generation(config.serve.policy, config.rl_cai.batch_size),
         judge=_judge(config, plan),
-        sft=_trainer("sft", "cai_sft", config.sft.overrides, config.sft.seq_length, plan.checkpoints),
-        reward_model=config.reward_model
-        and _trainer(
-            "reward_model",
-            "cai_reward_model",
-            config.reward_model.overrides,
-            config.reward_model.seq_length,
-            plan.checkpoints,
-        ),
-        ppo=_ppo(config, plan) if config.ppo else None,
-        dpo=config.dpo and _trainer("dpo", "cai_dpo", config.dpo.overrides, config.dpo.seq_length, plan.checkpoints),
+        sft=trainers["sft"],
+        reward_model=trainers.get("reward_model"),
+        ppo=_ppo(config, trainers) if config.ppo else None,
+        dpo=trainers.get("dpo"),
     )
 
 
@@ -155,14 +149,10 @@ def _judge(config: RunConfig, plan: Assumptions) -> Judge:
     return Judge(strategy, server.gpus * server.copies, parameters, None)
 
 
-def _ppo(config: RunConfig, plan: Assumptions) -> Ppo:
+def _ppo(config: RunConfig, trainers: Mapping[str, Trainer]) -> Ppo:
     section = config.ppo
     assert section is not None, "checked by the caller"
     composed = compose("cai_ppo_actor", section.actor)
-    actor, critic = (
-        _trainer(f"ppo.{name}", f"cai_ppo_{name}", overrides, section.seq_length, checkpoints)
-        for name, overrides, checkpoints in (("actor", section.actor, plan.checkpoints), ("critic", section.critic, 1))
-    )
     separate = bool(section.actor_gpus and section.critic_gpus) and not set(section.actor_gpus) & set(
         section.critic_gpus
     )
@@ -171,15 +161,15 @@ def _ppo(config: RunConfig, plan: Assumptions) -> Ppo:
         rollouts=int(_number(composed, "model.ppo.num_rollout_samples")),
         max_steps=steps if steps > 0 else None,
         rollout_batch=int(_number(composed, "model.ppo.rollout_micro_batch_size")),
-        actor=actor,
-        critic=critic,
+        actor=trainers["ppo.actor"],
+        critic=trainers["ppo.critic"],
         # In a Slurm job each has its own nodes.
         shared=not separate and config.executor.kind == "local",
     )
 
 
-def _trainer(key: str, config_name: str, overrides: Sequence[str], seq_length: int, checkpoints: int) -> Trainer:
-    composed = compose(config_name, overrides)
+def _trainer(settings: TrainerSettings, plan: Assumptions) -> Trainer:
+    config_name, composed = settings.config, compose(settings.config, settings.overrides)
     section = {"cai_sft": "sft", "cai_reward_model": "rm", "cai_dpo": "dpo"}.get(config_name, "ppo")
     batches = "model.data.train_ds" if config_name == "cai_sft" else "model"
     epochs = select(composed, f"trainer.{section}.max_epochs")
@@ -189,14 +179,14 @@ def _trainer(key: str, config_name: str, overrides: Sequence[str], seq_length: i
         pipeline_parallel=int(_number(composed, "model.pipeline_model_parallel_size")),
         micro_batch=int(_number(composed, f"{batches}.micro_batch_size")),
         global_batch=int(_number(composed, f"{batches}.global_batch_size")),
-        seq_length=seq_length,
+        seq_length=settings.seq_length,
         epochs=float(epochs) if epochs else 1.0,
         recompute="full" if select(composed, "model.activations_checkpoint_granularity") == "full" else "none",
-        checkpoints=checkpoints,
+        checkpoints=1 if settings.key == "ppo.critic" else plan.checkpoints,
         texts=2 if config_name in ("cai_reward_model", "cai_dpo") else 1,
         adapters=select(composed, "model.peft.peft_scheme") not in (None, "none"),
     )
-    _check(key, trainer)
+    _check(settings.key, trainer)
     return trainer
 
 

@@ -49,7 +49,7 @@ def test_overrides_are_yaml_values() -> None:
         ("rl_cai.margin=1.5", r"rl_cai\.margin: "),
         ("data.tiny.measured_split=train", r"data\.tiny\.measured_split: "),
         ("sl_cai.decoding={temperature: 1, max: 2}", r"sl_cai\.decoding\.max: Unexpected"),
-        ("sl_cai.decoding={temperature: 1, seed: 2}", r"sl_cai: decoding\.seed: "),
+        ("sl_cai.decoding={temperature: 1, seed: 2}", r"sl_cai\.decoding: seed: "),
         ("sl_cai.validation_share=null", r"sl_cai: validation_share: "),
         ("models.helpful_only={file: a}", r"models\.helpful_only: a model is "),
         ("models.helpful_only={endpoint: 'http://h'}", r"models\.helpful_only\.endpoint\.model: Field required"),

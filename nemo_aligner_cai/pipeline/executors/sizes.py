@@ -15,7 +15,7 @@ from typing import Literal
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURE, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.layout import DATA, MEASURE, RL_CAI, SL_CAI
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.training.config import compose, select
@@ -51,15 +51,9 @@ def sizes(config: RunConfig, executor: SlurmExecutor, step: str) -> tuple[Size, 
     Raises:
         UsageError: a trainer's settings are invalid, or leave its number of processes to Lightning.
     """
-    trainers = {SFT: [("cai_sft", config.sft.overrides)]}
-    if config.reward_model is not None and config.ppo is not None:
-        trainers[REWARD_MODEL] = [("cai_reward_model", config.reward_model.overrides)]
-        trainers[PPO] = [("cai_ppo_critic", config.ppo.critic), ("cai_ppo_actor", config.ppo.actor)]
-    if config.dpo is not None:
-        trainers[DPO] = [("cai_dpo", config.dpo.overrides)]
     gpu = executor.gpus is not None
     own = executor.steps.get(step)
-    found = [_size(name, overrides, gpu=gpu) for name, overrides in trainers.get(step, ())]
+    found = [_size(one.config, one.overrides, gpu=gpu) for one in config.trainers.values() if one.step == step]
     # The process of a job starts its servers on its own node.
     found = found or [Size(nodes=1, tasks=1, gpus=_server_gpus(config, step) if gpu else 0)]
     given = own.gpus if own is not None else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.pipeline.sections.decoding import Decoding
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.sections import Section
 
@@ -27,7 +27,7 @@ class Answers(Section):
 
     prompts: tuple[str, ...] = Field(min_length=1)
     system_message: str = ""
-    decoding: Sampling
+    decoding: Decoding
     batch_size: int = Field(default=64, gt=0)
 
     def read(self) -> list[Prompt]:

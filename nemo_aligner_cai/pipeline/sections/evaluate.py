@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.errors import UsageError
@@ -20,6 +20,7 @@ from nemo_aligner_cai.evaluation.settings import EvaluateConfig, SetSource
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.pipeline.sections.decoding import Decoding
 from nemo_aligner_cai.pipeline.sections.models import TINY, EndpointModel
 from nemo_aligner_cai.sections import Section
 from nemo_aligner_cai.stages.settings import RunSettings
@@ -50,17 +51,11 @@ class Evaluate(Section):
     baseline: Baseline = "helpful_only"
     pairwise: str | None = None
     gold: tuple[Path, ...] = ()
-    decoding: Sampling = Sampling(greedy=True, max_tokens=512)
+    decoding: Decoding = Sampling(greedy=True, max_tokens=512)
     batch_size: int = Field(default=64, gt=0)
     limit: int | None = Field(default=None, gt=0)
     allow_self_grading: bool = False
     max_dropped: float = Field(default=0.01, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _no_seed(self) -> Evaluate:
-        if self.decoding.seed is not None:
-            raise ValueError("decoding.seed: the seeds follow from the run's; remove it")
-        return self
 
     def files(self, measured: Path) -> tuple[Path, ...]:
         """The files that the evaluation reads; `measured` are the tiny world's held-out prompts."""
@@ -91,11 +86,7 @@ class Evaluate(Section):
     def config(self, output: Path, measured: Path, *, constitution: Path, seed: int) -> EvaluateConfig:
         """The settings of the evaluation.
 
-        Args:
-            output: the step's folder.
-            measured: the tiny world's held-out prompts.
-            constitution: of pairwise comparisons.
-            seed: the run's.
+        `measured` are the tiny world's held-out prompts; `constitution` is for pairwise comparisons.
         """
         judge = None
         if self.pairwise is not None:

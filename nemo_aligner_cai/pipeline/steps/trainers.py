@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_aligner_cai.pipeline.layout import DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.layout import MODEL, PPO, REWARD_MODEL, RL_CAI, SL_CAI
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.tracking import trainer_overrides
 from nemo_aligner_cai.training.config import compose, quoted, select
@@ -49,82 +49,46 @@ class Trainer:
 
 def sft(run: RunContext) -> Trainer:
     """SFT of the base model on step 2's rows."""
-    config = run.config
     train, validation = (quoted(run.layout.file(SL_CAI, f"{split}.jsonl")) for split in ("train", "validation"))
-    overrides = (
+    own = (
         f"model.restore_from_path={quoted(run.files.nemo('base'))}",
         f"model.data.train_ds.file_path={train}",
         f"model.data.validation_ds.file_path={validation}",
-        f"model.data.train_ds.max_seq_length={config.sft.seq_length}",
-        *_common(run, SFT),
-        *config.sft.overrides,
+        f"model.data.train_ds.max_seq_length={run.config.sft.seq_length}",
     )
-    return Trainer("sft", "cai_sft", overrides, config.sft.gpus)
+    return _trainer(run, "sft", "sft", own)
 
 
 def reward_model(run: RunContext) -> Trainer:
     """NeMo-Aligner's Bradley-Terry reward model on the blended comparisons."""
-    section = run.config.reward_model
-    assert section is not None, "a run by PPO has it"
-    overrides = (
-        *_from_sl_cai(run),
-        f"model.data.data_prefix={_data_prefix(run, 'rm')}",
-        f"model.data.seq_length={section.seq_length}",
-        f"++model.encoder_seq_length={section.seq_length}",
-        *_common(run, REWARD_MODEL),
-        *section.overrides,
-    )
-    return Trainer("reward_model", "cai_reward_model", overrides, section.gpus)
-
-
-def critic(run: RunContext, *, host: str, port: int) -> Trainer:
-    """The server that is critic and reward model, at an address."""
-    section = run.config.ppo
-    assert section is not None, "a run by PPO has it"
-    overrides = (
-        f"pretrained_checkpoint.restore_from_path={quoted(run.layout.file(REWARD_MODEL, MODEL))}",
-        f"trainer.ppo.host={host}",
-        f"trainer.ppo.port={port}",
-        f"++model.encoder_seq_length={section.seq_length}",
-        f"++model.seed={run.config.seed}",
-        f"exp_manager.explicit_log_dir={quoted(run.layout.file(PPO, 'critic'))}",
-        *trainer_overrides(run.config.tracking, run.layout.folder, f"{PPO}-critic"),
-        *section.critic,
-    )
-    return Trainer("critic_server", "cai_ppo_critic", overrides, section.critic_gpus)
-
-
-def actor(run: RunContext, *, host: str, port: int) -> Trainer:
-    """PPO of the SL-CAI model, with the critic at an address."""
-    section = run.config.ppo
-    assert section is not None, "a run by PPO has it"
-    overrides = (
-        *_from_sl_cai(run),
-        f"model.data.data_prefix={_data_prefix(run, 'ppo')}",
-        f"model.data.seq_length={section.seq_length}",
-        f"++model.encoder_seq_length={section.seq_length}",
-        f"remote_critic_rm.critic.ip={host}",
-        f"remote_critic_rm.critic.port={port}",
-        *_common(run, PPO),
-        *section.actor,
-    )
-    return Trainer("ppo_actor", "cai_ppo_actor", overrides, section.actor_gpus)
+    return _after_sft(run, "reward_model", "reward_model", "rm")
 
 
 def dpo(run: RunContext) -> Trainer:
     """Direct preference optimization of the SL-CAI model on the reward model's comparisons."""
-    section = run.config.dpo
-    assert section is not None, "a run by DPO has it"
+    return _after_sft(run, "dpo", "dpo", "rm", "data_processor=auto")
+
+
+def actor(run: RunContext, *, host: str, port: int) -> Trainer:
+    """PPO of the SL-CAI model, with the critic at an address."""
+    address = (f"remote_critic_rm.critic.ip={host}", f"remote_critic_rm.critic.port={port}")
+    return _after_sft(run, "ppo.actor", "ppo_actor", "ppo", *address)
+
+
+def critic(run: RunContext, *, host: str, port: int) -> Trainer:
+    """The server that is critic and reward model, at an address."""
+    settings = run.config.trainers["ppo.critic"]
     overrides = (
-        "data_processor=auto",
-        *_from_sl_cai(run),
-        f"model.data.data_prefix={_data_prefix(run, 'rm')}",
-        f"++model.data.seq_length={section.seq_length}",
-        f"++model.encoder_seq_length={section.seq_length}",
-        *_common(run, DPO),
-        *section.overrides,
+        f"pretrained_checkpoint.restore_from_path={quoted(run.layout.file(REWARD_MODEL, MODEL))}",
+        f"trainer.ppo.host={host}",
+        f"trainer.ppo.port={port}",
+        f"++model.encoder_seq_length={settings.seq_length}",
+        f"++model.seed={run.config.seed}",
+        f"exp_manager.explicit_log_dir={quoted(run.layout.file(PPO, 'critic'))}",
+        *trainer_overrides(run.config.tracking, run.layout.folder, f"{PPO}-critic"),
+        *settings.overrides,
     )
-    return Trainer("dpo", "cai_dpo", overrides, section.gpus)
+    return Trainer("critic_server", settings.config, overrides, settings.gpus)
 
 
 def merge(base: Path, adapters: Path, output: Path) -> Trainer:
@@ -133,18 +97,27 @@ def merge(base: Path, adapters: Path, output: Path) -> Trainer:
     return Trainer("merge_lora", "cai_merge_lora", tuple(f"{key}={quoted(path)}" for key, path in paths.items()))
 
 
-def _from_sl_cai(run: RunContext) -> tuple[str, ...]:
-    return (f"pretrained_checkpoint.restore_from_path={quoted(run.sl_cai_model)}",)
-
-
-def _common(run: RunContext, step: str) -> tuple[str, ...]:
-    return (
-        f"exp_manager.explicit_log_dir={quoted(run.layout.file(step, LOG_DIR))}",
-        f"model.seed={run.config.seed}",
-        *trainer_overrides(run.config.tracking, run.layout.folder, step),
+def _after_sft(run: RunContext, key: str, module: str, rows: str, *more: str) -> Trainer:
+    """A trainer that starts from the SL-CAI model, on the files of step 4 whose names start with `rows`."""
+    length = run.config.trainers[key].seq_length
+    train, test = (quoted(run.layout.file(RL_CAI, f"{rows}_{split}.jsonl")) for split in ("train", "test"))
+    own = (
+        f"pretrained_checkpoint.restore_from_path={quoted(run.sl_cai_model)}",
+        f"model.data.data_prefix={{train: [{train}], validation: [{test}], test: [{test}]}}",
+        f"++model.data.seq_length={length}",
+        f"++model.encoder_seq_length={length}",
+        *more,
     )
+    return _trainer(run, key, module, own)
 
 
-def _data_prefix(run: RunContext, name: str) -> str:
-    train, test = (quoted(run.layout.file(RL_CAI, f"{name}_{split}.jsonl")) for split in ("train", "test"))
-    return f"{{train: [{train}], validation: [{test}], test: [{test}]}}"
+def _trainer(run: RunContext, key: str, module: str, own: tuple[str, ...]) -> Trainer:
+    settings = run.config.trainers[key]
+    overrides = (
+        *own,
+        f"exp_manager.explicit_log_dir={quoted(run.layout.file(settings.step, LOG_DIR))}",
+        f"model.seed={run.config.seed}",
+        *trainer_overrides(run.config.tracking, run.layout.folder, settings.step),
+        *settings.overrides,
+    )
+    return Trainer(module, settings.config, overrides, settings.gpus)
