@@ -20,7 +20,6 @@ from typing import BinaryIO, cast
 
 import orjson
 
-from nemo_aligner_cai.chat import NEMO_CHAT, NemoChatTemplate
 from nemo_aligner_cai.data.formats.files import detect_format, format_named, require_plain_lines, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, write_jsonl
@@ -52,7 +51,6 @@ def blend_files(
     seed: int,
     weights: Sequence[float] | None = None,
     format_name: str | None = None,
-    template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
 ) -> Blend:
     """Write all rows of the sources, or a sample of them by weight, in one random order.
@@ -67,7 +65,6 @@ def blend_files(
         weights: The share of each source in the written records. They need not add up to 1. The blend is the largest
             without duplicate records; Megatron's would repeat the records of small files. None: all rows.
         format_name: The format, None to detect it.
-        template: The chat template of formats that hold rendered text.
         overwrite: Replace an existing target.
 
     Raises:
@@ -86,7 +83,7 @@ def blend_files(
     name = _one_format(paths, format_name)
     for path in paths:
         require_plain_lines(path)
-        validate_file(path, name, template=template)
+        validate_file(path, name)
     blend = Blend(name)
     group = format_named(name).group
     with ExitStack() as stack:

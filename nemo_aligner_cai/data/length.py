@@ -199,12 +199,12 @@ def _merge_reason(record: Record) -> str:
     return _SYSTEM_MERGED if record.conversation.system.strip() else EMPTY_SYSTEM_MERGED
 
 
-def merges_empty_system(tokenizer: Tokenizer, template: NemoChatTemplate = NEMO_CHAT) -> bool:
+def merges_empty_system(tokenizer: Tokenizer) -> bool:
     """True if SFT stops at every row without a system message.
 
     In GPT-2's tokenizer two line ends are one token at the end of a text, and two tokens before a "<".
     """
-    header, whole = tokenizer.encode([template.render(Conversation(())), template.render(Conversation.of_user("Q"))])
+    header, whole = tokenizer.encode([NEMO_CHAT.render(Conversation(())), NEMO_CHAT.render(Conversation.of_user("Q"))])
     return whole[: len(header)] != header
 
 
@@ -293,7 +293,6 @@ def filter_file(
     *,
     tokenizer: Tokenizer,
     seq_length: int,
-    template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
 ) -> LengthReport:
     """Copy the rows of the records that the format's trainer uses completely, unchanged.
@@ -306,7 +305,7 @@ def filter_file(
     """
     check_output(target, overwrite=overwrite)
     report = _empty_report(format_name, seq_length)
-    groups = _used_groups(source, format_name, report, tokenizer, template)
+    groups = _used_groups(source, format_name, report, tokenizer, NEMO_CHAT)
     write_jsonl(target, (row for group in groups for row in group.rows), overwrite=overwrite)
     return report
 

@@ -18,7 +18,6 @@ from decimal import Decimal, InvalidOperation
 from itertools import accumulate
 from typing import Any, cast
 
-from nemo_aligner_cai.chat import NEMO_CHAT, NemoChatTemplate
 from nemo_aligner_cai.data.formats.files import format_named, read_groups, read_records
 from nemo_aligner_cai.data.records import record_prompt_id
 from nemo_aligner_cai.errors import UsageError
@@ -129,7 +128,6 @@ def split_file(
     seed: int,
     format_name: str,
     counts: RowCounts,
-    template: NemoChatTemplate = NEMO_CHAT,
     overwrite: bool = False,
 ) -> dict[str, int]:
     """Split a file's rows by prompt into files of JSON lines. Rows are copied unchanged and in order.
@@ -143,7 +141,6 @@ def split_file(
         seed: The seed of the assignment.
         format_name: The format of the source and of the targets.
         counts: Receives the source's rows.
-        template: The chat template of formats that hold rendered text.
         overwrite: Replace existing targets.
 
     Returns:
@@ -158,14 +155,14 @@ def split_file(
         raise UsageError(f"the targets are {', '.join(targets)}, the splits are {', '.join(splits)}")
     for target in targets.values():
         check_output(target, overwrite=overwrite)
-    records = read_records(source, format_name, counts=RowCounts(), template=template)
+    records = read_records(source, format_name, counts=RowCounts())
     assigned = assign_splits(map(record_prompt_id, records), splits, seed=seed)
     written = dict.fromkeys(splits, 0)
     with ExitStack() as stack:
         write = {
             name: stack.enter_context(jsonl_writer(target, overwrite=overwrite)) for name, target in targets.items()
         }
-        for group in read_groups(source, format_name, counts=counts, template=template):
+        for group in read_groups(source, format_name, counts=counts):
             name = assigned[record_prompt_id(group.record)]
             for row in group.rows:
                 write[name](row)

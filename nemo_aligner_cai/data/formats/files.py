@@ -174,17 +174,10 @@ def require_plain_lines(path: PathLike) -> None:
         raise FormatError.at(path, 1, "is one JSON list; NeMo needs one object per line, use `cai convert`")
 
 
-def write_records(
-    path: PathLike,
-    records: Iterable[Record],
-    format_name: str,
-    *,
-    template: NemoChatTemplate = NEMO_CHAT,
-    overwrite: bool = False,
-) -> int:
+def write_records(path: PathLike, records: Iterable[Record], format_name: str, *, overwrite: bool = False) -> int:
     """Write records of the format's kind and return the number of rows."""
     format = format_named(format_name)
-    rows = (row for record in records for row in format.write(record, template))
+    rows = (row for record in records for row in format.write(record, NEMO_CHAT))
     return write_rows(path, rows, format, overwrite=overwrite)
 
 

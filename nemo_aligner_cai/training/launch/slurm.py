@@ -13,18 +13,18 @@ from nemo_aligner_cai.errors import CaiError
 _TIMEOUT_S = 60
 
 
-def output(command: Sequence[str], *, timeout_s: float = _TIMEOUT_S) -> str:
+def output(command: Sequence[str]) -> str:
     """The standard output of one of Slurm's commands.
 
     Raises:
-        CaiError: the command is missing, fails, or gives no answer in `timeout_s` seconds; with what Slurm says.
+        CaiError: the command is missing, fails, or gives no answer in a minute; with what Slurm says.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except OSError as error:
         raise CaiError(f"{command[0]}: {error.strerror or error}") from error
     except subprocess.TimeoutExpired as error:
-        raise CaiError(f"{command[0]}: no answer in {timeout_s:.0f} s") from error
+        raise CaiError(f"{command[0]}: no answer in {_TIMEOUT_S} s") from error
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise CaiError(f"{command[0]}: {said}")
