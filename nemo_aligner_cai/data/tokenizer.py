@@ -105,9 +105,7 @@ class _HuggingFace:
 def _added_tokens(folder: Path, known: Sequence[str]) -> list[Any]:
     """The tokens that transformers adds to those of tokenizer.json, in its order.
 
-    Args:
-        folder: The tokenizer's folder.
-        known: The texts of the added tokens of tokenizer.json.
+    `known` are the texts of the added tokens of tokenizer.json.
     """
     from tokenizers import AddedToken
 

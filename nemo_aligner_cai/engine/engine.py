@@ -124,10 +124,7 @@ class Engine:
     ) -> None:
         """Run every record through the steps.
 
-        Args:
-            records: read lazily.
-            steps: in order.
-            on_outcome: called with each outcome in input order.
+        Records are read lazily; `on_outcome` gets the outcomes in input order.
 
         Raises:
             ServerRefused: a server would reject every request. Finished calls are in the journal.

@@ -101,12 +101,7 @@ class JudgeConfig(JudgeOptions):
 
 
 def build_judge(config: JudgeConfig, *, seed: int, constitution: Constitution | None = None) -> Judge:
-    """Build a judge from its configuration.
-
-    Args:
-        config: the configuration.
-        seed: the run's seed.
-        constitution: replaces the configuration's file.
+    """Build a judge from its configuration. `constitution` replaces the configuration's file.
 
     Raises:
         UsageError: a file is missing or invalid, or the strategy rejects the settings.

@@ -51,8 +51,7 @@ class Pipeline:
     def run(self, first: str | None = None) -> dict[str, Any]:
         """Run the steps that are not done; returns the metrics, which are also written to ``metrics.json``.
 
-        Args:
-            first: run this step and all later ones again.
+        With `first`, that step and all later ones are run again.
 
         Raises:
             UsageError: another run uses the folder, or it contains foreign files.

@@ -28,14 +28,7 @@ _PACKAGES = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
 
 
 def write_run_record(folder: Path, config: RunConfig, constitution: Path, steps: Sequence[Step]) -> None:
-    """Write ``run.json`` into the run's folder.
-
-    Args:
-        folder: the run's.
-        config: its settings.
-        constitution: its constitution's file.
-        steps: all of its steps, in order.
-    """
+    """Write ``run.json`` into the run's folder."""
     loaded = load_constitution(constitution)
     record = {
         "settings": config.model_dump(mode="json"),

@@ -46,11 +46,7 @@ def write_preference_files(
 ) -> TrainingFiles:
     """Split, filter, render and blend.
 
-    Args:
-        files: the settings.
-        outputs: the file names; the file of comparisons is read.
-        tokenizer: the model's tokenizer, None for no length filter.
-        seed: the run's seed.
+    The file of comparisons is read. Without a tokenizer there is no length filter.
 
     Raises:
         UsageError: there are fewer prompts than splits.

@@ -157,12 +157,7 @@ class RlCaiStage:
 
 
 async def run_rl_cai(config: RlCaiConfig, policy: ModelClient, judge: ModelClient) -> StageReport:
-    """Make RL-CAI data.
-
-    Args:
-        config: all settings.
-        policy: the SL-CAI model; stays open.
-        judge: the model that judges; it may be `policy`.
+    """Make RL-CAI data. Both models stay open; they may be the same.
 
     Returns:
         The counts and the written files.

@@ -158,12 +158,7 @@ def write_sft_files(
 ) -> TrainingFiles:
     """Blend, filter and split.
 
-    Args:
-        files: the settings.
-        outputs: the file names; the file of samples is read.
-        helpful: SFT rows from `prepare_helpful`.
-        tokenizer: the model's tokenizer, None for no length filter.
-        seed: the run's seed.
+    The file of samples is read. Without a tokenizer there is no length filter; `helpful` is from `prepare_helpful`.
     """
     sources = [outputs.samples, helpful] if files.own == "first" else [helpful, outputs.samples]
     # In the output's folder, since the files are large and the default temporary folder may be small.

@@ -184,11 +184,7 @@ def _steps(revisions: Path) -> Iterator[dict[str, str]]:
 
 
 async def run_sl_cai(config: SlCaiConfig, model: ModelClient) -> StageReport:
-    """Make SL-CAI data.
-
-    Args:
-        config: all settings.
-        model: the helpful-only model; stays open.
+    """Make SL-CAI data. The model, helpful-only, stays open.
 
     Returns:
         The counts and the written files.

@@ -144,12 +144,6 @@ def choose_hardware(
 
     A user's own configuration may lack the group `hardware`; then Hydra would reject a choice.
 
-    Args:
-        config_name: passed to `compose`.
-        overrides: the user's overrides.
-        search: passed to `compose`.
-        cuda: torch sees a GPU.
-
     Raises:
         UsageError: from `compose`, which is called to list the groups.
     """

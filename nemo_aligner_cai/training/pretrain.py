@@ -80,11 +80,7 @@ def pretrain(cfg: DictConfig) -> None:
 
 
 def index_corpus(cfg: DictConfig, folder: Path) -> dict[str, list[str]]:
-    """Tokenize the corpus into Megatron's indexed datasets.
-
-    Args:
-        cfg: the stage's configuration.
-        folder: receives the files train.* and validation.*.
+    """Tokenize the corpus into Megatron's indexed datasets. `folder` receives the files train.* and validation.*.
 
     Returns:
         Megatron's `data_prefix`, with one dataset per split.

@@ -30,12 +30,6 @@ MOST_STARTS = 3
 def run(step: str, work: Callable[[], object], executor: SlurmExecutor, folder: Path) -> None:
     """Run a step in this Slurm job.
 
-    Args:
-        step: the step's name.
-        work: runs it.
-        executor: the executor's settings.
-        folder: the run's folder.
-
     Raises:
         CaiError: the step failed, made no progress in `MOST_STARTS` starts, or cannot be requeued.
     """

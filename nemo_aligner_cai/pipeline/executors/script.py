@@ -90,13 +90,7 @@ def _resources(size: Size, executor: SlurmExecutor) -> list[str]:
 
 
 def submission(job: StepJob, after: Sequence[str], *, condition: str = "afterok") -> list[str]:
-    """The command line that submits a job.
-
-    Args:
-        job: the job.
-        after: the jobs on one of which it depends, by their ids.
-        condition: how that job must end.
-    """
+    """The command line that submits a job. It depends on one of the jobs `after`, which must end by `condition`."""
     dependency = "?".join(f"{condition}:{one}" for one in after)
     depends = [f"--dependency={dependency}", "--kill-on-invalid-dep=yes"] if after else []
     return ["sbatch", "--parsable", *depends, str(job.path)]

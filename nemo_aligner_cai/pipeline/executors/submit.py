@@ -59,10 +59,7 @@ def require_none_queued(folder: Path) -> None:
 def prepare(jobs: Sequence[StepJob], executor: SlurmExecutor, *, chain: int) -> None:
     """Write the scripts, and ask Slurm whether it would accept them.
 
-    Args:
-        jobs: the jobs in their order; all have the same folder.
-        executor: the executor's settings.
-        chain: as for `submit`.
+    All jobs have the same folder; `chain` is as for `submit`.
 
     Raises:
         UsageError: the nodes do not see the run's folder, or Slurm refuses a job.

@@ -53,12 +53,7 @@ def served(
 ) -> Generator[ServedClient, None, None]:
     """Serve a model while the block runs. Use the client in one :func:`ask`.
 
-    Args:
-        model: a .nemo file.
-        log: the server's log file.
-        settings: of the server.
-        identity: the model's identity, which is part of journal keys.
-        batch_size: sentences per request.
+    The model's `identity` is part of journal keys; `batch_size` is in sentences.
 
     Raises:
         CaiError: the server did not become ready; with the last lines of its log.

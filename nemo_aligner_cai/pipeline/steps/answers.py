@@ -65,13 +65,7 @@ class _Asked:
 
 
 async def ask_all(client: ModelClient, section: Answers, journal: Path, *, seed: int) -> list[dict[str, Any]]:
-    """Ask a model all prompts.
-
-    Args:
-        client: the model; stays open.
-        section: prompts and sampling.
-        journal: the journal's path.
-        seed: of the run.
+    """Ask a model all prompts. The client stays open.
 
     Returns:
         Prompt, answer and finish reason, in the order of the prompts.

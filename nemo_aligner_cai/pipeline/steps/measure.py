@@ -61,12 +61,7 @@ async def stage_figures(
 ) -> dict[str, dict[str, Any]]:
     """Generate replies with each decoding, and compute the rates of each behavior.
 
-    Args:
-        client: the model.
-        prompts: a ``measure.jsonl``.
-        stem: replies are written to ``<stem>_<decoding>.jsonl``.
-        max_tokens: the longest reply, in tokens.
-        seed: of the sampling.
+    Replies to a ``measure.jsonl`` are written to ``<stem>_<decoding>.jsonl``; `max_tokens` is for each.
 
     Returns:
         decoding -> figure -> ``{value, low, high, n}``.

@@ -138,12 +138,7 @@ def train_ppo(
 ) -> Mapping[str, Any]:
     """Run PPO's actor with its critic server, each on its own GPUs.
 
-    Args:
-        folder: the step's.
-        critic: the server.
-        actor: the trainer.
-        base: the model that the actor starts from.
-        critic_urls: addresses that answer once the critic is ready.
+    `base` is the model that the actor starts from; `critic_urls` answer once the critic is ready.
     """
 
     def work() -> None:

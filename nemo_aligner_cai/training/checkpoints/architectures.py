@@ -68,11 +68,7 @@ REFUSED: Mapping[str, str] = {
 
 
 def architecture_of(settings: Mapping[str, Any], where: str) -> Architecture:
-    """Return the architecture of a model.
-
-    Args:
-        settings: the contents of config.json.
-        where: its name in errors.
+    """Return the architecture of a model. `where` names config.json in errors.
 
     Raises:
         UsageError: it is not supported.

@@ -92,11 +92,7 @@ class Shape:
 
 
 def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """NeMo's `model` keys for the contents of a config.json.
-
-    Args:
-        settings: the contents of config.json.
-        where: its name in errors.
+    """NeMo's `model` keys for the contents of a config.json. `where` names config.json in errors.
 
     Raises:
         UsageError: NeMo 2.2.1 does not support the architecture or a setting.

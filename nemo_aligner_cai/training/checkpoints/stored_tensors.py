@@ -81,11 +81,7 @@ class _Reader(FileSystemReader):
 
 
 def read_distributed(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
-    """The tensors of a distributed checkpoint.
-
-    Args:
-        folder: the folder of the checkpoint.
-        wanted: returns True for the names to read.
+    """The tensors of a distributed checkpoint. `wanted` is True for the names to read.
 
     Raises:
         UsageError: the folder is not a checkpoint, a file cannot be read or is truncated, or the metadata refers to a
@@ -124,11 +120,7 @@ def _check_files(metadata: Any, folder: Path) -> None:
 
 
 def load_tensors(file: Path | IO[bytes], where: str) -> dict[str, Any]:
-    """The tensors, by name, in a file of torch.save.
-
-    Args:
-        file: its path or contents.
-        where: its name in errors.
+    """The tensors, by name, in a file of torch.save. `file` is a path or the contents; `where` names it in errors.
 
     Raises:
         UsageError: the file has something else, or refers to anything that tensors do not need.

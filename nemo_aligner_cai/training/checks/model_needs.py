@@ -64,9 +64,6 @@ def drop_sliding_window(model: Any) -> str | None:
     Only Transformer Engine implements it (`DotProductAttention` of Megatron-Core raises). Upstream's converter sets it
     for Mistral-7B v0.1, with a sequence length that is within it.
 
-    Args:
-        model: a NeMo `model` configuration.
-
     Returns:
         The line to log; None if nothing was changed.
 

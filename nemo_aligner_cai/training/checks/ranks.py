@@ -31,9 +31,6 @@ def is_first_rank() -> bool:
 def is_rank(env: Mapping[str, str]) -> bool:
     """Return True if a launcher has started this process as one of several.
 
-    Args:
-        env: environment variables.
-
     Raises:
         UsageError: srun has started it in a way that Lightning does not recognize, or rejects after the model is
             loaded.
@@ -75,11 +72,6 @@ def check_process_count(env: Mapping[str, str], *, nodes: int, devices: int) -> 
     """Raise UsageError if torchrun or srun has started another number of processes than configured.
 
     Lightning raises in each process after the model is loaded (`validate_settings` of its environments).
-
-    Args:
-        env: environment variables.
-        nodes: `trainer.num_nodes`.
-        devices: `trainer.devices`.
     """
     configured = f"trainer.num_nodes={nodes} x trainer.devices={devices}"
     if "RANK" in env:

@@ -63,9 +63,6 @@ _FULL_PRECISION = (32, "32", "32-true")
 def adapt_to_cpu(cfg: DictConfig) -> list[str]:
     """Replace settings that need a GPU, in place.
 
-    Args:
-        cfg: a composed stage configuration.
-
     Returns:
         One line per changed key, as logged.
     """

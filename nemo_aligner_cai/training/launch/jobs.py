@@ -98,13 +98,7 @@ def start_command(
 ) -> Job:
     """Start a program, such as a server that is not part of this package; see `start`.
 
-    Args:
-        name: its name in messages.
-        command: the program and its arguments.
-        log: its output is appended to this file.
-        env: environment variables to add to those of this process.
-        component: as for `start`.
-        tasks: as for `start`.
+    `start` describes the arguments; `name` is for messages.
     """
     step, added = None, dict(env or {})
     if (settings := srun.current()) is None:
@@ -146,11 +140,7 @@ def finish(
 ) -> None:
     """Wait for a job to end, and end the processes that it leaves behind.
 
-    Args:
-        job: the job.
-        timeout_s: stop it after this time.
-        servers: jobs that it depends on.
-        watch: called several times a second while the job runs.
+    It is stopped after `timeout_s`. `watch` is called several times a second; the job depends on `servers`.
 
     Raises:
         CaiError: the job failed or timed out, or a server ended; with the last lines of the log.
@@ -278,11 +268,10 @@ def server(
     *,
     env: Mapping[str, str] | None = None,
     timeout_s: float = 300.0,
-    component: int = 0,
     tasks: int | None = None,
 ) -> Iterator[Job]:
     """A server that is ready inside the `with` block and stopped at its end; see `start`."""
-    with stopping(start(module, overrides, log, env, component=component, tasks=tasks)) as job:
+    with stopping(start(module, overrides, log, env, tasks=tasks)) as job:
         wait_ready(job, urls, timeout_s)
         yield job
 

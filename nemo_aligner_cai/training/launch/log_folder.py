@@ -42,10 +42,7 @@ def saved_models(log_dir: Path) -> list[Path]:
 def check_earlier_run(cfg: DictConfig, section: str, planned: int | None) -> None:
     """Refuse a finished earlier run in the same log folder, and log what an unfinished one resumes from.
 
-    Args:
-        cfg: the stage's configuration.
-        section: the section of `trainer`: "sft", "rm", "dpo" or "ppo".
-        planned: the steps of the whole run; None if unknown.
+    `planned` are the steps of the whole run, None if unknown; `section` is that of `trainer`.
 
     Raises:
         UsageError: the earlier run is finished. NeMo would load its model, train nothing and exit with 0.
@@ -85,10 +82,7 @@ def _changed(cfg: DictConfig, log_dir: Path) -> list[str]:
 def report(cfg: DictConfig, output: str, began: float) -> None:
     """Log the path of the trained model, as the last line of a training run.
 
-    Args:
-        cfg: the stage's configuration.
-        output: the key of the log folder or of the output file.
-        began: the stage's start, in seconds since the epoch.
+    `output` is the key of the log folder or of the output file; `began` is in seconds since the epoch.
     """
     place = Path(str(select(cfg, output)))
     # Some file systems store whole seconds.

@@ -21,12 +21,7 @@ _KILL_S = 5
 
 
 def command(python: str, program: Sequence[str]) -> list[str]:
-    """The command line that runs a program under this one.
-
-    Args:
-        python: the interpreter.
-        program: the program and its arguments.
-    """
+    """The command line that runs a program under this one."""
     return [python, "-m", __name__, *program]
 
 

@@ -43,12 +43,7 @@ class Ending:
         return tuple(dict.fromkeys((*self.stops, *(self.template.stop if self.template else ()))))
 
     def reply(self, text: str, *, ended: bool) -> Reply:
-        """The reply in a generated text.
-
-        Args:
-            text: the generated text, up to an end token.
-            ended: there was an end token.
-        """
+        """The reply in a generated text. `ended` is True if there was an end token, at which `text` ends."""
         template = self.template
         own = _first(text, self.stops)
         turn = _first(text, template.stop) if template else None

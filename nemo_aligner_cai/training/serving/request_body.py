@@ -123,12 +123,7 @@ class Body(BaseModel):
 
     @classmethod
     def parse(cls: type[B], body: Mapping[str, Any], limits: Limits | None = None, prefix: str = "") -> B:
-        """Validate a body.
-
-        Args:
-            body: the parsed JSON object.
-            limits: the model's.
-            prefix: precedes parameters in errors.
+        """Validate a body. `prefix` precedes parameters in errors.
 
         Raises:
             RequestError: an unknown, unsupported or invalid parameter.
