@@ -73,7 +73,7 @@ def test_each_exit_code_is_that_of_the_table(tmp_path: Path, repo_root: Path) ->
         "done": cli.main(["validate", str(tmp_path / "right.jsonl")]),
         "failed": cli.main(["validate", str(tmp_path / "wrong.jsonl")]),
         "wrong": cli.main(["validate", str(tmp_path / "missing.jsonl")]),
-        "interrupted": main_guard(interrupted, "cai"),
+        "interrupted": main_guard(interrupted),
     }
     assert list(codes.values()) == list(errors.EXIT_CODES)
     raised = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.CaiError)]
