@@ -111,15 +111,17 @@ def _check_conversion(source: object, target: Path) -> None:
 
 def _check_data(config: RunConfig) -> None:
     for name, source in config.data.sources.items():
-        if source.path is not None and not Path(source.path).exists():
+        # Step 1 copies objects, before any expensive one.
+        if source.path is not None and not source.is_object and not Path(source.path).exists():
             raise UsageError(f"data.{name}: there is no file or folder {source.path}")
     conversations, preferences = config.data.helpful_sft, config.data.helpful_preferences
     if conversations is not None and conversations.format is not None:
         format_named(conversations.format)
     if preferences is not None and preferences.format != HH:
         format_named(preferences.format)
-    if config.data.red_team is not None and config.data.red_team.path is not None:
-        data_files(config.data.red_team.path)
+    prompts = config.data.red_team
+    if prompts is not None and prompts.path is not None and not prompts.is_object:
+        data_files(prompts.path)
 
 
 def _check_trainer(trainer: TrainerSettings) -> None:

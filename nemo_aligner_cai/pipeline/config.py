@@ -12,12 +12,13 @@ of ``cai train`` work here. The data stages have the settings of `stages`, under
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import Field, model_validator
 
+from nemo_aligner_cai.files.reading import is_object
 from nemo_aligner_cai.judges.settings import JudgeOptions
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.pipeline.layout import DPO, PPO, REWARD_MODEL, SFT
@@ -232,6 +233,13 @@ class RunConfig(Section):
         return trainer.seq_length
 
     @model_validator(mode="after")
+    def _check_stores(self) -> RunConfig:
+        for key, value in _leaves(self.model_dump(exclude={"data"})):
+            if is_object(value):
+                raise ValueError(f"{key}: {value} is in an object store, where only the section data is read; copy it")
+        return self
+
+    @model_validator(mode="after")
     def _check_sections(self) -> RunConfig:
         by_ppo = {"reward_model": self.reward_model is not None, "ppo": self.ppo is not None}
         if (self.dpo is not None) == any(by_ppo.values()) or len(set(by_ppo.values())) > 1:
@@ -242,6 +250,18 @@ class RunConfig(Section):
         if self.evaluate is not None and self.evaluate.is_tiny and self.data.tiny is None:
             raise ValueError("evaluate: sets and graders named tiny belong to data.tiny")
         return self
+
+
+def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted key and the value of each leaf of a tree."""
+    if isinstance(tree, Mapping):
+        for name, value in cast(Mapping[str, Any], tree).items():
+            yield from _leaves(value, f"{key}.{name}".removeprefix("."))
+    elif isinstance(tree, list | tuple):
+        for number, value in enumerate(cast(Sequence[Any], tree)):
+            yield from _leaves(value, f"{key}.{number}")
+    else:
+        yield key, tree
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

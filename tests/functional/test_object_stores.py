@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.standin import standin
 from benchmarks.workload import prompt_text
+from nemo_aligner_cai import cli, packaged_files
 from nemo_aligner_cai.commands.generate import rl_cai, sl_cai
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import object_stores, write_jsonl
@@ -155,6 +156,23 @@ def test_tasks_that_share_a_folder_copy_an_object_once_and_again_only_if_it_chan
     put(s3, tmp_path / "a", "cai/tasks/a")
     s3.delete_file("cai/tasks/b")  # type: ignore[attr-defined]
     assert tasks() == {"a": "changed"} and len(copied) == 3
+
+
+def test_a_run_copies_its_data_in_its_first_step(
+    s3: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts, _ = write_inputs(tmp_path)
+    put(s3, prompts, "cai/in/prompts.jsonl.gz")
+    for name, source in (("local", prompts), ("remote", "s3://cai/in/prompts.jsonl.gz")):
+        words = [str(packaged_files.QUICKSTART), "data.max_prompt_tokens=128", f"data.red_team={source}"]
+        assert cli.main(["run", *words, "--output", str(tmp_path / name), "--step", "1_data"]) == 0
+    for file in ("sl_prompts.jsonl", "rl_prompts.jsonl"):
+        local, remote = (tmp_path / name / "1_data" / file for name in ("local", "remote"))
+        assert local.read_bytes() == remote.read_bytes() != b""
+    capsys.readouterr()
+    assert cli.main(["run", str(packaged_files.QUICKSTART), "--output", "s3://cai/run"]) == 2
+    said = capsys.readouterr().err
+    assert "s3:/" in said and len(said.strip().splitlines()) == 1
 
 
 def test_google_cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

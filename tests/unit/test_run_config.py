@@ -67,6 +67,9 @@ def test_overrides_are_yaml_values() -> None:
         ("measure={max_tokens: 1, batch_size: 1, more: 2}", r"measure\.more: Extra inputs"),
         ("rl_cai.pairs=some", r"rl_cai\.pairs: "),
         ("seed=[", "not YAML"),
+        ("models.helpful_only=s3://cai/a.nemo", r"models\.helpful_only\.nemo: s3:"),
+        ("models={helpful_only: tiny, judge: {hf: 'gs://cai/model'}}", r"models\.judge\.hf: gs:"),
+        ("sl_cai.few_shots=s3://cai/shots.json", r"sl_cai\.few_shots: s3:"),
     ],
 )
 def test_a_wrong_override_is_refused_by_name(override: str, message: str) -> None:

@@ -5,7 +5,7 @@
 data:
   red_team: {hf: Anthropic/hh-rlhf/red-team-attempts, turns: first, limit: 1000}
   helpful_sft: {path: ultrachat.jsonl}
-  helpful_preferences: {path: /data/hh-rlhf, subsets: [helpful-base]}
+  helpful_preferences: {path: s3://bucket/hh-rlhf, subsets: [helpful-base]}
   max_prompt_tokens: 512
   sl_share: 0.5
 """
@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from nemo_aligner_cai.data.anthropic_hh import SUBSETS
 from nemo_aligner_cai.data.prompt_files import Turns
+from nemo_aligner_cai.files.reading import is_object
 from nemo_aligner_cai.files.sources import HUB
 from nemo_aligner_cai.sections import Section, Source
 
@@ -42,7 +43,7 @@ class TinyData(Section):
 
 
 class DataSource(Section):
-    """A file or folder, or a data set on the hub, in any form that `files.sources` reads."""
+    """A file or folder, or the URL of one in an object store, or a data set on the hub; see `files.sources`."""
 
     path: Source | None = None
     hf: str | None = Field(default=None, pattern=r"^[^/\s]+/[^\s]+$")
@@ -52,6 +53,11 @@ class DataSource(Section):
         if (self.path is None) == (self.hf is None):
             raise ValueError("give path, of a file or folder, or hf, a data set on the hub: OWNER/NAME")
         return self
+
+    @property
+    def is_object(self) -> bool:
+        """True if the path is the URL of an object store."""
+        return self.path is not None and is_object(self.path)
 
     @property
     def source(self) -> Source:
@@ -130,8 +136,9 @@ class Data(Section):
 
     @property
     def files(self) -> list[Path]:
-        """The files and folders of `sources`."""
-        return [Path(source.path) for source in self.sources.values() if source.path is not None]
+        """The files and folders of `sources` on this machine."""
+        given = [source for source in self.sources.values() if not source.is_object]
+        return [Path(source.path) for source in given if source.path is not None]
 
     @model_validator(mode="before")
     @classmethod

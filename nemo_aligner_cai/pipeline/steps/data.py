@@ -21,6 +21,7 @@ from nemo_aligner_cai.data.split import assign_splits, parse_splits
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
+from nemo_aligner_cai.files.object_stores import download
 from nemo_aligner_cai.files.sources import DataFile, data_files
 from nemo_aligner_cai.pipeline.layout import DATA, HELPFUL_PREFERENCES, HELPFUL_SFT, MEASURED, RL_PROMPTS, SL_PROMPTS
 from nemo_aligner_cai.pipeline.sections.data import HH, Data, HelpfulPreferences, HelpfulSft, RedTeam
@@ -55,6 +56,7 @@ def data_step(run: RunContext) -> Step:
 
 def _write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: int) -> RowCountsByFile:
     """Write all files of the step into its folder, the tiny world's and those of real data sets."""
+    data = _with_copies(data, folder)
     if data.tiny is not None:
         sizes = Sizes(**data.tiny.model_dump(exclude={"measured_split"}))
         write_data(folder, language(), sizes, seed=seed, measured=data.tiny.measured_split)
@@ -68,6 +70,16 @@ def _write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: i
             data.helpful_preferences or HelpfulPreferences(path=str(folder / "helpful-base")), folder
         )
     )
+
+
+def _with_copies(data: Data, folder: Path) -> Data:
+    """Copy what is in object stores into the step's folder."""
+    copies = {
+        name: source.model_copy(update={"path": str(download(source.path, folder / "cai_inputs"))})
+        for name, source in data.sources.items()
+        if source.path is not None and source.is_object
+    }
+    return data.model_copy(update=copies)
 
 
 def _red_team_prompts(
