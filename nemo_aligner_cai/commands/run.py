@@ -3,6 +3,7 @@
 """`cai run CONFIG`, and the parts that `cai quickstart` shares: the seven steps in one folder."""
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -18,8 +19,10 @@ from nemo_aligner_cai.commands import run_slurm
 from nemo_aligner_cai.commands.common.flag_types import TRAINING_SEED
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr, open_console
+from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.files.output_paths import refuse_object
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.dry_run import commands
 from nemo_aligner_cai.pipeline.executors import job
@@ -69,7 +72,7 @@ def add_run_arguments(parser: Parser, *, output: Path | None) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run or resume the pipeline, here or as jobs of a Slurm cluster."""
-    _begin("cai run")
+    _begin("cai run", args)
     if args.status:
         return run_slurm.show_status(args.output)
     overrides = _overrides(args)
@@ -80,8 +83,10 @@ def run(args: argparse.Namespace) -> int:
     if not run_slurm.is_job(args):
         return run_slurm.submit(args, config, executor, overrides)
     with _resumable(args):
-        pipeline = Pipeline(config, args.output)
-        job.run(args.step, lambda: pipeline.run_step(args.step), executor, args.output)
+        calls = job.calls_of(args.step, executor, os.environ)
+        pipeline = Pipeline(config, args.output, calls)
+        work = pipeline.run_shard if isinstance(calls, Shard) else pipeline.run_step
+        job.run(args.step, lambda: work(args.step), executor, args.output)
     return 0
 
 
@@ -96,7 +101,7 @@ def _print_commands(args: argparse.Namespace, config: RunConfig) -> int:
 
 def run_all(args: argparse.Namespace) -> int:
     """Run or resume the pipeline here."""
-    _begin("cai run")
+    _begin("cai run", args)
     return run_here(args, load_run_config(args.config, _overrides(args)))
 
 
@@ -112,8 +117,9 @@ def run_here(args: argparse.Namespace, config: RunConfig) -> int:
     return 0
 
 
-def _begin(command: str) -> None:
+def _begin(command: str, args: argparse.Namespace) -> None:
     extras.require(command)
+    refuse_object(args.output)
     log_to_stderr()
     # A batch system's SIGTERM must stop servers and trainers like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -23,7 +23,7 @@ from nemo_aligner_cai.pipeline.serving.clients import Clients
 from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles, as_step
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
 from nemo_aligner_cai.pipeline.steps.answers import answers_step
-from nemo_aligner_cai.pipeline.steps.context import RunContext
+from nemo_aligner_cai.pipeline.steps.context import Calls, RunContext
 from nemo_aligner_cai.pipeline.steps.data import data_step
 from nemo_aligner_cai.pipeline.steps.data_stages import check_stages, rl_cai_step, sl_cai_step
 from nemo_aligner_cai.pipeline.steps.evaluate import evaluate_step
@@ -36,15 +36,22 @@ from nemo_aligner_cai.training.launch import jobs
 class Pipeline:
     """A run of Constitutional AI in one folder."""
 
-    def __init__(self, config: RunConfig, folder: Path) -> None:
-        """Validate the configuration; raises UsageError for a missing file, or as `check` does."""
+    def __init__(self, config: RunConfig, folder: Path, calls: Calls = "all") -> None:
+        """Validate the configuration; raises UsageError for a missing file, or as `check` does.
+
+        Args:
+            config: the run's.
+            folder: the run's.
+            calls: the calls that this process makes for the data stages; those of one shard only by `run_shard`.
+        """
         self.config = config
         self.folder = folder
         self.cache = StepCache(folder, on_done=refresh_report)
         layout = Layout(folder)
         files = ModelFiles(config.models, layout)
-        self.context = RunContext(config, layout, files, Clients(config, files, self.cache.identity))
-        check(config, files, self.context.clients)
+        clients = Clients(config, files, self.cache.identity, no_calls=calls == "none")
+        self.context = RunContext(config, layout, files, clients, calls)
+        check(config, files, clients)
         tracking.check(config.tracking)
         check_stages(self.context)
 
@@ -73,14 +80,28 @@ class Pipeline:
         """
         with self.cache.locked():
             steps = self._recorded_steps()
-            self.names_from(name)
-            step = next(step for step in steps if step.name == name)
-            needed = _needed(steps, name, self.folder)
-            records = [self.cache.require(step) for step in steps if step.name in needed]
+            step, records = self._step_and_needed(steps, name)
             record = self.cache.run(step)
             if name == steps[-1].name:
                 self._metrics([*records, record])
         return record
+
+    def run_shard(self, name: str) -> None:
+        """Make the calls of one shard of a data stage; other processes may run other shards at the same time.
+
+        Raises:
+            StepMissing, UsageError, CaiError: as for `run_step`.
+        """
+        with self.cache.locked(shared=True):
+            step, _ = self._step_and_needed(self.steps(), name)
+            self.cache.run_shard(step)
+
+    def _step_and_needed(self, steps: Sequence[Step], name: str) -> tuple[Step, list[Mapping[str, Any]]]:
+        """A step, and the records of the steps that it needs; raises StepMissing if one is not done."""
+        self.names_from(name)
+        needed = _needed(steps, name, self.folder)
+        records = [self.cache.require(step) for step in steps if step.name in needed]
+        return next(step for step in steps if step.name == name), records
 
     def names_from(self, name: str) -> list[str]:
         """The name of a step and of all later ones; raises UsageError if the run has no such step."""

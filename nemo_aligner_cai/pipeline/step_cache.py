@@ -8,14 +8,13 @@ files of a step are in its folder ``<run>/<step>/``; its record is ``<run>/<step
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
+from nemo_aligner_cai.files.locks import file_lock
 from nemo_aligner_cai.pipeline.layout import HF
 from nemo_aligner_cai.pipeline.peak_memory import peak_memory
 
@@ -31,6 +31,7 @@ _STARTED = "started"
 _INPUTS = re.compile(rb"[0-9a-f]{64}")
 # Journal entries are keyed by everything that determines them: those of another configuration are never wrong.
 JOURNAL_SUFFIX = ".journal.jsonl"
+SHARDS_SUFFIX = ".shards"
 _log = logging.getLogger(__name__)
 
 
@@ -89,16 +90,15 @@ class StepCache:
         self._outside: dict[Path, str] = {}
 
     @contextmanager
-    def locked(self) -> Generator[None, None, None]:
-        """Lock the run's folder; raises UsageError if another process holds the lock."""
-        path = self.folder / ".lock"
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be locked: {error.strerror or error}") from error
-        with os.fdopen(lock):
+    def locked(self, *, shared: bool = False) -> Generator[None, None, None]:
+        """Lock the run's folder; raises UsageError if another process holds the lock.
+
+        Args:
+            shared: for a process that runs one shard of a step; others may run other shards at the same time.
+        """
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(file_lock(self.folder / ".lock", wait=False, shared=shared))
             except BlockingIOError as error:
                 raise UsageError(f"{self.folder}: another run is using this folder; wait for it to end") from error
             yield
@@ -138,6 +138,16 @@ class StepCache:
         if self._on_done:
             self._on_done(self.folder)
         return record
+
+    def run_shard(self, step: Step) -> None:
+        """Do the work of one shard of a step unless the step is done; its outputs are made by `run`, later."""
+        folder, inputs = self.folder / step.name, self._inputs(step)
+        if self._record(folder, step, inputs) is not None:
+            return
+        # The first shard prepares the folder for all.
+        with file_lock(self.folder / f".{step.name}.lock", wait=True):
+            self._begin(folder, inputs)
+        step.work(folder)
 
     def require(self, step: Step) -> Mapping[str, Any]:
         """Return the record of a step that is done; raises StepMissing if it is not."""
@@ -230,7 +240,7 @@ def _require_step_folder(folder: Path) -> None:
 def _empty(folder: Path, *, keep_journals: bool) -> None:
     # The folder itself may be a link to another disk: keep it.
     for path in folder.glob("*"):
-        if keep_journals and path.name.endswith(JOURNAL_SUFFIX):
+        if keep_journals and path.name.endswith((JOURNAL_SUFFIX, SHARDS_SUFFIX)):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

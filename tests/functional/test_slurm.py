@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +26,7 @@ from tests.functional import slurm_cluster
 from tests.functional.slurm_cluster import Cluster, wait_for
 from tests.functional.test_pipeline import COMPARED, Runs, small_config
 from tests.run_steps import STEPS
+from tests.unit.fake_servers import FakeOpenAI
 
 _STEP_S = 600
 
@@ -187,6 +191,44 @@ def test_a_folder_that_the_nodes_do_not_see_is_one_line(login: Login, tmp_path: 
     done = login.cai(tmp_path / "run", before=("unshare", "--mount", "sh", "-c", script, str(tmp_path)))
     assert done.returncode == 2, done.stderr
     assert "does not see this folder" in done.stderr
+
+
+def reply(body: dict[str, Any]) -> str:
+    """Another text for each conversation, so that a revision differs from its answer."""
+    return f"Reply {zlib.crc32(json.dumps(body['messages']).encode())}."
+
+
+@pytest.mark.timeout(1800)
+def test_a_step_in_shards_is_an_array_and_a_merge_that_makes_no_call(
+    cluster: Cluster, login: Login, runs: Runs, tmp_path: Path
+) -> None:
+    local, output, folder = tmp_path / "local", tmp_path / "a run", tmp_path / "a run" / SL_CAI
+    tree = yaml.safe_load(login.config.read_text(encoding="utf-8"))
+    tree["executor"]["steps"] = {SL_CAI: {"shards": 2}}
+    path = tmp_path / "shards.yaml"
+    own = replace(login, config=path)
+    with FakeOpenAI(reply) as server:
+        endpoint = {"endpoint": f"http://127.0.0.1:{server.port}/v1", "model": "fake", "identity": "fake"}
+        tree["models"] |= {"helpful_only": endpoint, "base": "tiny", "judge": "tiny"}
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        for step in STEPS[:2]:
+            runs.finish(path, local, "--executor", "local", "--step", step)
+        calls = len(server.bodies)
+        data = own.submit(output, "--step", STEPS[0])[STEPS[0]]
+        wait_for(lambda: cluster.field(data, "JobState") == "COMPLETED", _STEP_S, STEPS[0])
+        own.submit(output, "--step", SL_CAI)
+        array, merge = read_json(output / "slurm" / "jobs.json")[SL_CAI]
+        wait_for(lambda: cluster.field(merge, "JobState") not in ("PENDING", "RUNNING"), _STEP_S, "the merge")
+        logs = "".join(log.read_text() for log in sorted((output / "slurm").glob(f"{SL_CAI}-*.log")))
+        assert cluster.field(merge, "JobState") == "COMPLETED", logs
+        assert len(server.bodies) == 2 * calls > 0, "each call was made once"
+    assert own.state(output)[SL_CAI].startswith("done")
+    for file in ("revisions.jsonl", "train.jsonl", "validation.jsonl"):
+        assert (folder / file).read_bytes() == (local / SL_CAI / file).read_bytes(), file
+    journals = [folder / "revisions.shards" / f"{index}-of-2.journal.jsonl" for index in (0, 1)]
+    assert all(b'"kind":"call"' in journal.read_bytes() for journal in journals)
+    assert not (folder / "revisions.journal.jsonl").exists(), f"the merge of job {array} wrote none"
+    runs.assert_none_left()
 
 
 def test_a_chain_continues_what_it_must_and_no_more(cluster: Cluster, login: Login, tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 import psutil
 
 from nemo_aligner_cai import cli, packaged_files
+from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
-from nemo_aligner_cai.pipeline.executors import job, submit
+from nemo_aligner_cai.pipeline.executors import cluster, job, submit
 from nemo_aligner_cai.pipeline.executors.script import StepJob, script, submission
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor, seconds
 from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
@@ -134,6 +135,8 @@ def test_a_job_depends_on_any_job_of_the_chain_before_it(tmp_path: Path) -> None
         ({"gpus": "--gpus"}, "executor.slurm.gpus"),
         ({"secrets": ["A=B"]}, "executor.slurm.secrets.0"),
         ({"nodes": 2}, "executor.slurm.nodes"),
+        ({"steps": {"3_sft": {"shards": 2}}}, "executor.slurm"),
+        ({"steps": {"2_sl_cai": {"shards": 1}}}, "executor.slurm.steps.2_sl_cai.shards"),
         ({"kind": "kubernetes"}, "executor"),
     ],
 )
@@ -187,6 +190,7 @@ def step_jobs(folder: Path) -> list[StepJob]:
     return [StepJob(step, folder / "slurm", (Size(1, 1, 0),), ("cai", "run", "--step", step)) for step in STEPS]
 
 
+_WAITS = 'echo "12|PENDING|0:00|(Dependency)"'
 _COUNT = 'case "$*" in *--test-only*) exit 0;; esac; n=$(cat N 2>/dev/null || echo 10); echo $((n + 1)) | tee N'
 
 
@@ -256,6 +260,97 @@ def test_a_missing_slurm_and_a_missing_secret(tmp_path: Path, monkeypatch: pytes
         submit.check(SlurmExecutor(kind="slurm", secrets=("NO_SUCH_KEY",)))
 
 
+_SHARDED = _SLURM | {"steps": {SL_CAI: {"shards": 64}}}
+
+
+def test_a_step_in_shards_is_an_array_and_a_merge(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, slurm = loaded(tmp_path, _SHARDED)
+    fake.answer("sbatch", _COUNT)
+    request = cluster.Request(run, slurm, tmp_path / "run", ("run.yaml",), step=SL_CAI)
+    assert cluster.submit_run(request) == {SL_CAI: ["11", "12"]}
+    assert "--dependency=afterok:11" in fake.calls("sbatch")[-1]
+    array, merge = ((tmp_path / "run/slurm" / f"{SL_CAI}{end}.sbatch").read_text() for end in ("_shards", ""))
+    assert "#SBATCH --array=0-63\n" in array and "--gpus-per-node=1" in array
+    assert "--array" not in merge and "--gpus" not in merge
+    assert array.splitlines()[-1] == merge.splitlines()[-1]
+    fake.answer("squeue", f'echo "11_[7-63]|PENDING|0:00|(Priority)"; echo "11_3|RUNNING|1:02|n1"; {_WAITS}')
+    (found,) = status(tmp_path / "run")
+    assert (found.state, found.job, found.note) == ("running", "11", "n1")
+    with pytest.raises(UsageError, match="scancel 11 12"):
+        submit.require_none_queued(tmp_path / "run" / "slurm")
+
+
+def test_a_job_makes_the_calls_of_its_shard_or_none(tmp_path: Path) -> None:
+    _, slurm = loaded(tmp_path, _SHARDED)
+    task = {"SLURM_ARRAY_TASK_ID": "3"}
+    assert job.calls_of(SL_CAI, slurm, task) == Shard(3, 64)
+    assert job.calls_of(SL_CAI, slurm, {}) == "none"
+    assert job.calls_of(RL_CAI, slurm, {}) == "all"
+
+
+def test_tasks_of_an_array_count_their_own_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = tmp_path / SL_CAI / "revisions.shards"
+    shards.mkdir(parents=True)
+    for task in range(2 * job.MOST_STARTS):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
+        job.count_start(SL_CAI, tmp_path)
+    for _ in range(job.MOST_STARTS - 1):
+        job.count_start(SL_CAI, tmp_path)
+    (shards / "5-of-6.journal.jsonl").write_text("a reply\n")
+    for _ in range(job.MOST_STARTS):
+        job.count_start(SL_CAI, tmp_path)
+    with pytest.raises(CaiError, match="3 starts without progress"):
+        job.count_start(SL_CAI, tmp_path)
+    job.forget_starts(SL_CAI, tmp_path)
+    assert not [*(tmp_path / "slurm").iterdir()]
+
+
+_HIDDEN = "echo hidden node7"
+_REFUSED = "echo 'Invalid partition name specified' >&2; exit 1"
+_TINY_BY_VLLM = {"serve": {"policy": {"engine": "vllm", "executable": "sh"}}}
+_BASE_ENDPOINT = {"models": {"base": {"endpoint": "http://h", "model": "m"}}}
+_UNKNOWN = {"sft": {"overrides": ["trainer.sft.max_stepz=1"]}}
+
+
+@pytest.mark.parametrize(
+    ("executor", "sections", "answers", "problem", "fix"),
+    [
+        ({"nodes": 2}, {}, {}, "executor.slurm.nodes", "Extra inputs"),
+        ({}, _UNKNOWN, {}, "max_stepz", "sft"),
+        ({}, _TINY_BY_VLLM, {}, "vLLM reads Hugging Face folders", "engine: nemo"),
+        ({}, _BASE_ENDPOINT, {}, "neither trained nor served", "{nemo: FILE} or {hf: FOLDER}"),
+        ({"secrets": ["NO_SUCH_KEY"]}, {}, {}, "NO_SUCH_KEY", "export"),
+        ({}, {}, {"sbatch": None}, "no sbatch", "login node"),
+        ({}, {}, {"sbatch": _REFUSED}, "Invalid partition name", "executor.partition"),
+        ({}, {}, {"srun": _HIDDEN}, "node7 does not see", "--output"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_fix_and_nothing_is_submitted(
+    fake: FakeSlurm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    executor: dict[str, Any],
+    sections: dict[str, Any],
+    answers: dict[str, str | None],
+    problem: str,
+    fix: str,
+) -> None:
+    path = config(tmp_path, _SLURM | executor, **sections)
+    for name, body in answers.items():
+        if body is None:
+            monkeypatch.setenv("PATH", str(tmp_path))
+        else:
+            fake.answer(name, body)
+    assert cli.main(["run", str(path), "--output", str(tmp_path / "run")]) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert problem in said and fix in said
+    assert not [call for call in fake.calls("sbatch") if "--test-only" not in call]
+
+
 def test_the_state_of_each_step(fake: FakeSlurm, tmp_path: Path) -> None:
     folder = tmp_path / "slurm"
     folder.mkdir()
@@ -309,6 +404,15 @@ def test_before_the_end_of_the_wall_time_a_job_is_requeued(
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     in_job(tmp_path, lambda: signal.raise_signal(signal.SIGUSR1))
     assert fake.calls("scontrol") == ["requeue 42"]
+
+
+def test_a_task_of_an_array_requeues_itself_alone(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"JOB_ID": "42", "ARRAY_JOB_ID": "42", "ARRAY_TASK_ID": "7"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    in_job(tmp_path, lambda: signal.raise_signal(signal.SIGUSR1))
+    assert fake.calls("scontrol") == ["requeue 42_7"]
 
 
 def test_where_requeueing_is_not_allowed_the_job_fails(
@@ -413,7 +517,7 @@ def test_the_settings_of_the_page_are_valid_and_have_the_sizes_that_it_says(repo
         if "ppo" in given:
             found.append({step: [one.nodes for one in sizes(run, run.executor, step)] for step in (SFT, PPO)})
             found[-1]["gpus"] = [one.gpus for one in sizes(run, run.executor, PPO)]
-    assert executors == 2
+    assert executors == 3
     assert found == [
         {SFT: [2], PPO: [2, 2], "gpus": [8, 8]},
         {SFT: [1], PPO: [1, 1], "gpus": [4, 4]},

@@ -229,3 +229,32 @@ def test_a_required_step_whose_own_input_is_missing_is_named(tmp_path: Path) -> 
     lost = tmp_path / "run" / "0_before" / "out.txt"
     with pytest.raises(StepMissing):
         StepCache(tmp_path / "run").require(_step(Counting(), lost))
+
+
+def test_shards_of_a_step_run_at_the_same_time_and_nothing_else_does(tmp_path: Path, source: Path) -> None:
+    cache, folder = StepCache(tmp_path / "run"), tmp_path / "run" / "1_first"
+    work = Counting()
+
+    def shard(name: str) -> Step:
+        def write(folder: Path) -> Mapping[str, Any]:
+            (folder / "calls.shards").mkdir(exist_ok=True)
+            (folder / "calls.shards" / f"{name}.journal.jsonl").write_text("{}")
+            (folder / f"{name}.log").touch()
+            return {}
+
+        return _step(write, source)
+
+    with cache.locked(shared=True), StepCache(tmp_path / "run").locked(shared=True):
+        with pytest.raises(UsageError, match="another run"), StepCache(tmp_path / "run").locked():
+            pytest.fail("it was locked")
+        for name in ("0", "1"):
+            cache.run_shard(shard(name))
+    assert {path.name for path in folder.glob("*.log")} == {"0.log", "1.log"}, "the second one removed nothing"
+    with cache.locked(), pytest.raises(UsageError, match="another run"), cache.locked(shared=True):
+        pytest.fail("it was locked")
+    # With other settings only the journals are kept, which are never wrong.
+    cache.run(_step(work, source, seed=2))
+    assert {path.name for path in folder.iterdir()} == {"calls.shards", "out.txt", "started", "step.json"}
+    assert len(list((folder / "calls.shards").iterdir())) == 2
+    cache.run_shard(_step(work, source, seed=2))
+    assert work.times == 1, "the step is done"

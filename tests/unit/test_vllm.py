@@ -90,6 +90,7 @@ def answers(model: Path, log: Path, settings: VllmServer, questions: int = 1) ->
 
     with served_vllm(model, log, settings, identity=IDENTITY) as client:
         assert client.identity["model"] == IDENTITY[:16]
+        assert client.identity == vllm.without_server(model, identity=IDENTITY).identity
         return ask(work(), client)
 
 

@@ -15,7 +15,7 @@ from nemo_aligner_cai.pipeline.executors import submit
 from nemo_aligner_cai.pipeline.executors.job import forget_starts
 from nemo_aligner_cai.pipeline.executors.script import FOLDER, StepJob
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.executors.sizes import sizes
+from nemo_aligner_cai.pipeline.executors.sizes import MERGE, sizes
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
 
@@ -61,8 +61,8 @@ def submit_run(request: Request) -> submit.JobIds:
         if not jobs:
             return {}
         submit.prepare(jobs, request.executor, chain=request.chain)
-        for job in jobs:
-            forget_starts(job.step, request.folder)
+        for step in {job.step for job in jobs}:
+            forget_starts(step, request.folder)
     # Without the lock: the first job needs it, and may start at once.
     return submit.submit(jobs, chain=request.chain)
 
@@ -99,10 +99,13 @@ def _jobs(request: Request, pipeline: Pipeline, steps: Sequence[str]) -> list[St
         pipeline.names_from(name)
     folder = request.folder.absolute()
     command = (*_program(), "run", *request.arguments, "--output", str(folder))
-    return [
-        StepJob(step, folder / FOLDER, sizes(request.config, request.executor, step), (*command, "--step", step))
-        for step in steps
-    ]
+    jobs: list[StepJob] = []
+    for step in steps:
+        own, shards = (*command, "--step", step), request.executor.shards_of(step)
+        jobs.append(StepJob(step, folder / FOLDER, sizes(request.config, request.executor, step), own, shards))
+        if shards:
+            jobs.append(StepJob(step, folder / FOLDER, (MERGE,), own))
+    return jobs
 
 
 def _program() -> tuple[str, ...]:

@@ -27,17 +27,24 @@ class StepJob:
         folder: the folder of scripts and logs.
         sizes: of its components.
         command: the command line that runs the step, without a shell.
+        shards: tasks of the array that makes the step's calls; None for a job that runs the step, or merges shards.
     """
 
     step: str
     folder: Path
     sizes: tuple[Size, ...]
     command: tuple[str, ...]
+    shards: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The job's name, and that of its script."""
+        return f"{self.step}_shards" if self.shards else self.step
 
     @property
     def path(self) -> Path:
         """The script's file."""
-        return self.folder / f"{self.step}.sbatch"
+        return self.folder / f"{self.name}.sbatch"
 
 
 def script(job: StepJob, executor: SlurmExecutor, *, requeue: bool) -> str:
@@ -51,8 +58,9 @@ def script(job: StepJob, executor: SlurmExecutor, *, requeue: bool) -> str:
     own = executor.steps.get(job.step, StepResources())
     names = dict.fromkeys((*_ENVIRONMENT, *executor.secrets))
     first = [
-        f"--job-name=cai-{job.step}",
-        f"--output={job.folder}/{job.step}-%j.out",
+        f"--job-name=cai-{job.name}",
+        *([f"--array=0-{job.shards - 1}"] if job.shards else []),
+        f"--output={shlex.quote(f'{job.folder}/{job.step}-%j.out')}",
         "--open-mode=append",
         f"--signal=B:USR1@{executor.warning_s}",
         f"--export={','.join(names)}",

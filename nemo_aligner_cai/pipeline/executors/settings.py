@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from nemo_aligner_cai.pipeline.layout import RL_CAI, SL_CAI
 from nemo_aligner_cai.sections import Section
 
 _TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}")
@@ -81,11 +82,13 @@ class StepResources(Section):
         time: in place of the executor's.
         gpus: of each node, in place of one for each task.
         options: further options of sbatch, after the executor's.
+        shards: of 2_sl_cai and 4_rl_cai: split the calls among as many jobs, an array, and merge them in another.
     """
 
     partition: str | None = None
     time: Time | None = None
     gpus: int | None = Field(default=None, ge=0)
+    shards: int | None = Field(default=None, gt=1)
     options: tuple[str, ...] = ()
 
 
@@ -119,8 +122,15 @@ class SlurmExecutor(Section):
     warning_s: int = Field(default=300, gt=0)
     steps: Mapping[str, StepResources] = Field(default_factory=dict[str, StepResources])
 
+    def shards_of(self, step: str) -> int | None:
+        """The number of jobs that make a step's calls; None for one job."""
+        return self.steps[step].shards if step in self.steps else None
+
     @model_validator(mode="after")
-    def _check_warning(self) -> SlurmExecutor:
+    def _check_steps(self) -> SlurmExecutor:
+        for name, step in self.steps.items():
+            if step.shards is not None and name not in (SL_CAI, RL_CAI):
+                raise ValueError(f"steps.{name}.shards: only {SL_CAI} and {RL_CAI} can be split")
         times = {"time": self.time} | {f"steps.{name}.time": step.time for name, step in self.steps.items()}
         for key, time in times.items():
             # Slurm would warn at once, and each start would end before it has done anything.

@@ -45,6 +45,10 @@ class Size:
     gpus: int
 
 
+MERGE = Size(nodes=1, tasks=1, gpus=0)
+"""Of a job that merges shards, without a server."""
+
+
 def sizes(config: RunConfig, executor: SlurmExecutor, step: str) -> tuple[Size, ...]:
     """The components of a step's job: two for PPO, the critic's and the actor's, and one for any other step.
 

@@ -3,14 +3,17 @@
 """Submits the steps of a run as Slurm jobs, each after the one before it.
 
 Output: ``<run>/slurm/<step>.sbatch``, and ``<run>/slurm/jobs.json`` with the ids of each step's jobs, the first one
-        and those that follow it in a chain: {"3_sft": ["81"], "4_rl_cai": ["82"]}
+        and those that follow it in a chain: {"3_sft": ["81"], "4_rl_cai": ["82"]}. A step in shards has two scripts,
+        the array's ``<step>_shards.sbatch`` and the merge's, and both ids.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,9 +93,12 @@ def submit(jobs: Sequence[StepJob], *, chain: int) -> JobIds:
     try:
         last: list[str] = []
         for job in jobs:
-            last = ids[job.step] = [_submitted(job, last)]
+            own = [_submitted(job, last)]
+            ids[job.step] = [*ids.get(job.step, []), *own]
             for _ in range(chain):
-                last.append(_submitted(job, last[-1:], condition="afternotok"))
+                own.append(_submitted(job, own[-1:], condition="afternotok"))
+                ids[job.step].append(own[-1])
+            last = own
     except BaseException:
         if known := [one for group in ids.values() for one in group]:
             slurm.output(["scancel", *known])
@@ -104,11 +110,11 @@ def submit(jobs: Sequence[StepJob], *, chain: int) -> JobIds:
 
 def printed(jobs: Sequence[StepJob], executor: SlurmExecutor, *, chain: int) -> str:
     """The scripts and the commands that submit them, to paste into a shell; arguments as for `submit`."""
-    lines = [f"mkdir -p {jobs[0].folder}"]
+    lines = [shlex.join(["mkdir", "-p", str(jobs[0].folder)])]
     last: list[str] = []
     for number, job in enumerate(jobs, 1):
         text = script(job, executor, requeue=not chain)
-        lines += ["", f"cat > {job.path} << 'SCRIPT'", f"{text}SCRIPT"]
+        lines += ["", f"cat > {shlex.quote(str(job.path))} << 'SCRIPT'", f"{text}SCRIPT"]
         names = [f"job{number}", *(f"job{number}_{follower}" for follower in range(1, chain + 1))]
         lines.append(_assignment(names[0], submission(job, last)))
         last = [f"${names[0]}"]
@@ -131,13 +137,16 @@ def queued(folder: Path) -> dict[str, tuple[str, str, str]]:
         return found
     for line in slurm.output(["squeue", "--me", "--noheader", "--format=%i|%T|%M|%R"]).splitlines():
         job, state, used, where = line.split("|", 3)
-        # The components of a heterogeneous job are 12+0 and 12+1.
-        found.setdefault(job.partition("+")[0], (state.lower(), used, where))
+        # The components of a heterogeneous job are 12+0 and 12+1, the tasks of an array 13_0 and 13_[1-7].
+        base = re.split(r"[+_]", job)[0]
+        if base not in found or state == "RUNNING":
+            found[base] = state.lower(), used, where
     return found
 
 
 def _assignment(name: str, words: Sequence[str]) -> str:
-    return f"{name}=$({' '.join(words)})"
+    # The ids of earlier jobs are the shell's variables.
+    return f"{name}=$({' '.join(word if word.startswith('--dependency=') else shlex.quote(word) for word in words)})"
 
 
 def _submitted(job: StepJob, after: Sequence[str], *, condition: str = "afterok") -> str:

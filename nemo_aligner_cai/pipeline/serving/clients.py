@@ -23,9 +23,8 @@ from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import MODEL
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, Servers
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
+from nemo_aligner_cai.pipeline.serving import servers, vllm
 from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles
-from nemo_aligner_cai.pipeline.serving.servers import served
-from nemo_aligner_cai.pipeline.serving.vllm import served_vllm
 
 Answering = Literal["helpful_only", "judge"]
 
@@ -67,12 +66,14 @@ class Clients:
         config: the run's.
         files: the models' files.
         identity: identities of files.
+        no_calls: start no server; the clients have the identities of those that would answer.
         reported: identities that servers have reported, by addresses and name.
     """
 
     config: RunConfig
     files: ModelFiles
     identity: Callable[[Path], str]
+    no_calls: bool = False
     reported: dict[tuple[Servers, str], str] = field(default_factory=dict[tuple[Servers, str], str])
 
     def path(self, role: Answering) -> Path | None:
@@ -131,9 +132,16 @@ class Clients:
         return self.config.serve.helpful_only if role == "helpful_only" else self.config.serve.judge
 
     def _serve(self, server: Server, path: Path, log: Path, batch_size: int) -> AbstractContextManager[ModelClient]:
+        if self.no_calls:
+            return _unserved(self._without_server(server, path, batch_size))
         if isinstance(server, NemoServer):
-            return served(path, log, server, identity=self.identity(path), batch_size=batch_size)
-        return served_vllm(path, log, server, identity=self.identity(path))
+            return servers.served(path, log, server, identity=self.identity(path), batch_size=batch_size)
+        return vllm.served_vllm(path, log, server, identity=self.identity(path))
+
+    def _without_server(self, server: Server, path: Path, batch_size: int) -> ModelClient:
+        if isinstance(server, NemoServer):
+            return servers.without_server(server, identity=self.identity(path), batch_size=batch_size)
+        return vllm.without_server(path, identity=self.identity(path))
 
     def _endpoint_identity(self, key: str, model: EndpointModel) -> str:
         if model.identity is not None:

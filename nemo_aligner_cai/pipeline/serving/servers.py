@@ -20,6 +20,7 @@ from nemo_aligner_cai.training.launch import jobs
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
+NO_PORT = 1
 _POLL_S = 0.5
 
 
@@ -61,6 +62,12 @@ def served(
     template = template_named(settings.chat_template)
     with _server(model, log, *settings.overrides, gpus=settings.gpus, timeout_s=settings.ready_timeout_s) as started:
         yield ServedClient(*started, model=identity[:16], batch_size=batch_size, template=template)
+
+
+def without_server(settings: NemoServer, *, identity: str, batch_size: int) -> NemoServerClient:
+    """The client of a server that is not started, with the identity of `served`'s, for a run that makes no calls."""
+    template = template_named(settings.chat_template)
+    return NemoServerClient(HOST, NO_PORT, model=identity[:16], batch_size=batch_size, template=template)
 
 
 @contextmanager

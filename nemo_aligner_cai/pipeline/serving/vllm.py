@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.models import BodyChanges
+from nemo_aligner_cai.models import BodyChanges, OpenAIClient
 from nemo_aligner_cai.models.served import fetch_served_model
 from nemo_aligner_cai.pipeline.sections.serve import VllmServer
-from nemo_aligner_cai.pipeline.serving.servers import HOST, ServedChatClient
+from nemo_aligner_cai.pipeline.serving.servers import HOST, NO_PORT, ServedChatClient
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.launch.quiet import tail
@@ -102,6 +102,11 @@ def served_vllm(
         for port, job in servers.items():
             _wait_ready(port, job, name, settings.ready_timeout_s)
         yield ServedChatClient(servers, model=name, concurrency=settings.concurrency, changes=_stop_changes(model))
+
+
+def without_server(model: Path, *, identity: str) -> OpenAIClient:
+    """The client of a server that is not started, with the identity of `served_vllm`'s, for a run without calls."""
+    return OpenAIClient([f"http://{HOST}:{NO_PORT}/v1"], identity[:16], changes=_stop_changes(model))
 
 
 def command(model: Path, settings: VllmServer, name: str, port: int) -> list[str]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import DPO, MODEL, PPO, SFT, Layout
 from nemo_aligner_cai.pipeline.serving.clients import Clients
 from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles
+
+Calls = Shard | Literal["all", "none"]
+"""The calls that a process makes for a data stage: those of one shard; all; or none, to merge the shards' journals."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,14 @@ class RunContext:
         layout: of its folder.
         files: of its models.
         clients: of its models.
+        calls: of this process, in the data stages.
     """
 
     config: RunConfig
     layout: Layout
     files: ModelFiles
     clients: Clients
+    calls: Calls = "all"
 
     @property
     def policy(self) -> str:

@@ -1,16 +1,23 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of the two data stages, SL-CAI and RL-CAI, and their configurations."""
+"""The steps of the two data stages, SL-CAI and RL-CAI, and their configurations.
+
+On a cluster, several processes may make the calls of one step, each those of one shard; another process merges their
+journals into the step's outputs, without a server. See `engine.shards`.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.data.split import parse_splits
+from nemo_aligner_cai.engine.journal import has_calls
+from nemo_aligner_cai.engine.shards import Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
-from nemo_aligner_cai.pipeline.config import RunConfig, settings_of, shared_settings
+from nemo_aligner_cai.pipeline.config import settings_of, shared_settings
 from nemo_aligner_cai.pipeline.layout import (
     DATA,
     HELPFUL_PREFERENCES,
@@ -22,9 +29,9 @@ from nemo_aligner_cai.pipeline.layout import (
     SL_PROMPTS,
 )
 from nemo_aligner_cai.pipeline.serving.servers import ask
-from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.step_cache import JOURNAL_SUFFIX, Step
 from nemo_aligner_cai.pipeline.steps.context import RunContext
-from nemo_aligner_cai.stages.report import StageReport
+from nemo_aligner_cai.stages.report import StageIncomplete, StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.rl_outputs import (
     KINDS,
@@ -39,6 +46,8 @@ from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
 from nemo_aligner_cai.stages.sft_files import SftFiles, SftSettings, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import RevisionSettings, SlCaiConfig, SlCaiStage
 
+_log = logging.getLogger(__name__)
+
 
 def sl_cai_step(run: RunContext) -> Step:
     """The helpful-only model responds, critiques and revises."""
@@ -47,9 +56,10 @@ def sl_cai_step(run: RunContext) -> Step:
     def work(folder: Path) -> Mapping[str, Any]:
         with SlCaiStage(sl_cai_config(run, folder)) as stage:
             stage.begin()
-            with run.clients.of("helpful_only", folder / "server.log", config.sl_cai.batch_size) as client:
+            log = _log_file(run, folder, "server")
+            with run.clients.of("helpful_only", log, config.sl_cai.batch_size) as client:
                 summary = ask(stage.generate(client), client)
-            return _facts(stage.finish(summary, client))
+            return _facts(run, stage.finish(summary, client))
 
     reads = (
         run.clients.path("helpful_only"),
@@ -77,11 +87,11 @@ def rl_cai_step(run: RunContext) -> Step:
         stage, batch_size = RlCaiStage(rl_cai_config(run, folder)), config.rl_cai.batch_size
         stage.begin()
         with (
-            run.clients.trained(SFT, folder / "policy.log", batch_size) as policy,
-            run.clients.of("judge", folder / "judge.log", batch_size) as judge,
+            run.clients.trained(SFT, _log_file(run, folder, "policy"), batch_size) as policy,
+            run.clients.of("judge", _log_file(run, folder, "judge"), batch_size) as judge,
         ):
             summary = ask(stage.generate(policy, judge), policy, judge)
-        return _facts(stage.finish(summary, policy, judge))
+        return _facts(run, stage.finish(summary, policy, judge))
 
     reads = (
         run.clients.trained_path(SFT),
@@ -109,15 +119,27 @@ def check_stages(run: RunContext) -> None:
         RlCaiStage(rl_cai_config(run, run.layout.folder / RL_CAI))
 
 
-def _facts(report: StageReport) -> dict[str, Any]:
-    """A stage's counts, for the record of its step; raises CaiError for too many failed calls."""
-    report.check()
+def _log_file(run: RunContext, folder: Path, name: str) -> Path:
+    shard = f".{run.calls.index}-of-{run.calls.count}" if isinstance(run.calls, Shard) else ""
+    return folder / f"{name}{shard}.log"
+
+
+def _facts(run: RunContext, report: StageReport) -> dict[str, Any]:
+    """A stage's counts, for the record of its step; raises StageIncomplete for too many failed calls."""
+    try:
+        report.check()
+    except StageIncomplete as error:
+        if not isinstance(run.calls, Shard):
+            raise
+        # The merge decides about the whole.
+        _log.warning("shard %s: %s", run.calls, error)
     return {"balances": dict(report.rows), "generation": report.summary.to_dict()}
 
 
 def sl_cai_config(run: RunContext, folder: Path) -> SlCaiConfig:
     """The SL-CAI stage of a run, with its outputs in a folder."""
     config, data, tokenizer = run.config, run.layout.folder / DATA, _tokenizer(run)
+    journal = folder / "revisions.journal.jsonl"
     own, red_team = config.sl_cai, config.data.red_team
     # The prompts have it already; the stage adds it to the helpful conversations.
     message = red_team.system_message if red_team else ""
@@ -135,10 +157,10 @@ def sl_cai_config(run: RunContext, folder: Path) -> SlCaiConfig:
             train=folder / "train.jsonl",
             validation=folder / "validation.jsonl",
             revisions=folder / "revisions.jsonl",
-            journal=folder / "revisions.journal.jsonl",
+            journal=journal,
             samples=folder / "sl_cai.jsonl",
         ),
-        run=_run(config, own.max_dropped),
+        run=_run(run, own.max_dropped, journal),
         **shared_settings(own, RevisionSettings),
     )
 
@@ -146,7 +168,7 @@ def sl_cai_config(run: RunContext, folder: Path) -> SlCaiConfig:
 def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
     """The RL-CAI stage of a run, with its outputs in a folder."""
     config, data, tokenizer = run.config, run.layout.folder / DATA, _tokenizer(run)
-    own = config.rl_cai
+    own, journal = config.rl_cai, folder / "comparisons.journal.jsonl"
     lengths = {
         "rm_seq_length": config.pairs_seq_length,
         "ppo_seq_length": config.ppo.seq_length if config.ppo else None,
@@ -172,10 +194,10 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
         ),
         outputs=RlOutputs(
             comparisons=folder / "comparisons.jsonl",
-            journal=folder / "comparisons.journal.jsonl",
+            journal=journal,
             splits={split: _split_files(split, own.formats, folder) for split in shares},
         ),
-        run=_run(config, own.max_dropped),
+        run=_run(run, own.max_dropped, journal),
     )
 
 
@@ -199,6 +221,18 @@ def _split_files(split: str, formats: tuple[str, ...], folder: Path) -> SplitFil
     )
 
 
-def _run(config: RunConfig, max_dropped: float) -> RunSettings:
-    # The run's clients name their models by hash or identity; the name that a server reports is not needed.
-    return RunSettings(seed=config.seed, resume=True, progress=True, ask_for_models=False, max_dropped=max_dropped)
+def _run(run: RunContext, max_dropped: float, journal: Path) -> RunSettings:
+    is_shard = isinstance(run.calls, Shard)
+    # Calls are reused whatever the number of shards was, and whether there were any.
+    earlier = [*shards_folder(journal).glob(f"*{JOURNAL_SUFFIX}"), *([journal] if is_shard else [])]
+    return RunSettings(
+        seed=run.config.seed,
+        shard=run.calls if isinstance(run.calls, Shard) else None,
+        no_calls=run.calls == "none",
+        journal_from=tuple(str(path) for path in earlier if has_calls(path)),
+        resume=True,
+        progress=True,
+        # The run's clients name their models by hash or identity; the name that a server reports is not needed.
+        ask_for_models=False,
+        max_dropped=max_dropped,
+    )
