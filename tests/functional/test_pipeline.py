@@ -226,6 +226,31 @@ def test_a_second_run_repeats_nothing(finished: tuple[Path, Path, str], runs: Ru
     assert (output / "metrics.json").read_bytes() == metrics
 
 
+def test_the_printed_commands_make_the_same_files(
+    finished: tuple[Path, Path, str], runs: Runs, tmp_path: Path
+) -> None:
+    config, output, _ = finished
+    printed = runs.finish(config, tmp_path / "run", "--dry-run")
+    lines = [line for line in printed.splitlines() if line.startswith("cai run ")]
+    assert [line.split()[-1] for line in lines] == list(STEPS)
+    # These two make what all others depend on, in seconds.
+    pasted = subprocess.run(
+        ["bash", "-e"],
+        input="\n".join(lines[:2]),
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CAI_TEST_MARK": runs.mark},
+        capture_output=True,
+        text=True,
+        timeout=_STEP_TIMEOUT_S,
+        check=False,
+    )
+    assert pasted.returncode == 0, pasted.stderr
+    made = [path.relative_to(tmp_path / "run") for step in STEPS[:2] for path in (tmp_path / "run" / step).iterdir()]
+    same = [path for path in made if path.suffix == ".jsonl" and "journal" not in path.name]
+    assert len(same) > 10
+    for path in same:
+        assert (tmp_path / "run" / path).read_bytes() == (output / path).read_bytes(), path
+
+
 def test_another_constitution_compared(finished: tuple[Path, Path, str], runs: Runs, tmp_path: Path) -> None:
     output = tmp_path / "run"
     constitution = yaml.safe_load(packaged_files.CONSTITUTION.read_text(encoding="utf-8"))

@@ -4,9 +4,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import shlex
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +24,14 @@ pytest.importorskip("torch", reason="the training extra is not installed")
 pytest.importorskip("sentencepiece")
 
 from nemo_aligner_cai import packaged_files
-from nemo_aligner_cai.cli import main
+from nemo_aligner_cai.cli import COMMANDS, main
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
+from nemo_aligner_cai.training.config import missing_keys
+from nemo_aligner_cai.training.launch import stage_main
 
 _EXAMPLES = ("llama3_8b_dpo_1gpu", "mistral_7b", "mistral_7b_slurm", "smollm2_135m")
 _STEPS = {
@@ -127,6 +135,81 @@ def test_a_dry_run_prints_each_step_and_what_it_starts(machine: Machine, capsys:
     assert "#   CUDA_VISIBLE_DEVICES=0,1,2,3 python -m nemo_aligner_cai.training.critic_server " in critic
     assert "#   CUDA_VISIBLE_DEVICES=4,5,6,7 python -m nemo_aligner_cai.training.ppo_actor " in actor
     assert f"#   cai checkpoint to-nemo {machine.model / 'base'} {run / '0_base_nemo' / 'model.nemo'}" in lines
+
+
+@dataclass
+class Parsers:
+    """The real parsers of `cai` and of the trainers, without the work that follows; counts what they accept."""
+
+    monkeypatch: pytest.MonkeyPatch
+    accepted: Counter[str] = field(default_factory=Counter[str])
+
+    def accept(self, words: list[str]) -> None:
+        """Parse a command line; fails if its program would refuse it."""
+        words = list(dropwhile(re.compile("[A-Z_]+=").match, words))
+        if words[:2] == ["python", "-m"]:
+            stage = importlib.import_module(words[2]).STAGE
+            given = stage_main.parse_args(words[3:], stage.config, for_cluster=True)
+            assert not missing_keys(stage_main.compose(given, for_cluster=True)), words
+            self.accepted[words[2].rpartition(".")[2]] += 1
+            return
+        assert words[0] == "cai", words
+        module = importlib.import_module(f"nemo_aligner_cai.commands.{COMMANDS[words[1]][0]}")
+        self.monkeypatch.setattr(module, "run", lambda args: 0)
+        assert main(words[1:]) == 0, words
+        self.accepted[words[1]] += 1
+
+
+@pytest.mark.parametrize("name", ["mistral_7b", "llama3_8b_dpo_1gpu"])
+def test_each_printed_command_and_what_it_starts_is_accepted(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = machine.example(name)
+    assert main(["run", str(path), "--output", str(machine.folder / "a run"), "--dry-run"]) == 0
+    lines, parsers = capsys.readouterr().out.splitlines(), Parsers(monkeypatch)
+    for line in lines:
+        started = line.startswith("#   ")
+        if line and (started or not line.startswith("#")):
+            words = shlex.split(line.removeprefix("#   "), comments=not started)
+            if words[0] not in ("asks", str(machine.vllm)):
+                parsers.accept(words)
+    steps = Pipeline(load_run_config(path), machine.folder / "run").steps()
+    expected = {
+        "mistral_7b": {"serve": 3, "checkpoint": 2, "sft": 1, "reward_model": 1, "critic_server": 1, "ppo_actor": 1},
+        "llama3_8b_dpo_1gpu": {"checkpoint": 3, "sft": 1, "dpo": 1, "merge_lora": 2},
+    }
+    assert parsers.accepted == expected[name] | {"run": len(steps)}
+
+
+def test_the_printed_scripts_of_slurm_can_be_pasted(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, programs = machine.folder / "a run", machine.folder / "bin"
+    config = machine.example("mistral_7b_slurm")
+    assert main(["run", str(config), "--output", str(run), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert not run.exists()
+    programs.mkdir()
+    sbatch = programs / "sbatch"
+    # Each script is read as sbatch would; its number is its id.
+    calls_file = programs / "calls"
+    lines = ["#!/bin/bash", f'echo "$*" >> {calls_file}', 'cat "${@: -1}" > /dev/null', f"wc -l < {calls_file}"]
+    sbatch.write_text("\n".join(lines))
+    sbatch.chmod(0o755)
+    env = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-eu"], input=printed, text=True, env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = [step.name for step in Pipeline(load_run_config(config), machine.folder / "other").steps()]
+    calls = calls_file.read_text().splitlines()
+    assert [Path(call).name for call in calls] == [f"{step}.sbatch" for step in steps]
+    assert [f"afterok:{number} " in call for number, call in enumerate(calls)] == [False, *[True] * (len(steps) - 1)]
+    parsers = Parsers(monkeypatch)
+    for step in steps:
+        script = run / "slurm" / f"{step}.sbatch"
+        assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+        words = shlex.split(script.read_text().splitlines()[-1].removeprefix("exec "))
+        assert words[-2:] == ["--step", step]
+        parsers.accept(["cai", *words[words.index("run") :]])
 
 
 def test_adapters_are_merged_in_the_step_that_trains_them(
