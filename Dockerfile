@@ -16,7 +16,7 @@ FROM ${PYTHON_IMAGE} AS wheel
 WORKDIR /source
 # Readable by every user, whatever the umask of the checkout.
 COPY . .
-RUN grep '^setuptools==' constraints/cpu-py311.hashes.txt > /tmp/setuptools.txt \
+RUN grep '^setuptools==' constraints/cpu.hashes.txt > /tmp/setuptools.txt \
     && python -m pip install --no-cache-dir --require-hashes --no-deps -r /tmp/setuptools.txt \
     && python -m pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheel . \
     && chmod -R a+rX /wheel /source
@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="nemo_aligner_cai, data half" \
 # The versions that the tests ran with, and no file whose hash is not listed.
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     --mount=type=bind,from=wheel,source=/source/constraints,target=/constraints \
-    python -m pip install --no-cache-dir --require-hashes --no-deps -r /constraints/data-py311.hashes.txt \
+    python -m pip install --no-cache-dir --require-hashes --no-deps -r /constraints/data.hashes.txt \
     && python -m pip install --no-cache-dir --no-index --no-deps /wheel/*.whl \
     && python -m pip check \
     && useradd --uid 10001 --no-create-home --home-dir /tmp cai \

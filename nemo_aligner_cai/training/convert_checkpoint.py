@@ -70,7 +70,7 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name:
     if installed("apex"):
         raise UsageError(
             "with Apex installed, Megatron-Core's own layers have no RMSNorm: use NeMo's converter with a GPU and "
-            "NEMO_HOME, or convert without Apex (constraints/cpu-py311.txt); the file is the same"
+            "NEMO_HOME, or convert without Apex (constraints/cpu.txt); the file is the same"
         )
     _log_precision({weight.dtype for weight in weights.values()}, PRECISIONS[precision], source)
 

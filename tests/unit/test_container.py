@@ -127,7 +127,7 @@ def test_the_core_and_the_containers_packages_have_versions_in_common(
     assert {requirement.name for requirement in core} == CORE
     pins = dict(
         line.split("==")
-        for line in (repo_root / "constraints" / "cpu-py311.txt").read_text(encoding="utf-8").splitlines()
+        for line in (repo_root / "constraints" / "cpu.txt").read_text(encoding="utf-8").splitlines()
         if not line.startswith("#")
     )
     tested = {canonicalize_name(name): Version(version) for name, version in pins.items()}

@@ -125,7 +125,7 @@ def definition(repo_root: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def pins(repo_root: Path) -> dict[str, str]:
     """The tested version of each distribution, by its canonical name."""
-    lines = (repo_root / "constraints" / "cpu-py311.txt").read_text(encoding="utf-8").splitlines()
+    lines = (repo_root / "constraints" / "cpu.txt").read_text(encoding="utf-8").splitlines()
     found: dict[str, str] = {}
     for line in lines:
         if line.startswith("#"):

@@ -128,7 +128,7 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
     if scaled and (other := {key: wanted[key] for key in _LLAMA31 if wanted[key] != _LLAMA31[key]}):
         raise UsageError(
             f"{args.source}: rope_scaling: NeMo's converter writes Llama 3.1's settings, but this model has {other}; "
-            "convert it without Apex (constraints/cpu-py311.txt): the file also works in the container"
+            "convert it without Apex (constraints/cpu.txt): the file also works in the container"
         )
     if args.tokenizer:
         raise UsageError(
