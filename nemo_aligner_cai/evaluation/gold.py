@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A grader compared with human labels of the same replies, and the rates corrected by its errors.
+"""Human labels of `--gold`: their files, and how each grader agrees with them.
 
 Input:  model,prompt,label                 the label of a model's reply to a prompt
         prompt,completion,final_label      XSTest's: the label of that completion

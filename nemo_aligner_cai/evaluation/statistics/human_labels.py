@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""A grader measured against human labels, and rates corrected by its errors.
+"""Cohen's kappa, the errors of a grader by human labels, and rates corrected by these errors.
 
 Input:  [("refusal", "refusal"), ("compliance", "refusal"), ...]: the grader's label and the human's, of one reply each
 Output: Kappa(value=0.70, low=0.65, high=0.75, agreement=Rate(0.84, ...)); GraderErrors(sensitivity, specificity);
