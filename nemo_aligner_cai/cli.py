@@ -47,8 +47,8 @@ COMMANDS = {
         "show the accuracy of saved verdicts or reward scores",
     ),
     "plan": ("plan", "estimate calls, tokens, GPU-hours, disk and memory of a run on GPUs"),
-    "report": ("report", "show a run as one HTML file"),
-    "compare": ("compare", "show what differs between two runs, and fail on conditions"),
+    "report": ("report", "show a run or an evaluation as one HTML file"),
+    "compare": ("compare", "show what differs between two runs or evaluations, and fail on conditions"),
     "audit": ("evaluate.audit", "measure biases of AI preferences: length, position, principles, agreement of runs"),
 }
 
