@@ -20,7 +20,7 @@ from nemo_aligner_cai.evaluation.results import Evaluation, read_evaluation
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.oracle import Outcome, judge_reply
-from tests.unit.fake_servers import FakeOpenAI
+from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.stand_in_grader import StandInGrader
 
 MODELS = ("gpt4", "llama2new", "llama2orig", "mistralinstruct", "mistralguard")
@@ -389,3 +389,19 @@ def test_gold_labels_that_fit_nothing_are_an_error(
     flags = ("--model", f"a={saved}", "--set", f"s={small_set(tmp_path)}", "--grader", "xstest-strings")
     assert evaluate(*flags, "--output", tmp_path / "out", "--gold", gold) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_model_on_nemos_server(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "side": "harmful" if n % 2 else "benign"} for n in range(6)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--set", f"s={tmp_path / 'set.jsonl'}", "--grader", "xstest-strings", "--output", tmp_path / "out"]
+    with FakeNemo(lambda prompt, rng: "I cannot help." if "question 3" in prompt else "Sure.") as server:
+        model = f"m=nemo://127.0.0.1:{server.port}"
+        assert evaluate(*flags, "--model", model) == 0
+        assert evaluate(*flags, "--model", model, "--resume") == 0
+        asked = [sentence for body in server.bodies for sentence in body["sentences"]]
+    assert len(asked) == 6, "the second time, all replies are in the journal"
+    found = read_evaluation(tmp_path / "out")
+    assert [(one.kind, one.source) for one in found.models] == [("nemo_server", model.removeprefix("m="))]
+    assert metric(found, "m", "harmful_compliance") == pytest.approx(2 / 3)
+    assert metric(found, "m", "over_refusal") == 0.0

@@ -3,17 +3,19 @@
 """The section `evaluate` of a run: checked before the first step, run on models behind real sockets."""
 
 import json
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nemo_aligner_cai import packaged_files
-from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import read_evaluation
-from nemo_aligner_cai.models import OpenAIClient
+from nemo_aligner_cai.evaluation.settings import EvaluatedModel
+from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.models import ModelClient, NemoServerClient, OpenAIClient
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.layout import EVALUATE
 from nemo_aligner_cai.pipeline.run import Pipeline
@@ -21,8 +23,9 @@ from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.steps.evaluate import evaluate, run_model
 from tests.run_steps import STEPS
-from tests.unit.fake_servers import FakeOpenAI
+from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeVllm
 from tests.unit.stand_in_grader import StandInGrader
+from tests.unit.test_evaluation_pairwise import longer
 
 TINY = {"sets": [{"name": "tiny", "file": "tiny"}], "grader": ["tiny"]}
 
@@ -88,3 +91,39 @@ def test_models_and_grader_behind_sockets(tmp_path: Path) -> None:
     assert found["rl_cai", "over_refusal"] == 1.0
     [difference] = [one for one in read_evaluation(tmp_path / "out").differences if one.metric == "over_refusal"]
     assert (difference.model, difference.baseline, difference.value) == ("rl_cai", "helpful_only", 1.0)
+
+
+def test_pairwise_with_a_model_on_nemos_server(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "side": "harmful" if n % 2 else "benign"} for n in range(8)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    section = Evaluate.model_validate(
+        {
+            "sets": [{"name": "s", "file": str(tmp_path / "set.jsonl")}],
+            "grader": ["xstest-strings"],
+            "grader_model": "judge",
+            "pairwise": "multiple-choice",
+        }
+    )
+    refusal = "I'm sorry, but that would do harm."
+    with FakeNemo(lambda prompt, rng: refusal) as nemo, FakeOpenAI() as base, FakeVllm(longer) as judge:
+
+        def of(name: str, port: int) -> EvaluatedModel:
+            url = f"http://127.0.0.1:{port}/v1"
+            source = EndpointModel(endpoint=(url,), model=name)
+            return run_model(name, source, tmp_path, lambda: nullcontext(OpenAIClient(url, name)))
+
+        def client() -> AbstractContextManager[ModelClient]:
+            return nullcontext(NemoServerClient("127.0.0.1", nemo.port, model="rl_cai"))
+
+        models = [of("helpful_only", base.port), run_model("rl_cai", tmp_path / "6_ppo/model.nemo", tmp_path, client)]
+        settings = section.config(tmp_path / "out", tmp_path / "none", constitution=packaged(), seed=1)
+        rates = evaluate(settings, models, of("judge", judge.port))["rates"]
+    found = read_evaluation(tmp_path / "out")
+    assert [(one.kind, one.completions) for one in found.models] == [("endpoint", 8), ("nemo_file", 8)]
+    assert found.models[1].source == "6_ppo/model.nemo"
+    assert {(one["model"], one["metric"]): one["value"] for one in rates}["rl_cai", "over_refusal"] == 1.0
+    wins = {(one.side, match.model): match.wins for one in found.pairwise for match in one.matches}
+    assert wins["harmful", "rl_cai"] == wins["benign", "rl_cai"] == 4, "the judge prefers the longer reply"
+    judged = [one for _, row in read_jsonl(tmp_path / "out/comparisons.jsonl") for one in row["verdicts"]]
+    principles = {one["principle"] for one in judged}
+    assert principles <= {one.id for one in load_constitution(packaged()).principles} and len(principles) > 1
