@@ -57,6 +57,21 @@ def _symbol(character: str) -> str:
     return "\u2421" if code == 0x7F else f"\u27ea{code:04X}\u27eb"
 
 
+_LONGEST_LINE = 2_000
+"""Characters of a line of an error or a note: file and line are at its beginning, the fix is at its end."""
+_HEAD = 0.7
+"""Share of a shortened text that is from its beginning; the rest is from its end."""
+
+
+def shortened(text: str, limit: int = _LONGEST_LINE, gap: str = " ") -> str:
+    """A text of at most about `limit` characters, with a note between two `gap` in place of its middle."""
+    if len(text) <= limit:
+        return text
+    head = int(limit * _HEAD)
+    tail = limit - head
+    return f"{text[:head]}{gap}[... {len(text) - limit} characters omitted ...]{gap}{text[len(text) - tail :]}"
+
+
 _SECRETS: set[str] = set()
 _MIN_SECRET_LENGTH = 4
 """Shorter secrets are not redacted, since they are parts of other words."""
@@ -94,5 +109,5 @@ class PrintableFormatter(logging.Formatter):
 
 def error_line(error: BaseException | str) -> str:
     """The error message of every program. Further lines are indented: untrusted text cannot forge another message."""
-    first, *details = printable(redacted(str(error)), keep="\n\t").split("\n")
+    first, *details = map(shortened, printable(redacted(str(error)), keep="\n\t").split("\n"))
     return "\n  ".join([f"cai: {first}", *details]) + "\n"

@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks.injections import measure
 from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.console.printable import shortened
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.graders.asking import question, shortened
+from nemo_aligner_cai.evaluation.graders.asking import question
 from nemo_aligner_cai.evaluation.graders.parsing import grade_by_logprobs, grade_by_strings, grade_by_text
 from nemo_aligner_cai.evaluation.graders.spec import Grader, load_grader, read_grader
 from nemo_aligner_cai.registry import components
@@ -106,7 +107,7 @@ def test_graded_texts_are_fenced_and_cannot_close_their_fence() -> None:
 
 def test_long_replies_keep_their_beginning_and_end() -> None:
     text = "a" * 7000 + "b" * 7000
-    short = shortened(text, 8000)
+    short = shortened(text, 8000, "\n")
     assert short.startswith("a" * 5600) and short.endswith("b" * 2400) and "6000 characters omitted" in short
     assert len(question(load_grader("xstest"), Conversation.of_user("q" * 9999), text).messages[-1]["content"]) < 14000
 

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nemo_aligner_cai.console.printable import PrintableFormatter, printable, redacted
+from nemo_aligner_cai.console.printable import PrintableFormatter, printable, redacted, shortened
 
 _WIDTH = 160
 """Columns if standard output is not a terminal."""
+_LONGEST_CELL = 1_000
+"""Characters of a cell: a name or a value in a data file may be a megabyte."""
 
 
 class _Console(Console):
@@ -36,7 +38,7 @@ def write_line(text: str, *, keep: str = "") -> None:
 
 def note_line(text: str) -> None:
     """Write one line to standard error."""
-    sys.stderr.write(printable(redacted(text)) + "\n")
+    sys.stderr.write(shortened(printable(redacted(text))) + "\n")
 
 
 def log_to_stderr() -> None:
@@ -56,10 +58,14 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], *, words:
     table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
         justify = "right" if number and column and not words else "left"
-        table.add_column(Text(printable(column)), justify=justify, no_wrap=not number)
+        table.add_column(_cell(column), justify=justify, no_wrap=not number)
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
+        table.add_row(*map(_cell, row))
     return table
+
+
+def _cell(content: object) -> Text:
+    return Text(printable(shortened(str(content), _LONGEST_CELL)))
 
 
 def rate_cell(rate: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from nemo_aligner_cai.chat import ChatTemplate, Role
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
+from nemo_aligner_cai.console.printable import shortened
 from nemo_aligner_cai.engine.engine import Engine, HasId, Step
 from nemo_aligner_cai.engine.planned_calls import plan
 from nemo_aligner_cai.engine.shards import Shard
@@ -19,6 +20,8 @@ from nemo_aligner_cai.stages.rl_cai import RlCaiStage
 from nemo_aligner_cai.stages.sl_cai import SlCaiStage
 
 R = TypeVar("R", bound=HasId)
+_LONGEST_TEXT = 20_000
+"""Characters of a message in a preview; a longer one loses its middle there, not in the request."""
 
 
 def show_preview(
@@ -52,8 +55,11 @@ def show_preview(
 def _as_sent(request: Request, template: ChatTemplate | None) -> str:
     conversation, choices = request.conversation, " | ".join(request.choices)
     if template is not None:
-        return template.generation_prompt(conversation) + choices
-    messages = [f"[{message.role.value}]\n{message.content}" for message in conversation.messages]
+        return shortened(template.generation_prompt(conversation), _LONGEST_TEXT, "\n") + choices
+    shown = (
+        (message.role.value, shortened(message.content, _LONGEST_TEXT, "\n")) for message in conversation.messages
+    )
+    messages = [f"[{role}]\n{content}" for role, content in shown]
     return "\n\n".join([*messages, f"[{Role.ASSISTANT.value}]\n{choices}"])
 
 

@@ -12,6 +12,7 @@ The markers contain a hash of the texts: a text cannot contain the hash of itsel
 import math
 
 from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.console.printable import shortened
 from nemo_aligner_cai.evaluation.graders.parsing import letters
 from nemo_aligner_cai.evaluation.graders.spec import Grader, fill
 from nemo_aligner_cai.files import content_hash
@@ -21,8 +22,6 @@ _OPTION_TOKENS = 8
 """Token limit of an option in brackets, on servers without log-probabilities."""
 _ROOM = 1024
 """Token budget for the thoughts of a reasoning model before its answer."""
-_HEAD = 0.7
-"""Share of a shortened text that is from its beginning; the rest is from its end, where disavowals are."""
 
 
 def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
@@ -30,7 +29,8 @@ def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
     asked = "\n\n".join(
         turn.content if turn.role is Role.USER else f"[assistant]\n{turn.content}" for turn in conversation.turns
     )
-    prompt, answer = shortened(asked, grader.prompt_chars), shortened(reply, grader.reply_chars)
+    # Disavowals are at the end of a reply, which is kept.
+    prompt, answer = shortened(asked, grader.prompt_chars, "\n"), shortened(reply, grader.reply_chars, "\n")
     marker = content_hash([grader.name, asked, reply])
     options = letters(grader) if grader.parser == "options" else ()
     text = fill(
@@ -53,15 +53,6 @@ def _definitions(grader: Grader, options: tuple[str, ...]) -> list[str]:
 
 def _fenced(text: str, marker: str) -> str:
     return f"<<<{marker}\n{text}\n{marker}>>>"
-
-
-def shortened(text: str, limit: int) -> str:
-    """Return a text of at most about `limit` characters, with a note in place of its middle."""
-    if len(text) <= limit:
-        return text
-    head = int(limit * _HEAD)
-    tail = limit - head
-    return f"{text[:head]}\n[... {len(text) - limit} characters omitted ...]\n{text[len(text) - tail :]}"
 
 
 def option_probabilities(completion: Completion) -> dict[str, float] | None:
