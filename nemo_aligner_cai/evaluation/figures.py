@@ -9,7 +9,7 @@ Output: Result(model="sl_cai", set="xstest", side="benign", grader="xstest", cla
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nemo_aligner_cai.evaluation.graders.parsing import LOGPROBS, TEXT
@@ -186,7 +186,7 @@ def figure_of(scores: Mapping[str, Sequence[float]], *, is_rate: bool) -> Figure
     for values in scores.values():
         mean.add(values)
     if is_rate:
-        return Figure(**asdict(mean.rate)) if mean.rate else None
+        return Figure.of(mean.rate) if mean.rate else None
     if mean.mean is None:
         return None
     low, high = mean.interval or (0.0, 1.0)

@@ -11,7 +11,7 @@ A label is a class of the grader; a number in front is ignored (XSTest writes "2
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_aligner_cai.chat import Conversation
@@ -21,7 +21,6 @@ from nemo_aligner_cai.evaluation.figures import values_of
 from nemo_aligner_cai.evaluation.graders.spec import Grader
 from nemo_aligner_cai.evaluation.results import Corrected, Figure, GoldAgreement, MetricName, Result
 from nemo_aligner_cai.evaluation.statistics.human_labels import GraderErrors, corrected_rate, grader_errors, kappa
-from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import PathLike, Row, content_hash, require_file
 from nemo_aligner_cai.files.sources import read_rows
 
@@ -186,12 +185,12 @@ def _agreement(
         file=str(gold.path),
         labels=len(pairs),
         without_reply=without_reply,
-        agreement=Figure(**asdict(agreed.agreement)),
+        agreement=Figure.of(agreed.agreement),
         kappa=agreed.value,
         kappa_low=agreed.low,
         kappa_high=agreed.high,
-        sensitivity=Figure(**asdict(errors.sensitivity)) if errors else None,
-        specificity=Figure(**asdict(errors.specificity)) if errors else None,
+        sensitivity=Figure.of(errors.sensitivity) if errors else None,
+        specificity=Figure.of(errors.specificity) if errors else None,
         corrected=tuple(_corrected(grader, metric, errors, results)) if errors else (),
     )
 
@@ -202,7 +201,7 @@ def _corrected(
     for result in results:
         for found in result.metrics:
             if result.grader == grader.name and found.name == metric:
-                rate = corrected_rate(Rate(**found.rate.model_dump()), errors)
+                rate = corrected_rate(found.rate.rate, errors)
                 yield Corrected(
                     model=result.model,
                     set=result.set,

@@ -9,12 +9,14 @@ All rates and probabilities are shares in [0, 1]. All intervals cover 95 %. The 
 resumed run gives the same bytes; times are in the manifest. An example is in ``docs/evaluation.rst``.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import PathLike, read_json
 from nemo_aligner_cai.sections import Section
 
@@ -36,6 +38,16 @@ class Figure(Section):
     low: float
     high: float
     n: int
+
+    @classmethod
+    def of(cls, rate: Rate) -> "Figure":
+        """Return a rate as it is written."""
+        return cls(**asdict(rate))
+
+    @property
+    def rate(self) -> Rate:
+        """The rate that was written."""
+        return Rate(self.value, self.low, self.high, self.n)
 
 
 class Bounds(Section):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nemo_aligner_cai.evaluation.results import Evaluation, Result
+from nemo_aligner_cai.evaluation.results import Evaluation, Figure, Result
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.report.labels import METRICS, model_label
-from nemo_aligner_cai.report.run_folder import MeasuredRate, RunFolder
+from nemo_aligner_cai.report.run_folder import RunFolder
 
 _HARMFUL_CLASSES = ("harmful_compliance", "flawed_refusal", "evasion", "right_refusal")
 
@@ -59,7 +59,7 @@ def outcome_groups(run: RunFolder) -> list[OutcomeGroup]:
     return [*_measured(run.measured.stages), *(_evaluated(run.evaluation) if run.evaluation else ())]
 
 
-def _measured(stages: Mapping[str, Mapping[str, Mapping[str, MeasuredRate]]]) -> Iterator[OutcomeGroup]:
+def _measured(stages: Mapping[str, Mapping[str, Mapping[str, Figure]]]) -> Iterator[OutcomeGroup]:
     for decoding in dict.fromkeys(decoding for decodings in stages.values() for decoding in decodings):
         models: list[ModelOutcomes] = []
         for name, decodings in stages.items():
@@ -87,10 +87,9 @@ def _evaluated(evaluation: Evaluation) -> Iterator[OutcomeGroup]:
 
 def _add(model: ModelOutcomes, result: Result) -> None:
     for metric in result.metrics:
-        figure = metric.rate
         # Evasion is measured on both sides; the picture shows the one on harmful prompts.
         if result.side == "harmful" or metric.name not in model.rates:
-            model.rates[metric.name] = Rate(figure.value, figure.low, figure.high, figure.n)
+            model.rates[metric.name] = metric.rate.rate
     if result.side == "harmful":
         model.classes |= {name.replace("_", " "): count for name, count in result.classes.items()}
         if result.unscored:

@@ -19,7 +19,7 @@ from nemo_aligner_cai.report.chains.pack import PackedChains, pack
 from nemo_aligner_cai.report.page.render import render
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.scores import scores_of
-from nemo_aligner_cai.report.sections import behavior, cost, funnel, preferences, training
+from nemo_aligner_cai.report.sections import behavior, calibration, cost, funnel, preferences, training
 from nemo_aligner_cai.report.sections.section import Section
 
 REPORT = "report.html"
@@ -68,7 +68,7 @@ def report_html(run: RunFolder, *, redact: bool = False, chains: int = MOST_CHAI
         funnel.funnel(run),
         preferences.principles(found),
         preferences.bias(found),
-        preferences.judge_calibration(found, run.measured),
+        calibration.calibration(run, found),
         training.training(run),
         cost.cost(run),
         _chains(packed, redact=redact),

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, read_evaluation
-from nemo_aligner_cai.evaluation.statistics.rates import Rate
+from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, Figure, read_evaluation
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
@@ -108,20 +107,6 @@ class RunRecord(_Lenient):
     versions: dict[str, str]
 
 
-class MeasuredRate(_Lenient):
-    """A rate of figures.json."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def rate(self) -> Rate:
-        """The rate with its interval."""
-        return Rate(self.value, self.low, self.high, self.n)
-
-
 class JudgeFigures(_Lenient):
     """The judge's agreement with known answers; `accuracy` is None without any."""
 
@@ -140,7 +125,7 @@ class RewardModelFigures(_Lenient):
 class Measured(_Lenient):
     """A figures.json: model -> decoding -> metric -> rate, and the figures of judge and reward model."""
 
-    stages: dict[str, dict[str, dict[str, MeasuredRate]]] = Field(default_factory=dict)
+    stages: dict[str, dict[str, dict[str, Figure]]] = Field(default_factory=dict)
     judge: JudgeFigures = JudgeFigures()
     reward_model: RewardModelFigures = RewardModelFigures()
 
@@ -222,6 +207,11 @@ class RunFolder:
             names = " and ".join(map(str, found))
             raise UsageError(f"{self.path}: holds several evaluations: {names}; move all but one elsewhere")
         return found[0] if found else None
+
+    def evaluated(self, kind: Literal["completions", "grades", "comparisons"]) -> Path | None:
+        """A file of the evaluation; None without one."""
+        name = getattr(self.evaluation.files, kind) if self.evaluation else None
+        return self.evaluation_file.with_name(Path(name).name) if self.evaluation_file and name else None
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from nemo_aligner_cai import registry
 from nemo_aligner_cai.evaluation.figures import values_of
 from nemo_aligner_cai.evaluation.graders.spec import load_grader
 from nemo_aligner_cai.evaluation.results import GraderFacts, Side
-from nemo_aligner_cai.report.chains.evaluated import GradeRow, evaluation_files
+from nemo_aligner_cai.report.chains.evaluated import GradeRow
 from nemo_aligner_cai.report.chains.rows import ReplyRow, read_rows
 from nemo_aligner_cai.report.run_folder import RunFolder
 
@@ -56,12 +56,12 @@ def _measured(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
 
 
 def _evaluated(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
-    files = evaluation_files(run)
-    if files is None or run.evaluation is None:
+    file = run.evaluated("grades")
+    if file is None or run.evaluation is None:
         return
     graders = {grader.name: grader for grader in run.evaluation.graders}
     found: dict[Key, Scores] = {}
-    for row in read_rows(files[1], GradeRow):
+    for row in read_rows(file, GradeRow):
         if row.label is None:
             continue
         group = f"{row.set}, {row.side}, graded by {row.grader}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.evaluation.known_answers.reward_server import RewardServer, read_pairs, scored_pairs
 from nemo_aligner_cai.training.checks import model_file
 from nemo_aligner_cai.training.curves import Quantity, Split, read_curves, reward_against_kl
 from nemo_aligner_cai.training.launch import jobs, quiet
@@ -84,6 +85,9 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
             lab.run("ppo_actor", "failing", *actor, "model.ppo.sampling_params.temperature=warm")
         with pytest.raises(CaiError, match=r"exit code 2\n(.*\n)*.*80 of 80 texts are longer than 4 tokens"):
             lab.run("ppo_actor", "refused", *actor, f"model.ppo.length_params.max_length={world.TOKENS - 4}")
+        # The critic holds the reward model, whose rewards the report needs.
+        pairs = list(scored_pairs(read_pairs(lab.folder / "rm_test.jsonl"), RewardServer("127.0.0.1", free_port)))
+        assert sum(pair["chosen_score"] > pair["rejected_score"] for pair in pairs) >= 0.9 * len(pairs) > 0
         run = lab.run("ppo_actor", "actor", *actor)
         few = ["trainer.ppo.max_steps=2", "trainer.ppo.val_check_interval=2", "model.ppo.entropy_bonus=0.01"]
         # A model that has not been through SFT lacks keys that PPO reads.

@@ -46,7 +46,7 @@ def page(run: Path) -> str:
     return report_html(RunFolder(run))
 
 
-class _Page(HTMLParser):
+class Page(HTMLParser):
     """The elements of a page."""
 
     def __init__(self, html: str) -> None:
@@ -84,7 +84,7 @@ class _Page(HTMLParser):
 
 
 def test_every_chain_is_in_the_page_with_its_texts(run: Path, page: str) -> None:
-    shown = _Page(page)
+    shown = Page(page)
     index, chains = shown.unpacked("index"), shown.chains()
     assert len(index["ids"]) == len(chains) == 8 + 8 + 8 + 2
     by_id = dict(zip(index["ids"], chains, strict=True))
@@ -99,7 +99,7 @@ def test_every_chain_is_in_the_page_with_its_texts(run: Path, page: str) -> None
 
 
 def test_texts_that_may_do_harm_are_folded(run: Path, page: str) -> None:
-    shown = _Page(page)
+    shown = Page(page)
     folded = {
         part["text"] for chain in shown.chains() for part in chain if part["type"] == "text" and part.get("fold")
     }
@@ -113,7 +113,7 @@ def test_texts_that_may_do_harm_are_folded(run: Path, page: str) -> None:
 
 
 def test_it_has_the_figures_of_the_run(page: str) -> None:
-    text = " ".join(_Page(page).text.split())
+    text = " ".join(Page(page).text.split())
     for title in ("Harm against help", "Rows and why they were dropped", "Principle by principle", "Training"):
         assert title in text
     assert "seed 1" in text and "complete" in text
@@ -125,7 +125,7 @@ def test_it_has_the_figures_of_the_run(page: str) -> None:
 
 
 def test_the_policy_allows_the_script_and_the_style_and_nothing_else(page: str) -> None:
-    shown = _Page(page)
+    shown = Page(page)
     policy = next(dict(attrs)["content"] for tag, attrs in shown.tags if tag == "meta" and "http-equiv" in attrs)
     assert policy is not None and policy.startswith("default-src 'none';")
     for name in ("script", "style"):
@@ -140,7 +140,7 @@ def test_the_policy_allows_the_script_and_the_style_and_nothing_else(page: str) 
 def test_hostile_texts_are_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "<b>run", Sizes(revisions=len(HOSTILE)), extra=[t for t in HOSTILE for _ in "12"])
     html = report_html(RunFolder(folder))
-    shown = _Page(html)
+    shown = Page(html)
     assert "<b>run" not in html and "&lt;b&gt;run" in html
     assert len(shown.sources["script"]) == 1
     texts = [part["text"] for chain in shown.chains() for part in chain if part["type"] == "text"]
@@ -166,7 +166,7 @@ def test_an_unfinished_run_says_what_is_missing(
     tmp_path: Path, done: tuple[str, ...], begun: tuple[str, ...], sections: int
 ) -> None:
     folder = make_run(tmp_path / "run", Sizes(), steps=done, begun=begun)
-    shown = _Page(report_html(RunFolder(folder)))
+    shown = Page(report_html(RunFolder(folder)))
     text = " ".join(shown.text.split())
     assert f"{len(done)} of 7 steps" in text
     for step in STEPS:
@@ -184,7 +184,7 @@ def test_training_curves_of_an_unfinished_trainer_are_shown(tmp_path: Path) -> N
 
 def test_dpo_in_place_of_ppo(tmp_path: Path) -> None:
     steps = ("1_data", "2_sl_cai", "3_sft", "4_rl_cai", "5_dpo", "7_measure")
-    text = _Page(report_html(RunFolder(make_run(tmp_path / "run", Sizes(), steps=steps, planned=steps)))).text
+    text = Page(report_html(RunFolder(make_run(tmp_path / "run", Sizes(), steps=steps, planned=steps)))).text
     assert (
         "Loss (5_dpo)" in text
         and "complete" in text
@@ -216,9 +216,9 @@ def test_an_evaluation_is_shown_and_compared(run: Path, tmp_path: Path, capsys: 
     given = [f"--set=xstest={tmp_path / 'xstest.jsonl'}", "--grader=xstest-strings", "--baseline=sl_cai"]
     assert main(["evaluate", *models, *given, f"--output={folder / 'evaluation'}"]) == 0
     html = report_html(RunFolder(folder))
-    text = " ".join(_Page(html).text.split())
+    text = " ".join(Page(html).text.split())
     assert "xstest, graded by xstest-strings" in text and "75.0 % (" in text and "25.0 % (" in text
-    chains = [chain for chain in _Page(html).chains() if "Question 3 ?" in [part.get("text") for part in chain]]
+    chains = [chain for chain in Page(html).chains() if "Question 3 ?" in [part.get("text") for part in chain]]
     assert [part.get("badges") for part in chains[0][1:]] == [
         ["xstest-strings: full refusal"],
         ["xstest-strings: full refusal"],
@@ -243,7 +243,7 @@ def test_an_evaluation_alone_has_a_report(tmp_path: Path, capsys: pytest.Capture
     ]
     assert main(["evaluate", *given, f"--output={tmp_path / 'out'}"]) == 0
     assert main(["report", str(tmp_path / "out")]) == 0
-    page = _Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
     assert sections == ["summary", "behavior", "chains", "made"]
     text = " ".join(page.text.split())
@@ -261,7 +261,7 @@ def test_redacted_for_sharing(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert main(["report", str(run), "--output", str(target), "--redact"]) == 0
     assert capsys.readouterr().out == f"report: {target}\n"
     html = target.read_text(encoding="utf-8")
-    content = html + json.dumps(_Page(html).chains()) + json.dumps(_Page(html).unpacked("index"))
+    content = html + json.dumps(Page(html).chains()) + json.dumps(Page(html).unpacked("index"))
     texts = {row["response"] for _, row in read_jsonl(run / "2_sl_cai" / "revisions.jsonl")}
     texts |= {row["prompt"][0]["content"] for _, row in read_jsonl(run / "4_rl_cai" / "comparisons.jsonl")}
     texts |= {row["reply"] for _, row in read_jsonl(run / "7_measure" / "rl_cai_sampled.jsonl")}
@@ -275,7 +275,7 @@ def test_a_page_with_fewer_chains_says_so_and_is_the_same_every_time(run: Path) 
     one, other = (report_html(RunFolder(run), chains=5) for _ in "12")
     assert one == other
     assert "The page holds 5 of 26 chains" in one
-    assert len(_Page(one).chains()) == 5
+    assert len(Page(one).chains()) == 5
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,8 @@
 """`cai accuracy FILE`: the accuracy of saved verdicts or saved reward scores on pairs with a known better reply.
 
 Input:  verdicts of a judge (JudgeBench's files, or the rows of `cai judge-accuracy`), or scores of a reward model
-        (JudgeBench's, RewardBench's or RLHFlow's files); see evaluation/{saved_verdicts,reward_scores}.py
+        (JudgeBench's, RewardBench's or RLHFlow's files), or pairs in any format for --reward-server; see
+        `evaluation.known_answers`
 Output: a judge's accuracy by three rules; or a reward model's accuracy, calibration and preference for length; of all
         pairs and by category, as tables and as --json
 """
@@ -22,8 +23,9 @@ from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.known_answers.judge_accuracy import Accuracy
 from nemo_aligner_cai.evaluation.known_answers.reward_accuracy import RewardAccuracy, reward_accuracy
 from nemo_aligner_cai.evaluation.known_answers.reward_scores import has_scores, read_scored
+from nemo_aligner_cai.evaluation.known_answers.reward_server import RewardServer, read_pairs, scored_pairs
 from nemo_aligner_cai.evaluation.known_answers.saved_verdicts import read_saved
-from nemo_aligner_cai.files import read_jsonl, write_json
+from nemo_aligner_cai.files import read_jsonl, write_json, write_jsonl
 
 RULE_COLUMNS = {
     "strict": "strict, %",
@@ -38,13 +40,34 @@ def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai accuracy`."""
     parser.examples = ("cai accuracy scores.jsonl", "cai accuracy judged.jsonl --json accuracy.json")
     parser.add_argument("file", metavar="FILE", help="saved verdicts or scores, .jsonl or .json")
-    add_json_flags(parser)
+    parser.add_argument(
+        "--reward-server",
+        type=_address,
+        metavar="HOST:PORT",
+        help="score the pairs of FILE with this reward model: NeMo-Aligner's reward server, or a critic that is one",
+    )
+    parser.add_argument("--scores", metavar="OUT", help="with --reward-server: write the pairs with their scores")
+    parser.effect("scores", when=lambda args: args.reward_server is not None, otherwise="without --reward-server")
+    add_json_flags(parser, "scores")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, it is {text!r}")
+    return host, int(port)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read the file, show its figures and write them."""
     file = checked_input(args)
     console = open_console()
+    if args.reward_server:
+        if not args.scores:
+            raise UsageError("--reward-server needs --scores OUT, for the pairs with their scores")
+        rows = scored_pairs(read_pairs(file), RewardServer(*args.reward_server))
+        file = Path(args.scores)
+        write_jsonl(file, rows, overwrite=args.overwrite)
     if _are_scores(file):
         rewards = reward_accuracy(list(read_scored(file)))
         _show_rewards(console, rewards)

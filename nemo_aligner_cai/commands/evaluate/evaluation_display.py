@@ -16,8 +16,9 @@ from nemo_aligner_cai.engine.planned_calls import plan
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.evaluation.inputs import EvaluationInputs
 from nemo_aligner_cai.evaluation.replies.samples import EvalSample
-from nemo_aligner_cai.evaluation.results import Bounds, Evaluation, Figure
+from nemo_aligner_cai.evaluation.results import Bounds, Evaluation
 from nemo_aligner_cai.evaluation.settings import EvaluatedModel
+from nemo_aligner_cai.evaluation.statistics.bradley_terry import Strength
 from nemo_aligner_cai.models import ModelClient, ScriptedClient
 
 
@@ -90,7 +91,7 @@ def _show_metrics(console: Console, evaluation: Evaluation) -> None:
             one.grader,
             metric.name,
             one.model,
-            percent(metric.rate),
+            metric.rate.rate,
             one.replies,
             _bounds(metric.bounds),
         )
@@ -137,7 +138,7 @@ def _show_pairwise(console: Console, evaluation: Evaluation) -> None:
         rows = [
             (
                 f"{one.model} against {one.opponent}",
-                "-" if one.win_rate is None else percent(one.win_rate),
+                "-" if one.win_rate is None else one.win_rate.rate,
                 one.wins,
                 one.ties,
                 one.losses,
@@ -148,7 +149,7 @@ def _show_pairwise(console: Console, evaluation: Evaluation) -> None:
         ]
         title = f"{group.set}, {group.side}, by {group.judge}"
         console.print(table_of((title, "wins, % [95 %]", "wins", "ties", "losses", "unscored", "flips"), rows))
-        ratings = [(one.model, _rating(one.rating, one.low, one.high)) for one in group.ratings]
+        ratings = [(one.model, Strength(one.rating, one.low, one.high)) for one in group.ratings]
         console.print(table_of(("Bradley-Terry", "logits [95 %]"), ratings))
 
 
@@ -159,21 +160,16 @@ def _show_gold(console: Console, evaluation: Evaluation) -> None:
             one.grader,
             one.metric,
             one.labels,
-            percent(one.agreement),
+            one.agreement.rate,
             "-" if one.kappa is None else f"{one.kappa:.2f}",
-            "-" if one.sensitivity is None else percent(one.sensitivity),
-            "-" if one.specificity is None else percent(one.specificity),
+            "-" if one.sensitivity is None else one.sensitivity.rate,
+            "-" if one.specificity is None else one.specificity.rate,
         )
         for one in evaluation.gold
     ]
     if rows:
         names = ("human labels", "grader", "metric", "labels", "agree, %", "kappa", "sensitivity, %", "specificity, %")
         console.print(table_of(names, rows))
-
-
-def percent(figure: Figure) -> str:
-    """Format a share in percent, with its interval."""
-    return f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
 def _bounds(bounds: Bounds | None) -> str:
@@ -187,8 +183,3 @@ def _points(value: float, low: float | None, high: float | None) -> str:
 
 def _p_value(p: float | None) -> str:
     return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _rating(value: float | None, low: float | None, high: float | None) -> str:
-    ends = [f"{end:+.2f}" if end is not None else "?" for end in (low, high)]
-    return f"{value:+.2f} [{ends[0]}, {ends[1]}]" if value is not None else f"between {ends[0]} and {ends[1]}"

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     averages, ratings = average_win_rates(win_rates(results)), elo(results)
     games = Counter(name for one in results for name in (one.first, one.second))
     rows = [
-        (name, games[name], strength_cell(strength), f"{100 * averages[name]:.1f}", f"{ratings[name]:.1f}")
+        (name, games[name], str(strength), f"{100 * averages[name]:.1f}", f"{ratings[name]:.1f}")
         for name, strength in sorted(ranking.strengths.items(), key=lambda item: -_rank(item[1]))
     ]
     title = "model" if ranking.zero is None else f"model (strength of {ranking.zero} = 0)"
@@ -64,14 +64,3 @@ def run(args: argparse.Namespace) -> int:
 def _rank(strength: Strength) -> float:
     """Return a number to sort by: the estimate; its bound for a model without one, or the mean if it has none."""
     return next((one for one in (strength.value, strength.low, strength.high) if one is not None), 0.0)
-
-
-def strength_cell(strength: Strength) -> str:
-    """Format a strength with its interval, or its bound; ``-`` if there is none."""
-    if strength.value is None:
-        bounds = [f"> {strength.low:.2f}"] if strength.low is not None else []
-        bounds += [f"< {strength.high:.2f}"] if strength.high is not None else []
-        return " ".join(bounds) or "-"
-    if strength.low is None or strength.high is None:
-        return f"{strength.value:.2f}"
-    return f"{strength.value:.2f} [{strength.low:.2f}, {strength.high:.2f}]"

@@ -23,6 +23,9 @@ from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT
 from nemo_aligner_cai.evaluation.known_answers.judge_item_formats import judgebench_item
 from nemo_aligner_cai.files import PathLike, Row, content_hash, read_jsonl
 
+SCORES_FILE = "reward_scores.jsonl"
+"""The file of a run with its reward model's scores of held-out pairs."""
+
 
 @dataclass(frozen=True)
 class ScoredReply:

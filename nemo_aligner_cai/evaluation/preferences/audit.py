@@ -20,11 +20,12 @@ WHOLE = "(whole constitution)"
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class PairOutcome:
     """The verdicts of one principle on one set of candidates, over all presentation orders.
 
     Attributes:
         principle: its id.
+        shown: the candidates.
         parsed: True if every verdict was parsed.
         flipped: True if the orders prefer different candidates; None unless two orders have a decision.
         preference: (better, worse) if all orders agree.
@@ -33,6 +34,7 @@ class _Outcome:
     """
 
     principle: str
+    shown: frozenset[int]
     parsed: bool
     flipped: bool | None
     preference: tuple[int, int] | None
@@ -40,19 +42,21 @@ class _Outcome:
     chances: list[float]
 
 
-def _outcomes(verdicts: Sequence[JudgedVerdict]) -> list[_Outcome]:
+def outcomes_of(verdicts: Sequence[JudgedVerdict]) -> list[PairOutcome]:
+    """Return an outcome for each principle and each set of candidates that it judged."""
     groups: dict[tuple[str, frozenset[int]], list[JudgedVerdict]] = {}
     for verdict in verdicts:
         groups.setdefault((verdict.principle or WHOLE, frozenset(verdict.shown)), []).append(verdict)
     return [_outcome(principle, group) for (principle, _), group in groups.items()]
 
 
-def _outcome(principle: str, group: Sequence[JudgedVerdict]) -> _Outcome:
+def _outcome(principle: str, group: Sequence[JudgedVerdict]) -> PairOutcome:
     decided = [verdict for verdict in group if verdict.better is not None]
     choices = {(verdict.better, verdict.worse) for verdict in decided}
     better, worse = next(iter(choices)) if len(decided) == len(group) and len(choices) == 1 else (None, None)
-    return _Outcome(
+    return PairOutcome(
         principle,
+        frozenset(group[0].shown),
         parsed=all(verdict.better is not None or verdict.probability is not None for verdict in group),
         flipped=len(choices) > 1 if len({tuple(verdict.shown) for verdict in decided}) > 1 else None,
         preference=None if better is None or worse is None else (better, worse),
@@ -85,7 +89,7 @@ class VerdictStats:
     first_by_chance: ClusteredMean = field(default_factory=ClusteredMean)
     longer: ClusteredMean = field(default_factory=ClusteredMean)
 
-    def add(self, outcomes: Sequence[_Outcome], lengths: Sequence[int], kept: set[tuple[int, int]]) -> None:
+    def add(self, outcomes: Sequence[PairOutcome], lengths: Sequence[int], kept: set[tuple[int, int]]) -> None:
         """Add the outcomes of one prompt; `lengths` are those of its candidates, in characters."""
         decided = [one.preference for one in outcomes if one.preference is not None]
         self.pairs += len(outcomes)
@@ -142,7 +146,7 @@ class Audit:
         """Add a row."""
         lengths = [len(candidate.text) for candidate in row.candidates]
         kept = row.kept()
-        outcomes = _outcomes(row.verdicts)
+        outcomes = outcomes_of(row.verdicts)
         self.rows += 1
         self.rows_without_pair += not kept
         self.pairs += len(kept)

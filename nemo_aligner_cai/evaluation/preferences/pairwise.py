@@ -10,7 +10,7 @@ Equal replies are one candidate: they are ties and are not judged. Empty replies
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from typing import Any
 
@@ -155,7 +155,7 @@ def _matches(tallies: Mapping[tuple[str, str], _Tally], results: Sequence[PairRe
     rates = win_rates(results)
     for (model, opponent), tally in tallies.items():
         rate = rates.get((model, opponent))
-        figure = Figure(**asdict(rate)) if rate else None
+        figure = Figure.of(rate) if rate else None
         yield Match(model=model, opponent=opponent, win_rate=figure, **vars(tally))
 
 

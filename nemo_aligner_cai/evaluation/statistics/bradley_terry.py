@@ -15,8 +15,7 @@ A model that never loses, or never wins, has no finite estimate: it gets one bou
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +46,12 @@ class Strength:
     low: float | None
     high: float | None
 
+    def __str__(self) -> str:
+        low, high = (None if end is None else f"{end:.2f}" for end in (self.low, self.high))
+        if self.value is None:
+            return " ".join([f"> {low}"] * (low is not None) + [f"< {high}"] * (high is not None)) or "-"
+        return f"{self.value:.2f}" + (f" [{low}, {high}]" if low is not None and high is not None else "")
+
 
 @dataclass(frozen=True)
 class BradleyTerry:
@@ -62,10 +67,6 @@ class BradleyTerry:
     strengths: dict[str, Strength]
     zero: str | None
     prompts: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the strengths as JSON values."""
-        return asdict(self)
 
 
 def bradley_terry(results: Sequence[PairResult], *, baseline: str | None = None) -> BradleyTerry:

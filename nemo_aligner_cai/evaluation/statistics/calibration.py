@@ -8,8 +8,7 @@ Output: Calibration(n=350, ece=0.31, brier=0.33, log_loss=2.26, bins=[Bin(0.70, 
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
@@ -57,10 +56,6 @@ class Calibration:
     brier: float
     log_loss: float
     bins: tuple[Bin, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return asdict(self)
 
 
 def calibration(forecasts: Iterable[Forecast], *, bins: int = BINS) -> Calibration:

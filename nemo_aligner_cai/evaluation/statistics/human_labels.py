@@ -10,8 +10,8 @@ Output: Kappa(value=0.70, low=0.65, high=0.75, agreement=Rate(0.84, ...)); Grade
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.evaluation.statistics.rates import Z_95, Rate
@@ -35,10 +35,6 @@ class Kappa:
     low: float | None
     high: float | None
     agreement: Rate
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return asdict(self)
 
 
 def kappa(labels: Sequence[tuple[str, str]]) -> Kappa:
@@ -87,10 +83,6 @@ class GraderErrors:
 
     sensitivity: Rate
     specificity: Rate
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return asdict(self)
 
 
 def grader_errors(labels: Iterable[tuple[bool, bool]]) -> GraderErrors:

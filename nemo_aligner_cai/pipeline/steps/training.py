@@ -9,10 +9,14 @@ import math
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.evaluation.known_answers.reward_scores import SCORES_FILE
+from nemo_aligner_cai.evaluation.known_answers.reward_server import RewardServer, read_pairs, scored_pairs
+from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.pipeline.config import Training
 from nemo_aligner_cai.pipeline.layout import ADAPTERS, DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI
 from nemo_aligner_cai.pipeline.step_cache import Step
@@ -24,6 +28,8 @@ from nemo_aligner_cai.training.metrics.files import NewRows, read_metrics, read_
 from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
 
 _CRITIC_DIR = "critic"
+_MOST_SCORED = 1000
+"""Held-out pairs that are scored; more would keep the GPUs of the actor waiting."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,17 +60,18 @@ def dpo_step(run: RunContext) -> Step:
 def ppo_step(run: RunContext) -> Step:
     """NeMo-Aligner's PPO: the actor, and a server that is critic and reward model."""
     assert run.config.ppo is not None, "a run by PPO has it"
+    _, held_out = _pairs(run, "rm")
 
     def work(folder: Path) -> Mapping[str, Any]:
         host, port = srun.this_host(), jobs.free_port()
         critic, actor = (make(run, host=host, port=port) for make in (trainers.critic, trainers.actor))
-        return train_ppo(folder, critic, actor, run.sl_cai_model, jobs.critic_urls(host, port))
+        return train_ppo(folder, critic, actor, run.sl_cai_model, held_out=held_out, address=(host, port))
 
     return Step(
         PPO,
         "Step 6: PPO against the reward model",
-        reads=(run.sl_cai_model, run.layout.file(REWARD_MODEL, MODEL), *_pairs(run, "ppo")),
-        makes=(MODEL,),
+        reads=(run.sl_cai_model, run.layout.file(REWARD_MODEL, MODEL), *_pairs(run, "ppo"), held_out),
+        makes=(MODEL, SCORES_FILE),
         settings=run.settings(run.config.ppo.model_dump(exclude={"critic_gpus", "actor_gpus"})),
         work=work,
     )
@@ -134,17 +141,21 @@ def train(folder: Path, trainer: Trainer, base: Path) -> Mapping[str, Any]:
 
 
 def train_ppo(
-    folder: Path, critic: Trainer, actor: Trainer, base: Path, critic_urls: Sequence[str]
+    folder: Path, critic: Trainer, actor: Trainer, base: Path, *, held_out: Path, address: tuple[str, int]
 ) -> Mapping[str, Any]:
     """Run PPO's actor with its critic server, each on its own GPUs.
 
-    `base` is the model that the actor starts from; `critic_urls` answer once the critic is ready.
+    `base` is the model that the actor starts from; `address` is the server's host and port. Before the actor starts, the
+    server scores the first pairs of `held_out`, a file in the reward model's format.
     """
 
     def work() -> None:
         remove_unequal_checkpoints(folder / LOG_DIR, folder / _CRITIC_DIR)
         env, log = jobs.visible_gpus(critic.gpus), folder / "critic.log"
-        with jobs.server(critic.path, critic.overrides, log, critic_urls, env=env) as job:
+        with jobs.server(critic.path, critic.overrides, log, jobs.critic_urls(*address), env=env) as job:
+            # Here, since the server has the reward model, and the report needs rewards of pairs.
+            rows = scored_pairs(islice(read_pairs(held_out), _MOST_SCORED), RewardServer(*address))
+            write_jsonl(folder / SCORES_FILE, rows, overwrite=True)
             run(actor, folder, servers=[job], component=srun.ACTOR)
 
     return _train_whole(folder, actor, base, work)

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict, read_judged
 from nemo_aligner_cai.report.chains.chain import (
     Chain,
-    Part,
     diff_part,
     prompt_parts,
-    table_part,
     text_part,
     title_of,
+    verdicts_part,
 )
 from nemo_aligner_cai.report.chains.evaluated import evaluated_chains
 from nemo_aligner_cai.report.chains.rows import DroppedRow, ReplyRow, RevisionRow, read_rows
@@ -78,25 +77,10 @@ def comparison_chain(row: JudgedRow) -> Chain:
         fold = number in losers or number not in winners
         parts.append(text_part(f"Candidate {number + 1}", candidate.text, badges=[*won, *lost], fold=fold))
     if row.verdicts:
-        parts.append(_verdicts(row))
+        parts.append(verdicts_part(row, {n: str(n + 1) for n in range(len(row.candidates))}))
     parts += [text_part(f"Judge's text {n + 1}", one.raw, fold=True) for n, one in enumerate(row.verdicts) if one.raw]
     principles = tuple(dict.fromkeys(one.principle for one in row.verdicts if one.principle))
     return Chain(row.id, "comparison", title_of(messages), principles, _comparison_tags(row), tuple(parts))
-
-
-def _verdicts(row: JudgedRow) -> Part:
-    kept = set(row.kept())
-    rows = [
-        (
-            " → ".join(str(number + 1) for number in one.shown),
-            "no verdict" if one.better is None else f"candidate {one.better + 1}",
-            "" if one.probability is None else f"{100 * one.probability:.1f} %",
-            one.principle or "whole constitution",
-            "kept" if (one.better, one.worse) in kept else "",
-        )
-        for one in row.verdicts
-    ]
-    return table_part("Verdicts", ("shown", "prefers", "first is better", "principle", "pair"), rows)
 
 
 def _comparison_tags(row: JudgedRow) -> tuple[str, ...]:

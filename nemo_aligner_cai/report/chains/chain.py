@@ -10,11 +10,12 @@ The page's script knows parts, not stages: everything that a stage means is said
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nemo_aligner_cai.console.printable import with_symbols
+from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.files import Row
 
 Part = dict[str, Any]
@@ -83,6 +84,22 @@ def table_part(label: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
         "head": list(head),
         "rows": [[with_symbols(cell) for cell in row] for row in rows],
     }
+
+
+def verdicts_part(row: JudgedRow, names: Mapping[int, str]) -> Part:
+    """The verdicts on a prompt's candidates; `names` are the candidates' for readers, by their index."""
+    kept = set(row.kept())
+    rows = [
+        (
+            " → ".join(names[number] for number in one.shown),
+            "no verdict" if one.better is None else names[one.better],
+            "" if one.probability is None else f"{100 * one.probability:.1f} %",
+            one.principle or "whole constitution",
+            "kept" if (one.better, one.worse) in kept else "",
+        )
+        for one in row.verdicts
+    ]
+    return table_part("Verdicts", ("shown", "prefers", "first is better", "principle", "pair"), rows)
 
 
 def prompt_parts(messages: Sequence[Row]) -> list[Part]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
+from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.evaluation.results import Side
-from nemo_aligner_cai.files import Row
-from nemo_aligner_cai.report.chains.chain import Chain, prompt_parts, text_part, title_of
+from nemo_aligner_cai.files import Row, read_jsonl
+from nemo_aligner_cai.report.chains.chain import Chain, prompt_parts, text_part, title_of, verdicts_part
 from nemo_aligner_cai.report.chains.rows import StageRow, read_rows
 from nemo_aligner_cai.report.labels import model_label, outcome_label
 from nemo_aligner_cai.report.run_folder import RunFolder
@@ -48,27 +49,20 @@ class GradeRow(StageRow):
 
 def evaluated_chains(run: RunFolder) -> Iterator[Chain]:
     """A chain for each prompt of the evaluation; none without one."""
-    if (files := evaluation_files(run)) is None:
+    completions, grades_file, comparisons = map(run.evaluated, ("completions", "grades", "comparisons"))
+    if completions is None or grades_file is None:
         return
-    completions, grades_file = files
     grades: dict[tuple[str, str, str, int], list[GradeRow]] = defaultdict(list)
     for grade in read_rows(grades_file, GradeRow):
         grades[grade.model, grade.set, grade.id, grade.sample].append(grade)
     prompts: dict[tuple[str, str], list[CompletionRow]] = defaultdict(list)
     for row in read_rows(completions, CompletionRow):
         prompts[row.set, row.id].append(row)
+    judged = {row["id"]: row for _, row in read_jsonl(comparisons)} if comparisons else {}
     for (name, prompt), rows in prompts.items():
         graded = [(row, grades[row.model, name, prompt, row.sample]) for row in rows]
-        yield _chain(f"{name}/{prompt}", graded)
-
-
-def evaluation_files(run: RunFolder) -> tuple[Path, Path] | None:
-    """The completions and the grades of a run's evaluation."""
-    if run.evaluation is None or run.evaluation_file is None:
-        return None
-    names = run.evaluation.files.completions, run.evaluation.files.grades
-    completions, grades = (run.evaluation_file.with_name(Path(name).name) for name in names)
-    return completions, grades
+        chain = _chain(f"{name}/{prompt}", graded)
+        yield _with_verdicts(chain, judged[chain.id]) if chain.id in judged else chain
 
 
 def _chain(name: str, graded: list[tuple[CompletionRow, list[GradeRow]]]) -> Chain:
@@ -82,3 +76,13 @@ def _chain(name: str, graded: list[tuple[CompletionRow, list[GradeRow]]]) -> Cha
         parts.append(text_part(model_label(row.model), row.reply or "(the call failed)", badges=badges, fold=fold))
         tags += [f"{model_label(row.model)}: {label} ({grader})" for grader, label in labels]
     return Chain(name, "reply", title_of(first.messages), (), tuple(dict.fromkeys(tags)), tuple(parts))
+
+
+def _with_verdicts(chain: Chain, row: Row) -> Chain:
+    """The chain with the verdicts on its replies; `row` is one of the comparisons file."""
+    judged, models = JudgedRow.from_row(row), defaultdict[int, list[str]](list)
+    for model, number in row["models"].items():
+        models[number].append(model_label(model))
+    parts = [verdicts_part(judged, {number: ", ".join(names) for number, names in models.items()})]
+    principles = tuple(dict.fromkeys(one.principle for one in judged.verdicts if one.principle))
+    return replace(chain, principles=principles, parts=(*chain.parts, *(parts if judged.verdicts else ())))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Line charts of values by step."""
+"""Line charts of values by step, or by another number."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Series:
-    """A line: (step, value) in order; a single point is drawn as a dot."""
+    """A line: (step, value) in order of the steps; a single point is drawn as a dot."""
 
     label: str
     points: Sequence[tuple[float, float]]
     color: str
 
 
-def curves(series: Sequence[Series], y_title: str) -> Markup:
-    """Lines over the training step, on common axes."""
+def curves(series: Sequence[Series], y_title: str, *, x_title: str = "step") -> Markup:
+    """Lines over the training step, or over another number, on common axes."""
     height = 250.0
     every = [point for one in series for point in one.points]
     plane = Plane(
         Scale(*bounds([x for x, _ in every]), 52, WIDTH - 12),
         Scale(*bounds([y for _, y in every]), height - 66, 24),
-        "step",
+        x_title,
         y_title,
     )
     marks = plane.axes()
@@ -42,7 +42,7 @@ def curves(series: Sequence[Series], y_title: str) -> Markup:
         if len(placed) < 12:
             marks += [element("circle", cx=x, cy=y, r=4, class_=f"mark {one.color}") for x, y in placed]
     named, below = legend([(one.label, f"mark {one.color}") for one in series], height - 8)
-    return picture(height - 18 + below, f"{y_title} by step", [*marks, *named])
+    return picture(height - 18 + below, f"{y_title} by {x_title}", [*marks, *named])
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = _MOST_POINTS) -> list[tuple[float, float]]:

@@ -6,7 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from nemo_aligner_cai.evaluation.results import Difference, Evaluation, GraderFacts, Pairwise
+from nemo_aligner_cai.evaluation.results import (
+    Corrected,
+    Difference,
+    Evaluation,
+    GoldAgreement,
+    GraderFacts,
+    Metric,
+    Pairwise,
+    Result,
+)
+from nemo_aligner_cai.evaluation.statistics.bradley_terry import Strength
 from nemo_aligner_cai.report.charts.bars import Part, stacked
 from nemo_aligner_cai.report.charts.points import ModelPoint, stage_picture
 from nemo_aligner_cai.report.charts.svg import Chart
@@ -111,6 +121,19 @@ def _evaluation_tables(evaluation: Evaluation | None) -> Iterator[Table]:
         yield Table("Differences to the baseline, per prompt", head, list(map(_difference, evaluation.differences)))
     for pairwise in evaluation.pairwise:
         yield _matches(pairwise)
+        yield _ratings(pairwise)
+    if bounded := [(one, metric) for one in evaluation.results for metric in one.metrics if metric.bounds]:
+        head = ("model and metric", "rate of the graded", "lowest", "highest", "unscored")
+        yield Table(
+            "Worst cases: more than 1 % of the replies are unscored", head, [_bounded(*one) for one in bounded]
+        )
+    if evaluation.gold:
+        head = ("grader and metric", "labels", "agreement", "kappa", "sensitivity", "specificity")
+        yield Table("Graders against human labels", head, list(map(_gold, evaluation.gold)))
+        corrected = [row for one in evaluation.gold for row in map(_corrected, one.corrected)]
+        if corrected:
+            head = ("model and metric", "by the grader, %", "corrected, %", "95 % interval")
+            yield Table("Rates corrected by the human labels", head, corrected)
     if evaluation.graders:
         head = ("grader", "graded", "unscored", "source", "license")
         yield Table("Graders", head, list(map(_grader, evaluation.graders)), words=True)
@@ -139,7 +162,35 @@ def _matches(pairwise: Pairwise) -> Table:
         for match in pairwise.matches
     ]
     head = ("models", "win rate", "wins", "ties", "losses", "unscored", "order decided")
-    return Table(f"Pairwise on {pairwise.set}, judged by {pairwise.judge}", head, rows)
+    return Table(f"Pairwise on {pairwise.set}, {pairwise.side}, judged by {pairwise.judge}", head, rows)
+
+
+def _ratings(pairwise: Pairwise) -> Table:
+    rows = [(model_label(one.model), str(Strength(one.rating, one.low, one.high))) for one in pairwise.ratings]
+    title = f"Bradley-Terry ratings on {pairwise.set}, {pairwise.side}, judged by {pairwise.judge}"
+    return Table(title, ("model", "log odds, 95 % interval"), rows)
+
+
+def _bounded(one: Result, metric: Metric) -> tuple[str, ...]:
+    bounds = metric.bounds
+    assert bounds is not None, "only metrics with bounds are shown"
+    name = f"{model_label(one.model)} {metric_label(metric.name)} ({one.set}, {one.side}, {one.grader})"
+    ends = (f"{100 * end:.1f} %" for end in (bounds.low, bounds.high))
+    return name, percent(metric.rate.rate), *ends, f"{one.unscored:,} of {one.replies:,}"
+
+
+def _gold(one: GoldAgreement) -> tuple[str, ...]:
+    rates = (one.agreement, one.sensitivity, one.specificity)
+    agreement, *errors = (percent(rate.rate if rate else None) for rate in rates)
+    kappa = "-" if one.kappa is None else f"{one.kappa:.2f}"
+    return f"{one.grader}: {metric_label(one.metric)}", f"{one.labels:,}", agreement, kappa, *errors
+
+
+def _corrected(one: Corrected) -> tuple[str, ...]:
+    name = f"{model_label(one.model)} {metric_label(one.metric)} ({one.set}, {one.side})"
+    known = one.corrected is not None and one.low is not None and one.high is not None
+    interval = f"{100 * (one.low or 0):.1f} to {100 * (one.high or 0):.1f}" if known else "-"
+    return name, f"{100 * one.observed:.1f}", f"{100 * (one.corrected or 0):.1f}" if known else "-", interval
 
 
 def _grader(one: GraderFacts) -> tuple[str, ...]:

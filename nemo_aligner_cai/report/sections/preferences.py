@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The judge: what each principle did, length and position bias, calibration."""
+"""What each principle did and whether it is followed after training; length and position bias of the judge."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 
 from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict, read_judged
 from nemo_aligner_cai.evaluation.preferences.audit import Audit, VerdictStats
+from nemo_aligner_cai.evaluation.preferences.by_principle import wins_by_principle
 from nemo_aligner_cai.evaluation.statistics.calibration import Calibration, calibration
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
+from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.report.chains.rows import RevisionRow, read_rows
 from nemo_aligner_cai.report.charts.bars import histogram
-from nemo_aligner_cai.report.charts.points import Dot, dots, reliability
+from nemo_aligner_cai.report.charts.points import Dot, dots
 from nemo_aligner_cai.report.charts.svg import Chart
-from nemo_aligner_cai.report.labels import percent
-from nemo_aligner_cai.report.run_folder import Measured, RunFolder
+from nemo_aligner_cai.report.labels import model_label, percent
+from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.sections.section import Section, Table
 
 _BINS = 13
@@ -45,12 +47,16 @@ class Preferences:
         log_ratios: log2 of the length of the chosen to the rejected text, for each kept pair.
         orders: for each pair that was judged in both orders with probabilities, the probability that the first order
             gave to a candidate, and True if the second order preferred it.
+        trained: the last model of the evaluation; "" without pairwise comparisons.
+        followed: an earlier model -> principle -> the rate at which the last one's replies win by the principle.
     """
 
     revised: dict[str, PrincipleUse] = field(default_factory=dict[str, PrincipleUse])
     audit: Audit | None = None
     log_ratios: list[float] = field(default_factory=list[float])
     orders: list[tuple[float, bool]] = field(default_factory=list[tuple[float, bool]])
+    trained: str = ""
+    followed: dict[str, dict[str, Rate]] = field(default_factory=dict[str, dict[str, Rate]])
 
     @classmethod
     def of(cls, run: RunFolder) -> Preferences:
@@ -66,6 +72,10 @@ class Preferences:
             found.audit = Audit()
             for judged in read_judged(path):
                 found._add(found.audit, judged)
+        if run.evaluation and (path := run.evaluated("comparisons")):
+            *earlier, found.trained = (model.name for model in run.evaluation.models)
+            for name in earlier:
+                found.followed[name] = wins_by_principle((row for _, row in read_jsonl(path)), found.trained, name)
         return found
 
     def _add(self, audit: Audit, row: JudgedRow) -> None:
@@ -95,10 +105,11 @@ def principles(found: Preferences) -> Section:
     """The section on each principle."""
     lead = (
         "SL-CAI draws a principle for each prompt to critique and revise by; RL-CAI draws one to judge by. A "
-        "principle that changes nothing, decides nothing or prefers the longer text is worth rewording."
+        "principle that changes nothing, decides nothing or prefers the longer text is worth rewording. It is "
+        "followed after training if the judge prefers the trained model's replies to held-out prompts by it."
     )
     judged = found.audit.principles if found.audit else {}
-    names = sorted({*found.revised, *judged})
+    names = sorted({*found.revised, *judged, *(name for rates in found.followed.values() for name in rates)})
     if not names:
         return Section("principles", "Principle by principle", lead, missing="No data stage is done yet.")
     charts: list[Chart] = []
@@ -108,9 +119,27 @@ def principles(found: Preferences) -> Section:
     if judged:
         decided = {name: _decided(stats) for name, stats in sorted(judged.items())}
         charts.append(_dots("Pairs on which both orders agree", "of the pairs that it judged", decided, "s1"))
+    charts += [_followed(found.trained, name, rates) for name, rates in found.followed.items() if rates]
     head = ("principle", "drawn", "changed", "judged", "unparsed", "decided", "kept", "longer wins", "order decided")
     rows = [_row(name, found.revised.get(name), judged.get(name)) for name in names]
-    return Section("principles", "Principle by principle", lead, charts, [Table("Each principle", head, rows)])
+    unknown = (
+        ""
+        if found.followed
+        else (
+            "Whether they are followed after training was not measured: it needs `pairwise` in the section `evaluate`."
+        )
+    )
+    table = Table("Each principle", head, rows)
+    return Section("principles", "Principle by principle", lead, charts, [table], missing=unknown)
+
+
+def _followed(trained: str, opponent: str, rates: dict[str, Rate]) -> Chart:
+    title = f"Followed after training: {model_label(trained)} against {model_label(opponent)}"
+    axis = "of the pairs that it judged, won"
+    rows = [(name, percent(rate), f"{rate.n:,}") for name, rate in rates.items()]
+    svg = dots([Dot(name, rate, "s3") for name, rate in rates.items()], axis, chance=0.5)
+    caption = "Replies to held-out prompts, in both orders; right of the line the trained model follows it better."
+    return Chart(title, caption, svg, ("principle", "wins", "prompts"), rows)
 
 
 def _decided(stats: VerdictStats) -> Rate | None:
@@ -174,40 +203,3 @@ def _ratios(low: float, high: float, number: int) -> str:
     if number == 0:
         return f"below {2**high:.2f}"
     return f"{2**low:.2f} and more" if number == _BINS - 1 else f"{2**low:.2f} to {2**high:.2f}"
-
-
-def judge_calibration(found: Preferences, measured: Measured) -> Section:
-    """The section on the judge's probabilities and the reward model."""
-    lead = (
-        "The probability that the judge gives to a candidate in the first order, against the share of cases in which "
-        "the second order prefers the same candidate. A judge that is sure and consistent is in two corners; points "
-        "far from the diagonal are confidence that the order of presentation does not bear out."
-    )
-    facts = _facts(measured)
-    tables = [Table("Against known answers", ("figure", "value"), facts, words=True)] if facts else []
-    consistency = found.consistency
-    title = "Calibration of judge and reward model"
-    if consistency is None:
-        missing = "" if tables else "The judge gave no probabilities in both orders."
-        return Section("calibration", title, lead, tables=tables, missing=missing)
-    rows = [(f"{100 * one.predicted:.1f} %", percent(one.observed), f"{one.observed.n:,}") for one in consistency.bins]
-    chart = Chart(
-        "Consistency of the judge",
-        f"Expected calibration error {100 * consistency.ece:.1f} points, Brier score {consistency.brier:.3f}, "
-        f"{consistency.n:,} pairs.",
-        reliability(consistency.bins, "probability in the first order", "preferred in the second order"),
-        ("mean probability", "preferred again", "pairs"),
-        rows,
-    )
-    return Section("calibration", title, lead, [chart], tables)
-
-
-def _facts(measured: Measured) -> list[tuple[str, str]]:
-    judge, accuracy = measured.judge, measured.reward_model.accuracy
-    facts: list[tuple[str, str]] = []
-    if judge.accuracy is not None:
-        rate = Rate(judge.accuracy, judge.low, judge.high, judge.n)
-        facts.append(("judge: kept pairs that agree with the oracle", f"{percent(rate)}, {rate.n:,} pairs"))
-    if accuracy is not None:
-        facts.append(("reward model: held-out pairs ranked correctly", f"{100 * accuracy:.1f} %"))
-    return facts

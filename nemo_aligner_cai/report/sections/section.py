@@ -30,7 +30,7 @@ class Section:
         lead: what it is about, in a sentence or two.
         charts: side by side where there is room.
         tables: below the charts.
-        missing: the reason why it is empty, else "".
+        missing: what is missing from it, and why; "" if nothing is.
     """
 
     id: str
