@@ -112,12 +112,12 @@ def _wrong_row(folder: Path) -> list[str]:
 
 
 def _runs(folder: Path) -> list[str]:
-    made = [
-        make_run(folder / name, Sizes(revisions=2), extra=[LONG] * 4, seed=seed) for name, seed in (("a", 1), ("b", 2))
-    ]
+    made = [make_run(folder / name, Sizes(revisions=2), extra=[LONG] * 4) for name in "ab"]
     record = json.loads((made[1] / "run.json").read_text())
     record["settings"][EVIL] = LONG
     (made[1] / "run.json").write_text(json.dumps(record))
+    revisions = made[1] / "2_sl_cai" / "revisions.jsonl"
+    revisions.write_text(revisions.read_text().replace("I will not.", "Other words."))
     return ["compare", *map(str, made)]
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Does a trained model follow each principle better than another model?
+"""Rates at which a trained model follows each principle better than another model.
 
 Input:  rows of the comparisons file of `cai evaluate`; see `pairwise`
 Output: {"harmless": Rate(0.64, ...), ...}: how often the model's reply to a held-out prompt wins by that principle

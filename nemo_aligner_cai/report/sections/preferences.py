@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""What each principle did and whether it is followed after training; length and position bias of the judge."""
+"""Use and effect of each principle, also after training; length and position bias of the judge."""
 
 from __future__ import annotations
 
