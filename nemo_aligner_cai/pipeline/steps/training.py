@@ -145,8 +145,8 @@ def train_ppo(
 ) -> Mapping[str, Any]:
     """Run PPO's actor with its critic server, each on its own GPUs.
 
-    `base` is the model that the actor starts from; `address` is the server's host and port. Before the actor starts, the
-    server scores the first pairs of `held_out`, a file in the reward model's format.
+    `base` is the model that the actor starts from; `address` is the server's host and port. Before the actor starts,
+    the server scores the first pairs of `held_out`, a file in the reward model's format.
     """
 
     def work() -> None:
