@@ -69,7 +69,14 @@ NEMO = [
 ]
 
 # What `make test-fast` needs: no test of the fast tier loads a model.
-TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "sentencepiece<1"]
+TEST = [
+    "hypothesis>=6.100",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "sentencepiece<1",
+    "shtab>=1.7",
+]
 
 EXTRAS = {
     "nemo": NEMO,
