@@ -8,13 +8,14 @@ Output: a frozen pydantic model; an unknown key or a value of the wrong type is 
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_text
@@ -32,18 +33,30 @@ Source = Annotated[str, PlainValidator(_source)]
 """A path or the name of a data set; unlike pydantic's `str`, it may be a file name that is not UTF-8."""
 
 
-class Section(BaseModel):
-    """A section of a configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class SectionError(UsageError, ValueError):
     """A key of a section is unknown, missing or has a wrong value; a ValueError, so that outer sections report it."""
 
     def __init__(self, section: str, key: str, problem: str) -> None:
         super().__init__(": ".join(filter(None, (section, key, problem))))
         self.key, self.problem = key, problem
+
+
+class Section(BaseModel):
+    """A section of a configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
+        """Report an unknown key before a missing one, which may be the same key with the right spelling."""
+        if isinstance(values, dict):
+            for key in cast(dict[Any, Any], values):
+                if key not in cls.model_fields:
+                    close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
+                    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(cls.model_fields)}"
+                    raise SectionError("", str(key), f"unknown key; {hint}")
+        return cast(Any, values)
 
 
 class Config(Section):
@@ -64,6 +77,8 @@ def _first(error: ValidationError) -> tuple[str, str]:
     key, inner = ".".join(map(str, first["loc"])), first.get("ctx", {}).get("error")
     if isinstance(inner, SectionError):
         return ".".join(filter(None, (key, inner.key))), inner.problem
+    if first["type"] == "missing":
+        return key, "missing"
     # A validator's ValueError, without pydantic's prefix.
     return key, str(inner) if isinstance(inner, ValueError) else first["msg"]
 

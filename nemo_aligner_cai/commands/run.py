@@ -92,9 +92,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_commands(args: argparse.Namespace, config: RunConfig) -> int:
     exists = args.output.exists()
-    pipeline = Pipeline(config, args.output)
-    if not exists:
-        args.output.rmdir()
+    try:
+        pipeline = Pipeline(config, args.output)
+    finally:
+        if not exists and args.output.exists():
+            args.output.rmdir()
     sys.stdout.write(commands(pipeline, _command(args)))
     return 0
 

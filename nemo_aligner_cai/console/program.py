@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -60,6 +61,8 @@ def begin(argv: Sequence[str] = ()) -> None:
         argv: the program's command line, if it is not the process's own.
     """
     hide_secrets(argv)
+    # torch prints this warning when it is imported; an error of this package is one line.
+    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     for number in range(3):
         try:
             os.fstat(number)

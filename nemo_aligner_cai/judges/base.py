@@ -202,7 +202,7 @@ def position_rates(counts: Mapping[str, int]) -> dict[str, float | None]:
 def position_line(counts: Mapping[str, int]) -> str:
     """Format the rates of `position_rates`, and compare the flip rate with that of random guessing."""
     flips, first = position_rates(counts).values()
-    shown = "unknown, each pair was judged in one order" if flips is None else f"{flips:.1%}"
+    shown = "unknown, no pair has a verdict in both orders" if flips is None else f"{flips:.1%}"
     line = f"position bias: flips {shown}; first position {'unknown' if first is None else f'{first:.1%}'}"
     return line if flips is None else line + _compared_to_chance(flips, counts[BOTH_ORDERS])
 

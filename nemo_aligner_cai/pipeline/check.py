@@ -59,7 +59,7 @@ def _check_model(config: RunConfig, role: Role) -> None:
 
 
 def _check_folder(config: RunConfig, source: HuggingFaceModel, role: Role) -> None:
-    from nemo_aligner_cai.training.checkpoints.hf_folder import read_settings
+    from nemo_aligner_cai.training.checkpoints.architectures import read_settings
 
     assert source.folder is not None, "checked by the caller"
     if not source.folder.is_dir():

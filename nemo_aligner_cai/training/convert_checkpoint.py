@@ -20,11 +20,11 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.output_paths import check_new
 from nemo_aligner_cai.training import config
 from nemo_aligner_cai.training.checkpoints import hf_chat, nemo_archive
+from nemo_aligner_cai.training.checkpoints.architectures import read_settings
 from nemo_aligner_cai.training.checkpoints.hf_folder import (
     Weight,
     check_weights,
     open_weights,
-    read_settings,
     tokenizer_settings,
 )
 from nemo_aligner_cai.training.checkpoints.hf_layout import (

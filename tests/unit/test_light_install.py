@@ -52,7 +52,6 @@ def start(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("train", "sft", "model.restore_from_path=a.nemo"),
         ("train", "critic"),
         ("train", "pretrain"),
-        ("checkpoint", "to-nemo", "folder", "model.nemo"),
         ("checkpoint", "to-hf", "model.nemo", "folder", "new"),
         ("merge-lora", "a.nemo", "b.nemo", "c.nemo"),
         ("tiny", "build", "--output", "out"),
@@ -65,6 +64,14 @@ def test_d5_one_line_with_the_install_command(tmp_path: Path, words: tuple[str, 
     assert done.returncode == 2
     assert 'pip install ".[nemo]"' in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "problem"), [("gemma2", "model_type=gemma2"), ("llama", 'pip install ".[nemo]"')])
+def test_a_model_that_cannot_be_trained_is_named_without_torch(tmp_path: Path, kind: str, problem: str) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    done = start(tmp_path, "checkpoint", "to-nemo", ".", "model.nemo")
+    assert done.returncode == 2
+    assert problem in done.stderr
 
 
 @pytest.mark.parametrize(

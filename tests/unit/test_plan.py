@@ -171,7 +171,7 @@ def test_estimates_are_told_from_counts(shipped: Path, capsys: pytest.CaptureFix
     ("override", "message"),
     [
         ("plan.model.layer=1", r"no key 'plan\.model\.layer'"),
-        ("plan.model={parameters: 1}", r"plan\.model\.layers: Field required"),
+        ("plan.model={parameters: 1}", r"plan\.model\.layers: missing"),
         ("plan.model.layers=many", r"plan\.model\.layers: "),
         ("plan=null", "plan: "),
         ("sft={seq_length: 9, overrides: [trainer.devices=8, model.tensor_model_parallel_size=3]}", "sft: 8 GPUs"),

@@ -318,7 +318,7 @@ _UNKNOWN = {"sft": {"overrides": ["trainer.sft.max_stepz=1"]}}
 @pytest.mark.parametrize(
     ("executor", "sections", "answers", "problem", "fix"),
     [
-        ({"nodes": 2}, {}, {}, "executor.slurm.nodes", "Extra inputs"),
+        ({"nodes": 2}, {}, {}, "executor.slurm.nodes", "unknown key"),
         ({}, _UNKNOWN, {}, "max_stepz", "sft"),
         ({}, _TINY_BY_VLLM, {}, "vLLM reads Hugging Face folders", "engine: nemo"),
         ({}, _BASE_ENDPOINT, {}, "neither trained nor served", "{nemo: FILE} or {hf: FOLDER}"),
@@ -490,6 +490,14 @@ def test_a_dry_run_prints_what_can_be_pasted_and_writes_nothing(
     assert "--dependency=afterok:$job1?afterok:$job1_1 --kill-on-invalid-dep=yes" in text
     assert "hardware=cpu" not in text and "--gpus-per-node=8" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def test_a_refused_dry_run_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="the training extra is not installed")
+    words = ["run", str(packaged_files.QUICKSTART), "--output", str(tmp_path / "run"), "--dry-run"]
+    assert cli.main([*words, "models.helpful_only={hf: /nowhere}"]) == 2
+    assert "/nowhere" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_flag_for_slurm_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def add_inference_flags(parser: Parser, defaults: Mapping[str, Any]) -> None:
         "temperature",
         "top_p",
         when=lambda args: args.greedy == "False" and args.top_k != 1,
-        otherwise="on greedy decoding; to sample, give --greedy False --top_k 0",
+        otherwise="on greedy decoding (--greedy True or --top_k 1); to sample, give --greedy False --top_k 0",
     )
     parser.effect("top_k", when=lambda args: args.greedy == "False" or args.top_k == 1, otherwise="with --greedy True")
     parser.effect(

@@ -21,7 +21,7 @@ from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr, write_line
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES
+from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES, architecture_of, read_settings
 
 _CONVERTERS = Path("scripts") / "checkpoint_converters"
 # The settings that NeMo uses for scale_positional_embedding.
@@ -70,6 +70,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert in this process, or with NeMo's converter."""
+    if args.direction == "to-nemo":
+        # Needs neither torch nor weights, so that a laptop can tell before a model is downloaded.
+        architecture_of(read_settings(args.source), str(args.source / "config.json"))
     extras.require(f"cai checkpoint {args.direction}", ("torch",) if args.direction == "to-hf" else extras.TRAINING)
     from nemo_aligner_cai.training import convert_checkpoint
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ REFUSED: Mapping[str, str] = {
     "mixtral": "mixtures of experts are not supported; Mistral 7B works",
 }
 """model_type in config.json -> why it is refused, and what works."""
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The contents of a folder's config.json; raises UsageError if it is missing or invalid."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UsageError(f"{folder}: not a Hugging Face model: it has no config.json")
+    return read_json_object(file)
 
 
 def architecture_of(settings: Mapping[str, Any], where: str) -> Architecture:

@@ -49,14 +49,6 @@ class Weight:
         return cls(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), lambda: tensor)
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The contents of a folder's config.json; raises UsageError if it is missing or invalid."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UsageError(f"{folder}: not a Hugging Face model: it has no config.json")
-    return read_json_object(file)
-
-
 def open_weights(folder: Path) -> dict[str, Weight]:
     """The weights of a folder by name, lazily loaded.
 

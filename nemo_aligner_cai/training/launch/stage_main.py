@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -198,8 +197,6 @@ def cuda_available() -> bool:
 
 def gpu_count() -> int:
     """Number of CUDA devices that torch can use; 0 without a device or a matching driver."""
-    # torch prints this warning, and an error of this package should be one line.
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
