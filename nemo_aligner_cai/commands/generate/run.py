@@ -3,7 +3,6 @@
 """Run a generation script: logging, exit code, interruption, clients."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from nemo_aligner_cai.commands.common.terminal import log_to_stderr
 from nemo_aligner_cai.commands.generate import store_flags
 from nemo_aligner_cai.commands.generate.shard_flags import missing_calls_error
 from nemo_aligner_cai.console import program
+from nemo_aligner_cai.console.interruptible import run_interruptible
 from nemo_aligner_cai.engine.shards import CallsMissing
 from nemo_aligner_cai.models import ModelClient
 
@@ -66,4 +66,4 @@ def run_and_close(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
             for client in clients:
                 await client.close()
 
-    return asyncio.run(run())
+    return run_interruptible(run())

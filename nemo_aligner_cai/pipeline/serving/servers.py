@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from nemo_aligner_cai.chat import ChatTemplate, template_named
+from nemo_aligner_cai.console.interruptible import run_interruptible
 from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer
@@ -123,7 +124,7 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
             for client in clients:
                 await client.close()
 
-    return asyncio.run(run_and_close())
+    return run_interruptible(run_and_close())
 
 
 async def _watch(servers: Sequence[jobs.Job]) -> NoReturn:
