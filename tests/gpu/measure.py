@@ -294,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", help="an option of the configs; cpu tries this script without a GPU")
     given = parser.parse_args(argv)
     if given.hardware is None and not torch.cuda.is_available():
-        sys.stderr.write("error: no CUDA device; --hardware cpu tries this script without one\n")
+        sys.stderr.write("cai: no CUDA device; --hardware cpu tries this script without one\n")
         return 2
     out = given.out.resolve()
     out.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,8 @@ class FakeServer:
         self.fault_of: Callable[[dict[str, Any]], int | str | None] = lambda body: None
         self.retry_after = ""
         self.late = 0.02
+        self.hangs = 1.0
+        """Seconds after which "hang" closes the connection."""
         self.model: dict[str, Any] | None = None
         self.lock = threading.Lock()
         self.busy = 0
@@ -107,7 +109,7 @@ class FakeServer:
             fault = 404
         payload, status = b"", 200
         if fault == "hang":
-            time.sleep(1)
+            time.sleep(self.hangs)
             http.close_connection = True
             return
         if fault == "reset":

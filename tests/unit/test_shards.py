@@ -297,7 +297,7 @@ def test_wrong_flags_are_one_error_before_any_request(
     with FakeOpenAI(reply) as server:
         assert SlRun(inputs, tmp_path, *to_openai(server))(*flags) == 2
         assert server.bodies == []
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cai: ")]
     assert len(said) == 1 and named in said[0]
 
 

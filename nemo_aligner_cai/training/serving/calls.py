@@ -40,8 +40,8 @@ Prompts = tuple[Conversation | str | tuple[int, ...], ...]
 class GenerateCall(Body):
     """A request to NeMo's `/generate`, with its defaults; `sentences` are all texts or all conversations."""
 
-    null_is_absent: ClassVar = False
-    neutral: ClassVar = {"neighbors": (None, 0), "task_ids": (None,)}
+    null_is_absent: ClassVar[bool] = False
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = {"neighbors": (None, 0), "task_ids": (None,)}
 
     sentences: Annotated[tuple[str | Conversation, ...], PlainValidator(parse_sentences)]
     tokens_to_generate: Whole = Field(64, ge=1)
@@ -80,7 +80,7 @@ class SampleCall(Body):
     """A request to one of OpenAI's routes."""
 
     chat: ClassVar[bool]
-    neutral: ClassVar = {
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = {
         "frequency_penalty": (0, 0.0),
         "presence_penalty": (0, 0.0),
         "logit_bias": ({},),
@@ -96,7 +96,7 @@ class SampleCall(Body):
         "add_special_tokens": (False,),
         "service_tier": ("auto", "default"),
     }
-    ignored: ClassVar = ("user", "metadata", "safety_identifier", "prompt_cache_key")
+    ignored: ClassVar[tuple[str, ...]] = ("user", "metadata", "safety_identifier", "prompt_cache_key")
 
     prompts: Prompts
     model: str | None = None
@@ -147,8 +147,8 @@ class SampleCall(Body):
 class ChatCall(SampleCall):
     """A request to `/v1/chat/completions`."""
 
-    chat: ClassVar = True
-    neutral: ClassVar = SampleCall.neutral | {
+    chat: ClassVar[bool] = True
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = SampleCall.neutral | {
         "tools": ([],),
         "tool_choice": ("none", "auto"),
         "functions": ([],),
@@ -227,8 +227,8 @@ def _token_ids(item: Any, vocabulary: int) -> tuple[int, ...]:
 class CompletionCall(SampleCall):
     """A request to `/v1/completions`."""
 
-    chat: ClassVar = False
-    neutral: ClassVar = SampleCall.neutral | {"best_of": (1,), "suffix": ("",)}
+    chat: ClassVar[bool] = False
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = SampleCall.neutral | {"best_of": (1,), "suffix": ("",)}
 
     prompts: Annotated[Prompts, PlainValidator(_parse_prompts)] = Field(alias="prompt")
     max_tokens: Whole | None = Field(_COMPLETION_TOKENS, ge=0)

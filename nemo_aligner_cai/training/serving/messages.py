@@ -22,7 +22,7 @@ _ROLES = {role.value: role for role in Role} | {"developer": Role.SYSTEM}
 
 class _MessageBody(Body):
     # Clients may send a reply back with the empty fields that it had.
-    neutral: ClassVar = dict.fromkeys(
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
         ("name", "tool_calls", "function_call", "tool_call_id", "audio", "refusal", "annotations"), ([],)
     )
     role: Any = None
