@@ -123,7 +123,9 @@ def calls_per_prompt(recipe: Recipe) -> tuple[int, int, int]:
     """
     constitution, templates = load_constitution(packaged()), PromptTemplates()
     model, judge_model = ScriptedClient(), ScriptedClient()
-    revisions = RevisionPipeline(model, constitution, (), templates, _SAMPLED, 0, recipe.revisions)
+    revisions = RevisionPipeline(
+        model, constitution, (), templates, _SAMPLED, 0, recipe.revisions, critique=recipe.critique
+    )
     sl_cai = asyncio.run(count_calls([RevisionSample(_PROMPT)], revisions.steps(), seed=0, journal_path=None)).calls
     judge = build_judge(recipe.judge.config, seed=0, constitution=constitution)
     temperatures = (1.0,) * recipe.candidates
@@ -151,10 +153,12 @@ def plan(recipe: Recipe) -> list[ResourceEstimate]:
 def _sl_cai(recipe: Recipe, calls: int) -> ResourceEstimate:
     tokens, prompts, revisions = recipe.plan.data.tokens, recipe.sl_prompts, recipe.revisions
     start = tokens.few_shots + tokens.prompt
-    critique = start + tokens.response + tokens.critique_request
-    revision = critique + tokens.critique + tokens.revision_request
-    read = prompts * (start + revisions * (critique + revision))
-    written = prompts * (tokens.response + revisions * (tokens.critique + tokens.revision))
+    answered = start + tokens.response
+    asked, found = (tokens.critique_request, tokens.critique) if recipe.critique else (0, 0)
+    revision = answered + asked + found + tokens.revision_request
+    turn = revision + (answered + asked if recipe.critique else 0)
+    read = prompts * (start + revisions * turn)
+    written = prompts * (tokens.response + revisions * (found + tokens.revision))
     server = recipe.helpful_only
     return _generation("2 SL-CAI data", recipe, server, prompts * calls, read, written, revision + tokens.revision)
 

@@ -93,6 +93,7 @@ class Recipe:
     rl_prompts: int
     train_share: float
     revisions: int
+    critique: bool
     candidates: int
     helpful_only: Generation
     policy: Generation
@@ -120,6 +121,7 @@ def recipe(config: RunConfig) -> Recipe:
         rl_prompts=plan.data.red_team - sl_prompts,
         train_share=1 - config.rl_cai.test_share,
         revisions=config.sl_cai.num_revisions,
+        critique=config.sl_cai.critique,
         candidates=len(config.rl_cai.candidate_temperatures),
         helpful_only=_generation(config.serve.helpful_only, config.sl_cai.batch_size),
         policy=_generation(config.serve.policy, config.rl_cai.batch_size),

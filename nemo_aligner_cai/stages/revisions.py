@@ -12,6 +12,8 @@ Each model call is a turn of one conversation (arXiv 2212.08073, section 3.1):
     [few-shots]  user: prompt  assistant: answer  user: critique request  assistant: critique
                  user: revision request  assistant: revision
 
+Without critiques, the revision request follows the answer (section 3.5).
+
 Each further turn of critique and revision applies another principle to the previous revision, in a new conversation
 that starts from the prompt: the model sees the answer to revise, not the critiques of earlier ones.
 
@@ -42,6 +44,8 @@ from nemo_aligner_cai.prompts import Prompt
 
 _QUOTE = 40
 """A revision that starts with this many characters of its critique is dropped."""
+_DIRECT_TURNS = 4
+"""Turns of a few-shot example without a critique."""
 _MARKERS = ("critique:", "critiquerequest:", "critique request:", "revisionrequest:", "revision request:")
 
 
@@ -97,6 +101,7 @@ class RevisionPipeline:
         seed: the run's seed.
         num_revisions: turns of critique and revision.
         keep_unrevised: keep a revision that equals the answer (the critique found no fault).
+        critique: critique each answer before its revision.
     """
 
     client: ModelClient
@@ -107,6 +112,7 @@ class RevisionPipeline:
     seed: int
     num_revisions: int = 1
     keep_unrevised: bool = False
+    critique: bool = True
 
     def __post_init__(self) -> None:
         """Raises UsageError for invalid settings."""
@@ -117,6 +123,13 @@ class RevisionPipeline:
             )
         if self.num_revisions < 1:
             raise UsageError(f"the number of revisions must be 1 or more, it is {self.num_revisions}")
+        if not self.critique:
+            for position, example in enumerate(self.few_shots):
+                if len(example.turns) != _DIRECT_TURNS:
+                    raise UsageError(
+                        f"few-shot example {position} has {len(example.turns)} turns; without critiques an example is "
+                        "a prompt, an answer, a revision request and a revision; give such examples, or none"
+                    )
 
     def steps(self) -> list[Step[RevisionSample]]:
         """Return the steps: answer, then critique and revision for each turn."""
@@ -124,7 +137,8 @@ class RevisionPipeline:
         for number in range(self.num_revisions):
             # The number is part of the journal key, so that a run with more turns reuses the calls of one with fewer.
             suffix = f".{number + 1}" if number else ""
-            steps.append(Step(f"critique{suffix}", self.client, self._critique_requests, self._critiqued))
+            if self.critique:
+                steps.append(Step(f"critique{suffix}", self.client, self._critique_requests, self._critiqued))
             steps.append(Step(f"revision{suffix}", self.client, self._revision_requests, self._revised))
         return steps
 
@@ -163,25 +177,30 @@ class RevisionPipeline:
         return replace(sample, turns=(*sample.turns, Turn(principle, critique)), notes=(*sample.notes, *notes))
 
     def _revision_requests(self, sample: RevisionSample) -> list[Request]:
-        current = sample.turns[-1]
-        return self._requests(
-            sample.prompt,
-            (Role.ASSISTANT, sample.latest),
-            (Role.USER, self.templates.critique(current.principle)),
-            (Role.ASSISTANT, current.critique),
-            (Role.USER, self.templates.revision(current.principle)),
-        )
+        current, critique = self._current(sample), ()
+        if self.critique:
+            critique = (
+                (Role.USER, self.templates.critique(current.principle)),
+                (Role.ASSISTANT, current.critique),
+            )
+        revision = (Role.USER, self.templates.revision(current.principle))
+        return self._requests(sample.prompt, (Role.ASSISTANT, sample.latest), *critique, revision)
 
     def _revised(self, sample: RevisionSample, completions: Sequence[Completion]) -> RevisionSample:
         # The revision is trained on, so one that was cut off or contains a template token is dropped, not escaped.
         revision, notes = completions[0].text.strip(), _cut(completions, "revision")
-        current = sample.turns[-1]
+        current = self._current(sample)
         reason = unusable(revision, critique=current.critique) or next(iter(notes), None)
         if reason is None and not self.keep_unrevised and _normalized(revision) == _normalized(sample.latest):
             reason = "revision is the answer unchanged"
         if reason is not None:
             raise SkipRecord(reason, revision[:200], fault=not revision)
-        return replace(sample, turns=(*sample.turns[:-1], replace(current, revision=revision)))
+        earlier = sample.turns[:-1] if self.critique else sample.turns
+        return replace(sample, turns=(*earlier, replace(current, revision=revision)))
+
+    def _current(self, sample: RevisionSample) -> Turn:
+        """The turn whose revision is next."""
+        return sample.turns[-1] if self.critique else Turn(sample.principles[len(sample.turns)])
 
 
 def unusable(revision: str, *, critique: str) -> str | None:
@@ -232,7 +251,7 @@ def revision_row(sample: RevisionSample, templates: PromptTemplates) -> dict[str
         "rounds": [
             {
                 "principle": turn.principle.id,
-                "critique_request": templates.critique(turn.principle),
+                "critique_request": templates.critique(turn.principle) if turn.critique else "",
                 "critique": turn.critique,
                 "revision_request": templates.revision(turn.principle),
                 "revision": turn.revision,

@@ -38,11 +38,13 @@ class RevisionSettings(Config):
         few_shots: a file with examples of answer, critique and revision; None uses no examples.
         num_revisions: turns of critique and revision.
         keep_unrevised: keep answers that the revision does not change.
+        critique: critique each answer before its revision.
     """
 
     few_shots: Path | None = Field(default_factory=lambda: packaged("few_shots.json"))
     num_revisions: int = Field(default=1, gt=0)
     keep_unrevised: bool = False
+    critique: bool = True
 
 
 class SlCaiConfig(RevisionSettings, StageConfig):
@@ -98,6 +100,7 @@ class SlCaiStage:
             config.run.seed,
             config.num_revisions,
             config.keep_unrevised,
+            config.critique,
         )
 
     def steps(self, model: ModelClient) -> list[Step[RevisionSample]]:

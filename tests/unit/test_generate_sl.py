@@ -82,6 +82,7 @@ def test_flags_are_upstreams() -> None:
             "--keep-unrevised",
             "--max-dropped",
             "--model",
+            "--no-critique",
         ),
         *("--model-url", "--num-revisions", "--overwrite", "--plan", "--preview", "--price-read", "--price-written"),
         *(

@@ -22,6 +22,7 @@ from nemo_aligner_cai.planning.estimate import ResourceEstimate
 from nemo_aligner_cai.planning.recipe import Generation, Recipe, Trainer, recipe
 
 _BEST_WORST = ("rl_cai.judge=best-worst", "rl_cai.pairs=best-worst")
+_NO_CRITIQUE = "sl_cai={decoding: {temperature: 0}, critique: false, few_shots: null, validation_share: 0.02}"
 _HOSTED = "models={helpful_only: tiny, judge: {endpoint: 'http://judge', model: m, requests_per_minute: 40}}"
 
 
@@ -83,6 +84,7 @@ def test_a_checkpoint_is_seven_times_the_nemo_file() -> None:
         ((), (3, 4, 12)),
         (_BEST_WORST, (3, 4, 2)),
         (("rl_cai.temperatures=[1, 2]",), (3, 2, 2)),
+        ((_NO_CRITIQUE,), (2, 4, 12)),
     ],
 )
 def test_calls_are_those_of_the_generation_steps(
@@ -109,6 +111,10 @@ def test_tokens_of_critique_and_revision(shipped: Path) -> None:
     # Read: 640, then 640 + 200 + 60, then 900 + 120 + 40.
     assert needs.tokens_in == 10 * (640 + 900 + 1060)
     assert needs.tokens_out == 10 * (200 + 120 + 200)
+    direct = _steps(shipped, "plan.data.red_team=20", _NO_CRITIQUE)["2 SL-CAI data"]
+    # Read: 640, then 640 + 200 + 40.
+    assert direct.tokens_in == 10 * (640 + 880)
+    assert direct.tokens_out == 10 * (200 + 200)
 
 
 def test_the_reward_model_reads_both_texts_padded(shipped: Path) -> None:

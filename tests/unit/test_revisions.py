@@ -112,6 +112,36 @@ def test_each_prompt_gets_answer_critique_and_revision_by_one_principle(tmp_path
     ]
 
 
+def test_without_critiques_each_revision_follows_the_latest_answer(tmp_path: Path) -> None:
+    client = ScriptedClient(play)
+    summary = generate(tmp_path, client, critique=False, num_revisions=2)
+    assert summary.calls == 3 * len(PROMPTS)
+    row = rows(tmp_path / "raw.jsonl")[3]
+    first, second = row["rounds"]
+    assert first["principle"] != second["principle"]
+    assert first["revision"] != second["revision"] == row["revision"]
+    assert {row["critique"], *(turn[key] for turn in row["rounds"] for key in ("critique", "critique_request"))} == {
+        ""
+    }
+    asked = [
+        request.conversation
+        for request in client.requests
+        if request.conversation.messages[0] == (PROMPTS[3].conversation.messages[0])
+    ]
+    assert sorted([message.content for message in one.messages[1:]] for one in asked) == sorted(
+        [[], [row["response"], first["revision_request"]], [first["revision"], second["revision_request"]]]
+    )
+
+
+def test_few_shots_with_critiques_are_refused_without_critiques(tmp_path: Path) -> None:
+    shot = Conversation.of_user("q").with_turn(Role.ASSISTANT, "a").with_turn(Role.USER, "revise")
+    shot = shot.with_turn(Role.ASSISTANT, "b")
+    longer = shot.with_turn(Role.USER, "again").with_turn(Role.ASSISTANT, "c")
+    generate(tmp_path, ScriptedClient(play), few_shots=(shot,), critique=False)
+    with pytest.raises(UsageError, match="example 1 has 6 turns"):
+        generate(tmp_path / "other", ScriptedClient(play), few_shots=(shot, longer), critique=False)
+
+
 def test_sft_rows_are_prompt_and_revision_in_nemos_chat_format(tmp_path: Path) -> None:
     generate(tmp_path, ScriptedClient(play))
     raw, sft = rows(tmp_path / "raw.jsonl"), rows(tmp_path / "sft.jsonl")

@@ -95,6 +95,12 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--num-revisions", type=COUNT, default=1, help="number of critiques and revisions per answer")
     parser.add_argument("--keep-unrevised", action="store_true", help="keep answers that the revision does not change")
+    # Not --critique: that is an abbreviation of upstream's --critique-revision-instructions-path.
+    parser.add_argument(
+        "--no-critique",
+        action="store_true",
+        help="revise answers without a critique; few-shots must have none either",
+    )
     flags.add_prompt_flags(parser)
     flags.add_inference_flags(
         parser,
@@ -186,6 +192,7 @@ def config_of(args: argparse.Namespace, scratch: Path) -> SlCaiConfig:
         sampling=flags.sampling_of(args),
         num_revisions=args.num_revisions,
         keep_unrevised=args.keep_unrevised,
+        critique=not args.no_critique,
         files=SftFiles(
             helpful=args.helpfulness_dataset_path,
             seq_length=args.max_seq_length,

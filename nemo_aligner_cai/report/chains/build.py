@@ -48,14 +48,15 @@ def chains_of(run: RunFolder) -> Iterator[Chain]:
 
 
 def revision_chain(row: RevisionRow) -> Chain:
-    """Prompt, answer, and a critique and a revision for each turn."""
+    """Prompt, answer, and a critique, if there was one, and a revision for each turn."""
     parts = prompt_parts(row.prompt)
     parts.append(text_part("Answer", row.response, badges=["before revision"], fold=True))
     answer = len(parts) - 1
     for turn in row.rounds:
         badge = [turn.principle]
-        parts.append(text_part("Critique request", turn.critique_request, badges=badge, quiet=True))
-        parts.append(text_part("Critique", turn.critique))
+        if turn.critique:
+            parts.append(text_part("Critique request", turn.critique_request, badges=badge, quiet=True))
+            parts.append(text_part("Critique", turn.critique))
         parts.append(text_part("Revision request", turn.revision_request, badges=badge, quiet=True))
         unchanged = turn.revision == row.response
         parts.append(text_part("Revision", turn.revision, badges=["unchanged"] if unchanged else [], fold=unchanged))
