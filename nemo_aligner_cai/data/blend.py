@@ -59,7 +59,8 @@ def blend_files(
     if two sources have the same stem. Memory holds 8 bytes per record.
 
     Args:
-        sources: Plain .jsonl files of one format. All are validated before anything is written.
+        sources: Plain .jsonl files of one format; a file that is given several times has as many copies of its rows.
+            All are validated before anything is written.
         target: The file to write. It may not be one of the sources.
         seed: The seed of the order and of the sample.
         weights: The share of each source in the written records. They need not add up to 1. The blend is the largest
@@ -81,7 +82,7 @@ def blend_files(
         raise UsageError(f"{target}: is one of the files to blend; choose another name")
     check_output(target, overwrite=overwrite)
     name = _one_format(paths, format_name)
-    for path in paths:
+    for path in dict.fromkeys(paths):
         require_plain_lines(path)
         validate_file(path, name)
     blend = Blend(name)
@@ -130,7 +131,7 @@ def _one_format(paths: Sequence[Path], format_name: str | None) -> str:
 
 
 def _dataset_names(paths: Sequence[Path]) -> list[str]:
-    names = Counter(path.stem for path in paths)
+    names = Counter(path.stem for path in dict.fromkeys(paths))
     return [path.stem if names[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}" for path in paths]
 
 

@@ -117,6 +117,9 @@ class _Writer:
         # In the output's folder, since the files are large and the default temporary folder may be small.
         with tempfile.TemporaryDirectory(prefix=".blend_", dir=target.parent) as folder:
             human = self._human(self.files.blend, split, kind, Path(folder))
+            if kind == "comparisons" and self.files.soft_labels == "repeat":
+                # Each of the stage's pairs has as many rows: the shares of the blend stay those of the pairs.
+                human *= self.files.label_copies
             sources: list[PathLike] = [path, *human] if self.files.own == "first" else [*human, path]
             blend = blend_files(sources, target, seed=self.seed, format_name=KINDS[kind], overwrite=True)
         self.lines.append(f"{target}: {blend}")

@@ -43,7 +43,7 @@ class PreferenceSettings(Config):
         consecutive: split by position, with the first prompts in the first split, instead of at random.
         ppo_prompts: "all", or only those "with-pairs". The selected prompts are the ones that are split.
         soft_labels: conversion of probabilities to hard pairs; see `data.soft_labels`.
-        label_copies: copies of each pair with `soft_labels="repeat"`.
+        label_copies: copies of each pair with `soft_labels="repeat"`, those that are blended in included.
         formats: additional formats of the pairs.
         metadata: add the origin and the judge's rewards to each row; trainers read only the text.
         own: position of the stage's own file in the blend.

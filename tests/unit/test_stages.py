@@ -216,7 +216,10 @@ def test_scripts_and_pipeline_share_every_option_of_the_preference_files(folder:
         assert validate_file(path, name).written > 0
         counts = report.rows[f"hh_{split}_{kind}.jsonl"]
         assert counts["rows_in"] == 4 and 0 < counts["written"] < 4
-        assert set(report.rows[Path(path).name]["origins"]) == {f"hh_{split}_{kind}", "rl_cai_samples"}
+        origins = report.rows[Path(path).name]["origins"]
+        assert set(origins) == {f"hh_{split}_{kind}", "rl_cai_samples"}
+        # Four copies of a pair, each of two rows, whether it was judged or blended in.
+        assert origins[f"hh_{split}_{kind}"] == counts["written"] * (8 if kind == "comparisons" else 1)
     train, test = (texts(f"rl_cai/cai_rlaif_{split}_prompts_with_chat_prompt.jsonl") for split in ("train", "test"))
     assert len(train) == 16 and len(test) == 4 and not set(train) & set(test)
     made = report.rows["cai_rlaif_train_comparisons_with_chat_prompt.jsonl"]
