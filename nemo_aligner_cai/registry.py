@@ -14,6 +14,8 @@ Another package adds one with an entry point of the group ``nemo_aligner_cai.KIN
 
     setup(..., entry_points={"nemo_aligner_cai.judges": ["mine = my_package.my_judge:my_judge"]})
 
+To try one without a package, select it by ``module:attribute``: ``--judge my_judge:my_judge``.
+
 The built-in components are listed here, so that they also work in a checkout that is not installed. A name that two
 packages define is an error when it is used; like a package that cannot be imported, it does not hide other components.
 """
@@ -156,11 +158,13 @@ def components(kind: str) -> dict[str, Component]:
 
 
 def load(kind: str, name: str) -> Any:
-    """Import a component by name.
+    """Import a component by name, or by ``module:attribute``.
 
     Raises:
         UsageError: no package defines the name, two do, or it cannot be imported.
     """
+    if ":" in name:
+        return Component(kind, name, name, "no package").load()
     found = components(kind)
     if name not in found:
         raise UsageError(f"{kind}: unknown name {name!r}; known: {', '.join(found)}")

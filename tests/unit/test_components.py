@@ -127,6 +127,14 @@ def test_a_component_that_cannot_be_imported_names_its_package(
         load("judges", "broken")
 
 
+def test_a_component_of_a_module_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loose_judges.py").write_text("def mine(settings):\n    return ('mine', settings)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load("judges", "loose_judges:mine")("settings") == ("mine", "settings")
+    with pytest.raises(UsageError, match="loose_judges:other"):
+        load("judges", "loose_judges:other")
+
+
 def test_a_judge_of_ours_is_loaded_by_its_name() -> None:
     from nemo_aligner_cai.constitution import load_constitution, packaged
     from nemo_aligner_cai.judges.settings import JudgeSettings
