@@ -61,7 +61,7 @@ CORE := $(CORE_VENV)/.core-$(VERSION)-$(firstword $(shell { cat $(CORE_HASHES) s
 define CHECK_PYTHON
 @case " $(1) " in \
 	*" $(VERSION) "*) echo "Python $(VERSION): $(PYTHON)" ;; \
-	*) echo "error: $(@D) needs one of these versions of Python: $(1); $(if $(VERSION),$(PYTHON) is $(VERSION),none is found). Install one or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
+	*) echo "error: $(@D) needs one of these versions of Python: $(1); $(if $(VERSION),$(PYTHON) is $(VERSION),$(or $(PYTHON:%=% does not run),none is found)). Install one or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1 ;; \
 	esac
 endef
 
