@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.commands.common.parser import Parser
@@ -20,7 +18,6 @@ from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.preferences.agreement import Agreement, Preferences
 from nemo_aligner_cai.evaluation.preferences.audit import WHOLE, Audit
-from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.judges.base import FIRST, FLIPS, KEPT
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
@@ -84,37 +81,6 @@ def both_orders(better: int, worse: int) -> list[Said]:
 
 
 ALWAYS_A: list[Said] = [((0, 1), 0, 1), ((1, 0), 1, 0)]
-
-
-def test_one_figure_for_each_prompt_is_a_plain_rate():
-    figures = ClusteredMean()
-    for hit in [1.0] * 7 + [0.0] * 13:
-        figures.add([hit])
-    plain = Rate.of([True] * 7 + [False] * 13)
-    assert figures.rate is not None and figures.rate.n == 20
-    assert (figures.rate.low, figures.rate.high) == pytest.approx((plain.low, plain.high))
-
-
-@given(st.lists(st.booleans(), min_size=2, max_size=40), st.integers(1, 9))
-def test_repeating_each_prompts_figure_makes_a_rate_no_surer(hits: list[bool], times: int):
-    figures = ClusteredMean()
-    for hit in hits:
-        figures.add([float(hit)] * times)
-    plain = Rate.of(hits)
-    assert figures.rate is not None and figures.count == len(hits) * times
-    assert (figures.rate.low, figures.rate.high) == pytest.approx((plain.low, plain.high))
-
-
-def test_a_mean_has_the_interval_of_independent_prompts():
-    figures = ClusteredMean()
-    for value in (1.0, 2.0, 3.0, 6.0):
-        figures.add([value])
-    assert figures.mean == 3.0 and figures.interval is not None
-    half = 1.959964 * math.sqrt((4 + 1 + 0 + 9) / 16)
-    assert figures.interval == pytest.approx((3 - half, 3 + half), abs=1e-5)
-    nothing = ClusteredMean()
-    nothing.add([])
-    assert nothing.mean is nothing.rate is nothing.interval is None
 
 
 def test_a_judge_that_prefers_the_longer_text_is_found_out():

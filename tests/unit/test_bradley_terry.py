@@ -16,7 +16,7 @@ import evalica
 
 from benchmarks.coverage import coverage
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.statistics.bradley_terry import bradley_terry
+from nemo_aligner_cai.evaluation.statistics.bradley_terry import Strength, bradley_terry
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult, average_win_rates, elo, win_rates
 
@@ -89,6 +89,37 @@ def test_strengths_are_relative_to_the_baseline() -> None:
     assert anchored.strengths["a"].low == anchored.strengths["a"].high == anchored.strengths["a"].value == 0.0
 
 
+def test_the_interval_of_two_models_by_hand() -> None:
+    # 30 wins in 40: a log likelihood with the second derivative 40 p (1 - p). The squared residuals add up to as much,
+    # and z^2 prompts that deviate by half a win are added.
+    results = [PairResult(str(number), "a", "b", float(number < 30)) for number in range(40)]
+    found = bradley_terry(results, baseline="b").strengths["a"]
+    information = 40 * 0.75 * 0.25
+    error = math.sqrt(40 / 39 * (information + 1.959964**2 / 4)) / information
+    ends = (math.log(3) - 2.0226909 * error, math.log(3) + 2.0226909 * error)  # Student's t with 39 degrees
+    assert (found.value, found.low, found.high) == (pytest.approx(math.log(3)), *map(pytest.approx, ends))
+
+
+def test_two_prompts_are_enough_for_an_interval() -> None:
+    found = bradley_terry([PairResult("1", "a", "b", 1.0), PairResult("2", "a", "b", 0.0)], baseline="b").strengths[
+        "a"
+    ]
+    error = math.sqrt(2 * (0.5 + 1.959964**2 / 4)) / 0.5
+    assert (found.value, found.high) == (0.0, pytest.approx(12.7062047 * error))  # Student's t with one degree
+
+
+def test_which_model_is_shown_first_does_not_matter() -> None:
+    results = drawn(6, {"a": 0.0, "b": 0.8, "c": -0.4}, 40)[:-7]  # not as many for each pair
+    turned = [
+        PairResult(one.prompt, one.second, one.first, 1 - one.score) if number % 2 else one
+        for number, one in enumerate(results)
+    ]
+    by_order = [bradley_terry(some, baseline="a").strengths for some in (results, turned)]
+    for name, strength in by_order[0].items():
+        other = by_order[1][name]
+        assert (strength.value, strength.low, strength.high) == pytest.approx((other.value, other.low, other.high))
+
+
 def test_repeated_orders_of_a_prompt_do_not_narrow_the_interval() -> None:
     # The second order of each prompt says the same: twice the comparisons, and no further information.
     once = drawn(2, {"a": 0.0, "b": 0.8}, 150)
@@ -131,6 +162,26 @@ def test_models_that_share_no_opponent_are_not_placed() -> None:
     found = bradley_terry(results, baseline="a")
     assert found.strengths["x"].value is found.strengths["x"].low is found.strengths["x"].high is None
     assert found.strengths["c"].value is not None
+
+
+def test_the_estimates_are_those_of_the_largest_set_then_the_baselines_then_the_most_compared() -> None:
+    def both_ways(*pairs: tuple[str, str], prompts: int = 2) -> list[PairResult]:
+        return [PairResult(str(n), *pair, float(n % 2)) for pair in pairs for n in range(prompts)]
+
+    small, often, large = both_ways(("a", "b")), both_ways(("x", "y"), prompts=4), both_ways(("p", "q"), ("q", "r"))
+
+    def estimated(results: list[PairResult], baseline: str | None = None) -> tuple[set[str], str | None, int]:
+        found = bradley_terry(results, baseline=baseline)
+        return {name for name, one in found.strengths.items() if one.value is not None}, found.zero, found.prompts
+
+    assert estimated(small + often + large, "a") == ({"p", "q", "r"}, None, 2)
+    assert estimated(small + often, "a") == ({"a", "b"}, "a", 2)
+    assert estimated(small + often) == estimated(often + small) == ({"x", "y"}, None, 4)
+
+
+def test_a_strength_is_shown_with_what_is_known_of_it() -> None:
+    known = [(0.5, -1.25, 2.0), (0.5, None, None), (None, 1.0, None), (None, None, 1.0), (None, None, None)]
+    assert [str(Strength(*one)) for one in known] == ["0.50 [-1.25, 2.00]", "0.50", "> 1.00", "< 1.00", "-"]
 
 
 def test_one_prompt_gives_estimates_without_intervals() -> None:

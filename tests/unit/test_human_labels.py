@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Graders against human labels: kappa by scikit-learn and published figures, coverage of the corrected rate."""
 
+import math
 import random
 
 import pytest
@@ -16,7 +17,7 @@ from nemo_aligner_cai.evaluation.statistics.human_labels import (
     grader_errors,
     kappa,
 )
-from nemo_aligner_cai.evaluation.statistics.rates import Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Z_95, Rate
 
 CLASSES = ("compliance", "refusal", "partial")
 
@@ -54,6 +55,12 @@ def test_kappa_of_one_label_is_unknown_and_of_equal_labels_one() -> None:
         kappa([])
 
 
+def test_the_interval_of_kappa_ends_at_one_and_minus_one() -> None:
+    above, below = kappa([("a", "a"), ("b", "b")] * 5 + [("a", "b")]), kappa([("a", "b"), ("b", "a"), ("a", "a")])
+    assert above.value is not None and above.value < above.high == 1.0
+    assert below.value is not None and below.value > below.low == -1.0
+
+
 def test_sensitivity_and_specificity() -> None:
     errors = grader_errors([(True, True)] * 8 + [(False, True)] * 2 + [(False, False)] * 27 + [(True, False)] * 3)
     assert (errors.sensitivity.value, errors.sensitivity.n) == (0.8, 10)
@@ -70,6 +77,37 @@ def test_the_corrected_rate_undoes_the_graders_errors() -> None:
     assert 0.0 < found.low < 0.2 < found.high < 1.0
     nothing = corrected_rate(Rate.of_share(0.09, 1000), errors)
     assert nothing is not None and nothing.value == nothing.low == 0.0 < nothing.high
+
+
+def test_the_interval_of_a_grader_whose_errors_are_known_is_that_of_its_rate() -> None:
+    known = GraderErrors(Rate.of_share(0.8, 10**12), Rate.of_share(0.9, 10**12))
+    found = corrected_rate(Rate.of_share(0.24, 200), known)
+    # Agresti and Coull (The American Statistician 52, 1998): z^2 more replies, half of which are "yes".
+    n = 200 + Z_95**2
+    p = (0.24 * 200 + Z_95**2 / 2) / n
+    half = Z_95 * math.sqrt(p * (1 - p) / n)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(((p - half - 0.1) / 0.7, (p + half - 0.1) / 0.7), abs=1e-6)
+
+
+def test_the_interval_of_an_endless_run_is_that_of_the_graders_errors() -> None:
+    rate = Rate.of_share(0.5, 10**12)
+    found = corrected_rate(rate, GraderErrors(Rate.of_share(0.8, 38), Rate.of_share(0.9, 10**12)))
+    # Lang and Reiczigel by hand: one human "yes" more of either kind makes 31.4 of 40, so the share of "yes" is
+    # (0.5 - 0.1) / (0.785 - 0.1); its error is that of 0.785 alone, and it is moved by z^2 of twice that.
+    share, variance = 0.4 / 0.685, 0.785 * 0.215 / 40
+    center, half = share + 2 * Z_95**2 * share * variance, Z_95 * share * math.sqrt(variance) / 0.685
+    assert found is not None and found.value == pytest.approx(0.4 / 0.7)
+    assert (found.low, found.high) == pytest.approx((center - half, center + half), abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.4, 0.7])
+def test_yes_and_no_are_corrected_alike(share: float) -> None:
+    sensitivity, specificity = Rate.of_share(0.8, 40), Rate.of_share(0.9, 30)
+    yes = corrected_rate(Rate.of_share(share, 200), GraderErrors(sensitivity, specificity))
+    no = corrected_rate(Rate.of_share(1 - share, 200), GraderErrors(specificity, sensitivity))
+    assert yes is not None and no is not None
+    assert (yes.value, yes.low, yes.high) == pytest.approx((1 - no.value, 1 - no.high, 1 - no.low))
 
 
 def test_a_rate_that_contradicts_the_errors_is_not_corrected() -> None:

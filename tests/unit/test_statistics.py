@@ -43,16 +43,17 @@ def test_prompts_of_one_model_only_are_counted_and_not_used() -> None:
     common = paired_difference(first, second)
     found = paired_difference({**first, "more": [1.0], "even more": [0.0]}, {**second, "other": [1.0], "none": []})
     assert (found.only_first, found.only_baseline) == (2, 1)
+    assert (found.to_dict()["only_first"], found.to_dict()["only_baseline"]) == (2, 1)
     assert (found.value, found.low, found.high, found.p) == (common.value, common.low, common.high, common.p)
 
 
 def test_the_detectable_difference_is_found_with_the_stated_power() -> None:
-    detectable = paired_difference(scores(7, 200), scores(8, 200)).detectable
+    first, second = scores(7, 200), scores(8, 200)
+    detectable = paired_difference(first, second).detectable
     assert detectable is not None
-    deviation = detectable / (stats.t.ppf(0.975, 199) + stats.t.ppf(0.8, 199)) * math.sqrt(200)
     # An independent computation of the power, by the noncentral t distribution.
-    noncentrality = detectable / deviation * math.sqrt(200)
-    power = 1 - stats.nct.cdf(stats.t.ppf(0.975, 199), 199, noncentrality)
+    error = stats.sem([first[prompt][0] - second[prompt][0] for prompt in first])
+    power = 1 - stats.nct.cdf(stats.t.ppf(0.975, 199), 199, detectable / error)
     assert power == pytest.approx(0.8, abs=0.005)
 
 
@@ -63,6 +64,11 @@ def test_equal_results_on_every_prompt_still_have_an_interval(n: int) -> None:
     assert found.value == 0 and found.p == 1.0
     assert found.low is not None and found.high is not None
     assert found.high == -found.low == pytest.approx(Rate.of_share(0.0, n).high)
+    # No difference is larger than 1.
+    most = paired_difference({prompt: [1.0] for prompt in same}, same)
+    assert (most.value, most.low, most.high) == (1.0, pytest.approx(1 - found.high), 1.0)
+    least = paired_difference(same, {prompt: [1.0] for prompt in same})
+    assert (least.value, least.low, least.high) == (-1.0, -1.0, pytest.approx(found.high - 1))
 
 
 def test_one_prompt_has_a_value_and_no_interval() -> None:
