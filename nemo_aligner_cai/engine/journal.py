@@ -184,24 +184,9 @@ class Journal:
             except OSError as error:
                 raise CaiError(f"{path}: the journal cannot be written: {error.strerror or error}") from error
         if time.monotonic() - self._synced_at >= _FSYNC_SECONDS and (self._sync is None or self._sync.done()):
-            self._require_same_file()
+            _require_same_file(path, handle)
             self._synced_at = time.monotonic()
             self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, handle))
-
-    def _require_same_file(self) -> None:
-        """Raises CaiError if the written file was removed or replaced: further entries would be lost."""
-        if self._own is None:
-            return
-        path, handle = self._own
-        try:
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return
-        except OSError:
-            pass
-        raise CaiError(
-            f"{path}: the journal was removed, moved or replaced during the run, which stops before more calls "
-            "are lost; restore it and give --resume, or start again"
-        )
 
     def _read_source(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -246,6 +231,19 @@ def _lock(path: Path, handle: int) -> None:
     except OSError:
         # Some network file systems have no locks; two runs on one journal then only waste calls.
         pass
+
+
+def _require_same_file(path: Path, handle: int) -> None:
+    """Raises CaiError if the written file was removed or replaced: further entries would be lost."""
+    try:
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            return
+    except OSError:
+        pass
+    raise CaiError(
+        f"{path}: the journal was removed, moved or replaced during the run, which stops before more calls "
+        "are lost; restore it and give --resume, or start again"
+    )
 
 
 def _require_start(path: Path, handle: int) -> None:

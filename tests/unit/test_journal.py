@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import errno
 import json
 import logging
 import os
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -15,7 +18,7 @@ from nemo_aligner_cai.commands import journal as journal_command
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.journal_entries import Call, read_entries
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, Usage
 
 MODEL = {"server": "scripted", "model": "m"}
@@ -49,7 +52,7 @@ def found(path: Path, *calls: Call) -> list[str | None]:
 
 
 def test_what_is_written_is_found_with_everything_it_had(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "journal.jsonl"
+    path = tmp_path / "very" / "deep" / "journal.jsonl"
     one = call("1", temperature=0.5, seed=4)
     write(path, (None, [done(one, "Grüße \u2028 中文 😀")]))
     journal = Journal.open(path, resume=True)
@@ -76,6 +79,58 @@ def test_a_key_names_all_that_determines_the_completion_and_nothing_else() -> No
     ]
     assert len({base.key, *(other.key for other in others)}) == 1 + len(others)
     assert call("1", greedy=True, seed=1).key == call("1", temperature=0.0, seed=2).key
+
+
+def test_the_lines_are_those_that_are_documented(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    one = call("1", shared=2, sample=3, temperature=0.5)
+    scored = Call("judge", "r", 0, Request(Conversation.of_user("q"), Sampling(), choices=("(A)", "(B)")), MODEL)
+    logprobs = {"(A)": -0.5, "(B)": -1.0}
+
+    async def run() -> None:
+        journal = Journal.open(path)
+        journal.append([done(one)])
+        journal.append([(scored.key, scored, Completion("", "choices", choice_logprobs=logprobs))], batch="b7")
+        journal.append_failure(one.key, one, CallFailed("HTTP 500", "boom"))
+        journal.append_served_model(MODEL, {"fingerprint": "sha256:aa"})
+        await journal.close()
+
+    asyncio.run(run())
+    prefix, *entries = [json.loads(line) for line in path.read_text().splitlines()]
+    times = [datetime.fromisoformat(entry.pop("time")) for entry in entries]
+    assert all(abs((datetime.now(timezone.utc) - time).total_seconds()) < 3600 for time in times)
+    shots = [{"role": "user", "content": "shot"}, {"role": "assistant", "content": "reply"}]
+    assert prefix == {"kind": "prefix", "id": one.request.prefix, "messages": shots}
+    place = {"step": "answer", "record": "1", "sample": 3}
+    plain = {"choices": [], "schema": None, "sampling": one.request.sampling.to_dict()}
+    assert entries == [
+        {
+            **{"kind": "call", "key": one.key, **place, "batch": None, "model": MODEL},
+            "request": {"prefix": prefix["id"], "messages": [{"role": "user", "content": "prompt 1"}], **plain},
+            **{
+                "text": "x",
+                "finish_reason": "stop",
+                "usage": [3, 4],
+                "choice_logprobs": None,
+                "raw": {"content": "x"},
+            },
+        },
+        {
+            **{"kind": "call", "key": scored.key, "step": "judge", "record": "r", "sample": 0, "model": MODEL},
+            "batch": {"id": "b7", "size": 1, "place": 0},
+            "request": {
+                **{"prefix": None, "messages": [{"role": "user", "content": "q"}], "choices": ["(A)", "(B)"]},
+                **{"schema": None, "sampling": Sampling().to_dict()},
+            },
+            **{"text": "", "finish_reason": "choices", "usage": None, "choice_logprobs": logprobs, "raw": None},
+        },
+        {"kind": "failure", "key": one.key, **place, "reason": "HTTP 500", "detail": "HTTP 500: boom"},
+        {"kind": "served", "model": MODEL, "served": {"fingerprint": "sha256:aa"}},
+    ]
+    journal = Journal.open_to_read(path)
+    assert journal.lookup(scored.key) == Completion("", "choices", choice_logprobs=logprobs)
+    assert journal.had_calls and journal.served_model(MODEL) == {"fingerprint": "sha256:aa"}
+    asyncio.run(journal.close())
 
 
 def test_few_shots_are_written_once(tmp_path: Path) -> None:
@@ -170,8 +225,11 @@ def test_an_existing_journal_is_neither_overwritten_nor_continued_unasked(tmp_pa
     write(path, (None, [done(call("1"))]))
     with pytest.raises(UsageError, match="--resume"):
         Journal.open(path)
+    write(path, resume=True, overwrite=True)
+    assert found(path, call("1")) == ["x"]
     write(path, overwrite=True)
     assert found(path, call("1")) == [None]
+    assert path.stat().st_mode & 0o133 == 0, "only its owner may write it, and nobody run it"
 
 
 def test_another_file_is_not_taken_for_a_journal(tmp_path: Path) -> None:
@@ -202,6 +260,106 @@ def test_failures_are_noted_and_never_reused(tmp_path: Path) -> None:
     asyncio.run(run())
     assert json.loads(path.read_text())["reason"] == "HTTP 500"
     assert found(path, call("1")) == [None]
+
+
+def test_a_line_that_the_system_writes_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_all = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: write_all(handle, bytes(content[:7])))
+    write(tmp_path / "j", (None, [done(call("1"), "one")]), (None, [done(call("2"), "two")]))
+    assert found(tmp_path / "j", call("1"), call("2")) == ["one", "two"]
+
+
+def test_a_disk_that_is_full_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    journal = Journal.open(tmp_path / "j")
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(CaiError, match=f"{tmp_path / 'j'}.*No space left"):
+        journal.append([done(call("1"))])
+    asyncio.run(journal.close())
+
+
+def test_calls_of_the_last_second_alone_are_not_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[float] = []
+    now = 100.0
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(now))
+    # The journal's clock alone: asyncio has the same one.
+    monkeypatch.setattr("nemo_aligner_cai.engine.journal.time", SimpleNamespace(monotonic=lambda: now))
+
+    async def run() -> None:
+        nonlocal now
+        journal = Journal.open(tmp_path / "j")
+        for number in range(8):
+            now = 100.0 + number / 2
+            journal.append([done(call(str(number)))])
+            await asyncio.sleep(0.01)
+        await journal.close()
+
+    asyncio.run(run())
+    assert synced == [101.0, 102.0, 103.0, 103.5]
+
+
+def test_journals_of_two_models_under_one_name_are_not_read_together(tmp_path: Path) -> None:
+    def served(name: str, *models: dict[str, str]) -> Path:
+        async def run() -> None:
+            journal = Journal.open(tmp_path / name)
+            for model in models:
+                journal.append_served_model(MODEL, model)
+            await journal.close()
+
+        asyncio.run(run())
+        return tmp_path / name
+
+    def read(*paths: Path) -> Journal:
+        journal = Journal.open(tmp_path / "own", resume=True, sources=paths)
+        asyncio.run(journal.close())
+        return journal
+
+    old, again = (served(name, {"fingerprint": "aa"}, {"fingerprint": "bb"}) for name in ("old", "again"))
+    new, nameless = served("new", {"fingerprint": "cc"}), served("nameless", {"id": "m"})
+    assert len(old.read_bytes().splitlines()) == 1, "a model is recorded once"
+    assert read(old, again).served_model(MODEL) == {"fingerprint": "aa"}
+    assert read(old, nameless).served_model(MODEL) == {"id": "m"}
+    assert read().served_model(MODEL) is None and not read(old).had_calls
+    with pytest.raises(UsageError, match=rf"{old} and {new}: .* aa and cc"):
+        read(old, new)
+
+    async def record() -> None:
+        journal = Journal.open(tmp_path / "own", resume=True, sources=[old])
+        for _ in range(2):
+            journal.append_served_model(MODEL, {"fingerprint": "aa"})
+        await journal.close()
+
+    asyncio.run(record())
+    assert len((tmp_path / "own").read_bytes().splitlines()) == 1, "the written journal says it itself"
+    assert read().served_model(MODEL) == {"fingerprint": "aa"}
+
+
+def test_a_journal_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, (None, [done(call("1"))]))
+    content = path.read_bytes()
+    journal = Journal.open_to_read(path)
+    journal.append([done(call("2", shared=2))])
+    journal.append_served_model(MODEL, {"fingerprint": "aa"})
+    journal.append_failure(call("3").key, call("3"), CallFailed("HTTP 500"))
+    asyncio.run(journal.close())
+    assert path.read_bytes() == content
+
+
+def test_a_journal_that_is_cut_while_it_is_read_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, (None, [done(call("1"), "long " * 40_000)]))
+    journal = Journal.open_to_read(path)
+    assert len(str(journal.lookup(call("1").key))) > 200_000
+    os.truncate(path, 100_000)
+    with pytest.raises(CaiError, match=f"{path}: .*cut off"):
+        journal.lookup(call("1").key)
+    path.unlink()
+    asyncio.run(journal.close())
+    with pytest.raises(CaiError, match=f"{path}: cannot be read"):
+        journal.lookup(call("1").key)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -445,21 +445,25 @@ def write_journal(path: Path, entries: list[tuple[int, str | CallFailed]]) -> No
     asyncio.run(write())
 
 
-def test_more_journals_than_open_files_and_the_own_one_first(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{number}" for number in range(300)]
+def test_more_journals_than_open_files_and_the_own_one_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nemo_aligner_cai.engine.journal_index._MOST_OPEN", 4)
+    paths = [tmp_path / f"{number}" for number in range(12)]
     for number, path in enumerate(paths):
         write_journal(path, [(number, f"reply {number}"), (1000, f"said by {number}")])
     own = tmp_path / "own"
     write_journal(own, [(1000, "said here")])
+    before = len(os.listdir("/proc/self/fd"))
     journal = Journal.open(own, resume=True, sources=paths)
-    for number in random.Random(1).sample(range(300), 300):
+    for number in random.Random(1).sample(range(12), 12):
         found = journal.lookup(call(number).key)
         assert found is not None and found.text == f"reply {number}"
+    assert len(os.listdir("/proc/self/fd")) == before + 4 + 1, "four to read, and the own one to write"
     found = journal.lookup(call(1000).key)
     assert found is not None and found.text == "said here"
     with pytest.raises(JournalInUse):
         Journal.open(own, resume=True)
     asyncio.run(journal.close())
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_failures_are_read_as_they_were(tmp_path: Path) -> None:
