@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,34 +19,11 @@ from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
 from tests.functional.test_pipeline import Runs
 from tests.unit.fake_servers import FakeOpenAI
+from tests.unit.fake_vllm import write_fake_vllm
 from tests.unit.rl_run import judge
 
 STEPS = ("0_base_nemo", "1_data", "2_sl_cai", "3_sft", "3_sft_hf", "4_rl_cai", "5_dpo", "5_dpo_hf")
 ADAPTED = "self_attn"
-# The policy's server: a reply for each seed.
-VLLM = """#!{python}
-import json, sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-words = sys.argv[1:]
-
-class Answer(BaseHTTPRequestHandler):
-    def reply(self, content):
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def do_GET(self):
-        self.reply({{"data": [{{"id": words[words.index("--served-model-name") + 1]}}]}})
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        content = f"thought number {{asked.get('seed', 0) % 10**6}} of them."
-        self.reply({{"choices": [{{"message": {{"content": content}}, "finish_reason": "stop"}}]}})
-    def log_message(self, *_):
-        pass
-
-ThreadingHTTPServer(("127.0.0.1", int(words[words.index("--port") + 1])), Answer).serve_forever()
-"""
 
 
 def reply(body: dict[str, Any]) -> str:
@@ -92,9 +68,8 @@ def config(folder: Path, helpful_only: str, judge: str) -> Path:
     tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
     for name in ("reward_model", "ppo", "measure", "plan"):
         tree.pop(name, None)
-    vllm = folder / "vllm"
-    vllm.write_text(VLLM.format(python=sys.executable))
-    vllm.chmod(0o755)
+    # A reply for each seed.
+    arguments = ["--reply", "thought number {number} of them."]
     write_data(folder / "data", language(), Sizes(32, 16, 16, 16, 2), seed=1)
     tree["models"] = {
         "helpful_only": {"endpoint": helpful_only, "model": "fake", "identity": "fake"},
@@ -102,7 +77,9 @@ def config(folder: Path, helpful_only: str, judge: str) -> Path:
         "base": {"hf": str(folder / "llama"), "precision": "32"},
         "constitution": "tiny",
     }
-    tree["serve"] = {"policy": {"engine": "vllm", "executable": str(vllm)}}
+    tree["serve"] = {
+        "policy": {"engine": "vllm", "executable": write_fake_vllm(folder / "vllm"), "arguments": arguments}
+    }
     tree["data"] = {
         "red_team": {"path": str(folder / "data" / "red_team_attempts.jsonl")},
         "helpful_sft": {"path": str(folder / "data" / "helpful_sft.jsonl")},

@@ -22,48 +22,14 @@ from nemo_aligner_cai.pipeline.serving.servers import ask
 from nemo_aligner_cai.pipeline.serving.vllm import VllmServer, served_vllm
 from nemo_aligner_cai.pipeline.steps.answers import Answers, ask_all
 from nemo_aligner_cai.training.launch import jobs
+from tests.unit.fake_vllm import write_fake_vllm
 
-# Answers like `vllm serve`, as far as this package uses it; a reply names the port, the model and the stop strings.
-FAKE_VLLM = """#!{python}
-import json, os, sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-words = sys.argv[1:]
-port = int(words[words.index("--port") + 1])
-env = os.environ.get
-print(json.dumps({{"words": words, "offline": env("HF_HUB_OFFLINE"), "gpus": env("CUDA_VISIBLE_DEVICES")}}))
-sys.stdout.flush()
-if "--fail" in words:
-    sys.exit("CUDA out of memory")
-
-class Answer(BaseHTTPRequestHandler):
-    def reply(self, content):
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def do_GET(self):
-        self.reply({{"data": [{{"id": words[words.index("--served-model-name") + 1]}}]}})
-    def do_POST(self):
-        if "--slow" in words:
-            time.sleep(600)
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = f"{{port}} {{asked['model']}} {{asked.get('stop')}}"
-        self.reply({{"choices": [{{"message": {{"content": text}}, "finish_reason": "stop"}}]}})
-    def log_message(self, *_):
-        pass
-
-ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
-"""
 IDENTITY = "0123456789abcdef" * 4
 
 
 @pytest.fixture
 def executable(tmp_path: Path) -> str:
-    path = tmp_path / "fake_vllm"
-    path.write_text(FAKE_VLLM.format(python=sys.executable))
-    path.chmod(0o755)
-    return str(path)
+    return write_fake_vllm(tmp_path / "fake_vllm")
 
 
 @pytest.fixture
