@@ -23,21 +23,10 @@ from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.files.output_paths import refuse_object
+from nemo_aligner_cai.pipeline import layout
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.dry_run import commands
 from nemo_aligner_cai.pipeline.executors import job
-from nemo_aligner_cai.pipeline.layout import (
-    ANSWERS,
-    ANSWERS_FILE,
-    DPO,
-    MEASURE,
-    MODEL,
-    PPO,
-    REWARD_MODEL,
-    RL_CAI,
-    SFT,
-    SL_CAI,
-)
 from nemo_aligner_cai.pipeline.metrics import table
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
@@ -154,20 +143,20 @@ def _resumable(args: argparse.Namespace) -> Generator[None]:
 
 def _show(folder: Path, metrics: dict[str, Any]) -> None:
     console = open_console()
-    if MEASURE in metrics["steps"]:
+    if layout.MEASURE in metrics["steps"]:
         _show_measured(console, metrics)
-    if ANSWERS in metrics["steps"]:
-        for _, row in read_jsonl(folder / ANSWERS / ANSWERS_FILE):
+    if layout.ANSWERS in metrics["steps"]:
+        for _, row in read_jsonl(folder / layout.ANSWERS / layout.ANSWERS_FILE):
             console.print(
                 f"{row['model']}: {row['prompt']}\n    {row['answer'].strip()}", soft_wrap=True, markup=False
             )
     console.print(f"{metrics['seconds']:.0f} s, peak memory {metrics['peak_rss_mb']:.0f} MB")
-    policy = folder / (DPO if DPO in metrics["steps"] else PPO) / MODEL
+    policy = folder / (layout.DPO if layout.DPO in metrics["steps"] else layout.PPO) / layout.MODEL
     files = {
-        "SL-CAI data": folder / SL_CAI / "train.jsonl",
-        "AI preferences": folder / RL_CAI / "rm_train.jsonl",
-        "SL-CAI model": folder / SFT / MODEL,
-        "reward model": folder / REWARD_MODEL / MODEL,
+        "SL-CAI data": folder / layout.SL_CAI / "train.jsonl",
+        "AI preferences": folder / layout.RL_CAI / "rm_train.jsonl",
+        "SL-CAI model": folder / layout.SFT / layout.MODEL,
+        "reward model": folder / layout.REWARD_MODEL / layout.MODEL,
         "RL-CAI model": policy,
         "metrics": folder / "metrics.json",
         # A report that could not be written was logged.

@@ -16,18 +16,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nemo_aligner_cai.pipeline.layout import (
-    ADAPTERS,
-    ANSWERS,
-    DPO,
-    MEASURE,
-    MODEL,
-    PPO,
-    REWARD_MODEL,
-    RL_CAI,
-    SFT,
-    SL_CAI,
-)
+from nemo_aligner_cai.pipeline import layout
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
@@ -62,29 +51,31 @@ def _started(run: RunContext, step: str) -> Iterator[str]:
     if (conversion := run.files.conversions.get(step)) is not None:
         target = run.layout.file(step, conversion.makes)
         yield shlex.join([conversion.program, *conversion.command(target)])
-    elif step == SL_CAI:
+    elif step == layout.SL_CAI:
         yield _role(run, "helpful_only")
-    elif step == RL_CAI:
-        yield _policy(run, SFT)
+    elif step == layout.RL_CAI:
+        yield _policy(run, layout.SFT)
         yield _role(run, "judge")
-    elif step == SFT:
+    elif step == layout.SFT:
         yield from _trainer(run, trainers.sft(run), step, run.files.nemo("base"))
-    elif step == REWARD_MODEL:
+    elif step == layout.REWARD_MODEL:
         yield from _trainer(run, trainers.reward_model(run), step, run.sl_cai_model)
-    elif step == DPO:
+    elif step == layout.DPO:
         yield from _trainer(run, trainers.dpo(run), step, run.sl_cai_model)
-    elif step == PPO:
+    elif step == layout.PPO:
         yield _module(trainers.critic(run, host=HOST, port=_CRITIC_PORT))
         yield from _trainer(run, trainers.actor(run, host=HOST, port=_CRITIC_PORT), step, run.sl_cai_model)
-    elif step in (MEASURE, ANSWERS):
+    elif step in (layout.MEASURE, layout.ANSWERS):
         yield _role(run, "helpful_only")
-        yield from (_policy(run, trained) for trained in (SFT, run.policy))
+        yield from (_policy(run, trained) for trained in (layout.SFT, run.policy))
 
 
 def _trainer(run: RunContext, trainer: Trainer, step: str, base: Path) -> Iterator[str]:
     yield _module(trainer)
     if trainer.adds_adapters:
-        yield _module(trainers.merge(base, run.layout.file(step, ADAPTERS), run.layout.file(step, MODEL)))
+        yield _module(
+            trainers.merge(base, run.layout.file(step, layout.ADAPTERS), run.layout.file(step, layout.MODEL))
+        )
 
 
 def _module(trainer: Trainer) -> str:
