@@ -33,7 +33,7 @@ from benchmarks.standin import standin
 from benchmarks.standin.replies import words
 from benchmarks.table import Figure, show
 from benchmarks.workload import SAMPLING, SEED, constitution, prompts
-from nemo_aligner_cai.engine.run_stage import RunOptions
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
@@ -81,7 +81,7 @@ async def ours(policy: ModelClient, judge_url: str, job: Job, strategy: str) -> 
                 ComparisonPipeline(policy, judge_model, judge(strategy), SAMPLING, _TEMPERATURES, SEED),
                 out_path=Path(folder, "comparisons.jsonl"),
                 journal_path=Path(folder, "comparisons.journal.jsonl"),
-                options=RunOptions(progress=False),
+                run=RunSettings(seed=SEED),
             )
     finally:
         await policy.close()

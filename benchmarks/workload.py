@@ -9,7 +9,7 @@ from pathlib import Path
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
-from nemo_aligner_cai.engine.run_stage import RunOptions
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.models import ModelClient, Sampling
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
@@ -83,7 +83,7 @@ async def revise(
             out_path=folder / "revisions.jsonl",
             journal_path=folder / "revisions.journal.jsonl",
             sft_path=folder / "sft.jsonl",
-            options=RunOptions(progress=False),
+            run=RunSettings(seed=SEED),
         )
     finally:
         await client.close()

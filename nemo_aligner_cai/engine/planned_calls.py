@@ -17,42 +17,36 @@ from typing import TypeVar
 from nemo_aligner_cai.engine.engine import Engine, HasId, Step, block_size
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.progress import RunStats
-from nemo_aligner_cai.engine.shards import Shard
-from nemo_aligner_cai.files import PathLike
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.models.base import BatchClient, ModelClient
 from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
 
 R = TypeVar("R", bound=HasId)
 
 
-async def plan(
-    records: Iterable[R],
-    steps: Sequence[Step[R]],
-    *,
-    seed: int,
-    journal_path: PathLike | None,
-    sources: Sequence[PathLike] = (),
-    shard: Shard | None = None,
+async def count_calls(
+    records: Iterable[R], steps: Sequence[Step[R]], run: RunSettings, journal_path: Path | None
 ) -> RunStats:
     """Count a run's calls by step without sending or writing anything.
 
     Args:
         records: the run's records.
         steps: the run's steps.
-        seed: the run's seed.
-        journal_path: an earlier run's journal. None and a missing file mean that there was none.
-        sources: other journals whose calls are reused.
-        shard: count only this shard's calls.
+        run: the run's settings.
+        journal_path: the run's journal, which is read if it exists and will not be overwritten; None for no journal.
 
     Raises:
         UsageError: a file is not a journal.
     """
-    own = [journal_path] if journal_path is not None and Path(journal_path).exists() else []
-    journal = Journal.open_to_read(*sources, *own)
-    if shard is not None:
-        records = shard.select(records, block_size([step.client for step in steps]))
+    journals: list[Path] = []
+    if journal_path is not None:
+        own = [journal_path] if journal_path.exists() and not run.overwrite else []
+        journals = [*run.other_journals(journal_path), *own]
+    journal = Journal.open_to_read(*journals)
+    if run.shard is not None:
+        records = run.shard.select(records, block_size([step.client for step in steps]))
     scripted = {id(step.client): _scripted(step.client) for step in steps}
-    engine = Engine(seed=seed, journal=journal)
+    engine = Engine(seed=run.seed, journal=journal)
     try:
         planned = [replace(step, client=scripted[id(step.client)]) for step in steps]
         await engine.run(records, planned, lambda outcome: None)

@@ -8,58 +8,50 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 import orjson
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.engine.engine import Engine, HasId, Outcome, SkipRecord, Step, block_size
 from nemo_aligner_cai.engine.journal import Journal, has_calls
-from nemo_aligner_cai.engine.progress import Prices, ProgressReporter, show_progress
+from nemo_aligner_cai.engine.progress import ProgressReporter, show_progress
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.served_models import check_served
-from nemo_aligner_cai.engine.shards import MissingCalls, Shard
+from nemo_aligner_cai.engine.shards import MissingCalls
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import PathLike, RowCounts, atomic_writer
 
-R = TypeVar("R", bound=HasId)
 Row = Mapping[str, Any]
 REMOVED_REASONING = "replies with thoughts, which were cut"
 """Name of their count in `Summary.facts`."""
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of a run. Only `seed` and `shard` affect its output.
-
-    Attributes:
-        seed: seed of everything that is drawn.
-        shard: make only the calls of this shard, and write only the journal; None makes all calls.
-        sources: other journals whose calls are reused.
-        no_calls: contact no server: every call must be in a journal. The run's own journal is read, too, if it exists.
-        resume: continue from the existing journal, and replace existing outputs.
-        overwrite: start again, and replace existing files.
-        progress: show a progress bar or log lines.
-        total: number of prompts, for the progress display, if known.
-        prices: token prices, for the progress display and the summary, if known.
-        ask_for_models: compare the model that a server reports with the one that produced the journal's replies. Not
-            needed for a server that the caller starts itself and whose model has a unique name.
-    """
-
-    seed: int = 1234
-    shard: Shard | None = None
-    sources: tuple[Path, ...] = ()
-    no_calls: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    progress: bool = True
-    total: int | None = None
-    prices: Prices | None = None
-    ask_for_models: bool = True
+class HasConversation(Protocol):
+    """A prompt."""
 
     @property
-    def replaces(self) -> bool:
-        """True if existing outputs are replaced."""
-        return self.resume or self.overwrite
+    def conversation(self) -> Conversation:
+        """Its messages."""
+        ...
+
+
+class PromptRecord(HasId, Protocol):
+    """A prompt on its way through the steps."""
+
+    @property
+    def prompt(self) -> HasConversation:
+        """The prompt, for the list of dropped prompts."""
+        ...
+
+    @property
+    def counts(self) -> Counter[str]:
+        """The record's contribution to the summary's facts, also if it is dropped."""
+        ...
+
+
+R = TypeVar("R", bound=PromptRecord)
 
 
 @dataclass(frozen=True)
@@ -88,11 +80,10 @@ async def run_stage(
     steps: Sequence[Step[R]],
     outputs: Sequence[Output],
     *,
-    journal_path: PathLike,
-    options: RunOptions,
-    read: RowCounts | None,
-    prompt_of: Callable[[R], Any],
-    facts_of: Callable[[R], Counter[str]],
+    journal_path: Path,
+    run: RunSettings,
+    total: int | None = None,
+    read: RowCounts | None = None,
 ) -> Summary:
     """Run steps over records and write the rows.
 
@@ -102,10 +93,9 @@ async def run_stage(
         steps: the chain.
         outputs: files to write. The list of dropped prompts is named after the first one.
         journal_path: the journal that the run writes.
-        options: seed, shard, resuming, display. A shard writes no outputs.
+        run: the run's settings. A shard writes no outputs.
+        total: number of records, for the progress display, if known.
         read: row counts of reading the prompts, complete once all are read; they are added to the summary's.
-        prompt_of: returns a record's prompt as JSON, for the list of dropped prompts.
-        facts_of: returns a record's contribution to the summary's facts, also for dropped records.
 
     Returns:
         The summary. Call `Summary.check` after saving everything that depends on it.
@@ -118,22 +108,22 @@ async def run_stage(
     """
     clients = list({id(step.client): step.client for step in steps}.values())
     started, before = time.monotonic(), [replace(client.stats) for client in clients]
-    block, journal_path, total = block_size(clients), Path(journal_path), options.total
-    if options.shard is not None:
-        outputs, records = (), options.shard.select(records, block)
-        total = total and options.shard.size(total, block)
-    missing = MissingCalls((*options.sources, journal_path), block)
+    block, others = block_size(clients), run.other_journals(journal_path)
+    if run.shard is not None:
+        outputs, records = (), run.shard.select(records, block)
+        total = total and run.shard.size(total, block)
+    missing = MissingCalls((*others, journal_path), block)
     with ExitStack() as files:
-        outcomes = _Outcomes(outputs, files, missing, prompt_of, facts_of, overwrite=options.replaces)
-        journal = _open_journal(journal_path, options)
-        reporter = ProgressReporter([client.stats for client in clients], total, options.prices)
-        progress = show_progress(title, reporter) if options.progress else None
-        engine = Engine(seed=options.seed, journal=journal, progress=progress, no_calls=options.no_calls)
+        outcomes = _Outcomes[R](outputs, files, missing, overwrite=run.replaces)
+        journal = _open_journal(journal_path, others, run)
+        reporter = ProgressReporter([client.stats for client in clients], total, run.prices)
+        progress = show_progress(title, reporter) if run.progress else None
+        engine = Engine(seed=run.seed, journal=journal, progress=progress, no_calls=run.no_calls)
         try:
-            if options.ask_for_models and not options.no_calls:
+            if run.ask_for_models and not run.no_calls:
                 await check_served(journal, clients, warn=True)
             await engine.run(records, steps, outcomes.add)
-            if options.ask_for_models and not options.no_calls:
+            if run.ask_for_models and not run.no_calls:
                 # The server may have been unavailable at the beginning, or replaced since.
                 await check_served(journal, clients, warn=False)
         finally:
@@ -150,38 +140,29 @@ async def run_stage(
         summary.retries += client.stats.retries - start.retries
         summary.prompt_tokens += client.stats.prompt_tokens - start.prompt_tokens
         summary.completion_tokens += client.stats.completion_tokens - start.completion_tokens
-    if options.shard is not None:
+    if run.shard is not None:
         summary.in_shard = summary.counts.rows_in
     if read is not None:
         summary.add_read(read)
     summary.counts.check()
-    if options.prices is not None:
-        summary.cost = options.prices.cost(summary.prompt_tokens, summary.completion_tokens)
+    if run.prices is not None:
+        summary.cost = run.prices.cost(summary.prompt_tokens, summary.completion_tokens)
     return summary
 
 
-def _open_journal(path: Path, options: RunOptions) -> Journal:
-    if options.no_calls:
-        return Journal.open_to_read(*options.sources, *([path] if has_calls(path) else []))
-    return Journal.open(path, resume=options.resume, overwrite=options.overwrite, sources=options.sources)
+def _open_journal(path: Path, others: Sequence[Path], run: RunSettings) -> Journal:
+    if run.no_calls:
+        return Journal.open_to_read(*others, *([path] if has_calls(path) else []))
+    return Journal.open(path, resume=run.resume, overwrite=run.overwrite, sources=others)
 
 
 class _Outcomes(Generic[R]):
     """Writes the outcomes of a run, in input order, into its files, and counts them."""
 
-    def __init__(
-        self,
-        outputs: Sequence[Output],
-        files: ExitStack,
-        missing: MissingCalls,
-        prompt_of: Callable[[R], Any],
-        facts_of: Callable[[R], Counter[str]],
-        *,
-        overwrite: bool,
-    ) -> None:
+    def __init__(self, outputs: Sequence[Output], files: ExitStack, missing: MissingCalls, *, overwrite: bool) -> None:
         """Open the files in `files`, which replaces them if its block ends without an error."""
         self.summary = Summary()
-        self._missing, self._prompt_of, self._facts_of = missing, prompt_of, facts_of
+        self._missing = missing
         self._writers = [
             (output, files.enter_context(atomic_writer(output.path, overwrite=overwrite))) for output in outputs
         ]
@@ -195,7 +176,7 @@ class _Outcomes(Generic[R]):
         if reason is not None and reason.missing_calls:
             self._missing.add(counts.rows_in, reason.missing_calls)
         counts.rows_in += 1
-        self.summary.facts.update(self._facts_of(record))
+        self.summary.facts.update(record.counts)
         if reason is None:
             counts.written += 1
         else:
@@ -211,7 +192,7 @@ class _Outcomes(Generic[R]):
         if reason.fault and summary.first_fault is None:
             summary.first_fault = reason.detail
         if self._left_out is not None:
-            row = {"id": record.id, "prompt": self._prompt_of(record)}
+            row = {"id": record.id, "prompt": record.prompt.conversation.to_messages()}
             _write_rows(self._left_out, [row | {"reason": reason.reason, "detail": reason.detail}])
 
 

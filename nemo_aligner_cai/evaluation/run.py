@@ -60,10 +60,6 @@ class EvaluationRun:
         self._grader_identity: dict[str, Any] | None = None
         self._same_as: str | None = None
 
-    @property
-    def _replaces(self) -> bool:
-        return self.inputs.config.run.resume or self.inputs.config.run.overwrite
-
     def begin(self) -> None:
         """Check outputs and hash the inputs, before the first request.
 
@@ -81,7 +77,7 @@ class EvaluationRun:
             check_files(read, [rows, left_out_path(rows)], journal=journal, manifest=files.manifest, **flags)
         logs = [files.log(model.name) for model in inputs.models]
         for path in (files.result, files.completions, files.grades, *logs):
-            check_output(path, overwrite=self._replaces)
+            check_output(path, overwrite=self.inputs.config.run.replaces)
         location = ManifestLocation(
             files.manifest, files.result.name, "output", (files.folder,), value=str(files.folder)
         )
@@ -129,7 +125,7 @@ class EvaluationRun:
             summary = Summary()
             summary.counts.rows_in = summary.counts.written = len(records)
             made = (pipeline.to_row(model.name, record) for record in records)
-            write_jsonl(rows, made, overwrite=self._replaces)
+            write_jsonl(rows, made, overwrite=self.inputs.config.run.replaces)
             return summary
         return await run_stage(
             f"evaluate {model.name}",
@@ -137,10 +133,8 @@ class EvaluationRun:
             steps,
             [Output(rows, lambda sample: [pipeline.to_row(model.name, sample)], include_skipped=True)],
             journal_path=inputs.journal(model),
-            options=inputs.config.run.options(len(records)),
-            read=None,
-            prompt_of=lambda sample: sample.prompt.conversation.to_messages(),
-            facts_of=lambda sample: sample.facts,
+            run=inputs.config.run,
+            total=len(records),
         )
 
     def rows(self) -> Iterator[Row]:
@@ -173,10 +167,8 @@ class EvaluationRun:
             JudgePipeline(judge, client).steps(len(inputs.models)),
             [Output(files.comparisons, lambda sample: [sample.to_row()], include_skipped=True)],
             journal_path=companion(files.comparisons, "journal.jsonl"),
-            options=inputs.config.run.options(len(samples)),
-            read=None,
-            prompt_of=lambda sample: sample.prompt.conversation.to_messages(),
-            facts_of=lambda sample: sample.counts,
+            run=inputs.config.run,
+            total=len(samples),
         )
 
     def _evaluation(self, pairwise: Sequence[Pairwise]) -> Evaluation:

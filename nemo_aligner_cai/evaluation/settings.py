@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Side
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.sections import Config, Source
-from nemo_aligner_cai.stages.settings import RunSettings
 
 ModelKind = Literal["endpoint", "nemo_server", "nemo_file", "hf_folder", "completions"]
 Serve = Callable[[], AbstractContextManager[ModelClient]]

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
-from nemo_aligner_cai.engine.planned_calls import plan as count_calls
+from nemo_aligner_cai.engine.planned_calls import count_calls
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import build_judge
 from nemo_aligner_cai.models import Sampling, ScriptedClient
@@ -126,13 +127,11 @@ def calls_per_prompt(recipe: Recipe) -> tuple[int, int, int]:
     revisions = RevisionPipeline(
         model, constitution, (), templates, _SAMPLED, 0, recipe.revisions, critique=recipe.critique
     )
-    sl_cai = asyncio.run(count_calls([RevisionSample(_PROMPT)], revisions.steps(), seed=0, journal_path=None)).calls
+    sl_cai = asyncio.run(count_calls([RevisionSample(_PROMPT)], revisions.steps(), RunSettings(), None)).calls
     judge = build_judge(recipe.judge.config, seed=0, constitution=constitution)
     temperatures = (1.0,) * recipe.candidates
     comparisons = ComparisonPipeline(model, judge_model, judge, _SAMPLED, temperatures, 0)
-    rl_cai = asyncio.run(
-        count_calls([PreferenceSample(_PROMPT)], comparisons.steps(), seed=0, journal_path=None)
-    ).calls
+    rl_cai = asyncio.run(count_calls([PreferenceSample(_PROMPT)], comparisons.steps(), RunSettings(), None)).calls
     return sl_cai.total(), rl_cai["sample"], rl_cai.total() - rl_cai["sample"]
 
 

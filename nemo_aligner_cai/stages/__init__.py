@@ -10,11 +10,12 @@
 Command-line flags, Hydra groups and `cai run` only build the configurations.
 """
 
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.stages.report import StageIncomplete, StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, run_rl_cai
 from nemo_aligner_cai.stages.rl_outputs import BlendFiles, PreferenceFiles, RlOutputs
-from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
+from nemo_aligner_cai.stages.settings import PromptSource
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, run_sl_cai
 

@@ -19,11 +19,12 @@ from pathlib import Path
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedPair, JudgedRow, JudgedVerdict
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
-from nemo_aligner_cai.engine.run_stage import Output, RunOptions, run_stage
+from nemo_aligner_cai.engine.run_settings import RunSettings
+from nemo_aligner_cai.engine.run_stage import Output, run_stage
 from nemo_aligner_cai.engine.seeds import generator
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, Row, RowCounts
+from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.judges.base import Judge, Judgement
 from nemo_aligner_cai.judges.preference_sample import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
@@ -162,32 +163,28 @@ def judged_row(sample: PreferenceSample) -> JudgedRow:
     )
 
 
-def _rows(sample: PreferenceSample) -> list[Row]:
-    return [judged_row(sample).to_row()]
-
-
 async def generate_comparisons(
     prompts: Iterable[Prompt],
     pipeline: ComparisonPipeline,
     *,
-    out_path: PathLike,
-    journal_path: PathLike,
-    options: RunOptions | None = None,
+    out_path: Path,
+    journal_path: Path,
+    run: RunSettings,
+    total: int | None = None,
     read: RowCounts | None = None,
 ) -> Summary:
     """Make RL-CAI data: one row per prompt in `out_path`. The pipeline's clients stay open.
 
-    See `run_stage` for the arguments and errors; the run has the pipeline's seed. In the returned summary, `written`
-    counts the prompts with a kept pair, and the facts count candidates and pairs under the names in `judges.base`.
+    See `run_stage` for the other arguments and the errors. In the returned summary, `written` counts the prompts with
+    a kept pair, and the facts count candidates and pairs under the names in `judges.base`.
     """
     return await run_stage(
         "RL-CAI",
         map(PreferenceSample, prompts),
         pipeline.steps(),
-        [Output(Path(out_path), _rows, include_skipped=True)],
+        [Output(out_path, lambda sample: [judged_row(sample).to_row()], include_skipped=True)],
         journal_path=journal_path,
-        options=replace(options or RunOptions(), seed=pipeline.seed),
+        run=run,
+        total=total,
         read=read,
-        prompt_of=lambda sample: sample.prompt.conversation.to_messages(),
-        facts_of=lambda sample: sample.counts,
     )

@@ -34,11 +34,12 @@ from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.data.formats.cai import SL_CAI
 from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
-from nemo_aligner_cai.engine.run_stage import Output, RunOptions, run_stage
+from nemo_aligner_cai.engine.run_settings import RunSettings
+from nemo_aligner_cai.engine.run_stage import Output, run_stage
 from nemo_aligner_cai.engine.seeds import rendezvous
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, Row, RowCounts
+from nemo_aligner_cai.files import Row, RowCounts
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
 
@@ -80,6 +81,11 @@ class RevisionSample:
     def id(self) -> str:
         """The prompt's id."""
         return self.prompt.id
+
+    @property
+    def counts(self) -> Counter[str]:
+        """The notes, counted."""
+        return Counter(self.notes)
 
     @property
     def latest(self) -> str:
@@ -270,27 +276,27 @@ async def generate_revisions(
     prompts: Iterable[Prompt],
     pipeline: RevisionPipeline,
     *,
-    out_path: PathLike,
-    journal_path: PathLike,
-    sft_path: PathLike,
-    options: RunOptions | None = None,
+    out_path: Path,
+    sft_path: Path,
+    journal_path: Path,
+    run: RunSettings,
+    total: int | None = None,
     read: RowCounts | None = None,
 ) -> Summary:
     """Make SL-CAI data: one row per prompt in `out_path`, and its SFT row in `sft_path`. The client stays open.
 
-    See `run_stage` for the arguments and errors; the run has the pipeline's seed.
+    See `run_stage` for the other arguments and the errors.
     """
     return await run_stage(
         "SL-CAI",
         map(RevisionSample, prompts),
         pipeline.steps(),
         [
-            Output(Path(out_path), lambda sample: [revision_row(sample, pipeline.templates)]),
-            Output(Path(sft_path), lambda sample: [revision_sft_row(sample)]),
+            Output(out_path, lambda sample: [revision_row(sample, pipeline.templates)]),
+            Output(sft_path, lambda sample: [revision_sft_row(sample)]),
         ],
         journal_path=journal_path,
-        options=replace(options or RunOptions(), seed=pipeline.seed),
+        run=run,
+        total=total,
         read=read,
-        prompt_of=lambda sample: sample.prompt.conversation.to_messages(),
-        facts_of=lambda sample: Counter(sample.notes),
     )

@@ -125,7 +125,8 @@ class RlCaiStage:
             self.pipeline(policy, judge),
             out_path=config.outputs.comparisons,
             journal_path=self.run_files.journal,
-            options=self.run_files.options(self.total),
+            run=config.run,
+            total=self.total,
             read=read,
         )
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from nemo_aligner_cai.engine.journal import has_calls
 from nemo_aligner_cai.engine.resuming import adopt, require_journal
-from nemo_aligner_cai.engine.run_stage import RunOptions
-from nemo_aligner_cai.engine.shards import find_journals, shards_folder
+from nemo_aligner_cai.engine.shards import shards_folder
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
@@ -82,24 +81,6 @@ class RunFiles:
         shard, whole = self.config.run.shard, self.outputs.journal
         return whole if shard is None else shard.journal(whole)
 
-    @property
-    def sources(self) -> list[Path]:
-        """The other journals whose calls are reused.
-
-        Raises:
-            UsageError: a name in `journal_from` has no journal, or names the one that is about to be overwritten.
-        """
-        run, own = self.config.run, self.journal.resolve()
-        named = find_journals(run.journal_from)
-        others = [path for path in named if path.resolve() != own]
-        if run.overwrite and not run.no_calls and len(others) < len(named):
-            raise UsageError(f"{self.journal}: is read by --journal-from and deleted by --overwrite; give --resume")
-        return others
-
-    def options(self, total: int) -> RunOptions:
-        """Return the options of this run with `total` prompts."""
-        return self.config.run.options(total, self.sources)
-
     def adopt_journal(self) -> None:
         """When resuming, copy a journal from its location in earlier versions."""
         run = self.config.run
@@ -110,14 +91,14 @@ class RunFiles:
         """Check inputs and outputs, and hash the inputs.
 
         Raises:
-            UsageError: see `check_files` and `Manifest.begin`.
+            UsageError: see `check_files`, `RunSettings.other_journals` and `Manifest.begin`.
         """
         self.adopt_journal()
         files, location, run = input_files(*inputs), self.outputs.manifest, self.config.run
         if run.shard is not None:
             location = None
         check_files(
-            [*files, *self.sources],
+            [*files, *run.other_journals(self.journal)],
             self.outputs.all if run.shard is None else [],
             journal=None if run.no_calls else self.journal,
             manifest=location and location.path,

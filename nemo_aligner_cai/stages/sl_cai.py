@@ -149,9 +149,10 @@ class SlCaiStage:
             config.prompts.read(read),
             self.pipeline(model),
             out_path=outputs.revisions,
-            journal_path=self.run_files.journal,
             sft_path=outputs.samples,
-            options=self.run_files.options(self.total),
+            journal_path=self.run_files.journal,
+            run=config.run,
+            total=self.total,
             read=read,
         )
 

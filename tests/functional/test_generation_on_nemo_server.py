@@ -12,7 +12,7 @@ import pytest
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
-from nemo_aligner_cai.engine.run_stage import RunOptions
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
@@ -149,7 +149,7 @@ def test_interrupted_and_resumed_the_run_writes_the_same_bytes(port: int, tmp_pa
                     ComparisonPipeline(client, client, judge, Sampling(max_tokens=20), (1.0,) * 4, seed=3),
                     out_path=folder / "raw.jsonl",
                     journal_path=folder / "journal",
-                    options=RunOptions(resume=resume, progress=False),
+                    run=RunSettings(resume=resume, seed=3),
                 )
             finally:
                 await client.close()

@@ -15,6 +15,7 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.evaluate import audit as command
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.data.judged_row import JudgedRow, read_judged
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.preferences.agreement import Agreement, Preferences
 from nemo_aligner_cai.evaluation.preferences.audit import WHOLE, Audit
@@ -237,6 +238,7 @@ def test_the_rows_of_a_run_are_audited_as_they_are(tmp_path: Path):
             ),
             out_path=path,
             journal_path=tmp_path / "journal",
+            run=RunSettings(),
         )
     )
     audit = Audit()

@@ -12,7 +12,7 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.engine.run_stage import RunOptions
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.judges import base as j
@@ -65,7 +65,6 @@ def generate(
         "temperatures": UPSTREAM,
         "seed": 5,
     } | kwargs
-    options = settings.pop("options", RunOptions(resume=resume, progress=False))
 
     async def run() -> Summary:
         try:
@@ -74,7 +73,7 @@ def generate(
                 ComparisonPipeline(policy, judge_model or policy, **settings),
                 out_path=folder / "raw.jsonl",
                 journal_path=folder / "raw.journal.jsonl",
-                options=options,
+                run=RunSettings(resume=resume, seed=settings["seed"]),
             )
         finally:
             await policy.close()
@@ -155,7 +154,6 @@ def test_sampling_goes_on_while_the_judge_works(tmp_path: Path) -> None:
         tmp_path,
         ScriptedClient(sample, concurrency=4),
         Slow(play, concurrency=4),
-        options=RunOptions(progress=False),
     )
     first_judged = order.index("judge")
     assert "sample" in order[first_judged:], "the policy samples for later prompts while earlier ones are judged"

@@ -14,7 +14,7 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates, load_prompt_templates
 from nemo_aligner_cai.data.formats.files import validate_file
-from nemo_aligner_cai.engine.run_stage import RunOptions
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models import (
@@ -47,7 +47,7 @@ def play(request: Request) -> str | Completion | CallFailed:
     return f"Sure, {last}."
 
 
-def generate(folder: Path, client: ModelClient, *, options: RunOptions | None = None, **kwargs: Any) -> Summary:
+def generate(folder: Path, client: ModelClient, *, resume: bool = False, **kwargs: Any) -> Summary:
     settings = {
         "constitution": SIXTEEN,
         "few_shots": (),
@@ -65,7 +65,7 @@ def generate(folder: Path, client: ModelClient, *, options: RunOptions | None = 
                 out_path=folder / "raw.jsonl",
                 sft_path=folder / "sft.jsonl",
                 journal_path=folder / "raw.journal.jsonl",
-                options=options or RunOptions(progress=False),
+                run=RunSettings(resume=resume, seed=settings["seed"]),
             )
         finally:
             await client.close()
@@ -187,7 +187,7 @@ def test_rounds_use_different_principles_and_critique_the_latest_revision(tmp_pa
 def test_a_further_round_repeats_no_call_of_the_earlier_ones(tmp_path: Path) -> None:
     generate(tmp_path, ScriptedClient(play))
     client = ScriptedClient(play)
-    summary = generate(tmp_path, client, num_revisions=2, options=RunOptions(resume=True, progress=False))
+    summary = generate(tmp_path, client, num_revisions=2, resume=True)
     assert (summary.reused, summary.calls) == (120, 80)
 
 
@@ -206,8 +206,7 @@ def test_a_changed_principle_repeats_only_what_depends_on_it(
         "sixteen",
     )
     client = make(play)
-    options = RunOptions(resume=True, progress=False)
-    summary = generate(tmp_path, client, constitution=changed, options=options)
+    summary = generate(tmp_path, client, constitution=changed, resume=True)
     assert summary.calls == 2 * touched == len(client.requests)
     after = rows(tmp_path / "raw.jsonl")
     assert all(a == b for a, b in zip(after, before, strict=True) if b["principle"] != "p5")
@@ -217,7 +216,7 @@ def test_a_new_principle_takes_over_only_its_share(tmp_path: Path) -> None:
     generate(tmp_path, ScriptedClient(play))
     before = rows(tmp_path / "raw.jsonl")
     more = Constitution((*SIXTEEN.principles, Principle("new", "find harm x", "remove harm x")), "seventeen")
-    generate(tmp_path, ScriptedClient(play), constitution=more, options=RunOptions(resume=True, progress=False))
+    generate(tmp_path, ScriptedClient(play), constitution=more, resume=True)
     after = rows(tmp_path / "raw.jsonl")
     assert {a["principle"] for a, b in zip(after, before, strict=True) if a != b} <= {"new"}
 
@@ -237,7 +236,7 @@ def test_interrupted_and_resumed_it_writes_the_same_bytes(make: Callable[..., Sc
         folder = tmp_path / str(attempt)
         folder.mkdir()
         (folder / "raw.journal.jsonl").write_bytes(journal[: rng.randrange(len(journal))])
-        generate(folder, make(draw), sampling=sampling, options=RunOptions(resume=True, progress=False))
+        generate(folder, make(draw), sampling=sampling, resume=True)
         for name in ("raw.jsonl", "sft.jsonl", "raw.left_out.jsonl"):
             assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
@@ -283,7 +282,7 @@ def test_what_cannot_be_trained_on_is_left_out_with_its_reason(tmp_path: Path) -
             return CallFailed("HTTP 500", "boom")
         return play(request)
 
-    summary = generate(tmp_path, ScriptedClient(reply), options=RunOptions(progress=False))
+    summary = generate(tmp_path, ScriptedClient(reply))
     assert summary.counts.skipped == {
         "empty answer": 1,
         "empty critique": 1,
@@ -328,7 +327,7 @@ def test_too_many_faults_fail_the_run_after_everything_else_is_saved(tmp_path: P
         summary.check(0.01)
     assert caught.value.exit_code == 1
     assert len(rows(tmp_path / "raw.jsonl")) == 39
-    summary = generate(tmp_path, ScriptedClient(play), options=RunOptions(resume=True, progress=False))
+    summary = generate(tmp_path, ScriptedClient(play), resume=True)
     assert summary.calls == 3 and len(rows(tmp_path / "raw.jsonl")) == 40
 
 

@@ -19,6 +19,7 @@ from nemo_aligner_cai.commands.evaluate import evaluation_display
 from nemo_aligner_cai.commands.evaluate.model_specs import ServerSettings, model_of, named, served_model_of
 from nemo_aligner_cai.commands.generate.run import resumable
 from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.inputs import EvaluationInputs
 from nemo_aligner_cai.evaluation.results import Side
@@ -28,7 +29,6 @@ from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models import Sampling
 from nemo_aligner_cai.models.api_keys import named_key
 from nemo_aligner_cai.pipeline.serving.servers import ask
-from nemo_aligner_cai.stages.settings import RunSettings
 
 _CONCURRENCY = 64
 

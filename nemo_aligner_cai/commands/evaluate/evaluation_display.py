@@ -12,7 +12,7 @@ from rich.console import Console
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.commands.generate import display
 from nemo_aligner_cai.engine.engine import Step
-from nemo_aligner_cai.engine.planned_calls import plan
+from nemo_aligner_cai.engine.planned_calls import count_calls
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.evaluation.inputs import EvaluationInputs
 from nemo_aligner_cai.evaluation.replies.samples import EvalSample
@@ -43,9 +43,7 @@ def show_plan(inputs: EvaluationInputs) -> None:
         if not steps:
             rows.append((model.name, "none", 0, 0))
             continue
-        run = inputs.config.run
-        journal = None if run.overwrite else inputs.journal(model)
-        counts = asyncio.run(plan(inputs.records(model), steps, seed=run.seed, journal_path=journal))
+        counts = asyncio.run(count_calls(inputs.records(model), steps, inputs.config.run, inputs.journal(model)))
         rows += [(model.name, step.name, counts.calls[step.name], counts.reused[step.name]) for step in steps]
     console = open_console()
     console.print(f"{len(inputs.prompts)} prompts; a call that depends on a new call counts as new")

@@ -98,8 +98,7 @@ def run(args: argparse.Namespace) -> int:
             adopt(rows.with_suffix(".journal.jsonl"), journal)
         if args.plan:
             items = read_items(args.file, counts=RowCounts(), limit=args.num_examples)
-            past = None if args.overwrite else journal
-            display.show_plan(items, steps(client), seed=args.seed, journal_path=past)
+            display.show_plan(items, steps(client), flags.run_settings(args), journal)
             return 0
         manifest = _begin(args, rows, journal)
         with resumable(args):
@@ -182,10 +181,9 @@ def _ask(
         steps,
         [Output(rows, _rows, include_skipped=True)],
         journal_path=journal,
-        options=flags.run_settings(args).options(count),
+        run=flags.run_settings(args),
+        total=count,
         read=read,
-        prompt_of=lambda item: item.prompt.conversation.to_messages(),
-        facts_of=lambda item: item.counts,
     )
     return run_and_close(work, client)
 

@@ -4,14 +4,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from nemo_aligner_cai.chat import ChatTemplate, Role
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.console.printable import shortened
 from nemo_aligner_cai.engine.engine import Engine, HasId, Step
-from nemo_aligner_cai.engine.planned_calls import plan
-from nemo_aligner_cai.engine.shards import Shard
+from nemo_aligner_cai.engine.planned_calls import count_calls
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.models import Request, ScriptedClient
@@ -68,17 +69,9 @@ def _is_prefix(request: Request, later: Request) -> bool:
     return later.conversation.messages[: len(messages)] == messages and not request.choices
 
 
-def show_plan(
-    records: Iterable[R],
-    steps: Sequence[Step[R]],
-    *,
-    seed: int,
-    journal_path: PathLike | None,
-    sources: Sequence[PathLike] = (),
-    shard: Shard | None = None,
-) -> None:
-    """Show for each step how many calls are new, and how many are in the journals; see `engine.planned_calls.plan`."""
-    counts = asyncio.run(plan(records, steps, seed=seed, journal_path=journal_path, sources=sources, shard=shard))
+def show_plan(records: Iterable[R], steps: Sequence[Step[R]], run: RunSettings, journal_path: Path) -> None:
+    """Show for each step how many calls are new, and how many are in the journals; see `count_calls`."""
+    counts = asyncio.run(count_calls(records, steps, run, journal_path))
     rows = [(step.name, counts.calls[step.name], counts.reused[step.name]) for step in steps]
     rows.append(("all", counts.calls.total(), counts.reused.total()))
     console = open_console()
@@ -90,15 +83,7 @@ def show_stage_plan(stage: SlCaiStage | RlCaiStage, steps: Sequence[Step[Any]]) 
     """Check a stage's inputs and show its plan."""
     stage.check_inputs()
     stage.run_files.adopt_journal()
-    run, files = stage.config.run, stage.run_files
-    show_plan(
-        stage.records(),
-        steps,
-        seed=run.seed,
-        journal_path=None if run.overwrite else files.journal,
-        sources=files.sources,
-        shard=run.shard,
-    )
+    show_plan(stage.records(), steps, stage.config.run, stage.run_files.journal)
 
 
 def show_summary(title: str, summary: Summary, lines: Sequence[str]) -> None:

@@ -28,9 +28,10 @@ from nemo_aligner_cai.commands.common.shared_flags import (
     add_system_message_flag,
     add_template_format_flags,
 )
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import Sampling
-from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
+from nemo_aligner_cai.stages.settings import PromptSource
 
 _BOOLEAN = ("True", "False")
 CONCURRENCY = 64

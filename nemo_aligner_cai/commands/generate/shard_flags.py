@@ -12,9 +12,9 @@ from pathlib import Path
 from nemo_aligner_cai.commands.common.flag_types import COUNT, not_empty
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.generate import flags
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.shards import CallsMissing, Shard
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.stages.settings import RunSettings
 
 _log = logging.getLogger(__name__)
 _ALL = "all"

@@ -57,7 +57,7 @@ class EvalSample:
         return f"{self.prompt.set}/{self.prompt.id}/{self.sample}"
 
     @property
-    def facts(self) -> Counter[str]:
+    def counts(self) -> Counter[str]:
         """Counts for the summary of a run."""
         unscored = Counter(f"unscored by {grade.grader}" for grade in self.grades if grade.label is None)
         return unscored + Counter({CUT: self.finish_reason == "length"})

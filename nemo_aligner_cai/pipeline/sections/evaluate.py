@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.inputs import load_graders
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, SetSource
@@ -23,7 +24,6 @@ from nemo_aligner_cai.models.base import Sampling
 from nemo_aligner_cai.pipeline.sections.decoding import Decoding
 from nemo_aligner_cai.pipeline.sections.models import TINY, EndpointModel
 from nemo_aligner_cai.sections import Section
-from nemo_aligner_cai.stages.settings import RunSettings
 
 Baseline = Literal["helpful_only", "sl_cai", "rl_cai"]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from nemo_aligner_cai.data.split import parse_splits
 from nemo_aligner_cai.engine.journal import has_calls
+from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.shards import Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
 from nemo_aligner_cai.pipeline.config import settings_of, shared_settings
@@ -42,7 +43,7 @@ from nemo_aligner_cai.stages.rl_outputs import (
     RlOutputs,
     SplitFiles,
 )
-from nemo_aligner_cai.stages.settings import PromptSource, RunSettings
+from nemo_aligner_cai.stages.settings import PromptSource
 from nemo_aligner_cai.stages.sft_files import SftFiles, SftSettings, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import RevisionSettings, SlCaiConfig, SlCaiStage
 
