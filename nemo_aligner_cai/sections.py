@@ -83,6 +83,11 @@ def _first(error: ValidationError) -> tuple[str, str]:
     return key, str(inner) if isinstance(inner, ValueError) else first["msg"]
 
 
+def first_problem(error: ValidationError) -> str:
+    """The first error in one line, with its key."""
+    return ": ".join(filter(None, _first(error)))
+
+
 def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
     """Read a configuration file and apply ``key.key=value`` overrides, whose values are YAML.
 
@@ -101,7 +106,7 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(": ".join(filter(None, (str(path), *_first(error))))) from error
+        raise UsageError(f"{path}: {first_problem(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -33,24 +33,6 @@ class ChatTokens:
     end_of_turn: str = "\n"
     end_of_name: str = "\n"
 
-    @classmethod
-    def from_config(cls, config: object, where: str = "chat_prompt_tokens") -> "ChatTokens":
-        """Read the tokens of a training configuration.
-
-        Raises:
-            UsageError: NeMo has no such key, or a token is not a non-empty string; the message starts with `where`.
-        """
-        if not isinstance(config, Mapping):
-            raise UsageError(f"{where}={config}: a mapping is needed, such as {{turn_start: <extra_id_1>}}")
-        tokens = cast(Mapping[str, object], config)
-        known = {item.name for item in fields(cls)}
-        for name, token in tokens.items():
-            if name not in known:
-                raise UsageError(f"{where}: unknown key {name!r}; known: {', '.join(sorted(known))}")
-            if not isinstance(token, str) or not token:
-                raise UsageError(f"{where}.{name}={token}: must be a non-empty string")
-        return cls(**cast(Mapping[str, str], tokens))
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -69,6 +51,25 @@ class NemoChatTemplate(ChatTemplate):
 
     tokens: ChatTokens = ChatTokens()
     label_type: LabelType | None = None
+
+    @classmethod
+    def from_config(cls, tokens: object, where: str = "chat_prompt_tokens") -> "NemoChatTemplate":
+        """Build the template of a training configuration; None for the tutorial's tokens.
+
+        Raises:
+            UsageError: NeMo has no such key, or a token is not a non-empty string; the message starts with `where`.
+        """
+        if tokens is None:
+            return NEMO_CHAT
+        if not isinstance(tokens, Mapping):
+            raise UsageError(f"{where}={tokens}: a mapping is needed, such as {{turn_start: <extra_id_1>}}")
+        given, known = cast(Mapping[str, object], tokens), {item.name for item in fields(ChatTokens)}
+        for name, token in given.items():
+            if name not in known:
+                raise UsageError(f"{where}: unknown key {name!r}; known: {', '.join(sorted(known))}")
+            if not isinstance(token, str) or not token:
+                raise UsageError(f"{where}.{name}={token}: must be a non-empty string")
+        return cls(ChatTokens(**cast(Mapping[str, str], given)))
 
     @property
     def stop(self) -> tuple[str, ...]:

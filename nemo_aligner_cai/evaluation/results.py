@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import PathLike, read_json
-from nemo_aligner_cai.sections import Section
+from nemo_aligner_cai.sections import Section, first_problem
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "evaluation.json"
@@ -295,6 +295,4 @@ def read_evaluation(path: PathLike) -> Evaluation:
     try:
         return Evaluation.model_validate(read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: not an evaluation of this version: {key}: {first['msg']}") from error
+        raise UsageError(f"{path}: not an evaluation of this version: {first_problem(error)}") from error

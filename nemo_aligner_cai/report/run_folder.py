@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, Figure, read_evaluation
 from nemo_aligner_cai.files import read_json
+from nemo_aligner_cai.sections import first_problem
 from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
 RUN_RECORD = "run.json"
@@ -246,6 +247,4 @@ def _read(path: Path, schema: type[M]) -> M:
     try:
         return schema.model_validate(read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: {key}: {first['msg']}; run `cai run` again to write it") from error
+        raise UsageError(f"{path}: {first_problem(error)}; run `cai run` again to write it") from error

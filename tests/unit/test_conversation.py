@@ -246,6 +246,6 @@ def test_bad_messages_are_refused(messages: list[dict[str, object]], problem: st
 
 
 def test_unknown_template_tokens_are_refused():
-    assert ChatTokens.from_config({"turn_start": "\x11"}).turn_start == "\x11"
+    assert NemoChatTemplate.from_config({"turn_start": "\x11"}).tokens.turn_start == "\x11"
     with pytest.raises(UsageError, match="unknown key 'turn_strat'"):
-        ChatTokens.from_config({"turn_strat": "\x11"})
+        NemoChatTemplate.from_config({"turn_strat": "\x11"})

@@ -16,7 +16,7 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_aligner_cai.chat import ChatTokens, Conversation, NemoChatTemplate
+from nemo_aligner_cai.chat import Conversation, NemoChatTemplate
 from nemo_aligner_cai.data.formats.files import convert_file, sft_row, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import write_jsonl
@@ -193,7 +193,7 @@ def test_rendered_text_has_the_configured_tokens(tmp_path: Path) -> None:
     cached = process_blend(tmp_path, str(raw), chat_prompt_tokens=OWN_TOKENS)
     first = json.loads(Path(cached).read_text(encoding="utf-8").splitlines()[0])["text"]
     assert first == "<system>System\n\n<turn>User\nQ < turn>Assistant\nSure\n<turn>Assistant\nA\n<turn>"
-    template = NemoChatTemplate(ChatTokens.from_config(OWN_TOKENS))
+    template = NemoChatTemplate.from_config(OWN_TOKENS)
     assert validate_file(cached, "rm-comparisons", template=template).rows_in == 4
 
 

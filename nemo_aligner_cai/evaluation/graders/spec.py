@@ -19,14 +19,12 @@ import re
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from nemo_aligner_cai import registry
-from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import Side
-from nemo_aligner_cai.files import PathLike, read_text
-from nemo_aligner_cai.sections import Section
+from nemo_aligner_cai.files import PathLike
+from nemo_aligner_cai.sections import Section, load_config
 
 Parser = Literal["strings", "options", "bracketed", "rubric"]
 EMPTY = "empty"
@@ -115,14 +113,7 @@ def read_grader(path: PathLike) -> Grader:
     Raises:
         UsageError: the file cannot be read, or a key is unknown, missing or wrong.
     """
-    try:
-        return Grader.model_validate(yaml.safe_load(read_text(path)))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: {where + ': ' if where else ''}{first['msg']}") from error
+    return load_config(Path(path), (), Grader)
 
 
 def load_grader(name: str) -> Grader:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nemo_aligner_cai.errors import FormatError
 from nemo_aligner_cai.files import Row, content_hash, read_jsonl
+from nemo_aligner_cai.sections import first_problem
 
 R = TypeVar("R", bound="StageRow")
 
@@ -82,8 +83,5 @@ def read_rows(path: Path, schema: type[R]) -> Iterator[R]:
         try:
             yield schema.model_validate(row)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise FormatError.at(
-                path, number, f"{key}: {first['msg']}; the file was not written by `cai run`"
-            ) from error
+            reason = f"{first_problem(error)}; the file was not written by `cai run`"
+            raise FormatError.at(path, number, reason) from error

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, NemoChatTemplate
+from nemo_aligner_cai.chat import NemoChatTemplate
 from nemo_aligner_cai.training.checkpoints import hf_tokenizer
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object, write_json_object
 
@@ -47,8 +47,7 @@ def training_template(stored: Mapping[str, Any], choice: str, source: Path) -> N
     if choice == "reference" or (choice == "auto" and settings.get("chat") is not True):
         _log.info("%s: keeping the chat template of the reference folder; --chat-template nemo writes NeMo's", source)
         return None
-    tokens, where = settings.get(_TOKENS), f"{source}: data.{_TOKENS}"
-    template = NEMO_CHAT if tokens is None else NemoChatTemplate(ChatTokens.from_config(tokens, where))
+    template = NemoChatTemplate.from_config(settings.get(_TOKENS), f"{source}: data.{_TOKENS}")
     _log.info("%s: writing NeMo's chat template, with %s before each turn", source, repr(template.tokens.turn_start))
     return template
 

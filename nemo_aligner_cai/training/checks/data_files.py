@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, NemoChatTemplate
+from nemo_aligner_cai.chat import NemoChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import model_tokenizer
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
@@ -111,8 +111,7 @@ def split_paths(value: object, key: str) -> list[Path]:
 def chat_template(cfg: DictConfig) -> NemoChatTemplate:
     """The chat template with the tokens of `model.data.chat_prompt_tokens`, by default the tutorial's."""
     key = "model.data.chat_prompt_tokens"
-    tokens = select(cfg, key)
-    return NEMO_CHAT if tokens is None else NemoChatTemplate(ChatTokens.from_config(tokens, key))
+    return NemoChatTemplate.from_config(select(cfg, key), key)
 
 
 def existing_file(path: Path, key: str) -> Path:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, ChatTokens, NemoChatTemplate, StringTemplate, template_named
+from nemo_aligner_cai.chat import ChatTemplate, NemoChatTemplate, StringTemplate, template_named
 from nemo_aligner_cai.files import content_hash, sha256_file
 
 _log = logging.getLogger(__name__)
@@ -59,10 +59,9 @@ def template_of(model: Any, given: str | None) -> ChatTemplate | None:
     if given is not None:
         return template_named(given)
     data = model.cfg.get("data") or {}
-    if (tokens := data.get("chat_prompt_tokens")) is not None:
-        return NemoChatTemplate(ChatTokens.from_config(dict(tokens)))
-    if data.get("chat") is True:
-        return NEMO_CHAT
+    tokens = data.get("chat_prompt_tokens")
+    if tokens is not None or data.get("chat") is True:
+        return NemoChatTemplate.from_config(tokens)
     tokenizer = model.tokenizer
     inner: Any = getattr(tokenizer, "tokenizer", None)
     if isinstance(getattr(inner, "chat_template", None), str):
