@@ -20,6 +20,7 @@ from nemo_aligner_cai.files.writing import (
     put_in_place,
     to_json,
     write_json,
+    write_json_list,
     write_jsonl,
 )
 
@@ -40,5 +41,6 @@ __all__ = [
     "sha256_file",
     "to_json",
     "write_json",
+    "write_json_list",
     "write_jsonl",
 ]

@@ -155,3 +155,13 @@ def write_json(path: PathLike, obj: object, *, overwrite: bool = False) -> None:
     content = to_json(obj, indent=True) + b"\n"
     with atomic_writer(path, overwrite=overwrite) as handle:
         handle.write(content)
+
+
+def write_json_list(path: PathLike, rows: Iterable[Row], *, overwrite: bool = False) -> None:
+    """Write one indented JSON list, atomically and in constant memory: the format of upstream's long lists."""
+    with atomic_writer(path, overwrite=overwrite) as handle:
+        handle.write(b"[")
+        for number, row in enumerate(rows):
+            handle.write(b",\n" if number else b"\n")
+            handle.write(orjson.dumps(row, option=orjson.OPT_INDENT_2))
+        handle.write(b"\n]\n")

@@ -15,10 +15,9 @@ from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.data.split import split_counts
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
 from nemo_aligner_cai.engine.engine import Step
-from nemo_aligner_cai.engine.json_list import write_json_list
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import RowCounts
+from nemo_aligner_cai.files import RowCounts, write_json_list
 from nemo_aligner_cai.judges.base import position_line, unparsed_line
 from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import JudgeConfig, build_judge

@@ -17,10 +17,9 @@ from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, merges_empty_system
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
 from nemo_aligner_cai.engine.engine import Step
-from nemo_aligner_cai.engine.json_list import write_json_list
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import RowCounts, read_jsonl, require_file
+from nemo_aligner_cai.files import RowCounts, read_jsonl, require_file, write_json_list
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.prompts import read_few_shots
 from nemo_aligner_cai.sections import Config
