@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from nemo_aligner_cai.engine.executor import Answer, CallMissing, RequestExecutor
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.journal_entries import Call
-from nemo_aligner_cai.engine.progress import Progress, RunStats
+from nemo_aligner_cai.engine.progress import ProgressReporter, RunStats
 from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
 from nemo_aligner_cai.models.thinking import ADVICE, strip_reasoning
@@ -101,7 +101,7 @@ class Engine:
         *,
         seed: int,
         journal: Journal | None = None,
-        progress: Progress | None = None,
+        progress: ProgressReporter | None = None,
         no_calls: bool = False,
     ) -> None:
         """Create an engine.

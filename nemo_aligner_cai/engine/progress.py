@@ -1,22 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Run statistics, and their display: a bar on a terminal, log lines elsewhere."""
+"""The statistics of a run, and their progress display."""
 
-import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
-
+from nemo_aligner_cai.console.progress import Progress, time_left
 from nemo_aligner_cai.models.base import ClientStats
-
-_logger = logging.getLogger(__name__)
-_LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,17 +52,23 @@ class RunStats:
 
 @dataclass(frozen=True)
 class ProgressReporter:
-    """Formats the statistics of a run.
+    """Shows the statistics of a run.
 
     Attributes:
+        display: shows them; made for the same `total`.
         clients: the statistics of the run's clients.
         total: number of records, if known.
         prices: token prices, if known.
     """
 
+    display: Progress
     clients: Sequence[ClientStats]
     total: int | None = None
     prices: Prices | None = None
+
+    def update(self, stats: RunStats) -> None:
+        """Show the statistics."""
+        self.display.show(stats.records, self.line(stats))
 
     def line(self, stats: RunStats) -> str:
         """Return one line of text."""
@@ -86,61 +84,8 @@ class ProgressReporter:
             parts.append(f"cost {self.prices.cost(self._sum('prompt_tokens'), written):.2f}")
         if self.total and stats.steps_done:
             remaining = seconds / stats.steps_done * (self.total * stats.steps - stats.steps_done)
-            parts.append(f"{int(remaining) // 60}:{int(remaining) % 60:02d} left")
+            parts.append(time_left(remaining))
         return ", ".join(parts)
 
     def _sum(self, name: str) -> int:
         return sum(getattr(client, name) for client in self.clients)
-
-
-class LogProgress:
-    """Logs a line every few seconds, for files and batch systems."""
-
-    def __init__(self, title: str, reporter: ProgressReporter) -> None:
-        self._title, self._reporter = title, reporter
-        self._next = time.monotonic() + _LOG_SECONDS
-
-    def update(self, stats: RunStats) -> None:
-        """Log a line if it is due."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _LOG_SECONDS
-            of = f" of {self._reporter.total}" if self._reporter.total else ""
-            _logger.info("%s: %d%s records, %s", self._title, stats.records, of, self._reporter.line(stats))
-
-    def close(self, stats: RunStats) -> None:
-        """Do nothing: the summary follows."""
-
-
-class BarProgress:
-    """Shows a bar on standard error."""
-
-    def __init__(self, title: str, reporter: ProgressReporter) -> None:
-        self._reporter = reporter
-        self._bar = RichProgress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[line]}", markup=False),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task(title, total=reporter.total, line="")
-        self._bar.start()
-
-    def update(self, stats: RunStats) -> None:
-        """Redraw the bar."""
-        self._bar.update(self._task, completed=stats.records, line=self._reporter.line(stats))
-
-    def close(self, stats: RunStats) -> None:
-        """Draw the bar a last time."""
-        self.update(stats)
-        self._bar.stop()
-
-
-Progress = LogProgress | BarProgress
-
-
-def show_progress(title: str, reporter: ProgressReporter) -> Progress:
-    """Return a bar if standard error is a terminal, else log lines."""
-    return BarProgress(title, reporter) if sys.stderr.isatty() else LogProgress(title, reporter)

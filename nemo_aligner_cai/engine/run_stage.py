@@ -13,9 +13,10 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 import orjson
 
 from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.console.progress import open_progress
 from nemo_aligner_cai.engine.engine import Engine, HasId, Outcome, SkipRecord, Step, block_size
 from nemo_aligner_cai.engine.journal import Journal, has_calls
-from nemo_aligner_cai.engine.progress import ProgressReporter, show_progress
+from nemo_aligner_cai.engine.progress import ProgressReporter
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.served_models import check_served
 from nemo_aligner_cai.engine.shards import MissingCalls
@@ -116,8 +117,10 @@ async def run_stage(
     with ExitStack() as files:
         outcomes = _Outcomes[R](outputs, files, missing, overwrite=run.replaces)
         journal = _open_journal(journal_path, others, run)
-        reporter = ProgressReporter([client.stats for client in clients], total, run.prices)
-        progress = show_progress(title, reporter) if run.progress else None
+        progress = None
+        if run.progress:
+            display = open_progress(title, "record", total)
+            progress = ProgressReporter(display, [client.stats for client in clients], total, run.prices)
         engine = Engine(seed=run.seed, journal=journal, progress=progress, no_calls=run.no_calls)
         try:
             if run.ask_for_models and not run.no_calls:
@@ -128,7 +131,8 @@ async def run_stage(
                 await check_served(journal, clients, warn=False)
         finally:
             if progress is not None:
-                progress.close(engine.stats)
+                progress.update(engine.stats)
+                progress.display.close()
             await journal.close()
         missing.check()
     summary, stats = outcomes.summary, engine.stats

@@ -6,13 +6,14 @@ import io
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nemo_aligner_cai.training.metrics.files import METRICS_FILE, NewRows, read_steps, write_steps
-from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
+from nemo_aligner_cai.training.metrics.progress import TrainingProgress
 
 
 class FakeTerminal(io.StringIO):
@@ -39,8 +40,9 @@ def test_d11_progress_is_a_line_now_and_then(
     monkeypatch.setattr(logging.getLogger("nemo_aligner_cai"), "propagate", True)
     caplog.set_level(logging.INFO)
     now = 100.0
-    progress = TrainingProgress(clock=lambda: now)
-    progress.start(50, None)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = TrainingProgress()
+    progress.start(50)
     for step in range(50):
         progress.update({"train/loss": 2.0 - step / 100, "train/lr": 1e-6}, step)
         progress.update({"timers/train_time": 1.0}, step)
@@ -55,11 +57,14 @@ def test_d11_progress_is_a_line_now_and_then(
     assert len(lines) == 7
 
 
-def test_a_title_precedes_the_lines_and_minutes_replace_many_seconds(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_title_precedes_the_lines_and_minutes_replace_many_seconds(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO)
     now = 0.0
-    progress = TrainingProgress("sft", clock=lambda: now)
-    progress.start(1000, io.StringIO())
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = TrainingProgress("sft")
+    progress.start(1000)
     for step in (0, 1):
         progress.update({"train_rollouts/rewards": 1.25}, step)
         now += 12.0
@@ -69,10 +74,13 @@ def test_a_title_precedes_the_lines_and_minutes_replace_many_seconds(caplog: pyt
     ]
 
 
-def test_a_terminal_has_a_bar_with_step_loss_and_time_left_and_log_lines_above_it(terminal: FakeTerminal) -> None:
+def test_a_terminal_has_a_bar_with_step_loss_and_time_left_and_log_lines_above_it(
+    terminal: FakeTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 0.0
-    progress = TrainingProgress("sft", clock=lambda: now)
-    progress.start(4, log_stream())
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = TrainingProgress("sft")
+    progress.start(4)
     for step in range(4):
         progress.update({"train/loss": 1.5 - step / 4}, step)
         now += 5.0

@@ -25,7 +25,7 @@ from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR, Trainer, merge
 from nemo_aligner_cai.training.launch import jobs, log_folder, srun
 from nemo_aligner_cai.training.metrics.files import NewRows, read_metrics, read_steps
-from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
+from nemo_aligner_cai.training.metrics.progress import TrainingProgress
 
 _CRITIC_DIR = "critic"
 _MOST_SCORED = 1000
@@ -123,7 +123,7 @@ def _progress(title: str, log_dir: Path) -> Generator[Callable[[], None]]:
         for row in rows.read():
             # The trainer writes the number of its steps before it logs the first.
             if not started and (steps := read_steps(log_dir)) is not None:
-                progress.start(steps, log_stream())
+                progress.start(steps)
                 started = True
             if row["step"] is not None:
                 progress.update(row, row["step"])

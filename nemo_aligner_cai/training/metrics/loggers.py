@@ -19,7 +19,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from nemo_aligner_cai.training.metrics.files import METRICS_FILE, write_steps
-from nemo_aligner_cai.training.metrics.progress import TrainingProgress, log_stream
+from nemo_aligner_cai.training.metrics.progress import TrainingProgress
 
 
 class _MetricsLogger(Logger):
@@ -76,7 +76,7 @@ class ProgressLogger(_MetricsLogger):
     def start(self, steps: int) -> None:
         """Set the number of steps of the whole run, also for the process that waits for this one."""
         write_steps(self._directory, steps)
-        self._progress.start(steps, log_stream())
+        self._progress.start(steps)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
