@@ -62,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, as described in `program.main_guard`.
     """
-    program.begin(argv or ())
-    return program.main_guard(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
+    return program.main_guard(lambda: _run(list(sys.argv[1:] if argv is None else argv)), argv or ())
 
 
 def _run(arguments: list[str]) -> int:

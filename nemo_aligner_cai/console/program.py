@@ -83,17 +83,18 @@ def begin(argv: Sequence[str] = ()) -> None:
         sys.excepthook = _print_traceback
 
 
-def main_guard(work: Callable[[], int], *, catch_defects: bool = False) -> int:
-    """Run a program's work and return its exit code. An error becomes one line on standard error.
+def main_guard(work: Callable[[], int], argv: Sequence[str] = (), *, catch_defects: bool = False) -> int:
+    """Begin a program, run its work and return its exit code. An error becomes one line on standard error.
 
     The exit code is 0 for success, 1 for a failure, 2 for a usage error and 130 for an interruption. The text of a
     KeyboardInterrupt says how to resume. Any other error is a defect of this program.
 
     Args:
         work: returns the exit code if it raises nothing.
+        argv: see `begin`.
         catch_defects: show the traceback of a defect and return 1. By default it propagates.
     """
-    begin()
+    begin(argv)
     try:
         code = work()
     except SystemExit:  # argparse, after --help

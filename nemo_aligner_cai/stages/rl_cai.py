@@ -14,7 +14,6 @@ from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.data.split import split_counts
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
-from nemo_aligner_cai.engine.engine import Step
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_json_list
@@ -83,10 +82,6 @@ class RlCaiStage:
             config.run.seed,
             config.files.template,
         )
-
-    def steps(self, policy: ModelClient, judge: ModelClient) -> list[Step[PreferenceSample]]:
-        """Return the steps of `pipeline`."""
-        return self.pipeline(policy, judge).steps()
 
     def records(self, first: int | None = None) -> Iterator[PreferenceSample]:
         """Return new samples for the prompts, or only for the `first` ones."""

@@ -16,7 +16,6 @@ from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, merges_empty_system
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
-from nemo_aligner_cai.engine.engine import Step
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, read_jsonl, require_file, write_json_list
@@ -101,10 +100,6 @@ class SlCaiStage:
             config.keep_unrevised,
             config.critique,
         )
-
-    def steps(self, model: ModelClient) -> list[Step[RevisionSample]]:
-        """Return the steps of `pipeline`."""
-        return self.pipeline(model).steps()
 
     def records(self, first: int | None = None) -> Iterator[RevisionSample]:
         """Return new samples for the prompts, or only for the `first` ones."""

@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nemo_aligner_cai import extras
+from nemo_aligner_cai.commands.generate.shard_flags import task_journals
 from nemo_aligner_cai.console.printable import redacted
 from nemo_aligner_cai.engine.journal import Journal, JournalInUse, has_calls
 from nemo_aligner_cai.engine.shards import Shard, find_journals, shards_folder
@@ -67,18 +68,11 @@ class TaskEnd:
     incomplete: str = ""
 
 
-def task_journals(args: argparse.Namespace, whole: Path) -> list[Path]:
-    """Return the journals that the merge reads after the tasks: files, or the folder of an earlier run's, too."""
-    if not args.ray:
-        return []
-    return _own_journals(args, whole) if args.overwrite else [shards_folder(whole)]
-
-
-def begin(stage: SlCaiStage | RlCaiStage, args: argparse.Namespace, name: str) -> None:
-    """Check a stage's files and, with --ray, make its calls on the cluster.
+def make_calls(stage: SlCaiStage | RlCaiStage, args: argparse.Namespace, name: str) -> None:
+    """Check a stage's files, and make its calls on the cluster.
 
     Args:
-        stage: the stage of this process.
+        stage: the stage of this process, which merges the tasks' journals afterwards.
         args: the flags.
         name: the generator's name in the registry.
 
@@ -86,9 +80,6 @@ def begin(stage: SlCaiStage | RlCaiStage, args: argparse.Namespace, name: str) -
         UsageError: an input, an output or the cluster cannot be used. No call was made.
         CaiError: a task failed. Finished calls are in the journals.
     """
-    if not args.ray:
-        stage.begin()
-        return
     extras.require("--ray", ("ray",), "ray")
     whole = stage.config.outputs.journal
     _create_journals(args, whole)
@@ -99,13 +90,9 @@ def begin(stage: SlCaiStage | RlCaiStage, args: argparse.Namespace, name: str) -
         _run_tasks(ray, args, name, whole, marker)
 
 
-def _own_journals(args: argparse.Namespace, whole: Path) -> list[Path]:
-    return [Shard(index, args.shards).journal(whole) for index in range(args.shards)]
-
-
 def _create_journals(args: argparse.Namespace, whole: Path) -> None:
     """Create the journals, empty; raises UsageError for those of an earlier run without --resume or --overwrite."""
-    own, folder = _own_journals(args, whole), shards_folder(whole)
+    own, folder = task_journals(args, whole), shards_folder(whole)
     check_output(own[0], overwrite=True)
     folder.mkdir(parents=True, exist_ok=True)
     for path in own:
@@ -205,7 +192,7 @@ def _task_settings(args: argparse.Namespace, whole: Path) -> dict[str, Any]:
     settings = vars(args) | {"ray": None, "shards": None, "resume": True, "overwrite": False}
     settings.pop("shard")
     # The cut's own journals are read by the task that writes them.
-    own = set(_own_journals(args, whole))
+    own = set(task_journals(args, whole))
     earlier = [whole, *find_journals([shards_folder(whole)])] if args.resume else []
     named = [str(path) for path in earlier if path not in own and has_calls(path)]
     return settings | {"journal_from": [*args.journal_from, *named]}

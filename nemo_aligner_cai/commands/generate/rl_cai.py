@@ -145,15 +145,6 @@ def _add_output_flags(parser: Parser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Generate, and show what was written."""
-    report = generate(args)
-    if report is not None:
-        display.show_report(report, args.output_dir, dry_run=args.dry_run)
-        store_flags.upload_files(args, report.files, report.manifest)
-    return 0
-
-
 def generate(args: argparse.Namespace) -> StageReport | None:
     """Check all inputs and settings, then sample, judge, split and blend; None if the flags only ask to look."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -161,17 +152,22 @@ def generate(args: argparse.Namespace) -> StageReport | None:
         template = stage.config.files.template
         if args.preview is not None:
             templates = template if flags.on_nemo_server(args) else None, NEMO_CHAT if args.judge_port else None
-            display.show_preview(stage.records(args.preview), stage.steps, *templates)
+            display.show_preview(
+                stage.records(args.preview), lambda *models: stage.pipeline(*models).steps(), *templates
+            )
             return None
         needs_key = shard_flags.makes_calls(args)
         policy = clients.model_client(args, template, batch_size=args.batch_size, needs_key=needs_key)
         key = clients.judge_key(args)
         judge = clients.judge_client(args, key, RetryPolicy(timeout=args.request_timeout))
-        steps = stage.steps(policy, judge)
+        steps = stage.pipeline(policy, judge).steps()
         if args.plan:
             display.show_stage_plan(stage, steps)
             return None
-        ray_shards.begin(stage, args, GENERATOR)
+        if args.ray:
+            ray_shards.make_calls(stage, args, GENERATOR)
+        else:
+            stage.begin()
 
         async def generate() -> Summary:
             if shard_flags.makes_calls(args):
@@ -198,7 +194,7 @@ def config_of(args: argparse.Namespace, folder: Path) -> RlCaiConfig:
         judge=judge_flags.judge_config(args),
         files=files,
         outputs=outputs,
-        run=shard_flags.run_settings(args, ray_shards.task_journals(args, outputs.journal)),
+        run=shard_flags.run_settings(args, outputs.journal),
         record=recorded_flags(args),
     )
 
@@ -259,4 +255,4 @@ def _temperatures(args: argparse.Namespace) -> tuple[float, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return run_script(run, build_parser(), argv, GENERATOR)
+    return run_script(generate, build_parser(), argv, GENERATOR)

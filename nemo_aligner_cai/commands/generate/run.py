@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Run a generation script: logging, exit code, interruption, clients."""
+"""Run a generation script: logging, exit code, interruption, results, clients."""
 
 import argparse
 import sys
@@ -9,39 +9,46 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr
-from nemo_aligner_cai.commands.generate import store_flags
+from nemo_aligner_cai.commands.generate import display, store_flags
 from nemo_aligner_cai.commands.generate.shard_flags import missing_calls_error
 from nemo_aligner_cai.console import program
 from nemo_aligner_cai.console.interruptible import run_interruptible
 from nemo_aligner_cai.engine.shards import CallsMissing
 from nemo_aligner_cai.models import ModelClient
+from nemo_aligner_cai.stages.report import StageReport
 
 T = TypeVar("T")
 
 
 def run_script(
-    run: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None, name: str
+    generate: Callable[[argparse.Namespace], StageReport | None],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    name: str,
 ) -> int:
-    """Run a script and return its exit code; an error becomes one line on standard error.
+    """Run a script, show what was written and return the exit code; an error becomes one line on standard error.
 
     Args:
-        run: the script's work.
+        generate: the script's work; returns None if the flags only ask to look.
         parser: the script's flags.
         argv: the command line without the program's name; None for the process's own.
         name: the generator's name in ``cai data``.
     """
-    program.begin(argv or ())
-    log_to_stderr()
 
     def work() -> int:
+        log_to_stderr()
         args = parser.parse_args(argv)
         try:
             with store_flags.local_inputs(args), resumable(args):
-                return run(args)
+                report = generate(args)
+                if report is not None:
+                    display.show_report(report, store_flags.output_of(args), dry_run=args.dry_run)
+                    store_flags.upload_files(args, report.files, report.manifest)
         except CallsMissing as missing:
             raise missing_calls_error(missing, name, sys.argv[1:] if argv is None else argv) from missing
+        return 0
 
-    return program.main_guard(work)
+    return program.main_guard(work, argv or ())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from nemo_aligner_cai.commands.common.flag_types import COUNT, not_empty
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.generate import flags
 from nemo_aligner_cai.engine.run_settings import RunSettings
-from nemo_aligner_cai.engine.shards import CallsMissing, Shard
+from nemo_aligner_cai.engine.shards import CallsMissing, Shard, shards_folder
 from nemo_aligner_cai.errors import CaiError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -59,12 +59,12 @@ def makes_calls(args: argparse.Namespace) -> bool:
     return not (args.dry_run or args.plan or args.no_calls or args.ray)
 
 
-def run_settings(args: argparse.Namespace, ray_journals: Sequence[Path] = ()) -> RunSettings:
+def run_settings(args: argparse.Namespace, journal: Path) -> RunSettings:
     """Build the run settings.
 
     Args:
         args: the flags.
-        ray_journals: with --ray, the journals of its tasks, which this process merges.
+        journal: the journal of a run without shards. With --ray, this process merges those of its tasks.
 
     Raises:
         UsageError: flags contradict each other.
@@ -76,9 +76,21 @@ def run_settings(args: argparse.Namespace, ray_journals: Sequence[Path] = ()) ->
     return flags.run_settings(
         args,
         shard=_shard(args),
-        journal_from=tuple(args.journal_from) + tuple(map(str, ray_journals)),
+        journal_from=(*args.journal_from, *map(str, _merged_journals(args, journal))),
         no_calls=args.no_calls or bool(args.ray),
     )
+
+
+def task_journals(args: argparse.Namespace, journal: Path) -> list[Path]:
+    """Return the journals of the tasks of --ray."""
+    return [Shard(index, args.shards).journal(journal) for index in range(args.shards)]
+
+
+def _merged_journals(args: argparse.Namespace, journal: Path) -> list[Path]:
+    if not args.ray:
+        return []
+    # Without --overwrite, the folder may also have journals of earlier runs.
+    return task_journals(args, journal) if args.overwrite else [shards_folder(journal)]
 
 
 def _shard(args: argparse.Namespace) -> str | Shard | None:

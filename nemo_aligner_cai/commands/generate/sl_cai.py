@@ -148,22 +148,15 @@ def _declare_effects(parser: Parser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Generate, and show what was written."""
-    report = generate(args)
-    if report is not None:
-        display.show_report(report, args.output_filepath, dry_run=args.dry_run)
-        store_flags.upload_files(args, report.files, report.manifest)
-    return 0
-
-
 def generate(args: argparse.Namespace) -> StageReport | None:
     """Check all inputs and settings, then generate, blend and filter; None if the flags only ask to look."""
     template, server_template = _template(args)
     with tempfile.TemporaryDirectory() as scratch, SlCaiStage(config_of(args, Path(scratch))) as stage:
         if args.preview is not None:
             rendered = None if not flags.on_nemo_server(args) or server_template else template
-            display.show_preview(stage.records(args.preview), stage.steps, rendered)
+            display.show_preview(
+                stage.records(args.preview), lambda *models: stage.pipeline(*models).steps(), rendered
+            )
             return None
         client = clients.model_client(
             args,
@@ -172,11 +165,14 @@ def generate(args: argparse.Namespace) -> StageReport | None:
             server_template=server_template,
             needs_key=shard_flags.makes_calls(args),
         )
-        steps = stage.steps(client)
+        steps = stage.pipeline(client).steps()
         if args.plan:
             display.show_stage_plan(stage, steps)
             return None
-        ray_shards.begin(stage, args, GENERATOR)
+        if args.ray:
+            ray_shards.make_calls(stage, args, GENERATOR)
+        else:
+            stage.begin()
         return stage.finish(run_and_close(stage.generate(client), client), client)
 
 
@@ -200,7 +196,7 @@ def config_of(args: argparse.Namespace, scratch: Path) -> SlCaiConfig:
             validation_share=args.validation_share,
         ),
         outputs=outputs,
-        run=shard_flags.run_settings(args, ray_shards.task_journals(args, outputs.journal)),
+        run=shard_flags.run_settings(args, outputs.journal),
         record=recorded_flags(args),
     )
 
@@ -218,4 +214,4 @@ def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
-    return run_script(run, build_parser(), argv, GENERATOR)
+    return run_script(generate, build_parser(), argv, GENERATOR)

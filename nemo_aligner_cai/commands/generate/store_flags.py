@@ -84,9 +84,14 @@ def _values(args: argparse.Namespace, name: str) -> list[str]:
     return [value] if isinstance(value, str) else value or []
 
 
+def output_of(args: argparse.Namespace) -> Path:
+    """Return the script's output: a file, or a folder."""
+    return Path(args.output_filepath if hasattr(args, "output_filepath") else args.output_dir)
+
+
 def _base(args: argparse.Namespace) -> Path:
     """Return the folder of the outputs."""
-    return Path(args.output_filepath).parent if hasattr(args, "output_filepath") else Path(args.output_dir)
+    return output_of(args).parent if hasattr(args, "output_filepath") else output_of(args)
 
 
 def _folder(args: argparse.Namespace, scratch: Path) -> Path:
