@@ -3,11 +3,13 @@
 """Settings of the property tests, and the input files of a small SL-CAI run."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.unit.fake_slurm import FakeSlurm
 from tests.unit.sl_run import write
 
 # What is tested is what is true, not how fast this machine happens to be while others use it.
@@ -62,3 +64,12 @@ def inputs(tmp_path: Path) -> dict[str, str]:
         "--helpfulness-dataset-path": write(tmp_path / "helpful.jsonl", helpful),
         "--output-filepath": str(tmp_path / "out" / "sl.jsonl"),
     }
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """Slurm's commands on the path, outside of a job."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    return FakeSlurm(tmp_path / "bin")
