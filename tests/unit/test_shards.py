@@ -2,56 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shards and their merge: the bytes of one run, no call twice, and a clear word for each call that is missing."""
 
-import argparse
 import asyncio
 import logging
 import os
-import random
 import shlex
 import shutil
-import socket
-import threading
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nemo_aligner_cai import cli, extras
-from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.commands.generate import ray_shards
-from nemo_aligner_cai.engine.journal import Journal, JournalInUse
-from nemo_aligner_cai.engine.journal_entries import Call
-from nemo_aligner_cai.engine.shards import CallsMissing, Shard, find_journals, shard_count
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.models import CallFailed, Completion, Request, Sampling, ScriptedClient
+from nemo_aligner_cai import cli
+from nemo_aligner_cai.engine.shards import CallsMissing, Shard
+from nemo_aligner_cai.models import ScriptedClient
 from nemo_aligner_cai.stages import PromptSource, RunSettings, SftFiles, SlCaiConfig, SlOutputs, run_sl_cai
-from tests.unit import rl_run, sl_run
+from tests.unit import rl_run
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
-
-SHARDS = "cai_output/sl.jsonl/cai_revisions.shards"
-
-
-def outputs(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but those that hold times; the run's own folder, which some of them name, is cut out."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes().replace(os.fsencode(folder), b"")
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "journal" not in path.name and "manifest" not in path.name
-    }
-
-
-class SlRun:
-    """Runs of the SL-CAI command in a folder of their own, against a server on a real socket."""
-
-    def __init__(self, inputs: dict[str, str], folder: Path, *flags: str) -> None:
-        self.folder = folder / "out"
-        self._inputs = inputs | {"--output-filepath": str(self.folder / "sl.jsonl")}
-        self._flags = flags
-        self.shards = self.folder / SHARDS
-
-    def __call__(self, *more: str) -> int:
-        return sl_run.run(self._inputs, *self._flags, *more)
+from tests.unit.sl_run import SHARDS, SlRun, outputs
 
 
 def to_openai(server: FakeOpenAI) -> list[str]:
@@ -301,60 +268,6 @@ def test_wrong_flags_are_one_error_before_any_request(
     assert len(said) == 1 and named in said[0]
 
 
-def test_without_ray_the_extra_is_named(
-    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
-    assert SlRun(inputs, tmp_path)("--ray", "auto", "--shards", "2") == 2
-    assert "[ray]" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1", "no.such.host.invalid:6379"])
-def test_a_cluster_that_cannot_be_reached_is_one_error(
-    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
-) -> None:
-    pytest.importorskip("ray", reason="Ray comes with the extra ray")
-    run = SlRun(inputs, tmp_path)
-    assert run("--ray", address, "--shards", "2") == 2
-    assert f"--ray {address}" in capsys.readouterr().err
-    assert outputs(run.folder) == {}
-
-
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-@pytest.mark.parametrize("form", ["{}", "ray://{}", "auto"])
-def test_a_program_that_is_not_ray_is_one_error_within_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: dict[str, str], answer: bytes, form: str
-) -> None:
-    pytest.importorskip("ray", reason="Ray comes with the extra ray")
-    monkeypatch.setattr(ray_shards, "_ANSWER_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        place = f"127.0.0.1:{listening.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", place)
-
-        def serve() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.sendall(answer)
-                connection.recv(1 << 10)
-                # A silent program keeps the connection.
-                ended.wait(10 if not answer else 0)
-
-        ended, server = threading.Event(), threading.Thread(target=serve)
-        server.start()
-        with pytest.raises(UsageError, match=place), ray_shards._cluster(form.format(place)):
-            pytest.fail("no cluster was reached")
-        ended.set()
-        server.join()
-
-
-def test_a_task_that_sees_another_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="Ray comes with the extra ray")
-    monkeypatch.chdir(tmp_path)
-    for folder in (tmp_path, tmp_path / "absent"):
-        end = ray_shards.run_task("sl-cai", argparse.Namespace(), str(folder), str(tmp_path / "marker"))
-        assert str(folder) in end.error and "shared" in end.error
-
-
 def test_what_is_read_is_not_deleted(inputs: dict[str, str], tmp_path: Path) -> None:
     with FakeOpenAI(reply) as server:
         run = SlRun(inputs, tmp_path, *to_openai(server))
@@ -385,112 +298,6 @@ def test_the_shard_of_a_slurm_task_is_used_and_told(
         assert run("--no-calls", "--journal-from", str(run.shards)) == 1
         assert run("--shard", "all", "--journal-from", str(run.shards)) == 0
         assert (run.folder / "sl.jsonl").is_file()
-
-
-def slurm(**values: object) -> dict[str, str]:
-    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
-
-
-def test_slurm_tasks() -> None:
-    assert Shard.of_slurm_task({}) is None
-    assert Shard.of_slurm_task(slurm(ID=0, COUNT=64, MIN=0, MAX=63)) == Shard(0, 64)
-    assert Shard.of_slurm_task(slurm(ID=64, COUNT=64, MIN=1, MAX=64)) == Shard(63, 64)
-    for values in (slurm(ID=7, COUNT=2, MIN=3, MAX=7), slurm(ID=1)):
-        with pytest.raises(UsageError, match="--shard"):
-            Shard.of_slurm_task(values)
-
-
-def test_every_record_is_in_one_shard_and_blocks_stay_whole() -> None:
-    draw = random.Random(5)
-    for _ in range(200):
-        records, count, block = draw.randrange(50), draw.randint(1, 12), draw.randint(1, 7)
-        parts = [list(Shard(index, count).select(range(records), block)) for index in range(count)]
-        assert sorted(record for part in parts for record in part) == list(range(records))
-        assert [Shard(index, count).size(records, block) for index in range(count)] == list(map(len, parts))
-        for part in parts:
-            blocks = [part[start : start + block] for start in range(0, len(part), block)]
-            assert all(one[0] % block == 0 and one[-1] - one[0] == len(one) - 1 for one in blocks)
-
-
-def test_journals_are_found_by_file_folder_and_pattern_once_each(tmp_path: Path) -> None:
-    shards = [Shard(index, count).journal(tmp_path / "a.journal.jsonl") for count in (12, 3) for index in range(count)]
-    assert shards[1].name == "01-of-12.journal.jsonl" and shards[1].parent.name == "a.shards"
-    shards[0].parent.mkdir()
-    for path in (*shards, shards[0].with_name("notes.txt")):
-        path.touch()
-    folder = shards[0].parent
-    (tmp_path / "link").symlink_to(folder)
-    found = find_journals([folder, folder / "*-of-3.*", tmp_path / "link", shards[2]])
-    assert sorted(found) == sorted(shards)
-    assert find_journals([]) == [] and shard_count([]) == shard_count([tmp_path / "other.journal.jsonl"]) == 1
-    assert shard_count(found) == 3
-
-
-def call(number: int) -> Call:
-    return Call(
-        "answer", str(number), 0, Request(Conversation.of_user(f"prompt {number}"), Sampling()), {"model": "m"}
-    )
-
-
-def write_journal(path: Path, entries: list[tuple[int, str | CallFailed]]) -> None:
-    async def write() -> None:
-        journal = Journal.open(path)
-        for number, result in entries:
-            if isinstance(result, CallFailed):
-                journal.append_failure(call(number).key, call(number), result)
-            else:
-                journal.append([(call(number).key, call(number), Completion(result, "stop"))])
-        await journal.close()
-
-    asyncio.run(write())
-
-
-def test_more_journals_than_open_files_and_the_own_one_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nemo_aligner_cai.engine.journal_index._MOST_OPEN", 4)
-    paths = [tmp_path / f"{number}" for number in range(12)]
-    for number, path in enumerate(paths):
-        write_journal(path, [(number, f"reply {number}"), (1000, f"said by {number}")])
-    own = tmp_path / "own"
-    write_journal(own, [(1000, "said here")])
-    before = len(os.listdir("/proc/self/fd"))
-    journal = Journal.open(own, resume=True, sources=paths)
-    for number in random.Random(1).sample(range(12), 12):
-        found = journal.lookup(call(number).key)
-        assert found is not None and found.text == f"reply {number}"
-    assert len(os.listdir("/proc/self/fd")) == before + 4 + 1, "four to read, and the own one to write"
-    found = journal.lookup(call(1000).key)
-    assert found is not None and found.text == "said here"
-    with pytest.raises(JournalInUse):
-        Journal.open(own, resume=True)
-    asyncio.run(journal.close())
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_failures_are_read_as_they_were(tmp_path: Path) -> None:
-    failures = [CallFailed("HTTP 400", "it: says: no"), CallFailed("empty reply")]
-    write_journal(tmp_path / "j", list(enumerate(failures)))
-    journal = Journal.open_to_read(tmp_path / "j")
-    for number, failure in enumerate(failures):
-        found = journal.failure(call(number).key)
-        assert found is not None and (found.reason, str(found)) == (failure.reason, str(failure))
-        assert journal.lookup(call(number).key) is None
-    assert journal.failure(call(7).key) is None
-    asyncio.run(journal.close())
-
-
-def test_a_merge_keeps_no_reply_in_memory(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{shard}-of-8.journal.jsonl" for shard in range(8)]
-    for shard, path in enumerate(paths):
-        write_journal(path, [(number, "long " * 8_000) for number in range(shard, 800, 8)])
-    assert sum(path.stat().st_size for path in paths) > 30_000_000
-    tracemalloc.start()
-    journal = Journal.open_to_read(*paths)
-    texts = [len(found.text) for number in range(800) if (found := journal.lookup(call(number).key)) is not None]
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    asyncio.run(journal.close())
-    assert texts == [40_000] * 800
-    assert peak < 2_000_000
 
 
 def config(out: Path, red: str, helpful: str, **run: Any) -> SlCaiConfig:
