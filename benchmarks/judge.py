@@ -38,8 +38,8 @@ from nemo_aligner_cai.engine.seeds import derive_seed
 from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import JudgeSettings
+from nemo_aligner_cai.judges.steps import PreferenceSample
 from nemo_aligner_cai.models import Completion, ModelClient, OpenAIClient, Request, ScriptedClient
 from nemo_aligner_cai.models.scoring.choice_scorer import CONTINUE, PROBE, scoring_body
 from nemo_aligner_cai.models.scoring.choice_scores import choice_logprobs

@@ -27,7 +27,7 @@ from nemo_aligner_cai.evaluation.settings import EvaluatedModel
 from nemo_aligner_cai.files import Row, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.files.output_paths import check_output
 from nemo_aligner_cai.judges.base import Judge
-from nemo_aligner_cai.judges.preference_sample import JudgePipeline
+from nemo_aligner_cai.judges.steps import JudgePipeline
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.stages.manifest import Manifest, ManifestLocation, hashes
 from nemo_aligner_cai.stages.run_files import check_files, input_files

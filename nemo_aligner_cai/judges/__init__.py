@@ -14,5 +14,5 @@ pairs.py              the selection of pairs among N candidates
 parse.py              strict parsing of answers
 few_shot.py           examples before the question
 prompts.py            named prompt templates
-preference_sample.py  a prompt with its candidates, and the judge's turns as steps of the engine
+steps.py              a prompt with its candidates, and the judge's turns as steps of the engine
 """

@@ -19,8 +19,8 @@ from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.engine.planned_calls import count_calls
 from nemo_aligner_cai.engine.run_settings import RunSettings
-from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import build_judge
+from nemo_aligner_cai.judges.steps import PreferenceSample
 from nemo_aligner_cai.models import Sampling, ScriptedClient
 from nemo_aligner_cai.planning.config import Model
 from nemo_aligner_cai.planning.recipe import Generation, Ppo, Recipe, Trainer

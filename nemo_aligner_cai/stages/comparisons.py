@@ -26,7 +26,7 @@ from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.judges.base import Judge, Judgement
-from nemo_aligner_cai.judges.preference_sample import JudgePipeline, PreferenceSample
+from nemo_aligner_cai.judges.steps import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
 

@@ -18,8 +18,8 @@ from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_json_list
 from nemo_aligner_cai.judges.base import position_line, unparsed_line
-from nemo_aligner_cai.judges.preference_sample import PreferenceSample
 from nemo_aligner_cai.judges.settings import JudgeConfig, build_judge
+from nemo_aligner_cai.judges.steps import PreferenceSample
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.stages.comparisons import ComparisonPipeline, generate_comparisons
 from nemo_aligner_cai.stages.preference_files import upstream_candidates, upstream_preferences, write_preference_files

@@ -20,7 +20,7 @@ from nemo_aligner_cai.data.records import Chat, Comparison, Judged
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
 from nemo_aligner_cai.judges.base import Judgement, Preference
-from nemo_aligner_cai.judges.preference_sample import PreferenceSample
+from nemo_aligner_cai.judges.steps import PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.comparisons import judged_row
 from nemo_aligner_cai.stages.revisions import RevisionSample, Turn, revision_row, revision_sft_row

@@ -17,7 +17,7 @@ from nemo_aligner_cai.commands.common.parser import Parser, recorded_flags
 from nemo_aligner_cai.commands.common.shared_flags import add_chat_template_flag
 from nemo_aligner_cai.commands.evaluate import evaluation_display
 from nemo_aligner_cai.commands.evaluate.model_specs import ServerSettings, model_of, named, served_model_of
-from nemo_aligner_cai.commands.generate.run import resumable
+from nemo_aligner_cai.commands.generate.script import resumable
 from nemo_aligner_cai.constitution import packaged
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError

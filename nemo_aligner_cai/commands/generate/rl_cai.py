@@ -29,7 +29,7 @@ from nemo_aligner_cai.commands.generate import (
     shard_flags,
     store_flags,
 )
-from nemo_aligner_cai.commands.generate.run import run_and_close, run_script
+from nemo_aligner_cai.commands.generate.script import run_and_close, run_script
 from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, parse_splits
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError

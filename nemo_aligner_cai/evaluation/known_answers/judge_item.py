@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.files import content_hash
-from nemo_aligner_cai.judges.preference_sample import Candidate, PreferenceSample
+from nemo_aligner_cai.judges.steps import Candidate, PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 
 CORRECT = "correct"

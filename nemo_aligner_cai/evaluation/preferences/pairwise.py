@@ -20,7 +20,7 @@ from nemo_aligner_cai.evaluation.results import Figure, Match, Pairwise, Rating,
 from nemo_aligner_cai.evaluation.statistics.bradley_terry import Strength, bradley_terry
 from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult, win_rates
 from nemo_aligner_cai.files import Row
-from nemo_aligner_cai.judges.preference_sample import PreferenceSample
+from nemo_aligner_cai.judges.steps import PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.comparisons import judged_row
 
