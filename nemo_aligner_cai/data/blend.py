@@ -20,7 +20,8 @@ from typing import BinaryIO, cast
 
 import orjson
 
-from nemo_aligner_cai.data.formats.files import detect_format, format_named, require_plain_lines, validate_file
+from nemo_aligner_cai.data.formats.all_formats import detect_format, format_named
+from nemo_aligner_cai.data.formats.files import require_plain_lines, validate_file
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, write_jsonl
 from nemo_aligner_cai.files.output_paths import check_output

@@ -18,7 +18,8 @@ from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate
-from nemo_aligner_cai.data.formats.files import Group, format_named, read_groups
+from nemo_aligner_cai.data.formats.all_formats import format_named
+from nemo_aligner_cai.data.formats.files import Group, read_groups
 from nemo_aligner_cai.data.formats.nemo import sft_text
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record

@@ -5,7 +5,7 @@ r"""Prompts from files of any known format, one row in memory at a time.
 Input:  {"transcript": "\n\nHuman: How do I ...\n\nAssistant: ..."}     Anthropic's red-team attempts
         {"chosen": "\n\nHuman: ...\n\nAssistant: ...", "rejected": ...}  Anthropic HH
         {"prompt": "How do I ..."}, {"messages": [...]}, or a text in a list, a line of .txt, a row of .csv
-        every other format of `data.formats.table`; a file may mix formats
+        every other format of `data.formats.all_formats`; a file may mix formats
 Output: Prompt(id="9f86d081884c7d65", conversation=Conversation((Message(Role.USER, "How do I ..."),)))
 """
 

@@ -18,7 +18,8 @@ from decimal import Decimal, InvalidOperation
 from itertools import accumulate
 from typing import Any, cast
 
-from nemo_aligner_cai.data.formats.files import format_named, read_groups, read_records
+from nemo_aligner_cai.data.formats.all_formats import format_named
+from nemo_aligner_cai.data.formats.files import read_groups, read_records
 from nemo_aligner_cai.data.records import record_prompt_id
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, RowCounts, content_hash, jsonl_writer

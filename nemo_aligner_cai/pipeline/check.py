@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_aligner_cai.chat import template_named
-from nemo_aligner_cai.data.formats.files import format_named
+from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file

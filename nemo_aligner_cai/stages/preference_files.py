@@ -19,8 +19,9 @@ import orjson
 
 from nemo_aligner_cai.chat import Role
 from nemo_aligner_cai.data.blend import blend_files
+from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.formats.cai import RL_CAI
-from nemo_aligner_cai.data.formats.files import format_named, read_records, write_records
+from nemo_aligner_cai.data.formats.files import read_records, write_records
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.records import Comparison, PromptOnly, Record

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, NemoChatTemplate, Role, StringTemplate
-from nemo_aligner_cai.data.formats.files import format_named
+from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.soft_labels import SoftLabels
 from nemo_aligner_cai.data.split import parse_splits

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import Field
 
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.formats.files import convert_file, detect_format, validate_file
+from nemo_aligner_cai.data.formats.all_formats import detect_format
+from nemo_aligner_cai.data.formats.files import convert_file, validate_file
 from nemo_aligner_cai.data.formats.nemo import SftChat
 from nemo_aligner_cai.data.length import LengthReport, filter_file
 from nemo_aligner_cai.data.split import parse_splits, split_file

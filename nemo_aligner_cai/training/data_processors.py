@@ -80,7 +80,7 @@ def process(cfg: DictConfig, keys: Sequence[str], *, to: str, model_key: str | N
 
 
 def _validate_format(name: object) -> str:
-    from nemo_aligner_cai.data.formats.files import format_named
+    from nemo_aligner_cai.data.formats.all_formats import format_named
 
     if name != AUTO:
         try:
@@ -125,7 +125,7 @@ class _Processor:
 
     def convert(self, source: Path, key: str) -> Path:
         """The file for the trainer: `source` itself if it needs no conversion, else one in the cache."""
-        from nemo_aligner_cai.data.formats.files import detect_format
+        from nemo_aligner_cai.data.formats.all_formats import detect_format
 
         data_files.existing_file(source, key)
         source_format = detect_format(source) if self.format == AUTO else self.format

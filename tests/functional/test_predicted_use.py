@@ -16,7 +16,8 @@ import pytest
 
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.cli import main
-from nemo_aligner_cai.data.formats.files import FORMATS, write_records
+from nemo_aligner_cai.data.formats.all_formats import FORMATS
+from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.length import LIMITS, filter_file, predict_use, texts_of
 from nemo_aligner_cai.data.records import Chat, Comparison, Kind, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.data.tokenizer import load_tokenizer

@@ -197,8 +197,9 @@ def test_transformers_answers_with_the_template_of_training(original: Path, trai
 def test_vllm_answers_with_the_template_of_training(
     repo_root: Path, trained: tuple[Trainers, Path], tmp_path: Path
 ) -> None:
+    from nemo_aligner_cai.pipeline.sections.serve import VllmServer
     from nemo_aligner_cai.pipeline.serving.servers import ask
-    from nemo_aligner_cai.pipeline.serving.vllm import VllmServer, served_vllm
+    from nemo_aligner_cai.pipeline.serving.vllm import served_vllm
 
     executable = repo_root / ".venv-vllm" / "bin" / "vllm"
     if not executable.is_file():

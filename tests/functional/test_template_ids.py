@@ -22,7 +22,8 @@ from nemo_aligner_cai.chat import (
     Role,
 )
 from nemo_aligner_cai.chat.named import MISTRAL_INSTRUCT
-from nemo_aligner_cai.data.formats.files import FORMATS, write_records
+from nemo_aligner_cai.data.formats.all_formats import FORMATS
+from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat

@@ -3,7 +3,7 @@
 """Rows of NeMo's reward model and PPO files, for tests."""
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation
-from nemo_aligner_cai.data.formats.files import FORMATS
+from nemo_aligner_cai.data.formats.all_formats import FORMATS
 from nemo_aligner_cai.data.records import Comparison, PromptOnly
 from nemo_aligner_cai.files import Row
 

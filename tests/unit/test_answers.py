@@ -10,7 +10,8 @@ import pytest
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.models import CallFailed, ScriptedClient
 from nemo_aligner_cai.models.base import Request, Sampling
-from nemo_aligner_cai.pipeline.steps.answers import Answers, ask_all
+from nemo_aligner_cai.pipeline.sections.answers import Answers
+from nemo_aligner_cai.pipeline.steps.answers import ask_all
 
 SECTION = Answers(prompts=("b ?", "a ?"), system_message="Be brief.", decoding=Sampling(temperature=0.5, max_tokens=8))
 

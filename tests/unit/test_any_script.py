@@ -13,7 +13,8 @@ import pytest
 
 from nemo_aligner_cai.commands.data.anthropic_hh import main as process_hh
 from nemo_aligner_cai.data.blend import blend_files
-from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, read_records, validate_file
+from nemo_aligner_cai.data.formats.all_formats import FORMATS
+from nemo_aligner_cai.data.formats.files import convert_file, read_records, validate_file
 from nemo_aligner_cai.data.length import filter_file
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.split import parse_splits, split_file

@@ -13,7 +13,7 @@ import pytest
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.commands.data.hydra_groups import compose_command
 from nemo_aligner_cai.commands.generate.rl_cai import main
-from nemo_aligner_cai.data.formats.files import FORMATS
+from nemo_aligner_cai.data.formats.all_formats import FORMATS
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.graders.spec import load_grader
 from nemo_aligner_cai.files import read_jsonl, write_jsonl

@@ -12,7 +12,7 @@ pytest.importorskip("hydra", reason="the training extra is not installed")
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_aligner_cai.data.formats.files import format_named
+from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import config
 from nemo_aligner_cai.training.cpu import config as hardware

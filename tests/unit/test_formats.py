@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, LabelType, Role, TokenPolicy
-from nemo_aligner_cai.data.formats.files import (
-    FORMATS,
-    convert_file,
-    detect_format,
-    read_records,
-    sft_row,
-    validate_file,
-    write_records,
-)
+from nemo_aligner_cai.data.formats.all_formats import FORMATS, detect_format
+from nemo_aligner_cai.data.formats.files import convert_file, read_records, sft_row, validate_file, write_records
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Scored, to_kind
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl

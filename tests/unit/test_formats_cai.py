@@ -13,7 +13,8 @@ from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, TokenPolicy
 from nemo_aligner_cai.commands.data.inspect_data import collect
 from nemo_aligner_cai.constitution import Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
-from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, detect_format, read_records, validate_file
+from nemo_aligner_cai.data.formats.all_formats import FORMATS, detect_format
+from nemo_aligner_cai.data.formats.files import convert_file, read_records, validate_file
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedRow
 from nemo_aligner_cai.data.records import Chat, Comparison, Judged

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import NEMO_CHAT
 from nemo_aligner_cai.data.anthropic_hh import Outputs, rows_of, write_split
-from nemo_aligner_cai.data.formats.files import FORMATS, detect_format, read_records, validate_file
+from nemo_aligner_cai.data.formats.all_formats import FORMATS, detect_format
+from nemo_aligner_cai.data.formats.files import read_records, validate_file
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import Row, RowCounts

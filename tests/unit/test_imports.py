@@ -60,11 +60,15 @@ def imported(path: Path, modules: set[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def graph(repo_root: Path) -> dict[str, set[str]]:
-    paths = {
+def paths(repo_root: Path) -> dict[str, Path]:
+    return {
         ".".join(path.relative_to(repo_root).with_suffix("").parts).removesuffix(".__init__"): path
         for path in (repo_root / PACKAGE).rglob("*.py")
     }
+
+
+@pytest.fixture(scope="module")
+def graph(paths: dict[str, Path]) -> dict[str, set[str]]:
     return {module: imported(path, set(paths)) - {module} for module, path in paths.items()}
 
 
@@ -86,3 +90,18 @@ def test_a_folder_imports_only_what_comes_before_it(graph: dict[str, set[str]]) 
 
 def test_no_two_modules_import_each_other(graph: dict[str, set[str]]) -> None:
     list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_a_name_is_imported_from_the_module_that_defines_it(paths: dict[str, Path]) -> None:
+    imports = [
+        (module, node.module, name)
+        for module, path in paths.items()
+        if path.name != "__init__.py"
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    ]
+    passed_on = {(module, name.asname or name.name) for module, _, name in imports}
+    assert not [
+        f"{module}: {name.name} from {other}" for module, other, name in imports if (other, name.name) in passed_on
+    ]

@@ -20,7 +20,7 @@ from nemo_aligner_cai.models import (
     Sampling,
     ServerRefused,
 )
-from nemo_aligner_cai.models.http.transport import RetryableError
+from nemo_aligner_cai.models.http.retry import RetryableError
 from nemo_aligner_cai.models.scoring.nemo_scores import score_choices
 from tests.unit.fake_servers import FakeNemo
 

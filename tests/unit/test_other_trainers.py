@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Role
-from nemo_aligner_cai.data.formats.files import FORMATS, convert_file, write_records
+from nemo_aligner_cai.data.formats.all_formats import FORMATS
+from nemo_aligner_cai.data.formats.files import convert_file, write_records
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly
 from nemo_aligner_cai.files import Row, read_jsonl
 from tests.unit.record_strategies import held_by_all

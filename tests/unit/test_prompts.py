@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import Conversation, Role, TokenPolicy
-from nemo_aligner_cai.data.prompt_files import data_files, read_prompts
+from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import RowCounts
+from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.prompts import Prompt, read_few_shots
 from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript, write_transcript
 

@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.data.formats.all_formats import FORMATS, detect_format
 from nemo_aligner_cai.data.formats.base import Format
-from nemo_aligner_cai.data.formats.files import (
-    FORMATS,
-    convert_file,
-    detect_format,
-    read_records,
-    validate_file,
-    write_records,
-)
+from nemo_aligner_cai.data.formats.files import convert_file, read_records, validate_file, write_records
 from nemo_aligner_cai.data.records import Chat, Comparison, Kind, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row, RowCounts

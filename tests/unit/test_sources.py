@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.commands.data.anthropic_hh import main as process_hh
-from nemo_aligner_cai.data.formats.files import convert_file, detect_format, read_records
+from nemo_aligner_cai.data.formats.all_formats import detect_format
+from nemo_aligner_cai.data.formats.files import convert_file, read_records
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import PromptOnly, Scored, prompt_of
 from nemo_aligner_cai.errors import FormatError, UsageError

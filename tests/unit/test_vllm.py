@@ -17,10 +17,12 @@ import pytest
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
+from nemo_aligner_cai.pipeline.sections.answers import Answers
+from nemo_aligner_cai.pipeline.sections.serve import VllmServer
 from nemo_aligner_cai.pipeline.serving import vllm
 from nemo_aligner_cai.pipeline.serving.servers import ask
-from nemo_aligner_cai.pipeline.serving.vllm import VllmServer, served_vllm
-from nemo_aligner_cai.pipeline.steps.answers import Answers, ask_all
+from nemo_aligner_cai.pipeline.serving.vllm import served_vllm
+from nemo_aligner_cai.pipeline.steps.answers import ask_all
 from nemo_aligner_cai.training.launch import jobs
 from tests.unit.fake_vllm import write_fake_vllm
 

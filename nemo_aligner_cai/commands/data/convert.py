@@ -15,8 +15,8 @@ from nemo_aligner_cai.commands.common.shared_flags import (
     requested_tokenizer,
 )
 from nemo_aligner_cai.commands.common.terminal import write_line
-from nemo_aligner_cai.data.formats.all_formats import all_formats, listed
-from nemo_aligner_cai.data.formats.files import convert_file, format_named
+from nemo_aligner_cai.data.formats.all_formats import all_formats, format_named, listed
+from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice
 from nemo_aligner_cai.data.formats.writers import require_suffix
 from nemo_aligner_cai.data.length import filter_file, limit_of

@@ -18,7 +18,8 @@ from nemo_aligner_cai.commands.common.flag_types import Number
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, table_of
 from nemo_aligner_cai.console.printable import printable
-from nemo_aligner_cai.data.formats.files import detect_format, read_records
+from nemo_aligner_cai.data.formats.all_formats import detect_format
+from nemo_aligner_cai.data.formats.files import read_records
 from nemo_aligner_cai.data.records import (
     ATTRIBUTES,
     MASKED_SCORE,

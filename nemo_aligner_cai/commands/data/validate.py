@@ -9,7 +9,8 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.shared_flags import add_tokenizer_flags, requested_tokenizer
 from nemo_aligner_cai.commands.common.terminal import note_line, write_line
 from nemo_aligner_cai.console.printable import error_line
-from nemo_aligner_cai.data.formats.files import detect_format, format_named, validate_file
+from nemo_aligner_cai.data.formats.all_formats import detect_format, format_named
+from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.data.length import LIMITS, predict_use
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import FormatError, UsageError

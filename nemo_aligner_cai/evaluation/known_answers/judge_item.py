@@ -8,8 +8,9 @@ Output: JudgeItem(prompt, candidates=(Candidate("incorrect", ...), Candidate("co
 from dataclasses import dataclass
 
 from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.data.judged_row import Candidate
 from nemo_aligner_cai.files import content_hash
-from nemo_aligner_cai.judges.steps import Candidate, PreferenceSample
+from nemo_aligner_cai.judges.steps import PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 
 CORRECT = "correct"

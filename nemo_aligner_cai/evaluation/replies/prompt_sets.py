@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, TokenPolicy
 from nemo_aligner_cai.data.formats.all_formats import all_formats
@@ -35,7 +34,6 @@ from nemo_aligner_cai.files import PathLike, Row, RowCounts, content_hash, sha25
 from nemo_aligner_cai.files.sources import DataFile, data_files, read_rows
 from nemo_aligner_cai.prompts.transcript import TranscriptError
 
-SIDES: tuple[Side, ...] = get_args(Side)
 _CONTRAST = "contrast"
 """XSTest's types of harmful prompts begin with it."""
 
