@@ -82,6 +82,10 @@ class Summary:
         # A shard may have no prompt, or none that gives a row; the merge decides about the whole.
         if self.counts.written == 0 and self.in_shard is None:
             raise CaiError(f"no record was written: {self.counts}{self._example()}")
+        self.check_faults(max_dropped)
+
+    def check_faults(self, max_dropped: float) -> None:
+        """Raise CaiError if faults dropped more than `max_dropped`, a share of the prompts."""
         rows = self.counts.rows_in if self.in_shard is None else self.in_shard
         if self.faults > Fraction(str(max_dropped)) * rows:
             raise CaiError(

@@ -8,7 +8,6 @@ result has no time stamps: an evaluation that was killed and resumed gives the s
 
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -240,14 +239,11 @@ class EvaluationRun:
 
     def check(self) -> None:
         """Raises CaiError if calls failed for too many prompts. Call it after `execute`, which saves everything."""
-        allowed = Fraction(str(self.inputs.config.run.max_dropped))
         for name, summary in self.summaries.items():
-            if summary.faults > allowed * summary.counts.rows_in:
-                raise CaiError(
-                    f"{name}: calls failed for {summary.faults} of {summary.counts.rows_in} prompts, more than "
-                    f"--max-dropped {float(allowed):g} allows: {summary.counts}. All others are saved; the same "
-                    f"command with --resume tries these again; the first fault: {summary.first_fault}"
-                )
+            try:
+                summary.check_faults(self.inputs.config.run.max_dropped)
+            except CaiError as error:
+                raise CaiError(f"{name}: {error}") from error
 
 
 class _ReplyCounts:
