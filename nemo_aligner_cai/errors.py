@@ -34,3 +34,8 @@ class FormatError(UsageError):
     def at(cls, path: object, line: int, message: str) -> "FormatError":
         """Create the error of one row; `line` counts from 1."""
         return cls(f"{path}:{line}: {message}")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of another library's error in one line."""
+    return " ".join(str(error).split())

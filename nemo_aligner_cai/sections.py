@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import UsageError, one_line
 from nemo_aligner_cai.files import read_text
 
 C = TypeVar("C", bound=BaseModel)
@@ -97,7 +97,7 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
     try:
         tree: Any = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {_one_line(error)}") from error
+        raise UsageError(f"{path}: not YAML: {one_line(error)}") from error
     if not isinstance(tree, dict):
         first, second = list(schema.model_fields)[:2]
         raise UsageError(f"{path}: needs keys such as {first!r} and {second!r}")
@@ -107,10 +107,6 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
         return schema.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {first_problem(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -127,4 +123,4 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         section[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{override}: the value is not YAML: {_one_line(error)}") from error
+        raise UsageError(f"{override}: the value is not YAML: {one_line(error)}") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from nemo_aligner_cai.errors import FormatError
+from nemo_aligner_cai.errors import FormatError, one_line
 from nemo_aligner_cai.files.reading import MAX_ROW_BYTES, Row
 
 _BATCH_ROWS = 256
@@ -59,8 +59,7 @@ def parquet_rows(path: Path, pyarrow: Any) -> Iterator[tuple[int, Row]]:
                 raise ValueError(f"it has {number} rows, but {metadata.num_rows} in its metadata")
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         # ValueError: text that is not UTF-8.
-        reason = " ".join(str(error).split())
-        raise FormatError.at(path, number + 1, f"the parquet data is damaged: {reason}") from error
+        raise FormatError.at(path, number + 1, f"the parquet data is damaged: {one_line(error)}") from error
 
 
 def _read_options(path: Path, handle: BinaryIO, metadata: Any, group: int) -> tuple[int, list[str]]:

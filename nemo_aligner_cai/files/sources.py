@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.errors import FormatError, UsageError, one_line
 from nemo_aligner_cai.extras import not_installed
 from nemo_aligner_cai.files import PathLike, Row, read_items, read_jsonl, read_lines, require_file
 from nemo_aligner_cai.files.parquet import parquet_rows
@@ -201,7 +201,7 @@ def _hub_rows(data: HubData) -> Iterator[tuple[int, Row]]:
     try:
         rows: Iterable[Row] = datasets.load_dataset(data.name, data_dir=data.folder, split=data.split)
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise UsageError(f"{data}: the split {data.split!r} cannot be loaded: {_one_line(error)}") from error
+        raise UsageError(f"{data}: the split {data.split!r} cannot be loaded: {one_line(error)}") from error
     return enumerate(rows, start=1)
 
 
@@ -211,7 +211,3 @@ def hf_library(name: str, what: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise not_installed(what, name, "hf") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
