@@ -16,7 +16,7 @@ def test_every_path_in_the_docs_exists(repo_root: Path) -> None:
         for page in pages
         for path in re.findall(r"(?<=`)[\w.-]+(?:/[\w.-]+)*/?(?=`)", page.read_text(encoding="utf-8"))
         if path.startswith(tuple(f"{top}/" for top in TOP))
-        or re.match(r"(judges|data|stages|training|registry|errors)[/.].*\.py$", path)
+        or re.match(r"(commands|data|engine|errors|judges|pipeline|registry|stages|training)[/.].*\.py$", path)
     ]
     assert len(named) > 40
     missing = [
@@ -25,6 +25,16 @@ def test_every_path_in_the_docs_exists(repo_root: Path) -> None:
         if not (repo_root / path).exists() and not (repo_root / "nemo_aligner_cai" / path).exists()
     ]
     assert missing == []
+
+
+def test_each_function_of_the_walk_is_in_its_file(repo_root: Path) -> None:
+    walk = (repo_root / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Follow one prompt")[2]
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \| (`[^|]+) \|$", walk.partition("\n## ")[0], re.MULTILINE)
+    assert len(rows) > 10
+    for files, functions in rows:
+        code = "".join((repo_root / "nemo_aligner_cai" / file).read_text() for file in re.findall(r"`([^`]+)`", files))
+        for name in re.findall(r"[`.](\w+)(?=[`.])", functions):
+            assert re.search(rf"\b(def|class) {name}\b", code), f"{name} is not in {files}"
 
 
 def test_every_link_leads_to_a_file_or_has_the_form_of_an_address(repo_root: Path) -> None:
