@@ -3,6 +3,7 @@
 """One tiny base model for the whole session, and the runs that start from it."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.functional import world
+from tests.functional.small_run import Runs
 
 PACKAGE = "nemo_aligner_cai.training"
 TIMEOUT_S = 240
@@ -128,3 +130,12 @@ def reward_model(lab: Lab, sft: Run) -> Run:
 @pytest.fixture
 def free_port() -> int:
     return jobs.free_port()
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    """Runs of this module; whatever is left at the end is ended."""
+    made = Runs()
+    yield made
+    for process in made.alive():
+        process.kill()

@@ -12,12 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
@@ -29,102 +26,9 @@ from nemo_aligner_cai.report.comparison.compare import compare
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.scores import Key
 from nemo_aligner_cai.training.launch.jobs import free_port, server
+from tests.functional.small_run import COMPARED, SIZES, STEP_TIMEOUT_S, Runs, small_config
 from tests.paired import expected_difference, expected_mcnemar
 from tests.run_steps import STEPS
-
-_STEP_TIMEOUT_S = 300
-_SIZES = {"red_team": 128, "helpful_sft": 64, "helpful_train": 64, "helpful_test": 32, "measure": 24}
-# Bytes of these depend on the seed alone: on prompts, on models trained from them, and on what those models said.
-COMPARED = (
-    "1_data/sl_prompts.jsonl",
-    "2_sl_cai/revisions.jsonl",
-    "2_sl_cai/train.jsonl",
-    "4_rl_cai/comparisons.jsonl",
-    "4_rl_cai/rm_train.jsonl",
-    "4_rl_cai/ppo_train.jsonl",
-    "7_measure/helpful_only_sampled.jsonl",
-    "7_measure/sl_cai_sampled.jsonl",
-    "7_measure/rl_cai_sampled.jsonl",
-    "7_measure/rl_cai_greedy.jsonl",
-)
-
-
-def small_config(folder: Path, **changes: Any) -> Path:
-    """The quickstart's configuration with few rows and steps, as a file."""
-    tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
-    tree["data"]["tiny"].update(_SIZES)
-    tree["sl_cai"]["validation_share"] = 0.25
-    tree["rl_cai"]["test_share"] = 0.5
-    steps = {"sft": ("trainer.sft", 20), "reward_model": ("trainer.rm", 12)}
-    for name, (trainer, count) in steps.items():
-        given = tuple(f"{trainer}.{key}" for key in ("max_steps", "val_check_interval", "save_interval"))
-        own = [line for line in tree[name]["overrides"] if not line.startswith(given)]
-        tree[name]["overrides"] = [*own, *(f"{key}={count}" for key in given)]
-    tree["reward_model"]["overrides"] += ["++model.micro_batch_size=8", "++model.global_batch_size=8"]
-    tree["ppo"]["actor"] = [
-        line for line in tree["ppo"]["actor"] if not line.startswith(("trainer.ppo.max_steps", "trainer.ppo.val"))
-    ] + ["trainer.ppo.max_steps=4", "trainer.ppo.val_check_interval=2"]
-    for key, value in changes.items():
-        section = tree
-        *parents, last = key.split("__")
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return path
-
-
-class Runs:
-    """Starts `cai run` and accounts for every process that it has started."""
-
-    def __init__(self) -> None:
-        self.mark = uuid.uuid4().hex
-
-    def start(self, config: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
-        """Begin a run in a session of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "nemo_aligner_cai.cli", "run", str(config), "--output", str(output), *arguments],
-            env=os.environ | {"CAI_TEST_MARK": self.mark},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def finish(self, config: Path, output: Path, *arguments: str) -> str:
-        """A run to its end; returns what it printed."""
-        process = self.start(config, output, *arguments)
-        printed, _ = process.communicate(timeout=_STEP_TIMEOUT_S * 3)
-        assert process.returncode == 0, printed
-        return printed
-
-    def alive(self) -> list[psutil.Process]:
-        """Processes that carry this object's mark in their environment."""
-        found: list[psutil.Process] = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("CAI_TEST_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
-
-    def assert_none_left(self, patience_s: float = 45.0) -> None:
-        """All are gone, or go within the time that orphans are given."""
-        deadline = time.monotonic() + patience_s
-        while (left := self.alive()) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert not left, [process.cmdline() for process in left]
-
-
-@pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    """Runs of this module; whatever is left at the end is ended."""
-    made = Runs()
-    yield made
-    for process in made.alive():
-        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +77,7 @@ def test_metrics_for_programs(finished: tuple[Path, Path, str]) -> None:
                 *("evasion", "helpfulness", "over_refusal"),
             }
             for figure in figures.values():
-                assert figure["n"] == _SIZES["measure"]
+                assert figure["n"] == SIZES["measure"]
                 assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
     assert metrics["stages"]["helpful_only"]["greedy"]["harmful_compliance"]["value"] >= 0.9
     assert metrics["stages"]["helpful_only"]["greedy"]["helpfulness"]["value"] >= 0.9
@@ -240,7 +144,7 @@ def test_the_printed_commands_make_the_same_files(
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CAI_TEST_MARK": runs.mark},
         capture_output=True,
         text=True,
-        timeout=_STEP_TIMEOUT_S,
+        timeout=STEP_TIMEOUT_S,
         check=False,
     )
     assert pasted.returncode == 0, pasted.stderr
@@ -270,7 +174,7 @@ def test_another_constitution_compared(finished: tuple[Path, Path, str], runs: R
     assert len(found.results) == 2 * 3 * 6, "two decodings, three models, six metrics"
     for one in found.results:
         hits = _hits(finished[1], output, one.key)
-        assert len(hits) == one.difference.prompts == _SIZES["measure"]
+        assert len(hits) == one.difference.prompts == SIZES["measure"]
         mean, low, high = expected_difference(hits)
         assert one.difference.value == pytest.approx(mean, abs=1e-12)
         assert low is None or one.difference.low == pytest.approx(low, abs=1e-9)
@@ -337,7 +241,7 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
 
 def _wait_for(folder: Path, process: subprocess.Popen[str], sign: str, text: str = "") -> None:
     """Wait until the folder has a file whose name matches ``sign``, with content, and with ``text`` in it."""
-    deadline = time.monotonic() + _STEP_TIMEOUT_S
+    deadline = time.monotonic() + STEP_TIMEOUT_S
     while not any(path.stat().st_size and text in path.read_text("utf-8") for path in folder.glob(sign)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
@@ -365,7 +269,7 @@ def test_a_failing_trainer_ends_the_run_with_its_log(
     # Composes, and is refused by the trainer itself: more rows in a batch than there are.
     config = small_config(tmp_path, sft__overrides=["model.data.train_ds.global_batch_size=100000"])
     process = runs.start(config, tmp_path / "run")
-    printed, _ = process.communicate(timeout=_STEP_TIMEOUT_S)
+    printed, _ = process.communicate(timeout=STEP_TIMEOUT_S)
     assert process.returncode == 1
     assert "global_batch_size" in printed
     assert str(tmp_path / "run" / "3_sft" / "train.log") in printed

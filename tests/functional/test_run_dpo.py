@@ -17,7 +17,7 @@ from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
-from tests.functional.test_pipeline import Runs
+from tests.functional.small_run import Runs
 from tests.unit.fake_servers import FakeOpenAI
 from tests.unit.fake_vllm import write_fake_vllm
 from tests.unit.rl_run import judge

@@ -24,7 +24,7 @@ from nemo_aligner_cai.pipeline.layout import MEASURE, PPO, REWARD_MODEL, SFT, SL
 from tests.documented import commands_of
 from tests.functional import slurm_cluster
 from tests.functional.slurm_cluster import Cluster, wait_for
-from tests.functional.test_pipeline import COMPARED, Runs, small_config
+from tests.functional.small_run import COMPARED, Runs, small_config
 from tests.run_steps import STEPS
 from tests.unit.fake_servers import FakeOpenAI
 
@@ -78,14 +78,6 @@ class Login:
         rows, logs = done.stdout.splitlines()[1:], [line for line in done.stdout.splitlines() if ": " in line]
         steps = {line.split()[0]: line.split(maxsplit=1)[1] for line in rows if line not in logs}
         return steps | {"logs": "\n".join(logs)}
-
-
-@pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    made = Runs()
-    yield made
-    for process in made.alive():
-        process.kill()
 
 
 @pytest.fixture(scope="module")
