@@ -37,5 +37,12 @@ class FormatError(UsageError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of another library's error in one line."""
-    return " ".join(str(error).split())
+    """The message of an exception on one line, followed by those of its causes that it does not include."""
+    texts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        text = " ".join(str(cause).split())
+        if text and not any(text in earlier for earlier in texts):
+            texts.append(text)
+        cause = cause.__cause__
+    return ": ".join(texts) or type(error).__name__

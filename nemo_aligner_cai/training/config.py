@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import UsageError, one_line
 from nemo_aligner_cai.packaged_files import MODEL
 
 if TYPE_CHECKING:
@@ -107,18 +107,6 @@ def in_quotes(text: str) -> str:
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an exception on one line, followed by those of its causes that it does not include."""
-    texts: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        text = " ".join(str(cause).split())
-        if text and not any(text in earlier for earlier in texts):
-            texts.append(text)
-        cause = cause.__cause__
-    return ": ".join(texts) or type(error).__name__
 
 
 def missing_keys(cfg: DictConfig) -> list[str]:

@@ -16,10 +16,9 @@ from typing import Any
 
 from nemo_aligner_cai.chat.huggingface import added_tokens
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import UsageError, one_line
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 from nemo_aligner_cai.training.checkpoints.stored_tensors import load_tensors
-from nemo_aligner_cai.training.config import one_line
 
 _log = logging.getLogger(__name__)
 # In the order of transformers. A folder may have the same weights in several forms, and also in files of other layouts

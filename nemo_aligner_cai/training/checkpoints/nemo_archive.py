@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training.config import one_line
+from nemo_aligner_cai.errors import UsageError, one_line
 
 _log = logging.getLogger(__name__)
 MODEL_CONFIG = "model_config.yaml"

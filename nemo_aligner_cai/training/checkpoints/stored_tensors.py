@@ -18,8 +18,7 @@ import torch
 from torch.distributed.checkpoint import metadata as stored
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training.config import one_line
+from nemo_aligner_cai.errors import UsageError, one_line
 
 _METADATA = ".metadata"
 _KNOWN: dict[tuple[str, str], Any] = {

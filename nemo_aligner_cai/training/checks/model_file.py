@@ -8,11 +8,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import UsageError, one_line
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 from nemo_aligner_cai.training.checks.values import parse_path, positive_int
-from nemo_aligner_cai.training.config import one_line, select
+from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer, tokenizer_file
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import UsageError, one_line
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.files.sources import hf_library
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checks import model_file
-from nemo_aligner_cai.training.config import one_line, select
+from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -9,8 +9,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training.config import one_line, select
+from nemo_aligner_cai.errors import UsageError, one_line
+from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
