@@ -9,8 +9,8 @@ Output: OpenAIClient(URL, NAME) for the judge; ``vllm serve 3_sft_hf/hf`` and it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -105,7 +105,7 @@ class Clients:
         model = getattr(self.config.models, role)
         if isinstance(model, EndpointModel):
             key = f"models.{role}"
-            return _unserved(endpoint_client(model, key, self._endpoint_identity(key, model)))
+            return nullcontext(endpoint_client(model, key, self._endpoint_identity(key, model)))
         path = self.path(role)
         assert path is not None, "only endpoints have none"
         return self._serve(self._server(role), path, log, batch_size)
@@ -119,7 +119,7 @@ class Clients:
         evaluate = self.config.evaluate
         assert evaluate is not None and isinstance(evaluate.grader_model, EndpointModel), "the caller has checked it"
         identity = self._endpoint_identity("evaluate.grader_model", evaluate.grader_model)
-        return _unserved(endpoint_client(evaluate.grader_model, "evaluate.grader_model", identity))
+        return nullcontext(endpoint_client(evaluate.grader_model, "evaluate.grader_model", identity))
 
     def grader_identity(self) -> dict[str, str]:
         """The identity of the endpoint that grades the evaluation; {} without one."""
@@ -133,7 +133,7 @@ class Clients:
 
     def _serve(self, server: Server, path: Path, log: Path, batch_size: int) -> AbstractContextManager[ModelClient]:
         if self.no_calls:
-            return _unserved(self._without_server(server, path, batch_size))
+            return nullcontext(self._without_server(server, path, batch_size))
         if isinstance(server, NemoServer):
             return servers.served(path, log, server, identity=self.identity(path), batch_size=batch_size)
         return vllm.served_vllm(path, log, server, identity=self.identity(path))
@@ -166,8 +166,3 @@ async def _report(client: OpenAIClient) -> dict[str, str] | None:
         return await client.served_model()
     finally:
         await client.close()
-
-
-@contextmanager
-def _unserved(client: ModelClient) -> Generator[ModelClient, None, None]:
-    yield client
