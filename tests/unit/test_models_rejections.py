@@ -89,7 +89,7 @@ def test_b1_a_server_that_rejects_all_ends_the_run_at_once(status: int, concurre
         server.fault_of = lambda body: status
         with pytest.raises(ServerRefused, match=f"HTTP {status}"):
             served(server, [str(n) for n in range(1000)], concurrency)
-    assert len(server.headers) <= concurrency + 4
+    assert len(server.headers) <= 2 * concurrency + 4, "one more may be sent while the run stops"
 
 
 @pytest.mark.parametrize("concurrency", [1, 16])
