@@ -211,6 +211,11 @@ def test_win_rates_count_prompts() -> None:
     assert same["a", "b"].n == 50, "two equal results of a prompt are one independent value"
 
 
+def test_every_opponent_has_the_same_weight_in_an_average_win_rate() -> None:
+    results = [PairResult(str(n), "a", "b", 1.0) for n in range(9)] + [PairResult("9", "c", "a", 0.5)]
+    assert average_win_rates(win_rates(results)) == {"a": 0.75, "b": 0.0, "c": 0.5}
+
+
 @pytest.mark.parametrize("models", [3, 6])
 def test_the_intervals_cover(models: int) -> None:
     # 200 simulations: with a true coverage of 95 %, fewer than 178 have a probability below 0.1 % for each model.

@@ -48,11 +48,19 @@ def test_the_published_interval_of_kappa() -> None:
 
 
 def test_kappa_of_one_label_is_unknown_and_of_equal_labels_one() -> None:
-    assert kappa([("a", "a")] * 9).value is None
+    unknown = kappa([("a", "a")] * 9)
+    assert unknown.value is unknown.low is unknown.high is None and unknown.agreement.value == 1.0
     found = kappa([("a", "a"), ("b", "b")] * 20)
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
     with pytest.raises(CaiError, match="0"):
         kappa([])
+
+
+def test_kappa_is_the_same_from_both_sides_also_with_a_class_that_one_of_them_uses() -> None:
+    given = [("a", "a")] * 5 + [("b", "b")] * 4 + [("b", "c")] * 3 + [("d", "a")] * 2
+    found, turned = kappa(given), kappa([(second, first) for first, second in given])
+    assert found.value == pytest.approx(cohen_kappa_score(*zip(*given, strict=True)))
+    assert (found.value, found.low, found.high) == pytest.approx((turned.value, turned.low, turned.high))
 
 
 def test_the_interval_of_kappa_ends_at_one_and_minus_one() -> None:
@@ -67,6 +75,8 @@ def test_sensitivity_and_specificity() -> None:
     assert (errors.specificity.value, errors.specificity.n) == (0.9, 30)
     with pytest.raises(CaiError, match='2 labels "yes" and 0 labels "no"'):
         grader_errors([(True, True)] * 2)
+    with pytest.raises(CaiError, match='0 labels "yes" and 2 labels "no"'):
+        grader_errors([(True, False)] * 2)
 
 
 def test_the_corrected_rate_undoes_the_graders_errors() -> None:

@@ -96,8 +96,8 @@ def test_mcnemar_is_the_exact_binomial_test(only_first: int, only_second: int) -
 
 def test_holm_by_hand() -> None:
     # Holm (1979): the k-th smallest of m is multiplied by m - k + 1, and none may be below its predecessor.
-    adjusted = holm({"c": 0.03, "a": 0.01, "d": 0.9, "b": 0.02})
-    assert list(adjusted) == ["c", "a", "d", "b"]
-    assert adjusted == pytest.approx({"a": 0.04, "b": 0.06, "c": 0.06, "d": 0.9})
+    adjusted = holm({"c": 0.03, "d": 0.01, "a": 0.9, "b": 0.02})
+    assert list(adjusted) == ["c", "d", "a", "b"]
+    assert adjusted == pytest.approx({"d": 0.04, "b": 0.06, "c": 0.06, "a": 0.9})
     assert holm({}) == {} and holm({"only": 0.04}) == {"only": 0.04}
-    assert holm({"a": 0.5, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({"a": 0.6, "b": 0.8}) == {"a": 1.0, "b": 1.0}

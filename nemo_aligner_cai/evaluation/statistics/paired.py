@@ -118,7 +118,7 @@ def mcnemar(outcomes: Iterable[tuple[bool, bool]]) -> McNemar:
         only_first += first and not second
         only_second += second and not first
     n = only_first + only_second
-    p = min(1.0, 2 * binomial_at_most(min(only_first, only_second), n, 0.5)) if n else 1.0
+    p = min(1.0, 2 * binomial_at_most(min(only_first, only_second), n, 0.5))
     return McNemar(only_first, only_second, p)
 
 
