@@ -17,8 +17,9 @@ from nemo_aligner_cai.judges.best_worst import best_worst
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.few_shot import read_few_shot_file
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
+from nemo_aligner_cai.judges.pair_judge import PairJudge
 from nemo_aligner_cai.judges.prompts import PAPER, with_judge_prompt
-from nemo_aligner_cai.judges.settings import JudgeSettings
+from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeSettings, build_judge
 from nemo_aligner_cai.registry import BUILTIN, load
 from tests.unit.judging import CASE, PRINCIPLES
 
@@ -139,6 +140,31 @@ def test_a_judge_prompt_takes_the_place_of_the_constitutions_templates() -> None
         with_judge_prompt(templates, {"critique_turn": ""}, "mine")
     with pytest.raises(UsageError, match=r"'mine': .*judge_question: .*\{a\}"):
         with_judge_prompt(templates, {"judge_question": "{b}"}, "mine")
+
+
+def test_a_configuration_names_files_and_components(written: Callable[[object], str], tmp_path: Path) -> None:
+    rules, text = tmp_path / "rules.yaml", tmp_path / "rules.txt"
+    principle = {"id": "kind", "critique": "c", "revision": "r", "judge": "Which is kinder?"}
+    rules.write_text(
+        json.dumps({"name": "mine", "principles": [principle], "wording": {"turn": "{name} said {text}"}})
+    )
+    text.write_text("Be {fair}.")
+
+    def asked(**given: Any) -> str:
+        judge = build_judge(JudgeConfig(**{"constitution": rules, "pairs": "one"} | given), seed=7)
+        return "\n".join(message.content for message in judge.questions(CASE)[0].request.conversation.messages)
+
+    by_choice = asked(strategy="multiple-choice", few_shots=written(COMPARED))
+    assert "Which is kinder?" in by_choice and "(A) No.\n(B) So." in by_choice and "Human said a question" in by_choice
+    assert "Human: a question" in asked(strategy="multiple-choice", prompt="paper")
+    assert asked(constitution=text).startswith("Be {fair}.\n") and "Which is kinder?" in asked()
+    one_principle = asked(constitution=text, strategy="multiple-choice")
+    assert "Be {fair}." in one_principle and not one_principle.startswith("Be")
+    with pytest.raises(UsageError, match="no-such"):
+        asked(strategy="no-such")
+    judge = build_judge(JudgeConfig(strategy="multiple-choice", margin=0.25), seed=7, constitution=PRINCIPLES)
+    assert isinstance(judge, PairJudge)
+    assert (judge.settings.seed, judge.settings.margin, judge.settings.constitution) == (7, 0.25, PRINCIPLES)
 
 
 def test_the_packaged_constitution_serves_every_strategy() -> None:
