@@ -16,8 +16,8 @@ from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput, Preference
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.options_judge import OptionsJudge
-from nemo_aligner_cai.judges.preference_sample import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.judges.settings import JudgeSettings
+from nemo_aligner_cai.judges.steps import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.models import Completion, Request, ScriptedClient
 from nemo_aligner_cai.prompts import Prompt
 from tests.unit.judging import PRINCIPLES, decide, scored
