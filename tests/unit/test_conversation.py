@@ -137,6 +137,40 @@ def test_labels_stand_where_nemo_puts_them():
     assert before.render(conversation).startswith(before.generation_prompt(asked) + "<extra_id_2>quality:4\nA")
 
 
+def trained(template: NemoChatTemplate, conversation: Conversation) -> list[str]:
+    return [segment.text for segment in template.segments(conversation) if segment.trained and segment.text]
+
+
+def test_what_is_trained_are_the_replies_and_the_tokens_that_end_them():
+    first = Conversation.of_user("Q1", system="S").with_turn(Role.ASSISTANT, "A1", label="quality:4")
+    both = first.with_turn(Role.USER, "Q2").with_turn(Role.ASSISTANT, "A2")
+    assert trained(NEMO_CHAT, both) == ["A1\n", "<extra_id_1>", "A2\n", "<extra_id_1>"]
+    assert trained(NEMO_CHAT, both.without_last()) == ["A1\n", "<extra_id_1>"]
+    before = NemoChatTemplate(label_type=LabelType.VALUE_TO_TEXT)
+    assert trained(before, both) == ["A1\n", "<extra_id_1>", "A2\n", "<extra_id_1>"]
+    # Labels that are predicted are trained, and their text is not.
+    after = NemoChatTemplate(label_type=LabelType.TEXT_TO_VALUE)
+    assert trained(after, both) == ["quality:4\n", "<extra_id_1>", "A2\n", "<extra_id_1>"]
+
+
+def test_the_first_turn_is_context_but_for_a_label_that_is_predicted():
+    said = Conversation((Message(Role.ASSISTANT, "A1", "quality:4"), Message(Role.USER, "Q")))
+    for label_type, expected in ((None, []), (LabelType.VALUE_TO_TEXT, [])):
+        assert trained(NemoChatTemplate(label_type=label_type), said) == expected
+    assert trained(NemoChatTemplate(label_type=LabelType.TEXT_TO_VALUE), said) == ["quality:4\n", "<extra_id_1>"]
+
+
+@pytest.mark.parametrize("label_type", [None, *LabelType])
+@given(data=st.data(), label=st.none() | st.just("quality:4"))
+def test_the_pieces_of_a_text_are_the_text(label_type: LabelType | None, data: st.DataObject, label: str | None):
+    template = NemoChatTemplate(label_type=label_type)
+    prompt = data.draw(prompts())
+    for conversation in (prompt, prompt.with_turn(Role.ASSISTANT, data.draw(TEXTS), label)):
+        groups = template.segment_groups(conversation)
+        assert len(groups) == 1 + len(conversation.turns) + (conversation.messages[-1].role is Role.ASSISTANT)
+        assert "".join(segment.text for segment in template.segments(conversation)) == template.render(conversation)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -206,6 +240,16 @@ def test_a_template_without_a_place_for_a_system_message_refuses_one():
         MISTRAL_INSTRUCT.render(Conversation.of_user("Q", system="S"))
 
 
+def test_a_default_system_message_is_used_where_a_conversation_has_none():
+    template = StringTemplate("U{MESSAGE}", "A{MESSAGE}", "S{MESSAGE}", "default", bos_token="<s>")
+    assert template.render(Conversation.of_user("Q")) == "<s>SdefaultUQ"
+    assert template.render(Conversation.of_user("Q", system="own")) == "<s>SownUQ"
+    assert template.render(Conversation((Message(Role.SYSTEM, ""), Message(Role.USER, "Q")))) == "<s>SUQ"
+    assert template.generation_prompt(Conversation.of_user("Q")) == "<s>SdefaultUQA"
+    with pytest.raises(UsageError, match="--system_default_message needs --system_format"):
+        StringTemplate("U{MESSAGE}", "A{MESSAGE}", system_default_message="default")
+
+
 def test_flags_are_read_without_mangling_other_letters():
     assert unescape(r"Système\n中 \x41 \u00e9 \q") == "Système\n中 A é \\q"
     with pytest.raises(UsageError, match=r"--user_format .*{MESSAGE}"):
@@ -245,7 +289,51 @@ def test_bad_messages_are_refused(messages: list[dict[str, object]], problem: st
         Conversation.from_messages(messages)
 
 
+def test_a_content_may_be_text_parts_and_nothing_else():
+    parts: list[object] = [{"type": kind, "text": kind} for kind in ("text", "input_text", "output_text")]
+    (message,) = Conversation.from_messages([{"role": "user", "content": [*parts, "plain"]}]).messages
+    assert message.content == "text\ninput_text\noutput_text\nplain"
+    for content in ([], 7, {"text": "a"}, [{"type": "image", "text": "a"}], [{"type": "text"}], [{"text": "a"}], [7]):
+        with pytest.raises(UsageError, match=r"message 1: .*content"):
+            Conversation.from_messages([{"role": "user", "content": "Q"}, {"role": "assistant", "content": content}])
+
+
+def test_messages_of_other_names_are_read_and_what_would_change_their_meaning_is_refused():
+    spoken = [("human", "Q"), ("gpt", "A"), ("Prompter", "Q2")]
+    found = Conversation.from_messages([{"from": role, "value": text, "id": 7} for role, text in spoken])
+    assert [(turn.role, turn.content) for turn in found.messages] == [
+        (Role.USER, "Q"),
+        (Role.ASSISTANT, "A"),
+        (Role.USER, "Q2"),
+    ]
+    answer = {"role": "assistant", "content": "A"}
+    for extra in ({"tool_calls": []}, {"name": None}, {"images": ""}, {"weight": 1}, {"train": True}, {"other": 5}):
+        assert Conversation.from_messages([answer | extra]).messages == (Message(Role.ASSISTANT, "A"),)
+    for key, value in (("tool_calls", [1]), ("name", "x"), ("weight", 0), ("train", False), ("loss", 0.5)):
+        with pytest.raises(UsageError, match=f"message 0: '{key}'"):
+            Conversation.from_messages([answer | {key: value}])
+    # Only replies are trained, so a weight of another turn says nothing.
+    assert Conversation.from_messages([{"role": "user", "content": "Q", "weight": 0}]) == Conversation.of_user("Q")
+    with pytest.raises(UsageError, match=r"message 0: .*'role'"):
+        Conversation.from_messages([{"content": "Q", "id": 7}])
+    for role, shown in ((None, "a NoneType"), (3, "a int"), ("x" * 99, "'x{40}';")):
+        with pytest.raises(UsageError, match=f"unknown role.*{shown}"):
+            Conversation.from_messages([{"role": role, "content": "Q"}])
+
+
+def test_a_system_message_is_added_where_there_is_none():
+    asked = Conversation.of_user("Q")
+    assert asked.with_system("S") == Conversation.of_user("Q", system="S")
+    assert Conversation.of_user("Q", system=" ").with_system("S") == Conversation.of_user("Q", system="S")
+    kept = Conversation.of_user("Q", system="own")
+    assert kept.with_system("S") is kept and asked.with_system("") is asked
+
+
 def test_unknown_template_tokens_are_refused():
+    assert NemoChatTemplate.from_config(None) is NEMO_CHAT
+    for tokens in ("x", ["turn_start"], {"turn_start": ""}, {"turn_start": 7}):
+        with pytest.raises(UsageError, match=r"^here"):
+            NemoChatTemplate.from_config(tokens, "here")
     assert NemoChatTemplate.from_config({"turn_start": "\x11"}).tokens.turn_start == "\x11"
     with pytest.raises(UsageError, match="unknown key 'turn_strat'"):
         NemoChatTemplate.from_config({"turn_strat": "\x11"})

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.chat import Conversation, Role, template_named
-from nemo_aligner_cai.chat.huggingface import JinjaTemplate
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.chat.huggingface import JinjaTemplate, added_tokens, special_token_texts
+from nemo_aligner_cai.errors import FormatError, UsageError
 from tests.chat_templates import SHAPES, jinja_template
 
 PLAIN = (
@@ -79,6 +79,45 @@ def test_special_tokens_that_the_program_writes_are_markers_and_its_spaces_and_w
     config = {"chat_template": source, "eos_token": "</s>", "added_tokens_decoder": decoder}
     markers = template_named(folder_with(tmp_path, config)).markers
     assert set(markers) == {"</s>", "<|assistant|>", "<|system|>", "<|user|>", "TOOL", "<think>"}
+
+
+def test_the_tokens_of_a_configuration_are_listed(tmp_path: Path):
+    decoder = {"10": {"content": "<a>", "special": True}, "9": {"content": "b"}}
+    config = {
+        "eos_token": {"content": "</s>"},
+        "unk_token": None,
+        "additional_special_tokens": ["<x>", {"content": "<y>"}, 7],
+        "extra_special_tokens": {"image_token": "<img>"},
+        "added_tokens_decoder": decoder,
+    }
+    folder = Path(folder_with(tmp_path, config))
+    assert list(added_tokens(folder).items()) == [(9, decoder["9"]), (10, decoder["10"])]
+    assert special_token_texts(folder) == ["</s>", "<img>", "<x>", "<y>"]
+    for wrong in ([1], {"x": {"content": "a"}}, {"1": "a"}, {"1": {"content": ""}}):
+        folder_with(tmp_path, {"added_tokens_decoder": wrong})
+        with pytest.raises(FormatError, match=r"tokenizer_config\.json:1: added_tokens_decoder"):
+            added_tokens(folder)
+    (tmp_path / "tokenizer_config.json").unlink()
+    assert added_tokens(folder) == {} and special_token_texts(folder) == []
+
+
+def test_a_program_may_write_json_with_the_options_of_transformers():
+    source = PLAIN + "{% if messages[0].content == 'é' %}{{ {'b': 'é', 'a': [1]} | tojson }}{% endif %}"
+    written = {
+        "": '{"b": "é", "a": [1]}',
+        "(true)": '{"b": "\\u00e9", "a": [1]}',
+        "(sort_keys=true)": '{"a": [1], "b": "é"}',
+        "(separators=(',', ':'))": '{"b":"é","a":[1]}',
+        "(indent=1)": '{\n "b": "é",\n "a": [\n  1\n ]\n}',
+    }
+    for options, text in written.items():
+        template = JinjaTemplate(source.replace("tojson", f"tojson{options}"), {"eos_token": "</s>"})
+        assert template.render(Conversation.of_user("é")) == f"<|user|>é</s>{text}"
+
+
+def test_the_tag_that_marks_trained_text_is_read_over():
+    source = PLAIN.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}")
+    assert JinjaTemplate(source, {"eos_token": "</s>"}).render(ASKED) == "<|user|>Q</s>"
 
 
 @pytest.mark.parametrize(
