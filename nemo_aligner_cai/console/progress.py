@@ -5,6 +5,8 @@
 Output: SL-CAI: record 120 of 500: 3 dropped, 360 calls, 41.2 calls/s, 95 s left
 """
 
+from __future__ import annotations
+
 import logging
 import math
 import sys
