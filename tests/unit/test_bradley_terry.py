@@ -150,6 +150,17 @@ def test_a_model_that_never_loses_has_a_lower_bound() -> None:
     assert 1 / (1 + math.exp(worst.high - 0.0)) == pytest.approx(math.exp(-(1.959964**2) / 100), abs=1e-6)
 
 
+def test_a_bound_against_several_opponents_is_compatible_with_chance() -> None:
+    results = drawn(7, {"a": 0.0, "b": 2.0}, 60)
+    results += [PairResult(str(number), "best", other, 1.0) for number in range(30) for other in "ab"]
+    found = bradley_terry(results, baseline="a").strengths
+    best, b = found["best"].low, found["b"].value
+    assert best is not None and b is not None
+    # Each of 30 prompts counts as one win, half of it against each: the likelihood ratio of all is z^2.
+    log_likelihood = sum(30 / 2 * -math.log1p(math.exp(strength - best)) for strength in (0.0, b))
+    assert -2 * log_likelihood == pytest.approx(1.959964**2, rel=1e-6)
+
+
 def test_a_bound_counts_prompts_and_not_comparisons() -> None:
     once = [PairResult(str(number), "a", "b", 1.0) for number in range(20)]
     twice = [result for result in once for _ in range(2)]

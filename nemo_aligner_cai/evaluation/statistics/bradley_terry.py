@@ -13,6 +13,7 @@ intervals are those of Student's t with one degree of freedom less than there ar
 A model that never loses, or never wins, has no finite estimate: it gets one bound.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Strength:
 
     Attributes:
         value: the estimate; None if it is not finite: the model never loses to, or never beats, those with an
-            estimate, or is not compared with them.
+            estimate, or is not compared with them. Then there is at most one bound.
         low: lower end of the 95 % interval; None if unknown or unbounded.
         high: upper end; None if unknown or unbounded.
     """
@@ -49,8 +50,8 @@ class Strength:
     def __str__(self) -> str:
         low, high = (None if end is None else f"{end:.2f}" for end in (self.low, self.high))
         if self.value is None:
-            return " ".join([f"> {low}"] * (low is not None) + [f"< {high}"] * (high is not None)) or "-"
-        return f"{self.value:.2f}" + (f" [{low}, {high}]" if low is not None and high is not None else "")
+            return f"> {low}" if low is not None else f"< {high}" if high is not None else "-"
+        return f"{self.value:.2f}" + (f" [{low}, {high}]" if low is not None else "")
 
 
 @dataclass(frozen=True)
@@ -267,16 +268,11 @@ def _least_strength(opponents: Floats, weights: Floats) -> float:
         opponents: the strength of the opponent in each comparison.
         weights: of the comparisons: those of one prompt count together as one.
     """
-    low, high = float(opponents.min()) - 1.0, float(opponents.max()) + 1.0
-
-    def ratio(strength: float) -> float:
-        return 2 * float(weights @ np.log1p(np.exp(opponents - strength)))
-
-    while ratio(low) < Z_95**2:
-        low -= high - low
-    while ratio(high) > Z_95**2:
-        high += high - low
+    # If all opponents had the same strength, it would be larger by `lead`.
+    lead = -math.log(math.expm1(Z_95**2 / (2 * float(weights.sum()))))
+    low, high = float(opponents.min()) + lead, float(opponents.max()) + lead
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if ratio(middle) > Z_95**2 else (low, middle)
+        ratio = 2 * float(weights @ np.log1p(np.exp(opponents - middle)))
+        low, high = (middle, high) if ratio > Z_95**2 else (low, middle)
     return low
