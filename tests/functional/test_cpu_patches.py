@@ -28,29 +28,29 @@ MODULES = "nemo/collections/nlp/modules/common/megatron"
 # Patch -> file, path of names inside it, fingerprint of that code. When one differs, a package has been upgraded:
 # read what has changed, decide whether the patch is still right, or needed at all, and write the new one down.
 REPLACED = {
-    "E1": (f"{GPT}/megatron_base_model.py", "MegatronBaseModel._enable_nvidia_optimizations", "74da427f4900"),
-    "T9": ("nemo_aligner/utils/distributed.py", "rebalance_nd_tensor", "e086e0448885"),
-    "M1": ("megatron/core/tensor_parallel/random.py", "CudaRNGStatesTracker.fork", "beb0ab5c51ff"),
-    "M2": ("megatron/core/tensor_parallel/random.py", "CheckpointFunction", "221a14ff7485"),
-    "M3": ("megatron/core/dist_checkpointing/strategies/filesystem_async.py", "FileSystemWriterAsync", "1b7fb5575c0e"),
-    "M3 torch": ("torch/distributed/checkpoint/filesystem.py", "_write_item", "b0eb5f49a40c"),
-    "M4": ("megatron/core/fusions/fused_softmax.py", "FusedScaleMaskSoftmax", "bbde357d290b"),
-    "M4 mask": ("nemo_aligner/models/nlp/gpt/megatron_gpt_reward_model.py", "MegatronGPTRewardModel", "41080c18626a"),
-    "N1": ("nemo/collections/nlp/parts/nlp_overrides.py", "NLPDDPStrategy.__init__", "29a094545b84"),
-    "N2": ("nemo/collections/nlp/models/nlp_model.py", "NLPModel.__init__", "d22eff7be851"),
-    "N3": (f"{GPT}/megatron_gpt_model.py", "get_specs", "bb8e0e7c7339"),
-    "N4": (f"{MODULES}/build_model.py", "build_model", "0ac0c7e7e71a"),
-    "N5": (f"{GPT}/megatron_base_model.py", "MegatronBaseModel.setup_transformer_engine_cp_groups", "cb7d7b4398e3"),
-    "N6": (f"{MODULES}/utils.py", "get_params_for_weight_decay_optimization", "3d69824fb4f3"),
-    "N7": (f"{MODULES}/clip_grads.py", "clip_grad_norm_fp32", "715b5286b8b4"),
+    "E1": (f"{GPT}/megatron_base_model.py", "MegatronBaseModel._enable_nvidia_optimizations", "dc1f2848cbd3"),
+    "T9": ("nemo_aligner/utils/distributed.py", "rebalance_nd_tensor", "19a8b9a2172f"),
+    "M1": ("megatron/core/tensor_parallel/random.py", "CudaRNGStatesTracker.fork", "4a516d57a9a9"),
+    "M2": ("megatron/core/tensor_parallel/random.py", "CheckpointFunction", "d4a19973808c"),
+    "M3": ("megatron/core/dist_checkpointing/strategies/filesystem_async.py", "FileSystemWriterAsync", "4ee584b98b44"),
+    "M3 torch": ("torch/distributed/checkpoint/filesystem.py", "_write_item", "50d71dc8039b"),
+    "M4": ("megatron/core/fusions/fused_softmax.py", "FusedScaleMaskSoftmax", "7773cfa5c1c2"),
+    "M4 mask": ("nemo_aligner/models/nlp/gpt/megatron_gpt_reward_model.py", "MegatronGPTRewardModel", "370e805196a5"),
+    "N1": ("nemo/collections/nlp/parts/nlp_overrides.py", "NLPDDPStrategy.__init__", "645366db1e3e"),
+    "N2": ("nemo/collections/nlp/models/nlp_model.py", "NLPModel.__init__", "8631f3da81b0"),
+    "N3": (f"{GPT}/megatron_gpt_model.py", "get_specs", "9d3863f17704"),
+    "N4": (f"{MODULES}/build_model.py", "build_model", "77293c2c6d5f"),
+    "N5": (f"{GPT}/megatron_base_model.py", "MegatronBaseModel.setup_transformer_engine_cp_groups", "ffcbe3f46394"),
+    "N6": (f"{MODULES}/utils.py", "get_params_for_weight_decay_optimization", "a57b76b0b347"),
+    "N7": (f"{MODULES}/clip_grads.py", "clip_grad_norm_fp32", "ce04ccc78d03"),
     "N8": ("nemo/core/optim/optimizers.py", "init_optimizer_states", "946307f146e7"),
-    "N9": ("nemo/core/classes/modelPT.py", "ModelPT.cuda", "19ca067b0797"),
+    "N9": ("nemo/core/classes/modelPT.py", "ModelPT.cuda", "dc1a2aa6e0e9"),
     "N10": (
         f"{MODULES}/adapters/mcore_mixins.py",
         "MCoreSelfAttentionMixin.get_query_key_value_tensors",
-        "9635299eafb9",
+        "c1c3073e5d8f",
     ),
-    "A1": ("nemo_aligner/models/nlp/gpt/megatron_gpt_ppo_actor.py", "MegatronGPTActorModel.__init__", "d09a92a33636"),
+    "A1": ("nemo_aligner/models/nlp/gpt/megatron_gpt_ppo_actor.py", "MegatronGPTActorModel.__init__", "1b88bc41c909"),
 }
 
 # Patches of torch's own names, whose meaning is torch's documented one.
@@ -63,11 +63,15 @@ def fingerprint(file: str, names: str) -> str:
     assert spec is not None
     assert spec.submodule_search_locations
     source = Path(next(iter(spec.submodule_search_locations))) / rest
-    node: ast.AST = ast.parse(source.read_text(encoding="utf-8"))
+    text = source.read_text(encoding="utf-8")
+    node: ast.AST = ast.parse(text)
     for name in names.split("."):
         kinds = (ast.FunctionDef, ast.ClassDef)
         node = next(child for child in ast.walk(node) if isinstance(child, kinds) and child.name == name)
-    return hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:12]
+    # The text itself: what `ast.unparse` writes differs between versions of Python.
+    segment = ast.get_source_segment(text, node)
+    assert segment is not None
+    return hashlib.sha256(segment.encode()).hexdigest()[:12]
 
 
 @pytest.mark.parametrize("patch", REPLACED)
