@@ -25,6 +25,7 @@ os.killpg(0, 9)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the proportional set size")
 def test_a_block_that_four_processes_share_counts_once() -> None:
+    pytest.importorskip("psutil", reason="psutil comes with the extra nemo, as `cai run` does")
     with peak_memory() as alone:
         pass
     with subprocess.Popen(
