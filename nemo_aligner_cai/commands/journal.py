@@ -86,11 +86,18 @@ def _entries(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _calls(path: str, step: str | None, record: str | None) -> Iterator[dict[str, Any]]:
-    prefixes: dict[str, list[Any]] = {}
+    prefixes: dict[str | None, list[Any]] = {None: []}
+    incomplete = 0
     for entry in _entries(path):
         if entry["kind"] == "prefix":
             prefixes[entry["id"]] = entry["messages"]
         elif entry["kind"] == "call" and step in (None, entry["step"]) and record in (None, entry["record"]):
             request = entry["request"]
-            request["messages"] = prefixes.get(request.pop("prefix"), []) + request["messages"]
+            examples = prefixes.get(request.pop("prefix"))
+            if examples is None:
+                incomplete += 1
+                continue
+            request["messages"] = examples + request["messages"]
             yield entry
+    if incomplete:
+        note_line(f"{path}: skipped {incomplete} calls whose few-shot examples are in a damaged line")

@@ -15,6 +15,7 @@ import fcntl
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nemo_aligner_cai.engine.journal_index import JournalIndex, Scan
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike, content_hash, require_file
 from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.models.base import CallFailed, Completion, Request
+from nemo_aligner_cai.models.base import CallFailed, Completion
 from nemo_aligner_cai.models.served import FINGERPRINT
 
 _FSYNC_SECONDS = 1.0
@@ -106,9 +107,15 @@ class Journal:
     def append(self, calls: Sequence[tuple[str, Call, Completion]], *, batch: str | None = None) -> None:
         """Write finished calls with their keys in one piece; `batch` is the name of the batch that they form."""
         lines: list[bytes] = []
+        prefixes: set[str] = set()
         for position, (key, call, completion) in enumerate(calls):
             request = call.request
-            self._write_prefix_once(request, lines)
+            prefix = request.prefix
+            if prefix is not None and prefix not in self._prefixes and prefix not in prefixes:
+                prefixes.add(prefix)
+                # Readers of batches ignore prefixes, so a prefix may be anywhere before its first use.
+                messages = request.messages[: request.shared]
+                lines.append(line_of({"kind": "prefix", "id": prefix, "messages": messages}))
             usage = completion.usage
             entry = {
                 "kind": "call",
@@ -119,7 +126,7 @@ class Journal:
                 "batch": {"id": batch, "size": len(calls), "place": position} if batch else None,
                 "model": call.model,
                 "request": {
-                    "prefix": request.prefix,
+                    "prefix": prefix,
                     "messages": request.messages[request.shared :],
                     "sampling": request.sampling.to_dict(),
                     "choices": request.choices,
@@ -134,6 +141,7 @@ class Journal:
             }
             lines.append(line_of(entry))
         self._write(b"".join(lines))
+        self._prefixes |= prefixes
 
     def served_model(self, identity: Mapping[str, Any]) -> Mapping[str, str] | None:
         """Return the recorded model of the server behind a client identity, or None."""
@@ -154,24 +162,19 @@ class Journal:
         self._write(line_of(entry | {"reason": failure.reason, "detail": str(failure), "time": now()}))
 
     async def close(self) -> None:
-        """Sync and close the files."""
-        if self._sync is not None:
-            await self._sync
-        if self._own is not None:
-            os.fsync(self._own[1])
-        self._close_files()
+        """Sync and close the files; raises CaiError if written calls may not be on the disk."""
+        try:
+            if self._sync is not None:
+                await self._sync
+            if self._own is not None:
+                _fsync(*self._own)
+        finally:
+            self._close_files()
 
     def _close_files(self) -> None:
         self._index.close()
         if self._own is not None:
             os.close(self._own[1])
-
-    def _write_prefix_once(self, request: Request, lines: list[bytes]) -> None:
-        if request.prefix is not None and request.prefix not in self._prefixes:
-            self._prefixes.add(request.prefix)
-            # Readers of batches ignore prefixes, so a prefix may be anywhere before its first use.
-            entry = {"kind": "prefix", "id": request.prefix, "messages": request.messages[: request.shared]}
-            lines.append(line_of(entry))
 
     def _write(self, content: bytes) -> None:
         if self._own is None:
@@ -182,11 +185,21 @@ class Journal:
             try:
                 view = view[os.write(handle, view) :]
             except OSError as error:
-                raise CaiError(f"{path}: the journal cannot be written: {error.strerror or error}") from error
+                self._remove_end(len(content) - len(view))
+                raise _not_written(path, error) from error
         if time.monotonic() - self._synced_at >= _FSYNC_SECONDS and (self._sync is None or self._sync.done()):
             _require_same_file(path, handle)
+            if self._sync is not None:
+                # The system reports a failed write once: the next sync succeeds without the lost calls.
+                self._sync.result()
             self._synced_at = time.monotonic()
-            self._sync = asyncio.ensure_future(asyncio.to_thread(os.fsync, handle))
+            self._sync = asyncio.ensure_future(asyncio.to_thread(_fsync, path, handle))
+
+    def _remove_end(self, size: int) -> None:
+        """Remove a part of a line: calls that end before the run stops would be joined to it."""
+        if self._own is not None:
+            with suppress(OSError):
+                os.ftruncate(self._own[1], os.fstat(self._own[1]).st_size - size)
 
     def _read_source(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -221,6 +234,17 @@ class Journal:
 def has_calls(path: Path) -> bool:
     """True if the file exists and is not empty."""
     return path.is_file() and path.stat().st_size > 0
+
+
+def _fsync(path: Path, handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> CaiError:
+    return CaiError(f"{path}: the journal cannot be written: {error.strerror or error}")
 
 
 def _lock(path: Path, handle: int) -> None:

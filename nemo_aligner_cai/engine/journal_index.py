@@ -63,6 +63,9 @@ class JournalIndex:
         prefixes = set[str]()
         for offset, end, entry in read_entries(path):
             kind = entry.get("kind") if entry else None
+            if kind not in ("call", "prefix"):
+                # The calls of a batch are adjacent: the rest of this one is nowhere.
+                batch = []
             if entry is None:
                 damaged += 1
             elif kind == "prefix":

@@ -34,6 +34,11 @@ class _Shards:
     def __len__(self) -> int:
         return sum(map(len, self._keys.values()))
 
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the keys in ascending order."""
+        for shard in sorted(self._keys):
+            yield from self._keys[shard]
+
 
 class CompactSet(_Shards):
     """A set of integers from 0 to 2**64 - 1, such as ``int(content_hash(row), 16)``."""
@@ -48,11 +53,6 @@ class CompactSet(_Shards):
         if not found:
             keys.insert(place, key)
         return not found
-
-    def __iter__(self) -> Iterator[int]:
-        """Iterate in ascending order."""
-        for shard in sorted(self._keys):
-            yield from self._keys[shard]
 
 
 class CompactMap(_Shards):

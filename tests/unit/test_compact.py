@@ -29,6 +29,7 @@ def test_a_map_is_a_dict(items: list[tuple[int, int]], other: int):
     compact, builtin = CompactMap(), dict[int, int]()
     for key, value in items:
         compact[key] = builtin[key] = value
+    assert list(compact) == sorted(builtin)
     assert len(compact) == len(builtin)
     assert all(compact.get(key) == builtin.get(key) for key in (other, *builtin))
 

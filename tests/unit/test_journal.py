@@ -16,6 +16,7 @@ import pytest
 from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.commands import journal as journal_command
 from nemo_aligner_cai.commands.common.parser import Parser
+from nemo_aligner_cai.engine import journal as journal_module
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.journal_entries import Call, read_entries
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -202,6 +203,38 @@ def test_a_damaged_line_costs_only_its_call_and_is_told(
     assert "1 damaged lines" in capsys.readouterr().err
 
 
+def test_a_damaged_line_in_the_last_batch_takes_no_later_line_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    batch = [call(f"b{n}") for n in range(3)]
+
+    async def run() -> None:
+        journal = Journal.open(path)
+        journal.append([done(one) for one in batch], batch="b")
+        journal.append_failure(call("1").key, call("1"), CallFailed("HTTP 500", "boom"))
+        await journal.close()
+
+    asyncio.run(run())
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\x00" * 20 + b"\n" + lines[2] + lines[3])
+    assert found(path, *batch) == [None] * 3
+    journal = Journal.open(path, resume=True)
+    assert journal.failure(call("1").key) is not None
+    asyncio.run(journal.close())
+
+
+def test_calls_whose_examples_are_damaged_are_not_exported_without_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, exported = tmp_path / "j", tmp_path / "calls.jsonl"
+    write(path, *((None, [done(call(str(number), shared=2 * (number > 0)))]) for number in range(3)))
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert json.loads(lines[1])["kind"] == "prefix"
+    path.write_bytes(lines[0] + b"\x00\n" + lines[2] + lines[3])
+    assert cai_journal("export", str(path), str(exported)) == 0
+    assert [json.loads(line)["record"] for line in exported.read_text().splitlines()] == ["0"]
+    assert "skipped 2 calls" in capsys.readouterr().err
+
+
 def test_a_line_that_lacks_any_field_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path, ("b1", [done(call("1", shared=2))]))
@@ -247,6 +280,65 @@ def test_two_runs_cannot_write_the_same_journal(tmp_path: Path) -> None:
         Journal.open(path, resume=True)
     asyncio.run(journal.close())
     asyncio.run(Journal.open(path, resume=True).close())
+
+
+def test_a_full_disk_leaves_no_part_of_a_line_to_which_the_next_one_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write_to_disk, room = tmp_path / "j", os.write, [10**6]
+    first, lost, last = [call(str(number), shared=2) for number in range(3)]
+
+    def write_what_fits(handle: int, content: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write_to_disk(handle, content[: room[0]])
+        room[0] -= written
+        return written
+
+    async def run() -> None:
+        journal = Journal.open(path)
+        room[0] = 40
+        with pytest.raises(CaiError, match="No space left"):
+            journal.append([done(first)])
+        room[0] = 10**6
+        journal.append([done(first)])
+        room[0] = 200
+        with pytest.raises(CaiError, match="No space left"):
+            journal.append([done(lost), done(lost)], batch="b")
+        room[0] = 10**6
+        journal.append([done(last)])
+        await journal.close()
+
+    monkeypatch.setattr(os, "write", write_what_fits)
+    asyncio.run(run())
+    kinds = [entry["kind"] if entry else None for _, _, entry in read_entries(path)]
+    assert kinds == ["prefix", "call", "call"], "the examples are there, too"
+    assert found(path, first, lost, last) == ["x", None, "x"]
+
+
+def test_a_failed_sync_ends_the_run_though_the_system_reports_it_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [OSError(errno.EIO, "Input/output error")]
+
+    def sync(handle: int) -> None:
+        if errors:
+            raise errors.pop()
+
+    async def run() -> None:
+        journal = Journal.open(tmp_path / "j")
+        journal.append([done(call("1"))])
+        while errors:
+            await asyncio.sleep(0.01)
+        for end in (lambda: journal.append([done(call("2"))]), lambda: None):
+            with pytest.raises(CaiError, match="j: the journal cannot be written: Input/output error"):
+                end()
+                await journal.close()
+        Journal.open(tmp_path / "j", resume=True)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(journal_module, "_FSYNC_SECONDS", 0.0)
+    asyncio.run(run())
 
 
 def test_failures_are_noted_and_never_reused(tmp_path: Path) -> None:
