@@ -65,7 +65,8 @@ class Pipeline:
             CaiError: a step failed.
         """
         with self.cache.locked():
-            steps = self._recorded_steps()
+            steps = self.steps()
+            self._write_run_record(steps)
             if first:
                 self.cache.forget(self.names_from(first))
             jobs.warm_up()
@@ -78,12 +79,16 @@ class Pipeline:
             StepMissing: an earlier step is not done.
             UsageError, CaiError: as for `run`.
         """
-        with self.cache.locked():
-            steps = self._recorded_steps()
-            step, records = self._step_and_needed(steps, name)
-            record = self.cache.run(step)
-            if name == steps[-1].name:
-                self._metrics([*records, record])
+        steps = self.steps()
+        step, records = self._step_and_needed(steps, name)
+        # A step that is done needs no lock: a batch system may start it once more while a later one runs.
+        record = self.cache.done_before(step)
+        if record is None:
+            with self.cache.locked():
+                self._write_run_record(steps)
+                record = self.cache.run(step)
+        if name == steps[-1].name:
+            self._metrics([*records, record])
         return record
 
     def run_shard(self, name: str) -> None:
@@ -110,11 +115,8 @@ class Pipeline:
             raise UsageError(f"{name}: this run has no such step; its steps are {', '.join(names)}")
         return names[names.index(name) :]
 
-    def _recorded_steps(self) -> tuple[Step, ...]:
-        """The steps, after ``run.json`` has been written."""
-        steps = self.steps()
+    def _write_run_record(self, steps: Sequence[Step]) -> None:
         write_run_record(self.folder, self.config, self.config.models.constitution, steps)
-        return steps
 
     def _metrics(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found = metrics.metrics(records, seed=self.config.seed)

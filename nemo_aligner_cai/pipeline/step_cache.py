@@ -113,12 +113,11 @@ class StepCache:
         Raises:
             CaiError: the step failed, or did not write an output file.
         """
-        folder, inputs = self.folder / step.name, self._inputs(step)
-        record = self._record(folder, step, inputs)
+        record = self.done_before(step)
         if record is not None:
-            _log.info("%s: done before, %s s", step.title, record["seconds"])
             return record
         _log.info("%s", step.title)
+        folder, inputs = self.folder / step.name, self._inputs(step)
         self._begin(folder, inputs)
         started = time.monotonic()
         with peak_memory() as memory:
@@ -141,18 +140,24 @@ class StepCache:
 
     def run_shard(self, step: Step) -> None:
         """Do the work of one shard of a step unless the step is done; its outputs are made by `run`, later."""
-        folder, inputs = self.folder / step.name, self._inputs(step)
-        if self._record(folder, step, inputs) is not None:
+        if self._record(step) is not None:
             return
+        folder, inputs = self.folder / step.name, self._inputs(step)
         # The first shard prepares the folder for all.
         with file_lock(self.folder / f".{step.name}.lock", wait=True):
             self._begin(folder, inputs)
         step.work(folder)
 
+    def done_before(self, step: Step) -> Mapping[str, Any] | None:
+        """Log that a step is done and return its record, or return None if it is not done."""
+        record = self._record(step)
+        if record is not None:
+            _log.info("%s: done before, %s s", step.title, record["seconds"])
+        return record
+
     def require(self, step: Step) -> Mapping[str, Any]:
         """Return the record of a step that is done; raises StepMissing if it is not."""
-        missing = any(path.is_relative_to(self.folder) and not path.exists() for path in step.reads)
-        record = None if missing else self._record(self.folder / step.name, step, self._inputs(step))
+        record = self._record(step)
         if record is None:
             raise StepMissing(step, self.folder)
         return record
@@ -204,7 +209,11 @@ class StepCache:
         (folder / _RECORD).unlink(missing_ok=True)
         started.write_text(inputs, encoding="utf-8")
 
-    def _record(self, folder: Path, step: Step, inputs: str) -> dict[str, Any] | None:
+    def _record(self, step: Step) -> dict[str, Any] | None:
+        """The record of a step that is done; None if it is not, or if a file that it reads is missing."""
+        if any(path.is_relative_to(self.folder) and not path.exists() for path in step.reads):
+            return None
+        folder, inputs = self.folder / step.name, self._inputs(step)
         try:
             record = read_json(folder / _RECORD)
             same = record["inputs"] == inputs and set(record["outputs"]) == set(step.makes)

@@ -22,6 +22,7 @@ from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.evaluation.results import read_evaluation
 from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.pipeline.step_cache import StepCache
 from nemo_aligner_cai.report.comparison.compare import compare
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.scores import Key
@@ -128,6 +129,15 @@ def test_a_second_run_repeats_nothing(finished: tuple[Path, Path, str], runs: Ru
     assert printed.count("done before") == len(STEPS)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.nemo")} == before
     assert (output / "metrics.json").read_bytes() == metrics
+
+
+def test_a_step_that_is_done_may_be_started_again_while_another_runs(
+    finished: tuple[Path, Path, str], runs: Runs
+) -> None:
+    config, output, _ = finished
+    with StepCache(output).locked():
+        for step in (STEPS[0], STEPS[-1]):
+            assert "done before" in runs.finish(config, output, "--step", step)
 
 
 def test_the_printed_commands_make_the_same_files(
