@@ -5,9 +5,9 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
 ARGS ?=
-# Two files at a time, the long ones first, and one thread for each trainer that they start: with more threads than
-# cores they would wait for each other. ARGS="-n 0 ..." is one at a time.
-PYTEST = -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time on two cores, the long ones first: a file waits now and then for its servers and trainers. One
+# thread for each trainer: with more threads than cores they would wait for each other. ARGS="-n 0 ..." is one at a time.
+PYTEST = -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,9 @@ import psutil
 import yaml
 
 from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.data.formats.files import validate_file
+from nemo_aligner_cai.files import read_jsonl
+from tests.run_steps import STEPS
 
 STEP_TIMEOUT_S = 300
 SIZES = {"red_team": 128, "helpful_sft": 64, "helpful_train": 64, "helpful_test": 32, "measure": 24}
@@ -60,6 +64,38 @@ def small_config(folder: Path, **changes: Any) -> Path:
     return path
 
 
+def records(output: Path) -> dict[str, dict[str, Any]]:
+    """The record of each step of a run that is done."""
+    return {step: json.loads((output / step / "step.json").read_text()) for step in STEPS}
+
+
+def check_files(output: Path) -> None:
+    """Every file of a run passes its validator, and every row is accounted for."""
+    formats = {
+        "sft-chat": ("1_data/helpful_sft.jsonl", "2_sl_cai/train.jsonl", "2_sl_cai/validation.jsonl"),
+        "rm-comparisons": ("4_rl_cai/rm_train.jsonl", "4_rl_cai/rm_test.jsonl"),
+        "ppo-prompts": ("4_rl_cai/ppo_train.jsonl", "4_rl_cai/ppo_test.jsonl"),
+    }
+    for name, files in formats.items():
+        for file in files:
+            assert validate_file(output / file, name).written > 0
+    balances = [
+        counts
+        for record in records(output).values()
+        for counts in [
+            *record["facts"].get("balances", {}).values(),
+            *([record["facts"]["generation"]["balance"]] if "generation" in record["facts"] else []),
+        ]
+    ]
+    assert len(balances) >= 10
+    for counts in balances:
+        assert counts["rows_in"] == counts["written"] + sum(counts["left_out"].values())
+    train, test = (
+        {row["text"] for _, row in read_jsonl(output / f"4_rl_cai/ppo_{split}.jsonl")} for split in ("train", "test")
+    )
+    assert not train & test
+
+
 class Runs:
     """Starts `cai run` and accounts for every process that it has started."""
 
@@ -101,3 +137,12 @@ class Runs:
         while (left := self.alive()) and time.monotonic() < deadline:
             time.sleep(0.5)
         assert not left, [process.cmdline() for process in left]
+
+    @staticmethod
+    def wait_for(process: subprocess.Popen[str], folder: Path, sign: str, text: str = "") -> None:
+        """Wait until the folder has a file whose name matches ``sign``, with content, and with ``text`` in it."""
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        while not any(path.stat().st_size and text in path.read_text("utf-8") for path in folder.glob(sign)):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

@@ -11,23 +11,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from nemo_aligner_cai import packaged_files
-from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.evaluation.results import read_evaluation
 from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.pipeline.step_cache import StepCache
 from nemo_aligner_cai.report.comparison.compare import compare
 from nemo_aligner_cai.report.run_folder import RunFolder
 from nemo_aligner_cai.report.scores import Key
-from nemo_aligner_cai.training.launch.jobs import free_port, server
-from tests.functional.small_run import COMPARED, SIZES, STEP_TIMEOUT_S, Runs, small_config
+from tests.functional.small_run import COMPARED, SIZES, STEP_TIMEOUT_S, Runs, check_files, small_config
 from tests.paired import expected_difference, expected_mcnemar
 from tests.run_steps import STEPS
 
@@ -39,10 +35,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> tuple[Path
     config = small_config(folder)
     printed = runs.finish(config, folder / "run")
     return config, folder / "run", printed
-
-
-def _records(output: Path) -> dict[str, dict[str, Any]]:
-    return {step: json.loads((output / step / "step.json").read_text()) for step in STEPS}
 
 
 def test_it_ends_with_the_table_the_models_and_how_to_talk_to_the_last_one(
@@ -95,30 +87,7 @@ def test_metrics_for_programs(finished: tuple[Path, Path, str]) -> None:
 
 
 def test_every_file_passes_its_validator_and_every_row_is_accounted_for(finished: tuple[Path, Path, str]) -> None:
-    output = finished[1]
-    formats = {
-        "sft-chat": ("1_data/helpful_sft.jsonl", "2_sl_cai/train.jsonl", "2_sl_cai/validation.jsonl"),
-        "rm-comparisons": ("4_rl_cai/rm_train.jsonl", "4_rl_cai/rm_test.jsonl"),
-        "ppo-prompts": ("4_rl_cai/ppo_train.jsonl", "4_rl_cai/ppo_test.jsonl"),
-    }
-    for name, files in formats.items():
-        for file in files:
-            assert validate_file(output / file, name).written > 0
-    balances = [
-        counts
-        for record in _records(output).values()
-        for counts in [
-            *record["facts"].get("balances", {}).values(),
-            *([record["facts"]["generation"]["balance"]] if "generation" in record["facts"] else []),
-        ]
-    ]
-    assert len(balances) >= 10
-    for counts in balances:
-        assert counts["rows_in"] == counts["written"] + sum(counts["left_out"].values())
-    train, test = (
-        {row["text"] for _, row in read_jsonl(output / f"4_rl_cai/ppo_{split}.jsonl")} for split in ("train", "test")
-    )
-    assert not train & test
+    check_files(finished[1])
 
 
 def test_a_second_run_repeats_nothing(finished: tuple[Path, Path, str], runs: Runs) -> None:
@@ -232,10 +201,10 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
     finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
 ) -> None:
     config, uninterrupted, _ = finished
-    output = tmp_path / "run"
+    output, stamps = tmp_path / "run", dict[str, int]()
     for number, (step, (sign, text)) in enumerate(zip(STEPS, _UNDER_WAY, strict=True)):
         process = runs.start(config, output)
-        _wait_for(output / step, process, sign, text)
+        runs.wait_for(process, output / step, sign, text)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         runs.assert_none_left()
@@ -249,45 +218,6 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
         assert (output / file).read_bytes() == (uninterrupted / file).read_bytes(), file
 
 
-def _wait_for(folder: Path, process: subprocess.Popen[str], sign: str, text: str = "") -> None:
-    """Wait until the folder has a file whose name matches ``sign``, with content, and with ``text`` in it."""
-    deadline = time.monotonic() + STEP_TIMEOUT_S
-    while not any(path.stat().st_size and text in path.read_text("utf-8") for path in folder.glob(sign)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize(("step", "sign"), [("2_sl_cai", "*.journal.jsonl"), ("3_sft", "train/metrics.jsonl")])
-def test_ctrl_c_stops_servers_and_trainers_and_says_how_to_go_on(
-    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs, step: str, sign: str
-) -> None:
-    process = runs.start(finished[0], tmp_path / "run")
-    _wait_for(tmp_path / "run" / step, process, sign)
-    os.kill(process.pid, signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in printed
-    assert "from the unfinished step" in printed
-    assert "Traceback" not in printed
-    runs.assert_none_left()
-
-
-def test_a_failing_trainer_ends_the_run_with_its_log(
-    finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
-) -> None:
-    # Composes, and is refused by the trainer itself: more rows in a batch than there are.
-    config = small_config(tmp_path, sft__overrides=["model.data.train_ds.global_batch_size=100000"])
-    process = runs.start(config, tmp_path / "run")
-    printed, _ = process.communicate(timeout=STEP_TIMEOUT_S)
-    assert process.returncode == 1
-    assert "global_batch_size" in printed
-    assert str(tmp_path / "run" / "3_sft" / "train.log") in printed
-    assert "from the unfinished step" in printed
-    assert not (tmp_path / "run" / "3_sft" / "step.json").exists()
-    runs.assert_none_left()
-
-
 def test_a_step_killed_after_its_last_checkpoint_is_trained_anew(
     finished: tuple[Path, Path, str], tmp_path: Path, runs: Runs
 ) -> None:
@@ -297,7 +227,7 @@ def test_a_step_killed_after_its_last_checkpoint_is_trained_anew(
         shutil.copytree(uninterrupted / step, output / step)
     # Upstream, resumed at its last step, trains nothing and saves no model.
     process = runs.start(config, output)
-    _wait_for(output / "3_sft" / "train" / "checkpoints", process, "*-last/metadata.json")
+    runs.wait_for(process, output / "3_sft" / "train" / "checkpoints", "*-last/metadata.json")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     runs.assert_none_left()
@@ -306,59 +236,6 @@ def test_a_step_killed_after_its_last_checkpoint_is_trained_anew(
     assert (output / "4_rl_cai" / "comparisons.jsonl").read_bytes() == (
         uninterrupted / "4_rl_cai" / "comparisons.jsonl"
     ).read_bytes()
-
-
-def test_real_red_team_prompts(shared_data: Path, tmp_path: Path, runs: Runs) -> None:
-    config = small_config(
-        tmp_path,
-        data__red_team=str(shared_data / "hh" / "harmless_base_test.jsonl.gz"),
-        data__red_team_turns="first",
-        data__red_team_limit=200,
-        data__max_prompt_tokens=100,
-        sft__seq_length=192,
-        reward_model__seq_length=192,
-        ppo__seq_length=256,
-        rl_cai__margin=0.0,
-    )
-    output = tmp_path / "run"
-    runs.finish(config, output)
-    test_every_file_passes_its_validator_and_every_row_is_accounted_for((config, output, ""))
-    records = _records(output)
-    counts = records["1_data"]["facts"]["balances"]["harmless_base_test.jsonl.gz"]
-    assert counts["written"] + sum(counts["left_out"].values()) == counts["rows_in"]
-    assert counts["left_out"]["longer than 100 tokens"] > 0
-    generated = sum(records[step]["facts"]["generation"]["balance"]["rows_in"] for step in ("2_sl_cai", "4_rl_cai"))
-    assert generated == counts["written"]
-    assert json.loads((output / "metrics.json").read_text())["judge"]["unknown"] > 0
-
-
-def test_the_same_model_as_a_file_and_as_an_endpoint_makes_the_same_data(tmp_path: Path, runs: Runs) -> None:
-    """Greedy: the two protocols of NeMo's server draw their samples in another order. The second is killed, too."""
-    sampling: dict[str, Any] = {"sl_cai__decoding": {"temperature": 0.0, "max_tokens": 40}}
-    file, endpoint = tmp_path / "file", tmp_path / "endpoint"
-    file.mkdir()
-    endpoint.mkdir()
-    for source, name in ((packaged_files.MODEL, "model.nemo"), (packaged_files.TOKENIZER, "tokenizer.model")):
-        shutil.copy(source, file / name)
-    models: dict[str, Any] = {"helpful_only": str(file / "model.nemo"), "constitution": "tiny"}
-    config = small_config(file, models=models, **sampling)
-    for step in STEPS[:2]:
-        runs.finish(config, file / "run", "--step", step)
-    port = free_port()
-    address = [f"gpt_model_file={packaged_files.MODEL}", "host=127.0.0.1", f"port={port}"]
-    health, module = f"http://127.0.0.1:{port}/health", "nemo_aligner_cai.training.inference_server"
-    with server(module, address, tmp_path / "server.log", [health]):
-        served = {"endpoint": f"http://127.0.0.1:{port}", "model": "assistant", "concurrency": 8}
-        models = {"helpful_only": served, "base": "tiny", "constitution": "tiny"}
-        config = small_config(endpoint, models=models, **sampling)
-        runs.finish(config, endpoint / "run", "--step", STEPS[0])
-        process = runs.start(config, endpoint / "run", "--step", STEPS[1])
-        _wait_for(endpoint / "run" / STEPS[1], process, "*.journal.jsonl")
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        runs.finish(config, endpoint / "run", "--step", STEPS[1])
-    for name in ("1_data/sl_prompts.jsonl", "2_sl_cai/revisions.jsonl", "2_sl_cai/train.jsonl"):
-        assert (file / "run" / name).read_bytes() == (endpoint / "run" / name).read_bytes(), name
 
 
 def test_the_last_step_evaluates_the_models(finished: tuple[Path, Path, str], runs: Runs, tmp_path: Path) -> None:
