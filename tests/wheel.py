@@ -44,9 +44,13 @@ def environment(folder: Path, wheel: Path, extra: str = "") -> Path:
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
     for name in _closure(_requirements(wheel, extra)):
         distribution = importlib.metadata.distribution(name)
-        for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
-            if not (site / top).exists():
-                (site / top).symlink_to(Path(str(distribution.locate_file(top))))
+        # Python 3.10 takes the files of what its pip has built without a wheel from a list of the sources.
+        tops = {file.parts[0] for file in distribution.files or ()}
+        tops |= set((distribution.read_text("top_level.txt") or "").split())
+        for top in tops - {"..", "__pycache__"}:
+            source = Path(str(distribution.locate_file(top)))
+            if source.exists() and not (site / top).exists():
+                (site / top).symlink_to(source)
     return folder / "bin"
 
 

@@ -6,9 +6,10 @@ The runs that are killed are processes. All others are made in this process, one
 more than their work.
 """
 
-import contextlib
 import time
 from pathlib import Path
+
+import pytest
 
 from benchmarks.command import OUT, SlCai
 from benchmarks.standin import Running, standin
@@ -23,7 +24,8 @@ JOURNALS = "out/cai_output/sft.jsonl/cai_revisions.shards"
 
 def run_here(run: SlCai, *options: str) -> int:
     """Run the command in this process."""
-    with contextlib.chdir(run.folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.folder)
         return sl_cai.main(run.command(*options)[2:])
 
 
