@@ -39,7 +39,7 @@ def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) ->
     # Off a terminal rich assumes 80 columns and breaks figures apart.
     console = Console()
     console = console if console.is_terminal else Console(width=119)
-    console.print(f"[bold]{title}[/]", table, *_conditions(notes), sep="\n", highlight=False)
+    console.print(f"[bold]{title}[/]", table, *notes, conditions(), sep="\n", highlight=False)
     return int(any(not figure.holds for figure in figures))
 
 
@@ -49,10 +49,8 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
-def _conditions(notes: Sequence[str]) -> list[str]:
+def conditions() -> str:
+    """The machine, its load and the versions."""
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     load = os.getloadavg()[0]
-    machine = (
-        f"{cpu_model()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, {libraries}"
-    )
-    return [*notes, machine]
+    return f"{cpu_model()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, {libraries}"

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one arm: takes over the steps of another arm, runs those that differ, and samples replies to held-out prompts.
+
+Each step runs through the run's own step cache, which decides by the hash of its inputs whether a step that was taken
+over is this arm's. Where it is not, its files are removed and its journal stays: no call with the same model, prompt
+and seed is made twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablations.arms import Arm
+from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.layout import DATA, MEASURED, SFT
+from nemo_aligner_cai.pipeline.run import Pipeline
+from nemo_aligner_cai.pipeline.serving import servers
+from nemo_aligner_cai.pipeline.step_cache import Step, StepCache, is_recorded
+from nemo_aligner_cai.tiny import measure
+from nemo_aligner_cai.training.launch import jobs
+
+REPLIES = "replies.jsonl"
+TEMPERATURE = 1.0
+
+
+def run_arm(arm: Arm, base: RunConfig, output: Path) -> None:
+    """Run the steps of an arm that are not done, and sample the replies of its models.
+
+    Args:
+        arm: the arm; the one that it shares steps of has run before.
+        base: the configuration that it changes.
+        output: the folder of all arms.
+
+    Raises:
+        UsageError, CaiError: as for `Pipeline.run_step`.
+    """
+    folder = run_folder(output, arm.name)
+    pipeline = Pipeline(arm.configure(base), folder)
+    names = [step.name for step in pipeline.steps()]
+    needed = names[: names.index(arm.last) + 1]
+    if arm.shares is not None:
+        take_over(run_folder(output, arm.shares), folder, needed)
+    jobs.warm_up()
+    for name in needed:
+        pipeline.run_step(name)
+    cache = StepCache(output / "replies")
+    with cache.locked():
+        for model in arm.models:
+            cache.run(_replies_step(arm, model, pipeline))
+
+
+def run_folder(output: Path, arm: str) -> Path:
+    """The folder of an arm's run."""
+    return output / "runs" / arm
+
+
+def replies_file(output: Path, arm: str, model: str) -> Path:
+    """The replies of one of an arm's models."""
+    return output / "replies" / f"{arm}.{model}" / REPLIES
+
+
+def take_over(source: Path, target: Path, names: Sequence[str]) -> list[str]:
+    """Copy the finished steps of a run that another one does not have; returns their names.
+
+    A copy that is interrupted leaves no step folder behind.
+    """
+    taken: list[str] = []
+    for name in names:
+        if not is_recorded(source / name) or (target / name).exists():
+            continue
+        partial = target / f".{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        # Not linked: journals are appended to in place.
+        shutil.copytree(source / name, partial)
+        os.replace(partial, target / name)
+        taken.append(name)
+    return taken
+
+
+def _replies_step(arm: Arm, model: str, pipeline: Pipeline) -> Step:
+    run, section = pipeline.context, pipeline.config.measure
+    assert section is not None, "the arms are runs in the tiny world"
+    trained, prompts = SFT if model == "sl_cai" else run.policy, run.layout.file(DATA, MEASURED)
+    sampling = Sampling(temperature=TEMPERATURE, max_tokens=section.max_tokens)
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        with run.clients.trained(trained, folder / "server.log", section.batch_size) as client:
+            asking = measure.ask(
+                prompts,
+                client,
+                sampling,
+                seed=run.config.seed,
+                journal=folder / "replies.journal.jsonl",
+                replies=folder / REPLIES,
+            )
+            return {"prompts": len(servers.ask(asking, client))}
+
+    return Step(
+        f"{arm.name}.{model}",
+        f"{arm.title}: replies of {model} to held-out prompts",
+        reads=(run.clients.trained_path(trained), prompts),
+        makes=(REPLIES,),
+        settings=run.settings(section.model_dump() | {"temperature": TEMPERATURE}),
+        work=work,
+    )
