@@ -26,7 +26,8 @@ _STRONGER, _WEAKER = (1 / (1 + math.exp(-odds)) for odds in (BIAS + 1, BIAS - 1)
 
 
 def settings(**given: Any) -> JudgeSettings:
-    return JudgeSettings(constitution=PRINCIPLES, **{"seed": 1, "pairs": "all"} | given)
+    options: dict[str, Any] = {"seed": 1, "pairs": "all"}
+    return JudgeSettings(constitution=PRINCIPLES, **options | given)
 
 
 def judge_of(name: str, **given: Any) -> Judge:
@@ -42,7 +43,7 @@ def chosen(judgement: Judgement) -> set[tuple[int, int]]:
     [
         # Candidates 0, 1, 2 are good, bad, middling.
         (True, _STRONGER, {(0, 1), (0, 2), (2, 1)}),
-        (True, _WEAKER, set()),
+        (True, _WEAKER, set[tuple[int, int]]()),
         (False, _STRONGER, {(0, 1), (0, 2), (2, 1)}),
         (False, _WEAKER, {(0, 1), (0, 2), (1, 2)}),
     ],

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -25,7 +25,7 @@ from nemo_aligner_cai.files import write_json, write_jsonl
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.layout import PPO, SFT
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
-from nemo_aligner_cai.tiny.language import language
+from nemo_aligner_cai.tiny.language import Request, language
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,11 @@ def base() -> RunConfig:
 
 def _changed(one: Any, other: Any, key: str = "") -> set[str]:
     if isinstance(one, dict) and isinstance(other, dict):
+        first, second = cast(dict[str, Any], one), cast(dict[str, Any], other)
         return {
             found
-            for name in {**one, **other}
-            for found in _changed(one.get(name), other.get(name), f"{key}.{name}".removeprefix("."))
+            for name in first | second
+            for found in _changed(first.get(name), second.get(name), f"{key}.{name}".removeprefix("."))
         }
     return set() if one == other else {key}
 
@@ -177,13 +178,13 @@ def test_a_shared_step_is_counted_once(tmp_path: Path) -> None:
 # Scores.
 
 
-def _requests(count: int, *, harmful: bool) -> list[Any]:
+def _requests(count: int, *, harmful: bool) -> list[Request]:
     return language().distinct_requests(1, ("test",), count, harmful=harmful)
 
 
 def _revisions(path: Path, harms: list[list[bool]]) -> None:
     """Rows of SL-CAI whose texts help with harm or refuse it."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, (request, own) in enumerate(zip(_requests(len(harms), harmful=True), harms, strict=True)):
         answer, *revised = (request.deed.help() if harm else request.deed.right_refusal() for harm in own)
         texts = {"principle": "p", "critique_request": "", "critique": "", "revision_request": ""}
@@ -219,7 +220,7 @@ def test_a_prompt_without_a_deed_is_an_error(tmp_path: Path) -> None:
 
 def _judged(path: Path, labels: list[list[bool]]) -> None:
     """Rows of RL-CAI with pairs whose label is right or wrong, and one pair of two equally good texts each."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, (request, own) in enumerate(zip(_requests(len(labels), harmful=True), labels, strict=True)):
         good, bad = request.deed.right_refusal(), request.deed.help()
         pairs = [*((good, bad) if right else (bad, good) for right in own), (good, f" {good}")]
