@@ -9,11 +9,13 @@ prompt with its loss masked, DPO and KTO cut it to a stub. The filter drops and 
 It also drops rows that end the run: SFT, DPO and KTO stop at a row where the tokenizer merges the last letters of the
 header or prompt with the first letters after it, as some Hugging Face tokenizers do with line ends. SFT also stops if
 such merges leave no token of a short reply to learn.
+
+To filter, only those records are tokenized that `data.token_facts` does not show to be usable; a `LengthReport` counts
+the tokens of all.
 """
 
-from collections import Counter
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
@@ -21,14 +23,17 @@ from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate
 from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.formats.files import Group, read_groups
 from nemo_aligner_cai.data.formats.nemo import sft_text
-from nemo_aligner_cai.data.mask import loss_mask
+from nemo_aligner_cai.data.length_report import LengthReport, Measurement, UseReport
+from nemo_aligner_cai.data.mask import COUNT_PREFIX, loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
-from nemo_aligner_cai.data.tokenizer import Tokenizer
+from nemo_aligner_cai.data.token_facts import TokenFacts
+from nemo_aligner_cai.data.tokenizer import Tokenizer, token_facts
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, RowCounts, write_jsonl
 from nemo_aligner_cai.files.output_paths import check_output
 
 Item = TypeVar("Item")
+Report = TypeVar("Report", bound=UseReport)
 
 LIMITS: dict[str, Callable[[int], int]] = {
     # Inputs and labels are the ids without the last and without the first one.
@@ -55,93 +60,6 @@ EMPTY_SYSTEM_MERGED = (
 )
 _SYSTEM_MERGED = "the tokenizer merges the end of the system message with what follows"
 _NOTHING_LEARNED = "the tokenizer's merges leave no token to learn of the short reply"
-
-
-class _Measurement(NamedTuple):
-    longest: int
-    """The token ids of the record's longest text."""
-    total: int
-    """The token ids of all its texts."""
-    merged: str | None
-    """The reason why the trainer stops at the record, None if it does not."""
-
-
-@dataclass
-class LengthReport:
-    """A trainer's use of a file. A record is one row, or the two rows of a comparison. Records count from 1."""
-
-    limit: int
-    """The maximum number of token ids of a text."""
-    records: int = 0
-    tokens: int = 0
-    """The token ids of all texts."""
-    too_long: list[int] = field(default_factory=list[int])
-    """The records above the limit."""
-    merged: dict[int, str] = field(default_factory=dict[int, str])
-    """Record at which the trainer stops because of merged tokens -> the reason."""
-    lengths: Counter[int] = field(default_factory=Counter[int])
-    """Token ids of the longest text -> number of records."""
-    pairs: bool = False
-    """True for the reward model, which replaces a pair that is too long by the second pair after it, and so on, and
-    stops if the file ends before that."""
-
-    def add(self, measurement: _Measurement) -> bool:
-        """Count the next record. Returns True if the trainer uses all of it."""
-        self.records += 1
-        self.tokens += measurement.total
-        self.lengths[measurement.longest] += 1
-        if measurement.longest > self.limit:
-            self.too_long.append(self.records)
-        if measurement.merged is not None:
-            self.merged[self.records] = measurement.merged
-        return measurement.longest <= self.limit and measurement.merged is None
-
-    @property
-    def longest(self) -> int:
-        """The token ids of the longest text, 0 without records."""
-        return max(self.lengths, default=0)
-
-    @property
-    def used(self) -> int:
-        """The number of records that the trainer uses completely."""
-        return self.records - len(self.skipped)
-
-    @property
-    def skipped(self) -> set[int]:
-        """The records that must not be in the file."""
-        return {*self.too_long, *self.merged}
-
-    @property
-    def counts(self) -> RowCounts:
-        """The row counts of a file without the skipped records."""
-        counts = RowCounts(rows_in=self.records, written=self.used)
-        if self.too_long:
-            counts.skip(f"longer than {self.limit} tokens", len(self.too_long))
-        for number in sorted(self.skipped - set(self.too_long)):
-            counts.skip(self.merged[number])
-        return counts
-
-    @property
-    def stops(self) -> list[int]:
-        """The records at which the trainer stops with an error."""
-        if not self.pairs:
-            return list(self.merged)
-        too_long = set(self.too_long)
-        # The reward model's replacements, from the end of the file backward.
-        replaced: set[int] = set()
-        for number in reversed(self.too_long):
-            if number + 2 <= self.records and (number + 2 not in too_long or number + 2 in replaced):
-                replaced.add(number)
-        return [number for number in self.too_long if number not in replaced]
-
-    def __str__(self) -> str:
-        stops = self.stops
-        why = "no pair follows that could replace it" if self.pairs else next(iter(self.merged.values()), "")
-        first = f", the first is record {self.too_long[0]}" if self.too_long else ""
-        return (
-            f"{self.used} of {self.records} records are used: {len(self.too_long)} are longer than {self.limit} tokens"
-            f"{first}; the longest has {self.longest}"
-        ) + (f"; the trainer stops at record {stops[0]}: {why}" if stops else "")
 
 
 def texts_of(record: Record, format_name: str, template: NemoChatTemplate = NEMO_CHAT) -> tuple[str, ...]:
@@ -172,26 +90,79 @@ def _measure(
     format_name: str,
     tokenizer: Tokenizer,
     template: NemoChatTemplate,
-) -> Iterator[tuple[Item, _Measurement]]:
+    *,
+    fits: int,
+) -> Iterator[tuple[Item, Measurement]]:
+    """Measure each item's record. A record that is certainly used with a limit of `fits` tokens is not tokenized."""
+    facts = token_facts(tokenizer)
     # Batches keep the tokenizer's threads busy.
     stream = iter(items)
     while batch := list(islice(stream, _BATCH)):
-        texts = [texts_of(record_of(item), format_name, template) for item in batch]
-        starts = [_start_of(record_of(item), format_name, template) for item in batch]
+        rows = [_Rendered.of(record_of(item), format_name, template, facts) for item in batch]
+        unknown = [not row.never_merges or row.most_tokens > fits for row in rows]
         # Most rows of a file have the same start.
-        unique_starts = list(dict.fromkeys(starts))
-        encoded = iter(tokenizer.encode([*unique_starts, *(text for group in texts for text in group)]))
-        start_ids = dict(zip(unique_starts, encoded, strict=False))
-        for item, group, start in zip(batch, texts, starts, strict=True):
-            ids = list(islice(encoded, len(group)))
-            lengths = [len(one) for one in ids]
-            expected = start_ids[start]
-            merged = None
-            if any(one[: len(expected)] != expected for one in ids):
-                merged = _merge_reason(record_of(item))
-            elif _learns_nothing(record_of(item), tokenizer, template):
-                merged = _NOTHING_LEARNED
-            yield item, _Measurement(max(lengths), sum(lengths), merged)
+        starts = list(dict.fromkeys(row.start for row in rows if not row.never_merges))
+        texts = (text for row, is_unknown in zip(rows, unknown, strict=True) if is_unknown for text in row.texts)
+        encoded = iter(tokenizer.encode([*starts, *texts]))
+        start_ids = dict(zip(starts, encoded, strict=False))
+        for item, row, is_unknown in zip(batch, rows, unknown, strict=True):
+            if not is_unknown:
+                yield item, Measurement(None, None)
+                continue
+            ids = list(islice(encoded, len(row.texts)))
+            merged = None if row.never_merges else _merged(row, ids, start_ids[row.start], tokenizer, template)
+            yield item, Measurement([len(one) for one in ids], merged)
+
+
+class _Rendered(NamedTuple):
+    """A record with its texts, as its trainer tokenizes them."""
+
+    record: Record
+    texts: tuple[str, ...]
+    start: str
+    """The text whose ids must be at the start of those of each text."""
+    most_tokens: float
+    """An upper bound of the token ids of each text, infinity if none is known."""
+    never_merges: bool
+    """True if the texts certainly have no tokens at which the trainer stops."""
+
+    @classmethod
+    def of(cls, record: Record, format_name: str, template: NemoChatTemplate, facts: TokenFacts | None) -> "_Rendered":
+        texts, start = texts_of(record, format_name, template), _start_of(record, format_name, template)
+        if facts is None:
+            return cls(record, texts, start, math.inf, never_merges=False)
+        if isinstance(record, Chat):
+            never_merges = _splits_turns(record, template, facts)
+        else:
+            never_merges = all(facts.splits(start, text[len(start) :]) for text in texts)
+        return cls(record, texts, start, max(map(facts.most_tokens, texts)), never_merges)
+
+
+def _splits_turns(record: Chat, template: NemoChatTemplate, facts: TokenFacts) -> bool:
+    """True if SFT certainly finds the header's tokens, and something to learn.
+
+    If no token covers the start of a turn, the class's counts of the turns, each with a prefix, add up to the tokens
+    before the start of a next turn at the text's end, and that is learned.
+    """
+    tokens = template.tokens
+    return (
+        _learns_last_turn(record)
+        and facts.splits(tokens.end_of_turn, tokens.turn_start)
+        and facts.splits(COUNT_PREFIX, tokens.turn_start)
+    )
+
+
+def _learns_last_turn(record: Chat) -> bool:
+    return record.label_type is None and record.conversation.turns[-1].role.speaker not in record.mask
+
+
+def _merged(
+    row: _Rendered, ids: list[list[int]], start: list[int], tokenizer: Tokenizer, template: NemoChatTemplate
+) -> str | None:
+    """The reason why the trainer stops at the record, None if it does not."""
+    if any(one[: len(start)] != start for one in ids):
+        return _merge_reason(row.record)
+    return _NOTHING_LEARNED if _learns_nothing(row.record, tokenizer, template) else None
 
 
 def _merge_reason(record: Record) -> str:
@@ -214,8 +185,7 @@ def _learns_nothing(record: Record, tokenizer: Tokenizer, template: NemoChatTemp
     if not isinstance(record, Chat):
         return False
     turns = record.conversation.turns
-    is_learned = record.label_type is None and turns[-1].role.speaker not in record.mask
-    if is_learned and len(turns[-1].content) > _LONG_ENOUGH * len(turns):
+    if _learns_last_turn(record) and len(turns[-1].content) > _LONG_ENOUGH * len(turns):
         return False
     return not any(loss_mask(record, template, tokenizer).mask)
 
@@ -257,9 +227,9 @@ def drop_long(
         UsageError: The format has no known limit, or the sequence length is too short.
     """
     limit = limit_of(format_name, seq_length)
-    for item, measurement in _measure(items, record_of, format_name, tokenizer, template):
+    for item, measurement in _measure(items, record_of, format_name, tokenizer, template, fits=limit):
         counts.rows_in += 1
-        if measurement.longest > limit:
+        if measurement.is_too_long(limit):
             counts.skip(f"longer than {limit} tokens")
         elif measurement.merged is not None:
             counts.skip(measurement.merged)
@@ -281,7 +251,7 @@ def predict_use(
     Raises:
         UsageError, FormatError: As `read_groups` and `drop_long`.
     """
-    report = _empty_report(format_name, seq_length)
+    report = _empty(LengthReport, format_name, seq_length)
     for _ in _used_groups(path, format_name, report, tokenizer, template):
         pass
     return report
@@ -295,7 +265,7 @@ def filter_file(
     tokenizer: Tokenizer,
     seq_length: int,
     overwrite: bool = False,
-) -> LengthReport:
+) -> UseReport:
     """Copy the rows of the records that the format's trainer uses completely, unchanged.
 
     Returns:
@@ -304,22 +274,44 @@ def filter_file(
     Raises:
         UsageError, FormatError: As `predict_use`, or the target exists.
     """
+    report = _empty(UseReport, format_name, seq_length)
+    return _filter_file(source, target, format_name, report, tokenizer, overwrite=overwrite)
+
+
+def filter_and_count(
+    source: PathLike,
+    target: PathLike,
+    format_name: str,
+    *,
+    tokenizer: Tokenizer,
+    seq_length: int,
+    overwrite: bool = False,
+) -> LengthReport:
+    """Filter as `filter_file`, and count the tokens of every record, which takes longer."""
+    report = _empty(LengthReport, format_name, seq_length)
+    return _filter_file(source, target, format_name, report, tokenizer, overwrite=overwrite)
+
+
+def _empty(kind: type[Report], format_name: str, seq_length: int) -> Report:
+    return kind(limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
+
+
+def _filter_file(
+    source: PathLike, target: PathLike, format_name: str, report: Report, tokenizer: Tokenizer, *, overwrite: bool
+) -> Report:
     check_output(target, overwrite=overwrite)
-    report = _empty_report(format_name, seq_length)
     groups = _used_groups(source, format_name, report, tokenizer, NEMO_CHAT)
     write_jsonl(target, (row for group in groups for row in group.rows), overwrite=overwrite)
     return report
 
 
-def _empty_report(format_name: str, seq_length: int) -> LengthReport:
-    return LengthReport(limit=limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
-
-
 def _used_groups(
-    source: PathLike, format_name: str, report: LengthReport, tokenizer: Tokenizer, template: NemoChatTemplate
+    source: PathLike, format_name: str, report: UseReport, tokenizer: Tokenizer, template: NemoChatTemplate
 ) -> Iterator[Group]:
     """Yield the groups that the trainer uses completely, and report on all."""
     groups = read_groups(source, format_name, counts=RowCounts(), template=template)
-    for group, measurement in _measure(groups, lambda group: group.record, format_name, tokenizer, template):
+    fits = 0 if isinstance(report, LengthReport) else report.limit
+    measured = _measure(groups, lambda group: group.record, format_name, tokenizer, template, fits=fits)
+    for group, measurement in measured:
         if report.add(measurement):
             yield group

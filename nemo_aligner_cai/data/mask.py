@@ -9,8 +9,8 @@ from nemo_aligner_cai.data.formats.nemo import sft_text
 from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 
-# NeMo puts this character before a text to count its tokens, because some tokenizers add a token at the start.
-_PREFIX = "\x00"
+COUNT_PREFIX = "\x00"
+"""NeMo puts this character before a text to count its tokens, because some tokenizers add a token at the start."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def loss_mask(record: Chat, template: NemoChatTemplate, tokenizer: Tokenizer) ->
     fixed = ("", tokens.turn_start, tokens.label_start, tokens.end_of_name)
     pieces = [text for turn, group in turns for text in (template.turn_header(turn.role), _text(group))]
     ids, header_ids, before, *encoded = tokenizer.encode(
-        [sft_text(record, template), header[0].text, *(_PREFIX + text for text in (*fixed, *pieces))]
+        [sft_text(record, template), header[0].text, *(COUNT_PREFIX + text for text in (*fixed, *pieces))]
     )
     turn_start, label_start, end_of_name, *counted = (piece[len(before) :] for piece in encoded)
     mask = [True] * len(ids)

@@ -6,14 +6,18 @@ NeMo's `SentencePieceTokenizer` and `AutoTokenizer` wrap the two libraries that 
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from nemo_aligner_cai.data.token_facts import TokenFacts, sentencepiece_facts
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, require_file
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 """The tokenizer files of a Hugging Face folder, by priority."""
+_MANY = 64
+"""The number of texts from which on threads save more time than it takes to start them."""
 _TOKEN_SETTINGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
@@ -44,6 +48,11 @@ def load_tokenizer(path: PathLike) -> SizedTokenizer:
     return _HuggingFace(file) if file.suffix == ".json" else _SentencePiece(file)
 
 
+def token_facts(tokenizer: Tokenizer) -> TokenFacts | None:
+    """The facts about the tokens of every text, None if they are not known."""
+    return tokenizer.facts if isinstance(tokenizer, _SentencePiece) else None
+
+
 def tokenizer_path(path: PathLike) -> Path:
     """The file that `load_tokenizer` reads. Raises UsageError if there is none."""
     path = Path(path)
@@ -65,16 +74,27 @@ class _SentencePiece:
         except ImportError as error:
             raise UsageError(f"{path}: needs the package sentencepiece; pip install sentencepiece") from error
         try:
-            self._processor = SentencePieceProcessor(model_file=str(path))
+            # Parts of the library have no types.
+            self._processor = cast(Any, SentencePieceProcessor)(model_file=str(path))
         except (RuntimeError, OSError) as error:
             raise UsageError(f"{path}: is not a SentencePiece model: {error}") from error
 
     @property
     def size(self) -> int:
-        return self._processor.vocab_size()  # pyright: ignore[reportUnknownMemberType]
+        return cast(int, self._processor.vocab_size())
+
+    @cached_property
+    def facts(self) -> TokenFacts | None:
+        numbers = range(self.size)
+        if any(map(self._processor.is_unused, numbers)):
+            return None
+        return sentencepiece_facts(
+            self._processor.serialized_model_proto(), [*map(self._processor.id_to_piece, numbers)]
+        )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return cast(list[list[int]], self._processor.encode(list(texts)))  # pyright: ignore[reportUnknownMemberType]
+        threads = -1 if len(texts) >= _MANY else 1  # -1: one for each core
+        return cast(list[list[int]], self._processor.encode(list(texts), num_threads=threads))
 
 
 class _HuggingFace:

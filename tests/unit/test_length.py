@@ -5,13 +5,22 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTokens, Conversation, LabelType, NemoChatTemplate, Role
 from nemo_aligner_cai.data.formats.files import convert_file, read_records, write_records
 from nemo_aligner_cai.data.formats.nemo import sft_text
-from nemo_aligner_cai.data.length import LIMITS, drop_long, filter_file, merges_empty_system, predict_use, texts_of
+from nemo_aligner_cai.data.length import (
+    LIMITS,
+    drop_long,
+    filter_and_count,
+    filter_file,
+    merges_empty_system,
+    predict_use,
+    texts_of,
+)
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
@@ -43,7 +52,7 @@ def test_predicts_what_is_cut_and_leaves_it_out(tmp_path: Path):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     fits, cut = chat("x" * (101 - FRAME), "a"), chat("x" * (102 - FRAME), "b")
     write_records(source, [fits, cut, fits, cut], "sft-chat")
-    use = filter_file(source, target, "sft-chat", tokenizer=Letters(), seq_length=100)
+    use = filter_and_count(source, target, "sft-chat", tokenizer=Letters(), seq_length=100)
     assert (use.records, use.used, use.too_long, use.longest) == (4, 2, [2, 4], 102)
     assert use.lengths == {101: 2, 102: 2}
     assert "2 of 4 records are used: 2 are longer than 101 tokens, the first is record 2" in str(use)
@@ -59,7 +68,7 @@ def test_a_comparison_goes_as_one_when_either_reply_is_too_long(tmp_path: Path):
     pairs = [Comparison(prompt, "a", "b"), Comparison(prompt, "a", "b" * 100), Comparison(prompt, "a" * 100, "b")]
     write_records(path, pairs, "rm-comparisons")
     counts = RowCounts()
-    options = {"tokenizer": Letters(), "seq_length": 100}
+    options: dict[str, Any] = {"tokenizer": Letters(), "seq_length": 100}
     records = read_records(path, "rm-comparisons", counts=RowCounts())
     assert list(drop_long(records, "rm-comparisons", counts=counts, **options)) == pairs[:1]
     assert counts.skipped == {"longer than 100 tokens": 2}

@@ -25,7 +25,8 @@ from nemo_aligner_cai.files import Row
 
 def sft_text(record: Chat, template: NemoChatTemplate) -> str:
     """The text that `GPTSFTChatDataset` makes of a row, with the row's own mask and label type."""
-    template = replace(template, label_type=record.label_type)
+    if record.label_type is not template.label_type:
+        template = replace(template, label_type=record.label_type)
     text = template.render(record.conversation)
     turns, start = record.conversation.turns, template.tokens.turn_start
     if turns and turns[-1].role is Role.ASSISTANT:
