@@ -27,6 +27,18 @@ class UsageError(CaiError):
     exit_code = 2
 
 
+class NotHere(UsageError):
+    """A file, package, program or secret is missing on this machine; another machine may have it.
+
+    Attributes:
+        what: its path or name.
+    """
+
+    def __init__(self, message: str, what: object) -> None:
+        super().__init__(message)
+        self.what = str(what)
+
+
 class FormatError(UsageError):
     """A row of a data file does not have its format. The message starts with ``path:line:``."""
 

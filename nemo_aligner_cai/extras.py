@@ -8,7 +8,7 @@ The package is not on PyPI, so the command must not name it: whoever registers t
 import importlib.util
 from collections.abc import Sequence
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere
 
 TRAINING = ("torch", "lightning", "hydra", "omegaconf", "megatron", "nemo", "nemo_aligner")
 """The modules of the extra [nemo] that trainers and NeMo's server import."""
@@ -20,14 +20,15 @@ def install_command(extra: str) -> str:
     return f'pip install ".[{extra}]" in the checkout of nemo_aligner_cai'
 
 
-def not_installed(what: str, name: str, extra: str) -> UsageError:
+def not_installed(what: str, name: str, extra: str) -> NotHere:
     """The error of `what`, which needs the missing package `name` of an extra."""
     or_else = f"; {_CONTAINER}" if extra == "nemo" else ""
-    return UsageError(f"{what} needs the package {name}, which is not installed: {install_command(extra)}{or_else}")
+    message = f"{what} needs the package {name}, which is not installed: {install_command(extra)}{or_else}"
+    return NotHere(message, f"the package {name} (extra [{extra}])")
 
 
 def require(what: str, names: Sequence[str] = TRAINING, extra: str = "nemo") -> None:
-    """Raise UsageError if a package of an extra is missing, without importing any.
+    """Raise NotHere if a package of an extra is missing, without importing any.
 
     Args:
         what: the command or function that needs the packages.

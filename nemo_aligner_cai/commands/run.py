@@ -25,7 +25,7 @@ from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.files.output_paths import refuse_object
 from nemo_aligner_cai.pipeline import layout
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
-from nemo_aligner_cai.pipeline.dry_run import commands
+from nemo_aligner_cai.pipeline.dry_run import commands, dry_run_checks, not_checked
 from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.metrics import table
 from nemo_aligner_cai.pipeline.run import Pipeline
@@ -80,13 +80,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_commands(args: argparse.Namespace, config: RunConfig) -> int:
-    exists = args.output.exists()
-    try:
-        pipeline = Pipeline(config, args.output)
-    finally:
-        if not exists and args.output.exists():
-            args.output.rmdir()
-    sys.stdout.write(commands(pipeline, _command(args)))
+    checks = dry_run_checks()
+    pipeline = Pipeline(config, args.output, checks=checks)
+    sys.stdout.write(commands(pipeline, _command(args)) + not_checked(checks))
     return 0
 
 
@@ -109,7 +105,11 @@ def run_here(args: argparse.Namespace, config: RunConfig) -> int:
 
 
 def _begin(command: str, args: argparse.Namespace) -> None:
-    extras.require(command)
+    if getattr(args, "dry_run", False):
+        # It lists what else is missing.
+        extras.require(f"{command} --dry-run", ("hydra", "omegaconf"), "hydra")
+    else:
+        extras.require(command)
     refuse_object(args.output)
     log_to_stderr()
     # A batch system's SIGTERM must stop servers and trainers like Ctrl-C.

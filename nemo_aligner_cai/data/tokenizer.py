@@ -7,11 +7,12 @@ NeMo's `SentencePieceTokenizer` and `AutoTokenizer` wrap the two libraries that 
 
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from nemo_aligner_cai.data.token_facts import TokenFacts, sentencepiece_facts
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.files import PathLike, require_file
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -67,12 +68,21 @@ def tokenizer_file(folder: Path) -> Path | None:
     return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
 
 
+def can_load(path: PathLike) -> bool:
+    """True if the library that reads the tokenizer is installed; raises UsageError if there is no tokenizer."""
+    return find_spec("tokenizers" if tokenizer_path(path).suffix == ".json" else "sentencepiece") is not None
+
+
+def _no_library(path: Path, name: str) -> NotHere:
+    return NotHere(f"{path}: needs the package {name}; pip install {name}", f"the package {name}")
+
+
 class _SentencePiece:
     def __init__(self, path: Path) -> None:
         try:
             from sentencepiece import SentencePieceProcessor
         except ImportError as error:
-            raise UsageError(f"{path}: needs the package sentencepiece; pip install sentencepiece") from error
+            raise _no_library(path, "sentencepiece") from error
         try:
             # Parts of the library have no types.
             self._processor = cast(Any, SentencePieceProcessor)(model_file=str(path))
@@ -102,7 +112,7 @@ class _HuggingFace:
         try:
             from tokenizers import Tokenizer as Fast
         except ImportError as error:
-            raise UsageError(f"{path}: needs the package tokenizers; pip install tokenizers") from error
+            raise _no_library(path, "tokenizers") from error
         try:
             # The library has no types.
             self._tokenizer = cast(Any, Fast).from_file(str(path))

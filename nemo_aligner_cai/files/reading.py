@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import orjson
 
-from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.errors import FormatError, NotHere, UsageError
 from nemo_aligner_cai.files.json_items import MAX_VALUES, BrokenListError, has_too_many_values, split_list
 
 PathLike = str | os.PathLike[str]
@@ -42,7 +42,7 @@ def is_object(path: PathLike) -> bool:
 
 
 def require_file(path: PathLike) -> Path:
-    """The path of a readable regular file; raises UsageError otherwise."""
+    """The path of a readable regular file; raises UsageError otherwise, NotHere if it does not exist."""
     if is_object(path):
         raise UsageError(
             f"{path}: object stores are read by cai data sl-cai, cai data rl-cai and the section data of cai run; "
@@ -52,6 +52,8 @@ def require_file(path: PathLike) -> Path:
     try:
         # O_NONBLOCK: opening a pipe must not wait for its writer.
         opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise NotHere(f"{path}: cannot be read: {error.strerror}", path) from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:

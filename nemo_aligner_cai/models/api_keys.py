@@ -3,7 +3,7 @@
 """API keys from environment variables; they are hidden in everything that this process writes."""
 
 from nemo_aligner_cai.console.printable import hide_secret
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.models.openai import key_from_environment
 
 
@@ -15,7 +15,7 @@ def named_key(variable: str | None) -> str | None:
     if key is None:
         # A lower-case name may be a key, given by mistake.
         name = variable if variable.isupper() else "that --...-api-key-env or key_env names"
-        raise UsageError(f"the environment variable {name} with the API key is not set")
+        raise NotHere(f"the environment variable {name} with the API key is not set", f"the variable {name}")
     return checked_key(key, variable)
 
 

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.chat import template_named
 from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings
@@ -20,28 +23,57 @@ from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving import vllm
 from nemo_aligner_cai.pipeline.serving.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
+from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, read_settings
 from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.config import compose, select
 
 _PARALLEL = ("tensor_model_parallel_size", "pipeline_model_parallel_size")
 
 
-def check(config: RunConfig, files: ModelFiles, clients: Clients) -> None:
+class Checks:
+    """The checks of a run; in a dry run, those that need what this machine does not have are collected.
+
+    Attributes:
+        dry_run: collect.
+        not_made: what is not here -> the names of the checks that need it.
+    """
+
+    def __init__(self, *, dry_run: bool = False) -> None:
+        self.dry_run = dry_run
+        self.not_made: dict[str, list[str]] = {}
+
+    @contextmanager
+    def of(self, name: str) -> Generator[None]:
+        """Make a check in the block; a dry run notes its name instead of raising NotHere."""
+        try:
+            yield
+        except NotHere as error:
+            if not self.dry_run:
+                raise
+            self.not_made.setdefault(error.what, []).append(name)
+
+
+def check(config: RunConfig, files: ModelFiles, clients: Clients, checks: Checks) -> None:
     """Validate models, servers, data, the sequence lengths and the trainers' overrides, without a request.
 
     Raises:
-        UsageError: a missing or invalid file; a model that cannot be trained or served by what was chosen; a missing
-            API key; a sequence length beyond the model's; or an unknown setting.
+        NotHere: a file, a package, a program or an API key is missing on this machine; not in a dry run.
+        UsageError: an invalid file; a model that cannot be trained or served by what was chosen; a sequence length
+            beyond the model's; or an unknown setting.
     """
-    require_file(config.models.constitution)
+    with checks.of("models.constitution"):
+        require_file(config.models.constitution)
     for role in ROLES:
-        _check_model(config, role)
-    _check_uses(config, files, clients)
-    _check_data(config)
+        with checks.of(f"models.{role}"):
+            _check_model(config, role)
+    _check_uses(config, files, clients, checks)
+    _check_data(config, checks)
     if config.evaluate is not None:
-        config.evaluate.check(files.layout.file(DATA, MEASURED))
-        if isinstance(config.evaluate.grader_model, EndpointModel):
-            endpoint_client(config.evaluate.grader_model, "evaluate.grader_model", None)
+        with checks.of("evaluate"):
+            config.evaluate.check(files.layout.file(DATA, MEASURED))
+        with checks.of("evaluate.grader_model"):
+            if isinstance(config.evaluate.grader_model, EndpointModel):
+                endpoint_client(config.evaluate.grader_model, "evaluate.grader_model", None)
     for trainer in config.trainers.values():
         _check_trainer(trainer)
 
@@ -59,11 +91,11 @@ def _check_model(config: RunConfig, role: Role) -> None:
 
 
 def _check_folder(config: RunConfig, source: HuggingFaceModel, role: Role) -> None:
-    from nemo_aligner_cai.training.checkpoints.architectures import read_settings
-
     assert source.folder is not None, "checked by the caller"
     if not source.folder.is_dir():
-        raise UsageError(f"models.{role}.hf: there is no folder {source.hf}; a model on the hub is OWNER/NAME")
+        raise NotHere(
+            f"models.{role}.hf: there is no folder {source.hf}; a model on the hub is OWNER/NAME", source.folder
+        )
     window = read_settings(source.folder).get("max_position_embeddings")
     if role == "base":
         _check_lengths(config, window, str(source.folder))
@@ -77,16 +109,22 @@ def _check_lengths(config: RunConfig, window: int | None, model: str) -> None:
             raise UsageError(f"{key}={length} is longer than the context of {model}, which is {window} tokens")
 
 
-def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients) -> None:
+def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients, checks: Checks) -> None:
     """Find the files of every use, so that one that is impossible is refused; load the tokenizer."""
-    _check_conversion(config.models.base, files.nemo("base"))
-    if files.tokenizer.exists() or not files.tokenizer.is_relative_to(files.layout.folder):
-        load_tokenizer(files.tokenizer)
+    base = files.nemo("base")
+    with checks.of("the conversion of models.base"):
+        _check_conversion(config.models.base, base)
+    with checks.of("the tokenizer and the lengths"):
+        if files.tokenizer.exists() or not files.tokenizer.is_relative_to(files.layout.folder):
+            load_tokenizer(files.tokenizer)
     for role in ("helpful_only", "judge"):
         if (path := clients.path(role)) is not None:
-            _check_server(getattr(config.serve, role), path, getattr(config.models, role))
+            with checks.of(f"serve.{role}"):
+                _check_server(getattr(config.serve, role), path, getattr(config.models, role))
     for step in (SFT, PPO if config.ppo else DPO):
-        _check_server(config.serve.policy, clients.trained_path(step), None)
+        path = clients.trained_path(step)
+        with checks.of(f"serve.policy after {step}"):
+            _check_server(config.serve.policy, path, None)
 
 
 def _check_server(server: Server, path: Path, source: object) -> None:
@@ -102,25 +140,28 @@ def _check_server(server: Server, path: Path, source: object) -> None:
 
 
 def _check_conversion(source: object, target: Path) -> None:
-    """Raise UsageError for an architecture that cannot be converted; imports torch, only for such a model."""
+    """Raise UsageError for a folder that cannot be converted; imports torch to check more than the architecture."""
     if isinstance(source, HuggingFaceModel) and source.folder is not None and not target.exists():
+        architecture_of(read_settings(source.folder), str(source.folder / "config.json"))
+        extras.require(f"the conversion of {source.folder}", ("torch",))
         from nemo_aligner_cai.training.convert_checkpoint import check_folder
 
         check_folder(source.folder, target)
 
 
-def _check_data(config: RunConfig) -> None:
+def _check_data(config: RunConfig, checks: Checks) -> None:
     for name, source in config.data.sources.items():
-        # Step 1 copies objects, before any expensive one.
-        if source.path is not None and not source.is_object and not Path(source.path).exists():
-            raise UsageError(f"data.{name}: there is no file or folder {source.path}")
+        with checks.of(f"data.{name}"):
+            # Step 1 copies objects, before any expensive one.
+            if source.path is not None and not source.is_object and not Path(source.path).exists():
+                raise NotHere(f"data.{name}: there is no file or folder {source.path}", source.path)
     conversations, preferences = config.data.helpful_sft, config.data.helpful_preferences
     if conversations is not None and conversations.format is not None:
         format_named(conversations.format)
     if preferences is not None and preferences.format != HH:
         format_named(preferences.format)
     prompts = config.data.red_team
-    if prompts is not None and prompts.path is not None and not prompts.is_object:
+    if prompts is not None and prompts.path is not None and not prompts.is_object and Path(prompts.path).exists():
         data_files(prompts.path)
 
 

@@ -16,7 +16,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nemo_aligner_cai import extras
 from nemo_aligner_cai.pipeline import layout
+from nemo_aligner_cai.pipeline.check import Checks
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
@@ -30,6 +32,24 @@ from nemo_aligner_cai.training.launch import jobs
 
 _PORTS = {"helpful_only": 5656, "policy": 5657, "judge": 5658}
 _CRITIC_PORT = 5567
+
+
+def dry_run_checks() -> Checks:
+    """The checks of a dry run, which needs neither torch nor NeMo."""
+    checks = Checks(dry_run=True)
+    with checks.of("trainers, converters and NeMo's server"):
+        extras.require("cai run")
+    return checks
+
+
+def not_checked(checks: Checks) -> str:
+    """The checks that could not be made, as comments of a shell; empty if there are none."""
+    if not checks.not_made:
+        return ""
+    lines = [f"#   {what}: {', '.join(dict.fromkeys(names))}" for what, names in checks.not_made.items()]
+    return "\n".join(
+        ["# Not on this machine, so not checked here; a run checks it before its first step:", *lines, ""]
+    )
 
 
 def commands(pipeline: Pipeline, program: Sequence[str]) -> str:

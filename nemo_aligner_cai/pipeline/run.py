@@ -15,7 +15,7 @@ from typing import Any
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_json, write_json
 from nemo_aligner_cai.pipeline import metrics, tracking
-from nemo_aligner_cai.pipeline.check import check
+from nemo_aligner_cai.pipeline.check import Checks, check
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import Layout
 from nemo_aligner_cai.pipeline.run_record import write_run_record
@@ -36,24 +36,27 @@ from nemo_aligner_cai.training.launch import jobs
 class Pipeline:
     """A run of Constitutional AI in one folder."""
 
-    def __init__(self, config: RunConfig, folder: Path, calls: Calls = "all") -> None:
+    def __init__(self, config: RunConfig, folder: Path, calls: Calls = "all", *, checks: Checks | None = None) -> None:
         """Validate the configuration; raises UsageError for a missing file, or as `check` does.
 
         Args:
             config: the run's.
             folder: the run's.
             calls: the calls that this process makes for the data stages; those of one shard only by `run_shard`.
+            checks: those of a dry run, which lists what this machine does not have; None for a run, which raises.
         """
         self.config = config
         self.folder = folder
-        self.cache = StepCache(folder, on_done=refresh_report)
+        checks = checks or Checks()
+        self.cache = StepCache(folder, on_done=refresh_report, read_only=checks.dry_run)
         layout = Layout(folder)
         files = ModelFiles(config.models, layout)
         clients = Clients(config, files, self.cache.identity, no_calls=calls == "none")
         self.context = RunContext(config, layout, files, clients, calls)
-        check(config, files, clients)
-        tracking.check(config.tracking)
-        check_stages(self.context)
+        check(config, files, clients, checks)
+        with checks.of("tracking"):
+            tracking.check(config.tracking)
+        check_stages(self.context, checks)
 
     def run(self, first: str | None = None) -> dict[str, Any]:
         """Run the steps that are not done; returns the metrics, which are also written to ``metrics.json``.

@@ -73,15 +73,19 @@ class StepMissing(UsageError):
 class StepCache:
     """Runs steps in a run folder and skips those that are done."""
 
-    def __init__(self, folder: Path, on_done: Callable[[Path], object] | None = None) -> None:
+    def __init__(
+        self, folder: Path, on_done: Callable[[Path], object] | None = None, *, read_only: bool = False
+    ) -> None:
         """Create the run's folder; raises UsageError if that fails.
 
         Args:
             folder: the run's folder.
             on_done: called with it after each step that was run, not after those that were done before.
+            read_only: create nothing, for a dry run, which may be on a machine without the folder's file system.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not read_only or folder.exists():
+                folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{folder}: cannot be the run's folder: {error.strerror or error}") from error
         self.folder = folder
@@ -213,7 +217,11 @@ class StepCache:
         """The record of a step that is done; None if it is not, or if a file that it reads is missing."""
         if any(path.is_relative_to(self.folder) and not path.exists() for path in step.reads):
             return None
-        folder, inputs = self.folder / step.name, self._inputs(step)
+        folder = self.folder / step.name
+        # Without a record, the models that the step reads, which take minutes to hash, may be anywhere.
+        if not is_recorded(folder):
+            return None
+        inputs = self._inputs(step)
         try:
             record = read_json(folder / _RECORD)
             same = record["inputs"] == inputs and set(record["outputs"]) == set(step.makes)

@@ -21,7 +21,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.pipeline.config import Tracking
 from nemo_aligner_cai.training.config import in_quotes
 
@@ -54,9 +54,10 @@ def _check_wandb_login() -> None:
     import wandb
 
     if os.environ.get("WANDB_MODE") not in _OFFLINE and wandb.api.api_key is None:
-        raise UsageError(
+        raise NotHere(
             "tracking.wandb: no API key of Weights & Biases: set WANDB_API_KEY, call `wandb login`, or set "
-            "WANDB_MODE=offline and upload the runs later by `wandb sync`"
+            "WANDB_MODE=offline and upload the runs later by `wandb sync`",
+            "the variable WANDB_API_KEY",
         )
 
 

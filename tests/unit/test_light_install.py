@@ -5,10 +5,12 @@
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.cli import COMMANDS
 from nemo_aligner_cai.commands.train.train import STAGES
 
@@ -35,8 +37,13 @@ sys.exit(main({words}))
 """
 
 
-def start(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    code = _START.format(blocked=_BLOCKED, words=list(words))
+_HYDRA = ("hydra", "omegaconf")
+_LLAMA = """{"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+"num_attention_heads": 2, "vocab_size": 300, "max_position_embeddings": 8192, "hidden_act": "silu"}"""
+
+
+def start(tmp_path: Path, *words: str, there: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    code = _START.format(blocked=[name for name in _BLOCKED if name not in there], words=list(words))
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{code}"]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
@@ -78,6 +85,7 @@ def test_a_model_that_cannot_be_trained_is_named_without_torch(tmp_path: Path, k
     ("words", "extra"),
     [
         (("plan", "run.yaml"), "hydra"),
+        (("run", "run.yaml", "--output", "out", "--dry-run"), "hydra"),
         (("data", "generator=rl-cai"), "hydra"),
         (("--print-completion", "bash"), "completion"),
     ],
@@ -87,6 +95,38 @@ def test_a_command_of_a_small_extra_names_it(tmp_path: Path, words: tuple[str, .
     done = start(tmp_path, *words)
     (line,) = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 2 and f'pip install ".[{extra}]"' in line
+
+
+@pytest.mark.parametrize("model_there", [True, False])
+def test_a_dry_run_lists_what_could_not_be_checked(tmp_path: Path, model_there: bool) -> None:
+    pytest.importorskip("hydra", reason="the extra [hydra] is not installed")
+    model = tmp_path / "model"
+    if model_there:
+        model.mkdir()
+        (model / "config.json").write_text(_LLAMA)
+        (model / "tokenizer.json").write_text("{}")
+    words = ["run", str(packaged_files.QUICKSTART), "--output", "out", f"models.helpful_only={{hf: {model}}}"]
+    done = start(tmp_path, *words, "data.red_team=none.jsonl", "--dry-run", there=_HYDRA)
+    assert (done.returncode, done.stderr) == (0, "")
+    commands, _, listed = done.stdout.partition("# Not on this machine")
+    assert commands.count("cai run ") == 8 and "cai checkpoint to-nemo" in commands
+    missing = dict(line.removeprefix("#   ").split(": ", 1) for line in listed.splitlines()[1:])
+    assert "data.red_team" in missing["none.jsonl"]
+    assert "trainers" in missing["the package torch (extra [nemo])"]
+    if model_there:
+        assert "the conversion of models.base" in missing["the package torch (extra [nemo])"]
+        assert "lengths" in missing["the package tokenizers"]
+    else:
+        assert "models.base" in missing[str(model)]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_refuses_what_it_can_check(tmp_path: Path) -> None:
+    pytest.importorskip("hydra", reason="the extra [hydra] is not installed")
+    (tmp_path / "config.json").write_text('{"model_type": "gemma2"}')
+    words = ["run", str(packaged_files.QUICKSTART), "--output", "out", "models.helpful_only={hf: ./}", "--dry-run"]
+    done = start(tmp_path, *words, there=_HYDRA)
+    assert done.returncode == 2 and "model_type=gemma2" in done.stderr
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -150,9 +150,24 @@ def test_a_dry_run_prints_what_can_be_pasted_and_writes_nothing(
 def test_a_refused_dry_run_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="the training extra is not installed")
     words = ["run", str(packaged_files.QUICKSTART), "--output", str(tmp_path / "run"), "--dry-run"]
-    assert cli.main([*words, "models.helpful_only={hf: /nowhere}"]) == 2
-    assert "/nowhere" in capsys.readouterr().err
+    assert cli.main([*words, "rl_cai.judge=nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_scripts_of_a_run_whose_models_are_elsewhere_end_with_what_was_not_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("hydra", reason="the extra [hydra] is not installed")
+    models = {"helpful_only": {"hf": "/nowhere/model"}}
+    path, output = config(tmp_path, SLURM, models=models), tmp_path / "run"
+    assert cli.main(["run", str(path), "--output", str(output), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert not output.exists()
+    assert text.count("<< 'SCRIPT'") == len(STEPS) + 1, "the conversion is a step, too"
+    (line,) = (line for line in text.splitlines() if line.startswith("#   /nowhere/model: "))
+    assert {"models.helpful_only", "models.base", "models.judge"} <= set(line.partition(": ")[2].split(", "))
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
 
 def test_a_flag_for_slurm_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

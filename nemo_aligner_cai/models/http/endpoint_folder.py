@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.models.http.endpoint_pool import EndpointPool
 
 READ_INTERVAL = 2.0
@@ -51,9 +51,10 @@ class EndpointFolder:
         try:
             self._update_pool(self._read(is_start=True))
         except OSError as error:
-            raise UsageError(
+            raise NotHere(
                 f"{path}: the folder of endpoints cannot be read ({error.strerror}); create it, and let each server "
-                "write a file with its URL into it"
+                "write a file with its URL into it",
+                path,
             ) from None
 
     def watch(self) -> None:

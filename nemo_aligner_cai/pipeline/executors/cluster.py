@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
+from nemo_aligner_cai.pipeline.dry_run import dry_run_checks, not_checked
 from nemo_aligner_cai.pipeline.executors import submit
 from nemo_aligner_cai.pipeline.executors.job import forget_starts
 from nemo_aligner_cai.pipeline.executors.script import FOLDER, StepJob
@@ -73,23 +74,23 @@ def print_run(request: Request) -> str:
     Raises:
         UsageError: an invalid configuration.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        exists = request.folder.is_dir()
-        pipeline = Pipeline(request.config, request.folder if exists else Path(scratch))
-        steps = [request.step] if request.step else _unfinished(pipeline)
-        if request.first:
-            steps = max(pipeline.names_from(request.first), steps, key=len)
-        jobs = _jobs(request, pipeline, steps)
-    return submit.printed(jobs, request.executor, chain=request.chain) if jobs else ""
+    checks = dry_run_checks()
+    pipeline = Pipeline(request.config, request.folder, checks=checks)
+    steps = [request.step] if request.step else _unfinished(pipeline, missing=NotHere)
+    if request.first:
+        steps = max(pipeline.names_from(request.first), steps, key=len)
+    jobs = _jobs(request, pipeline, steps)
+    printed = submit.printed(jobs, request.executor, chain=request.chain) if jobs else ""
+    return printed + not_checked(checks)
 
 
-def _unfinished(pipeline: Pipeline) -> list[str]:
-    """The steps from the first one that is not done."""
+def _unfinished(pipeline: Pipeline, missing: type[UsageError] = StepMissing) -> list[str]:
+    """The steps from the first one that is not done, or that raises `missing`."""
     steps = pipeline.steps()
     for number, step in enumerate(steps):
         try:
             pipeline.cache.require(step)
-        except StepMissing:
+        except (StepMissing, missing):
             return [one.name for one in steps[number:]]
     return []
 

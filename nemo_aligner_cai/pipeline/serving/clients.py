@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient, RetryPolicy
 from nemo_aligner_cai.models.api_keys import named_key
@@ -153,9 +153,10 @@ class Clients:
             described = asyncio.run(_report(client))
             if described is None:
                 first = model.endpoint[0] if model.endpoint else f"a server in {model.endpoints_dir}"
-                raise UsageError(
+                raise NotHere(
                     f"{key}: {first} does not answer, or does not report {model.model!r} on "
-                    "/v1/models: start it, or name the model for good with `identity`"
+                    "/v1/models: start it, or name the model for good with `identity`",
+                    first,
                 )
             reported = self.reported[place] = content_hash(described)
         return reported

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.errors import CaiError, NotHere, UsageError
 from nemo_aligner_cai.models import BodyChanges, OpenAIClient
 from nemo_aligner_cai.models.served import fetch_served_model
 from nemo_aligner_cai.pipeline.sections.serve import VllmServer
@@ -64,9 +64,10 @@ def check_executable(settings: VllmServer) -> str:
     """The path of the executable; raises UsageError if it is missing."""
     found = shutil.which(settings.executable)
     if found is None:
-        raise UsageError(
+        raise NotHere(
             f"vLLM: no executable {settings.executable!r}; install vLLM, in an environment of its own if its versions "
-            "conflict with NeMo's, and give the path of its program as `executable`"
+            "conflict with NeMo's, and give the path of its program as `executable`",
+            f"the program {settings.executable}",
         )
     return found
 
@@ -110,10 +111,10 @@ def without_server(model: Path, *, identity: str) -> OpenAIClient:
 
 
 def command(model: Path, settings: VllmServer, name: str, port: int) -> list[str]:
-    """The command line of one server."""
+    """The command line of one server; its program need not be on this machine."""
     length = ["--max-model-len", str(settings.max_model_len)] if settings.max_model_len else []
     return [
-        check_executable(settings),
+        shutil.which(settings.executable) or settings.executable,
         *("serve", str(model), "--served-model-name", name, "--host", HOST, "--port", str(port)),
         *("--dtype", settings.dtype, "--tensor-parallel-size", str(settings.tensor_parallel), *length),
         *("--override-generation-config", json.dumps(_NEUTRAL), *settings.arguments),

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.data.split import parse_splits
+from nemo_aligner_cai.data.tokenizer import can_load
 from nemo_aligner_cai.engine.journal import has_calls
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.shards import Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
+from nemo_aligner_cai.pipeline.check import Checks
 from nemo_aligner_cai.pipeline.config import settings_of, shared_settings
 from nemo_aligner_cai.pipeline.layout import (
     DATA,
@@ -114,9 +116,11 @@ def rl_cai_step(run: RunContext) -> Step:
     )
 
 
-def check_stages(run: RunContext) -> None:
+def check_stages(run: RunContext, checks: Checks) -> None:
     """Validate the constitution and the judge before the first step; raises UsageError."""
-    with SlCaiStage(sl_cai_config(run, run.layout.folder / SL_CAI)):
+    with checks.of("sl_cai"), SlCaiStage(sl_cai_config(run, run.layout.folder / SL_CAI)):
+        pass
+    with checks.of("rl_cai"):
         RlCaiStage(rl_cai_config(run, run.layout.folder / RL_CAI))
 
 
@@ -203,8 +207,10 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
 
 
 def _tokenizer(run: RunContext) -> Path | None:
-    # A model on the hub has no tokenizer here until it is downloaded: no length filter in the check before that.
-    return run.files.tokenizer if run.files.tokenizer.exists() else None
+    # A model on the hub has no tokenizer here until it is downloaded: no length filter in the check before that. A
+    # library that reads it may be missing in a dry run only: a run has loaded it before (`check.check`).
+    path = run.files.tokenizer
+    return path if path.exists() and can_load(path) else None
 
 
 def _helpful(split: str, data: Path) -> dict[Kind, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 
 
@@ -71,6 +71,8 @@ REFUSED: Mapping[str, str] = {
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """The contents of a folder's config.json; raises UsageError if it is missing or invalid."""
+    if not folder.exists():
+        raise NotHere(f"{folder}: there is no such folder", folder)
     file = folder / "config.json"
     if not file.is_file():
         raise UsageError(f"{folder}: not a Hugging Face model: it has no config.json")

@@ -16,7 +16,7 @@ from typing import Any
 
 from nemo_aligner_cai.chat.huggingface import added_tokens
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
-from nemo_aligner_cai.errors import UsageError, one_line
+from nemo_aligner_cai.errors import NotHere, UsageError, one_line
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 from nemo_aligner_cai.training.checkpoints.stored_tensors import load_tensors
 
@@ -56,7 +56,7 @@ def open_weights(folder: Path) -> dict[str, Weight]:
     """
     found = next((folder / form for form in _FORMS if (folder / form).is_file()), None)
     if found is None:
-        raise UsageError(f"{folder}: no weights: it has none of {', '.join(_FORMS)}")
+        raise NotHere(f"{folder}: no weights: it has none of {', '.join(_FORMS)}", f"weights in {folder}")
     weights: dict[str, Weight] = {}
     for file in _shards(found) if found.suffix == ".json" else [found]:
         if file.suffix == ".safetensors":

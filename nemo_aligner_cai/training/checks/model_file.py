@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_aligner_cai.errors import UsageError, one_line
+from nemo_aligner_cai.errors import NotHere, UsageError, one_line
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 from nemo_aligner_cai.training.checks.values import parse_path, positive_int
@@ -44,7 +44,7 @@ def nemo_file(path: Path, key: str) -> Path:
     except OSError as error:
         raise UsageError(f"{key}: {path} cannot be read: {one_line(error)}") from error
     if not exists:
-        raise UsageError(f"{key}: there is no file {path}")
+        raise NotHere(f"{key}: there is no file {path}", path)
     try:
         nemo_archive.read(path)
     except UsageError as error:
