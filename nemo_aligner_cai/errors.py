@@ -40,12 +40,24 @@ class NotHere(UsageError):
 
 
 class FormatError(UsageError):
-    """A row of a data file does not have its format. The message starts with ``path:line:``."""
+    """A row of a data file does not have its format. The message starts with ``path:line:``.
+
+    Attributes:
+        line: the row's, from 1; None if the error is that of a whole file.
+    """
+
+    line: int | None = None
 
     @classmethod
     def at(cls, path: object, line: int, message: str) -> "FormatError":
         """Create the error of one row; `line` counts from 1."""
-        return cls(f"{path}:{line}: {message}")
+        error = cls(f"{path}:{line}: {message}")
+        error.line = line
+        return error
+
+
+class NotJsonError(FormatError):
+    """A line is not JSON, so that it cannot be dropped as a row of a format can."""
 
 
 def one_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import orjson
 
-from nemo_aligner_cai.errors import FormatError, NotHere, UsageError
+from nemo_aligner_cai.errors import FormatError, NotHere, NotJsonError, UsageError
 from nemo_aligner_cai.files.json_items import MAX_VALUES, BrokenListError, has_too_many_values, split_list
 
 PathLike = str | os.PathLike[str]
@@ -178,7 +178,7 @@ def _loads(path: PathLike, line: int, content: bytes) -> Any:
         document: object = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         where = line + error.lineno - 1
-        raise FormatError.at(path, where, f"not JSON: {error.msg} (column {error.colno})") from error
+        raise NotJsonError.at(path, where, f"not JSON: {error.msg} (column {error.colno})") from error
     # Most rows have too few brackets to be too deep.
     if content.count(b"{") + content.count(b"[") > _MAX_DEPTH and _is_too_deep(document):
         raise FormatError.at(path, line, f"is nested more than {_MAX_DEPTH} levels deep")

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -53,6 +54,39 @@ def test_validate_names_the_line_and_the_mend_goes_on_to_the_next_file_and_exits
     assert f"cai: {shifted}:4: key 'text': " in shown.err
     assert f"cai: {empty}: " in shown.err
     assert shown.out == f"{pairs}: rm-comparisons, 6 rows, all of them valid\n"
+
+
+SFT = json.dumps(sft_row(Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "prompt,n\nHow?,1\n,2\n", ["a.csv:3: ", "is CSV", "rows are plain-prompts", "--drop-refused"]),
+        ("a.csv", "n,body\n1,How do I?\n", ["a.csv:2: ", "columns 'n', 'body'", "--prompt-column body"]),
+        ("a.json", f"[{SFT}]", ["a.json:1: ", "one JSON list", "rows are sft-chat", "a.jsonl --to sft-chat"]),
+        ("a.jsonl", f"{SFT}\n{{oops\n{SFT}\n", ["a.jsonl:2: not JSON", "without line 2: sed 2d ", "a_valid.jsonl"]),
+        ("a.jsonl", "[1, 2]", ["first row cannot be read"]),
+    ],
+)
+def test_validate_names_what_a_file_is_and_the_command_that_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str, said: list[str]
+):
+    path = tmp_path / name
+    path.write_text(content)
+    assert call("validate", path) == 1
+    shown = capsys.readouterr().err
+    assert [one for one in said if one not in shown] == []
+
+
+def test_the_command_that_validate_names_makes_a_valid_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "my prompts.csv"
+    path.write_text("id,question\n1,How do I pick a lock?\n2,\n")
+    assert call("validate", path) == 1
+    command = shlex.split(capsys.readouterr().err.partition("cannot be used: ")[2])
+    assert command[:2] == ["cai", "convert"]
+    assert call("convert", *command[2:]) == 0
+    assert call("validate", command[3]) == 0
 
 
 def test_what_cannot_be_checked_at_all_is_a_usage_error(pairs: Path):
