@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command that makes SL-CAI data, run as users run it: in a process of its own, against a server at an address."""
+"""The commands that make data, run as users run them: in a process of their own, against servers at addresses."""
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.files import write_jsonl
 
 _ROOT = Path(__file__).resolve().parent.parent
-_SCRIPT = _ROOT / "examples" / "nlp" / "cai" / "generate_sl_cai_dataset.py"
-_PROMPTS, _HELPFUL, OUT = "prompts.jsonl", "helpful.jsonl", "out/sft.jsonl"
+_SCRIPTS = _ROOT / "examples" / "nlp" / "cai"
+PROMPTS, _HELPFUL, OUT = "prompts.jsonl", "helpful.jsonl", "out/sft.jsonl"
+COMPARISONS = "out/cai_comparisons.jsonl"
 REVISIONS = "out/cai_output/sft.jsonl/cai_revisions.jsonl"
 LEFT_OUT = "out/cai_output/sft.jsonl/cai_revisions.left_out.jsonl"
 _HOLDS_TIMES = ("journal", "manifest")
@@ -31,11 +33,12 @@ class SlCai:
     endpoints: Path | None = None
     """A folder of endpoints, instead of `url`."""
 
-    def prepare(self, prompts: int) -> "SlCai":
+    def prepare(self, prompts: int, *, first: int = 0) -> "SlCai":
         """Write what the command reads: so many different prompts, some in other scripts, and helpfulness data."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        texts = (prompt_text(number) + (" 怎么办 😀 é" if number % 10 == 0 else "") for number in range(prompts))
-        write_jsonl(self.folder / _PROMPTS, ({"prompt": text} for text in texts))
+        numbers = range(first, first + prompts)
+        texts = (prompt_text(number) + (" 怎么办 😀 é" if number % 10 == 0 else "") for number in numbers)
+        write_jsonl(self.folder / PROMPTS, ({"prompt": text} for text in texts))
         helpful = (
             Conversation.of_user(f"How far is {number}?").with_turn(Role.ASSISTANT, "Far.") for number in range(9)
         )
@@ -49,11 +52,11 @@ class SlCai:
             "--model": "standin",
             "--concurrency": str(self.concurrency),
             "--greedy": "False",
-            "--red-teaming-prompts-dataset-path": _PROMPTS,
+            "--red-teaming-prompts-dataset-path": PROMPTS,
             "--helpfulness-dataset-path": _HELPFUL,
             "--output-filepath": OUT,
         }
-        return [sys.executable, str(_SCRIPT), *(part for flag in flags.items() for part in flag), *options]
+        return _command("generate_sl_cai_dataset.py", flags, options)
 
     def start(self, *options: str) -> "subprocess.Popen[str]":
         """Start the command; what it says goes into the folder's ``said.txt``."""
@@ -87,3 +90,32 @@ class SlCai:
             for file in files
             if not any(part in file.name for part in _HOLDS_TIMES)
         }
+
+
+@dataclass(frozen=True)
+class RlCai(SlCai):
+    """Runs of the RL-CAI command in one folder: tournaments of four, with reasonings, in both orders."""
+
+    judge_url: str = ""
+
+    def command(self, *options: str) -> list[str]:
+        """The command line."""
+        flags = {
+            "--model-url": self.url,
+            "--model": "standin",
+            "--concurrency": str(self.concurrency),
+            "--judge-url": self.judge_url,
+            "--judge-model": "standin",
+            "--judge-concurrency": str(self.concurrency),
+            "--judge": "chain-of-thought",
+            "--pairs": "tournament",
+            "--num-responses": "4",
+            "--tokens_to_generate": "400",
+            "--red-teaming-file-path": PROMPTS,
+            "--output-dir": "out",
+        }
+        return _command("generate_rl_cai_dataset.py", flags, options)
+
+
+def _command(script: str, flags: Mapping[str, str], options: Sequence[str]) -> list[str]:
+    return [sys.executable, str(_SCRIPTS / script), *(part for flag in flags.items() for part in flag), *options]

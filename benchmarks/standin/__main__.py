@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fault", action="append", default=[], metavar="KIND=SHARE", help=f"may be repeated: {', '.join(KINDS)}"
     )
     parser.add_argument("--retry-after", type=float, default=1.0, help="seconds, sent with status 429")
+    parser.add_argument("--slow-seconds", type=float, default=5.0, help="delay of an answer that the fault slow hits")
     parser.add_argument("--until-input-ends", action="store_true", help="end when standard input does")
     return parser
 
@@ -49,6 +50,7 @@ async def _serve(args: argparse.Namespace, faults: Faults) -> None:
         lengths=Lengths(args.median_tokens, args.sigma, args.most_tokens),
         faults=faults,
         retry_after=args.retry_after,
+        slow_seconds=args.slow_seconds,
     )
     over = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from benchmarks.standin.replies import uniform
 
 STATUSES = {"429": 429, "500": 500, "503": 503}
-KINDS = (*STATUSES, "reset", "hang", "malformed", "truncated", "empty", "utf8", "length")
-"""What can go wrong: a status, a connection reset, no answer at all, a body that is no JSON, half a body, an empty
-text, bytes that are not UTF-8, and a reply cut off at half its length (finish_reason "length")."""
+KINDS = (*STATUSES, "reset", "hang", "slow", "malformed", "truncated", "empty", "utf8", "length")
+"""What can go wrong: a status, a connection reset, no answer at all, an answer that comes late, a body that is no
+JSON, half a body, an empty text, bytes that are not UTF-8, and a reply cut off at half its length (finish_reason
+"length")."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ POST /away                  {"seconds": 5, "how": "closed" or "503"}: be away fo
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -35,14 +35,24 @@ class StandIn:
         lengths: Lengths | None = None,
         faults: Faults | None = None,
         retry_after: float = 1.0,
+        slow_seconds: float = 5.0,
         host: str = HOST,
     ) -> None:
-        """`retry_after` is what comes with status 429, in seconds; `host` is the address to listen on."""
+        """Create a server that does not listen yet.
+
+        Args:
+            pace: slots and times.
+            lengths: of the replies.
+            faults: shares of the attempts that fail.
+            retry_after: seconds, sent with status 429.
+            slow_seconds: delay of an answer that the fault "slow" hits.
+            host: the address to listen on.
+        """
         self.host = host
         self._pace = pace or Pace()
         self._lengths = lengths or Lengths()
         self.faults = faults or Faults()
-        self._retry_after = retry_after
+        self._retry_after, self._slow_seconds = retry_after, slow_seconds
         self._slots = Slots(self._pace)
         self._jobs: dict[Connection, Job] = {}
         self._connections: set[Connection] = set()
@@ -157,7 +167,7 @@ class StandIn:
         try:
             body = orjson.loads(content)
             digest = content_digest(body)
-            prompt = _rendered(body["messages"], continued=bool(body.get("continue_final_message")))
+            prompt = rendered(body)
             reply = reply_to(body, digest, self._lengths)
             if body.get("stream") or body.get("n", 1) != 1:
                 raise ValueError("neither streams nor several choices are answered here")
@@ -178,7 +188,7 @@ class StandIn:
         elif fault == "reset":
             connection.reset()
         elif fault != "hang":
-            self._generate(connection, prompt, reply, _answer(body, digest, prompt, reply), fault)
+            self._generate(connection, prompt, reply, answer_to(body, digest, prompt, reply), fault)
 
     def _generate(
         self, connection: Connection, prompt: str, reply: Reply, answer: dict[str, Any], fault: str | None
@@ -188,12 +198,19 @@ class StandIn:
             self._answered += 1
             self._last = asyncio.get_running_loop().time()
             answer["usage"]["prompt_tokens_details"] = {"cached_tokens": cached}
-            _send(connection, answer, fault)
+            if fault == "slow":
+                asyncio.get_running_loop().call_later(self._slow_seconds, self._send_late, connection, answer)
+            else:
+                _send(connection, answer, fault)
 
         job = Job(prompt.encode(), (prompt + reply.text).encode(), reply.tokens, done)
         self._jobs[connection] = job
         self._most_in_flight = max(self._most_in_flight, len(self._jobs))
         self._slots.submit(job)
+
+    def _send_late(self, connection: Connection, answer: dict[str, Any]) -> None:
+        if connection in self._connections:
+            _send(connection, answer, None)
 
     def _go_away(self, connection: Connection, *, seconds: float, how: str = "closed") -> None:
         """Answer first, then be away."""
@@ -210,12 +227,14 @@ class StandIn:
             self._opening = asyncio.ensure_future(self.start())
 
 
-def _rendered(messages: list[dict[str, Any]], *, continued: bool) -> str:
+def rendered(body: Mapping[str, Any]) -> str:
     """The prompt as a chat template makes it: with the reply behind it, it begins the conversation's next prompt."""
-    return "".join(f"<{one['role']}>{one['content']}" for one in messages) + ("" if continued else "<assistant>")
+    turns = "".join(f"<{one['role']}>{one['content']}" for one in body["messages"])
+    return turns + ("" if body.get("continue_final_message") else "<assistant>")
 
 
-def _answer(body: dict[str, Any], digest: bytes, prompt: str, reply: Reply) -> dict[str, Any]:
+def answer_to(body: Mapping[str, Any], digest: bytes, prompt: str, reply: Reply) -> dict[str, Any]:
+    """The answer of a server without faults; `digest`, `prompt` and `reply` are those of the body."""
     read = -(-len(prompt.encode()) // BYTES_PER_TOKEN)
     return {
         "id": f"chatcmpl-{digest.hex()}",

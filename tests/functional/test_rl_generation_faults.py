@@ -5,21 +5,18 @@
 import hashlib
 import json
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.command import SlCai
+from benchmarks.command import COMPARISONS, RlCai
 from benchmarks.standin import Running, standin
 from nemo_aligner_cai.files import read_json, read_jsonl
 from nemo_aligner_cai.judges import base as j
-from tests.conftest import REPO_ROOT
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import numbers_in, policy, red_team_flags, run, scoring_judge
 
@@ -31,32 +28,6 @@ REPLIES = (
 )
 AT_ONCE = (*REPLIES, "--time-scale", "0")
 FAULTS = ("429", "500", "503", "reset")
-RAW = "out/cai_comparisons.jsonl"
-
-
-@dataclass(frozen=True)
-class RlCai(SlCai):
-    """Runs of the RL-CAI command in one folder: tournaments of four, with reasonings, in both orders."""
-
-    judge_url: str = ""
-
-    def command(self, *options: str) -> list[str]:
-        flags = {
-            "--model-url": self.url,
-            "--model": "standin",
-            "--concurrency": str(self.concurrency),
-            "--judge-url": self.judge_url,
-            "--judge-model": "standin",
-            "--judge-concurrency": str(self.concurrency),
-            "--judge": "chain-of-thought",
-            "--pairs": "tournament",
-            "--num-responses": "4",
-            "--tokens_to_generate": "400",
-            "--red-teaming-file-path": "prompts.jsonl",
-            "--output-dir": "out",
-        }
-        script = REPO_ROOT / "examples" / "nlp" / "cai" / "generate_rl_cai_dataset.py"
-        return [sys.executable, str(script), *(part for flag in flags.items() for part in flag), *options]
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +144,7 @@ def test_bad_verdicts_and_errors_make_no_wrong_label_and_lose_no_pair(tmp_path: 
                 judge_server.fault_of = faults
             assert run(flags, server, judge_server, *more) == 0
         facts = read_json(folder / "out" / "cai_manifest.json")["summary"]["facts"]
-        return (folder / RAW).read_bytes(), facts
+        return (folder / COMPARISONS).read_bytes(), facts
 
     calm, facts = judged(tmp_path / "calm", None)
     faults = Faults()
@@ -182,7 +153,7 @@ def test_bad_verdicts_and_errors_make_no_wrong_label_and_lose_no_pair(tmp_path: 
     assert set(faults.injected) >= {"500", "429", "garbage", "reset", "503", "hang"}
 
     unparsed = kept = 0
-    for _, row in read_jsonl(tmp_path / "hit" / RAW):
+    for _, row in read_jsonl(tmp_path / "hit" / COMPARISONS):
         silent = {frozenset(v["shown"]) for v in row["verdicts"] if v["better"] is None}
         unparsed += len(silent)
         kept += len(row["pairs"])

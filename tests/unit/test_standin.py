@@ -5,6 +5,7 @@
 import asyncio
 import json
 import math
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -220,11 +221,14 @@ def test_each_fault_reaches_the_client_as_what_it_is(kind: str) -> None:
             return response.status, response.headers.get("Retry-After"), json.loads(content.decode())
 
     settings: dict[str, Any] = {"pace": AT_ONCE, "faults": Faults({kind: 1.0}), "retry_after": 0.5}
+    settings["slow_seconds"] = 0.2
     if kind in RAISED:
         with pytest.raises(RAISED[kind]):
             served(ask, **settings)
         return
+    started = time.monotonic()
     status, retry_after, answer = served(ask, **settings)
+    assert (time.monotonic() - started >= 0.2) == (kind == "slow")
     assert status == STATUS.get(kind, 200)
     assert retry_after == ("0.5" if kind == "429" else None)
     if kind in ("empty", "length"):
