@@ -14,6 +14,8 @@ from tests.unit.sl_run import write
 
 # What is tested is what is true, not how fast this machine happens to be while others use it.
 settings.register_profile("untimed", deadline=None)
+# pytest --hypothesis-profile=long: for a search of hours. pytest loads the profile after this file.
+settings.register_profile("long", deadline=None, max_examples=5000)
 settings.load_profile("untimed")
 
 
