@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
 
-from nemo_aligner_cai.errors import UsageError, one_line
-from nemo_aligner_cai.files import read_text
+from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files.yaml_text import YamlError, parse_yaml, read_yaml
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -94,10 +93,7 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
     Raises:
         UsageError: the file is not YAML, or a key or value does not match the schema; the message names the key.
     """
-    try:
-        tree: Any = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {one_line(error)}") from error
+    tree: Any = read_yaml(path)
     if not isinstance(tree, dict):
         first, second = list(schema.model_fields)[:2]
         raise UsageError(f"{path}: needs keys such as {first!r} and {second!r}")
@@ -121,6 +117,6 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if section is None or last not in section:
         raise UsageError(f"{override}: there is no key {key!r} in the configuration")
     try:
-        section[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{override}: the value is not YAML: {one_line(error)}") from error
+        section[last] = parse_yaml(text)
+    except YamlError as error:
+        raise UsageError(f"{override}: the value is wrong: {error}") from error

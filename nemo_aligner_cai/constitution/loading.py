@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-import yaml
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nemo_aligner_cai.constitution.constitution import Constitution, Principle
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import PathLike, read_json, read_lines, read_text
+from nemo_aligner_cai.files import PathLike, read_json, read_lines
+from nemo_aligner_cai.files.yaml_text import YamlMapping, read_yaml
 
 _EXAMPLE = (
     'an example is: principles: [{critique: "Say what is unkind in the answer.", '
@@ -70,15 +70,6 @@ class _Item(BaseModel):
     )
 
 
-class _Mapping(dict[str, Any]):
-    """A YAML mapping with its line and the lines of its keys."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__()
-        self.line = line
-        self.lines: dict[str, int] = {}
-
-
 def load_constitution(path: PathLike) -> Constitution:
     """Read a constitution in one of the forms above.
 
@@ -92,7 +83,7 @@ def load_constitution(path: PathLike) -> Constitution:
         case ".txt":
             document = [line.decode("utf-8", "replace") for _, line in read_lines(path) if line.strip()]
         case _:
-            document = _yaml_document(path)
+            document = read_yaml(path, as_text=True)
     name = cast(dict[str, Any], document).get("name") if isinstance(document, dict) else None
     listed = _listed(path, document)
     items = listed.items() if isinstance(listed, dict) else [("", value) for value in listed]
@@ -135,7 +126,7 @@ def _principles(path: Path, value: Any, key: str, number: int, line: int) -> Ite
     if not isinstance(value, dict):
         raise _error(path, line, f"{where}: a text or keys are needed; {_EXAMPLE}")
     mapping = cast(dict[str, Any], value)
-    line = mapping.line if isinstance(mapping, _Mapping) else line
+    line = mapping.line if isinstance(mapping, YamlMapping) else line
     try:
         item = _Item.model_validate(mapping)
     except ValidationError as error:
@@ -156,34 +147,8 @@ def _principles(path: Path, value: Any, key: str, number: int, line: int) -> Ite
 
 def _line(value: object, key: str) -> int:
     """The line of a key; 0 if it is unknown, as in JSON."""
-    return value.lines.get(key, 0) if isinstance(value, _Mapping) else 0
+    return value.lines.get(key, 0) if isinstance(value, YamlMapping) else 0
 
 
 def _error(path: Path, line: int, message: str) -> UsageError:
     return FormatError.at(path, line, message) if line else UsageError(f"{path}: {message}")
-
-
-def _yaml_document(path: Path) -> Any:
-    # Composed instead of loaded, so that every message can give the line.
-    try:
-        root = cast(yaml.Node | None, yaml.compose(read_text(path), Loader=yaml.SafeLoader))  # pyright: ignore[reportUnknownMemberType]
-        return _value_of(path, root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise FormatError.at(path, mark.line + 1 if mark else 1, f"not YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise FormatError.at(path, 1, f"not YAML: {error}") from error
-
-
-def _value_of(path: Path, node: yaml.Node | None) -> Any:
-    if isinstance(node, yaml.SequenceNode):
-        return [_value_of(path, item) for item in cast(list[yaml.Node], node.value)]
-    if not isinstance(node, yaml.MappingNode):
-        return None if node is None else str(node.value)
-    mapping = _Mapping(node.start_mark.line + 1)
-    for key, value in cast(list[tuple[yaml.Node, yaml.Node]], node.value):
-        name, line = str(key.value), key.start_mark.line + 1
-        if name in mapping:
-            raise FormatError.at(path, line, f"the key {name!r} is given twice")
-        mapping[name], mapping.lines[name] = _value_of(path, value), line
-    return mapping

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
 from pydantic import ValidationInfo, field_validator
 
 from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation, Role
 from nemo_aligner_cai.constitution.constitution import Constitution, Principle
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, read_text
+from nemo_aligner_cai.files import PathLike
+from nemo_aligner_cai.files.yaml_text import read_yaml
 from nemo_aligner_cai.models.base import CHOICE_LEAD
 from nemo_aligner_cai.sections import Config, SectionError
 
@@ -168,10 +168,7 @@ def load_prompt_templates(path: PathLike) -> PromptTemplates:
     """
     if Path(path).suffix in (".json", ".txt"):
         return PromptTemplates()
-    try:
-        document: Any = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {error}") from error
+    document: Any = read_yaml(path)
     section: Any = cast(dict[str, Any], document).get("wording") if isinstance(document, dict) else None
     if section is None:
         return PromptTemplates()

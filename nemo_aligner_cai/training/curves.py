@@ -19,9 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.files.yaml_text import read_yaml
 from nemo_aligner_cai.training.metrics.files import read_metrics
 
 Point = tuple[int, float]
@@ -131,10 +129,7 @@ def _entropy_bonus(directory: Path) -> float:
     path = directory / _CONFIG
     if not path.is_file():
         return 0.0
-    try:
-        settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {error}") from error
+    settings: Any = read_yaml(path)
     for key in ("model", "ppo", "entropy_bonus"):
         settings = settings.get(key) if isinstance(settings, dict) else None
     return float(settings or 0.0)

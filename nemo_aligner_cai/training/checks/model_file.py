@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import NotHere, UsageError, one_line
+from nemo_aligner_cai.files.yaml_text import YamlError, parse_yaml
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 from nemo_aligner_cai.training.checks.values import parse_path, positive_int
@@ -54,15 +55,15 @@ def nemo_file(path: Path, key: str) -> Path:
 
 def model_config(path: Path) -> dict[str, Any]:
     """The configuration inside a .nemo model; raises UsageError if it is missing or not a YAML mapping."""
-    import yaml
-
     text = nemo_archive.read(path).small.get(MODEL_CONFIG)
     if text is None:
         raise UsageError(f"{path} has no {MODEL_CONFIG}, so it is not a .nemo model")
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{path}: its {MODEL_CONFIG} is not YAML: {one_line(error)}") from error
+        content = parse_yaml(text.decode())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: its {MODEL_CONFIG} is not UTF-8 text") from error
+    except YamlError as error:
+        raise UsageError(f"{path}: its {MODEL_CONFIG}, line {error.line}: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: its {MODEL_CONFIG} is not a mapping, so it is not a .nemo model")
     return content
