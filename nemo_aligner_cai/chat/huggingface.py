@@ -7,6 +7,7 @@ special tokens (tested against transformers 4.48). Neither transformers nor the 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -196,6 +197,8 @@ def load_template(path: PathLike) -> JinjaTemplate:
         raise UsageError(f"{file}: {error}") from error
     except jinja2.TemplateSyntaxError as error:
         raise UsageError(f"{file}: line {error.lineno} of the chat template is not Jinja: {error.message}") from error
+    except RecursionError as error:
+        raise UsageError(f"{file}: the chat template is nested too deep") from error
 
 
 def added_tokens(folder: Path) -> dict[int, Mapping[str, Any]]:
@@ -207,7 +210,7 @@ def added_tokens(folder: Path) -> dict[int, Mapping[str, Any]]:
     listed: object = _read_config(folder).get("added_tokens_decoder") or {}
     tokens = cast(dict[str, object], listed) if isinstance(listed, dict) else {"": listed}
     for number, token in tokens.items():
-        if not (number.isdecimal() and isinstance(token, dict) and _content(cast(object, token))):
+        if not (re.fullmatch("[0-9]{1,9}", number) and isinstance(token, dict) and _content(cast(object, token))):
             raise FormatError.at(folder / _CONFIG, 1, f"added_tokens_decoder: entry {number!r} is not an added token")
     return {int(number): cast(dict[str, Any], tokens[number]) for number in sorted(tokens, key=int)}
 

@@ -121,7 +121,7 @@ def read_few_shot_file(path: PathLike) -> FewShots:
 def _comparisons(item: Mapping[str, Any]) -> Iterator[ComparedExample]:
     better, worse = (item.get(key) for key in ("corrects", "incorrects"))
     match item["prompt"], better, worse:
-        case str(prompt), [str(), *_], [str(), *_]:
+        case str(prompt), [_, *_], [_, *_] if all(isinstance(text, str) for text in (*better, *worse)):
             conversation = parse_transcript(prompt)
         case _:
             raise UsageError("'prompt' must be a text, 'corrects' and 'incorrects' must be lists of texts")

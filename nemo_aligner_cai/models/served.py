@@ -75,8 +75,9 @@ async def _get_json(session: aiohttp.ClientSession, url: str) -> Any:
 
 
 def _select_model(response: Any, name: str | None) -> dict[str, str] | None:
-    listed = cast(dict[str, Any], response).get("data") if isinstance(response, dict) else None
-    entries = [cast(dict[str, Any], entry) for entry in cast(list[Any], listed or []) if isinstance(entry, dict)]
+    listed: Any = cast(dict[str, Any], response).get("data") if isinstance(response, dict) else None
+    listed = cast(list[Any], listed) if isinstance(listed, list) else []
+    entries = [cast(dict[str, Any], entry) for entry in listed if isinstance(entry, dict)]
     matching = [entry for entry in entries if name is None or entry.get("id") == name]
     if len(matching) != 1:
         return None

@@ -11,6 +11,7 @@ are rejected.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
@@ -74,7 +75,8 @@ def choice_logprobs(logprobs: Any, choices: Sequence[str], prefix: str = "") -> 
     if max(least, min(mass.values())) < math.exp(MIN_LOGPROB):
         raise ImplausibleError("alternatives of probability 0; the distribution was filtered or sharpened")
     bound = reached * min(least, max(_FLOAT32, 1.0 - sum(alternatives.values())))
-    return {choice: math.log(probability or bound) for choice, probability in mass.items()}
+    # A product of tiny probabilities may be 0 in floating point.
+    return {choice: math.log(probability or bound or sys.float_info.min) for choice, probability in mass.items()}
 
 
 def _tokens(logprobs: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.errors import FormatError, one_line
 from nemo_aligner_cai.files import read_json, write_json
 
 METRICS_FILE = "metrics.jsonl"
@@ -22,13 +23,28 @@ def read_metrics(directory: Path) -> Iterator[dict[str, Any]]:
 
     When a run resumes, NeMo moves the earlier files into `run_0`, `run_1` and so on; their rows come first. A step may
     be present twice, since steps after the last checkpoint are repeated.
+
+    Raises:
+        FormatError: a line is damaged.
     """
     earlier = sorted(directory.glob(f"run_*/{METRICS_FILE}"), key=lambda path: int(path.parent.name[4:]))
     for path in [*earlier, directory / METRICS_FILE]:
         if path.is_file():
-            with path.open(encoding="utf-8") as file:
-                # The last line may be incomplete.
-                yield from (json.loads(line) for line in file if line.endswith("\n"))
+            with path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    # The last line may be incomplete.
+                    if line.endswith(b"\n"):
+                        yield _row(path, number, line)
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row: object = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise FormatError.at(path, number, f"not JSON: {one_line(error)}") from error
+    if not isinstance(row, dict):
+        raise FormatError.at(path, number, f"a JSON object is needed, got {type(row).__name__}")
+    return row
 
 
 def write_steps(directory: Path, steps: int) -> None:

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m tests.fuzz --minutes 60``: look for inputs that break a parser, target by target.
+
+Where atheris is installed, it guides the search by coverage (one target at a time: ``--target NAME``); elsewhere, and
+for all targets in turn, the stored inputs are changed at random. A fault's input is written into ``--found``.
+"""
+
+import argparse
+import hashlib
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.fuzz.mutations import mutated
+from tests.fuzz.targets import CORPUS, TARGETS, corpus, run
+
+
+def _by_hypothesis(names: list[str], minutes: float, found: Path) -> int:
+    end, rounds, faults = time.monotonic() + 60 * minutes, 0, 0
+    while time.monotonic() < end:
+        rounds += 1
+        for name in names:
+            faults += _round(name, rounds, found)
+    print(f"{rounds} rounds of 200 inputs for each of {len(names)} targets: {faults} faults")  # noqa: T201
+    return int(faults > 0)
+
+
+def _round(name: str, number: int, found: Path) -> int:
+    last = [b""]
+
+    @seed(number)
+    @settings(
+        max_examples=200,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(mutated([path.read_bytes() for path in corpus(name)]))
+    def search(data: bytes) -> None:
+        last[0] = data
+        run(name, data)
+
+    try:
+        search()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        path = found / name / hashlib.sha256(last[0]).hexdigest()[:12]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(last[0])
+        traceback.print_exc(limit=-3)
+        print(f"{path}: {type(error).__name__}: {error}")  # noqa: T201
+        return 1
+    return 0
+
+
+def _by_atheris(name: str, minutes: float, found: Path) -> int:
+    import atheris  # pyright: ignore[reportMissingImports]
+
+    folder = found / name
+    folder.mkdir(parents=True, exist_ok=True)
+    options = [f"-max_total_time={round(60 * minutes)}", f"-artifact_prefix={folder}/", "-timeout=20"]
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], *options, str(CORPUS / name)], lambda data: run(name, data))
+    atheris.Fuzz()
+    return 0
+
+
+def main() -> int:
+    """Run from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--target", choices=TARGETS, help="default: all in turn")
+    parser.add_argument("--atheris", action="store_true", help="guided by coverage; needs --target and atheris")
+    parser.add_argument("--found", type=Path, default=Path("fuzz-found"), help="folder for inputs that break a parser")
+    args = parser.parse_args()
+    if args.atheris:
+        if args.target is None:
+            parser.error("--atheris needs --target")
+        return _by_atheris(args.target, args.minutes, args.found)
+    return _by_hypothesis([args.target] if args.target else list(TARGETS), args.minutes, args.found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

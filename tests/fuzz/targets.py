@@ -1,0 +1,251 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The parsers of untrusted text, each as a function of bytes.
+
+A target returns if the parser gives a result that satisfies the target's invariant, or one of the project's own
+errors. Every other exception is a fault, and so is more than `SECONDS` of CPU time.
+"""
+
+import asyncio
+import math
+import signal
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from types import FrameType
+
+from yarl import URL
+
+from nemo_aligner_cai.chat import CONTROL_TOKENS, NEMO_CHAT
+from nemo_aligner_cai.chat.huggingface import added_tokens, load_template
+from nemo_aligner_cai.constitution import load_constitution
+from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
+from nemo_aligner_cai.data.formats.all_formats import detect_format
+from nemo_aligner_cai.data.formats.files import read_records
+from nemo_aligner_cai.data.prompt_files import read_prompts
+from nemo_aligner_cai.engine.journal import Journal
+from nemo_aligner_cai.engine.journal_entries import read_entries
+from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.evaluation.graders.parsing import grade_by_strings, grade_by_text
+from nemo_aligner_cai.evaluation.graders.spec import Grader, load_grader, read_grader
+from nemo_aligner_cai.evaluation.replies.saved_completions import read_saved_completions
+from nemo_aligner_cai.evaluation.results import read_evaluation
+from nemo_aligner_cai.files import RowCounts
+from nemo_aligner_cai.judges.few_shot import read_few_shot_file
+from nemo_aligner_cai.judges.parse import parse_best_worst, parse_choice
+from nemo_aligner_cai.models import openai
+from nemo_aligner_cai.models.http.retry import RetryableError
+from nemo_aligner_cai.models.responses import decode, retry_after
+from nemo_aligner_cai.models.scoring.choice_scores import ImplausibleError, choice_logprobs
+from nemo_aligner_cai.models.served import _select_model
+from nemo_aligner_cai.models.thinking import strip_reasoning
+from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript
+from nemo_aligner_cai.training.metrics.files import read_metrics
+
+SECONDS = 10
+"""CPU time that one input may take: parsers of these sizes need milliseconds."""
+CORPUS = Path(__file__).parent / "corpus"
+_ERRORS = (CaiError, TranscriptError, RetryableError, ImplausibleError)
+_CHOICES = ("(A)", "(B)")
+_GRADERS = ("harmbench", "or-bench", "strongreject", "xstest", "xstest-strings", "engagement")
+
+
+def _text(data: bytes) -> str:
+    # What comes from a server or from JSON is Unicode.
+    return data.decode("utf-8", "replace")
+
+
+@contextmanager
+def _file(data: bytes, name: str) -> Generator[Path, None, None]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(data)
+        yield path
+
+
+def choice(data: bytes) -> None:
+    text = _text(data)
+    found = parse_choice(text, _CHOICES)
+    assert found is None or _CHOICES[found] in text
+
+
+def best_worst(data: bytes) -> None:
+    text = _text(data)
+    best, worst, explanation = parse_best_worst(text, 4)
+    explanation.encode()
+    if best is not None and worst is not None:
+        assert 0 <= best < 4 and 0 <= worst < 4 and best != worst and text.lstrip().startswith(("{", "```"))
+    else:
+        assert best is None and worst is None
+
+
+@cache
+def _graders() -> tuple[Grader, ...]:
+    return tuple(map(load_grader, _GRADERS))
+
+
+def grades(data: bytes) -> None:
+    text = _text(data)
+    for grader in _graders():
+        grade = grade_by_strings(grader, text) if grader.parser == "strings" else grade_by_text(grader, text)
+        assert grade.label is None or grade.label in grader.classes
+        assert grade.score is None or 0 <= grade.score <= 1
+
+
+def reasoning(data: bytes) -> None:
+    text = _text(data)
+    answer = strip_reasoning(text)
+    assert answer is None or answer in text
+
+
+def chat(data: bytes) -> None:
+    text = _text(data)
+    escaped = CONTROL_TOKENS.escape(text)
+    assert not CONTROL_TOKENS.found_in(escaped)
+    assert not NEMO_CHAT.contains_template_token(NEMO_CHAT.escape(text))
+
+
+def transcript(data: bytes) -> None:
+    conversation = parse_transcript(_text(data))
+    assert conversation.turns and all(turn.content for turn in conversation.turns[:-1])
+
+
+def _read_data(data: bytes, ending: str) -> None:
+    with _file(data, f"a.{ending}") as path:
+        for read in (
+            lambda counts: detect_format(path),
+            lambda counts: list(read_records(path, None, counts=counts)),
+            lambda counts: list(read_prompts(path, counts=counts)),
+        ):
+            counts = RowCounts()
+            with suppress(CaiError):
+                read(counts)
+                counts.check()
+
+
+def json_lines(data: bytes) -> None:
+    _read_data(data, "jsonl")
+
+
+def csv(data: bytes) -> None:
+    _read_data(data, "csv")
+
+
+def journal(data: bytes) -> None:
+    with _file(data, "a.journal.jsonl") as path:
+        opened = Journal.open(path, resume=True)
+        asyncio.run(opened.close())
+        kept = path.read_bytes()
+        assert data.startswith(kept) and kept[-1:] in (b"", b"\n")
+        keys = [entry["key"] for _, _, entry in read_entries(path) if entry and entry.get("kind") == "call"]
+        again = Journal.open(path, resume=True)
+        for key in keys:
+            found = again.lookup(key)
+            assert found is None or isinstance(found.text, str)
+        asyncio.run(again.close())
+        assert path.read_bytes() == kept
+
+
+def constitution(data: bytes) -> None:
+    with _file(data, "a.yaml") as path:
+        with suppress(CaiError):
+            assert load_constitution(path).principles
+        load_prompt_templates(path)
+
+
+def constitution_json(data: bytes) -> None:
+    with _file(data, "a.json") as path:
+        assert load_constitution(path).principles
+
+
+def grader_file(data: bytes) -> None:
+    with _file(data, "a.yaml") as path:
+        assert len(read_grader(path).classes) >= 2
+
+
+def reply(data: bytes) -> None:
+    completion = openai._parse(decode(URL("http://127.0.0.1/v1"), data))
+    assert isinstance(completion.text, str) and completion.finish_reason in ("stop", "length")
+
+
+def scores(data: bytes) -> None:
+    found = choice_logprobs(decode(URL("http://127.0.0.1/v1"), data), _CHOICES, "(")
+    assert found is None or all(math.isfinite(found[name]) for name in _CHOICES)
+
+
+def served(data: bytes) -> None:
+    found = _select_model(decode(URL("http://127.0.0.1/v1"), data), "m")
+    assert found is None or all(isinstance(value, str) for value in found.values())
+
+
+def retry_header(data: bytes) -> None:
+    seconds = retry_after(data.decode("latin-1"))
+    assert seconds is None or seconds >= 0
+
+
+def few_shots(data: bytes) -> None:
+    with _file(data, "a.json") as path:
+        read_few_shot_file(path)
+
+
+def completions(data: bytes) -> None:
+    for name in ("a.json", "a.jsonl"):
+        with _file(data, name) as path, suppress(CaiError):
+            read_saved_completions(path, model="m")
+
+
+def evaluation(data: bytes) -> None:
+    with _file(data, "evaluation.json") as path:
+        read_evaluation(path)
+
+
+def metrics(data: bytes) -> None:
+    with _file(data, "metrics.jsonl") as path:
+        assert all(isinstance(row, dict) for row in read_metrics(path.parent))
+
+
+def tokenizer(data: bytes) -> None:
+    with _file(data, "tokenizer_config.json") as path:
+        with suppress(CaiError):
+            added_tokens(path.parent)
+        load_template(path.parent)
+
+
+def jinja(data: bytes) -> None:
+    with _file(data, "chat_template.jinja") as path:
+        load_template(path)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        *(choice, best_worst, grades, reasoning, chat, transcript),
+        *(json_lines, csv, journal, constitution, constitution_json, grader_file),
+        *(reply, scores, served, retry_header),
+        *(few_shots, completions, evaluation, metrics, tokenizer, jinja),
+    )
+}
+
+
+def corpus(name: str) -> Iterator[Path]:
+    """The stored inputs of a target."""
+    yield from sorted((CORPUS / name).iterdir())
+
+
+def run(name: str, data: bytes) -> None:
+    """Give an input to a target; raises what is a fault."""
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"more than {SECONDS} s of CPU time")
+
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        TARGETS[name](data)
+    except _ERRORS as error:
+        assert "\n" not in str(error), "an error is one line"
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
