@@ -1,5 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
+# PyYAML's types are partial.
 r"""The package's only reader of YAML: plain data of bounded size, and one error with its line for everything else.
 
 Input:  "run:\n  seed: 7\n"
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import yaml
+from yaml.reader import ReaderError
 
 from nemo_aligner_cai.errors import FormatError
 from nemo_aligner_cai.files.reading import PathLike, read_text
@@ -68,15 +71,15 @@ def parse_yaml(text: str, *, as_text: bool = False) -> Any:
     try:
         loader = _Loader(text)
         try:
-            root = cast(yaml.Node | None, loader.get_single_node())  # pyright: ignore[reportUnknownMemberType]
+            root = cast(yaml.Node | None, loader.get_single_node())
             return None if root is None else _value(loader, root, as_text)
         finally:
-            loader.dispose()  # pyright: ignore[reportUnknownMemberType]
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ": ".join(filter(None, (error.context, error.problem)))
         raise YamlError(mark.line + 1 if mark else 1, f"not YAML: {problem}") from error
-    except yaml.reader.ReaderError as error:
+    except ReaderError as error:
         line = text.count("\n", 0, int(error.position)) + 1
         raise YamlError(line, f"not YAML: the character {chr(error.character)!r} is not allowed") from error
 
@@ -87,7 +90,7 @@ class _Loader(yaml.SafeLoader):
     # Characters that a value may begin with -> the types that it may have.
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()  # pyright: ignore
     }
 
     def __init__(self, text: str) -> None:
@@ -96,13 +99,13 @@ class _Loader(yaml.SafeLoader):
         self._measured: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()  # pyright: ignore[reportUnknownMemberType]
+        event: Any = self.peek_event()
         line = event.start_mark.line + 1
         is_alias = isinstance(event, yaml.AliasEvent)
         before = self._nodes
         self._depth += 1
         self._check(line, self._depth, self._nodes + 1)
-        node = cast("yaml.Node | None", super().compose_node(parent, index))  # pyright: ignore[reportUnknownMemberType]
+        node = cast("yaml.Node | None", super().compose_node(parent, index))
         if is_alias:
             if id(node) not in self._measured:
                 raise YamlError(line, f"the alias *{event.anchor} is within what it stands for")
@@ -141,7 +144,7 @@ def _value(loader: _Loader, node: yaml.Node, as_text: bool) -> Any:
         if node.tag not in _PLAIN:
             raise YamlError(line, f"{node.tag.replace(_TAG, '!!')} is not a type of settings files")
         try:
-            return loader.construct_object(node)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            return loader.construct_object(node)
         except (ValueError, OverflowError, KeyError) as error:
             raise YamlError(line, f"{str(node.value)[:40]!r} is not a value: {error}") from error
     if node.tag not in (_MAP, _SEQ):

@@ -121,10 +121,12 @@ def read_few_shot_file(path: PathLike) -> FewShots:
 def _comparisons(item: Mapping[str, Any]) -> Iterator[ComparedExample]:
     better, worse = (item.get(key) for key in ("corrects", "incorrects"))
     match item["prompt"], better, worse:
-        case str(prompt), [_, *_], [_, *_] if all(isinstance(text, str) for text in (*better, *worse)):
+        case str(prompt), [str(), *_], [str(), *_]:
             conversation = parse_transcript(prompt)
         case _:
             raise UsageError("'prompt' must be a text, 'corrects' and 'incorrects' must be lists of texts")
+    if not all(isinstance(text, str) for text in [*cast(list[Any], better), *cast(list[Any], worse)]):
+        raise UsageError("'corrects' and 'incorrects' must be lists of texts")
     if conversation.turns[-1].role is Role.ASSISTANT:
         conversation = conversation.without_last()
     for one in cast(list[str], better):

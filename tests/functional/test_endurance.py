@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """The endurance benchmark for a fraction of a minute, and its judgment of a run's rows and memory."""
 
 import random

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """``python -m tests.fuzz --minutes 60``: look for inputs that break a parser, target by target.
 
 Where atheris is installed, it guides the search by coverage (one target at a time: ``--target NAME``); elsewhere, and

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """Inputs that are like the stored ones: with parts exchanged, cut, repeated, or put in from another input."""
 
 from collections.abc import Sequence

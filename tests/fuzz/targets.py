@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """The parsers of untrusted text, each as a function of bytes.
 
 A target returns if the parser gives a result that satisfies the target's invariant, or one of the project's own

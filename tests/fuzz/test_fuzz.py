@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """Every parser of untrusted text on its stored inputs, and on inputs like them.
 
 ``pytest --hypothesis-profile=long tests/fuzz`` looks longer, and ``python -m tests.fuzz --minutes 60`` for an hour.

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """A chain of three steps, and a reference that runs it one call after the other, without engine and journal."""
 
 import hashlib

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """Engine and journal against a reference, through any sequence of runs, kills, full disks, damage, changes and merges.
 
 Each row is the one that the reference computes, each prompt gives a row or a counted reason, in input order, and the
