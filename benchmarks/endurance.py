@@ -25,7 +25,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
-from typing import Any
+from typing import Any, cast
 
 from scipy.stats import theilslopes  # pyright: ignore[reportUnknownVariableType]
 
@@ -134,7 +134,7 @@ class Watched:
         size = max(1, len(kept) // _POINTS)
         groups = [kept[start : start + size] for start in range(0, len(kept) - size + 1, size)]
         times, values = ([sorted(s[i] for s in group)[len(group) // 2] for group in groups] for i in (0, column))
-        slope: Any = theilslopes(values, times, 0.95)
+        slope = cast(Any, theilslopes)(values, times, 0.95)
         seconds = times[-1] - times[0]
         return slope.slope * seconds, slope.low_slope * seconds, slope.high_slope * seconds
 
