@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
 
@@ -98,25 +99,74 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
         first, second = list(schema.model_fields)[:2]
         raise UsageError(f"{path}: needs keys such as {first!r} and {second!r}")
     for override in overrides:
-        _apply(cast(dict[str, Any], tree), override)
+        _apply(cast(dict[str, Any], tree), override, schema, path)
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {first_problem(error)}") from error
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def meant(key: str, known: Collection[str]) -> str | None:
+    """The known dotted key that an unknown one stands for, most likely; None if none is close.
+
+    It may be known without its first parts (`sft.trainer.devices`), at another place (`trainer.max_steps` for
+    `trainer.sft.max_steps`), or in another spelling.
+    """
+    parts = key.split(".")
+    for start in range(1, len(parts)):
+        if (rest := ".".join(parts[start:])) in known:
+            return rest
+    elsewhere = [one for one in sorted(known) if one.rpartition(".")[2] == parts[-1]]
+    close = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0) or difflib.get_close_matches(
+        key, sorted(known), n=1
+    )
+    return close[0] if close else None
+
+
+def _apply(tree: dict[str, Any], override: str, schema: type[BaseModel], path: Path) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise UsageError(f"{override}: an override has the form KEY=VALUE")
+    if key[:1] in ("+", "~"):
+        raise UsageError(f"{override}: only the overrides of trainers have + and ~; write KEY=VALUE")
     *parents, last = key.split(".")
     section: dict[str, Any] | None = tree
     for name in parents:
-        inner: Any = section.get(name) if section else None
+        inner: Any = section.get(name) if section is not None else None
         section = cast(dict[str, Any], inner) if isinstance(inner, dict) else None
-    if section is None or last not in section:
-        raise UsageError(f"{override}: there is no key {key!r} in the configuration")
+    known = {*_keys_of(schema), *_keys_in(tree)}
+    # A key of a section that the file has, which the file leaves at its default, may be set, too.
+    if section is None or key not in known:
+        found = meant(key, known - {key})
+        hint = f"; did you mean {found}?" if found else ""
+        if key in known:
+            hint = f"; it has no section {'.'.join(parents)}, which {parents[0]}={{...}} gives as a whole"
+        raise UsageError(f"{override}: there is no key {key!r} in the configuration {path}{hint}")
     try:
         section[last] = parse_yaml(text)
     except YamlError as error:
         raise UsageError(f"{override}: the value is wrong: {error}") from error
+
+
+def _keys_of(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a schema and of its sections."""
+    for name, field in schema.model_fields.items():
+        yield f"{prefix}{name}"
+        for section in _sections_in(field.annotation):
+            yield from _keys_of(section, f"{prefix}{name}.")
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, UnionType, Annotated):
+        for part in get_args(annotation):
+            yield from _sections_in(part)
+
+
+def _keys_in(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a file."""
+    for name, value in tree.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _keys_in(cast(dict[str, Any], value), f"{prefix}{name}.")

@@ -12,12 +12,14 @@ of ``cai train`` work here. The data stages have the settings of `stages`, under
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.reading import is_object
 from nemo_aligner_cai.judges.settings import JudgeOptions
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
@@ -29,12 +31,22 @@ from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import Models
 from nemo_aligner_cai.pipeline.sections.serve import Serve
 from nemo_aligner_cai.planning.config import Assumptions
-from nemo_aligner_cai.sections import Config, Section, load_config
+from nemo_aligner_cai.sections import Config, Section, load_config, meant
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES
 from nemo_aligner_cai.stages.rl_outputs import PreferenceSettings
 from nemo_aligner_cai.stages.settings import BlendPosition
 from nemo_aligner_cai.stages.sft_files import SftSettings
 from nemo_aligner_cai.stages.sl_cai import RevisionSettings
+from nemo_aligner_cai.training.config import group_options, known_keys
+
+_LISTS = {
+    "sft": "sft.overrides",
+    "reward_model": "reward_model.overrides",
+    "dpo": "dpo.overrides",
+    "ppo.actor": "ppo.actor",
+    "ppo.critic": "ppo.critic",
+}
+"""The sections of the trainers, and the lists of their Hydra overrides."""
 
 
 class _DataStage(Section):
@@ -168,6 +180,8 @@ class RunConfig(Section):
     """The configuration of a run.
 
     Attributes:
+        hardware: of the trainers whose own overrides choose none: the name of a file of the config group `hardware`,
+            such as 8xh100; None for its default, or for cpu on a machine without a GPU.
         seed: of all random choices; in the range of NumPy's seeds.
         models: what the run begins with.
         serve: the servers that it starts.
@@ -187,6 +201,7 @@ class RunConfig(Section):
     """
 
     seed: int = Field(ge=0, lt=1 << 32)
+    hardware: str | None = None
     data: Data
     models: Models
     serve: Serve = Serve()
@@ -223,7 +238,11 @@ class RunConfig(Section):
                 )
                 for name in ("critic", "actor")
             ]
-        return {one.key: one for one in found}
+        return {one.key: one._replace(overrides=self._with_hardware(one.overrides)) for one in found}
+
+    def _with_hardware(self, overrides: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = self.hardware is None or any(one.lstrip("+").startswith("hardware=") for one in overrides)
+        return overrides if chosen else (f"hardware={self.hardware}", *overrides)
 
     @property
     def pairs_seq_length(self) -> int:
@@ -231,6 +250,15 @@ class RunConfig(Section):
         trainer = self.dpo or self.reward_model
         assert trainer is not None, "checked by the validator"
         return trainer.seq_length
+
+    @field_validator("hardware")
+    @classmethod
+    def _check_hardware(cls, name: str | None) -> str | None:
+        if name is not None and name not in (known := group_options("hardware")):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"there is no hardware {name!r}; {hint}known: {', '.join(known)}")
+        return name
 
     @model_validator(mode="after")
     def _check_stores(self) -> RunConfig:
@@ -265,8 +293,30 @@ def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Load a run's configuration; see `load_config`."""
+    """Load a run's configuration; see `load_config`. An override of a trainer's setting is refused with its place."""
+    for override in overrides:
+        _refuse_trainer_setting(path, override)
     return load_config(path, overrides, RunConfig)
+
+
+def _refuse_trainer_setting(path: Path, override: str) -> None:
+    """Raise UsageError for a setting of a trainer, such as `sft.trainer.max_steps=9`: it belongs in a list."""
+    key, _, value = override.lstrip("+~").partition("=")
+    sections = {section: key.removeprefix(f"{section}.") for section in _LISTS if key.startswith(f"{section}.")}
+    for section, setting in sections.items():
+        place, known = _LISTS[section], known_keys(f"cai_{section.replace('.', '_')}")
+        found = setting if setting in known else meant(setting, known) if "." in setting else None
+        if found is not None and setting.split(".")[0] not in Training.model_fields:
+            raise UsageError(
+                f"{override}: {found} is a setting of the trainer, with its default in {known[found]}; add "
+                f"'{found}={value}' to the list {place} in {path}"
+            )
+    first = key.split(".")[0]
+    if first not in RunConfig.model_fields and first in {one.split(".")[0] for one in known_keys("cai_sft")}:
+        raise UsageError(
+            f"{override}: a setting of a trainer; add it to the list of that trainer in {path}: "
+            f"{', '.join(_LISTS.values())}"
+        )
 
 
 def shared_settings(section: SlCai | RlCai, settings: type[Config]) -> dict[str, Any]:

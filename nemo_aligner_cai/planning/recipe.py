@@ -154,7 +154,7 @@ def _judge(config: RunConfig, plan: Assumptions) -> Judge:
 def _ppo(config: RunConfig, trainers: Mapping[str, Trainer]) -> Ppo:
     section = config.ppo
     assert section is not None, "checked by the caller"
-    composed = compose("cai_ppo_actor", section.actor)
+    composed = compose("cai_ppo_actor", config.trainers["ppo.actor"].overrides)
     separate = bool(section.actor_gpus and section.critic_gpus) and not set(section.actor_gpus) & set(
         section.critic_gpus
     )

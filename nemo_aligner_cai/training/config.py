@@ -8,19 +8,26 @@ would exit.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from nemo_aligner_cai.errors import UsageError, one_line
 from nemo_aligner_cai.packaged_files import MODEL
+from nemo_aligner_cai.sections import meant
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _log = logging.getLogger(__name__)
+_NO_KEY = re.compile(r"Could not override '([^']+)'")
+_NO_OPTION = re.compile(r"Could not find '([\w/]+)/([^'/]+)'")
+"""Hydra's messages of a wrong override."""
 
 
 def config_dir() -> Path:
@@ -90,7 +97,65 @@ def compose(
         with initialize_config_dir(str(first), version_base=None):
             return hydra_compose(name, [*extra, *overrides], return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(f"{config_name}: {one_line(error)}") from error
+        raise UsageError(f"{config_name}: {_explained(str(error), name, folders) or one_line(error)}") from error
+
+
+def _explained(message: str, config_name: str, folders: Sequence[Path]) -> str | None:
+    """The message of a wrong override, with the key or option that was meant; None for another error."""
+    if found := _NO_KEY.search(message):
+        key = found[1]
+        known = known_keys(config_name, folders)
+        close = meant(key, known)
+        if close is None:
+            return f"there is no key {key}; ++{key}=... adds it"
+        if options := group_options(close, folders):
+            return f"there is no key {key}; did you mean the group {close}, one of {', '.join(options)}?"
+        return f"there is no key {key}; did you mean {close}, which {known[close]} sets? ++{key}=... adds a new key"
+    if found := _NO_OPTION.search(message):
+        group, option = found[1], found[2]
+        options = group_options(group, folders)
+        if options:
+            close = difflib.get_close_matches(option, options, n=1)
+            hint = f"did you mean {group}={close[0]}? " if close else ""
+            return f"{group}={option}: there is no such option; {hint}known: {', '.join(options)}"
+    return None
+
+
+def group_options(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """The options of a config group, in the shipped folder or those given, sorted."""
+    return sorted({path.stem for folder in folders or [config_dir()] for path in (folder / group).glob("*.yaml")})
+
+
+def known_keys(config_name: str, folders: Sequence[Path] = ()) -> dict[str, Path]:
+    """The groups and dotted keys that can be overridden, each with the file that sets it (a group with its folder).
+
+    A key that refers to another one, as `max_steps: ${.sft.max_steps}` does, is replaced by that one.
+    """
+    folders, found = list(folders) or [config_dir()], dict[str, Path]()
+    names = [config_name]
+    for name in names:
+        path = next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
+        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path is not None else None
+        if path is None or not isinstance(tree, dict):
+            continue
+        for default in tree.pop("defaults", []):
+            if isinstance(default, str) and default not in ("_self_", *names):
+                names.append(default)
+            elif isinstance(default, dict):
+                groups = [str(group) for group in default if not str(group).startswith("optional ")]
+                places = ((group, folder / group) for group in groups for folder in folders)
+                found |= {group: place for group, place in places if place.is_dir()}
+        for key in _settable(tree):
+            found.setdefault(key, path)
+    return found
+
+
+def _settable(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _settable(value, f"{prefix}{name}.")
+        elif not (isinstance(value, str) and value.startswith("${")):
+            yield f"{prefix}{name}"
 
 
 def quoted(path: str | Path) -> str:

@@ -38,6 +38,15 @@ def test_overrides_are_yaml_values() -> None:
     assert config.rl_cai.margin == 0.5
 
 
+def test_one_hardware_is_that_of_all_trainers_that_choose_none() -> None:
+    overrides = ["hardware=8xh100", "sft.overrides=[hardware=cpu]"]
+    config = load_run_config(packaged_files.QUICKSTART, overrides)
+    chosen = {key: [one for one in trainer.overrides if "hardware" in one] for key, trainer in config.trainers.items()}
+    all_others = {key: ["hardware=8xh100"] for key in ("reward_model", "ppo.critic", "ppo.actor")}
+    assert chosen == {"sft": ["hardware=cpu"], **all_others}
+    assert not any("hardware" in one for one in load_run_config(packaged_files.QUICKSTART).sft.overrides)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -46,6 +55,17 @@ def test_overrides_are_yaml_values() -> None:
         ("sft.steps=1", r"no key 'sft\.steps'"),
         ("seed.deep=1", r"no key 'seed\.deep'"),
         ("seed=one", "seed: "),
+        ("+seed=2", r"\+seed=2: only the overrides of trainers"),
+        ("sl_cai.temperature=0.7", r"quickstart\.yaml; did you mean sl_cai\.decoding\.temperature"),
+        ("tracking.wandb=cai", r"quickstart\.yaml; it has no section tracking, which tracking="),
+        ("hardware=8xh10", r"hardware: there is no hardware '8xh10'; did you mean 8xh100\? known: 1xgpu, .*, cpu"),
+        (
+            "sft.trainer.max_steps=9",
+            r"trainer\.sft\.max_steps is .*cai_sft\.yaml; add '.*=9' to the list sft\.overrides",
+        ),
+        ("++ppo.actor.trainer.devices=9", r"trainer\.devices is .*cai_ppo_actor\.yaml; .* the list ppo\.actor in "),
+        ("reward_model.hardware=cpu", r"'hardware=cpu' to the list reward_model\.overrides"),
+        ("trainer.devices=2", r"a setting of a trainer; .* sft\.overrides, "),
         ("rl_cai.margin=1.5", r"rl_cai\.margin: "),
         ("data.tiny.measured_split=train", r"data\.tiny\.measured_split: "),
         ("sl_cai.decoding={temperature: 1, max: 2}", r"sl_cai\.decoding\.max: Unexpected"),

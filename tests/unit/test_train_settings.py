@@ -72,6 +72,26 @@ ACCEPTED = [
 
 
 @cache
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "trainer.sft.max_stepz=1",
+            r"trainer\.sft\.max_stepz; did you mean trainer\.sft\.max_steps, which .*cai_sft\.yaml",
+        ),
+        ("sft.trainer.devices=1", r"did you mean trainer\.devices, which .*cai_sft\.yaml sets\? \+\+sft\.trainer"),
+        ("trainer.micro_batch_size=1", r"did you mean model\..*micro_batch_size, which "),
+        ("hardwar=cpu", r"there is no key hardwar; did you mean the group hardware, one of 1xgpu, .*cpu"),
+        ("hardware=9xh100", r"hardware=9xh100: there is no such option; did you mean hardware=8xh100\? known: 1xgpu"),
+        ("model=mistral", r"did you mean model=mistral_7b\?"),
+        ("qqq=1", r"there is no key qqq; \+\+qqq=\.\.\. adds it"),
+    ],
+)
+def test_a_wrong_override_names_the_key_that_was_meant_and_its_file(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        config.compose("cai_sft", [override])
+
+
 def composed(name: str) -> DictConfig:
     cfg = config.compose(name, ["++model.encoder_seq_length=4096"])
     OmegaConf.set_struct(cfg, False)

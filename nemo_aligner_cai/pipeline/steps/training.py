@@ -23,6 +23,7 @@ from nemo_aligner_cai.pipeline.step_cache import Step
 from nemo_aligner_cai.pipeline.steps import trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR, Trainer, merge
+from nemo_aligner_cai.sections import Section
 from nemo_aligner_cai.training.launch import jobs, log_folder, srun
 from nemo_aligner_cai.training.metrics.files import NewRows, read_metrics, read_steps
 from nemo_aligner_cai.training.metrics.progress import TrainingProgress
@@ -72,7 +73,7 @@ def ppo_step(run: RunContext) -> Step:
         "Step 6: PPO against the reward model",
         reads=(run.sl_cai_model, run.layout.file(REWARD_MODEL, MODEL), *_pairs(run, "ppo"), held_out),
         makes=(MODEL, SCORES_FILE),
-        settings=run.settings(run.config.ppo.model_dump(exclude={"critic_gpus", "actor_gpus"})),
+        settings=_settings(run, run.config.ppo),
         work=work,
     )
 
@@ -91,10 +92,15 @@ def _step(
         title,
         reads=reads,
         makes=(MODEL,),
-        # The numbers of the GPUs are those of a machine.
-        settings=run.settings(section.model_dump(exclude={"gpus"})),
+        settings=_settings(run, section),
         work=lambda folder: train(folder, trainer(), base),
     )
+
+
+def _settings(run: RunContext, section: Section) -> dict[str, Any]:
+    # The numbers of the GPUs are those of a machine.
+    own = section.model_dump(exclude={"gpus", "critic_gpus", "actor_gpus"})
+    return run.settings(own | ({"hardware": run.config.hardware} if run.config.hardware else {}))
 
 
 def _pairs(run: RunContext, kind: str) -> tuple[Path, ...]:
