@@ -69,6 +69,9 @@ class ChainOfThoughtStrategy:
         if not past:
             sampling = Sampling(greedy=True, max_tokens=self.settings.max_tokens)
             return [Request(asked, sampling, shared=len(few_shots))]
+        if not past[0][0].text.strip():
+            # A choice without reasoning would be another judge's.
+            return []
         reasoning = without_markup(past[0][0].text)
         conversation = asked.with_turn(Role.ASSISTANT, reasoning).with_turn(Role.USER, templates.choice_turn)
         return choice_requests(self.settings, conversation, past[1:], shared=len(few_shots))
@@ -76,6 +79,8 @@ class ChainOfThoughtStrategy:
     def verdict(self, shown: Pair, principle: str, past: Sequence[Sequence[Completion]]) -> Verdict:
         """Return the verdict of the choice, with its probability clamped and the reasoning as explanation."""
         reasoning = past[0][0]
+        if not reasoning.text.strip():
+            return Verdict(shown, principle, None, None)
         verdict = choice_verdict(self.settings, shown, principle, past[1:])
         if verdict.probability is not None:
             low, high = self._clamp

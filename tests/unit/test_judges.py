@@ -188,9 +188,15 @@ def test_its_probabilities_are_brought_into_the_interval() -> None:
     assert preference.probability == pytest.approx(0.6) and preference.explanation == "So it is."
     assert {float(verdict.probability or 0) for verdict in judgement.verdicts} == {0.4, 0.6}
     unclamped = chain_of_thought(settings(clamp=(0.0, 1.0)))
-    assert decide(unclamped, thinking("", by_worth)).preferences[0].probability == pytest.approx(0.9)
-    mild = decide(chain_of_thought(settings()), thinking("", lambda request: by_worth(request, p=0.55)))
+    assert decide(unclamped, thinking("So.", by_worth)).preferences[0].probability == pytest.approx(0.9)
+    mild = decide(chain_of_thought(settings()), thinking("So.", lambda request: by_worth(request, p=0.55)))
     assert mild.preferences[0].probability == pytest.approx(0.55)
+
+
+def test_a_chain_of_thought_without_a_thought_gives_no_verdict() -> None:
+    judgement = decide(chain_of_thought(settings()), thinking(" ", by_worth))
+    assert judgement.verdicts and not any(verdict.is_parsed for verdict in judgement.verdicts)
+    assert judgement.preferences == ()
 
 
 def test_a_margin_beyond_the_interval_is_refused() -> None:
