@@ -33,7 +33,7 @@ from nemo_aligner_cai.files import RowCounts
 
 BARS, GROWTH, ROWS = {1024: 1.2, 4096: 0.5}, 0.1, 200_000
 _TINY = Path(__file__).parent.parent / "nemo_aligner_cai" / "tiny" / "tokenizer.model"
-_PIECES, _TRAINED_ON, _BATCH = 8000, 10_000, 512
+_PIECES, _TRAINED_ON, _BATCH = 6000, 10_000, 512
 
 
 def made_up() -> Iterator[Chat]:

@@ -21,7 +21,7 @@ class Role(str, Enum):
     @property
     def speaker(self) -> str:
         """The name in NeMo's files and templates: "System", "User" or "Assistant"."""
-        return self.value.capitalize()
+        return self.capitalize()
 
     @classmethod
     def of(cls, name: object) -> "Role":

@@ -99,9 +99,9 @@ def _measure(
     stream = iter(items)
     while batch := list(islice(stream, _BATCH)):
         rows = [_Rendered.of(record_of(item), format_name, template, facts) for item in batch]
-        unknown = [not row.never_merges or row.most_tokens > fits for row in rows]
+        unknown = [row.start is not None or row.most_tokens > fits for row in rows]
         # Most rows of a file have the same start.
-        starts = list(dict.fromkeys(row.start for row in rows if not row.never_merges))
+        starts = list(dict.fromkeys(row.start for row in rows if row.start is not None))
         texts = (text for row, is_unknown in zip(rows, unknown, strict=True) if is_unknown for text in row.texts)
         encoded = iter(tokenizer.encode([*starts, *texts]))
         start_ids = dict(zip(starts, encoded, strict=False))
@@ -110,7 +110,7 @@ def _measure(
                 yield item, Measurement(None, None)
                 continue
             ids = list(islice(encoded, len(row.texts)))
-            merged = None if row.never_merges else _merged(row, ids, start_ids[row.start], tokenizer, template)
+            merged = None if row.start is None else _merged(row, ids, start_ids[row.start], tokenizer, template)
             yield item, Measurement([len(one) for one in ids], merged)
 
 
@@ -119,23 +119,23 @@ class _Rendered(NamedTuple):
 
     record: Record
     texts: tuple[str, ...]
-    start: str
-    """The text whose ids must be at the start of those of each text."""
+    start: str | None
+    """The text whose ids must be at the start of those of each text. None if the trainer certainly does not stop."""
     most_tokens: float
     """An upper bound of the token ids of each text, infinity if none is known."""
-    never_merges: bool
-    """True if the texts certainly have no tokens at which the trainer stops."""
 
     @classmethod
     def of(cls, record: Record, format_name: str, template: NemoChatTemplate, facts: TokenFacts | None) -> "_Rendered":
-        texts, start = texts_of(record, format_name, template), _start_of(record, format_name, template)
+        texts = texts_of(record, format_name, template)
         if facts is None:
-            return cls(record, texts, start, math.inf, never_merges=False)
+            return cls(record, texts, _start_of(record, format_name, template), math.inf)
+        most_tokens = max(map(facts.most_tokens, texts))
         if isinstance(record, Chat):
-            never_merges = _splits_turns(record, template, facts)
-        else:
-            never_merges = all(facts.splits(start, text[len(start) :]) for text in texts)
-        return cls(record, texts, start, max(map(facts.most_tokens, texts)), never_merges)
+            splits = _splits_turns(record, template, facts)
+            return cls(record, texts, None if splits else _start_of(record, format_name, template), most_tokens)
+        start = _start_of(record, format_name, template)
+        splits = all(facts.splits(start, text[len(start) :]) for text in texts)
+        return cls(record, texts, None if splits else start, most_tokens)
 
 
 def _splits_turns(record: Chat, template: NemoChatTemplate, facts: TokenFacts) -> bool:
