@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.ablations.arms import BASE
-from benchmarks.ablations.scores import ACCURACY, HARM, JUDGE, Measured, Scores, text_name
+from benchmarks.ablations.scores import ACCURACY, HARM, JUDGE, Measured, Scores, model_name, text_name
 from nemo_aligner_cai.evaluation.statistics.paired import Difference, paired_difference
 
 Expected = Literal["lower", "higher", "not lower"]
@@ -117,23 +117,38 @@ _ORDER = "the order of the candidates changes a labeler's preference; the mean o
 _GOODHART = "over-trained RL-CAI models are overly harsh, or answer most harmful requests with the same phrases"
 
 COMPARISONS = (
-    Comparison(
-        "control: RL-CAI against SL-CAI, the judge's labels",
-        _harm(BASE),
-        _harm(BASE, "sl_cai"),
-        "lower",
-        _RL_FINDING,
-        f"{_CAI} 4.3",
-        is_control=True,
-    ),
-    Comparison(
-        "control: RL-CAI against SL-CAI, shuffled labels",
-        _harm("shuffled"),
-        _harm(BASE, "sl_cai"),
-        "not lower",
-        "without information in the labels, nothing makes RL-CAI less harmful",
-        "this benchmark",
-        is_control=True,
+    *(
+        comparison
+        for decoding, shown in (("sampled", ""), ("greedy", ", greedy"))
+        for comparison in (
+            Comparison(
+                f"control: RL-CAI against SL-CAI, the judge's labels{shown}",
+                _harm(BASE, model_name("rl_cai", decoding)),
+                _harm(BASE, model_name("sl_cai", decoding)),
+                "lower",
+                _RL_FINDING,
+                f"{_CAI} 4.3",
+                is_control=True,
+            ),
+            Comparison(
+                f"control: RL-CAI against SL-CAI, shuffled labels{shown}",
+                _harm("shuffled", model_name("rl_cai", decoding)),
+                _harm(BASE, model_name("sl_cai", decoding)),
+                "not lower",
+                "labels without information make nothing less harmful",
+                "control",
+                is_control=True,
+            ),
+            Comparison(
+                f"control: RL-CAI, the judge's labels against shuffled ones{shown}",
+                _harm(BASE, model_name("rl_cai", decoding)),
+                _harm("shuffled", model_name("rl_cai", decoding)),
+                "lower",
+                "the judge's labels make RL-CAI less harmful",
+                "control",
+                is_control=True,
+            ),
+        )
     ),
     *(
         Comparison(

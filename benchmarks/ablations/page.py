@@ -15,16 +15,17 @@ from rich.table import Table
 from benchmarks.ablations.arms import Arm
 from benchmarks.ablations.facts import facts_of, seconds
 from benchmarks.ablations.findings import Compared, compared
-from benchmarks.ablations.scores import ACCURACY, JUDGE, METRICS, Measured, Scores, scores_of
+from benchmarks.ablations.scores import ACCURACY, JUDGE, METRICS, Measured, Scores, model_name, scores_of
 from benchmarks.table import conditions
 from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 from nemo_aligner_cai.files import atomic_writer, write_json
+from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
 
 _COMPARED = ("comparison", "arm", "baseline", "difference [95 %]", "paper", "here")
 _ARMS = ("arm", "model", "complies", "right", "flawed", "evades", "helps", "over-refuses")
 _FACTS = ("arm", "pairs", "judge right", "reward model right", "reward", "KL")
 _NOTES = (
-    "percent of held-out prompts at temperature 1, or of the prompts of SL-CAI and RL-CAI for revisions and the judge",
+    "percent of held-out prompts, at temperature 1 unless greedy, or of the prompts of SL-CAI and RL-CAI for revisions and the judge",
     "intervals are over prompts: one run of each arm, so the spread between training runs is not in them",
 )
 
@@ -92,13 +93,22 @@ class Results:
         judged = [arm for arm in self.arms if self.facts[arm.name]]
         return [
             (_COMPARED, [_compared_row(one) for one in self.compared]),
-            (_ARMS, [self._model_row(arm, model) for arm in self.arms for model in arm.models]),
+            (
+                _ARMS,
+                [
+                    self._model_row(arm, model, decoding)
+                    for decoding in DECODINGS
+                    for arm in self.arms
+                    for model in arm.models
+                ],
+            ),
             (_FACTS, [self._fact_row(arm) for arm in judged]),
         ]
 
-    def _model_row(self, arm: Arm, model: str) -> tuple[str, ...]:
-        rates = (self.rate(Measured(arm.name, model, metric)) for metric in METRICS)
-        return (arm.title, model, *(str(rate) if rate else "-" for rate in rates))
+    def _model_row(self, arm: Arm, model: str, decoding: str) -> tuple[str, ...]:
+        name = model_name(model, decoding)
+        rates = (self.rate(Measured(arm.name, name, metric)) for metric in METRICS)
+        return (arm.title, name, *(str(rate) if rate else "-" for rate in rates))
 
     def _fact_row(self, arm: Arm) -> tuple[str, ...]:
         facts = self.facts[arm.name]
@@ -108,7 +118,7 @@ class Results:
         return (arm.title, pairs, str(accuracy) if accuracy else "-", *others)
 
 
-_SHOWN = (("pairs", 1, ".0f"), ("reward_accuracy", 100, ".1f"), ("reward", 1, ".2f"), ("kl", 1, ".2f"))
+_SHOWN = (("pairs", 1, ".0f"), ("reward_accuracy", 100, ".1f"), ("reward", 1, ".2f"), ("kl", 1, ".3f"))
 
 
 def rate_of(scores: Scores) -> Rate | None:

@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations.arms import Arm
-from nemo_aligner_cai.models.base import Sampling
+from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import DATA, MEASURED, SFT
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.serving import servers
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache, is_recorded
+from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
 from nemo_aligner_cai.tiny import measure
 from nemo_aligner_cai.training.launch import jobs
-
-REPLIES = "replies.jsonl"
-TEMPERATURE = 1.0
 
 
 def run_arm(arm: Arm, base: RunConfig, output: Path) -> None:
@@ -60,9 +58,13 @@ def run_folder(output: Path, arm: str) -> Path:
     return output / "runs" / arm
 
 
-def replies_file(output: Path, arm: str, model: str) -> Path:
-    """The replies of one of an arm's models."""
-    return output / "replies" / f"{arm}.{model}" / REPLIES
+def replies_file(output: Path, arm: str, model: str, decoding: str) -> Path:
+    """The replies of one of an arm's models, by one of `DECODINGS`."""
+    return output / "replies" / f"{arm}.{model}" / _file(decoding)
+
+
+def _file(decoding: str) -> str:
+    return f"{decoding}.jsonl"
 
 
 def take_over(source: Path, target: Path, names: Sequence[str]) -> list[str]:
@@ -87,25 +89,29 @@ def _replies_step(arm: Arm, model: str, pipeline: Pipeline) -> Step:
     run, section = pipeline.context, pipeline.config.measure
     assert section is not None, "the arms are runs in the tiny world"
     trained, prompts = SFT if model == "sl_cai" else run.policy, run.layout.file(DATA, MEASURED)
-    sampling = Sampling(temperature=TEMPERATURE, max_tokens=section.max_tokens)
+    seed, max_tokens = run.config.seed, section.max_tokens
+
+    async def ask(client: ModelClient, folder: Path) -> None:
+        for decoding, temperature in DECODINGS.items():
+            await measure.ask(
+                prompts,
+                client,
+                Sampling(temperature=temperature, max_tokens=max_tokens),
+                seed=seed,
+                journal=folder / f"{decoding}.journal.jsonl",
+                replies=folder / _file(decoding),
+            )
 
     def work(folder: Path) -> Mapping[str, Any]:
         with run.clients.trained(trained, folder / "server.log", section.batch_size) as client:
-            asking = measure.ask(
-                prompts,
-                client,
-                sampling,
-                seed=run.config.seed,
-                journal=folder / "replies.journal.jsonl",
-                replies=folder / REPLIES,
-            )
-            return {"prompts": len(servers.ask(asking, client))}
+            servers.ask(ask(client, folder), client)
+        return {}
 
     return Step(
         f"{arm.name}.{model}",
         f"{arm.title}: replies of {model} to held-out prompts",
         reads=(run.clients.trained_path(trained), prompts),
-        makes=(REPLIES,),
-        settings=run.settings(section.model_dump() | {"temperature": TEMPERATURE}),
+        makes=tuple(map(_file, DECODINGS)),
+        settings=run.settings(section.model_dump() | {"decodings": DECODINGS}),
         work=work,
     )

@@ -17,6 +17,7 @@ from benchmarks.ablations.running import replies_file, run_folder
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline.layout import RL_CAI, SL_CAI
+from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
 from nemo_aligner_cai.report.chains.rows import ReplyRow, RevisionRow, read_rows
 from nemo_aligner_cai.tiny.language import Deed, language
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, Outcome, judge_reply
@@ -48,6 +49,11 @@ def text_name(number: int) -> str:
     return f"revision {number}" if number else "answer"
 
 
+def model_name(model: str, decoding: str) -> str:
+    """The name of a model with its decoding, unless that is sampling at temperature 1."""
+    return model if decoding == "sampled" else f"{model}, {decoding}"
+
+
 def scores_of(arm: Arm, output: Path) -> dict[Measured, Scores]:
     """Return all scores of an arm that has run.
 
@@ -63,10 +69,11 @@ def scores_of(arm: Arm, output: Path) -> dict[Measured, Scores]:
     if "rl_cai" in arm.models:
         found[Measured(arm.name, JUDGE, ACCURACY)] = judge_scores(folder / RL_CAI / "comparisons.jsonl")
     for model in arm.models:
-        rows = list(read_rows(replies_file(output, arm.name, model), ReplyRow))
-        for metric, (harmful, outcome) in METRICS.items():
-            scores = {row.id: [float(row.outcome == outcome.value)] for row in rows if row.harmful == harmful}
-            found[Measured(arm.name, model, metric)] = scores
+        for decoding in DECODINGS:
+            rows = list(read_rows(replies_file(output, arm.name, model, decoding), ReplyRow))
+            for metric, (harmful, outcome) in METRICS.items():
+                scores = {row.id: [float(row.outcome == outcome.value)] for row in rows if row.harmful == harmful}
+                found[Measured(arm.name, model_name(model, decoding), metric)] = scores
     return found
 
 

@@ -82,13 +82,14 @@ def test_named_arms_bring_those_that_they_share_steps_of() -> None:
 def test_every_comparison_is_of_figures_that_arms_have_and_every_arm_is_compared() -> None:
     revised = {"base": 1, "direct": 1, "revisions_2": 2, "revisions_3": 3, "revisions_4": 4}
     there = {Measured(arm.name, model, metric) for arm in ARMS for model in arm.models for metric in METRICS}
+    there |= {one._replace(of=f"{one.of}, greedy") for one in there}
     there |= {Measured(arm.name, JUDGE, "accuracy") for arm in ARMS if arm.last != SFT}
     there |= {Measured(arm, text_name(n), HARM) for arm, count in revised.items() for n in range(count + 1)}
     used = {one for comparison in COMPARISONS for one in (comparison.arm, comparison.baseline)}
     assert used <= there
     assert {one.arm for one in used} == {arm.name for arm in ARMS}
     assert all(bool(one.expected) == bool(one.finding) == bool(one.source) for one in COMPARISONS)
-    assert [one.expected for one in COMPARISONS if one.is_control] == ["lower", "not lower"]
+    assert [one.expected for one in COMPARISONS if one.is_control] == ["lower", "not lower", "lower"] * 2
 
 
 # Shared steps.
@@ -301,9 +302,10 @@ def _write_arm(output: Path, arm: str, harm: Mapping[str, float]) -> None:
             for harmful in (True, False)
             for number, request in enumerate(_requests(100, harmful=harmful))
         ]
-        path = replies_file(output, arm, model)
-        path.parent.mkdir(parents=True)
-        write_jsonl(path, rows)
+        for decoding in ("sampled", "greedy"):
+            path = replies_file(output, arm, model, decoding)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_jsonl(path, rows)
 
 
 @pytest.mark.parametrize(("shuffled", "code"), [(0.42, 0), (0.05, 1)])
@@ -322,8 +324,11 @@ def test_the_command_fails_unless_shuffled_labels_lead_nowhere(
     assert command.main(["--output", str(tmp_path), "seed=3", "--arms", "shuffled"]) == code
     assert ran == [BASE, "shuffled"]
     written = json.loads((tmp_path / "ablations.json").read_text())
-    real, drawn = (one for one in written["comparisons"] if one["is_control"])
+    controls = [one for one in written["comparisons"] if one["is_control"]]
+    real, drawn, labels = controls[:3]
+    assert [one["verdict"] for one in controls[:3]] == [one["verdict"] for one in controls[3:]]
     assert (real["verdict"], drawn["verdict"]) == ("agrees", "agrees" if not code else "disagrees")
+    assert labels["verdict"] == ("agrees" if not code else "no difference seen")
     assert real["difference"]["value"] == pytest.approx(-0.35) and real["difference"]["high"] < 0
     assert written["arms"][BASE] == {
         "title": "quickstart",
