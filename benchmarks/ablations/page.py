@@ -25,7 +25,7 @@ _COMPARED = ("comparison", "arm", "baseline", "difference [95 %]", "paper", "her
 _ARMS = ("arm", "model", "complies", "right", "flawed", "evades", "helps", "over-refuses")
 _FACTS = ("arm", "pairs", "judge right", "reward model right", "reward", "KL")
 _NOTES = (
-    "percent of held-out prompts, at temperature 1 unless greedy, or of the prompts of SL-CAI and RL-CAI for revisions and the judge",
+    "percent of held-out prompts, at temperature 1 unless greedy; of the run's own prompts for revisions and judge",
     "intervals are over prompts: one run of each arm, so the spread between training runs is not in them",
 )
 
