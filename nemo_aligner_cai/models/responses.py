@@ -27,8 +27,8 @@ def decode(url: URL, payload: bytes) -> Any:
 
 
 def excerpt(payload: bytes) -> str:
-    """Return the beginning of a response as text."""
-    return payload[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")[:EXCERPT_CHARS].strip()
+    """Return the beginning of a response as text on one line."""
+    return " ".join(payload[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")[:EXCERPT_CHARS].split())
 
 
 def retry_after(value: str | None) -> float | None:

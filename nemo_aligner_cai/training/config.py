@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from nemo_aligner_cai.errors import UsageError, one_line
+from nemo_aligner_cai.files.yaml_text import read_yaml
 from nemo_aligner_cai.packaged_files import MODEL
 from nemo_aligner_cai.sections import meant
 
@@ -135,7 +134,7 @@ def known_keys(config_name: str, folders: Sequence[Path] = ()) -> dict[str, Path
     names = [config_name]
     for name in names:
         path = next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path is not None else None
+        tree: Any = read_yaml(path) if path is not None else None
         if path is None or not isinstance(tree, dict):
             continue
         for default in tree.pop("defaults", []):
