@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from nemo_aligner_cai.console.progress import open_progress
 from nemo_aligner_cai.engine.engine import Engine, HasId, Outcome, SkipRecord, Step, block_size
 from nemo_aligner_cai.engine.journal import Journal, has_calls
 from nemo_aligner_cai.engine.progress import ProgressReporter
+from nemo_aligner_cai.engine.rehearsal import REHEARSED, RowLimit, rehearse
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.served_models import check_served
 from nemo_aligner_cai.engine.shards import MissingCalls
@@ -85,6 +87,7 @@ async def run_stage(
     run: RunSettings,
     total: int | None = None,
     read: RowCounts | None = None,
+    limits: Sequence[RowLimit[R]] = (),
 ) -> Summary:
     """Run steps over records and write the rows.
 
@@ -97,12 +100,14 @@ async def run_stage(
         run: the run's settings. A shard writes no outputs.
         total: number of records, for the progress display, if known.
         read: row counts of reading the prompts, complete once all are read; they are added to the summary's.
+        limits: the sequence lengths of the trainers that get the rows, for the rehearsal.
 
     Returns:
         The summary. Call `Summary.check` after saving everything that depends on it.
 
     Raises:
-        UsageError: an output or the journal exists and may not be replaced. Nothing was sent.
+        UsageError: an output or the journal exists and may not be replaced, or the rehearsal of the first records
+            shows that none can succeed (`rehearsal.rehearse`). No request was sent.
         CallsMissing: a call is in no journal, and the run has no server. Nothing was written.
         ServerRefused: a server rejects every request.
         CaiError: writing failed.
@@ -114,6 +119,11 @@ async def run_stage(
         outputs, records = (), run.shard.select(records, block)
         total = total and run.shard.size(total, block)
     missing = MissingCalls((*others, journal_path), block)
+    if not run.no_calls:
+        records = iter(records)
+        first = list(islice(records, REHEARSED))
+        await rehearse(first, steps, limits)
+        records = chain(first, records)
     with ExitStack() as files:
         outcomes = _Outcomes[R](outputs, files, missing, overwrite=run.replaces)
         journal = _open_journal(journal_path, others, run)

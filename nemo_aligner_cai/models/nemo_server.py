@@ -41,7 +41,7 @@ from nemo_aligner_cai.models.http.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.http.transport import Transport
 from nemo_aligner_cai.models.scoring.echo_check import echoes, resembles
 from nemo_aligner_cai.models.scoring.nemo_scores import score_choices
-from nemo_aligner_cai.models.served import fetch_served_model
+from nemo_aligner_cai.models.served import fetch_context_length, fetch_served_model
 
 _log = logging.getLogger(__name__)
 MAX_SENTENCES = 128
@@ -125,6 +125,10 @@ class NemoServerClient:
     async def served_model(self) -> dict[str, str] | None:
         """Return the model that `cai serve` reports; NeMo's own server reports none."""
         return await fetch_served_model([self._models_url], None)
+
+    async def context_length(self) -> int | None:
+        """Return the context that `cai serve` reports, in tokens; NeMo's own server reports none."""
+        return await fetch_context_length([self._models_url], None)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -30,7 +30,7 @@ from nemo_aligner_cai.models.http.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.http.transport import Transport
 from nemo_aligner_cai.models.request_body import BodyChanges
 from nemo_aligner_cai.models.scoring.choice_scorer import ChoiceScorer, Parse
-from nemo_aligner_cai.models.served import fetch_served_model
+from nemo_aligner_cai.models.served import fetch_context_length, fetch_served_model
 from nemo_aligner_cai.models.thinking import format_reasoning, strip_reasoning
 
 _CHAT, _COMPLETIONS = "/chat/completions", "/completions"
@@ -232,6 +232,11 @@ class OpenAIClient:
         """Return the model that the server reports."""
         urls = [f"{address}/models" for address in self._pool.addresses[:_MAX_ASKED]]
         return await fetch_served_model(urls, self.name, self._key)
+
+    async def context_length(self) -> int | None:
+        """Return the context that the server reports, as vLLM and `cai serve` do, in tokens."""
+        urls = [f"{address}/models" for address in self._pool.addresses[:1]]
+        return await fetch_context_length(urls, self.name, self._key)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -10,8 +10,8 @@ The model name in requests does not identify a model: NeMo's server has none, an
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import aiohttp
 import orjson
@@ -20,6 +20,7 @@ from yarl import URL
 from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.models.http.exchange import proxy_of
 
+T = TypeVar("T")
 _MAX_BYTES = 1 << 20
 _TIMEOUT = aiohttp.ClientTimeout(total=60.0, connect=5.0)
 """A server that has just started may still be hashing its model."""
@@ -47,14 +48,27 @@ async def fetch_served_model(urls: Sequence[str], name: str | None, key: str | N
     Returns:
         The fingerprint, or else the name and path; None if no server reports the model.
     """
+    return await _fetch(urls, name, key, _described)
+
+
+async def fetch_context_length(urls: Sequence[str], name: str | None, key: str | None = None) -> int | None:
+    """Return the most tokens of prompt and reply that the first of several servers reports (`max_model_len`)."""
+    return await _fetch(urls, name, key, _context_of)
+
+
+async def _fetch(
+    urls: Sequence[str], name: str | None, key: str | None, read: Callable[[Mapping[str, Any]], T | None]
+) -> T | None:
+    """Return what `read` finds in the model's entry of the first server that has it."""
     # Uncompressed, because a small compressed response could fill the memory.
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
     async with aiohttp.ClientSession(
         timeout=_TIMEOUT, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
     ) as session:
         for url in urls:
-            if (model := _select_model(await _get_json(session, url), name)) is not None:
-                return model
+            entry = _select_entry(await _get_json(session, url), name)
+            if entry is not None and (found := read(entry)) is not None:
+                return found
     return None
 
 
@@ -74,13 +88,20 @@ async def _get_json(session: aiohttp.ClientSession, url: str) -> Any:
         return None
 
 
-def _select_model(response: Any, name: str | None) -> dict[str, str] | None:
+def _select_entry(response: Any, name: str | None) -> dict[str, Any] | None:
     listed: Any = cast(dict[str, Any], response).get("data") if isinstance(response, dict) else None
     listed = cast(list[Any], listed) if isinstance(listed, list) else []
     entries = [cast(dict[str, Any], entry) for entry in listed if isinstance(entry, dict)]
     matching = [entry for entry in entries if name is None or entry.get("id") == name]
-    if len(matching) != 1:
-        return None
-    if isinstance(fingerprint := matching[0].get(FINGERPRINT), str):
+    return matching[0] if len(matching) == 1 else None
+
+
+def _described(entry: Mapping[str, Any]) -> dict[str, str] | None:
+    if isinstance(fingerprint := entry.get(FINGERPRINT), str):
         return {FINGERPRINT: fingerprint}
-    return {key: value for key in ("id", "root") if isinstance(value := matching[0].get(key), str)} or None
+    return {key: value for key in ("id", "root") if isinstance(value := entry.get(key), str)} or None
+
+
+def _context_of(entry: Mapping[str, Any]) -> int | None:
+    length = entry.get("max_model_len")
+    return length if isinstance(length, int) and length > 0 else None

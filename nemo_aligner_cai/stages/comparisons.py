@@ -19,6 +19,7 @@ from pathlib import Path
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedPair, JudgedRow, JudgedVerdict
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
+from nemo_aligner_cai.engine.rehearsal import RowLimit
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.run_stage import Output, run_stage
 from nemo_aligner_cai.engine.seeds import generator
@@ -172,6 +173,7 @@ async def generate_comparisons(
     run: RunSettings,
     total: int | None = None,
     read: RowCounts | None = None,
+    limits: Sequence[RowLimit[PreferenceSample]] = (),
 ) -> Summary:
     """Make RL-CAI data: one row per prompt in `out_path`. The pipeline's clients stay open.
 
@@ -187,4 +189,5 @@ async def generate_comparisons(
         run=run,
         total=total,
         read=read,
+        limits=limits,
     )

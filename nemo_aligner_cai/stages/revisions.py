@@ -34,6 +34,7 @@ from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.data.formats.cai import SL_CAI
 from nemo_aligner_cai.data.formats.files import sft_row
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
+from nemo_aligner_cai.engine.rehearsal import RowLimit
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.run_stage import Output, run_stage
 from nemo_aligner_cai.engine.seeds import rendezvous
@@ -282,6 +283,7 @@ async def generate_revisions(
     run: RunSettings,
     total: int | None = None,
     read: RowCounts | None = None,
+    limits: Sequence[RowLimit[RevisionSample]] = (),
 ) -> Summary:
     """Make SL-CAI data: one row per prompt in `out_path`, and its SFT row in `sft_path`. The client stays open.
 
@@ -299,4 +301,5 @@ async def generate_revisions(
         run=run,
         total=total,
         read=read,
+        limits=limits,
     )

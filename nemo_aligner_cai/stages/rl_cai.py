@@ -6,14 +6,16 @@ Input:  RlCaiConfig(prompts={"path": "red_team.jsonl"}, outputs=RlOutputs.named(
 Output: the files of `RlOutputs`, and a `StageReport`
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import Field, model_validator
 
 from nemo_aligner_cai.data.formats.files import validate_file
 from nemo_aligner_cai.data.judged_row import read_judged
+from nemo_aligner_cai.data.records import Comparison, PromptOnly, Record
 from nemo_aligner_cai.data.split import split_counts
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
+from nemo_aligner_cai.engine.rehearsal import RowLimit
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_json_list
@@ -24,11 +26,20 @@ from nemo_aligner_cai.models.base import ModelClient
 from nemo_aligner_cai.stages.comparisons import ComparisonPipeline, generate_comparisons
 from nemo_aligner_cai.stages.preference_files import upstream_candidates, upstream_preferences, write_preference_files
 from nemo_aligner_cai.stages.report import StageReport, TrainingFiles
-from nemo_aligner_cai.stages.rl_outputs import KINDS, PreferenceFiles, RlOutputs
+from nemo_aligner_cai.stages.rl_outputs import KINDS, Kind, PreferenceFiles, RlOutputs
 from nemo_aligner_cai.stages.run_files import RunFiles
 from nemo_aligner_cai.stages.settings import StageConfig
 
 UPSTREAM_TEMPERATURES = (0.01, 0.51, 1.01, 1.51)
+_SETTINGS: Mapping[Kind, str] = {
+    "comparisons": "--rm-seq-length (reward_model.seq_length or dpo.seq_length)",
+    "prompts": "--ppo-seq-length (ppo.seq_length)",
+}
+_SHORTEST: Mapping[Kind, Callable[[PreferenceSample], Record]] = {
+    "comparisons": lambda sample: Comparison(sample.prompt.conversation, "Yes.", "No."),
+    "prompts": lambda sample: PromptOnly(sample.prompt.conversation),
+}
+"""The shortest training record of a prompt."""
 
 
 class RlCaiConfig(StageConfig):
@@ -122,7 +133,17 @@ class RlCaiStage:
             run=config.run,
             total=self.total,
             read=read,
+            limits=[*self._limits()],
         )
+
+    def _limits(self) -> Iterator[RowLimit[PreferenceSample]]:
+        files = self.config.files
+        if self.tokenizer is None:
+            return
+        for kind, setting in _SETTINGS.items():
+            length = files.seq_length(kind)
+            if length is not None:
+                yield RowLimit(setting, KINDS[kind], length, self.tokenizer, _SHORTEST[kind])
 
     def finish(self, summary: Summary, policy: ModelClient, judge: ModelClient) -> StageReport:
         """Write the training files and the manifest; none for a shard. Call `StageReport.check` afterwards."""

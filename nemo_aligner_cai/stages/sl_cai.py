@@ -12,10 +12,14 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from nemo_aligner_cai.chat import Role
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
+from nemo_aligner_cai.data.formats.nemo import SftChat
 from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, merges_empty_system
+from nemo_aligner_cai.data.records import Chat
 from nemo_aligner_cai.data.tokenizer import tokenizer_path
+from nemo_aligner_cai.engine.rehearsal import RowLimit
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, read_jsonl, require_file, write_json_list
@@ -148,7 +152,15 @@ class SlCaiStage:
             run=config.run,
             total=self.total,
             read=read,
+            limits=self._limits(),
         )
+
+    def _limits(self) -> tuple[RowLimit[RevisionSample], ...]:
+        length = self.config.files.seq_length
+        if length is None or self.tokenizer is None:
+            return ()
+        setting = "--max-seq-length (sft.seq_length)"
+        return (RowLimit(setting, SftChat.name, length, self.tokenizer, _shortest),)
 
     def finish(self, summary: Summary, model: ModelClient) -> StageReport:
         """Write the training files and the manifest; none for a shard. Call `StageReport.check` afterwards."""
@@ -165,6 +177,11 @@ class SlCaiStage:
         complete = bool(summary.counts.written) and written.missing is None
         lines = [*self._lines, *written.lines, *self.run_files.remove_stale(complete=complete)]
         return self.run_files.report("SL-CAI", summary, models, written, lines)
+
+
+def _shortest(sample: RevisionSample) -> Chat:
+    """The shortest training record of a prompt."""
+    return Chat(sample.prompt.conversation.with_turn(Role.ASSISTANT, "Yes."))
 
 
 def _steps(revisions: Path) -> Iterator[dict[str, str]]:

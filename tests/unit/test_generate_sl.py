@@ -343,7 +343,8 @@ def test_long_dialogues_are_left_out_of_what_training_gets(inputs: dict[str, str
     assert statistics["num_removed_ids"] == 15 - len(kept) == len(statistics["removed_ids"])
     flags[1] = "20"
     with FakeNemo(reply, ending="</s>") as server:
-        assert run(inputs, *flags, "--resume", port=server.port) == 1, "nothing is left to train on"
+        assert run(inputs, *flags, "--resume", port=server.port) == 2, "nothing would be left to train on"
+        assert not server.bodies
 
 
 def test_an_openai_server_takes_the_place_of_nemos(inputs: dict[str, str], tmp_path: Path) -> None:

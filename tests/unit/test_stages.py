@@ -261,13 +261,12 @@ def test_the_length_filter_and_the_validation_split_of_sft_files(folder: Path) -
 
 def test_a_length_that_leaves_nothing_is_said_after_everything_is_saved(folder: Path) -> None:
     pytest.importorskip("sentencepiece")
-    files = SftFiles(helpful="helpful_sft.jsonl", seq_length=2, tokenizer=packaged_files.TOKENIZER)
-    with pytest.raises(StageIncomplete, match="2 leaves nothing") as raised:
-        asyncio.run(
-            run_sl_cai(
-                sl_config(files=files, outputs=SlOutputs.named("out/sl.jsonl", seq_length=2), sampling=Sampling()),
-                ScriptedClient(),
-            )
-        )
+    long = Conversation.of_user("How far?").with_turn(Role.ASSISTANT, "Far. " * 2000)
+    write_jsonl("long.jsonl", [sft_row(long)])
+    files = SftFiles(helpful="long.jsonl", seq_length=300, tokenizer=packaged_files.TOKENIZER)
+    config = sl_config(files=files, outputs=SlOutputs.named("out/sl.jsonl", seq_length=300), sampling=Sampling())
+    model = ScriptedClient(lambda request: f"{len(request.messages)} words " * 2000)
+    with pytest.raises(StageIncomplete, match="300 leaves nothing") as raised:
+        asyncio.run(run_sl_cai(config, model))
     assert raised.value.report.rows["length"]["written"] == 0
     assert len(list(read_jsonl("out/cai_output/sl.jsonl/cai_revisions.jsonl"))) == 20
