@@ -199,6 +199,9 @@ def load_template(path: PathLike) -> JinjaTemplate:
         raise UsageError(f"{file}: line {error.lineno} of the chat template is not Jinja: {error.message}") from error
     except RecursionError as error:
         raise UsageError(f"{file}: the chat template is nested too deep") from error
+    except ValueError as error:
+        # An integer of thousands of digits.
+        raise UsageError(f"{file}: the chat template cannot be read: {error}") from error
 
 
 def added_tokens(folder: Path) -> dict[int, Mapping[str, Any]]:

@@ -9,6 +9,7 @@ for all targets in turn, the stored inputs are changed at random. A fault's inpu
 
 import argparse
 import hashlib
+import logging
 import sys
 import time
 import traceback
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--atheris", action="store_true", help="guided by coverage; needs --target and atheris")
     parser.add_argument("--found", type=Path, default=Path("fuzz-found"), help="folder for inputs that break a parser")
     args = parser.parse_args()
+    logging.disable()
     if args.atheris:
         if args.target is None:
             parser.error("--atheris needs --target")
