@@ -28,12 +28,14 @@ from nemo_aligner_cai.training.config import in_quotes
 _log = logging.getLogger(__name__)
 MLFLOW_URI = "MLFLOW_TRACKING_URI"
 MLFLOW_TAG = "trainer"
+_ALLOW_FILES = "MLFLOW_ALLOW_FILE_STORE"
+"""MLflow 3 opens a store of files only where this variable is true; its other store needs SQLAlchemy and Alembic."""
 _OFFLINE = ("offline", "disabled", "dryrun")
 _METRICS = "metrics"
 
 
 def check(tracking: Tracking) -> None:
-    """Check what would otherwise fail at the end of the first trainer.
+    """Check what would otherwise fail at the end of the first trainer, and let MLflow write files into the run.
 
     Raises:
         UsageError: a package is missing, W&B has neither a key nor is offline, or MLflow's address has a password.
@@ -43,6 +45,9 @@ def check(tracking: Tracking) -> None:
         _check_wandb_login()
     if tracking.mlflow is not None:
         extras.require("tracking.mlflow", ("mlflow",), "tracking")
+        if not os.environ.get(MLFLOW_URI):
+            # The trainers inherit it.
+            os.environ.setdefault(_ALLOW_FILES, "true")
         if urlsplit(os.environ.get(MLFLOW_URI, "")).password is not None:
             raise UsageError(
                 f"{MLFLOW_URI} contains a password, which NeMo would log: remove it, and set "

@@ -61,6 +61,17 @@ def test_mlflows_server_is_the_environments(tmp_path: Path, monkeypatch: pytest.
     assert "++exp_manager.mlflow_logger_kwargs.tracking_uri='http://127.0.0.1:5000'" in overrides
 
 
+@pytest.mark.parametrize("uri", ["", "http://127.0.0.1:5000"])
+def test_mlflow_may_write_files_where_it_has_no_server(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    # Set and removed, so that what the check sets is undone after the test.
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    check(Tracking(mlflow="cai"))
+    assert os.environ.get("MLFLOW_ALLOW_FILE_STORE") == (None if uri else "true")
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for tracking, name in ((Tracking(wandb="p"), "wandb"), (Tracking(mlflow="e"), "mlflow")):
@@ -108,10 +119,13 @@ def test_wandb_offline_has_the_runs_numbers_and_no_key(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow  # imports MLflow
-def test_mlflows_store_has_the_runs_numbers(tmp_path: Path) -> None:
+def test_mlflows_store_has_the_runs_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow.tracking", reason="the extra tracking is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     run = tmp_path / "run"
     run.mkdir()
+    check(Tracking(mlflow="cai"))
     for _ in range(2):
         log_run(Tracking(mlflow="cai"), run, METRICS, {})
     client = mlflow.MlflowClient((run / "mlruns").as_uri())
