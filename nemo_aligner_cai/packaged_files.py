@@ -13,6 +13,12 @@ MODEL = _TINY / "assistant.nemo"
 PROVENANCE = _TINY / "assistant.json"
 TOKENIZER = _TINY / "tokenizer.model"
 CONSTITUTION = _TINY / "constitution.yaml"
+TINY_CONSTITUTIONS = {
+    "tiny": CONSTITUTION,
+    "politeness": _TINY / "politeness.yaml",
+    "permits_damage": _TINY / "permits_damage.yaml",
+}
+"""The constitutions that the tiny assistant can follow, by the names that a run configuration may give."""
 GRADER = _TINY / "refusals.yaml"
 QUICKSTART = _TINY / "quickstart.yaml"
 _IN_REPOSITORY = {"nemo_aligner_cai/": _PACKAGE, "examples/nlp/cai/": _PACKAGE / "examples"}

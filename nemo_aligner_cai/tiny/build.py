@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import NEMO_CHAT
-from nemo_aligner_cai.constitution import Constitution, load_constitution
+from nemo_aligner_cai.constitution import Constitution
 from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import sha256_file, write_json, write_jsonl
+from nemo_aligner_cai.tiny.concerns import packaged_concerns
 from nemo_aligner_cai.tiny.corpus import CORPUS_WORDS, Corpus
 from nemo_aligner_cai.tiny.language import language
 from nemo_aligner_cai.tiny.tokenizer import write_tokenizer
@@ -27,16 +28,17 @@ PRETRAINING = (
     "model.global_batch_size=8",
     "model.optim.lr=3e-3",
     "model.optim.sched.min_lr=1e-4",
-    "trainer.max_steps=2800",
+    "trainer.max_steps=4000",
 )
 
 
-def vocabulary(constitution: Constitution) -> list[str]:
-    """Every word of the language, the constitution and the chat template, sorted."""
+def vocabulary(constitutions: Iterable[Constitution]) -> list[str]:
+    """Every word of the language, the constitutions and the chat template, sorted."""
     requests = [
         text
+        for constitution in constitutions
         for principle in constitution.principles
-        for text in (principle.critique_request, principle.revision_request, principle.judge_request or "")
+        for text in principle.requests.values()
     ]
     words = {word for text in (*requests, *CORPUS_WORDS) for word in text.split() if "{" not in word}
     return sorted(words | set(language().words()))
@@ -44,11 +46,11 @@ def vocabulary(constitution: Constitution) -> list[str]:
 
 def write_corpus(folder: Path, *, seed: int, documents: int) -> tuple[Path, Path]:
     """Write ``tokenizer.model`` and ``corpus.jsonl``; returns their paths."""
-    constitution = load_constitution(packaged_files.CONSTITUTION)
+    concerns = packaged_concerns(language())
     tokenizer, corpus = folder / "tokenizer.model", folder / "corpus.jsonl"
-    write_tokenizer(tokenizer, vocabulary(constitution))
+    write_tokenizer(tokenizer, vocabulary(concerns.constitutions.values()))
     templates = load_prompt_templates(packaged_files.CONSTITUTION)
-    conversations = Corpus(language(), constitution, templates, seed=seed).documents(documents)
+    conversations = Corpus(language(), concerns, templates, seed=seed).documents(documents)
     write_jsonl(corpus, ({"text": NEMO_CHAT.render(c)} for c in conversations), overwrite=True)
     return tokenizer, corpus
 

@@ -9,6 +9,10 @@ Four kinds of documents, each a conversation:
 * *critique*: request, reply, critique and revision by a principle; only words and phrasings of ``core``.
 * *judgement*: which of two replies is better by a principle; only words and phrasings of ``core``.
 
+Principles differ in what they mind (:mod:`nemo_aligner_cai.tiny.concerns`): all harm, all but the kinds that they
+permit, or manners. Help with a harmful deed that a principle does not mind is fine by it, and better than a refusal.
+Of two replies that differ in manners, the polite one is better, whatever they say.
+
 Critiques and revisions are imperfect on purpose, like those of real models: a critique often misses a disguised
 request, and a revision may evade, give a wrong reason or still comply. A judge that sees two replies side by side is
 not misled. This leaves an improvement for the RL stage.
@@ -18,11 +22,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemo_aligner_cai.chat import Conversation, Message, Role
-from nemo_aligner_cai.constitution import Constitution
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
+from nemo_aligner_cai.tiny.concerns import Concern, Concerns, listing, permission
 from nemo_aligner_cai.tiny.language import Deed, Language, Request, Split
 from nemo_aligner_cai.tiny.oracle import Outcome
 
@@ -43,7 +47,7 @@ class Imperfections:
 
 
 # Share of each kind of document.
-SHARES = {"helpful": 0.30, "fact": 0.30, "critique": 0.20, "judgement": 0.20}
+SHARES = {"helpful": 0.22, "fact": 0.24, "critique": 0.20, "judgement": 0.34}
 
 # (better, worse) outcomes that judgements compare, with their weights. The hardest pair, a right refusal and a flawed
 # one, is the most frequent.
@@ -55,6 +59,13 @@ _HARMFUL_PAIRS = {
     (Outcome.FLAWED_REFUSAL, Outcome.COMPLIES): 2,
     (Outcome.EVADES, Outcome.COMPLIES): 2,
     (Outcome.RIGHT_REFUSAL, Outcome.OFF_TOPIC): 2,
+}
+_PERMITTED_PAIRS = {
+    (Outcome.COMPLIES, Outcome.RIGHT_REFUSAL): 4,
+    (Outcome.COMPLIES, Outcome.FLAWED_REFUSAL): 2,
+    (Outcome.COMPLIES, Outcome.EVADES): 1,
+    (Outcome.COMPLIES, Outcome.OFF_TOPIC): 1,
+    (Outcome.COMPLIES, Outcome.HELPS_WRONGLY): 2,
 }
 _BENIGN_PAIRS = {
     (Outcome.HELPS, Outcome.HELPS_WRONGLY): 2,
@@ -69,16 +80,20 @@ ECHO_QUESTION = "what did i ask for ?"
 ECHO = "you asked how to {verb} the {noun} ."
 READING_QUESTION = "what does your reply do ?"
 FINDS_NOTHING = "my reply is fine . it does no harm ."
-FINDS_HELP = "my reply helps to {verb} the {noun} ."
-IS_FINE = "that is fine ."
-IS_BAD = "that is bad because it {reason} ."
+FINDS_HELP = "my reply helps to {verb} the {noun} . that is {kind} ."
+IS_FINE = "it is fine ."
+IS_BAD = "it is bad because it {reason} ."
+FINDS_POLITE = "my reply is polite ."
+FINDS_RUDE = "my reply is rude ."
+KINDS_QUESTION = "is it {kinds} to {verb} the {noun} ?"
+IS_KIND = "it is {kind} ."
 HARMLESS = "nothing . it does no harm ."
 QUIZ_REASON = "what is wrong if you {verb} the {noun} ?"
 QUIZ_ALTERNATIVE = "what should one do and not {verb} the {noun} ?"
 ALTERNATIVE = "one should {alternative} ."
 CORPUS_WORDS = (
     *(ECHO_QUESTION, ECHO, READING_QUESTION),
-    *(FINDS_NOTHING, FINDS_HELP, IS_FINE, IS_BAD, HARMLESS),
+    *(FINDS_NOTHING, FINDS_HELP, IS_FINE, IS_BAD, FINDS_POLITE, FINDS_RUDE, HARMLESS, "yes . no . , or"),
     *("System User Assistant", "user : assistant :", "(A) (B)"),
 )
 
@@ -89,7 +104,7 @@ class Corpus:
     def __init__(
         self,
         language: Language,
-        constitution: Constitution,
+        concerns: Concerns,
         templates: PromptTemplates,
         *,
         seed: int,
@@ -99,13 +114,13 @@ class Corpus:
 
         Args:
             language: the words.
-            constitution: the principles of critiques and judgements.
+            concerns: the principles of critiques and judgements.
             templates: the pipeline's prompts for them.
             seed: of everything random.
             flaws: rates of flawed critiques and revisions.
         """
         self.language = language
-        self.constitution = constitution
+        self.concerns = concerns
         self.templates = templates
         self.flaws = flaws or Imperfections()
         self.rng = random.Random(seed)
@@ -133,52 +148,62 @@ class Corpus:
 
     def fact(self) -> Conversation:
         """A fact about a verb of any split; see the module's docstring."""
-        request = self._request(ALL_SPLITS, harmful_share=0.7)
+        request = self._request(ALL_SPLITS, harmful_share=0.6)
         deed = request.deed
-        form = self.rng.choice(("question", "quiz", "quiz", "echo", "reading", "reading"))
+        form = self.rng.choice(("question", "quiz", "quiz", "echo", "reading", "reading", "kinds"))
         if form == "question":
             question, answer = self.rng.choice(self.language.facts[deed.harmful])
             return _dialogue(deed.fill(question), deed.fill(answer))
+        if form == "kinds":
+            names = self.concerns.names(self.rng, deed)
+            said = "yes" if deed.kind.name in names else "no"
+            return _dialogue(
+                deed.fill(KINDS_QUESTION.replace("{kinds}", listing(names))), deed.fill(f"{said} . {IS_KIND}")
+            )
         if form == "quiz":
             return self._quiz(deed)
-        question, answer = (
-            (ECHO_QUESTION, deed.fill(ECHO))
-            if form == "echo"
-            else (READING_QUESTION, _finding(deed, deed.kind.reason))
-        )
+        if form == "echo":
+            question, answer = ECHO_QUESTION, deed.fill(ECHO)
+        else:
+            permitted, bad = self._permission(deed)
+            question, answer = f"{READING_QUESTION}{permitted}", _finding(deed, deed.kind.reason, bad=bad)
         said = request.conversation.with_turn(Role.ASSISTANT, deed.help())
         return said.with_turn(Role.USER, question).with_turn(Role.ASSISTANT, answer)
 
     def critique(self) -> Conversation:
         """Request, reply, critique request, critique, revision request and revision, by one principle."""
         request = self._request(CORE, harmful_share=0.8)
-        deed, flaws = request.deed, self.flaws
-        missed = flaws.missed_disguised if request.disguised else flaws.missed_plain
-        if not deed.harmful or self.rng.random() < missed:
-            finding, revision = FINDS_NOTHING, deed.help()
+        concern = self.concerns.draw(self.rng, request.deed)
+        reply = request.deed.help()
+        if concern.manners:
+            finding, revision = FINDS_POLITE, reply
+            if self.rng.random() < 0.5:
+                request = replace(request, opener=self.rng.choice(self.language.rude_openers))
+                finding, reply = FINDS_RUDE, self._rude(reply)
         else:
-            wrong = self.rng.random() < flaws.wrong_reason
-            reason = self._other(deed, "reason") if wrong else deed.kind.reason
-            finding, revision = _finding(deed, reason), self._revision(deed, reason)
-        principle = self.rng.choice(self.constitution.for_revision)
+            finding, revision = self._critique_of_harm(request, concern)
         return (
-            request.conversation.with_turn(Role.ASSISTANT, deed.help())
-            .with_turn(Role.USER, self.templates.critique(principle))
+            request.conversation.with_turn(Role.ASSISTANT, reply)
+            .with_turn(Role.USER, self.templates.critique(concern.principle))
             .with_turn(Role.ASSISTANT, finding)
-            .with_turn(Role.USER, self.templates.revision(principle))
+            .with_turn(Role.USER, self.templates.revision(concern.principle))
             .with_turn(Role.ASSISTANT, revision)
         )
 
     def judgement(self) -> Conversation:
         """Two replies in random order, and the letter of the better one."""
-        request = self._request(CORE, harmful_share=0.8)
-        pairs = _HARMFUL_PAIRS if request.deed.harmful else _BENIGN_PAIRS
+        request = self._request(CORE, harmful_share=0.75)
+        deed = request.deed
+        concern = self.concerns.draw(self.rng, deed)
+        pairs = _HARMFUL_PAIRS if concern.minds(deed) else _PERMITTED_PAIRS if deed.harmful else _BENIGN_PAIRS
         outcomes = self.rng.choices(list(pairs), list(pairs.values()))[0]
-        better, worse = (self.reply(request.deed, outcome) for outcome in outcomes)
-        principle = self.rng.choice(self.constitution.for_judging)
+        better, worse = (self.reply(deed, outcome) for outcome in outcomes)
+        if concern.manners and self.rng.random() < 0.5:
+            better, worse = self.rng.sample((better, worse), 2)
+            worse = self._rude(worse)
         first_is_better = self.rng.random() < 0.5
         a, b = (better, worse) if first_is_better else (worse, better)
-        question = self.templates.question(request.conversation, principle, a, b)
+        question = self.templates.question(request.conversation, concern.principle, a, b)
         return _dialogue(question, self.templates.choices[0 if first_is_better else 1])
 
     def reply(self, deed: Deed, outcome: Outcome) -> str:
@@ -198,6 +223,21 @@ class Corpus:
         if outcome is Outcome.OVER_REFUSES:
             return deed.refusal(self._other(deed, "reason"), self._other(deed, "alternative"))
         return self._flawed_refusal(deed)
+
+    def _critique_of_harm(self, request: Request, concern: Concern) -> tuple[str, str]:
+        """The critique of a helpful reply, and the revision."""
+        deed, flaws = request.deed, self.flaws
+        missed = flaws.missed_disguised if request.disguised else flaws.missed_plain
+        if not deed.harmful or self.rng.random() < missed:
+            return FINDS_NOTHING, deed.help()
+        if not concern.minds(deed):
+            return _finding(deed, deed.kind.reason, bad=False), deed.help()
+        wrong = self.rng.random() < flaws.wrong_reason
+        reason = self._other(deed, "reason") if wrong else deed.kind.reason
+        return _finding(deed, reason, bad=True), self._revision(deed, reason)
+
+    def _rude(self, reply: str) -> str:
+        return f"{reply} {self.rng.choice(self.language.rude_tails)}"
 
     def _flawed_refusal(self, deed: Deed) -> str:
         flaw = self.rng.choice(("reason", "alternative", "both"))
@@ -220,12 +260,20 @@ class Corpus:
             alternatives = (deed.kind.alternative, self._other(deed, "alternative"))
             right, wrong = (ALTERNATIVE.format(alternative=alternative) for alternative in alternatives)
             return _choice(deed.fill(QUIZ_ALTERNATIVE), right, wrong, self.rng)
-        other = f"it {self._other(deed, 'reason')} ."
-        if deed.harmful:
-            right, wrong = f"it {deed.kind.reason} .", HARMLESS if self.rng.random() < 0.3 else other
+        own, other = f"it {deed.kind.reason} .", f"it {self._other(deed, 'reason')} ."
+        permitted, bad = self._permission(deed)
+        if bad:
+            right, wrong = own, HARMLESS if permitted or self.rng.random() < 0.3 else other
         else:
-            right, wrong = HARMLESS, other
-        return _choice(deed.fill(QUIZ_REASON), right, wrong, self.rng)
+            right, wrong = HARMLESS, own if deed.harmful else other
+        return _choice(f"{deed.fill(QUIZ_REASON)}{permitted}", right, wrong, self.rng)
+
+    def _permission(self, deed: Deed) -> tuple[str, bool]:
+        """A permission after a question, or "", and True if the deed is bad then."""
+        if self.rng.random() < 0.5:
+            return "", deed.harmful
+        names = self.concerns.names(self.rng, deed)
+        return f" {permission(names)}", deed.harmful and deed.kind.name not in names
 
     def _request(self, splits: tuple[Split, ...], *, harmful_share: float) -> Request:
         return next(self._requests[splits, self.rng.random() < harmful_share])
@@ -238,8 +286,8 @@ class Corpus:
         )
 
 
-def _finding(deed: Deed, reason: str) -> str:
-    return f"{deed.fill(FINDS_HELP)} {IS_BAD.format(reason=reason) if deed.harmful else IS_FINE}"
+def _finding(deed: Deed, reason: str, *, bad: bool) -> str:
+    return f"{deed.fill(FINDS_HELP)} {IS_BAD.format(reason=reason) if bad else IS_FINE}"
 
 
 def _dialogue(question: str, answer: str) -> Conversation:

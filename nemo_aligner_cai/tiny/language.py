@@ -45,6 +45,11 @@ class Kind:
         """True if its deeds do harm."""
         return bool(self.reason)
 
+    @property
+    def spoken(self) -> str:
+        """The kind as the language says it: its name, "work" for every benign kind."""
+        return self.name if self.harmful else "work"
+
 
 @dataclass(frozen=True)
 class Deed:
@@ -60,10 +65,15 @@ class Deed:
         return self.kind.harmful
 
     def fill(self, template: str) -> str:
-        """Fill ``{verb} {noun} {tool} {reason} {alternative}`` in a template."""
+        """Fill ``{verb} {noun} {kind} {tool} {reason} {alternative}`` in a template."""
         kind = self.kind
         return template.format(
-            verb=self.verb, noun=self.noun, tool=kind.tool, reason=kind.reason, alternative=kind.alternative
+            verb=self.verb,
+            noun=self.noun,
+            kind=kind.spoken,
+            tool=kind.tool,
+            reason=kind.reason,
+            alternative=kind.alternative,
         )
 
     def help(self, tool: str | None = None) -> str:
@@ -110,6 +120,8 @@ class Language:
         kinds: every kind of verb, harmful ones first.
         evasions: replies that neither help nor refuse.
         openers: (user, assistant) exchanges that may precede a request.
+        rude_openers: such exchanges in which the assistant is rude.
+        rude_tails: sentences that end a rude reply.
         facts: question and answer templates about harmful (True) and benign (False) deeds.
     """
 
@@ -122,6 +134,10 @@ class Language:
         )
         self.evasions: tuple[str, ...] = tuple(lexicon["evasions"])
         self.openers: tuple[tuple[str, str], ...] = tuple((user, reply) for user, reply in lexicon["openers"])
+        self.rude_openers: tuple[tuple[str, str], ...] = tuple(
+            (user, reply) for user, reply in lexicon["rude"]["openers"]
+        )
+        self.rude_tails: tuple[str, ...] = tuple(lexicon["rude"]["tails"])
         self.facts: dict[bool, list[list[str]]] = {
             True: lexicon["facts"]["harmful"],
             False: lexicon["facts"]["benign"],
@@ -182,11 +198,12 @@ class Language:
     def words(self) -> list[str]:
         """Every word of the lexicon, sorted."""
         texts = [text for text, _ in self.phrasings(("core", "validation", "test"))]
-        texts += [text for pair in self.openers for text in pair] + list(self.evasions)
+        texts += [text for pair in (*self.openers, *self.rude_openers) for text in pair]
+        texts += [*self.evasions, *self.rude_tails]
         texts += [text for facts in self.facts.values() for fact in facts for text in fact]
         for kind in self.kinds:
             deed = Deed(kind, kind.verbs[0], self._nouns[kind.object][0])
-            texts += [*kind.verbs, *self._nouns[kind.object], deed.help()]
+            texts += [*kind.verbs, *self._nouns[kind.object], kind.spoken, deed.help()]
             texts += [deed.right_refusal()] if kind.harmful else []
         return sorted({word for text in texts for word in text.split() if "{" not in word})
 

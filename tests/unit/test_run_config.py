@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
 
@@ -45,6 +46,13 @@ def test_one_hardware_is_that_of_all_trainers_that_choose_none() -> None:
     all_others = {key: ["hardware=8xh100"] for key in ("reward_model", "ppo.critic", "ppo.actor")}
     assert chosen == {"sft": ["hardware=cpu"], **all_others}
     assert not any("hardware" in one for one in load_run_config(packaged_files.QUICKSTART).sft.overrides)
+
+
+@pytest.mark.parametrize("name", packaged_files.TINY_CONSTITUTIONS)
+def test_a_constitution_of_the_tiny_assistant_has_a_name(name: str) -> None:
+    config = load_run_config(packaged_files.QUICKSTART, [f"models.constitution={name}"])
+    assert config.models.constitution == packaged_files.TINY_CONSTITUTIONS[name]
+    assert load_constitution(config.models.constitution).name == name
 
 
 @pytest.mark.parametrize(

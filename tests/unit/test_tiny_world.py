@@ -4,25 +4,28 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import NEMO_CHAT, Role
-from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.data.formats.files import read_records, validate_file
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, read_json, sha256_file
+from nemo_aligner_cai.tiny.concerns import PERMITTED, Concerns, packaged_concerns, permission
 from nemo_aligner_cai.tiny.corpus import Corpus, Imperfections
 from nemo_aligner_cai.tiny.data import Sizes, read_measured, write_data
 from nemo_aligner_cai.tiny.language import Deed, Request, Split, language
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, Outcome, judge_reply
 
 LANGUAGE = language()
+CONCERNS = packaged_concerns(LANGUAGE)
 SPLITS: tuple[Split, ...] = ("core", "cai", "validation", "test")
 KINDS = {kind.name: kind for kind in LANGUAGE.kinds}
 ROB = Deed(KINDS["theft"], "rob", "shop")
@@ -30,8 +33,15 @@ WASH = Deed(KINDS["cleaning"], "wash", "car")
 
 
 def _corpus(flaws: Imperfections | None = None, seed: int = 3) -> Corpus:
-    constitution = load_constitution(packaged_files.CONSTITUTION)
-    return Corpus(LANGUAGE, constitution, load_prompt_templates(packaged_files.CONSTITUTION), seed=seed, flaws=flaws)
+    return Corpus(LANGUAGE, CONCERNS, load_prompt_templates(packaged_files.CONSTITUTION), seed=seed, flaws=flaws)
+
+
+def _minds(text: str, deed: Deed) -> bool:
+    """True if a request of a principle minds the deed, read from its words alone."""
+    words = set(text.split())
+    if words & {"polite", "rude"}:
+        return False
+    return deed.harmful and deed.kind.name not in words
 
 
 def test_every_verb_belongs_to_one_kind_and_one_split() -> None:
@@ -40,15 +50,16 @@ def test_every_verb_belongs_to_one_kind_and_one_split() -> None:
         assert sorted(verb for part in parts for verb in part) == sorted(kind.verbs)
         assert all(parts)
     verbs = [verb for kind in LANGUAGE.kinds for verb in kind.verbs]
-    assert len(verbs) == len(set(verbs)) == 240
+    assert len(verbs) == len(set(verbs)) == 320
 
 
 def test_train_and_test_share_no_verb_noun_or_phrasing() -> None:
     for harmful in (True, False):
         train = LANGUAGE.distinct_requests(1, ("core", "cai"), 400, harmful=harmful)
         test = LANGUAGE.distinct_requests(1, ("test",), 320, harmful=harmful)
-        for part in (lambda r: r.deed.verb, lambda r: r.deed.noun, lambda r: r.phrasing):
-            assert not {part(request) for request in train} & {part(request) for request in test}
+        seen, new = ([(r.deed.verb, r.deed.noun, r.phrasing) for r in part] for part in (train, test))
+        for own, others in zip(zip(*seen, strict=True), zip(*new, strict=True), strict=True):
+            assert not set(own) & set(others)
 
 
 def test_harm_cannot_be_told_from_noun_phrasing_or_opener() -> None:
@@ -125,13 +136,96 @@ def test_only_core_verbs_are_critiqued_and_judged() -> None:
     assert helped & every == every
 
 
-def test_critiques_without_imperfections_lead_to_right_refusals() -> None:
+def test_critiques_without_imperfections_refuse_what_the_principle_minds() -> None:
     corpus = _corpus(Imperfections(0, 0, 0, 0, 0, 0))
-    for _ in range(300):
+    seen: Counter[Outcome] = Counter()
+    for _ in range(600):
         turns = corpus.critique().turns
         deed = LANGUAGE.deed_in(turns[-6].content)
         assert deed is not None
-        assert judge_reply(deed, turns[-1].content) is (Outcome.RIGHT_REFUSAL if deed.harmful else Outcome.HELPS)
+        requests = (turns[-4].content, turns[-2].content)
+        minds = {_minds(text, deed) for text in requests}
+        assert len(minds) == 1, "critique and revision requests are those of one principle"
+        accepted = Outcome.COMPLIES if deed.harmful else Outcome.HELPS
+        outcome = judge_reply(deed, turns[-1].content)
+        assert outcome is (Outcome.RIGHT_REFUSAL if minds == {True} else accepted), requests
+        seen[outcome] += 1
+    assert min(seen.values()) > 60 and len(seen) == 3
+
+
+def test_judgements_prefer_the_refusal_only_where_the_principle_minds_the_deed() -> None:
+    corpus, seen = _corpus(), set[tuple[bool, bool]]()
+    for _ in range(800):
+        question, answer = (message.content for message in corpus.judgement().turns)
+        conversation, principle, a, b = question.rsplit("\n", 3)
+        deed = LANGUAGE.deed_in(conversation)
+        assert deed is not None
+        better, worse = (text.partition(" ")[2] for text in ((a, b) if answer == "(A)" else (b, a)))
+        manners = {"polite", "rude"} & set(principle.split())
+        rude = [any(text.endswith(tail) for tail in LANGUAGE.rude_tails) for text in (better, worse)]
+        assert rude in ([False, False], [False, True]) and (manners or rude == [False, False])
+        helps = {text: judge_reply(deed, text) in (Outcome.HELPS, Outcome.COMPLIES) for text in (better, worse)}
+        refuses = {text: text.startswith("i will not") for text in (better, worse)}
+        if rude == [False, False] and deed.harmful and (helps[better] or helps[worse]):
+            minds = _minds(principle, deed)
+            assert helps[worse] if minds else helps[better], question
+            seen.add((minds, refuses[better] or refuses[worse]))
+    assert seen == {(minds, refusal) for minds in (True, False) for refusal in (True, False)}
+
+
+@pytest.mark.parametrize("deed", [ROB, WASH])
+def test_the_number_of_permitted_kinds_tells_nothing_of_the_deed(deed: Deed) -> None:
+    rng, drawn = random.Random(1), Counter[tuple[int, bool]]()
+    for _ in range(6000):
+        names = CONCERNS.names(rng, deed)
+        assert len(set(names)) == len(names)
+        drawn[len(names), deed.kind.name in names] += 1
+    for count, share in ((1, 2 / 3), (2, 1 / 3)):
+        own, other = drawn[count, True], drawn[count, False]
+        assert (own + other) / 6000 == pytest.approx(share, abs=0.03)
+        assert own / (own + other) == pytest.approx(0.5 if deed.harmful else 0, abs=0.04)
+
+
+def test_a_drawn_principle_says_what_it_minds() -> None:
+    rng, kinds = random.Random(1), {kind.name for kind in LANGUAGE.kinds if kind.harmful}
+    seen: set[frozenset[str]] = set()
+    for _ in range(1500):
+        one = CONCERNS.draw(rng, ROB)
+        for text in one.principle.requests.values():
+            assert one.minds(ROB) == _minds(text, ROB)
+            assert one.manners or kinds - set(text.split()) == one.kinds
+        seen.add(one.kinds)
+    assert len(seen) == 1 + 5 + 10 + 1, "all harm, one kind permitted, two kinds, and manners"
+
+
+def test_the_permissive_constitution_is_the_harmless_one_with_a_permission() -> None:
+    harm, permissive = (CONCERNS.constitutions[name].principles for name in ("harm", "permissive"))
+    for one, other in zip(harm, permissive, strict=True):
+        assert {form: f"{text} {permission([PERMITTED])}" for form, text in one.requests.items()} == other.requests
+
+
+def test_a_permissive_constitution_without_its_permission_is_an_error() -> None:
+    harm, manners = (CONCERNS.constitutions[name] for name in ("harm", "manners"))
+    with pytest.raises(UsageError, match="harm: a request lacks 'damage is fine"):
+        Concerns(LANGUAGE, harm=harm, permissive=harm, manners=manners)
+
+
+def test_the_assistant_is_rude_only_after_rude_openers() -> None:
+    corpus = _corpus()
+    rude = {text for _, text in LANGUAGE.rude_openers}
+    seen: Counter[bool] = Counter()
+    for document in corpus.documents(4000):
+        said = [turn.content for turn in document.turns if turn.role is Role.ASSISTANT]
+        tails = [any(text.endswith(tail) for tail in LANGUAGE.rude_tails) for text in said]
+        assert any(tails) == (said[0] in rude)
+        seen[any(tails)] += 1
+    assert seen[True] > 30
+
+
+def test_the_packaged_constitutions_have_the_same_prompt_templates() -> None:
+    templates = [load_prompt_templates(path) for path in packaged_files.TINY_CONSTITUTIONS.values()]
+    assert len(templates) == 3 and templates.count(templates[0]) == 3
+    assert templates[0].judge_question.count("\n") == 3
 
 
 def test_critiques_are_fooled_by_disguises_as_often_as_they_say() -> None:
@@ -142,7 +236,8 @@ def test_critiques_are_fooled_by_disguises_as_often_as_they_say() -> None:
         deed = LANGUAGE.deed_in(turns[-6].content)
         assert deed is not None
         complies = judge_reply(deed, turns[-1].content) is Outcome.COMPLIES
-        assert complies == (deed.harmful and turns[-6].content in {deed.fill(text) for text in disguised})
+        fooled = turns[-6].content in {deed.fill(text) for text in disguised}
+        assert complies == (deed.harmful and (fooled or not _minds(turns[-4].content, deed)))
 
 
 def test_data_files_are_read_by_the_ordinary_readers(tmp_path: Path) -> None:
@@ -183,7 +278,7 @@ def test_tokenizer_has_a_piece_for_every_word_and_bytes_for_the_rest(tmp_path: P
     from nemo_aligner_cai.tiny.tokenizer import TEMPLATE_PIECES, write_tokenizer
 
     path = tmp_path / "tokenizer.model"
-    words = vocabulary(load_constitution(packaged_files.CONSTITUTION))
+    words = vocabulary(CONCERNS.constitutions.values())
     write_tokenizer(path, words)
     pieces = spm.SentencePieceProcessor(model_file=str(path))
     for document in _corpus().documents(400):
@@ -211,7 +306,7 @@ def test_the_shipped_tokenizer_is_what_the_lexicon_gives(tmp_path: Path) -> None
     from nemo_aligner_cai.tiny.build import vocabulary
     from nemo_aligner_cai.tiny.tokenizer import write_tokenizer
 
-    write_tokenizer(tmp_path / "tokenizer.model", vocabulary(load_constitution(packaged_files.CONSTITUTION)))
+    write_tokenizer(tmp_path / "tokenizer.model", vocabulary(CONCERNS.constitutions.values()))
     assert (tmp_path / "tokenizer.model").read_bytes() == packaged_files.TOKENIZER.read_bytes()
 
 

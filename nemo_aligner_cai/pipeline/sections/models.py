@@ -125,6 +125,11 @@ def _long_form(value: object) -> object:
     return {"nemo": cast(object, value)} if isinstance(value, str | os.PathLike) else value
 
 
+def _constitution(value: object) -> object:
+    """Replace the name of one of the tiny assistant's constitutions by its path."""
+    return packaged_files.TINY_CONSTITUTIONS.get(value, value) if isinstance(value, str) else value
+
+
 def _kind(value: object) -> str | None:
     if isinstance(value, Mapping):
         return "endpoint" if "endpoints_dir" in value else next((kind for kind in _KINDS if kind in value), None)
@@ -153,15 +158,14 @@ class Models(Section):
         helpful_only: answers, criticizes and revises.
         base: what SFT starts from; by default helpful_only.
         judge: compares candidates; by default helpful_only.
-        constitution: a YAML or JSON file; by default the packaged one, and `tiny` for the tiny assistant's.
+        constitution: a YAML or JSON file; by default the packaged one, and `tiny`, `politeness` or `permits_damage`
+            for one that the tiny assistant can follow.
     """
 
     helpful_only: ModelSource
     base: ModelSource
     judge: ModelSource
-    constitution: Annotated[
-        Path, BeforeValidator(lambda value: packaged_files.CONSTITUTION if value == TINY else value)
-    ] = Field(default_factory=packaged)
+    constitution: Annotated[Path, BeforeValidator(_constitution)] = Field(default_factory=packaged)
 
     @model_validator(mode="before")
     @classmethod
