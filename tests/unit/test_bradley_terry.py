@@ -161,6 +161,15 @@ def test_a_bound_against_several_opponents_is_compatible_with_chance() -> None:
     assert -2 * log_likelihood == pytest.approx(1.959964**2, rel=1e-6)
 
 
+def test_the_bound_of_a_model_that_never_wins_mirrors_that_of_one_that_never_loses() -> None:
+    known = drawn(7, {"a": 0.0, "b": 2.0}, 60)
+    won = [PairResult(str(number), "new", other, 1.0) for number in range(30) for other in "ab"]
+    best = bradley_terry(known + won, baseline="a").strengths["new"].low
+    turned = [PairResult(one.prompt, one.first, one.second, 1.0 - one.score) for one in known + won]
+    worst = bradley_terry(turned, baseline="a").strengths["new"].high
+    assert best is not None and worst == pytest.approx(-best)
+
+
 def test_a_bound_counts_prompts_and_not_comparisons() -> None:
     once = [PairResult(str(number), "a", "b", 1.0) for number in range(20)]
     twice = [result for result in once for _ in range(2)]

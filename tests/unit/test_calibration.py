@@ -26,6 +26,7 @@ def test_scikit_learn_agrees(n: int) -> None:
     found = calibration(given)
     probabilities, outcomes = zip(*given, strict=True)
     assert found.n == n and found.predicted == pytest.approx(sum(probabilities) / n)
+    assert found.observed == pytest.approx(sum(outcomes) / n)
     assert found.brier == pytest.approx(brier_score_loss(outcomes, probabilities))
     assert found.log_loss == pytest.approx(log_loss(outcomes, probabilities))
     assert sum(part.observed.n for part in found.bins) == n

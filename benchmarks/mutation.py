@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The strength of the tests: the share of small faults, put into the code one at a time, that a test finds.
+
+mutmut makes the faults (mutants) and runs for each the tests that call its function. It works in a folder of its own,
+so nothing in the checkout changes; what survived is in ``survivors.diff`` there. It needs mutmut
+(``.venv/bin/pip install -c constraints/cpu.txt mutmut==3.8.1``) and Linux' unshare: mutmut 3.8.1 sends a signal to the
+process id of each mutant when its time would be up, ended or not, and by then another program may have that id. In a
+namespace of its own it reaches nothing else.
+
+Resumable: a mutant that was tried with the same code is not tried again.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.table import Figure, show
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGE = "nemo_aligner_cai"
+_BAR = 0.85
+_COPIED = (
+    "benchmarks",
+    "docs",
+    "examples",
+    "hydra_plugins",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "CHANGELOG.md",
+)
+
+
+@dataclass(frozen=True)
+class Module:
+    """Code that is mutated, and the tests that must find the faults.
+
+    Attributes:
+        files: patterns of paths in the package.
+        tests: patterns of file names in tests/unit.
+    """
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+MODULES = {
+    "statistics": Module(
+        ("evaluation/statistics/*.py",),
+        (
+            *("test_statistics.py", "test_rates.py", "test_bradley_terry.py", "test_calibration.py"),
+            *("test_human_labels.py", "test_rank.py", "test_compare.py"),
+        ),
+    ),
+    "journal": Module(
+        ("engine/journal*.py",), ("test_journal*.py", "test_shard_journals.py", "test_shards.py", "test_engine.py")
+    ),
+    "judges": Module(
+        ("judges/*.py",), ("test_*judge*.py", "test_choice_*.py", "test_generate_rl.py", "test_stages.py")
+    ),
+    "chat": Module(
+        ("chat/*.py",),
+        (
+            *("test_chat_templates.py", "test_conversation.py", "test_control_tokens.py", "test_hf_chat.py"),
+            *("test_round_trip.py", "test_jinja_templates.py"),
+        ),
+    ),
+    "formats": Module(
+        ("data/formats/*.py",),
+        (
+            *("test_*formats*.py", "test_other_trainers.py", "test_round_trip.py", "test_comparisons.py"),
+            *("test_fuzz_readers.py", "test_anthropic_hh.py"),
+        ),
+    ),
+}
+
+# The exit codes that mutmut records for a mutant.
+_OUTCOMES = {0: "survived", 33: "no test", 5: "no test", 2: "interrupted", None: "not tried", 34: "skipped"}
+_NOT_COUNTED = ("interrupted", "not tried", "skipped")
+
+
+def score(exit_codes: Mapping[str, int | None]) -> tuple[Counter[str], float]:
+    """The number of mutants by outcome, and the share of those tried that a test found.
+
+    Args:
+        exit_codes: name of a mutant -> the exit code that mutmut recorded. A test that fails or does not end finds it.
+
+    Returns:
+        The counts, and the share; 0 if no mutant was tried.
+    """
+    counts = Counter(_OUTCOMES.get(code, "found") for code in exit_codes.values())
+    tried = sum(count for outcome, count in counts.items() if outcome not in _NOT_COUNTED)
+    return counts, counts["found"] / tried if tried else 0.0
+
+
+def mutate(module: Module, folder: Path, *, workers: int) -> dict[str, int | None]:
+    """Run mutmut on a copy of the checkout in `folder`, whose earlier results are kept.
+
+    Returns:
+        Name of a mutant -> exit code.
+
+    Raises:
+        SystemExit: mutmut failed; the message names its log.
+    """
+    _copy(folder)
+    (folder / "setup.cfg").write_text(settings(module), encoding="utf-8")
+    command = [*_alone(), sys.executable, "-m", "mutmut", "run", "--max-children", str(workers)]
+    environment = os.environ | {"PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+    log = folder / "mutmut.log"
+    with log.open("w", encoding="utf-8") as output:
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output, check=False)
+    codes = _exit_codes(folder)
+    if done.returncode or not codes:
+        sys.exit(f"mutmut failed; see {log}")
+    return codes
+
+
+def survivors(folder: Path, codes: Mapping[str, int | None]) -> str:
+    """The differences of the mutants that no test found."""
+    names = [name for name, code in codes.items() if _OUTCOMES.get(code) in ("survived", "no test")]
+    shown = (
+        subprocess.run(
+            [sys.executable, "-m", "mutmut", "show", name], cwd=folder, capture_output=True, text=True, check=False
+        ).stdout
+        for name in names
+    )
+    return "\n".join(shown)
+
+
+def _alone() -> list[str]:
+    """The command that runs another one in a namespace of process ids of its own."""
+    as_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return ["unshare", *as_user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def _copy(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (_PACKAGE, "tests", *_COPIED):
+        source, target = _ROOT / name, folder / name
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+        else:
+            shutil.copy2(source, target)
+
+
+def settings(module: Module) -> str:
+    """The setup.cfg with which mutmut changes a module and runs its tests."""
+    tests = sorted({f"tests/unit/{path.name}" for name in module.tests for path in (_ROOT / "tests/unit").glob(name)})
+    lists = {
+        "source_paths": [_PACKAGE],
+        "only_mutate": [f"{_PACKAGE}/{pattern}" for pattern in module.files],
+        "also_copy": list(_COPIED),
+        "pytest_add_cli_args": ["-m", "not slow", "-p", "no:xdist", "-p", "no:randomly"],
+        "pytest_add_cli_args_test_selection": tests,
+    }
+    lines = ["[mutmut]"]
+    for key, values in lists.items():
+        lines += [f"{key} =", *(f"    {value}" for value in values)]
+    return "\n".join([*lines, ""])
+
+
+def _exit_codes(folder: Path) -> dict[str, int | None]:
+    codes: dict[str, int | None] = {}
+    for file in sorted((folder / "mutants").rglob("*.meta")):
+        codes |= json.loads(file.read_text(encoding="utf-8"))["exit_code_by_key"]
+    return codes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Mutate the modules that are named; returns 1 if the share of one is below the bar."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--modules", nargs="+", choices=list(MODULES), default=list(MODULES), help="default: all")
+    parser.add_argument("--folder", type=Path, default=Path("runs/mutation"), help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
+    chosen = parser.parse_args(arguments)
+    figures: list[Figure] = []
+    for name in chosen.modules:
+        folder = chosen.folder.resolve() / name
+        codes = mutate(MODULES[name], folder, workers=chosen.workers)
+        counts, share = score(codes)
+        measured = f"{share:.1%} of {len(codes)}"
+        figures.append(Figure(f"{name}: mutants found", measured, f"≥ {_BAR:.0%}", share >= _BAR))
+        figures.append(Figure(f"{name}: by outcome", ", ".join(f"{count} {one}" for one, count in counts.items())))
+        (folder / "survivors.diff").write_text(survivors(folder, codes), encoding="utf-8")
+    return show("Mutation score", figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
