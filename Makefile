@@ -103,7 +103,7 @@ test: $(PACKAGE)
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 test-fast: $(CORE)
-	$(CORE_VENV)/bin/python $(PYTEST) -m "not slow" tests/unit $(ARGS)
+	$(CORE_VENV)/bin/python $(PYTEST) -m "not slow" tests/unit tests/fuzz $(ARGS)
 
 # autosummary leaves the pages of modules that were moved.
 docs: $(DOCS)

@@ -40,7 +40,7 @@ from nemo_aligner_cai.models import openai
 from nemo_aligner_cai.models.http.retry import RetryableError
 from nemo_aligner_cai.models.responses import decode, retry_after
 from nemo_aligner_cai.models.scoring.choice_scores import ImplausibleError, choice_logprobs
-from nemo_aligner_cai.models.served import _select_model
+from nemo_aligner_cai.models.served import _context_of, _described, _select_entry
 from nemo_aligner_cai.models.thinking import strip_reasoning
 from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript
 from nemo_aligner_cai.training.metrics.files import read_metrics
@@ -177,7 +177,11 @@ def scores(data: bytes) -> None:
 
 
 def served(data: bytes) -> None:
-    found = _select_model(decode(URL("http://127.0.0.1/v1"), data), "m")
+    entry = _select_entry(decode(URL("http://127.0.0.1/v1"), data), "m")
+    if entry is None:
+        return
+    assert (_context_of(entry) or 1) > 0
+    found = _described(entry)
     assert found is None or all(isinstance(value, str) for value in found.values())
 
 
