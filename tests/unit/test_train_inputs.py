@@ -137,12 +137,12 @@ def test_an_unreadable_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("content", [b"", b"- a\n", b"text", b"a: [", b"\xff\xfe\x00"])
 def test_a_model_with_an_invalid_configuration(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(UsageError, match=r"m\.nemo: its model_config\.yaml "):
+    with pytest.raises(UsageError, match=r"m\.nemo: its model_config\.yaml[ ,]"):
         model_file.model_config(archive(tmp_path / "m.nemo", content))
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / MODEL_CONFIG).write_bytes(content)
-    with pytest.raises(UsageError, match=r"folder: its model_config\.yaml "):
+    with pytest.raises(UsageError, match=r"folder: its model_config\.yaml[ ,]"):
         model_file.model_config(folder)
 
 
