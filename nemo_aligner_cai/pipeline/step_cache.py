@@ -218,7 +218,7 @@ class StepCache:
         if any(path.is_relative_to(self.folder) and not path.exists() for path in step.reads):
             return None
         folder = self.folder / step.name
-        # Without a record, the models that the step reads, which take minutes to hash, may be anywhere.
+        # First: hashing the models that the step reads takes minutes, and a dry run may have none of them.
         if not is_recorded(folder):
             return None
         inputs = self._inputs(step)

@@ -180,8 +180,8 @@ def write_sft_files(
             assert files.seq_length is not None, "the tokenizer is loaded only with a sequence length"
             source, kept = kept, outputs.without_long or Path(folder) / "kept.jsonl"
             # Only the statistics need the length of every row.
-            filter_ = filter_file if outputs.statistics is None else filter_and_count
-            report = filter_(
+            filter_rows = filter_file if outputs.statistics is None else filter_and_count
+            report = filter_rows(
                 source, kept, SftChat.name, tokenizer=tokenizer, seq_length=files.seq_length, overwrite=True
             )
             lines.append(f"length: {report}")
