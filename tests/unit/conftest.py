@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.unit.fake_slurm import FakeSlurm
 from tests.unit.sl_run import write
@@ -16,6 +16,10 @@ from tests.unit.sl_run import write
 settings.register_profile("untimed", deadline=None)
 # pytest --hypothesis-profile=long: for a search of hours. pytest loads the profile after this file.
 settings.register_profile("long", deadline=None, max_examples=5000)
+# For benchmarks/mutation.py: the same examples for every mutant, and none made smaller, which no one would read.
+settings.register_profile(
+    "mutants", deadline=None, max_examples=30, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile("untimed")
 
 
