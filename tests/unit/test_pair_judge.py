@@ -17,7 +17,8 @@ from nemo_aligner_cai.judges import base as j
 from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
-from nemo_aligner_cai.judges.pairs import Pairs
+from nemo_aligner_cai.judges.pairs import Pairs, kept
+from nemo_aligner_cai.judges.parse import best_worst_schema, choice_schema
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
 from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
@@ -267,3 +268,62 @@ def test_d7_an_answer_that_is_no_verdict_is_shown_with_the_flags_that_help() -> 
     line = j.unparsed_line({j.UNPARSED: 1, j.JUDGED: 9}, verdicts)
     assert line is not None and "I cannot say" in line and "--judge multiple-choice" in line and "\x1b" not in line
     assert j.unparsed_line({j.JUDGED: 9}, verdicts) is None
+
+
+@pytest.mark.parametrize(
+    ("flips", "pairs", "said"), [(50, 100, "no better"), (49, 100, "not dist"), (40, 100, "not dist"), (39, 100, "")]
+)
+def test_d7_two_standard_errors_below_a_half_tell_a_judge_from_guessing(flips: int, pairs: int, said: str) -> None:
+    line = j.position_line({j.BOTH_ORDERS: pairs, j.FLIPS: flips, j.VERDICTS: 4, j.FIRST: 1})
+    assert line.startswith(f"position bias: flips {flips:.1f}%; first position 25.0%")
+    assert said in line if said else line.endswith("25.0%")
+
+
+def test_position_rates_without_data_are_unknown() -> None:
+    assert j.position_rates({j.BOTH_ORDERS: 4, j.VERDICTS: 8}) == {
+        "position_flip_rate": 0.0,
+        "first_position_rate": 0.0,
+    }
+    assert list(j.position_rates({}).values()) == [None, None]
+    assert j.position_line({}) == (
+        "position bias: flips unknown, no pair has a verdict in both orders; first position unknown"
+    )
+
+
+def test_the_first_unparsed_answer_is_shown_up_to_200_characters() -> None:
+    silent = [JudgedVerdict((0, 1), None, None, None, None, text) for text in ("x" * 201, "other")]
+    tie = JudgedVerdict((0, 1), None, None, None, 0.5, "a tie")
+    line = j.unparsed_line({j.UNPARSED: 2, j.JUDGED: 9}, [tie, *silent])
+    assert line is not None and f"2 of 9 pairs; one answer: '{'x' * 200}'." in line
+    assert "''" in (j.unparsed_line({j.UNPARSED: 1, j.JUDGED: 1}, [tie]) or "")
+
+
+def test_a_preference_without_a_probability_counts_as_one_win() -> None:
+    sure, likely, more = j.Preference(0, 1, None, None), j.Preference(2, 1, 0.9, None), j.Preference(2, 3, 0.9, None)
+    assert kept("best-worst", [sure, likely], 4) == [sure], "1 is more than 0.9"
+    assert kept("best-worst", [sure, likely, more], 4) == [likely], "and less than 1.8"
+    assert kept("all", [sure, likely], 4) == [sure, likely]
+
+
+def test_the_schemas_are_those_of_old_journals_whose_keys_include_them() -> None:
+    """A change of any letter would make the paid calls of an old journal again."""
+    assert choice_schema(("(A)", "(B)")) == {
+        "additionalProperties": False,
+        "description": "What a judge is made to write by a server with structured output: one of the choices.",
+        "properties": {"choice": {"title": "Choice", "type": "string", "enum": ["(A)", "(B)"]}},
+        "required": ["choice"],
+        "title": "ChoiceAnswer",
+        "type": "object",
+    }
+    assert best_worst_schema(2) == {
+        "additionalProperties": False,
+        "description": "Likewise: the best and the worst of the numbered candidates, and why.",
+        "properties": {
+            "chosen": {"title": "Chosen", "type": "integer", "enum": [1, 2]},
+            "rejected": {"title": "Rejected", "type": "integer", "enum": [1, 2]},
+            "explanation": {"title": "Explanation", "type": "string"},
+        },
+        "required": ["chosen", "rejected", "explanation"],
+        "title": "BestWorstAnswer",
+        "type": "object",
+    }
