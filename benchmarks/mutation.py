@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The strength of the tests: the share of small faults, put into the code one at a time, that a test finds.
 
-mutmut makes the faults (mutants) and runs for each the tests that call its function. It works in a folder of its own,
-so nothing in the checkout changes; what survived is in ``survivors.diff`` there. It needs mutmut
-(``.venv/bin/pip install -c constraints/cpu.txt mutmut==3.8.1``) and Linux' unshare: mutmut 3.8.1 sends a signal to the
-process id of each mutant when its time would be up, ended or not, and by then another program may have that id. In a
-namespace of its own it reaches nothing else.
+mutmut makes the faults (mutants), `benchmarks/mutants.py` runs for each the tests that call its function. Both work in
+a folder of their own, so nothing in the checkout changes; what survived is in ``survivors.diff`` there. mutmut is not
+among the pins: ``.venv/bin/pip install -c constraints/cpu.txt mutmut==3.8.1``.
 
 Resumable: a mutant that was tried with the same code is not tried again, unless ``--again`` asks it of those that
 survived, as after a new test. A module that would take too long is measured by a sample (``--sample``): its mutants in
@@ -90,14 +88,9 @@ MODULES = {
     ),
 }
 
-# The exit codes that mutmut records for a mutant.
-_OUTCOMES = {
-    **{0: "survived", 33: "no test", 5: "no test", 2: "interrupted", None: "not tried", 34: "skipped"},
-    **dict.fromkeys((24, -24, 36, 152, 255), "timed out"),
-}
-_NOT_COUNTED = ("interrupted", "not tried", "skipped")
-_FOUND = ("found", "timed out")
-_SURVIVED = ("survived", "no test")
+# The exit codes that mutmut's files have for a mutant.
+_OUTCOMES = {0: "survived", 33: "no test", 36: "timed out", None: "not tried"}
+_FOUND, _SURVIVED, _NOT_TRIED = ("found", "timed out"), ("survived", "no test"), "not tried"
 
 # Steps of mutmut 3.8.1 that its command line does not have: mutants alone, and the differences of many at a time.
 _GENERATE = """
@@ -115,6 +108,13 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 for name in sys.argv[1:]:
     print("#", name, get_diff_for_mutant(name), "", sep="\\n")
 """
+_OUTCOME_LINES = "outcomes.tsv"
+_PYTEST = (
+    *("-q", "-m", "not slow", "-p", "benchmarks.mutants", "-p", "no:xdist", "-p", "no:randomly"),
+    *("-p", "no:cacheprovider", "--hypothesis-profile=mutants", "--capture=sys"),
+    # Time is the plugin's business.
+    *("-o", "timeout=0", "-o", "tmp_path_retention_policy=none"),
+)
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ def score(exit_codes: Mapping[str, int | None]) -> tuple[Counter[str], Rate | No
     """The number of mutants by outcome, and the share of those tried that a test found.
 
     Args:
-        exit_codes: name of a mutant -> the exit code that mutmut recorded. A test that fails or does not end finds it.
+        exit_codes: name of a mutant -> the exit code of its tests. A test that fails or does not end finds it.
 
     Returns:
         The counts, and the share, with the interval for mutants that are a sample; None if no mutant was tried.
     """
     outcomes = [_outcome(code) for code in exit_codes.values()]
-    tried = [outcome in _FOUND for outcome in outcomes if outcome not in _NOT_COUNTED]
+    tried = [outcome in _FOUND for outcome in outcomes if outcome != _NOT_TRIED]
     return Counter(outcomes), Rate.of(tried) if tried else None
 
 
@@ -161,17 +161,34 @@ def mutate(module: Module, folder: Path, *, workers: int, sample: Sample | None,
     Raises:
         SystemExit: mutmut failed; the message names its log.
     """
+    _record(folder)
     _copy(folder)
     (folder / "setup.cfg").write_text(settings(module), encoding="utf-8")
-    _run(folder, "mutants.log", ["-c", _GENERATE])
+    _run(folder, "mutmut.log", ["-c", _GENERATE])
     codes = _exit_codes(folder)
     names = sample.of(codes) if sample else list(codes)
-    untried = ("not tried", "interrupted", *(_SURVIVED if again else ()))
-    to_try = [name for name in names if _outcome(codes[name]) in untried]
-    if to_try:
-        _run(folder, "mutmut.log", ["-m", "mutmut", "run", "--max-children", str(workers), *to_try])
+    untried = (_NOT_TRIED, *(_SURVIVED if again else ()))
+    if to_try := [name for name in names if _outcome(codes[name]) in untried]:
+        (folder / "to_try.txt").write_text("\n".join(to_try), encoding="utf-8")
+        options = ["--mutants=../to_try.txt", f"--outcomes=../{_OUTCOME_LINES}", f"--workers={workers}"]
+        _run(folder / "mutants", "../tests.log", ["-m", "pytest", *_PYTEST, *options, *tests_of(module)])
+        _record(folder)
         codes = _exit_codes(folder)
     return {name: codes[name] for name in names}
+
+
+def _record(folder: Path) -> None:
+    """Move outcomes, also those of a run that was interrupted, to mutmut's files, which drop those of changed code."""
+    lines = folder / _OUTCOME_LINES
+    if not lines.exists():
+        return
+    outcomes = dict(line.split("\t") for line in lines.read_text(encoding="utf-8").splitlines())
+    for file in (folder / "mutants").rglob("*.meta"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        codes = content["exit_code_by_key"]
+        codes |= {name: int(outcomes[name]) for name in codes if name in outcomes}
+        file.write_text(json.dumps(content), encoding="utf-8")
+    lines.unlink()
 
 
 def write_survivors(folder: Path, codes: Mapping[str, int | None]) -> None:
@@ -188,16 +205,10 @@ def _run(folder: Path, output: str, arguments: Sequence[str]) -> None:
     log = folder / output
     environment = os.environ | {"PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
     with log.open("w", encoding="utf-8") as file:
-        command = [*_alone(), sys.executable, *arguments]
+        command = [sys.executable, *arguments]
         done = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=file, check=False)
     if done.returncode:
-        sys.exit(f"mutmut failed; see {log}")
-
-
-def _alone() -> list[str]:
-    """The command that runs another one in a namespace of process ids of its own."""
-    as_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *as_user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+        sys.exit(f"failed; see {log}")
 
 
 def _copy(folder: Path) -> None:
@@ -212,27 +223,21 @@ def _copy(folder: Path) -> None:
 
 
 def settings(module: Module) -> str:
-    """The setup.cfg with which mutmut changes a module and runs its tests."""
-    tests = sorted({f"tests/unit/{path.name}" for name in module.tests for path in (_ROOT / "tests/unit").glob(name)})
+    """The setup.cfg with which mutmut changes a module."""
     lists = {
         "source_paths": [_PACKAGE],
         "only_mutate": [f"{_PACKAGE}/{pattern}" for pattern in module.files],
         "also_copy": list(_COPIED),
-        "pytest_add_cli_args": [
-            *("-m", "not slow", "-p", "no:xdist", "-p", "no:randomly", "--hypothesis-profile=mutants"),
-            # They collect garbage several times at the end of each mutant, which takes as long as most of its tests.
-            *("-p", "no:unraisableexception", "-p", "no:threadexception"),
-        ],
-        "pytest_add_cli_args_test_selection": tests,
-        # 120 s by the clock and 4 times the tests' time: on a busy machine, a mutant whose tests end must not run out
-        # of time, which would count as found.
-        "timeout_constant": ["30"],
-        "timeout_multiplier": ["4"],
     }
     lines = ["[mutmut]"]
     for key, values in lists.items():
-        lines += [f"{key} = {values[0]}"] if len(values) == 1 else [f"{key} =", *(f"    {value}" for value in values)]
+        lines += [f"{key} =", *(f"    {value}" for value in values)]
     return "\n".join([*lines, ""])
+
+
+def tests_of(module: Module) -> list[str]:
+    """The paths of the module's tests in a checkout."""
+    return sorted({f"tests/unit/{path.name}" for name in module.tests for path in (_ROOT / "tests/unit").glob(name)})
 
 
 def _exit_codes(folder: Path) -> dict[str, int | None]:
