@@ -17,7 +17,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -39,17 +41,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutants", type=Path, required=True)
     parser.addoption("--outcomes", type=Path, required=True)
     parser.addoption("--workers", type=int, default=1)
+    parser.addoption("--seconds", type=int, default=10, help="CPU time that a mutant may need beyond the tests' own")
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool:
     """Find out which functions each test calls, then try the mutants."""
-    names = session.config.getoption("mutants").read_text(encoding="utf-8").split()
-    outcomes: Path = session.config.getoption("outcomes")
+    options = session.config.option
+    mutants, outcomes, workers = cast(Path, options.mutants), cast(Path, options.outcomes), cast(int, options.workers)
+    names = mutants.read_text(encoding="utf-8").split()
     # Else each fork would look for a folder of its own.
     session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     tests = _tests_by_function(session.items, outcomes.with_suffix(".calls"))
-    workers = session.config.getoption("workers")
-    children = [_forked(lambda part=names[start::workers]: _try(part, tests, outcomes)) for start in range(workers)]
+    children = [
+        _forked(lambda part=names[start::workers]: _try(part, tests, outcomes, options.seconds))
+        for start in range(workers)
+    ]
     if any([os.waitpid(child, 0)[1] for child in children]):
         pytest.exit("mutants were not tried", 1)
     return True
@@ -69,10 +75,12 @@ def _tests_by_function(items: Sequence[pytest.Item], file: Path) -> Mapping[str,
 
 
 def _record_calls(item: pytest.Item, file: Path) -> int:
-    from mutmut.mutation import trampoline
-
     called: set[str] = set()
-    trampoline.record_trampoline_hit = lambda name, caller=None: called.add(name)
+
+    def record(name: str, caller: str | None = None) -> None:
+        called.add(name)
+
+    vars(import_module("mutmut.mutation.trampoline"))["record_trampoline_hit"] = record
     os.environ[_VARIABLE] = "stats"
     before = time.process_time()
     passed = _passes(item)
@@ -80,11 +88,11 @@ def _record_calls(item: pytest.Item, file: Path) -> int:
     return 0 if passed else 1
 
 
-def _try(names: Sequence[str], tests: Mapping[str, list[_Test]], outcomes: Path) -> int:
+def _try(names: Sequence[str], tests: Mapping[str, list[_Test]], outcomes: Path, seconds: int) -> int:
     for name in names:
         covering = sorted(tests.get(name.partition("__mutmut")[0], ()), key=lambda test: test.seconds)
         if covering:
-            status = os.waitpid(_forked(lambda tests=covering, name=name: _survives(name, tests)), 0)[1]
+            status = os.waitpid(_forked(lambda tests=covering, name=name: _survives(name, tests, seconds)), 0)[1]
             code = os.waitstatus_to_exitcode(status)
             code = TIMED_OUT if code in (-signal.SIGXCPU, -signal.SIGALRM) else FOUND if code else SURVIVED
         else:
@@ -94,9 +102,9 @@ def _try(names: Sequence[str], tests: Mapping[str, list[_Test]], outcomes: Path)
     return 0
 
 
-def _survives(name: str, tests: Sequence[_Test]) -> int:
+def _survives(name: str, tests: Sequence[_Test], seconds: int) -> int:
     # CPU time does not depend on what else the machine does; the clock is for a mutant that waits for ever.
-    limit = 10 + 10 * int(sum(test.seconds for test in tests))
+    limit = seconds + 10 * int(sum(test.seconds for test in tests))
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(60 + 20 * limit)

@@ -171,7 +171,7 @@ def mutate(module: Module, folder: Path, *, workers: int, sample: Sample | None,
     if to_try := [name for name in names if _outcome(codes[name]) in untried]:
         (folder / "to_try.txt").write_text("\n".join(to_try), encoding="utf-8")
         options = ["--mutants=../to_try.txt", f"--outcomes=../{_OUTCOME_LINES}", f"--workers={workers}"]
-        _run(folder / "mutants", "../tests.log", ["-m", "pytest", *_PYTEST, *options, *tests_of(module)])
+        _run(folder / "mutants", "../tests.log", ["-m", "pytest", *_PYTEST, *options, *files_of_tests(module)])
         _record(folder)
         codes = _exit_codes(folder)
     return {name: codes[name] for name in names}
@@ -235,7 +235,7 @@ def settings(module: Module) -> str:
     return "\n".join([*lines, ""])
 
 
-def tests_of(module: Module) -> list[str]:
+def files_of_tests(module: Module) -> list[str]:
     """The paths of the module's tests in a checkout."""
     return sorted({f"tests/unit/{path.name}" for name in module.tests for path in (_ROOT / "tests/unit").glob(name)})
 

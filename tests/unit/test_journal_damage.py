@@ -76,7 +76,7 @@ def test_a_damaged_line_costs_only_its_call_and_is_told(
     path.write_bytes(lines[0] + line + b"\n" + lines[2])
     caplog.set_level(logging.WARNING)
     assert found(path, *calls) == ["x", None, "x"]
-    assert "1 damaged" in caplog.text
+    assert "journal.jsonl: 1 damaged" in caplog.text
     assert cai_journal("stats", str(path)) == cai_journal("show", str(path)) == 0
     assert "1 damaged lines" in capsys.readouterr().err
 
