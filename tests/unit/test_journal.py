@@ -3,6 +3,8 @@
 """What a journal stores, finds and shows."""
 
 import asyncio
+import errno
+import fcntl
 import json
 import logging
 import os
@@ -256,3 +258,32 @@ def test_the_command_shows_counts_and_exports(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "other").write_text('{"a": 1}\n')
     with pytest.raises(UsageError, match="other: not a journal"):
         cai_journal("stats", str(tmp_path / "other"))
+
+
+def test_a_key_is_compared_as_a_whole(tmp_path: Path) -> None:
+    """Memory holds half of a key."""
+    path, one = tmp_path / "j", call("1")
+    write(path, (None, [done(one)]))
+    journal = Journal.open_to_read(path)
+    assert journal.lookup(one.key) is not None
+    assert journal.lookup(one.key[:16] + one.key[16:][::-1]) is None
+    asyncio.run(journal.close())
+
+
+def test_calls_of_any_journal_are_calls_that_there_were(tmp_path: Path) -> None:
+    full, empty = tmp_path / "full", tmp_path / "empty"
+    write(full, (None, [done(call("1"))]))
+    empty.write_bytes(b"")
+    for sources, had_calls in (([], False), ([full], True), ([full, empty], True), ([empty], False)):
+        journal = Journal.open(empty, sources=sources)
+        assert journal.had_calls is had_calls
+        asyncio.run(journal.close())
+
+
+def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    write(tmp_path / "j", (None, [done(call("1"))]))
+    assert found(tmp_path / "j", call("1")) == ["x"]

@@ -76,7 +76,7 @@ def test_a_damaged_line_costs_only_its_call_and_is_told(
     path.write_bytes(lines[0] + line + b"\n" + lines[2])
     caplog.set_level(logging.WARNING)
     assert found(path, *calls) == ["x", None, "x"]
-    assert "journal.jsonl: 1 damaged" in caplog.text
+    assert "j: 1 damaged" in caplog.text
     assert cai_journal("stats", str(path)) == cai_journal("show", str(path)) == 0
     assert "1 damaged lines" in capsys.readouterr().err
 
@@ -123,6 +123,65 @@ def test_a_line_that_lacks_any_field_is_damaged(tmp_path: Path) -> None:
             path.write_bytes(orjson.dumps({key: value for key, value in entry.items() if key != name}) + b"\n")
             assert [entry for _, _, entry in read_entries(path)] == [None], name
             assert found(path, call("1", shared=2)) == [None]
+
+
+def entry_read(path: Path, entry: dict[str, Any]) -> dict[str, Any] | None:
+    path.write_bytes(orjson.dumps(entry) + b"\n")
+    ((_, _, read),) = read_entries(path)
+    return read
+
+
+def test_failures_and_models_that_lack_a_field_or_have_another_type_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+
+    async def run() -> None:
+        journal = Journal.open(path)
+        journal.append_failure(call("1").key, call("1"), CallFailed("HTTP 500", "boom"))
+        journal.append_served_model(MODEL, {"fingerprint": "aa"})
+        await journal.close()
+
+    asyncio.run(run())
+    failure, served = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry, names in ((failure, ("step", "record", "reason", "detail", "key")), (served, ("model", "served"))):
+        assert entry_read(path, entry) == entry
+        for name in names:
+            assert entry_read(path, entry | {name: 7}) is None, name
+            # Earlier versions wrote failures without a key.
+            less = {key: value for key, value in entry.items() if key != name}
+            assert entry_read(path, less) == (less if name == "key" else None), name
+    assert entry_read(path, failure | {"key": "xyz"}) is None
+    assert entry_read(path, served | {"served": {"fingerprint": 7}}) is None
+    assert entry_read(path, {"kind": "new", "key": 7}) == {"kind": "new", "key": 7}, "of a later version"
+
+
+def test_damaged_lines_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "j"
+    write(path, (None, [done(call("1"))]))
+    path.write_bytes(path.read_bytes() + b"damaged\n" * 2)
+    assert found(path, call("1")) == ["x"] and f"{path}: 2 damaged" in caplog.text
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_journal_that_is_removed_or_replaced_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    path = tmp_path / "j"
+
+    async def run() -> None:
+        journal = Journal.open(path)
+        journal.append([done(call("1"))])
+        path.rename(tmp_path / "elsewhere")
+        if replaced:
+            path.write_bytes(b"")
+        with pytest.raises(CaiError, match=f"{path}: .*--resume"):
+            for number in range(1000):
+                await asyncio.sleep(0.01)  # It is noticed once the sync of an earlier call has ended.
+                journal.append([done(call(str(number)))])
+        await journal.close()
+
+    monkeypatch.setattr(journal_module, "_FSYNC_SECONDS", 0.0)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    asyncio.run(run())
 
 
 def test_a_full_disk_leaves_no_part_of_a_line_to_which_the_next_one_is_joined(
