@@ -75,7 +75,7 @@ def test_the_lines_are_those_that_are_documented(tmp_path: Path) -> None:
     shots = [{"role": "user", "content": "shot"}, {"role": "assistant", "content": "reply"}]
     assert prefix == {"kind": "prefix", "id": one.request.prefix, "messages": shots}
     place = {"step": "answer", "record": "1", "sample": 3}
-    plain = {"choices": [], "schema": None, "sampling": one.request.sampling.to_dict()}
+    plain: dict[str, Any] = {"choices": [], "schema": None, "sampling": one.request.sampling.to_dict()}
     assert entries == [
         {
             **{"kind": "call", "key": one.key, **place, "batch": None, "model": MODEL},
@@ -167,7 +167,11 @@ def test_failures_are_noted_and_never_reused(tmp_path: Path) -> None:
 def test_calls_of_the_last_second_alone_are_not_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[float] = []
     now = 100.0
-    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(now))
+
+    def sync(handle: int) -> None:
+        synced.append(now)
+
+    monkeypatch.setattr(os, "fsync", sync)
     # The journal's clock alone: asyncio has the same one.
     monkeypatch.setattr("nemo_aligner_cai.engine.journal.time", SimpleNamespace(monotonic=lambda: now))
 

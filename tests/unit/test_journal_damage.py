@@ -167,6 +167,9 @@ def test_a_journal_that_is_removed_or_replaced_ends_the_run(
 ) -> None:
     path = tmp_path / "j"
 
+    def sync(handle: int) -> None:
+        pass
+
     async def run() -> None:
         journal = Journal.open(path)
         journal.append([done(call("1"))])
@@ -180,7 +183,7 @@ def test_a_journal_that_is_removed_or_replaced_ends_the_run(
         await journal.close()
 
     monkeypatch.setattr(journal_module, "_FSYNC_SECONDS", 0.0)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(os, "fsync", sync)
     asyncio.run(run())
 
 
@@ -245,7 +248,11 @@ def test_a_failed_sync_ends_the_run_though_the_system_reports_it_only_once(
 
 def test_a_line_that_the_system_writes_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_all = os.write
-    monkeypatch.setattr(os, "write", lambda handle, content: write_all(handle, bytes(content[:7])))
+
+    def write_seven(handle: int, content: bytes) -> int:
+        return write_all(handle, bytes(content[:7]))
+
+    monkeypatch.setattr(os, "write", write_seven)
     write(tmp_path / "j", (None, [done(call("1"), "one")]), (None, [done(call("2"), "two")]))
     assert found(tmp_path / "j", call("1"), call("2")) == ["one", "two"]
 

@@ -25,7 +25,8 @@ from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
 
 
 def judge_of(**settings: Any) -> Judge:
-    return multiple_choice(JudgeSettings(constitution=PRINCIPLES, **{"seed": 1, "pairs": "one"} | settings))
+    given: dict[str, Any] = {"seed": 1, "pairs": "one"} | settings
+    return multiple_choice(JudgeSettings(constitution=PRINCIPLES, **given))
 
 
 def test_the_question_shows_conversation_principle_and_both_candidates() -> None:
@@ -202,7 +203,7 @@ def test_even_odds_are_a_tie() -> None:
 
 @pytest.mark.parametrize("odds", [(-900.0, 0.0), (0.0, -900.0), (-math.inf, -1.0)])
 def test_extreme_log_probabilities_are_still_probabilities(odds: tuple[float, float]) -> None:
-    scores = dict(zip(("(A)", "(B)"), odds, strict=True))
+    scores: dict[str, float] = dict(zip(("(A)", "(B)"), odds, strict=True))
     judge = judge_of(both_orders=False)
     (verdict,) = decide(judge, lambda request: Completion("", "choices", choice_logprobs=scores)).verdicts
     assert verdict.probability == pytest.approx(0.0 if odds[0] < odds[1] else 1.0, abs=1e-9)
