@@ -245,4 +245,5 @@ def _absorb(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:
     try:
         return Outcome(step.absorb(record, completions))
     except SkipRecord as skipped:
-        return Outcome(record if skipped.record is None else skipped.record, skipped)
+        # Without the traceback, whose frames keep the record and its replies.
+        return Outcome(record if skipped.record is None else skipped.record, skipped.with_traceback(None))

@@ -81,7 +81,7 @@ class RequestExecutor:
             completion = await client.complete(call.request)
         except CallFailed as failure:
             self._record_failure(key, call, failure)
-            return failure
+            return failure.with_traceback(None)
         self._record([(key, call, completion)])
         return completion
 

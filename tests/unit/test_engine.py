@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import gc
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -199,6 +200,22 @@ def test_a_call_that_fails_leaves_its_record_out_as_a_fault() -> None:
     skipped = outcomes[1].skipped
     assert skipped is not None and skipped.fault and skipped.reason == "one call failed: HTTP 500"
     assert engine.stats.failed == 1 and [o.skipped is None for o in outcomes] == [True, False, True]
+
+
+def test_dropped_records_do_not_wait_for_the_garbage_collector() -> None:
+    def reply(request: Request) -> str | CallFailed:
+        first = request.conversation.messages[0].content
+        return CallFailed("HTTP 500", "boom") if first == "r1" else "leave" if first == "r2" else "x"
+
+    gc.collect()
+    gc.disable()
+    try:
+        outcomes, _ = run(ScriptedClient(reply), count=4)
+        assert [outcome.skipped is None for outcome in outcomes] == [True, False, False, True]
+        del outcomes
+        assert not [one for one in gc.get_objects() if isinstance(one, Note | SkipRecord)]
+    finally:
+        gc.enable()
 
 
 def test_a_refusal_ends_the_run_and_leaves_a_journal_to_resume(tmp_path: Path) -> None:

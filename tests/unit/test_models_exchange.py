@@ -3,6 +3,7 @@
 """Answers that come twice or late, are too deep or too large, or repeat the key."""
 
 import asyncio
+import gc
 import gzip
 import json
 import random
@@ -12,10 +13,12 @@ import time
 import zlib
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
 from nemo_aligner_cai.models import (
     CallFailed,
@@ -24,6 +27,7 @@ from nemo_aligner_cai.models import (
     ServerRefused,
 )
 from nemo_aligner_cai.models.http.exchange import redact
+from nemo_aligner_cai.models.http.retry import RetryableError
 from tests.unit.asking import QUICK, Packing, ask, client_of, complete
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
 
@@ -70,6 +74,30 @@ def test_a4_a_late_answer_after_a_timeout_is_nobodys() -> None:
 
     with FakeOpenAI(reply) as server:
         assert asyncio.run(run(server.port)) == [f"re number {n}" for n in range(20)]
+
+
+def test_a_finished_exchange_leaves_no_trace_in_memory() -> None:
+    async def run(server: FakeServer) -> tuple[int, int]:
+        client = client_of(server, concurrency=4)
+        await asyncio.gather(*(client.complete(ask(f"number {number}")) for number in range(100)))
+        transports = [one for one in gc.get_objects() if isinstance(one, asyncio.Transport)]
+        ends = [cast(Any, one) for one in transports if isinstance(one.get_protocol(), ResponseHandler)]
+        sizes = [int(one.max_size) for one in ends]
+        await client.close()
+        await asyncio.sleep(0)
+        return max(sizes), sum(isinstance(one, Connection | RetryableError) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        with FakeOpenAI(lambda body: "re") as server:
+            server.faults = [500, *[None] * 20] * 2
+            read_bytes, left = asyncio.run(run(server))
+    finally:
+        gc.enable()
+    # Reads of 256 KiB, asyncio's size, would make gaps in the heap.
+    assert read_bytes <= 16 << 10
+    assert left == 0, "connections and errors that wait for the garbage collector"
 
 
 @pytest.mark.parametrize("depth", [253, 254, 300, 900, 1000, 1023, 5000])

@@ -52,25 +52,29 @@ class UnusableEndpointError(Exception):
         self.route, self.refusal = route, refusal
 
 
-def status_error(
+def raise_for_status(
     route: Route, response: aiohttp.ClientResponse, payload: bytes, redact: Callable[[str], str]
-) -> RetryableError | RejectedError | None:
-    """Return the error of a response's status, or None.
+) -> None:
+    """Raise the error of a response's status, if it is one.
 
     Args:
         route: its origin.
         response: the response.
         payload: its body, without the API key.
         redact: removes the API key from the Location header.
+
+    Raises:
+        RetryableError: another attempt may succeed.
+        RejectedError: another attempt would not.
     """
     status = response.status
     if status < 300:
-        return None
+        return
     message = f"{route.url}: HTTP {status}: {excerpt(payload)}"
     if status < 400:
         target = redact(response.headers.get("Location", "nowhere"))[:EXCERPT_CHARS]
         message = f"{route.url}: HTTP {status}: redirects to {target}; if that is the server, use its address"
     if status in _RETRYABLE or status >= 500:
         wait = retry_after(response.headers.get("Retry-After"))
-        return RetryableError(f"HTTP {status}", message, retry_after=wait, unavailable=status in _UNAVAILABLE)
-    return RejectedError(route, status, message)
+        raise RetryableError(f"HTTP {status}", message, retry_after=wait, unavailable=status in _UNAVAILABLE)
+    raise RejectedError(route, status, message)

@@ -37,7 +37,7 @@ from nemo_aligner_cai.models.http.route import (
     RejectedError,
     Route,
     UnusableEndpointError,
-    status_error,
+    raise_for_status,
 )
 from nemo_aligner_cai.models.responses import EXCERPT_CHARS, decode, excerpt
 
@@ -305,15 +305,15 @@ class Transport:
         return RetryableError("connection lost", f"{route.url}: {error!r}"[:EXCERPT_CHARS], cost=cost)
 
     def _check_status(self, route: Route, response: aiohttp.ClientResponse, payload: bytes) -> None:
-        error = status_error(route, response, payload, self._redact)
-        if error is None:
-            return
-        if response.status == 429:
-            self._pool.record_overload(route.endpoint)
-        elif isinstance(error, RetryableError) and error.unavailable:
-            # It responds at once, so it would look like the least busy endpoint.
-            self._pool.mark_failed(route.endpoint)
-        raise error
+        try:
+            raise_for_status(route, response, payload, self._redact)
+        except RetryableError as error:
+            if response.status == 429:
+                self._pool.record_overload(route.endpoint)
+            elif error.unavailable:
+                # It responds at once, so it would look like the least busy endpoint.
+                self._pool.mark_failed(route.endpoint)
+            raise
 
     async def _choose(self, affinity: int) -> Route:
         """Return the route to the endpoint for an affinity value; raises ServerRefused if the pool stays empty."""
