@@ -73,5 +73,8 @@ class CompactMap(_Shards):
 
     def get(self, key: int) -> int | None:
         """The key's value, or None."""
+        if key >> _SHIFT not in self._keys:
+            # Looking for it would make its shard.
+            return None
         _, place, found = self._find(key)
         return self._values[key >> _SHIFT][place] if found else None

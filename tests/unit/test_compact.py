@@ -49,6 +49,16 @@ def test_a_value_that_does_not_fit_leaves_the_map_as_it_was():
     assert (entries.get(7), len(entries)) == (None, 0)
 
 
+def test_what_is_looked_for_takes_no_memory():
+    entries = CompactMap()
+    tracemalloc.start()
+    try:
+        assert not any(entries.get(shard << 52) for shard in range(4096))
+        assert tracemalloc.get_traced_memory()[0] < 4096
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.slow
 def test_entries_take_few_bytes_and_growing_takes_no_more():
     entries = 300_000
