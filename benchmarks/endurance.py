@@ -52,7 +52,8 @@ _FAULTS = {
     "empty": 0.002,
     "hang": 0.0005,
 }
-"""Shares of the attempts. Three empty answers in a row are taken for the model's, so they are rare."""
+"""Shares of the attempts. Three empty answers in a row are taken for the model's, and the oracle has none: the
+shares make that an event of one hour in a thousand."""
 _TIMEOUT_S = 20.0
 _PROMPTS_PER_MINUTE = {"SL-CAI": 115, "RL-CAI": 58}
 """More than a client can finish at that pace, so that none is done before the time is up."""
@@ -75,13 +76,16 @@ class Server:
     def __init__(self, *options: str) -> None:
         """Start it."""
         self._options, self._files, self._port = options, ExitStack(), _free_port()
+        self.restarts = 0
         self._running = self._start(options)
-        self.url, self.restarts = self._running.url, 0
+        self.url = self._running.url
         self.faults: Counter[str] = Counter()
         self.answered = 0
 
     def _start(self, options: Sequence[str]) -> Running:
-        return self._files.enter_context(standin("--port", str(self._port), *options))
+        # With the same faults after each start, a reply could be empty three times because of two restarts.
+        always = ("--port", str(self._port), "--fault-seed", str(self.restarts))
+        return self._files.enter_context(standin(*always, *options))
 
     def restart(self, away: float, options: Sequence[str] | None = None) -> None:
         """Kill it, and start it again after so many seconds, with other options if they are given."""
@@ -92,8 +96,8 @@ class Server:
         self._running.process.kill()
         self._files.close()
         time.sleep(away)
-        self._running = self._start(self._options if options is None else options)
         self.restarts += 1
+        self._running = self._start(self._options if options is None else options)
 
     def close(self) -> None:
         """End it."""

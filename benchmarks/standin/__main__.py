@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="KIND=SHARE", help=f"may be repeated: {', '.join(KINDS)}"
     )
+    parser.add_argument("--fault-seed", type=int, default=0, help="decides which attempts fail")
     parser.add_argument("--retry-after", type=float, default=1.0, help="seconds, sent with status 429")
     parser.add_argument("--slow-seconds", type=float, default=5.0, help="delay of an answer that the fault slow hits")
     parser.add_argument("--until-input-ends", action="store_true", help="end when standard input does")
@@ -71,7 +72,7 @@ def main() -> int:
     parser = _parser()
     args = parser.parse_args()
     try:
-        faults = Faults.parse(args.fault)
+        faults = Faults.parse(args.fault, args.fault_seed)
     except ValueError as error:
         parser.error(str(error))
     asyncio.run(_serve(args, faults))

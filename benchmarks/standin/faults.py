@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Faults that a request's content and the number of the attempt decide: the same ones in every run, and mendable.
+"""Faults that a seed, a request's content and the number of the attempt decide: the same ones in every run.
 
 A content whose first attempt is hit may be answered at the second, as with a real server that has a bad moment.
 """
@@ -19,12 +19,16 @@ JSON, half a body, an empty text, bytes that are not UTF-8, and a reply cut off 
 
 @dataclass(frozen=True)
 class Faults:
-    """`rates` maps kinds to the share of attempts that they hit; together they are at most 1."""
+    """`rates` maps kinds to the share of attempts that they hit; together they are at most 1.
+
+    A server that starts again counts the attempts from 1. With another `seed`, it does not repeat its faults.
+    """
 
     rates: Mapping[str, float] = field(default_factory=dict[str, float])
+    seed: int = 0
 
     @classmethod
-    def parse(cls, settings: Iterable[str]) -> "Faults":
+    def parse(cls, settings: Iterable[str], seed: int = 0) -> "Faults":
         """From texts such as ``"hang=0.01"``; raises ValueError for what is none."""
         rates: dict[str, float] = {}
         for setting in settings:
@@ -34,13 +38,13 @@ class Faults:
             rates[kind] = float(rate)
         if any(rate < 0 for rate in rates.values()) or sum(rates.values()) > 1:
             raise ValueError(f"the shares of faults must be positive and at most 1 together: {rates}")
-        return cls(rates)
+        return cls(rates, seed)
 
     def of(self, digest: bytes, attempt: int) -> str | None:
         """What hits the attempt (1 is the first) at answering a content, None where nothing does."""
         if not self.rates:
             return None
-        drawn = uniform(digest, b"fault %d" % attempt)
+        drawn = uniform(digest, b"fault %d %d" % (self.seed, attempt))
         for kind, rate in self.rates.items():
             drawn -= rate
             if drawn < 0:

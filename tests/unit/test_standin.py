@@ -195,6 +195,9 @@ def test_faults_belong_to_content_and_attempt() -> None:
     assert 300 < hit.count("500") < 500 and 130 < hit.count("hang") < 270
     again = [faults.of(digest, 2) for digest, kind in zip(digests, hit, strict=True) if kind]
     assert again.count(None) > 0.75 * len(again)
+    other = Faults(faults.rates, seed=1)
+    again = [other.of(digest, 1) for digest, kind in zip(digests, hit, strict=True) if kind]
+    assert again.count(None) > 0.75 * len(again), "a server that starts again has other faults"
 
 
 @pytest.mark.parametrize("setting", ["flood=0.1", "500=2", "hang=-1", "500=x", "500"])
