@@ -25,7 +25,7 @@ from nemo_aligner_cai.models import (
     ScriptedClient,
     ServerRefused,
 )
-from tests.unit.fake_servers import FakeNemo
+from tests.unit.fake_servers import FakeNemo, FakeServer
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def test_choices_count_as_so_many_sentences() -> None:
 def test_the_result_from_nemos_protocol_survives_faults_and_interruptions(tmp_path: Path) -> None:
     retry_policy = RetryPolicy(timeout=0.5, initial_wait=0.01, max_wait=0.05)
 
-    def client(server: FakeNemo) -> NemoServerClient:
+    def client(server: FakeServer) -> NemoServerClient:
         return NemoServerClient("127.0.0.1", server.port, batch_size=4, retry_policy=retry_policy)
 
     with FakeNemo() as server:
