@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutants", type=Path, required=True)
     parser.addoption("--outcomes", type=Path, required=True)
     parser.addoption("--workers", type=int, default=1)
+    parser.addoption("--longest", type=float, default=float("inf"), help="CPU time of the longest test to try")
     parser.addoption("--seconds", type=int, default=10, help="CPU time that a mutant may need beyond the tests' own")
 
 
@@ -51,7 +52,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     names = mutants.read_text(encoding="utf-8").split()
     # Else each fork would look for a folder of its own.
     session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
-    tests = _tests_by_function(session.items, outcomes.with_suffix(".calls"))
+    tests = _tests_by_function(session.items, outcomes.with_suffix(".calls"), options.longest)
     children = [
         _forked(lambda part=names[start::workers]: _try(part, tests, outcomes, options.seconds))
         for start in range(workers)
@@ -61,7 +62,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     return True
 
 
-def _tests_by_function(items: Sequence[pytest.Item], file: Path) -> Mapping[str, list[_Test]]:
+def _tests_by_function(items: Sequence[pytest.Item], file: Path, longest: float) -> Mapping[str, list[_Test]]:
     """Run each test without a mutant, alone, since a cache that another one has filled hides calls."""
     tests: dict[str, list[_Test]] = defaultdict(list)
     for item in items:
@@ -69,7 +70,7 @@ def _tests_by_function(items: Sequence[pytest.Item], file: Path) -> Mapping[str,
         if os.waitpid(_forked(lambda item=item: _record_calls(item, file)), 0)[1]:
             pytest.exit(f"{item.nodeid} fails without a mutant", 1)
         seconds, functions = json.loads(file.read_text(encoding="utf-8"))
-        for function in functions:
+        for function in functions if seconds <= longest else ():
             tests[function].append(_Test(item, seconds))
     return tests
 

@@ -145,13 +145,15 @@ def score(exit_codes: Mapping[str, int | None]) -> tuple[Counter[str], Rate | No
     return Counter(outcomes), Rate.of(tried) if tried else None
 
 
-def mutate(module: Module, folder: Path, *, workers: int, sample: Sample | None, again: bool) -> dict[str, int | None]:
+def mutate(
+    module: Module, folder: Path, *, options: Sequence[str], sample: Sample | None, again: bool
+) -> dict[str, int | None]:
     """Run mutmut on a copy of the checkout in `folder`, whose earlier results are kept.
 
     Args:
         module: the code and its tests.
         folder: where mutmut works.
-        workers: mutants that are tried at a time.
+        options: of `mutants`.
         sample: the mutants to try; None for all.
         again: try those again that no test has found.
 
@@ -170,8 +172,8 @@ def mutate(module: Module, folder: Path, *, workers: int, sample: Sample | None,
     untried = (_NOT_TRIED, *(_SURVIVED if again else ()))
     if to_try := [name for name in names if _outcome(codes[name]) in untried]:
         (folder / "to_try.txt").write_text("\n".join(to_try), encoding="utf-8")
-        options = ["--mutants=../to_try.txt", f"--outcomes=../{_OUTCOME_LINES}", f"--workers={workers}"]
-        _run(folder / "mutants", "../tests.log", ["-m", "pytest", *_PYTEST, *options, *files_of_tests(module)])
+        files = ["--mutants=../to_try.txt", f"--outcomes=../{_OUTCOME_LINES}", *files_of_tests(module)]
+        _run(folder / "mutants", "../tests.log", ["-m", "pytest", *_PYTEST, *options, *files])
         _record(folder)
         codes = _exit_codes(folder)
     return {name: codes[name] for name in names}
@@ -253,15 +255,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--modules", nargs="+", choices=list(MODULES), default=list(MODULES), help="default: all")
     parser.add_argument("--folder", type=Path, default=Path("runs/mutation"), help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
+    parser.add_argument("--longest", type=float, default=float("inf"), help="leave out tests of more CPU seconds")
     parser.add_argument("--sample", type=int, help="try this many mutants of each module; default: all")
     parser.add_argument("--seed", type=int, default=1, help="of the sample; default: %(default)s")
     parser.add_argument("--again", action="store_true", help="try survivors of earlier runs again")
     chosen = parser.parse_args(arguments)
     sample = Sample(chosen.sample, chosen.seed) if chosen.sample else None
+    options = [f"--workers={chosen.workers}", f"--longest={chosen.longest}"]
     figures: list[Figure] = []
     for name in chosen.modules:
         folder = chosen.folder.resolve() / name
-        codes = mutate(MODULES[name], folder, workers=chosen.workers, sample=sample, again=chosen.again)
+        codes = mutate(MODULES[name], folder, options=options, sample=sample, again=chosen.again)
         counts, share = score(codes)
         if share is None:
             sys.exit(f"no mutant of {name} was tried; see {folder}")
