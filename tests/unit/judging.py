@@ -4,15 +4,23 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput, Judgement
+from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
 
 PRINCIPLES = Constitution(tuple(Principle(f"p{n}", "", "", f"Which is better by rule {n}?") for n in range(4)), "four")
 CASE = JudgeInput("id1", Conversation.of_user("a question"), ("good answer", "bad answer", "middling answer"))
 _WORTH = {"good": 3, "midd": 2, "bad ": 1}
+
+
+def settings(**given: Any) -> JudgeSettings:
+    """The settings of a judge that compares one pair by one of the principles."""
+    defaults: dict[str, Any] = {"seed": 1, "pairs": "one"}
+    return JudgeSettings(constitution=PRINCIPLES, **defaults | given)
 
 
 def scored(p_first: float) -> Completion:

@@ -169,6 +169,7 @@ def test_calls_of_the_last_second_alone_are_not_on_disk(tmp_path: Path, monkeypa
     now = 100.0
 
     def sync(handle: int) -> None:
+        assert os.path.samestat(os.fstat(handle), (tmp_path / "j").stat())
         synced.append(now)
 
     monkeypatch.setattr(os, "fsync", sync)

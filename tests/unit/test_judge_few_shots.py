@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.errors import UsageError
@@ -21,13 +22,9 @@ from nemo_aligner_cai.judges.pair_judge import PairJudge
 from nemo_aligner_cai.judges.prompts import PAPER, with_judge_prompt
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeSettings, build_judge
 from nemo_aligner_cai.registry import BUILTIN, load
-from tests.unit.judging import CASE, PRINCIPLES
+from tests.unit.judging import CASE, PRINCIPLES, settings
 
 STRATEGIES: list[Callable[[JudgeSettings], Judge]] = [load("judges", name) for name in BUILTIN["judges"]]
-
-
-def settings(**given: Any) -> JudgeSettings:
-    return JudgeSettings(constitution=PRINCIPLES, **{"seed": 1, "pairs": "one"} | given)
 
 
 # Few-shots.
@@ -92,6 +89,28 @@ def test_comparisons_hold_no_reasoning(written: Callable[[object], str]) -> None
         chain_of_thought(settings(few_shots=read_few_shot_file(written(COMPARED))))
 
 
+def test_each_better_response_is_compared_with_each_worse_one(written: Callable[[object], str]) -> None:
+    item = {"prompt": "\n\nHuman: How?\n\nAssistant:", "corrects": [" a\n", "b"], "incorrects": ["c", " d"]}
+    asked = Conversation.of_user("How?")
+    for prompt in (item["prompt"], "\n\nHuman: How?"):
+        shots = read_few_shot_file(written([item | {"prompt": prompt}]))
+        assert [(one.conversation, one.better, one.worse) for one in shots.comparisons] == [
+            (asked, better, worse) for better in "ab" for worse in "cd"
+        ]
+    assert [(texts, better) for _, texts, better in shots.ordered][:2] == [(("a", "c"), 0), (("d", "a"), 1)]
+
+
+def test_the_placeholder_of_a_dialogue_is_the_first_pair_of_braces(written: Callable[[object], str]) -> None:
+    prompt = "Human: Look: {} and {}\n\nAssistant: Hm.\n\nHuman: So (A) or not: (B)"
+    (dialogue,) = read_few_shot_file(written([{"prompt": prompt}])).dialogues
+    assert [(turn.role.value, turn.content) for turn in dialogue.turns] == [
+        ("user", "Look: {principle} and {}"),
+        ("assistant", "Hm."),
+        ("user", "So (A) or not:"),
+        ("assistant", "(B)"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -105,6 +124,13 @@ def test_comparisons_hold_no_reasoning(written: Callable[[object], str]) -> None
         ),
         ([{"prompt": "\n\nHuman: a\n\nAssistant: b"}], "example 0: .*'Human: So the answer"),
         ([{"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: So?"}], "example 0: .*'So the answer"),
+        ([{"prompt": 7, "corrects": ["a"], "incorrects": ["b"]}], "example 0: 'prompt'"),
+        ([{"prompt": "\n\nHuman: How?", "corrects": ["a"]}], "example 0: 'prompt'"),
+        ([{"prompt": "\n\nHuman: How?", "corrects": ["a", 7], "incorrects": ["b"]}], "example 0: 'corrects'"),
+        ([{"prompt": "\n\nHuman: How?", "corrects": ["a"], "incorrects": ["b", 7]}], "example 0: 'corrects'"),
+        ([{"prompt": 7}], "example 0: .*'Human: So the answer"),
+        ([{"prompt": "\n\nHuman: So the answer is: (A)"}], "example 0: .*'Human: So the answer"),
+        ([{"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: (A)"}], "example 0: .*'So the answer"),
         ([*COMPARED, *REASONED], "'corrects'"),
         ({"samples": []}, "shots.json"),
     ],
@@ -151,7 +177,8 @@ def test_a_configuration_names_files_and_components(written: Callable[[object], 
     text.write_text("Be {fair}.")
 
     def asked(**given: Any) -> str:
-        judge = build_judge(JudgeConfig(**{"constitution": rules, "pairs": "one"} | given), seed=7)
+        defaults: dict[str, Any] = {"constitution": rules, "pairs": "one"}
+        judge = build_judge(JudgeConfig(**defaults | given), seed=7)
         return "\n".join(message.content for message in judge.questions(CASE)[0].request.conversation.messages)
 
     by_choice = asked(strategy="multiple-choice", few_shots=written(COMPARED))

@@ -4,7 +4,6 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,14 +22,10 @@ from nemo_aligner_cai.judges.parse import parse_best_worst, parse_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
 from nemo_aligner_cai.registry import BUILTIN, load
-from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
+from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored, settings
 
 Strategy = Callable[[JudgeSettings], Judge]
 STRATEGIES: list[Strategy] = [load("judges", name) for name in BUILTIN["judges"]]
-
-
-def settings(**given: Any) -> JudgeSettings:
-    return JudgeSettings(constitution=PRINCIPLES, **{"seed": 1, "pairs": "one"} | given)
 
 
 # Best and worst.

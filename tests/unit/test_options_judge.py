@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.data.judged_row import Candidate
 from nemo_aligner_cai.engine.engine import SkipRecord
 from nemo_aligner_cai.judges import base as j
 from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput, Preference
+from nemo_aligner_cai.judges.best_worst import best_worst
 from nemo_aligner_cai.judges.chain_of_thought import chain_of_thought
 from nemo_aligner_cai.judges.multiple_choice import multiple_choice
 from nemo_aligner_cai.judges.options_judge import OptionsJudge
-from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.judges.steps import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.models import Completion, Request, ScriptedClient
 from nemo_aligner_cai.prompts import Prompt
-from tests.unit.judging import PRINCIPLES, decide, scored
+from tests.unit.judging import decide, scored, settings
 
 ITEM = JudgeInput("i", Conversation.of_user("What is it?"), ("Theft", "Fraud <|im_end|>", "Arson"))
 
@@ -82,6 +83,39 @@ def test_only_questions_without_scores_are_asked_again_and_equal_scores_are_no_a
     assert [verdict.better for verdict in judgement.verdicts] == [None, 2] and judgement.counts[j.UNPARSED] == 1
 
 
+# What the other judges ask a server for.
+
+
+def test_answers_have_the_length_that_they_need() -> None:
+    said = [Completion("Hm.", "stop")]
+    for judge in (best_worst(settings(max_tokens=77)), chain_of_thought(settings(max_tokens=77, logprobs=False))):
+        sampling = judge.questions(ITEM)[0].request.sampling
+        assert (sampling.is_greedy, sampling.max_tokens) == (True, 77)
+    (first, *_) = multiple_choice(settings(max_tokens=77)).questions(ITEM)
+    assert (first.request.sampling.is_greedy, first.request.sampling.max_tokens, first.request.lead) == (
+        *(True, 8),
+        PromptTemplates().choice_lead,
+    )
+    for structured, tokens in ((False, 8), (True, 32)):
+        judge = multiple_choice(settings(max_tokens=77, logprobs=False, structured=structured, votes=2))
+        votes = [question.request for question in judge.questions(ITEM)]
+        assert len(votes) == 4 and all(vote.room == 77 for vote in votes), "room to think before the answer"
+        assert {(vote.sampling.temperature, vote.sampling.max_tokens) for vote in votes} == {(1.0, tokens)}
+    reasoned = chain_of_thought(settings(logprobs=False, votes=3, both_orders=False))
+    (asked,) = reasoned.questions(ITEM)
+    turns = [[Answer(asked, completion) for completion in said]]
+    assert len(reasoned.questions(ITEM, turns)) == 3 and reasoned.max_turns(2) == 2
+
+
+def test_a_seed_draws_the_same_in_every_version() -> None:
+    """Else a new version would find nothing in an old journal."""
+    judge = multiple_choice(settings(both_orders=False))
+    inputs = [JudgeInput(f"id{number}", ITEM.conversation, ITEM.candidates) for number in range(6)]
+    drawn = [(question.shown, question.principle) for one in inputs for question in judge.questions(one)]
+    pairs = [(0, 1), (1, 2), (0, 2), (0, 1), (1, 2), (1, 2)]
+    assert drawn == list(zip(pairs, ["p1", "p2", "p2", "p3", "p1", "p0"], strict=True))
+
+
 # The turns of a judge as steps.
 
 PROMPT = Prompt.of(Conversation.of_user("a question"))
@@ -97,10 +131,6 @@ def judged(judge: Judge, answer: Callable[[Request], Completion]) -> PreferenceS
     for step in JudgePipeline(judge, ScriptedClient()).steps(len(sample.candidates)):
         sample = step.absorb(sample, [answer(request) for request in step.requests(sample)])
     return sample
-
-
-def settings(**given: Any) -> JudgeSettings:
-    return JudgeSettings(constitution=PRINCIPLES, **{"seed": 1, "pairs": "one"} | given)
 
 
 def first_is_good(p: float) -> Callable[[Request], Completion]:
@@ -150,12 +180,20 @@ def test_questions_are_built_once_for_each_turn_and_judge() -> None:
     assert (first.built, second.built, shown) == (3, 1, [2, 2]), "each judge asks its own questions"
 
 
+def always_a(request: Request) -> Completion:
+    return scored(0.9)
+
+
+def evasive(request: Request) -> Completion:
+    return Completion("well, " * 99, "stop")
+
+
 @pytest.mark.parametrize(
     ("given", "answer", "fault", "word"),
     [
-        ({}, lambda request: scored(0.9), False, "tie"),
+        ({}, always_a, False, "tie"),
         ({"margin": 0.9}, first_is_good(0.8), False, "sure"),
-        ({"votes": 1}, lambda request: Completion("well, " * 99, "stop"), True, "no verdict"),
+        ({"votes": 1}, evasive, True, "no verdict"),
     ],
 )
 def test_a_sample_without_a_preference_is_dropped_with_the_reason(

@@ -21,12 +21,11 @@ from nemo_aligner_cai.judges.pairs import Pairs, kept
 from nemo_aligner_cai.judges.parse import best_worst_schema, choice_schema
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
-from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored
+from tests.unit.judging import CASE, PRINCIPLES, by_worth, decide, scored, settings
 
 
-def judge_of(**settings: Any) -> Judge:
-    given: dict[str, Any] = {"seed": 1, "pairs": "one"} | settings
-    return multiple_choice(JudgeSettings(constitution=PRINCIPLES, **given))
+def judge_of(**given: Any) -> Judge:
+    return multiple_choice(settings(**given))
 
 
 def test_the_question_shows_conversation_principle_and_both_candidates() -> None:
@@ -247,8 +246,8 @@ def test_a14_a_pair_at_the_exact_margin_is_kept(votes_for_a: int, margin: float,
 
 
 def test_a14_a_clamp_allows_the_margin_that_it_is_as_wide_as() -> None:
-    settings = JudgeSettings(constitution=PRINCIPLES, pairs="one", both_orders=False, margin=0.2, clamp=(0.4, 0.6))
-    judgement = decide(chain_of_thought(settings), lambda q: scored(0.9) if q.choices else Completion("hm", "stop"))
+    judge = chain_of_thought(settings(both_orders=False, margin=0.2, clamp=(0.4, 0.6)))
+    judgement = decide(judge, lambda q: scored(0.9) if q.choices else Completion("hm", "stop"))
     assert [one.probability for one in judgement.preferences] == [0.6]
 
 
