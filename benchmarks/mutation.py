@@ -67,10 +67,7 @@ MODULES = {
     ),
     "judges": Module(
         ("judges/*.py",),
-        (
-            *("test_judges.py", "test_options_judge.py", "test_pair_judge.py", "test_judge_few_shots.py"),
-            "test_choice_*.py",
-        ),
+        ("test_judges.py", "test_options_judge.py", "test_pair_judge.py", "test_judge_few_shots.py"),
     ),
     "chat": Module(
         ("chat/*.py",),
