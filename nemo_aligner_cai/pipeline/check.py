@@ -23,7 +23,7 @@ from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving import vllm
 from nemo_aligner_cai.pipeline.serving.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
-from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, read_settings
+from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, context_length, read_settings
 from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.config import compose, select
 
@@ -96,7 +96,7 @@ def _check_folder(config: RunConfig, source: HuggingFaceModel, role: Role) -> No
         raise NotHere(
             f"models.{role}.hf: there is no folder {source.hf}; a model on the hub is OWNER/NAME", source.folder
         )
-    window = read_settings(source.folder).get("max_position_embeddings")
+    window = context_length(source.folder)
     if role == "base":
         _check_lengths(config, window, str(source.folder))
 

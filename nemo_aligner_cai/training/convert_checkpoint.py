@@ -21,19 +21,14 @@ from nemo_aligner_cai.files.output_paths import check_new
 from nemo_aligner_cai.training import config
 from nemo_aligner_cai.training.checkpoints import hf_chat, nemo_archive
 from nemo_aligner_cai.training.checkpoints.architectures import read_settings
+from nemo_aligner_cai.training.checkpoints.hf_config import Shape, model_settings
 from nemo_aligner_cai.training.checkpoints.hf_folder import (
     Weight,
     check_weights,
     open_weights,
     tokenizer_settings,
 )
-from nemo_aligner_cai.training.checkpoints.hf_layout import (
-    Shape,
-    model_settings,
-    to_huggingface,
-    to_megatron,
-    weight_shapes,
-)
+from nemo_aligner_cai.training.checkpoints.hf_layout import to_huggingface, to_megatron, weight_shapes
 from nemo_aligner_cai.training.checkpoints.save import save_nemo
 from nemo_aligner_cai.training.checkpoints.stored_tensors import read_distributed
 from nemo_aligner_cai.training.checks import model_file, model_kind

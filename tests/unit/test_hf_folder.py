@@ -23,13 +23,8 @@ from safetensors.torch import save_file
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.training import convert_checkpoint
 from nemo_aligner_cai.training.checkpoints import hf_folder
-from nemo_aligner_cai.training.checkpoints.hf_layout import (
-    Shape,
-    model_settings,
-    to_huggingface,
-    to_megatron,
-    weight_shapes,
-)
+from nemo_aligner_cai.training.checkpoints.hf_config import Shape, model_settings
+from nemo_aligner_cai.training.checkpoints.hf_layout import to_huggingface, to_megatron, weight_shapes
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
 
 pytestmark = pytest.mark.slow  # imports torch
@@ -223,7 +218,14 @@ def test_a_broken_folder_is_refused_in_one_line(
         ({"hidden_act": "gelu"}, "hidden_act=gelu: must be silu"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config={'quant_method': 'gptq'}"),
-        ({"num_hidden_layers": None}, "num_hidden_layers=None: "),
+        ({"num_hidden_layers": None}, "num_hidden_layers: "),
+        ({"num_key_value_heads": "2"}, "num_key_value_heads: "),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers: "),
+        ({"sliding_window": "all"}, "sliding_window: "),
+        ({"rope_scaling": ["llama3"]}, "rope_scaling: "),
+        ({"rms_norm_eps": -1}, "rms_norm_eps: "),
+        ({"head_dim": None, "hidden_size": 9}, "hidden_size=9 is not a multiple of num_attention_heads=4"),
+        ({"hidden_act": "a\nb"}, r"hidden_act=a\nb: "),
         ({"num_key_value_heads": 3}, "num_attention_heads=4 is not a multiple of num_key_value_heads=3"),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "only llama3 "),
         (

@@ -117,7 +117,7 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
     Raises:
         UsageError: NeMo's converter would change the model silently.
     """
-    from nemo_aligner_cai.training.checkpoints.hf_layout import model_settings
+    from nemo_aligner_cai.training.checkpoints.hf_config import model_settings
     from nemo_aligner_cai.training.launch.stage_main import cuda_available
 
     wanted = model_settings(settings, "config.json")

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_aligner_cai.console.printable import printable
 from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
+
+_SHOWN = 100
+"""Characters of a value in an error message."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,21 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return read_json_object(file)
 
 
+def context_length(folder: Path) -> int | None:
+    """The context of a folder's model, in tokens; None if config.json does not name it. Raises UsageError."""
+    length = read_settings(folder).get("max_position_embeddings")
+    if length is not None and (type(length) is not int or length < 1):
+        raise UsageError(f"{folder / 'config.json'}: max_position_embeddings: must be a positive integer")
+    return length
+
+
 def architecture_of(settings: Mapping[str, Any], where: str) -> Architecture:
     """Return the architecture of a model. `where` names config.json in errors.
 
     Raises:
         UsageError: it is not supported.
     """
-    kind = str(settings.get("model_type"))
+    kind = printable(str(settings.get("model_type")))[:_SHOWN]
     if kind in REFUSED:
         raise UsageError(f"{where}: model_type={kind}: {REFUSED[kind]}")
     if kind not in ARCHITECTURES:
