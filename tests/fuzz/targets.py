@@ -19,7 +19,7 @@ from types import FrameType
 
 from yarl import URL
 
-from nemo_aligner_cai.chat import CONTROL_TOKENS, NEMO_CHAT
+from nemo_aligner_cai.chat import CONTROL_TOKENS, NEMO_CHAT, Conversation
 from nemo_aligner_cai.chat.huggingface import added_tokens, load_template
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
@@ -28,7 +28,7 @@ from nemo_aligner_cai.data.formats.files import read_records
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.journal_entries import read_entries
-from nemo_aligner_cai.errors import CaiError
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.evaluation.graders.parsing import grade_by_strings, grade_by_text
 from nemo_aligner_cai.evaluation.graders.spec import Grader, load_grader, read_grader
 from nemo_aligner_cai.evaluation.replies.saved_completions import read_saved_completions
@@ -36,20 +36,29 @@ from nemo_aligner_cai.evaluation.results import read_evaluation
 from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.judges.few_shot import read_few_shot_file
 from nemo_aligner_cai.judges.parse import parse_best_worst, parse_choice
-from nemo_aligner_cai.models import openai
+from nemo_aligner_cai.models import NemoServerClient, Request, Sampling, openai
 from nemo_aligner_cai.models.http.retry import RetryableError
 from nemo_aligner_cai.models.responses import decode, retry_after
 from nemo_aligner_cai.models.scoring.choice_scores import ImplausibleError, choice_logprobs
 from nemo_aligner_cai.models.served import _context_of, _described, _select_entry
 from nemo_aligner_cai.models.thinking import strip_reasoning
+from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript
+from nemo_aligner_cai.training.checkpoints.architectures import context_length, read_settings
+from nemo_aligner_cai.training.checkpoints.hf_config import Shape, model_settings
 from nemo_aligner_cai.training.metrics.files import read_metrics
+from nemo_aligner_cai.training.serving.calls import ChatCall, CompletionCall, GenerateCall
+from nemo_aligner_cai.training.serving.request_body import Limits, RequestError, read_body
 
 SECONDS = 10
 """CPU time that one input may take: parsers of these sizes need milliseconds."""
 CORPUS = Path(__file__).parent / "corpus"
 _ERRORS = (CaiError, TranscriptError, RetryableError, ImplausibleError)
 _CHOICES = ("(A)", "(B)")
+_ASKED = Request(Conversation.of_user("Hi"), Sampling(max_tokens=8))
+_BATCHES = ([_ASKED], [Request(Conversation.of_user("Hi"), Sampling(), choices=_CHOICES)])
+"""Requests of one batch each: for a reply, and for the log-probabilities of two choices."""
+_LIMITS = Limits(300, ("assistant",))
 _GRADERS = ("harmbench", "or-bench", "strongreject", "xstest", "xstest-strings", "engagement")
 
 
@@ -176,6 +185,30 @@ def scores(data: bytes) -> None:
     assert found is None or all(math.isfinite(found[name]) for name in _CHOICES)
 
 
+@cache
+def _nemo_clients() -> tuple[NemoServerClient, ...]:
+    return NemoServerClient(), NemoServerClient(server_template=True)
+
+
+def generated(data: bytes) -> None:
+    response = decode(URL("http://127.0.0.1/generate"), data)
+    for client in _nemo_clients():
+        for batch in _BATCHES:
+            with suppress(RetryableError):
+                (completion,) = client._parse(response, batch)
+                assert isinstance(completion.text, str) and completion.finish_reason in ("stop", "length", "choices")
+                assert all(map(math.isfinite, (completion.choice_logprobs or {}).values()))
+
+
+def serve(data: bytes) -> None:
+    for call in (ChatCall, CompletionCall, GenerateCall):
+        try:
+            call.parse(read_body(data), _LIMITS)
+        except RequestError as error:
+            assert error.status in (400, 404) and len(str(error)) < 500
+            assert error.body()["error"]["message"] == str(error)
+
+
 def served(data: bytes) -> None:
     entry = _select_entry(decode(URL("http://127.0.0.1/v1"), data), "m")
     if entry is None:
@@ -206,6 +239,26 @@ def evaluation(data: bytes) -> None:
         read_evaluation(path)
 
 
+def run_config(data: bytes) -> None:
+    with _file(data, "run.yaml") as path:
+        try:
+            config = load_run_config(path)
+        except UsageError as error:
+            assert str(error).startswith(str(path))
+            return
+        assert config.trainers and config.pairs_seq_length > 1
+
+
+def hf_config(data: bytes) -> None:
+    with _file(data, "config.json") as path:
+        with suppress(UsageError):
+            assert (context_length(path.parent) or 1) > 0
+        settings = read_settings(path.parent)
+        wanted = model_settings(settings, str(path))
+        assert all(math.isfinite(value) for value in wanted.values() if isinstance(value, int | float))
+        assert all(width > 0 for width in Shape.of(settings).widths)
+
+
 def metrics(data: bytes) -> None:
     with _file(data, "metrics.jsonl") as path:
         assert all(isinstance(row, dict) for row in read_metrics(path.parent))
@@ -228,8 +281,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for target in (
         *(choice, best_worst, grades, reasoning, chat, transcript),
         *(json_lines, csv, journal, constitution, constitution_json, grader_file),
-        *(reply, scores, served, retry_header),
-        *(few_shots, completions, evaluation, metrics, tokenizer, jinja),
+        *(reply, scores, generated, serve, served, retry_header),
+        *(few_shots, completions, evaluation, run_config, metrics, tokenizer, jinja, hf_config),
     )
 }
 

@@ -1,0 +1,23 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+# pyright: basic
+"""``python -m tests.fuzz.guided NAME [libFuzzer's arguments]``: search one target, guided by coverage.
+
+``python -m tests.fuzz --atheris`` starts this process for each target: libFuzzer ends its process.
+"""
+
+import logging
+import sys
+from functools import partial
+
+import atheris  # pyright: ignore[reportMissingImports]
+
+# The parsers in Python. To measure every function of the process would take minutes.
+with atheris.instrument_imports(include=["nemo_aligner_cai", "yaml", "jinja2"]):
+    from tests.fuzz.targets import run
+
+if __name__ == "__main__":
+    program, name, *options = sys.argv
+    logging.disable()
+    atheris.Setup([program, *options], partial(run, name))
+    atheris.Fuzz()
