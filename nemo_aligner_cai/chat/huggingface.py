@@ -17,16 +17,17 @@ from typing import Any, NoReturn, cast
 
 import jinja2
 import jinja2.ext
-import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
+import jinja2.runtime
 import jinja2.sandbox
 
+from nemo_aligner_cai.chat import trial
 from nemo_aligner_cai.chat.delimiters import Delimiters, Edge
 from nemo_aligner_cai.chat.markers import special_tokens
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
 from nemo_aligner_cai.chat.template import ChatTemplate
-from nemo_aligner_cai.errors import FormatError, UsageError
+from nemo_aligner_cai.errors import FormatError, UsageError, one_line
 from nemo_aligner_cai.files import PathLike, read_json, read_text
 
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -42,6 +43,8 @@ _RENDER_ERRORS = (
     TypeError,
     ValueError,
 )
+_SHOWN = 300
+"""Characters of a program's text in an error message."""
 _ONE_TURN = (Role.USER,)
 _TWO_TURNS = (Role.USER, Role.ASSISTANT, Role.USER)
 
@@ -72,8 +75,8 @@ class JinjaTemplate(ChatTemplate):
         differs = self._differs(_TWO_TURNS) if trained.startswith(asked) else (asked, trained)
         if differs:
             raise UsageError(
-                f"the chat template's generation prompt ends with {differs[0]!r}, but its training text has "
-                f"{differs[1]!r}: the model would be prompted with a text that it was not trained on"
+                f"the chat template's generation prompt ends with {_shown(differs[0])}, but its training text has "
+                f"{_shown(differs[1])}: the model would be prompted with a text that it was not trained on"
             )
 
     @property
@@ -161,7 +164,7 @@ class JinjaTemplate(ChatTemplate):
             )
         except _RENDER_ERRORS as error:
             roles = ", ".join(message.role.value for message in conversation.messages) or "no turns"
-            reason = str(error) or type(error).__name__
+            reason = one_line(error)[:_SHOWN]
             raise UsageError(f"the chat template cannot render a conversation of {roles}: {reason}") from error
 
     @cached_property
@@ -176,8 +179,8 @@ def load_template(path: PathLike) -> JinjaTemplate:
         path: the tokenizer's folder, or a .jinja file in it.
 
     Raises:
-        UsageError, FormatError: there is no template, it cannot be used, or it needs a special token that is missing;
-            the message starts with the file.
+        UsageError, FormatError: there is no template, it cannot be used, it needs too much time or memory for a short
+            conversation, or a special token that is missing; the message starts with the file.
     """
     path = Path(path)
     if path.is_file() and path.suffix != ".jinja":
@@ -190,9 +193,18 @@ def load_template(path: PathLike) -> JinjaTemplate:
     else:
         file = folder / _CONFIG
         source = _source_in(config.get("chat_template"), file)
-    try:
+
+    def load() -> JinjaTemplate:
         _require_tokens(source, config)
         return JinjaTemplate(source, _variables(config), _all_tokens(config))
+
+    if not trial.is_bounded(load):
+        raise UsageError(
+            f"{file}: the chat template needs more than {trial.SECONDS} s of CPU time or {trial.MEMORY >> 20} MiB of "
+            "memory for conversations of a few words"
+        )
+    try:
+        return load()
     except UsageError as error:
         raise UsageError(f"{file}: {error}") from error
     except jinja2.TemplateSyntaxError as error:
@@ -298,20 +310,33 @@ def _require_tokens(source: str, config: Mapping[str, Any]) -> None:
     """Raises UsageError if the program uses a special token that the configuration does not define."""
     if config.get("tokenizer_class") == "PreTrainedTokenizerFast":
         return  # this class defines no tokens of its own
-    names = jinja2.meta.find_undeclared_variables(_environment().parse(source))
+    # jinja2.meta would evaluate constants on its way, whatever the environment says.
+    names = list(_environment().parse(source).find_all(jinja2.nodes.Name))
+    unset = {name.name for name in names if name.ctx == "load"} - {name.name for name in names if name.ctx != "load"}
     for name in (*_TOKENS, _MORE_TOKENS):
-        if name in names and name not in config:
+        if name in unset and name not in config:
             raise UsageError(f'the chat template uses {name}; add it to {_CONFIG}, as "{name}": null if there is none')
 
 
 def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
+    # Without the optimizer, and with a `finalize` that needs the context, nothing of the program runs before it is
+    # rendered: Jinja ignores all errors of what it evaluates earlier, those of a lack of memory too.
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, jinja2.ext.loopcontrols],
+        optimized=False,
+        finalize=_unchanged,
     )
     environment.filters["tojson"] = _to_json
     # The type admits only Jinja's own globals.
     cast(dict[str, Any], environment.globals)["raise_exception"] = _raise_exception
     return environment
+
+
+@jinja2.pass_context
+def _unchanged(context: jinja2.runtime.Context, value: Any) -> Any:
+    return value
 
 
 class _Generation(jinja2.ext.Extension):
@@ -323,6 +348,10 @@ class _Generation(jinja2.ext.Extension):
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.Scope(body, lineno=line)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}")
 
 
 def _raise_exception(message: str) -> NoReturn:

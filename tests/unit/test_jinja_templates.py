@@ -3,13 +3,14 @@
 """Chat templates out of Hugging Face tokenizers' folders: what is read, what is refused, and what a program may do."""
 
 import json
+import resource
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.chat import Conversation, Role, template_named
+from nemo_aligner_cai.chat import Conversation, Role, template_named, trial
 from nemo_aligner_cai.chat.huggingface import JinjaTemplate, added_tokens, special_token_texts
 from nemo_aligner_cai.errors import FormatError, UsageError
 from tests.chat_templates import SHAPES, jinja_template
@@ -202,3 +203,47 @@ def test_the_day_is_that_of_the_run():
     shape = SHAPES["llama-3.2"]
     template = JinjaTemplate(shape.source, {"bos_token": shape.bos}, now=datetime(2026, 3, 4))
     assert "Today Date: 04 Mar 2026\n" in template.render(ASKED)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{{ 'a' * 10**9 }}",
+        "{{ [0] * 10**9 }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%*d' % (10**9, 1) }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ 'a' | center(10**9) }}",
+        "{{ 'a'.ljust(10**9) }}",
+        "{% set n = namespace(x='aa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    ],
+)
+def test_a_program_that_needs_too_much_memory_is_refused_without_taking_it(bomb: str, tmp_path: Path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match=r"256 MiB of memory") as caught:
+        template_named(folder_with(tmp_path, {"chat_template": PLAIN + bomb, "eos_token": "</s>"}))
+    assert str(caught.value).startswith(str(tmp_path / "tokenizer_config.json"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_what_is_not_rendered_is_not_evaluated(tmp_path: Path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    source = PLAIN + "{% if tools %}{{ 'a' * 10**9 }}{% endif %}"
+    template_named(folder_with(tmp_path, {"chat_template": source, "eos_token": "</s>"}))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+@pytest.mark.slow
+def test_a_program_that_needs_too_much_time_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    # The kernel counts CPU time in whole seconds.
+    monkeypatch.setattr(trial, "SECONDS", 1)
+    source = PLAIN + "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(UsageError, match="1 s of CPU time"):
+        template_named(folder_with(tmp_path, {"chat_template": source, "eos_token": "</s>"}))
+
+
+def test_a_long_text_of_a_program_is_cut_in_messages(tmp_path: Path):
+    for source in (PLAIN + "{{ 'a' * 10**6 }}", "{{ raise_exception('a\n' * 10**6) }}"):
+        with pytest.raises(UsageError) as caught:
+            template_named(folder_with(tmp_path, {"chat_template": source, "eos_token": "</s>"}))
+        assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
