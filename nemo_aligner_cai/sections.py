@@ -104,6 +104,9 @@ def load_config(path: Path, overrides: Sequence[str], schema: type[C]) -> C:
         return schema.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {first_problem(error)}") from error
+    except UsageError as error:
+        # Of a class that is no section: pydantic passes on all errors but ValueErrors.
+        raise UsageError(f"{path}: {error}") from error
 
 
 def meant(key: str, known: Collection[str]) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 from nemo_aligner_cai.chat import CONTROL_TOKENS, ChatTemplate, Conversation, Message, Role, TokenPolicy, guard
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import RowCounts, content_hash
+from nemo_aligner_cai.sections import SectionError
 
 
 class CallFailed(CaiError):
@@ -61,7 +62,7 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a value that no server accepts."""
+        """Raises SectionError for a value that no server accepts."""
         limits = (
             (0.0 <= self.temperature <= 100.0, "temperature", "between 0 and 100"),
             (0.0 <= self.top_p <= 1.0, "top_p", "between 0 and 1"),
@@ -72,7 +73,7 @@ class Sampling:
         )
         for holds, name, allowed in limits:
             if not holds:
-                raise UsageError(f"sampling: {name} must be {allowed}, got {getattr(self, name)}")
+                raise SectionError("sampling", name, f"must be {allowed}, got {getattr(self, name)}")
 
     @property
     def is_greedy(self) -> bool:

@@ -69,7 +69,7 @@ def _by_atheris(names: list[str], minutes: float, found: Path) -> int:
         new = found / "corpus" / name
         new.mkdir(parents=True, exist_ok=True)
         options = [f"-max_total_time={max(1, round(60 * minutes / len(names)))}", f"-artifact_prefix={found}/{name}-"]
-        command = [sys.executable, "-m", "tests.fuzz.guided", name, *options, "-timeout=60", "-verbosity=0"]
+        command = [sys.executable, "-m", "tests.fuzz.guided", name, *options, "-timeout=300", "-verbosity=0"]
         faults += subprocess.run([*command, str(new), str(CORPUS / name)], check=False).returncode != 0
         print(f"{name}: {len(list(new.iterdir()))} new inputs in {new}")  # noqa: T201
     print(f"{len(names)} targets, {faults} with a fault; its input is in {found}")  # noqa: T201

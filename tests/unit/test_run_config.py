@@ -77,6 +77,7 @@ def test_a_constitution_of_the_tiny_assistant_has_a_name(name: str) -> None:
         ("rl_cai.margin=1.5", r"rl_cai\.margin: "),
         ("data.tiny.measured_split=train", r"data\.tiny\.measured_split: "),
         ("sl_cai.decoding={temperature: 1, max: 2}", r"sl_cai\.decoding\.max: Unexpected"),
+        ("sl_cai.decoding.temperature=-1", r"quickstart\.yaml: sl_cai\.decoding\.temperature: must be "),
         ("sl_cai.decoding={temperature: 1, seed: 2}", r"sl_cai\.decoding: seed: "),
         ("sl_cai.validation_share=null", r"sl_cai: validation_share: "),
         ("models.helpful_only={file: a}", r"models\.helpful_only: a model is "),
