@@ -41,7 +41,7 @@ def _round(name: str, number: int, found: Path) -> int:
         deadline=None,
         database=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
     )
     @given(mutated([path.read_bytes() for path in corpus(name)]))
     def search(data: bytes) -> None:

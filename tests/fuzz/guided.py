@@ -6,11 +6,13 @@
 ``python -m tests.fuzz --atheris`` starts this process for each target: libFuzzer ends its process.
 """
 
+import importlib
 import logging
 import sys
 from functools import partial
+from typing import Any
 
-import atheris  # pyright: ignore[reportMissingImports]
+atheris: Any = importlib.import_module("atheris")
 
 # The parsers in Python. To measure every function of the process would take minutes.
 with atheris.instrument_imports(include=["nemo_aligner_cai", "yaml", "jinja2"]):

@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
+# pyright: basic
 """The converter reads valid Hugging Face folders and refuses invalid ones, and invalid .nemo files, without NeMo."""
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def write(folder: Path, weights: dict[str, Any], form: str, settings: dict[str, 
     return folder
 
 
-WORDS = {
+WORDS: dict[str, Any] = {
     "version": "1.0",
     "truncation": None,
     "padding": None,
