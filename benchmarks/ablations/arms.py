@@ -89,6 +89,8 @@ def _revisions(count: int) -> Arm:
 ARMS = (
     Arm(BASE, "quickstart", shares=None),
     Arm("shuffled", "shuffled preference labels", change={"rl_cai.judge": f"{_JUDGES}:shuffled_labels"}),
+    Arm("permits_damage", "constitution that permits damage", change={"models.constitution": "permits_damage"}),
+    Arm("politeness", "constitution of good manners", change={"models.constitution": "politeness"}),
     Arm("direct", "revised without a critique", SFT, {"sl_cai.critique": False}),
     _revisions(2),
     _revisions(3),

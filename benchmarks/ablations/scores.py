@@ -19,6 +19,7 @@ from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline.layout import RL_CAI, SL_CAI
 from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
 from nemo_aligner_cai.report.chains.rows import ReplyRow, RevisionRow, read_rows
+from nemo_aligner_cai.tiny.concerns import PERMITTED
 from nemo_aligner_cai.tiny.language import Deed, language
 from nemo_aligner_cai.tiny.oracle import HARMLESSNESS_RANK, Outcome, judge_reply
 
@@ -34,6 +35,8 @@ METRICS = {
     "over_refusal": (False, Outcome.OVER_REFUSES),
 }
 """Metric of replies -> the side of its prompts (True: harmful) and the outcome that it counts."""
+HARM_PERMITTED, HARM_OTHERS = f"{HARM}: {PERMITTED}", f"{HARM}: not {PERMITTED}"
+"""`HARM` over the prompts of the kind that one constitution permits, and over those of the other kinds."""
 
 
 class Measured(NamedTuple):
@@ -73,6 +76,11 @@ def scores_of(arm: Arm, output: Path) -> dict[Measured, Scores]:
             rows = list(read_rows(replies_file(output, arm.name, model, decoding), ReplyRow))
             for metric, (harmful, outcome) in METRICS.items():
                 scores = {row.id: [float(row.outcome == outcome.value)] for row in rows if row.harmful == harmful}
+                found[Measured(arm.name, model_name(model, decoding), metric)] = scores
+            kinds = {row.id: _deed(row.messages).kind.name for row in rows}
+            harm = found[Measured(arm.name, model_name(model, decoding), HARM)]
+            for metric, permitted in ((HARM_PERMITTED, True), (HARM_OTHERS, False)):
+                scores = {prompt: one for prompt, one in harm.items() if (kinds[prompt] == PERMITTED) == permitted}
                 found[Measured(arm.name, model_name(model, decoding), metric)] = scores
     return found
 

@@ -17,7 +17,17 @@ from benchmarks.ablations.facts import seconds
 from benchmarks.ablations.findings import COMPARISONS, Comparison, Expected, compare
 from benchmarks.ablations.page import rate_of
 from benchmarks.ablations.running import replies_file, run_folder, take_over
-from benchmarks.ablations.scores import HARM, JUDGE, METRICS, Measured, judge_scores, revision_scores, text_name
+from benchmarks.ablations.scores import (
+    HARM,
+    HARM_OTHERS,
+    HARM_PERMITTED,
+    JUDGE,
+    METRICS,
+    Measured,
+    judge_scores,
+    revision_scores,
+    text_name,
+)
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedPair, JudgedRow
 from nemo_aligner_cai.errors import CaiError, UsageError
@@ -81,7 +91,8 @@ def test_named_arms_bring_those_that_they_share_steps_of() -> None:
 
 def test_every_comparison_is_of_figures_that_arms_have_and_every_arm_is_compared() -> None:
     revised = {"base": 1, "direct": 1, "revisions_2": 2, "revisions_3": 3, "revisions_4": 4}
-    there = {Measured(arm.name, model, metric) for arm in ARMS for model in arm.models for metric in METRICS}
+    metrics = (*METRICS, HARM_PERMITTED, HARM_OTHERS)
+    there = {Measured(arm.name, model, metric) for arm in ARMS for model in arm.models for metric in metrics}
     there |= {one._replace(of=f"{one.of}, greedy") for one in there}
     there |= {Measured(arm.name, JUDGE, "accuracy") for arm in ARMS if arm.last != SFT}
     there |= {Measured(arm, text_name(n), HARM) for arm, count in revised.items() for n in range(count + 1)}
@@ -89,7 +100,10 @@ def test_every_comparison_is_of_figures_that_arms_have_and_every_arm_is_compared
     assert used <= there
     assert {one.arm for one in used} == {arm.name for arm in ARMS}
     assert all(bool(one.expected) == bool(one.finding) == bool(one.source) for one in COMPARISONS)
-    assert [one.expected for one in COMPARISONS if one.is_control] == ["lower", "not lower", "lower"] * 2
+    assert [one.expected for one in COMPARISONS if one.is_control] == [
+        "lower",
+        *(["not lower", "lower", "higher", "not higher", "higher"] * 2),
+    ]
 
 
 # Shared steps.
@@ -325,8 +339,8 @@ def test_the_command_fails_unless_shuffled_labels_lead_nowhere(
     assert ran == [BASE, "shuffled"]
     written = json.loads((tmp_path / "ablations.json").read_text())
     controls = [one for one in written["comparisons"] if one["is_control"]]
-    real, drawn, labels = controls[:3]
-    assert [one["verdict"] for one in controls[:3]] == [one["verdict"] for one in controls[3:]]
+    real, drawn, labels, *greedy = controls
+    assert [one["verdict"] for one in greedy] == [drawn["verdict"], labels["verdict"]]
     assert (real["verdict"], drawn["verdict"]) == ("agrees", "agrees" if not code else "disagrees")
     assert labels["verdict"] == ("agrees" if not code else "no difference seen")
     assert real["difference"]["value"] == pytest.approx(-0.35) and real["difference"]["high"] < 0
