@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tables and the JSON of the arms that have run."""
+"""The tables, the figure and the JSON of the arms that have run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +21,8 @@ from benchmarks.table import conditions
 from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 from nemo_aligner_cai.files import atomic_writer, write_json
 from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
+from nemo_aligner_cai.report.charts.points import Shift, shifts
+from nemo_aligner_cai.report.page.render import svg_file
 
 _COMPARED = ("comparison", "arm", "baseline", "difference [95 %]", "paper", "here")
 _ARMS = ("arm", "model", "complies", "right", "flawed", "evades", "helps", "over-refuses")
@@ -68,12 +71,20 @@ class Results:
         }
 
     def write(self, output: Path) -> None:
-        """Write ``ablations.json`` and ``ablations.md``, replacing earlier ones."""
+        """Write ``ablations.json``, ``ablations.md`` and ``ablations.svg``, replacing earlier ones."""
         write_json(output / "ablations.json", self.to_dict(), overwrite=True)
         tables = [_markdown(*table) for table in self._tables()]
         text = "\n\n".join([*tables, "\n".join(f"- {note}" for note in self._notes())])
         with atomic_writer(output / "ablations.md", overwrite=True) as file:
             file.write(f"{text}\n".encode())
+        if self.compared:
+            with atomic_writer(output / "ablations.svg", overwrite=True) as file:
+                file.write(svg_file(self._figure()).encode())
+
+    def _figure(self) -> Markup:
+        found = [(one.comparison.title, one.difference) for one in self.compared]
+        rows = [Shift(title, difference.value, difference.low, difference.high) for title, difference in found]
+        return shifts(rows, "Difference in points, with its 95 % interval")
 
     def show(self) -> None:
         """Print the tables."""

@@ -355,6 +355,8 @@ def test_the_command_fails_unless_shuffled_labels_lead_nowhere(
     assert "| control: RL-CAI against SL-CAI, the judge's labels | 5.0 | 40.0 | -35.0 [-4" in page
     assert "lower (CAI 4.3) | agrees |" in page
     assert "control: RL-CAI against SL-CAI, shuffled labels" in capsys.readouterr().out
+    figure = (tmp_path / "ablations.svg").read_text()
+    assert figure.count("<circle") == len(written["comparisons"]) and "shuffled labels, greedy</text>" in figure
 
 
 def test_an_unknown_arm_is_refused_before_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,8 @@ from nemo_aligner_cai.report.charts.svg import (
 )
 
 _LEFT, _TOP, _BOTTOM = 44.0, 24.0, 40.0
+_WIDEST = 190.0
+"""Width of the labels to the left of rows."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Dot:
 
 def dots(rows: Sequence[Dot], title: str, *, chance: float | None = None) -> Markup:
     """A row for each rate: a dot with its interval; `chance`, in [0, 1], is marked by a line."""
-    left = min(190.0, 14 + CHARACTER * max(len(row.label) for row in rows))
+    left = min(_WIDEST, 14 + CHARACTER * max(len(row.label) for row in rows))
     step, height = 26.0, 26.0 * len(rows) + _TOP + _BOTTOM
     plane = Plane(Scale(0, 100, left, WIDTH - 44), Scale(0, 1, height - _BOTTOM, _TOP), title, "", "%")
     marks = [mark for mark in plane.axes() if 'class="grid"' not in mark and 'text-anchor="end"' not in mark]
@@ -158,21 +160,28 @@ class Shift:
 
 
 def shifts(rows: Sequence[Shift], title: str) -> Markup:
-    """A row for each difference: a dot with its interval, and a line at no difference."""
-    left = min(190.0, 14 + CHARACTER * max(len(row.label) for row in rows))
+    """A row for each difference: a dot with its interval, and a line at no difference.
+
+    Labels are above their rows if one of them is too long to be to their left.
+    """
+    widest = 14 + CHARACTER * max(len(row.label) for row in rows)
+    above = widest > _WIDEST
+    left, step = (14.0, 40.0) if above else (widest, 24.0)
     ends = [100 * value for row in rows for value in (row.value, row.low, row.high) if value is not None]
     reach = max(1.0, *map(abs, ends))
-    step, height = 24.0, 24.0 * len(rows) + _TOP + _BOTTOM
+    height = step * len(rows) + _TOP + _BOTTOM
     scale = Scale(-reach, reach, left, WIDTH - 48)
     marks = [line(scale(0), _TOP - 6, scale(0), height - _BOTTOM, "reference")]
     for value in ticks(-reach, reach):
         marks.append(text(short(value), scale(value), height - _BOTTOM + 16, class_="tick", anchor="middle"))
     for number, row in enumerate(rows):
-        y, known = _TOP + step * (number + 0.5), row.low is not None and row.high is not None
+        bottom = _TOP + step * (number + 1)
+        y, known = bottom - 12, row.low is not None and row.high is not None
         crosses = not known or (row.low or 0.0) <= 0 <= (row.high or 0.0)
         color = "s4" if crosses else "s1"
         marks.append(line(left, y, WIDTH - 48, y, "grid"))
-        marks.append(text(_fitted(row.label, left), left - 10, y + 4, anchor="end"))
+        label = (0.0, y - 10, "start") if above else (left - 10, y + 4, "end")
+        marks.append(text(row.label, *label[:2], anchor=label[2]))
         if row.low is not None and row.high is not None:
             marks.append(line(scale(100 * row.low), y, scale(100 * row.high), y, f"interval {color}"))
         marks.append(element("circle", cx=scale(100 * row.value), cy=y, r=5, class_=f"mark {color}"))
