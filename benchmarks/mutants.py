@@ -84,9 +84,10 @@ def _record_calls(item: pytest.Item, file: Path) -> int:
     vars(import_module("mutmut.mutation.trampoline"))["record_trampoline_hit"] = record
     os.environ[_VARIABLE] = "stats"
     before = time.process_time()
-    passed = _passes(item)
+    failures = _failures(item)
     file.write_text(json.dumps([time.process_time() - before, sorted(called)]), encoding="utf-8")
-    return 0 if passed else 1
+    os.write(2, "\n".join(failures).encode())
+    return FOUND if failures else 0
 
 
 def _try(names: Sequence[str], tests: Mapping[str, list[_Test]], outcomes: Path, seconds: int) -> int:
@@ -110,11 +111,11 @@ def _survives(name: str, tests: Sequence[_Test], seconds: int) -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(60 + 20 * limit)
     os.environ[_VARIABLE] = name
-    return 0 if all(_passes(test.item) for test in tests) else FOUND
+    return FOUND if any(_failures(test.item) for test in tests) else SURVIVED
 
 
-def _passes(item: pytest.Item) -> bool:
-    return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
+def _failures(item: pytest.Item) -> list[str]:
+    return [report.longreprtext for report in runtestprotocol(item, log=False, nextitem=None) if report.failed]
 
 
 def _forked(work: Callable[[], int]) -> int:
