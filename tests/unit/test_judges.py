@@ -54,6 +54,7 @@ def test_best_worst_needs_the_same_answer_in_both_orders() -> None:
     assert decide(judge, named((1, 2), (3, 2))).preferences == (Preference(0, 1, None, None, "since"),)
     position = decide(judge, named((1, 2), (1, 2)))
     assert position.preferences == () and position.counts[j.FLIPS] == 1 and position.counts[j.FIRST] == 2
+    assert [(verdict.better, verdict.worse) for verdict in position.verdicts] == [(0, 1), (2, 1)]
 
 
 def test_a_text_is_the_system_message_of_best_worst_to_the_letter() -> None:
