@@ -22,6 +22,8 @@ from nemo_aligner_cai.data.records import ATTRIBUTES, MASKED_SCORE, Chat, Compar
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import Row
 
+_SPEAKERS = {role.speaker: role for role in (Role.USER, Role.ASSISTANT)}
+
 
 def sft_text(record: Chat, template: NemoChatTemplate) -> str:
     """The text that `GPTSFTChatDataset` makes of a row, with the row's own mask and label type."""
@@ -131,13 +133,14 @@ def _conversation(row: Row, *, has_labels: bool) -> Conversation:
 
 def _turn(position: int, item: Row, *, has_labels: bool) -> Message:
     speaker = row_values.text(item, "from")
-    if speaker not in ("User", "Assistant"):
+    role = _SPEAKERS.get(speaker)
+    if role is None:
         raise RowError("from", f"must be 'User' or 'Assistant', it is {speaker[:40]!r}")
     refuse_message_keys(position, item)
     label: Any = item.get("label")
     if has_labels and not (label is None or isinstance(label, str)):
         raise RowError("label", f"must be null or a string such as 'quality:4', it is {type(label).__name__}")
-    return Message(Role.of(speaker), row_values.text(item, "value"), label if isinstance(label, str) else None)
+    return Message(role, row_values.text(item, "value"), label if isinstance(label, str) else None)
 
 
 class RmComparisons(Format):

@@ -125,7 +125,8 @@ def carry(
                 raise RowError(key, f"is {value!r}: this bad reply would be learned; remove the row")
         unused |= ignored
         for key in row.keys() & known:
-            unused |= _unread_in_messages(key, row[key])
+            if isinstance(row[key], list):
+                unused |= _unread_in_messages(key, row[key])
     return record
 
 
@@ -133,11 +134,9 @@ def _is_bad(value: object) -> bool:
     return (value.lower() if isinstance(value, str) else value) in _BAD
 
 
-def _unread_in_messages(key: str, value: Any) -> set[str]:
-    if not isinstance(value, list):
-        return set()
+def _unread_in_messages(key: str, items: list[Any]) -> set[str]:
     names: set[str] = set()
-    for item in cast(list[Any], value):
+    for item in items:
         if isinstance(item, dict) and ("role" in item or "from" in item):
             names.update(cast(Row, item))
     # The turns of NeMo's SFT rows have labels, which are read.
