@@ -9,11 +9,12 @@ Every figure is a percentage; those of one run have 95 % Wilson intervals.
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.table import list_table
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import read_json, read_jsonl
 from nemo_aligner_cai.pipeline.metrics import STAGES
@@ -28,13 +29,6 @@ COLUMNS = {
     "over_refusal": "over-refuses",
 }
 DECODINGS = {"sampled": "temperature 1", "greedy": "greedy"}
-
-
-def list_table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The lines of a list-table whose first row is the header."""
-    yield from (".. list-table::", "   :header-rows: 1", "")
-    for row in rows:
-        yield from (f"   {'*' if number == 0 else ' '} - {cell}" for number, cell in enumerate(row))
 
 
 def means(runs: Sequence[Mapping[str, Any]], *, decoding: str) -> Iterator[list[str]]:

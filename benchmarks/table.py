@@ -4,7 +4,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +41,13 @@ def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) ->
     console = console if console.is_terminal else Console(width=119)
     console.print(f"[bold]{title}[/]", table, *notes, conditions(), sep="\n", highlight=False)
     return int(any(not figure.holds for figure in figures))
+
+
+def list_table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a list-table of the docs, whose first row is the header."""
+    yield from (".. list-table::", "   :header-rows: 1", "")
+    for row in rows:
+        yield from (f"   {'*' if number == 0 else ' '} - {cell}" for number, cell in enumerate(row))
 
 
 def cpu_model() -> str:

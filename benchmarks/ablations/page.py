@@ -17,7 +17,7 @@ from benchmarks.ablations.arms import Arm
 from benchmarks.ablations.facts import facts_of, seconds
 from benchmarks.ablations.findings import Compared, compared
 from benchmarks.ablations.scores import ACCURACY, JUDGE, METRICS, Measured, Scores, model_name, scores_of
-from benchmarks.table import conditions
+from benchmarks.table import conditions, list_table
 from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 from nemo_aligner_cai.files import atomic_writer, write_json
 from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
@@ -71,11 +71,11 @@ class Results:
         }
 
     def write(self, output: Path) -> None:
-        """Write ``ablations.json``, ``ablations.md`` and ``ablations.svg``, replacing earlier ones."""
+        """Write ``ablations.json``, ``ablations.rst`` and ``ablations.svg``, replacing earlier ones."""
         write_json(output / "ablations.json", self.to_dict(), overwrite=True)
-        tables = [_markdown(*table) for table in self._tables()]
+        tables = ["\n".join(list_table([headings, *rows])) for headings, rows in self._tables()]
         text = "\n\n".join([*tables, "\n".join(f"- {note}" for note in self._notes())])
-        with atomic_writer(output / "ablations.md", overwrite=True) as file:
+        with atomic_writer(output / "ablations.rst", overwrite=True) as file:
             file.write(f"{text}\n".encode())
         if self.compared:
             with atomic_writer(output / "ablations.svg", overwrite=True) as file:
@@ -164,8 +164,3 @@ def _points(share: float | None) -> str:
 
 def _number(value: float | None, scale: float, form: str) -> str:
     return "-" if value is None else format(scale * value, form)
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -351,9 +351,9 @@ def test_the_command_fails_unless_shuffled_labels_lead_nowhere(
         "reward": 14.5,
         "kl": None,
     }
-    page = (tmp_path / "ablations.md").read_text()
-    assert "| control: RL-CAI against SL-CAI, the judge's labels | 5.0 | 40.0 | -35.0 [-4" in page
-    assert "lower (CAI 4.3) | agrees |" in page
+    page = (tmp_path / "ablations.rst").read_text()
+    cells = ["* - control: RL-CAI against SL-CAI, the judge's labels", *("  - 5.0", "  - 40.0", "  - -35.0 [-4")]
+    assert "\n   ".join(cells) in page and "  - lower (CAI 4.3)\n     - agrees\n" in page
     assert "control: RL-CAI against SL-CAI, shuffled labels" in capsys.readouterr().out
     figure = (tmp_path / "ablations.svg").read_text()
     assert figure.count("<circle") == len(written["comparisons"]) and "shuffled labels, greedy</text>" in figure
