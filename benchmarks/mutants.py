@@ -50,7 +50,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     options = session.config.option
     mutants, outcomes, workers = cast(Path, options.mutants), cast(Path, options.outcomes), cast(int, options.workers)
     names = mutants.read_text(encoding="utf-8").split()
-    # Else each fork would look for a folder of its own.
+    # Else each fork would make a folder of its own.
     session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     tests = _tests_by_function(session.items, outcomes.with_suffix(".calls"), options.longest)
     children = [
@@ -59,7 +59,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     ]
     if any([os.waitpid(child, 0)[1] for child in children]):
         pytest.exit("mutants were not tried", 1)
+    # If a test failed since, for another reason than a mutant, what it has found would be wrong.
+    if os.waitpid(_forked(lambda: _survives("", _covering(names, tests), options.seconds)), 0)[1]:
+        pytest.exit("tests that passed at first fail without a mutant at the end", 1)
     return True
+
+
+def _covering(names: Sequence[str], tests: Mapping[str, list[_Test]]) -> list[_Test]:
+    """The tests that call a function of these mutants, the quickest first."""
+    functions = {name.partition("__mutmut")[0] for name in names}
+    found = {test.item.nodeid: test for function in functions for test in tests.get(function, ())}
+    return sorted(found.values(), key=lambda test: test.seconds)
 
 
 def _tests_by_function(items: Sequence[pytest.Item], file: Path, longest: float) -> Mapping[str, list[_Test]]:
@@ -92,8 +102,7 @@ def _record_calls(item: pytest.Item, file: Path) -> int:
 
 def _try(names: Sequence[str], tests: Mapping[str, list[_Test]], outcomes: Path, seconds: int) -> int:
     for name in names:
-        covering = sorted(tests.get(name.partition("__mutmut")[0], ()), key=lambda test: test.seconds)
-        if covering:
+        if covering := _covering([name], tests):
             status = os.waitpid(_forked(lambda tests=covering, name=name: _survives(name, tests, seconds)), 0)[1]
             code = os.waitstatus_to_exitcode(status)
             code = TIMED_OUT if code in (-signal.SIGXCPU, -signal.SIGALRM) else FOUND if code else SURVIVED

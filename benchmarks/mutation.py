@@ -109,8 +109,8 @@ _OUTCOME_LINES = "outcomes.tsv"
 _PYTEST = (
     *("-q", "-m", "not slow", "-p", "benchmarks.mutants", "-p", "no:xdist", "-p", "no:randomly"),
     *("-p", "no:cacheprovider", "--hypothesis-profile=mutants", "--capture=sys"),
-    # Time is the plugin's business.
-    *("-o", "timeout=0", "-o", "tmp_path_retention_policy=none"),
+    # Time is the plugin's business. pytest's usual folder is removed by other runs of pytest after a while.
+    *("-o", "timeout=0", "--basetemp=../tmp", "-o", "tmp_path_retention_policy=failed"),
 )
 
 
