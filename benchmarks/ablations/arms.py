@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from nemo_aligner_cai.errors import UsageError
@@ -14,6 +15,7 @@ from nemo_aligner_cai.pipeline.layout import DPO, PPO, SFT
 
 BASE = "base"
 _JUDGES = "benchmarks.ablations.judges"
+_ONE_PRINCIPLE = Path(__file__).with_name("one_principle.yaml")
 _KL = "trainer.ppo.initial_policy_kl_penalty"
 # As many rows and steps as the reward model sees, at the learning rate of PPO's actor.
 _DPO = (
@@ -92,6 +94,7 @@ ARMS = (
     Arm("permits_damage", "constitution that permits damage", change={"models.constitution": "permits_damage"}),
     Arm("politeness", "constitution of good manners", change={"models.constitution": "politeness"}),
     Arm("direct", "revised without a critique", SFT, {"sl_cai.critique": False}),
+    Arm("one_principle", "one principle", SFT, {"models.constitution": str(_ONE_PRINCIPLE)}),
     _revisions(2),
     _revisions(3),
     _revisions(4),

@@ -25,7 +25,7 @@ from benchmarks.ablations.scores import (
 )
 from nemo_aligner_cai.evaluation.statistics.paired import Difference, paired_difference
 
-Expected = Literal["lower", "higher", "not lower", "not higher"]
+Expected = Literal["lower", "higher", "not lower", "not higher", "unchanged"]
 Verdict = Literal["agrees", "disagrees", "no difference seen", "no claim"]
 _CAI, _RLAIF = "CAI", "RLAIF"
 
@@ -71,19 +71,15 @@ class Compared:
 
     @property
     def verdict(self) -> Verdict:
-        """Agreement with the paper; an interval with 0 agrees only with "not lower" and "not higher"."""
+        """Agreement with the paper; an interval with 0 shows no difference, which agrees if none was expected."""
         expected, low, high = self.comparison.expected, self.difference.low, self.difference.high
         if expected is None:
             return "no claim"
-        if low is None or high is None:
-            return "no difference seen"
-        if expected == "not lower":
-            return "disagrees" if high < 0 else "agrees"
-        if expected == "not higher":
-            return "disagrees" if low > 0 else "agrees"
-        if low <= 0 <= high:
-            return "no difference seen"
-        return "agrees" if (high < 0) == (expected == "lower") else "disagrees"
+        if low is None or high is None or low <= 0 <= high:
+            known = low is not None and high is not None
+            return "agrees" if known and expected in ("not lower", "not higher", "unchanged") else "no difference seen"
+        seen = ("lower", "not higher") if high < 0 else ("higher", "not lower")
+        return "agrees" if expected in seen else "disagrees"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
@@ -128,6 +124,7 @@ def _control(title: str, arm: Measured, baseline: Measured, expected: Expected, 
 _RL_FINDING = "RL-CAI models are more harmless than SL-CAI models"
 _REVISIONS = "each further revision is more harmless than the one before"
 _CRITIQUES = "for small models, revisions after a critique are more harmless than direct ones"
+_PRINCIPLES = "the number of principles has no significant effect on harmlessness"
 _SOFT = "soft labels give much better results than hard ones"
 _ORDER = "the order of the candidates changes a labeler's preference; the mean over both orders mitigates it"
 _GOODHART = "over-trained RL-CAI models are overly harsh, or answer most harmful requests with the same phrases"
@@ -210,6 +207,22 @@ COMPARISONS = (
     ),
     Comparison(
         "SL-CAI of direct revisions against those after a critique", _harm("direct", "sl_cai"), _harm(BASE, "sl_cai")
+    ),
+    Comparison(
+        "harm of revisions by one principle against four",
+        _harm("one_principle", text_name(1)),
+        _harm(BASE, text_name(1)),
+        "unchanged",
+        _PRINCIPLES,
+        f"{_CAI} 3.4",
+    ),
+    Comparison(
+        "SL-CAI of one principle against four",
+        _harm("one_principle", "sl_cai"),
+        _harm(BASE, "sl_cai"),
+        "unchanged",
+        _PRINCIPLES,
+        f"{_CAI} 3.4",
     ),
     Comparison(
         "soft labels against hard ones: harm", _harm("soft_labels"), _harm("margin_0"), "lower", _SOFT, f"{_CAI} 4.3"

@@ -29,6 +29,8 @@ from benchmarks.ablations.scores import (
     text_name,
 )
 from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.constitution import load_constitution
+from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedPair, JudgedRow
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import write_json, write_jsonl
@@ -81,6 +83,15 @@ def test_every_arm_shares_steps_of_an_earlier_one() -> None:
         assert (arm.shares in names[:number]) if number else arm.shares is None
 
 
+def test_the_one_principle_is_the_first_of_the_tiny_constitution() -> None:
+    [arm] = chosen(["one_principle"])[1:]
+    one, whole = (load_constitution(path) for path in (arm.change["models.constitution"], packaged_files.CONSTITUTION))
+    assert one.principles == whole.principles[:1]
+    assert load_prompt_templates(arm.change["models.constitution"]) == load_prompt_templates(
+        packaged_files.CONSTITUTION
+    )
+
+
 def test_named_arms_bring_those_that_they_share_steps_of() -> None:
     assert [arm.name for arm in chosen(["revisions_3"])] == [BASE, "revisions_2", "revisions_3"]
     assert [arm.name for arm in chosen(["biased_one_order"])] == [BASE, "biased_two_orders", "biased_one_order"]
@@ -90,7 +101,7 @@ def test_named_arms_bring_those_that_they_share_steps_of() -> None:
 
 
 def test_every_comparison_is_of_figures_that_arms_have_and_every_arm_is_compared() -> None:
-    revised = {"base": 1, "direct": 1, "revisions_2": 2, "revisions_3": 3, "revisions_4": 4}
+    revised = {"base": 1, "direct": 1, "one_principle": 1, "revisions_2": 2, "revisions_3": 3, "revisions_4": 4}
     metrics = (*METRICS, HARM_PERMITTED, HARM_OTHERS)
     there = {Measured(arm.name, model, metric) for arm in ARMS for model in arm.models for metric in metrics}
     there |= {one._replace(of=f"{one.of}, greedy") for one in there}
@@ -272,6 +283,11 @@ def _comparison(expected: Expected | None) -> Comparison:
         ((5, 50), "not lower", "disagrees"),
         ((50, 52), "not lower", "agrees"),
         ((50, 5), "not lower", "agrees"),
+        ((5, 50), "not higher", "agrees"),
+        ((50, 5), "not higher", "disagrees"),
+        ((50, 52), "unchanged", "agrees"),
+        ((50, 5), "unchanged", "disagrees"),
+        ((5, 50), "unchanged", "disagrees"),
         ((5, 50), None, "no claim"),
     ],
 )
