@@ -21,6 +21,8 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.yaml_text import YamlError, parse_yaml, read_yaml
 
 C = TypeVar("C", bound=BaseModel)
+_SHOWN = 100
+"""Characters of an unknown key in an error message."""
 
 
 def _source(value: object) -> str:
@@ -55,7 +57,7 @@ class Section(BaseModel):
                 if key not in cls.model_fields:
                     close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
                     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(cls.model_fields)}"
-                    raise SectionError("", str(key), f"unknown key; {hint}")
+                    raise SectionError("", str(key)[:_SHOWN], f"unknown key; {hint}")
         return cast(Any, values)
 
 

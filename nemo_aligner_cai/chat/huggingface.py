@@ -259,8 +259,8 @@ def _source_in(given: object, file: Path) -> str:
         if isinstance(default := named.get("default"), str):
             return default
         raise UsageError(
-            f"{file}: none of the chat templates {', '.join(named)} is named 'default'; save one as a .jinja file and "
-            "give its path"
+            f"{file}: none of the chat templates {', '.join(named)[:_SHOWN]} is named 'default'; save one as a "
+            ".jinja file and give its path"
         )
     raise UsageError(f"{file}: there is no chat template; give the folder of a tokenizer that has one")
 

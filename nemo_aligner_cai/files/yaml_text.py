@@ -26,6 +26,8 @@ MAX_DEPTH = 100
 """The most levels of a document, which is what JSON files may have."""
 MAX_NODES = 1_000_000
 """The most values of a document, where each alias counts as often as it is used."""
+_SHOWN = 300
+"""Characters of an error message."""
 _HALF = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = tuple(_TAG + name for name in ("null", "bool", "int", "float", "str"))
@@ -36,7 +38,8 @@ class YamlError(ValueError):
     """A text that is not YAML, or more than a settings file needs. `line` counts from 1."""
 
     def __init__(self, line: int, problem: str) -> None:
-        super().__init__(problem)
+        # It may have a tag, a key or an alias of the text, which can be megabytes long.
+        super().__init__(problem if len(problem) <= _SHOWN else f"{problem[:_SHOWN]}...")
         self.line = line
 
 
