@@ -160,7 +160,10 @@ def settings(module: Module) -> str:
         "source_paths": [_PACKAGE],
         "only_mutate": [f"{_PACKAGE}/{pattern}" for pattern in module.files],
         "also_copy": list(_COPIED),
-        "pytest_add_cli_args": ["-m", "not slow", "-p", "no:xdist", "-p", "no:randomly"],
+        "pytest_add_cli_args": [
+            *("-m", "not slow", "-p", "no:xdist", "-p", "no:randomly"),
+            "--hypothesis-profile=mutants",
+        ],
         "pytest_add_cli_args_test_selection": tests,
     }
     lines = ["[mutmut]"]
