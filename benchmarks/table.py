@@ -44,10 +44,11 @@ def show(title: str, figures: Sequence[Figure], *, notes: Sequence[str] = ()) ->
 
 
 def list_table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The lines of a list-table of the docs, whose first row is the header."""
+    """The lines of a list-table of the docs, whose first row is the header; the cell "-" is left empty."""
     yield from (".. list-table::", "   :header-rows: 1", "")
     for row in rows:
-        yield from (f"   {'*' if number == 0 else ' '} - {cell}" for number, cell in enumerate(row))
+        for number, cell in enumerate(row):
+            yield f"   {'*' if number == 0 else ' '} - {'' if cell == '-' else cell}".rstrip()
 
 
 def cpu_model() -> str:

@@ -14,8 +14,8 @@ from benchmarks.ablations.arms import ARMS, Arm, chosen
 from benchmarks.ablations.page import Results
 from benchmarks.ablations.running import run_arm
 from nemo_aligner_cai import packaged_files
-from nemo_aligner_cai.commands.common.terminal import log_to_stderr
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.commands.common.terminal import log_to_stderr, note_line
+from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.pipeline.config import load_run_config
 
 MEASURED = 1000
@@ -23,7 +23,7 @@ MEASURED = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run from the command line; returns the exit code, 1 if a control fails."""
+    """Run from the command line; returns the exit code, 1 if an arm or a control fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description="Findings in miniature.")
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs and tables")
     parser.add_argument("--arms", nargs="+", default=[], metavar="ARM", help=", ".join(arm.name for arm in ARMS))
@@ -37,13 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         parser.error(str(error))
     done: list[Arm] = []
+    failed: dict[str, CaiError] = {}
     for arm in arms:
-        run_arm(arm, base, args.output)
+        try:
+            run_arm(arm, base, args.output)
+        except CaiError as error:
+            failed[arm.name] = error
+            continue
         done.append(arm)
         Results(done, args.output).write(args.output)
     found = Results(done, args.output)
     found.show()
-    return int(not found.controls_hold)
+    for name, error in failed.items():
+        note_line(f"arm {name} has no result: {error}")
+    return int(bool(failed) or not found.controls_hold)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from nemo_aligner_cai.judges.pairs import Pair
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models.base import Completion, Request
 
-BIAS = 10.0
+BIAS = 5.4
 """Nats added to the first option's log-probability: the packaged judge's own log-odds are as large in the median."""
 
 

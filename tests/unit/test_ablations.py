@@ -375,6 +375,20 @@ def test_the_command_fails_unless_shuffled_labels_lead_nowhere(
     assert figure.count("<circle") == len(written["comparisons"]) and "shuffled labels, greedy</text>" in figure
 
 
+def test_an_arm_without_a_result_leaves_the_others_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_arm(arm: Arm, base: RunConfig, output: Path) -> None:
+        if arm.name == "shuffled":
+            raise CaiError("no pair was kept")
+        _write_arm(output, arm.name, {"sl_cai": 0.4, "rl_cai": 0.05} if arm.name == BASE else {"rl_cai": 0.1})
+
+    monkeypatch.setattr(command, "run_arm", run_arm)
+    assert command.main(["--output", str(tmp_path), "--arms", "shuffled", "margin_0"]) == 1
+    assert set(json.loads((tmp_path / "ablations.json").read_text())["arms"]) == {BASE, "margin_0"}
+    assert "arm shuffled has no result: no pair was kept" in capsys.readouterr().err
+
+
 def test_an_unknown_arm_is_refused_before_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(["--output", str(tmp_path / "out"), "--arms", "revisions_9"])
