@@ -39,7 +39,7 @@ _SMALL = 256 << 10
 _BLOCK = 64 << 10
 _READ_BYTES = 16 << 10
 """Bytes that are read from a connection at once. asyncio takes 256 KiB from the heap for each read and gives nearly
-all of them back. What is placed there meanwhile leaves gaps too small for the next read, so the heap grew by 165 bytes
+all of them back. What is placed there meanwhile leaves gaps too small for the next read, so the heap grew by 167 bytes
 with each call (glibc 2.36)."""
 _MIN_REST = 0.25
 """Seconds between two uses of a connection."""
