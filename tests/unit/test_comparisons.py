@@ -261,7 +261,7 @@ def test_rounds_of_reasoning_and_tournaments_are_steps_of_the_engine(
 
 def test_every_temperature_is_checked_before_anything_is_asked() -> None:
     client = ScriptedClient()
-    with pytest.raises(UsageError, match=r"temperature .* -1"):
+    with pytest.raises(UsageError, match=r"temperature: .* -1"):
         ComparisonPipeline(
             client, client, multiple_choice(JudgeSettings(constitution=RULES)), Sampling(), (0.5, -1.0), 1
         )
