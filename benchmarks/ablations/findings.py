@@ -75,9 +75,10 @@ class Compared:
         expected, low, high = self.comparison.expected, self.difference.low, self.difference.high
         if expected is None:
             return "no claim"
-        if low is None or high is None or low <= 0 <= high:
-            known = low is not None and high is not None
-            return "agrees" if known and expected in ("not lower", "not higher", "unchanged") else "no difference seen"
+        if low is None or high is None:
+            return "no difference seen"
+        if low <= 0 <= high:
+            return "agrees" if expected in ("not lower", "not higher", "unchanged") else "no difference seen"
         seen = ("lower", "not higher") if high < 0 else ("higher", "not lower")
         return "agrees" if expected in seen else "disagrees"
 

@@ -167,6 +167,7 @@ def shifts(rows: Sequence[Shift], title: str) -> Markup:
     widest = 14 + CHARACTER * max(len(row.label) for row in rows)
     above = widest > _WIDEST
     left, step = (14.0, 40.0) if above else (widest, 24.0)
+    label_x, label_down, anchor = (0.0, -10, "start") if above else (left - 10, 4, "end")
     ends = [100 * value for row in rows for value in (row.value, row.low, row.high) if value is not None]
     reach = max(1.0, *map(abs, ends))
     height = step * len(rows) + _TOP + _BOTTOM
@@ -175,13 +176,11 @@ def shifts(rows: Sequence[Shift], title: str) -> Markup:
     for value in ticks(-reach, reach):
         marks.append(text(short(value), scale(value), height - _BOTTOM + 16, class_="tick", anchor="middle"))
     for number, row in enumerate(rows):
-        bottom = _TOP + step * (number + 1)
-        y, known = bottom - 12, row.low is not None and row.high is not None
+        y, known = _TOP + step * (number + 1) - 12, row.low is not None and row.high is not None
         crosses = not known or (row.low or 0.0) <= 0 <= (row.high or 0.0)
         color = "s4" if crosses else "s1"
         marks.append(line(left, y, WIDTH - 48, y, "grid"))
-        label = (0.0, y - 10, "start") if above else (left - 10, y + 4, "end")
-        marks.append(text(row.label, *label[:2], anchor=label[2]))
+        marks.append(text(row.label, label_x, y + label_down, anchor=anchor))
         if row.low is not None and row.high is not None:
             marks.append(line(scale(100 * row.low), y, scale(100 * row.high), y, f"interval {color}"))
         marks.append(element("circle", cx=scale(100 * row.value), cy=y, r=5, class_=f"mark {color}"))

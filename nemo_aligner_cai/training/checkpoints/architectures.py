@@ -91,13 +91,18 @@ def context_length(folder: Path) -> int | None:
     return length
 
 
+def shown(value: object) -> str:
+    """Return a value of a config.json for an error message: printable, and cut."""
+    return printable(str(value))[:_SHOWN]
+
+
 def architecture_of(settings: Mapping[str, Any], where: str) -> Architecture:
     """Return the architecture of a model. `where` names config.json in errors.
 
     Raises:
         UsageError: it is not supported.
     """
-    kind = printable(str(settings.get("model_type")))[:_SHOWN]
+    kind = shown(settings.get("model_type"))
     if kind in REFUSED:
         raise UsageError(f"{where}: model_type={kind}: {REFUSED[kind]}")
     if kind not in ARCHITECTURES:

@@ -14,10 +14,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nemo_aligner_cai.console.printable import printable
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.sections import first_problem
-from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES, Architecture, architecture_of
+from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES, Architecture, architecture_of, shown
 
 _FIXED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "quantization_config": None}
 _LLAMA3_ROPE = {
@@ -27,8 +26,6 @@ _LLAMA3_ROPE = {
     "original_max_position_embeddings": "old_context_len",
 }
 """The keys of Llama 3's position scaling: in config.json -> in NeMo."""
-_SHOWN = 100
-"""Characters of a value in an error message."""
 _Size = Annotated[int, Field(ge=1, lt=1 << 31)]
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -124,7 +121,7 @@ def model_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise UsageError(f"{where}: {first_problem(error)}") from error
     for key, wanted in {**_FIXED, **(architecture.fixed or {})}.items():
         if settings.get(key, wanted) not in (wanted, None):
-            raise UsageError(f"{where}: {key}={_shown(settings[key])}: must be {wanted}, or absent")
+            raise UsageError(f"{where}: {key}={shown(settings[key])}: must be {wanted}, or absent")
     shape = Shape.of(settings)
     if shape.heads % shape.groups:
         raise UsageError(
@@ -171,11 +168,7 @@ def _rope(config: _HfConfig, settings: Mapping[str, Any], where: str) -> dict[st
     if kind != "llama3" or None in values.values():
         given = settings.get("rope_parameters") or settings.get("rope_scaling")
         raise UsageError(
-            f"{where}: rope_scaling={_shown(given)}: only llama3 is supported, with {', '.join(_LLAMA3_ROPE)}"
+            f"{where}: rope_scaling={shown(given)}: only llama3 is supported, with {', '.join(_LLAMA3_ROPE)}"
         )
     # Read by NeMo's `mcore_model_customize`; Megatron-Core's own rope_scaling supports a factor only.
     return found | {"scale_positional_embedding": True} | values
-
-
-def _shown(value: object) -> str:
-    return printable(str(value))[:_SHOWN]
