@@ -26,6 +26,7 @@ from nemo_aligner_cai.models import (
     ServerRefused,
 )
 from tests.unit.fake_servers import FakeNemo, FakeServer
+from tests.unit.living import living
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def test_dropped_records_do_not_wait_for_the_garbage_collector() -> None:
         outcomes, _ = run(ScriptedClient(reply), count=4)
         assert [outcome.skipped is None for outcome in outcomes] == [True, False, False, True]
         del outcomes
-        assert not [one for one in gc.get_objects() if isinstance(one, Note | SkipRecord)]
+        assert not living(Note, SkipRecord)
     finally:
         gc.enable()
 

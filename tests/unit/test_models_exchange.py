@@ -13,7 +13,7 @@ import time
 import zlib
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import pytest
@@ -30,6 +30,7 @@ from nemo_aligner_cai.models.http.exchange import redact
 from nemo_aligner_cai.models.http.retry import RetryableError
 from tests.unit.asking import QUICK, Packing, ask, client_of, complete
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI, FakeServer
+from tests.unit.living import living
 
 SECRET = "nvapi-very-secret"
 
@@ -80,12 +81,11 @@ def test_a_finished_exchange_leaves_no_trace_in_memory() -> None:
     async def run(server: FakeServer) -> tuple[int, int]:
         client = client_of(server, concurrency=4)
         await asyncio.gather(*(client.complete(ask(f"number {number}")) for number in range(100)))
-        transports = [one for one in gc.get_objects() if isinstance(one, asyncio.Transport)]
-        ends = [cast(Any, one) for one in transports if isinstance(one.get_protocol(), ResponseHandler)]
+        ends = [one for one in living(asyncio.Transport) if isinstance(one.get_protocol(), ResponseHandler)]
         sizes = [int(one.max_size) for one in ends]
         await client.close()
         await asyncio.sleep(0)
-        return max(sizes), sum(isinstance(one, Connection | RetryableError) for one in gc.get_objects())
+        return max(sizes), len(living(Connection, RetryableError))
 
     gc.collect()
     gc.disable()
