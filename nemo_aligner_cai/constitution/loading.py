@@ -22,7 +22,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, C
 
 from nemo_aligner_cai.constitution.constitution import Constitution, Principle
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import PathLike, read_json, read_lines
+from nemo_aligner_cai.files import PathLike, read_text, read_unique_json
 from nemo_aligner_cai.files.yaml_text import YamlMapping, read_yaml
 
 _EXAMPLE = (
@@ -79,9 +79,9 @@ def load_constitution(path: PathLike) -> Constitution:
     path = Path(path)
     match path.suffix:
         case ".json":
-            document = read_json(path)
+            document = read_unique_json(path)
         case ".txt":
-            document = [line.decode("utf-8", "replace") for _, line in read_lines(path) if line.strip()]
+            document = [line for line in read_text(path).split("\n") if line.strip()]
         case _:
             document = read_yaml(path, as_text=True)
     name = cast(dict[str, Any], document).get("name") if isinstance(document, dict) else None
@@ -128,7 +128,7 @@ def _principles(path: Path, value: Any, key: str, number: int, line: int) -> Ite
     mapping = cast(dict[str, Any], value)
     line = mapping.line if isinstance(mapping, YamlMapping) else line
     try:
-        item = _Item.model_validate(mapping)
+        item = _Item.model_validate({name: given for name, given in mapping.items() if given is not None})
     except ValidationError as error:
         first = error.errors()[0]
         wrong = str(first["loc"][0])

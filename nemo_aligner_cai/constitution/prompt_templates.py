@@ -40,7 +40,8 @@ _PLACEHOLDERS = {
     "best_worst_question": {"conversation", "options"},
 }
 """The placeholders of each template; `{text}`, `{a}`, `{b}` and `{conversation}` hold text of models and users."""
-_REQUIRED = {"judge_question": {"a", "b"}, "judge_reasoning": {"a", "b"}}
+_OPTIONAL = {"speaker", "role", "name", "conversation"}
+"""Every other placeholder holds what a model is asked about, without which its answers mean nothing."""
 
 
 class PromptTemplates(Config):
@@ -98,7 +99,7 @@ class PromptTemplates(Config):
         if unknown := found - known:
             listed = ", ".join(f"{{{place}}}" for place in sorted(known))
             raise ValueError(f"unknown placeholder {{{min(unknown)}}}; known: {listed}")
-        if missing := _REQUIRED.get(name, set[str]()) - found:
+        if missing := known - _OPTIONAL - found:
             raise ValueError(f"the placeholder {{{min(missing)}}} is missing")
         return template
 

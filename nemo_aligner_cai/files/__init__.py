@@ -11,6 +11,7 @@ from nemo_aligner_cai.files.reading import (
     read_jsonl,
     read_lines,
     read_text,
+    read_unique_json,
     require_file,
 )
 from nemo_aligner_cai.files.row_counts import RowCounts
@@ -37,6 +38,7 @@ __all__ = [
     "read_jsonl",
     "read_lines",
     "read_text",
+    "read_unique_json",
     "require_file",
     "sha256_file",
     "to_json",

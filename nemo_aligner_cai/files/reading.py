@@ -8,6 +8,7 @@ decompress to a thousand times its size.
 
 import gzip
 import io
+import json
 import os
 import stat
 import zlib
@@ -90,16 +91,52 @@ def read_text(path: PathLike) -> str:
             content = handle.read(MAX_ROW_BYTES + 1)
             if len(content) > MAX_ROW_BYTES:
                 raise UsageError(f"{path}: has more than {MAX_ROW_BYTES >> 20} MiB, too much for a settings file")
-            return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+            return decoded(path, 1, content.removeprefix(_BOM))
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, 1, error) from error
+
+
+def decoded(path: PathLike, line: int, content: bytes) -> str:
+    """Decode text that starts on `line`; raises FormatError if it is not UTF-8, or looks like UTF-16."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = line + content.count(b"\n", 0, error.start)
+        raise FormatError.at(path, at, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    require_no_nul(path, line, text)
+    return text
+
+
+def require_no_nul(path: PathLike, line: int, text: str) -> None:
+    """Raises FormatError for text with NUL characters: English in UTF-16 is UTF-8 with a NUL after each letter."""
+    if (at := text.find("\0")) >= 0:
+        where = line + text.count("\n", 0, at)
+        raise FormatError.at(path, where, "has a NUL character: it may be UTF-16, or damaged; save it as UTF-8")
 
 
 def read_json(path: PathLike) -> Any:
     """Read one JSON document; raises FormatError, with the line, if it is not JSON."""
     return _loads(path, 1, read_text(path).encode())
+
+
+def read_unique_json(path: PathLike) -> Any:
+    """Read a JSON document that people write: also raises FormatError if an object has a key twice, as YAML's reader.
+
+    JSON's readers keep the last value alone, so that a principle or a reply would be lost.
+    """
+    text = read_text(path)
+    document = _loads(path, 1, text.encode())
+
+    def require_unique(pairs: list[tuple[str, object]]) -> None:
+        keys = set[str]()
+        for key, _ in pairs:
+            if key in keys:
+                raise FormatError(f"{path}: the key {key[:40]!r} is given twice in one object; rename or remove one")
+            keys.add(key)
+
+    # The texts of numbers suffice: Python refuses to convert very long ones.
+    json.loads(text, object_pairs_hook=require_unique, parse_int=str)
+    return document
 
 
 def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:

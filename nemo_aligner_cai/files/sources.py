@@ -26,7 +26,15 @@ from nemo_aligner_cai.errors import FormatError, UsageError, one_line
 from nemo_aligner_cai.extras import not_installed
 from nemo_aligner_cai.files import PathLike, Row, read_items, read_jsonl, read_lines, require_file
 from nemo_aligner_cai.files.parquet import parquet_rows
-from nemo_aligner_cai.files.reading import GZIP_ERRORS, MAX_ROW_BYTES, damaged_gzip, is_json_list, open_binary
+from nemo_aligner_cai.files.reading import (
+    GZIP_ERRORS,
+    MAX_ROW_BYTES,
+    damaged_gzip,
+    decoded,
+    is_json_list,
+    open_binary,
+    require_no_nul,
+)
 
 HUB = "hf://datasets/"
 """The prefix of data sets on the hub."""
@@ -87,13 +95,19 @@ def split_files(folder: Path, split: str) -> list[Path]:
 
 
 def _data_files_in(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if _kind(file) in ("jsonl", "csv", "parquet"))
+    found = (file for file in folder.rglob("*") if _kind(file) in ("jsonl", "csv", "parquet"))
+    files = sorted(file for file in found if not _is_hidden(file.relative_to(folder)))
     for one, other in pairwise(files):
         if one.parent == other.parent and one.name.split(".")[0] == other.name.split(".")[0]:
             raise UsageError(
                 f"{folder}: has both {one.name} and {other.name}, which may be the same data; name one of them"
             )
     return files
+
+
+def _is_hidden(file: Path) -> bool:
+    """True for names that datasets ignores too: .ipynb_checkpoints (Jupyter) and __MACOSX have copies of the data."""
+    return any(part.startswith((".", "__")) for part in file.parts)
 
 
 def _kind(file: Path) -> str:
@@ -137,10 +151,9 @@ def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int
 
 def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
     for number, line in read_lines(path):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise FormatError.at(path, number, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        text = decoded(path, number, line)
+        if "\r" in text:
+            raise FormatError.at(path, number, "has a carriage return within the line; save it with Unix line ends")
         if text.strip():
             yield number, {"prompt": text}
 
@@ -170,10 +183,15 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 raise FormatError.at(path, 1, "the first line names a column twice")
             for cells in reader:
                 number = reader.line_num
-                if len(cells) > len(names):
-                    raise FormatError.at(path, number, "has more cells than the first line; quote texts with commas")
+                if cells and len(cells) != len(names):
+                    raise FormatError.at(
+                        path,
+                        number,
+                        f"has {len(cells)} cells, the first line has {len(names)}; quote texts with commas or line "
+                        "breaks",
+                    )
                 if cells:
-                    yield number, {name: cell or None for name, cell in zip(names, cells, strict=False)}
+                    yield number, {name: cell or None for name, cell in zip(names, cells, strict=True)}
     except csv.Error as error:
         raise FormatError.at(path, number, f"not CSV, here or on the next line: {error}") from error
     except UnicodeDecodeError as error:
@@ -188,6 +206,7 @@ def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
         number += 1
         if len(line) > MAX_ROW_BYTES:
             raise FormatError.at(path, number, f"a line of more than {MAX_ROW_BYTES >> 20} MiB")
+        require_no_nul(path, number, line)
         yield line
 
 

@@ -31,7 +31,7 @@ _SHOWN = 300
 _HALF = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = tuple(_TAG + name for name in ("null", "bool", "int", "float", "str"))
-_STR, _MERGE, _MAP, _SEQ = (_TAG + name for name in ("str", "merge", "map", "seq"))
+_NULL, _STR, _MERGE, _MAP, _SEQ = (_TAG + name for name in ("null", "str", "merge", "map", "seq"))
 
 
 class YamlError(ValueError):
@@ -65,8 +65,8 @@ def parse_yaml(text: str, *, as_text: bool = False) -> Any:
 
     Args:
         text: the document.
-        as_text: keep all values and keys as the texts that were written, such as "yes", "1.0" and "", and return
-            mappings as YamlMapping.
+        as_text: keep all values and keys as the texts that were written, such as "yes", "1.0" and "", except for
+            ``null`` and ``~``, which are None; return mappings as YamlMapping.
 
     Raises:
         YamlError: it is not YAML, or not plain data of bounded size.
@@ -143,7 +143,8 @@ def _value(loader: _Loader, node: yaml.Node, as_text: bool) -> Any:
         if _HALF.search(str(node.value)):
             raise YamlError(line, "half of a surrogate pair, which is not a character")
         if as_text:
-            return str(node.value)
+            # An empty value may be a forgotten text, which its reader refuses; null and ~ are deliberate.
+            return None if node.tag == _NULL and node.value else str(node.value)
         if node.tag not in _PLAIN:
             raise YamlError(line, f"{node.tag.replace(_TAG, '!!')} is not a type of settings files")
         try:

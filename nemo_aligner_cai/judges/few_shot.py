@@ -22,7 +22,7 @@ from nemo_aligner_cai.chat import Conversation, Message, Role
 from nemo_aligner_cai.constitution import Principle
 from nemo_aligner_cai.constitution.prompt_templates import PromptTemplates
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, read_json, to_json
+from nemo_aligner_cai.files import PathLike, read_unique_json, to_json
 from nemo_aligner_cai.prompts import read_few_shots
 from nemo_aligner_cai.prompts.transcript import TranscriptError, parse_transcript
 
@@ -99,7 +99,7 @@ def read_few_shot_file(path: PathLike) -> FewShots:
     Raises:
         UsageError: the file has another form; the message has the number of the example.
     """
-    document = read_json(path)
+    document = read_unique_json(path)
     items: list[Any] = cast(list[Any], document) if isinstance(document, list) else []
     if not items or not all(isinstance(item, dict) and "prompt" in item for item in items):
         return FewShots(dialogues=read_few_shots(path))

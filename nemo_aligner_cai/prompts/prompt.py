@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from nemo_aligner_cai.chat import Conversation, Message, Role, require_user_last
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import PathLike, Row, content_hash, read_json
+from nemo_aligner_cai.files import PathLike, Row, content_hash, read_unique_json
 from nemo_aligner_cai.prompts.transcript import strip_run_on
 
 
@@ -53,7 +53,7 @@ def read_few_shots(path: PathLike) -> tuple[Conversation, ...]:
         UsageError: the file has another form, an example does not end with the assistant, or it is upstream's
             placeholder.
     """
-    document = read_json(path)
+    document = read_unique_json(path)
     if isinstance(document, dict):
         keys = ("samples", "system_chats", "system_chat")
         document = next((value for key in keys if (value := cast(Row, document).get(key))), None)
@@ -82,7 +82,9 @@ def _of_messages(item: Any) -> Conversation:
 
 
 def _of_markers(text: str) -> Conversation:
-    _, *parts = _MARKER.split(strip_run_on(text))
+    before, *parts = _MARKER.split(strip_run_on(text))
+    if before.strip():
+        raise UsageError(f"has words before its first turn, {before.strip()[:40]!r}; begin it with 'Human:'")
     return Conversation(
         tuple(
             Message(Role.USER if name in _USER_MARKERS else Role.ASSISTANT, content.strip())

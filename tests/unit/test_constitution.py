@@ -291,3 +291,54 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path):
         check(write(tmp_path, f"principles:\n{PRINCIPLE}wording: {{critique_turn: '{{x}}'}}\n"))
     with pytest.raises(UsageError, match="few-shot"):
         check(packaged(), "--few-shots", write(tmp_path, "{}", "shots.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "principles:\n- {id: a, critique: C, revision: R, judge: null}\n- {id: ~, critique: ~, judge: J}\n",
+            "a.yaml",
+        ),
+        ('{"principles": [{"id": "a", "critique": "C", "revision": "R", "judge": null}, {"judge": "J"}]}', "a.json"),
+    ],
+)
+def test_null_is_no_request_and_not_the_word_null(tmp_path: Path, text: str, name: str):
+    constitution = load_constitution(write(tmp_path, text, name))
+    assert constitution.principles == (Principle("a", "C", "R", None), Principle("principle2", "", "", "J"))
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "line"),
+    [
+        (b"Choose well.\nChoose the na\xefve one.\n", "a.txt", ":2: "),
+        ("Choose well.\nChoose kindly.\n".encode("utf-16-le"), "a.txt", ":1: "),
+        (b'{"kind": {"judge": "A"}, "mild": {"judge": "B"}, "kind": {"judge": "C"}}', "a.json", "'kind'"),
+        (b'[[{"role": "user", "content": "A", "content": "B"}]]', "shots.json", "'content'"),
+        (b'["Preface.\\n\\nHuman: A\\n\\nAssistant: B"]', "shots.json", "'Preface.'"),
+    ],
+)
+def test_no_principle_or_example_is_lost_or_changed_in_reading(tmp_path: Path, content: bytes, name: str, line: str):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"{path}.*{line}"):
+        (read_few_shots if name == "shots.json" else load_constitution)(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "template", "missing"),
+    [
+        ("critique_turn", "Criticize.", "critique"),
+        ("revision_turn", "Rewrite.", "revision"),
+        ("turn", "{speaker}:", "text"),
+        ("judge_question", "Which? (A) {a} (B) {b}", "principle"),
+        ("judge_reasoning", "{conversation} (A) {a} (B) {b}", "principle"),
+        ("best_worst_system", "Answer in JSON.", "principles"),
+        ("best_worst_option", "#{number}", "text"),
+        ("best_worst_question", "{conversation}", "options"),
+    ],
+)
+def test_a_template_without_what_it_asks_about_is_refused(tmp_path: Path, key: str, template: str, missing: str):
+    path = write(tmp_path, f"principles:\n{PRINCIPLE}wording: {{{key}: {template!r}}}\n")
+    with pytest.raises(UsageError, match=rf"{path}: wording: {key}: .*\{{{missing}\}}"):
+        check(path)

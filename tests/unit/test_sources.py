@@ -216,3 +216,27 @@ def test_ties_are_skipped_in_comparisons(tmp_path: Path):
         "key 'preferred_text': must be 'text_a' or 'text_b', it is 'tie'": 1,
         "key 'text_b': chosen and rejected are the same text; remove the pair": 1,
     }
+
+
+@pytest.mark.parametrize(
+    "hidden", [".ipynb_checkpoints/train-checkpoint.jsonl", "__MACOSX/train.jsonl", "._train.jsonl"]
+)
+def test_hidden_copies_do_not_double_the_rows_of_a_folder(tmp_path: Path, hidden: str):
+    write(tmp_path / ".data/train.jsonl", LINES)
+    write(tmp_path / ".data" / hidden, LINES)
+    assert rows_of(tmp_path / ".data") == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.txt", "How?\nWhy?\n".encode("utf-16-le"), 1),
+        ("a.txt", b"How?\n\0\0\0", 2),
+        ("a.csv", "prompt,label\nHow?,safe\n".encode("utf-16-le"), 1),
+        ("a.txt", b"How?\rWhy?\r", 1),
+        ("a.csv", b"prompt,label\nHow?,safe\nA text\nof two lines,unsafe\n", 3),
+    ],
+)
+def test_a_text_whose_lines_are_not_rows_is_refused(tmp_path: Path, name: str, content: bytes, line: int):
+    with pytest.raises(FormatError, match=f"{name}:{line}: "):
+        rows_of(write(tmp_path / name, content))

@@ -77,8 +77,8 @@ def test_everything_else_is_an_error_with_its_line(text: str, line: int, tmp_pat
 
 
 def test_values_kept_as_text_have_lines() -> None:
-    found = parse_yaml("a: yes\n1: {b: 1.0}\n", as_text=True)
-    assert found == {"a": "yes", "1": {"b": "1.0"}}
+    found = parse_yaml("a: yes\n1: {b: 1.0, c: null, d: ~, e: 'null', f: }\n", as_text=True)
+    assert found == {"a": "yes", "1": {"b": "1.0", "c": None, "d": None, "e": "null", "f": ""}}
     assert isinstance(found, YamlMapping) and (found.line, found.lines) == (1, {"a": 1, "1": 2})
 
 

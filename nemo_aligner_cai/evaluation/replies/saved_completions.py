@@ -22,7 +22,7 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt
-from nemo_aligner_cai.files import PathLike, Row, content_hash, read_json, require_file
+from nemo_aligner_cai.files import PathLike, Row, content_hash, read_unique_json, require_file
 from nemo_aligner_cai.files.reading import is_json_list
 from nemo_aligner_cai.files.sources import read_rows
 
@@ -123,7 +123,7 @@ def _text(row: Row, key: str) -> str:
 
 
 def _harmbench(path: Path) -> Iterator[tuple[str, list[Saved]]]:
-    content: Any = read_json(path)
+    content: Any = read_unique_json(path)
     if not isinstance(content, dict):
         raise FormatError(f"{path}: a JSON object of behaviors, or a list of completions, is needed")
     for key, items in cast(Mapping[str, Any], content).items():
