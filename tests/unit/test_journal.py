@@ -137,7 +137,7 @@ def test_an_existing_journal_is_neither_overwritten_nor_continued_unasked(tmp_pa
 def test_another_file_is_not_taken_for_a_journal(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"text": "precious"}\n')
-    with pytest.raises(UsageError, match="not a journal"):
+    with pytest.raises(UsageError, match=f"{path}: not a journal"):
         Journal.open(path, resume=True)
     assert path.read_text() == '{"text": "precious"}\n'
 
@@ -145,7 +145,7 @@ def test_another_file_is_not_taken_for_a_journal(tmp_path: Path) -> None:
 def test_two_runs_cannot_write_the_same_journal(tmp_path: Path) -> None:
     path = tmp_path / "j"
     journal = Journal.open(path)
-    with pytest.raises(UsageError, match="in use"):
+    with pytest.raises(UsageError, match=f"{path}: in use"):
         Journal.open(path, resume=True)
     asyncio.run(journal.close())
     asyncio.run(Journal.open(path, resume=True).close())
@@ -230,6 +230,19 @@ def test_journals_of_two_models_under_one_name_are_not_read_together(tmp_path: P
     assert read().served_model(MODEL) == {"fingerprint": "aa"}
 
 
+def test_each_client_has_a_served_model_of_its_own(tmp_path: Path) -> None:
+    async def run() -> Journal:
+        journal = Journal.open(tmp_path / "j")
+        journal.append_served_model(MODEL, {"id": "a"})
+        journal.append_served_model({"server": "other"}, {"id": "b"})
+        await journal.close()
+        return journal
+
+    journal = asyncio.run(run())
+    assert len((tmp_path / "j").read_bytes().splitlines()) == 2
+    assert (journal.served_model(MODEL), journal.served_model({"server": "other"})) == ({"id": "a"}, {"id": "b"})
+
+
 def test_a_journal_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "j"
     write(path, (None, [done(call("1"))]))
@@ -245,7 +258,7 @@ def test_a_journal_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match=f"{blocker / 'j'}: cannot be written: {blocker} is not a folder"):
         Journal.open(blocker / "j")
     assert os.listdir(tmp_path) == ["file"]
 

@@ -100,6 +100,24 @@ def test_a_damaged_line_in_the_last_batch_takes_no_later_line_with_it(tmp_path: 
     asyncio.run(journal.close())
 
 
+def test_a_batch_that_lacks_a_line_takes_none_of_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    first, second = [[call(f"{b}{n}") for n in range(3)] for b in "ab"]
+    write(path, ("one", [done(one) for one in first]), ("two", [done(one) for one in second]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    for lost in range(3):
+        path.write_bytes(b"".join(lines[:lost] + lines[lost + 1 :]))
+        assert found(path, *first, *second) == [None] * 3 + ["x"] * 3
+
+
+def test_examples_within_a_batch_do_not_divide_it(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    batch = [call("1"), call("2", shared=2)]
+    write(path, ("b", [done(one) for one in batch]))
+    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["call", "prefix", "call"]
+    assert found(path, *batch) == ["x", "x"]
+
+
 def test_calls_whose_examples_are_damaged_are_not_exported_without_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
