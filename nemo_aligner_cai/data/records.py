@@ -133,6 +133,22 @@ def conversations_of(record: Record) -> list[Conversation]:
             return pairs or [record.prompt]
 
 
+def require_texts(record: Record) -> None:
+    """Raise UsageError for an empty user turn, or an empty reply that would be learned or preferred.
+
+    A rejected reply may be empty: published comparisons have some, and they are informative.
+    """
+    if isinstance(record, Judged):
+        for pair in record.comparisons:
+            require_texts(pair)
+    is_rejected = isinstance(record, Rated) and not record.good
+    conversation = prompt_of(record) if is_rejected else conversations_of(record)[0]
+    for turn in conversation.turns:
+        if not turn.content.strip():
+            what = "a user turn" if turn.role is Role.USER else "a reply"
+            raise UsageError(f"{what} is empty; remove the row")
+
+
 def to_kind(record: Record, kind: Kind) -> tuple[Record, ...]:
     """Convert a record to another kind, which may hold less information. The result has zero or more records.
 

@@ -12,9 +12,9 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.commands.common import shared_flags
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.data import convert, inspect_data, validate
-from nemo_aligner_cai.data.formats.files import sft_row
+from nemo_aligner_cai.data.formats.files import read_records, sft_row
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
-from nemo_aligner_cai.files import write_jsonl
+from nemo_aligner_cai.files import Row, RowCounts, write_jsonl
 from tests.unit.nemo_rows import comparison_rows
 
 COMMANDS = {"validate": validate, "convert": convert, "inspect": inspect_data}
@@ -247,3 +247,39 @@ def test_commands_that_use_no_object_store_say_so_in_one_line(
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and url[:4] in said[0] and ("--upload" in said[0] or "copy the file" in said[0])
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "hh"}
+
+
+EMPTY, QUESTION = {"role": "assistant", "content": " \n"}, {"role": "user", "content": "Q"}
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"messages": [QUESTION, EMPTY]}, "a reply"),
+        ({"messages": [QUESTION, EMPTY, QUESTION, {"role": "assistant", "content": "A"}]}, "a reply"),
+        ({"instruction": "Q", "input": "", "output": " "}, "a reply"),
+        ({"prompt": "Q", "chosen": "", "rejected": "A"}, "a reply"),
+        ({"prompt": [QUESTION], "completion": [EMPTY], "label": True}, "a reply"),
+        ({"prompt": "Q", "answers": [{"answer": "", "rank": 1}, {"answer": "A", "rank": 2}]}, "a reply"),
+        ({"prompt": "", "chosen": "A", "rejected": "B"}, "a user turn"),
+    ],
+)
+def test_an_empty_reply_is_not_taught(tmp_path: Path, row: Row, what: str):
+    source = tmp_path / "a.jsonl"
+    write_jsonl(source, [row])
+    with pytest.raises(FormatError, match=rf"a\.jsonl:1: {what} is empty"):
+        list(read_records(source, counts=RowCounts()))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q", "chosen": "A", "rejected": ""},
+        {"prompt": [QUESTION], "completion": [EMPTY], "label": False},
+        {"prompt": "Q", "answers": [{"answer": "A", "rank": 1}, {"answer": "", "rank": 2}]},
+    ],
+)
+def test_an_empty_reply_may_be_rejected(tmp_path: Path, row: Row):
+    source = tmp_path / "a.jsonl"
+    write_jsonl(source, [row])
+    assert len(list(read_records(source, counts=RowCounts()))) == 1

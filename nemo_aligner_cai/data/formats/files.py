@@ -15,7 +15,7 @@ from nemo_aligner_cai.data.formats.record_guard import guard_record
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice, carry
 from nemo_aligner_cai.data.formats.writers import require_suffix, write_rows
-from nemo_aligner_cai.data.records import Chat, Record, to_kind, with_system
+from nemo_aligner_cai.data.records import Chat, Record, require_texts, to_kind, with_system
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts, require_file
 from nemo_aligner_cai.files.output_paths import check_output
@@ -99,6 +99,7 @@ class _Reader:
             selected.append(row)
             unused |= ignored
         record = self.format.read(selected, self.template)
+        require_texts(record)
         known = self.format.known_keys(selected[0])
         return record if known is None else carry(record, selected, known, unused=unused, strict=self.strict)
 
