@@ -6,6 +6,7 @@ Input:  Request -> {"model": ..., "messages": [{"role": "user", "content": ...}]
 Output: {"choices": [{"message": {"content": ...}, "finish_reason": "stop"}], "usage": {...}} -> Completion
 """
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,9 @@ from nemo_aligner_cai.models.scoring.choice_scorer import ChoiceScorer, Parse
 from nemo_aligner_cai.models.served import fetch_context_length, fetch_served_model
 from nemo_aligner_cai.models.thinking import format_reasoning, strip_reasoning
 
+_log = logging.getLogger(__name__)
+_SHOWN_NAME = 100
+"""Characters of a model's name in a message."""
 _CHAT, _COMPLETIONS = "/chat/completions", "/completions"
 _EMPTY_RETRIES = 2
 """Retries of an empty reply: overloaded servers send some, and a model may mean it."""
@@ -152,7 +156,7 @@ class OpenAIClient:
         self._chat, self._completions = transport(_CHAT), transport(_COMPLETIONS)
         self._completions.stats = self._chat.stats
         self.stats: ClientStats = self._chat.stats
-        self._reasons = False
+        self._reasons = self._warned = False
         self._scorer = ChoiceScorer(self._send_scoring, template)
 
     @property
@@ -179,7 +183,10 @@ class OpenAIClient:
         sent = request
         if self._reasons and request.room > request.sampling.max_tokens:
             sent = replace(request, sampling=replace(request.sampling, max_tokens=request.room))
-        completion = await self._send(self._body(sent), request, _parse, lambda: self._body(request.probe()))
+        limit = sent.sampling.max_tokens
+        completion = await self._send(
+            self._body(sent), request, lambda response: _parse(response, limit), lambda: self._body(request.probe())
+        )
         if sent.sampling.max_tokens < request.room and strip_reasoning(completion.text) is None:
             self._reasons = True
             return await self._complete_once(request)
@@ -210,10 +217,16 @@ class OpenAIClient:
         probe: Callable[[], Mapping[str, Any]],
     ) -> Completion:
         transport = self._chat if "messages" in body else self._completions
+
+        def parse_response(response: Any) -> Completion:
+            completion = parse(response)
+            self._check_model(response.get("model"))
+            return completion
+
         try:
             completion = await transport.send(
                 self._changes.apply(body),
-                parse,
+                parse_response,
                 probe=lambda: self._changes.apply(probe()),
                 priority=request.priority,
                 affinity=_affinity(request),
@@ -227,6 +240,19 @@ class OpenAIClient:
         if completion.usage is not None:
             self._rate_limiter.record_reply(completion.usage.completion_tokens)
         return completion
+
+    def _check_model(self, answered: Any) -> None:
+        """Log once if another model than the requested one answered, as behind gateways with fallbacks."""
+        # A longer name is a version of the same model: "gpt-4o" is answered by "gpt-4o-2024-08-06".
+        if self._warned or not isinstance(answered, str) or self.name in answered or not answered:
+            return
+        self._warned = True
+        _log.warning(
+            "the model %r was requested, but %r answered; if it is another model, disable the gateway's fallback, "
+            "or correct --model, and start again with --overwrite",
+            self.name,
+            answered[:_SHOWN_NAME],
+        )
 
     async def served_model(self) -> dict[str, str] | None:
         """Return the model that the server reports."""
@@ -278,16 +304,19 @@ def _affinity(request: Request) -> int:
     return hash(request.conversation.messages[request.shared].content[:_AFFINITY_CHARS])
 
 
-def _parse(response: Any) -> Completion:
+def _parse(response: Any, max_tokens: int) -> Completion:
     """Convert a response; raises RetryableError if it is malformed, CallFailed if a retry would not help."""
     choice, text = _first_choice(response)
-    finish_reason = choice.get("finish_reason")
+    finish_reason, usage = choice.get("finish_reason"), _usage(response.get("usage"))
+    if finish_reason is None and usage is not None and usage.completion_tokens >= max_tokens:
+        # Some servers give no reason, and a reply of all its tokens would be trained without its end.
+        finish_reason = "length"
     if not text.strip():
         # With a reasoning parser, a truncated reply may consist of reasoning only.
         reasoning = choice["message"].get("reasoning_content") or choice["message"].get("reasoning")
         if isinstance(reasoning, str) and reasoning.strip():
             text = format_reasoning(reasoning, is_cut=finish_reason == "length")
-    return Completion(text, _finish_reason(finish_reason), _usage(response.get("usage")), raw=choice)
+    return Completion(text, _finish_reason(finish_reason), usage, raw=choice)
 
 
 def _first_choice(response: Any, *, is_chat: bool = True) -> tuple[Mapping[str, Any], str]:

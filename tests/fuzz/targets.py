@@ -176,7 +176,7 @@ def grader_file(data: bytes) -> None:
 
 
 def reply(data: bytes) -> None:
-    completion = openai._parse(decode(URL("http://127.0.0.1/v1"), data))
+    completion = openai._parse(decode(URL("http://127.0.0.1/v1"), data), 16)
     assert isinstance(completion.text, str) and completion.finish_reason in ("stop", "length")
 
 

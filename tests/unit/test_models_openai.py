@@ -300,3 +300,40 @@ def test_odd_token_counts_are_no_usage(odd: Any) -> None:
 
     with Odd() as server:
         assert complete(server, ask()).usage is None
+
+
+@pytest.mark.parametrize(("limit", "reason"), [(2, "length"), (3, "length"), (4, "stop")])
+def test_without_a_finish_reason_a_reply_of_all_its_tokens_is_cut(limit: int, reason: str) -> None:
+    with FakeOpenAI(lambda body: {"message": {"content": "I would rather"}, "finish_reason": None}) as server:
+        assert complete(server, ask(max_tokens=limit)).finish_reason == reason
+
+
+class _Fallback(FakeOpenAI):
+    """Answers with the names of `models`, one after the other."""
+
+    def __init__(self, *models: str) -> None:
+        super().__init__()
+        self.models = list(models)
+
+    def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
+        status, answer = super().answer(body)
+        return status, answer | {"model": self.models.pop(0)}
+
+
+@pytest.mark.parametrize(
+    ("models", "warnings"),
+    [(("m", "m-2024-08-06", ""), 0), (("m", "tiny", "tiny"), 1)],
+)
+def test_the_answer_of_another_model_is_said_once(
+    models: tuple[str, ...], warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run(port: int) -> None:
+        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", retry_policy=QUICK)
+        for _ in models:
+            await client.complete(ask())
+        await client.close()
+
+    with _Fallback(*models) as server:
+        asyncio.run(run(server.port))
+    said = [record.getMessage() for record in caplog.records if "'tiny'" in record.getMessage()]
+    assert len(said) == len(caplog.records) == warnings
