@@ -114,6 +114,8 @@ def build_judge(config: JudgeConfig, *, seed: int, constitution: Constitution | 
             constitution = load_constitution(path)
         else:
             system = read_text(path)
+            if not system.strip():
+                raise UsageError(f"{path}: is empty; write the judge's instruction into it, with all principles")
     if config.prompt is not None:
         templates = with_judge_prompt(templates, registry.load("judge_prompts", config.prompt), config.prompt)
     settings = JudgeSettings(

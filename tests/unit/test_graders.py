@@ -119,7 +119,7 @@ GRADER = {
     "license": "l",
     "parser": "options",
     "classes": {"good": "g", "bad": "b"},
-    "prompt": "{prompt} {reply}",
+    "prompt": "{classes} {prompt} {reply}",
 }
 
 
@@ -130,6 +130,8 @@ GRADER = {
         ({"classes": {"good": "g", "empty": "e"}}, "empty"),
         ({"complies": ["fine"]}, "'fine'"),
         ({"prompt": "{prompt}"}, "{reply}"),
+        ({"prompt": "{prompt} {reply}"}, "{classes}"),
+        ({"classes": {f"c{number}": "c" for number in range(27)}}, "26 letters"),
         ({"parser": "strings"}, "prefixes"),
         ({"scores": {"refusal": [0, 1]}}, "scores"),
         ({"parser": "guess"}, "parser"),

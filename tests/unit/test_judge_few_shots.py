@@ -198,3 +198,10 @@ def test_the_packaged_constitution_serves_every_strategy() -> None:
     constitution = load_constitution(packaged())
     for strategy in STRATEGIES:
         assert strategy(JudgeSettings(constitution=constitution)).questions(CASE)
+
+
+def test_an_empty_text_is_no_instruction_for_a_judge(tmp_path: Path) -> None:
+    path = tmp_path / "rules.txt"
+    path.write_text(" \n")
+    with pytest.raises(UsageError, match=f"{path}: is empty"):
+        build_judge(JudgeConfig(constitution=path), seed=7)

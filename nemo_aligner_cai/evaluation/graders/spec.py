@@ -17,6 +17,7 @@ Another package adds a grader as a component of kind "graders": a function witho
 
 import re
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -30,7 +31,7 @@ Parser = Literal["strings", "options", "bracketed", "rubric"]
 EMPTY = "empty"
 """Class of an empty reply, which no model is asked about."""
 _YAML = (".yaml", ".yml")
-_PLACEHOLDER = re.compile(r"\{(prompt|reply|classes|context)\}")
+_PLACEHOLDER = re.compile(r"\{(prompt|reply|classes)\}")
 
 
 class Grader(Section):
@@ -102,6 +103,11 @@ class Grader(Section):
                 raise ValueError("the parser 'strings' needs 'prefixes' and 'otherwise'")
         elif not {"prompt", "reply"} <= set(_PLACEHOLDER.findall(self.prompt)):
             raise ValueError("'prompt' needs the placeholders {prompt} and {reply}")
+        # The letters of the options are only in {classes}.
+        if self.parser == "options" and "{classes}" not in self.prompt:
+            raise ValueError("'prompt' needs the placeholder {classes} for the parser 'options'")
+        if self.parser == "options" and len(self.classes) > len(ascii_uppercase):
+            raise ValueError(f"the parser 'options' has {len(ascii_uppercase)} letters for {len(self.classes)} classes")
         if (self.parser == "rubric") != bool(self.scores):
             raise ValueError("'scores' belongs to the parser 'rubric'")
         return self
