@@ -107,7 +107,7 @@ class Grader(Section):
         if self.parser == "options" and "{classes}" not in self.prompt:
             raise ValueError("'prompt' needs the placeholder {classes} for the parser 'options'")
         if self.parser == "options" and len(self.classes) > len(ascii_uppercase):
-            raise ValueError(f"the parser 'options' has {len(ascii_uppercase)} letters for {len(self.classes)} classes")
+            raise ValueError(f"{len(self.classes)} classes; 'options' has {len(ascii_uppercase)} letters for them")
         if (self.parser == "rubric") != bool(self.scores):
             raise ValueError("'scores' belongs to the parser 'rubric'")
         return self
