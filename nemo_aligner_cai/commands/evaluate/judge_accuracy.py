@@ -24,7 +24,7 @@ from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flag
 from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, table_of
 from nemo_aligner_cai.commands.evaluate.accuracy import show_rules
 from nemo_aligner_cai.commands.generate import clients, display, flags, judge_flags
-from nemo_aligner_cai.commands.generate.script import resumable, run_and_close
+from nemo_aligner_cai.commands.generate.script import resumable
 from nemo_aligner_cai.constitution import Constitution, Principle
 from nemo_aligner_cai.data.judged_row import read_judged
 from nemo_aligner_cai.engine.engine import Step
@@ -41,6 +41,7 @@ from nemo_aligner_cai.judges.options_judge import OptionsJudge
 from nemo_aligner_cai.judges.settings import build_judge
 from nemo_aligner_cai.judges.steps import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.models import ModelClient
+from nemo_aligner_cai.models.running import run_and_close
 from nemo_aligner_cai.stages.manifest import Manifest, ManifestLocation, hashes
 from nemo_aligner_cai.stages.run_files import check_files, input_files
 

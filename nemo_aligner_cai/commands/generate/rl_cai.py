@@ -29,12 +29,13 @@ from nemo_aligner_cai.commands.generate import (
     shard_flags,
     store_flags,
 )
-from nemo_aligner_cai.commands.generate.script import run_and_close, run_script
+from nemo_aligner_cai.commands.generate.script import run_script
 from nemo_aligner_cai.data.split import NAME, NAME_FORM, Splits, parse_mapping, parse_splits
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.models import RetryPolicy
+from nemo_aligner_cai.models.running import run_and_close
 from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES, RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.rl_outputs import DEFAULT_PREFIX, KINDS, BlendFiles, Kind, PreferenceFiles, RlOutputs

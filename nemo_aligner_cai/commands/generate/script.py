@@ -1,23 +1,18 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Run a generation script: logging, exit code, interruption, results, clients."""
+"""Run a generation script: logging, exit code, interruption, results."""
 
 import argparse
 import sys
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr
 from nemo_aligner_cai.commands.generate import display, store_flags
 from nemo_aligner_cai.commands.generate.shard_flags import missing_calls_error
 from nemo_aligner_cai.console import program
-from nemo_aligner_cai.console.interruptible import run_interruptible
 from nemo_aligner_cai.engine.shards import CallsMissing
-from nemo_aligner_cai.models import ModelClient
 from nemo_aligner_cai.stages.report import StageReport
-
-T = TypeVar("T")
 
 
 def run_script(
@@ -61,16 +56,3 @@ def resumable(args: argparse.Namespace) -> Generator[None]:
             raise
         resume = "--resume instead of --overwrite" if args.overwrite else "--resume"
         raise KeyboardInterrupt(f"the same command with {resume} resumes from here") from None
-
-
-def run_and_close(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
-    """Run a coroutine and close the clients that it uses."""
-
-    async def run() -> T:
-        try:
-            return await work
-        finally:
-            for client in clients:
-                await client.close()
-
-    return run_interruptible(run())

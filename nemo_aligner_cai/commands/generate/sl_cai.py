@@ -22,8 +22,9 @@ from nemo_aligner_cai.chat import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, 
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, SHARE
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
 from nemo_aligner_cai.commands.generate import clients, display, flags, ray_shards, shard_flags, store_flags
-from nemo_aligner_cai.commands.generate.script import run_and_close, run_script
+from nemo_aligner_cai.commands.generate.script import run_script
 from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.models.running import run_and_close
 from nemo_aligner_cai.stages.report import StageReport
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import SlCaiConfig, SlCaiStage

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from nemo_aligner_cai.chat import ChatTemplate, template_named
-from nemo_aligner_cai.console.interruptible import run_interruptible
 from nemo_aligner_cai.models import BodyChanges, ModelClient, OpenAIClient
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
+from nemo_aligner_cai.models.running import run_and_close
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer
 from nemo_aligner_cai.training.config import compose, quoted, select
 from nemo_aligner_cai.training.launch import jobs
@@ -112,7 +112,7 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
     known = [client for client in clients if isinstance(client, ServedClient | ServedChatClient)]
     servers = [job for client in known for job in client.servers]
 
-    async def run_and_close() -> T:
+    async def watched() -> T:
         task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_watch(servers))
         try:
             await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
@@ -121,10 +121,8 @@ def ask(work: Coroutine[Any, Any, T], *clients: ModelClient) -> T:
             for pending in (task, watch):
                 pending.cancel()
             await asyncio.gather(task, watch, return_exceptions=True)
-            for client in clients:
-                await client.close()
 
-    return run_interruptible(run_and_close())
+    return run_and_close(watched(), *clients)
 
 
 async def _watch(servers: Sequence[jobs.Job]) -> NoReturn:
