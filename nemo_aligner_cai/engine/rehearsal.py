@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
 from nemo_aligner_cai.data.length import drop_long
 from nemo_aligner_cai.data.records import Record
@@ -24,6 +24,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request
 from nemo_aligner_cai.models.scripted import default_reply
+from nemo_aligner_cai.models.served import ReportsModel
 
 _log = logging.getLogger(__name__)
 REHEARSED = 500
@@ -32,15 +33,6 @@ _BYTES_PER_TOKEN = 6
 """More than any tokenizer reaches on ordinary text, so that the number of tokens is rather underestimated."""
 
 R = TypeVar("R", bound=HasId)
-
-
-@runtime_checkable
-class ReportsContext(ModelClient, Protocol):
-    """A client whose server may report its context."""
-
-    async def context_length(self) -> int | None:
-        """Return the most tokens of prompt and reply together, or None if the server does not report it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ def _report(failures: Counter[str], count: int, what: str) -> None:
 
 
 async def _context_of(client: ModelClient) -> int | None:
-    return await client.context_length() if isinstance(client, ReportsContext) else None
+    return await client.context_length() if isinstance(client, ReportsModel) else None
 
 
 class _Rehearsal:

@@ -30,10 +30,14 @@ FINGERPRINT = "fingerprint"
 
 @runtime_checkable
 class ReportsModel(ModelClient, Protocol):
-    """A client whose server may report its model."""
+    """A client whose server may report its model and the model's context."""
 
     async def served_model(self) -> Mapping[str, str] | None:
         """Return the server's model, or None if the server does not report it or is not reachable."""
+        ...
+
+    async def context_length(self) -> int | None:
+        """Return the most tokens of prompt and reply together, or None if the server does not report it."""
         ...
 
 

@@ -45,6 +45,9 @@ class Served(ScriptedClient):
     async def context_length(self) -> int | None:
         return self._context
 
+    async def served_model(self) -> None:
+        return None
+
 
 class Characters:
     """A tokenizer whose tokens are characters."""
