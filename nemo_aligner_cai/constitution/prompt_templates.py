@@ -194,12 +194,7 @@ def _fill(template: str, untrusted: Mapping[str, str] | None = None, **trusted: 
         if untrusted is None or name not in untrusted:
             return trusted[name]
         begins = not template[: place.start()].rpartition("\n")[2].strip()
-        return _INDENT * begins + f"\n{_INDENT}".join(without_markup(untrusted[name]).strip().splitlines())
+        return _INDENT * begins + f"\n{_INDENT}".join(CONTROL_TOKENS.escape(untrusted[name]).strip().splitlines())
 
     # In one pass: an inserted text that contains "{b}" stays as it is.
     return _PLACEHOLDER.sub(text_of, template)
-
-
-def without_markup(text: str) -> str:
-    """Insert a space into every string that a judge's server may read as a control token."""
-    return CONTROL_TOKENS.escape(text)

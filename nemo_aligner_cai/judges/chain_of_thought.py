@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from nemo_aligner_cai.chat import Conversation, Role
-from nemo_aligner_cai.constitution.prompt_templates import without_markup
+from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation, Role
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.base import Verdict
 from nemo_aligner_cai.judges.few_shot import choice_examples
@@ -72,7 +71,7 @@ class ChainOfThoughtStrategy:
         if not past[0][0].text.strip():
             # A choice without reasoning would be another judge's.
             return []
-        reasoning = without_markup(past[0][0].text)
+        reasoning = CONTROL_TOKENS.escape(past[0][0].text)
         conversation = asked.with_turn(Role.ASSISTANT, reasoning).with_turn(Role.USER, templates.choice_turn)
         return choice_requests(self.settings, conversation, past[1:], shared=len(few_shots))
 
