@@ -149,7 +149,8 @@ class Parsers:
         words = list(dropwhile(re.compile("[A-Z_]+=").match, words))
         if words[:2] == ["python", "-m"]:
             stage = importlib.import_module(words[2]).STAGE
-            given = stage_main.parse_args(words[3:], stage.config, for_cluster=True)
+            given = stage_main.parse_flags(words[3:], stage.config)
+            given = stage_main.with_hardware(given, for_cluster=True)
             assert not missing_keys(stage_main.compose(given, for_cluster=True)), words
             self.accepted[words[2].rpartition(".")[2]] += 1
             return

@@ -62,7 +62,7 @@ def overrides(tmp_path: Path) -> list[str]:
 
 
 def command(overrides: list[str], trainer: str = "auto") -> list[str] | None:
-    arguments = stage_main.parse_args(overrides, "cai_sft")
+    arguments = stage_main.with_hardware(stage_main.parse_flags(overrides, "cai_sft"), for_cluster=False)
     module = "nemo_aligner_cai.training.sft"
     return entry.command("sft", sft.STAGE, module, arguments, stage_main.compose(arguments), trainer)
 
@@ -149,7 +149,7 @@ def test_a_batch_script_is_no_rank(home: Path, overrides: list[str], monkeypatch
         assert started[:4] == ["/usr/bin/env", "-u", "SLURM_NTASKS", sys.executable]
         assert started[4:7] == [*_UPSTREAM, str(home / "train_gpt_sft.py")]
         assert command(alone, "ours") is None
-    arguments = stage_main.parse_args(overrides, "cai_sft")
+    arguments = stage_main.with_hardware(stage_main.parse_flags(overrides, "cai_sft"), for_cluster=False)
     with pytest.raises(UsageError, match=r"^cai_sft: no value for"):
         stage_main.execute(sft.STAGE, arguments, config.compose("cai_sft", []))
     assert "SLURM_NTASKS" not in os.environ

@@ -81,7 +81,8 @@ def main(stage: Stage, argv: Sequence[str] | None = None, *, quietly: bool = Fal
     def work() -> int:
         log_to_stderr()
         extras.require(stage.config)
-        arguments = parse_args(list(sys.argv[1:] if argv is None else argv), stage.config)
+        given = parse_flags(list(sys.argv[1:] if argv is None else argv), stage.config)
+        arguments = with_hardware(given, for_cluster=False)
         return execute(stage, arguments, compose(arguments), quietly=quietly)
 
     return program.main_guard(work, catch_defects=True)
@@ -142,14 +143,6 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
     if stage.output is not None and ranks.is_first_rank():
         log_folder.report(cfg, stage.output, began)
     return 0
-
-
-def parse_args(argv: list[str], default: str, *, for_cluster: bool = False) -> Arguments:
-    """Parse a command line; adds this machine's hardware if it selects none. Raises UsageError.
-
-    `default` is the configuration if `argv` names none; `for_cluster`: for machines with GPUs, whatever this one has.
-    """
-    return with_hardware(parse_flags(argv, default), for_cluster=for_cluster)
 
 
 def with_hardware(given: Arguments, *, for_cluster: bool) -> Arguments:
@@ -232,7 +225,10 @@ def add_flags(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def parse_flags(argv: list[str], default: str) -> Arguments:
-    """Split a command line into overrides and the Hydra flags of NeMo-Aligner's scripts."""
+    """Split a command line into overrides and the Hydra flags of NeMo-Aligner's scripts; raises UsageError.
+
+    `default` is the configuration if `argv` names none.
+    """
     parser = _FlagParser(add_help=False, allow_abbrev=False)
     add_flags(parser, default)
     parsed = parser.parse_intermixed_args(argv)
