@@ -85,7 +85,9 @@ def run_here(source: Path, tokenizer_file: str, seq_lengths: list[int]) -> dict[
     for seq_length in seq_lengths:
         tokenizer, started = load_tokenizer(tokenizer_file), _cpu_seconds()
         target = source.with_name("kept.jsonl")
-        report = filter_file(source, target, "sft-chat", tokenizer=tokenizer, seq_length=seq_length, overwrite=True)
+        report = filter_file(
+            source, target, "sft-chat", kind=UseReport, tokenizer=tokenizer, seq_length=seq_length, overwrite=True
+        )
         found |= {f"filter {seq_length}": _cpu_seconds() - started, f"kept {seq_length}": report.used}
         reports[seq_length] = report
     found |= {"megabytes": process_figure("status", "VmHWM") * 1024 / 1e6, "bytes": source.stat().st_size}

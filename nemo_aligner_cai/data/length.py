@@ -262,47 +262,29 @@ def filter_file(
     target: PathLike,
     format_name: str,
     *,
+    kind: type[Report],
     tokenizer: Tokenizer,
     seq_length: int,
     overwrite: bool = False,
-) -> UseReport:
+) -> Report:
     """Copy the rows of the records that the format's trainer uses completely, unchanged.
 
     Returns:
-        The report on `source`. Its `skipped` are the records that `target` lacks.
+        The report on `source`, of this kind: a `LengthReport` counts the tokens of every record, which takes longer.
+        Its `skipped` are the records that `target` lacks.
 
     Raises:
         UsageError, FormatError: As `predict_use`, or the target exists.
     """
-    report = _empty(UseReport, format_name, seq_length)
-    return _filter_file(source, target, format_name, report, tokenizer, overwrite=overwrite)
-
-
-def filter_and_count(
-    source: PathLike,
-    target: PathLike,
-    format_name: str,
-    *,
-    tokenizer: Tokenizer,
-    seq_length: int,
-    overwrite: bool = False,
-) -> LengthReport:
-    """Filter as `filter_file`, and count the tokens of every record, which takes longer."""
-    report = _empty(LengthReport, format_name, seq_length)
-    return _filter_file(source, target, format_name, report, tokenizer, overwrite=overwrite)
-
-
-def _empty(kind: type[Report], format_name: str, seq_length: int) -> Report:
-    return kind(limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
-
-
-def _filter_file(
-    source: PathLike, target: PathLike, format_name: str, report: Report, tokenizer: Tokenizer, *, overwrite: bool
-) -> Report:
+    report = _empty(kind, format_name, seq_length)
     check_output(target, overwrite=overwrite)
     groups = _used_groups(source, format_name, report, tokenizer, NEMO_CHAT)
     write_jsonl(target, (row for group in groups for row in group.rows), overwrite=overwrite)
     return report
+
+
+def _empty(kind: type[Report], format_name: str, seq_length: int) -> Report:
+    return kind(limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
 
 
 def _used_groups(

@@ -17,8 +17,8 @@ from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats.all_formats import detect_format
 from nemo_aligner_cai.data.formats.files import convert_file, validate_file
 from nemo_aligner_cai.data.formats.nemo import SftChat
-from nemo_aligner_cai.data.length import filter_and_count, filter_file
-from nemo_aligner_cai.data.length_report import LengthReport
+from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.data.length_report import LengthReport, UseReport
 from nemo_aligner_cai.data.split import parse_splits, split_file
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.engine.run_stage import left_out_path
@@ -180,17 +180,21 @@ def write_sft_files(
             assert files.seq_length is not None, "the tokenizer is loaded only with a sequence length"
             source, kept = kept, outputs.without_long or Path(folder) / "kept.jsonl"
             # Only the statistics need the length of every row.
-            filter_rows = filter_file if outputs.statistics is None else filter_and_count
-            report = filter_rows(
-                source, kept, SftChat.name, tokenizer=tokenizer, seq_length=files.seq_length, overwrite=True
+            report = filter_file(
+                source,
+                kept,
+                SftChat.name,
+                kind=UseReport if outputs.statistics is None else LengthReport,
+                tokenizer=tokenizer,
+                seq_length=files.seq_length,
+                overwrite=True,
             )
             lines.append(f"length: {report}")
             rows["length"] = report.counts.to_dict()
             if not report.used:
                 return TrainingFiles(lines, rows, f"--max-seq-length {files.seq_length} leaves nothing to train on")
             summary["removed_long_dialogs"] = len(report.too_long)
-            if outputs.statistics is not None:
-                assert isinstance(report, LengthReport), "lengths are counted for the statistics"
+            if outputs.statistics is not None and isinstance(report, LengthReport):
                 write_json(outputs.statistics, _statistics(kept, report), overwrite=True)
         if outputs.validation is not None:
             rows |= _split(kept, outputs.train, outputs.validation, files, seed=seed)

@@ -19,6 +19,7 @@ from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.data.formats.all_formats import FORMATS
 from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.length import LIMITS, filter_file, predict_use, texts_of
+from nemo_aligner_cai.data.length_report import UseReport
 from nemo_aligner_cai.data.records import Chat, Comparison, Kind, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.files import read_jsonl
@@ -177,7 +178,7 @@ def test_a_trainers_dataset_uses_as_many_records_as_validate_says(
     assert bool(stops) == (name == "rm") == ("the trainer stops at record" in said)
 
     # What the filter leaves is used, all of it.
-    filter_file(path, kept, format_name, tokenizer=ours, seq_length=SEQ_LENGTH)
+    filter_file(path, kept, format_name, kind=UseReport, tokenizer=ours, seq_length=SEQ_LENGTH)
     assert main(["validate", str(kept), *flags]) == 0
     assert f"{predicted} of {predicted} records are used" in capsys.readouterr().out
     rows = [row for _, row in read_jsonl(path)]

@@ -16,6 +16,7 @@ from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats.all_formats import FORMATS
 from nemo_aligner_cai.data.formats.files import convert_file, read_records, validate_file
 from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.data.length_report import UseReport
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.split import parse_splits, split_file
 from nemo_aligner_cai.errors import CaiError, FormatError
@@ -59,7 +60,14 @@ def test_every_stage_keeps_every_character(tmp_path: Path):
     write_jsonl(hh, rows)
     assert convert_file(hh, rm, to="rm-comparisons").written == len(TEXTS)
     blend_files([rm], tmp_path / "1.jsonl", seed=1)
-    filter_file(tmp_path / "1.jsonl", tmp_path / "2.jsonl", "rm-comparisons", tokenizer=Letters(), seq_length=999)
+    filter_file(
+        tmp_path / "1.jsonl",
+        tmp_path / "2.jsonl",
+        "rm-comparisons",
+        kind=UseReport,
+        tokenizer=Letters(),
+        seq_length=999,
+    )
     targets = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test")}
     splits = parse_splits({"train": 0.5, "test": 0.5})
     split_file(tmp_path / "2.jsonl", targets, splits, seed=1, format_name="rm-comparisons", counts=RowCounts())

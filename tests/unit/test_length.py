@@ -15,12 +15,12 @@ from nemo_aligner_cai.data.formats.nemo import sft_text
 from nemo_aligner_cai.data.length import (
     LIMITS,
     drop_long,
-    filter_and_count,
     filter_file,
     merges_empty_system,
     predict_use,
     texts_of,
 )
+from nemo_aligner_cai.data.length_report import LengthReport, UseReport
 from nemo_aligner_cai.data.mask import loss_mask
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
@@ -52,7 +52,7 @@ def test_predicts_what_is_cut_and_leaves_it_out(tmp_path: Path):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     fits, cut = chat("x" * (101 - FRAME), "a"), chat("x" * (102 - FRAME), "b")
     write_records(source, [fits, cut, fits, cut], "sft-chat")
-    use = filter_and_count(source, target, "sft-chat", tokenizer=Letters(), seq_length=100)
+    use = filter_file(source, target, "sft-chat", kind=LengthReport, tokenizer=Letters(), seq_length=100)
     assert (use.records, use.used, use.too_long, use.longest) == (4, 2, [2, 4], 102)
     assert use.lengths == {101: 2, 102: 2}
     assert "2 of 4 records are used: 2 are longer than 101 tokens, the first is record 2" in str(use)
@@ -73,7 +73,7 @@ def test_a_comparison_goes_as_one_when_either_reply_is_too_long(tmp_path: Path):
     assert list(drop_long(records, "rm-comparisons", counts=counts, **options)) == pairs[:1]
     assert counts.skipped == {"longer than 100 tokens": 2}
     counts.check()
-    assert filter_file(path, target, "rm-comparisons", **options).too_long == [2, 3]
+    assert filter_file(path, target, "rm-comparisons", kind=UseReport, **options).too_long == [2, 3]
     assert [record for record in read_records(target, counts=RowCounts())] == pairs[:1]
 
 
@@ -105,7 +105,7 @@ def test_rows_at_which_a_trainer_would_stop_are_found_and_left_out(tmp_path: Pat
     prompt = Conversation.of_user("Q")
     pairs = [Comparison(prompt, "a", "b"), Comparison(prompt, "a", "\nb")]
     write_records(path, pairs, "dpo")
-    use = filter_file(path, target, "dpo", tokenizer=Merging(), seq_length=1000)
+    use = filter_file(path, target, "dpo", kind=UseReport, tokenizer=Merging(), seq_length=1000)
     assert (use.used, use.too_long, use.merged) == (1, [], {2: use.merged[2]})
     assert "the trainer stops at record 2" in str(use)
     assert list(read_records(target, counts=RowCounts())) == pairs[:1]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.data.formats.files import write_records
-from nemo_aligner_cai.data.length import drop_long, filter_and_count, filter_file
+from nemo_aligner_cai.data.length import drop_long, filter_file
+from nemo_aligner_cai.data.length_report import LengthReport, UseReport
 from nemo_aligner_cai.data.mask import COUNT_PREFIX
 from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, Record
 from nemo_aligner_cai.data.token_facts import TokenFacts
@@ -193,7 +194,7 @@ def test_only_texts_that_may_be_too_long_are_tokenized(
     frame = len(NEMO_CHAT.render(chat(Conversation.of_user("Q"), [""], "User").conversation))
     rows = [chat(Conversation.of_user("Q"), ["is it?" * length], "User") for length in (1, 20, 200, 2)]
     write_records(source, rows, "sft-chat")
-    counted = filter_and_count(source, target, "sft-chat", tokenizer=tokenizer, seq_length=frame + 120)
+    counted = filter_file(source, target, "sft-chat", kind=LengthReport, tokenizer=tokenizer, seq_length=frame + 120)
     encoded: list[str] = []
 
     def encode(given: Sequence[str]) -> list[list[int]]:
@@ -201,7 +202,9 @@ def test_only_texts_that_may_be_too_long_are_tokenized(
         return type(tokenizer).encode(tokenizer, given)
 
     monkeypatch.setattr(tokenizer, "encode", encode)
-    report = filter_file(source, target, "sft-chat", tokenizer=tokenizer, seq_length=frame + 120, overwrite=True)
+    report = filter_file(
+        source, target, "sft-chat", kind=UseReport, tokenizer=tokenizer, seq_length=frame + 120, overwrite=True
+    )
     assert encoded == [NEMO_CHAT.render(rows[2].conversation)]
     assert (report.records, report.too_long, report.merged) == (4, [3], {})
     assert report.counts == counted.counts and report.skipped == counted.skipped

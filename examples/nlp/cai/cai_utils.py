@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from nemo_aligner_cai.chat import Conversation, StringTemplate
-from nemo_aligner_cai.data.length import filter_and_count
+from nemo_aligner_cai.data.length import filter_file
+from nemo_aligner_cai.data.length_report import LengthReport
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike
@@ -215,10 +216,11 @@ def remove_long_dialogs(
     """
     source = Path(input_file_path)
     target = Path(output_dir) / f"{source.stem}_remove_long_dialogs_max_seq_{max_seq_length}{source.suffix}"
-    use = filter_and_count(
+    use = filter_file(
         source,
         target,
         "sft-chat",
+        kind=LengthReport,
         tokenizer=load_tokenizer(tokenizer_model),
         seq_length=max_seq_length,
         overwrite=True,

@@ -20,6 +20,7 @@ from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice
 from nemo_aligner_cai.data.formats.writers import require_suffix
 from nemo_aligner_cai.data.length import filter_file, limit_of
+from nemo_aligner_cai.data.length_report import UseReport
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import PathLike, RowCounts, put_in_place
 from nemo_aligner_cai.files.output_paths import check_output, refuse_same
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         whole, kept = (Path(folder) / f"{name}_{target.name}" for name in ("whole", "kept"))
         counts = _convert(args, whole)
-        use = filter_file(whole, kept, args.to, tokenizer=tokenizer, seq_length=args.seq_length)
+        use = filter_file(whole, kept, args.to, kind=UseReport, tokenizer=tokenizer, seq_length=args.seq_length)
         if not use.used:
             raise CaiError(f"{args.source}: nothing is left to write: {use}")
         put_in_place(kept, target)
