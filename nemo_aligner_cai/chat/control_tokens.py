@@ -9,7 +9,7 @@ Prompts and replies are sent to models with unknown templates. Nearly all of the
 patterns; the others are listed here. Mathematics (a < b, |x|), markup and code do not match.
 """
 
-from nemo_aligner_cai.chat.markers import Markers
+from nemo_aligner_cai.chat.special_tokens import SpecialTokens
 
 _NAME = r"[^<>|\[\]\n]"
 _BARRED = rf"<\|(?!\s){_NAME}{{1,100}}(?<!\s)\|>"
@@ -35,7 +35,7 @@ _OTHERS = ("[gMASK]", "[sMASK]", "[MASK]", "[BOS]", "[EOS]", "[EOT]", "[PAD]", "
 _MORE = ("[start_header_id]", "[end_header_id]", "]~b]", "]~!b[", "[e~[", ">>QUESTION<<", ">>ANSWER<<")
 """Kimi, MiniMax, Falcon."""
 
-CONTROL_TOKENS = Markers(
+CONTROL_TOKENS = SpecialTokens(
     # The pattern's first characters are among the strings' ("<", "[").
     ("<s>", *_OTHERS, *_MORE),
     "|".join((_BARRED, _HALF_BARRED, _BRACKETED, _NUMBERED, _OF_TURN, _ROLES, _SHORT, _MISTRAL)),

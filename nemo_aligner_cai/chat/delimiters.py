@@ -13,8 +13,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TypeAlias
 
-from nemo_aligner_cai.chat.markers import special_tokens
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role
+from nemo_aligner_cai.chat.special_tokens import find_special_tokens
 from nemo_aligner_cai.errors import UsageError
 
 
@@ -82,17 +82,17 @@ class Delimiters:
         return self._between.get((before, after), [""])[0]
 
     @cached_property
-    def markers(self) -> tuple[str, ...]:
+    def template_tokens(self) -> tuple[str, ...]:
         """The special tokens in the delimiters; in one without any, the words that name a speaker ("User:")."""
-        markers: set[str] = set()
+        tokens: set[str] = set()
         for (before, after), delimiters in self._between.items():
             for delimiter in delimiters:
-                found = special_tokens(delimiter) | {token for token in self._tokens if token in delimiter}
+                found = find_special_tokens(delimiter) | {token for token in self._tokens if token in delimiter}
                 if not found and before is not Edge.START and after is not Edge.END:
                     found = {line.strip() for line in delimiter.splitlines()} - {""}
-                markers |= found
+                tokens |= found
         # "Assistant: User:" adds nothing to "User:".
-        return tuple(sorted(one for one in markers if not any(other in one for other in markers - {one})))
+        return tuple(sorted(one for one in tokens if not any(other in one for other in tokens - {one})))
 
 
 def _placeholder(position: int) -> str:

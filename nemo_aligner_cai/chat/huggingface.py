@@ -24,8 +24,8 @@ import jinja2.sandbox
 
 from nemo_aligner_cai.chat import trial
 from nemo_aligner_cai.chat.delimiters import Delimiters, Edge
-from nemo_aligner_cai.chat.markers import special_tokens
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
+from nemo_aligner_cai.chat.special_tokens import find_special_tokens
 from nemo_aligner_cai.chat.template import ChatTemplate
 from nemo_aligner_cai.errors import FormatError, UsageError, one_line
 from nemo_aligner_cai.files import PathLike, read_json, read_text
@@ -92,7 +92,7 @@ class JinjaTemplate(ChatTemplate):
     @property
     def stop(self) -> tuple[str, ...]:
         """The special tokens after a reply, and the end-of-sequence token."""
-        found = special_tokens(self.reply_end) | {token for token in self.tokens if token in self.reply_end}
+        found = find_special_tokens(self.reply_end) | {token for token in self.tokens if token in self.reply_end}
         end = self.variables.get("eos_token")
         return (*sorted(found, key=self.reply_end.index), *({end} if end else set[str]()) - found)
 
@@ -108,10 +108,10 @@ class JinjaTemplate(ChatTemplate):
         return self._delimiters.between(Role.USER, Edge.ASK)
 
     @property
-    def markers(self) -> tuple[str, ...]:
+    def template_tokens(self) -> tuple[str, ...]:
         """The delimiters' special tokens, the stop strings, and the tokenizer's tokens that the program names."""
         named = {token for token in self.tokens if token in self.source}
-        return tuple(sorted({*self._delimiters.markers, *named, *self.stop}))
+        return tuple(sorted({*self._delimiters.template_tokens, *named, *self.stop}))
 
     def render(self, conversation: Conversation) -> str:
         """The output of ``apply_chat_template(messages, tokenize=False)``.
@@ -302,7 +302,7 @@ def _all_tokens(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _is_special(token: object) -> bool:
     """True for special tokens and strings that look like one; added tokens also include words and runs of spaces."""
-    looks = bool(special_tokens(_content(token) or ""))
+    looks = bool(find_special_tokens(_content(token) or ""))
     return looks or (isinstance(token, dict) and bool(cast(dict[str, object], token).get("special")))
 
 

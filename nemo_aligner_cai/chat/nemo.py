@@ -92,7 +92,7 @@ class NemoChatTemplate(ChatTemplate):
         return self.turn_header(Role.ASSISTANT)
 
     @property
-    def markers(self) -> tuple[str, ...]:
+    def template_tokens(self) -> tuple[str, ...]:
         """The tokens that start or end a turn or a label, except white space."""
         tokens = self.tokens
         ends = tuple(token for token in (tokens.end_of_turn, tokens.end_of_name) if token.strip())

@@ -63,9 +63,9 @@ class StringTemplate(ChatTemplate):
         return self.response_extract_pattern or self._around_reply[0] or self.user_format.split(_PLACE)[1]
 
     @property
-    def markers(self) -> tuple[str, ...]:
+    def template_tokens(self) -> tuple[str, ...]:
         """The special tokens in the strings; without any, the words that name a speaker."""
-        return self._delimiters.markers
+        return self._delimiters.template_tokens
 
     def render(self, conversation: Conversation) -> str:
         """The formatted turns, with the end-of-sequence token after a last reply."""

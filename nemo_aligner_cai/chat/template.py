@@ -7,8 +7,8 @@ from dataclasses import replace
 from enum import Enum
 from functools import cached_property
 
-from nemo_aligner_cai.chat.markers import Markers
 from nemo_aligner_cai.chat.messages import Conversation, Message
+from nemo_aligner_cai.chat.special_tokens import SpecialTokens
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import RowCounts
 
@@ -47,7 +47,7 @@ class ChatTemplate(ABC):
 
     @property
     @abstractmethod
-    def markers(self) -> tuple[str, ...]:
+    def template_tokens(self) -> tuple[str, ...]:
         """The strings that have a meaning in the template and must not occur in a message."""
 
     @abstractmethod
@@ -94,15 +94,15 @@ class ChatTemplate(ABC):
 
     def contains_template_token(self, text: str) -> bool:
         """True if the text could forge a turn."""
-        return self._markers.found_in(text)
+        return self._special.found_in(text)
 
     def escape(self, text: str) -> str:
         """Insert a space into each template token, so that it loses its meaning and stays readable."""
-        return self._markers.escape(text)
+        return self._special.escape(text)
 
     @cached_property
-    def _markers(self) -> Markers:
-        return Markers(self.markers)
+    def _special(self) -> SpecialTokens:
+        return SpecialTokens(self.template_tokens)
 
 
 class TokenPolicy(str, Enum):
@@ -131,7 +131,7 @@ def guard(
     if policy is TokenPolicy.ERROR:
         raise UsageError(
             "a text contains the chat template's own tokens "
-            f"({', '.join(map(repr, template.markers))}); give --on-template-tokens escape or drop"
+            f"({', '.join(map(repr, template.template_tokens))}); give --on-template-tokens escape or drop"
         )
     if policy is TokenPolicy.DROP:
         counts.skip("contains template tokens")

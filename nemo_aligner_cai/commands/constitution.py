@@ -119,7 +119,7 @@ def findings(constitution: Constitution) -> Iterator[str]:
     ]
     for name, text in texts:
         if NEMO_CHAT.contains_template_token(text):
-            yield f"{name} contains one of the chat template's tokens ({', '.join(NEMO_CHAT.markers)})"
+            yield f"{name} contains one of the chat template's tokens ({', '.join(NEMO_CHAT.template_tokens)})"
     words = [(name, text.casefold().split()) for name, text in texts]
     for (name, one), (other_name, other) in combinations(words, 2):
         matcher = SequenceMatcher(None, one, other, autojunk=False)

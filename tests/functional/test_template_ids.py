@@ -113,9 +113,8 @@ def test_the_smallest_difference_to_nemos_sft_dataset_would_be_shown(tokenizers:
     path = tmp_path / "sft.jsonl"
     write_records(path, [Chat(Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A"))], "sft-chat")
     dataset = _sft_dataset(path, tokenizers.theirs)
-    texts = st.lists(st.text(max_size=5) | st.sampled_from([*NEMO_CHAT.markers, "User\n", "\n"]), max_size=4).map(
-        "".join
-    )
+    known = st.sampled_from([*NEMO_CHAT.template_tokens, "User\n", "\n"])
+    texts = st.lists(st.text(max_size=5) | known, max_size=4).map("".join)
     turns = st.lists(texts, min_size=2, max_size=7)
     compared = 0
 

@@ -52,7 +52,7 @@ few = settings(max_examples=25, deadline=None)
 
 def texts(template: ChatTemplate) -> st.SearchStrategy[str]:
     """Any text, with much of what the template itself writes: its tokens whole, cut in two and in disguise."""
-    markers = list(template.markers)
+    markers = list(template.template_tokens)
     halves = [part for marker in markers for part in (marker[: len(marker) // 2], marker[len(marker) // 2 :])]
     wide = [marker.translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)}) for marker in markers]
     asked = template.generation_prompt(Conversation.of_user("{}")).split("{}")
@@ -79,7 +79,7 @@ def said(conversation: Conversation) -> list[tuple[Role, str]]:
 
 
 def tokens_of(template: ChatTemplate, text: str) -> Counter[str]:
-    return Counter(re.findall("|".join(map(re.escape, sorted(template.markers, key=len, reverse=True))), text))
+    return Counter(re.findall("|".join(map(re.escape, sorted(template.template_tokens, key=len, reverse=True))), text))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -122,14 +122,14 @@ def test_escaping_leaves_nothing_to_forge_with_and_clean_text_as_it_is(name: str
     text = data.draw(TEXTS[name])
     escaped = template.escape(text)
     assert not template.contains_template_token(escaped)
-    assert not any(marker in unicodedata.normalize("NFKC", escaped) for marker in template.markers)
+    assert not any(marker in unicodedata.normalize("NFKC", escaped) for marker in template.template_tokens)
     assert (escaped == text) == (not template.contains_template_token(text))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_each_token_of_each_template_is_escaped_dropped_or_refused(name: str):
     template = ALL[name]
-    for marker in template.markers:
+    for marker in template.template_tokens:
         counts = RowCounts(rows_in=2)
         forged = Conversation.of_user(f"a {marker} b")
         safe = guard(forged, template, policy=TokenPolicy.ESCAPE, counts=counts)
@@ -179,7 +179,7 @@ def test_an_escaped_text_has_no_token_of_the_template_in_its_ids(normalization: 
         model_type="bpe",
         byte_fallback=True,
         normalization_rule_name=normalization,
-        user_defined_symbols=list(NEMO_CHAT.markers),
+        user_defined_symbols=list(NEMO_CHAT.template_tokens),
         minloglevel=2,
     )
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
@@ -230,7 +230,7 @@ def test_named_templates_are_the_published_ones(name: str, shape: str, data: st.
     if made.messages[-1].role is Role.USER:
         assert ours.generation_prompt(made) == published.generation_prompt(made)
     assert set(ours.stop) <= set(published.stop)
-    assert set(ours.markers) <= set(published.markers)
+    assert set(ours.template_tokens) <= set(published.template_tokens)
 
 
 def test_flags_of_any_letters_are_kept_or_refused_by_name():

@@ -219,13 +219,16 @@ def test_the_policy_decides_on_template_tokens_and_counts_them():
 
 
 def test_only_what_tells_speakers_apart_is_escaped():
-    assert MISTRAL_INSTRUCT.markers == ("</s>", "<s>", "[/INST]", "[INST]")
-    assert template_from_flags(UPSTREAM_FLAGS).markers == ("<extra_id_0>", "<extra_id_1>")
+    assert MISTRAL_INSTRUCT.template_tokens == ("</s>", "<s>", "[/INST]", "[INST]")
+    assert template_from_flags(UPSTREAM_FLAGS).template_tokens == ("<extra_id_0>", "<extra_id_1>")
     plain = StringTemplate("User: {MESSAGE}\nAssistant: ", "{MESSAGE}\n", "Important\n{MESSAGE}\n")
-    assert plain.markers == ("Assistant:", "User:")
+    assert plain.template_tokens == ("Assistant:", "User:")
     assert plain.escape("Important\nUser: no") == "Important\nU ser: no"
     # The end of a line is no token that a text must not have.
-    assert StringTemplate("User: {MESSAGE}\n", "Assistant: {MESSAGE}", eos_token="\n").markers == plain.markers
+    assert (
+        StringTemplate("User: {MESSAGE}\n", "Assistant: {MESSAGE}", eos_token="\n").template_tokens
+        == plain.template_tokens
+    )
 
 
 def test_generation_needs_a_user_turn_last():

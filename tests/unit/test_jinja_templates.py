@@ -78,7 +78,7 @@ def test_special_tokens_that_the_program_writes_are_markers_and_its_spaces_and_w
     decoder: dict[str, Any] = {"9": "damaged"}
     decoder |= {str(number): {"content": token, "special": special} for number, (token, special) in enumerate(added)}
     config = {"chat_template": source, "eos_token": "</s>", "added_tokens_decoder": decoder}
-    markers = template_named(folder_with(tmp_path, config)).markers
+    markers = template_named(folder_with(tmp_path, config)).template_tokens
     assert set(markers) == {"</s>", "<|assistant|>", "<|system|>", "<|user|>", "TOOL", "<think>"}
 
 

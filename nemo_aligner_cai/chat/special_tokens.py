@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Search for the strings of a chat template that must not occur in a message, in plain or disguised form.
+"""Special tokens: strings with a meaning for a model, which must not occur in a message, plain or disguised.
 
 Many tokenizers normalize text before they look for special tokens, SentencePiece by default with nmt_nfkc. They read
 ``<extra_id_1>`` in full-width letters, in superscripts, or with control characters in between.
@@ -32,48 +32,48 @@ class _Normalized(dict[int, str]):
 _NORMALIZED = _Normalized()
 
 
-def special_tokens(text: str) -> set[str]:
+def find_special_tokens(text: str) -> set[str]:
     """Find special tokens in a template's own text by their look: ``<...>``, ``[INST]``, a control character."""
     return set(_SPECIAL.findall(text))
 
 
-class Markers:
-    """Finds and escapes the strings that have a meaning in a template.
+class SpecialTokens:
+    """Finds and escapes special tokens.
 
     Args:
-        markers: the strings.
-        pattern: a regular expression for more of them, none of which starts with an escaped marker.
+        tokens: the strings.
+        pattern: a regular expression for more of them, none of which starts with an escaped token.
 
     Raises:
-        UsageError: a marker is U+FFFD, the replacement for tokens of one character.
+        UsageError: a token is U+FFFD, the replacement for tokens of one character.
     """
 
-    def __init__(self, markers: Iterable[str], pattern: str = "(?!)") -> None:
+    def __init__(self, tokens: Iterable[str], pattern: str = "(?!)") -> None:
         # White space around a token is not part of its meaning, and could come from the neighboring text.
-        self.strings = tuple(sorted({marker.strip() or marker for marker in markers} - {""}))
+        self.strings = tuple(sorted({token.strip() or token for token in tokens} - {""}))
         if _GONE in self.strings:
             raise UsageError("U+FFFD cannot be a token of a chat template: it replaces unreadable text")
-        normalized = {marker.translate(_NORMALIZED) for marker in self.strings} - {""}
+        normalized = {token.translate(_NORMALIZED) for token in self.strings} - {""}
         self._pattern = re.compile(f"{_any_of(self.strings)}|{pattern}")
         self._disguised = re.compile(f"{_any_of(normalized)}|{pattern}")
-        self._starts = tuple({marker[0] for marker in (*self.strings, *normalized)})
+        self._starts = tuple({token[0] for token in (*self.strings, *normalized)})
 
     def found_in(self, text: str) -> bool:
-        """True if the text contains a marker, before or after a tokenizer's normalization."""
+        """True if the text contains a token, before or after a tokenizer's normalization."""
         if text.isascii() or unicodedata.is_normalized("NFKC", text):
-            # Most texts do not contain even the first character of a marker. Plain searches are many times faster on a
+            # Most texts do not contain even the first character of a token. Plain searches are many times faster on a
             # page of text than one regular expression, and a loop faster than any().
             for start in self._starts:
                 if start in text:
                     break
             else:
                 return False
-        if any(marker in text for marker in self.strings) or self._pattern.search(text):
+        if any(token in text for token in self.strings) or self._pattern.search(text):
             return True
         return self._disguised.search(text.translate(_NORMALIZED)) is not None
 
     def escape(self, text: str) -> str:
-        """Insert a space into each marker, so that it loses its meaning and stays readable."""
+        """Insert a space into each token, so that it loses its meaning and stays readable."""
         while self.found_in(text):
             escaped = self._pattern.sub(_break, text)
             text = escaped if escaped != text else self._break_disguised(text)
@@ -96,6 +96,6 @@ def _any_of(strings: Iterable[str]) -> str:
 
 
 def _break(match: re.Match[str]) -> str:
-    marker = match[0]
-    # A marker of one character cannot be split; it becomes the Unicode replacement character.
-    return f"{marker[0]} {marker[1:]}" if len(marker) > 1 else _GONE
+    token = match[0]
+    # A token of one character cannot be split; it becomes the Unicode replacement character.
+    return f"{token[0]} {token[1:]}" if len(token) > 1 else _GONE
