@@ -16,9 +16,10 @@ Output: OUT.jsonl                                      SFT training data: blende
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from nemo_aligner_cai.chat import TEMPLATE_FLAGS, ChatTemplate, StringTemplate, template_from_flags
+from nemo_aligner_cai.chat import TEMPLATE_FLAGS, ChatTemplate, template_from_flags
 from nemo_aligner_cai.commands.common.flag_types import COUNT, SEED, SHARE
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
 from nemo_aligner_cai.commands.generate import clients, display, flags, ray_shards, shard_flags, store_flags
@@ -206,11 +207,10 @@ def _template(args: argparse.Namespace) -> tuple[ChatTemplate, bool]:
     """Return the template, and whether the server renders; the template then only extracts replies."""
     if args.chat_template or args.apply_chat_template == "True":
         return flags.template_of(args), False
-    pattern = template_from_flags({"response_extract_pattern": args.response_extract_pattern}).response_extract_pattern
+    bare = template_from_flags({"response_extract_pattern": args.response_extract_pattern})
     # The server puts the pattern once per user turn.
-    return StringTemplate(
-        "{MESSAGE}" + (pattern or ""), "{MESSAGE}", system_format="{MESSAGE}", response_extract_pattern=pattern
-    ), flags.on_nemo_server(args)
+    user_format = bare.user_format + (bare.response_extract_pattern or "")
+    return replace(bare, user_format=user_format, system_format="{MESSAGE}"), flags.on_nemo_server(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,11 +44,10 @@ def read_records(
     format_name: str | None = None,
     *,
     counts: RowCounts,
-    template: NemoChatTemplate = NEMO_CHAT,
     split: str = "train",
 ) -> Iterator[Record]:
     """Read the records of a source, one at a time. Arguments and errors are those of `read_groups`."""
-    groups = read_groups(source, format_name, counts=counts, template=template, split=split)
+    groups = read_groups(source, format_name, counts=counts, split=split)
     return (group.record for group in groups)
 
 

@@ -132,8 +132,7 @@ def _wait_ready(port: int, job: jobs.Job, name: str, timeout_s: float) -> None:
 def _environment(settings: VllmServer, replica: int) -> dict[str, str]:
     size = settings.tensor_parallel
     own = settings.gpus[replica * size : (replica + 1) * size]
-    devices = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, own))} if own else {}
-    return _OFFLINE | devices | settings.environment
+    return _OFFLINE | jobs.visible_gpus(own) | settings.environment
 
 
 def _log_of(log: Path, replica: int) -> Path:
