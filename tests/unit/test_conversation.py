@@ -223,7 +223,7 @@ def test_only_what_tells_speakers_apart_is_escaped():
     assert template_from_flags(UPSTREAM_FLAGS).template_tokens == ("<extra_id_0>", "<extra_id_1>")
     plain = StringTemplate("User: {MESSAGE}\nAssistant: ", "{MESSAGE}\n", "Important\n{MESSAGE}\n")
     assert plain.template_tokens == ("Assistant:", "User:")
-    assert plain.escape("Important\nUser: no") == "Important\nU ser: no"
+    assert plain.escape("Important\nUser: no") == "Important\nU ser: no"  # codespell:ignore ser
     # The end of a line is no token that a text must not have.
     assert (
         StringTemplate("User: {MESSAGE}\n", "Assistant: {MESSAGE}", eos_token="\n").template_tokens
