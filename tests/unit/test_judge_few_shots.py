@@ -62,6 +62,8 @@ def test_compared_examples_are_put_as_the_questions_are(written: Callable[[objec
     rule = f"by rule {question.principle[1:] if question.principle else ''}?"
     assert all(rule in message.content for message in messages[::2]), "examples follow the principle of the question"
     assert "User: And?\n\nAssistant: Well.\n\nUser: Why?" in messages[2].content
+    (vote,) = multiple_choice(settings(few_shots=shots, both_orders=False, logprobs=False, votes=1)).questions(CASE)
+    assert vote.request.shared == 4, "a journal has them once"
     shown = best_worst(settings(few_shots=shots)).questions(CASE)[0].request
     assert shown.conversation.messages[2].content == '{"chosen":1,"rejected":2}' and shown.shared == 5
 

@@ -183,6 +183,7 @@ def test_its_probabilities_are_brought_into_the_interval() -> None:
     (preference,) = judgement.preferences
     assert preference.probability == pytest.approx(0.6) and preference.explanation == "So it is."
     assert {float(verdict.probability or 0) for verdict in judgement.verdicts} == {0.4, 0.6}
+    assert [verdict.raw for verdict in judgement.verdicts] == ["So it is."] * 2
     unclamped = chain_of_thought(settings(clamp=(0.0, 1.0)))
     assert decide(unclamped, thinking("So.", by_worth)).preferences[0].probability == pytest.approx(0.9)
     mild = decide(chain_of_thought(settings()), thinking("So.", lambda request: by_worth(request, p=0.55)))
@@ -191,7 +192,7 @@ def test_its_probabilities_are_brought_into_the_interval() -> None:
 
 def test_a_chain_of_thought_without_a_thought_gives_no_verdict() -> None:
     judgement = decide(chain_of_thought(settings()), thinking(" ", by_worth))
-    assert judgement.verdicts and not any(verdict.is_parsed for verdict in judgement.verdicts)
+    assert [(verdict.shown, verdict.is_parsed) for verdict in judgement.verdicts] == [((1, 2), False), ((2, 1), False)]
     assert judgement.preferences == ()
 
 

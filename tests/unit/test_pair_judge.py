@@ -302,6 +302,7 @@ def test_a_preference_without_a_probability_counts_as_one_win() -> None:
     sure, likely, more = j.Preference(0, 1, None, None), j.Preference(2, 1, 0.9, None), j.Preference(2, 3, 0.9, None)
     assert kept("best-worst", [sure, likely], 4) == [sure], "1 is more than 0.9"
     assert kept("best-worst", [sure, likely, more], 4) == [likely], "and less than 1.8"
+    assert kept("best-worst", [j.Preference(0, 1, 0.6, None), likely], 4) == [likely], "0.6 is less than 0.9"
     assert kept("all", [sure, likely], 4) == [sure, likely]
 
 
