@@ -13,7 +13,6 @@ Output: Constitution((Principle("kind", "Does any sentence ...", "Rewrite ...", 
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -87,15 +86,14 @@ def load_constitution(path: PathLike) -> Constitution:
     name = cast(dict[str, Any], document).get("name") if isinstance(document, dict) else None
     listed = _listed(path, document)
     items = listed.items() if isinstance(listed, dict) else [("", value) for value in listed]
-    principles = tuple(
-        principle
-        for number, (key, value) in enumerate(items)
-        for principle in _principles(path, value, key, number, _line(listed, key))
-    )
-    ids = Counter(principle.id for principle in principles)
-    if repeated := [name for name, count in ids.items() if count > 1]:
-        raise UsageError(f"{path}: the id {repeated[0]!r} is given to more than one principle")
-    return Constitution(principles, (name.strip() if isinstance(name, str) else "") or path.stem)
+    principles: dict[str, Principle] = {}
+    for number, (key, value) in enumerate(items):
+        line = value.line if isinstance(value, YamlMapping) else _line(listed, key)
+        for principle in _principles(path, value, key, number, line):
+            if principle.id in principles:
+                raise _error(path, line, f"the id {principle.id!r} is given to more than one principle")
+            principles[principle.id] = principle
+    return Constitution(tuple(principles.values()), (name.strip() if isinstance(name, str) else "") or path.stem)
 
 
 def _listed(path: Path, document: Any) -> list[Any] | dict[str, Any]:
@@ -126,7 +124,6 @@ def _principles(path: Path, value: Any, key: str, number: int, line: int) -> Ite
     if not isinstance(value, dict):
         raise _error(path, line, f"{where}: a text or keys are needed; {_EXAMPLE}")
     mapping = cast(dict[str, Any], value)
-    line = mapping.line if isinstance(mapping, YamlMapping) else line
     try:
         item = _Item.model_validate({name: given for name, given in mapping.items() if given is not None})
     except ValidationError as error:

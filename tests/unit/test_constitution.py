@@ -75,6 +75,7 @@ def test_reads_our_yaml(tmp_path: Path):
         ("principles:\n- {id: a, judge: [x]}\n", ":2: .*'judge'"),
         ("principles:\n- {id: a, judge: ''}\n", ":2: .*'judge'"),
         ("other: 1\nprinciples: [x]\n", ":1: .*'other'"),
+        ("principles:\n- {id: a, judge: J}\n- {id: b, judge: J}\n- {id: a, judge: K}\n", ":4: .*'a'"),
         ("principles: [\n", "not YAML"),
         ("a: \x07\n", "not YAML"),
     ],
