@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.chat import template_named
+from nemo_aligner_cai.data.anthropic_hh import SPLITS
 from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
 from nemo_aligner_cai.errors import NotHere, UsageError
@@ -17,12 +18,13 @@ from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings
 from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURED, PPO, SFT
-from nemo_aligner_cai.pipeline.sections.data import HH
+from nemo_aligner_cai.pipeline.sections.data import HH, DataSource, HelpfulPreferences
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, NemoModel, Role
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving import vllm
 from nemo_aligner_cai.pipeline.serving.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
+from nemo_aligner_cai.pipeline.steps.data import hh_files
 from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, context_length, read_settings
 from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.config import compose, select
@@ -130,9 +132,9 @@ def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients, checks: 
 def _check_server(server: Server, path: Path, source: object) -> None:
     """Check that a server can read a model's file or folder, which may be still to be made."""
     if isinstance(server, NemoServer):
-        _check_conversion(source, path)
         template_named(server.chat_template)
         compose("cai_inference", server.overrides)
+        _check_conversion(source, path)
     elif path.exists():
         vllm.check(path, server)
     else:
@@ -155,14 +157,21 @@ def _check_data(config: RunConfig, checks: Checks) -> None:
             # Step 1 copies objects, before any expensive one.
             if source.path is not None and not source.is_object and not Path(source.path).exists():
                 raise NotHere(f"data.{name}: there is no file or folder {source.path}", source.path)
+            if not source.is_object:
+                _check_files(source)
     conversations, preferences = config.data.helpful_sft, config.data.helpful_preferences
     if conversations is not None and conversations.format is not None:
         format_named(conversations.format)
     if preferences is not None and preferences.format != HH:
         format_named(preferences.format)
-    prompts = config.data.red_team
-    if prompts is not None and prompts.path is not None and not prompts.is_object and Path(prompts.path).exists():
-        data_files(prompts.path)
+
+
+def _check_files(source: DataSource) -> None:
+    for split in SPLITS if isinstance(source, HelpfulPreferences) else ("train",):
+        if isinstance(source, HelpfulPreferences) and source.format == HH:
+            hh_files(source, split)
+        else:
+            data_files(source.source, split)
 
 
 def _check_trainer(trainer: TrainerSettings) -> None:

@@ -63,7 +63,7 @@ class Machine:
                 server["executable"] = str(self.vllm)
         tree["data"]["red_team"]["path"] = str(self.data / "red_team_attempts.jsonl")
         tree["data"]["helpful_sft"] = {"path": str(self.data / "helpful_sft.jsonl")}
-        tree["data"]["helpful_preferences"]["path"] = str(self.data)
+        tree["data"]["helpful_preferences"] = {"path": str(self.data), "subsets": ["helpful-base"]}
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(tree | changes), encoding="utf-8")
         return path

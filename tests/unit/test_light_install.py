@@ -121,12 +121,19 @@ def test_a_dry_run_lists_what_could_not_be_checked(tmp_path: Path, model_there: 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dry_run_refuses_what_it_can_check(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "override", "named"),
+    [
+        ('{"model_type": "gemma2"}', "seed=1", "model_type=gemma2"),
+        (_LLAMA, "serve.helpful_only.chat_template=mistrl", "mistrl"),
+    ],
+)
+def test_a_dry_run_refuses_what_it_can_check(tmp_path: Path, settings: str, override: str, named: str) -> None:
     pytest.importorskip("hydra", reason="the extra [hydra] is not installed")
-    (tmp_path / "config.json").write_text('{"model_type": "gemma2"}')
+    (tmp_path / "config.json").write_text(settings)
     words = ["run", str(packaged_files.QUICKSTART), "--output", "out", "models.helpful_only={hf: ./}", "--dry-run"]
-    done = start(tmp_path, *words, there=_HYDRA)
-    assert done.returncode == 2 and "model_type=gemma2" in done.stderr
+    done = start(tmp_path, *words, override, there=_HYDRA)
+    assert done.returncode == 2 and named in done.stderr
 
 
 @pytest.mark.parametrize("stage", STAGES)

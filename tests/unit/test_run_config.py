@@ -135,6 +135,11 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
         (["models.helpful_only=HERE/text.nemo"], r"text\.nemo is not a \.nemo model"),
         (["models.constitution=HERE/text.nemo"], r"text\.nemo"),
         (["data.red_team=HERE/none.jsonl"], r"none\.jsonl"),
+        (["data.red_team=HERE/empty"], "empty: no "),
+        (["data.helpful_sft=HERE/empty"], "empty: no "),
+        (["data.helpful_preferences=HERE/empty"], r"empty: has no train\.jsonl\.gz"),
+        (["data.helpful_preferences=HERE/pairs.jsonl"], r"pairs\.jsonl: no file of the split 'test'"),
+        (["data.helpful_preferences={path: HERE/empty, format: dpo}"], "empty: no "),
         (["rl_cai.judge=best"], "'best'.* best-worst"),
         (["rl_cai.judge=chain-of-thought"], "no pair has the margin"),
     ],
@@ -145,6 +150,8 @@ def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path, overr
     from nemo_aligner_cai.pipeline.run import Pipeline
 
     (tmp_path / "text.nemo").write_text("not: [a model")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pairs.jsonl").touch()
     (tmp_path / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
     config = load_run_config(packaged_files.QUICKSTART, [text.replace("HERE", str(tmp_path)) for text in overrides])
     with pytest.raises(UsageError, match=message):

@@ -145,7 +145,7 @@ def _helpful_preferences(source: HelpfulPreferences, target: Path) -> RowCountsB
     for split in anthropic_hh.SPLITS:
         outputs = anthropic_hh.Outputs.named(target, split, prefix="helpful", add_eos=True)
         if source.format == HH:
-            rows = anthropic_hh.rows_of(_hh_files(source, split))
+            rows = anthropic_hh.rows_of(hh_files(source, split))
             written = anthropic_hh.write_split(rows, outputs, template=NEMO_CHAT, overwrite=True)
         else:
             convert = partial(convert_file, source.source, source_format=source.format, split=split, overwrite=True)
@@ -155,7 +155,8 @@ def _helpful_preferences(source: HelpfulPreferences, target: Path) -> RowCountsB
     return counts
 
 
-def _hh_files(source: HelpfulPreferences, split: str) -> Sequence[DataFile]:
+def hh_files(source: HelpfulPreferences, split: str) -> Sequence[DataFile]:
+    """The files of a split of HH. Raises UsageError: the source has none."""
     if source.path is None:
         return [file for subset in source.subsets for file in data_files(f"{source.source}/{subset}", split)]
     files = anthropic_hh.local_files(source.path, source.subsets).get(split)
