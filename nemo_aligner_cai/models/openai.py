@@ -243,8 +243,9 @@ class OpenAIClient:
 
     def _check_model(self, answered: Any) -> None:
         """Log once if another model than the requested one answered, as behind gateways with fallbacks."""
-        # A longer name is a version of the same model: "gpt-4o" is answered by "gpt-4o-2024-08-06".
-        if self._warned or not isinstance(answered, str) or self.name in answered or not answered:
+        # "openai/gpt-4o" is answered by "gpt-4o-2024-08-06": gateways have prefixes, and versions longer names.
+        name = self.name.rpartition("/")[2]
+        if self._warned or not isinstance(answered, str) or not answered or name.lower() in answered.lower():
             return
         self._warned = True
         _log.warning(

@@ -321,14 +321,14 @@ class _Fallback(FakeOpenAI):
 
 
 @pytest.mark.parametrize(
-    ("models", "warnings"),
-    [(("m", "m-2024-08-06", ""), 0), (("m", "tiny", "tiny"), 1)],
+    ("requested", "models", "warnings"),
+    [("m", ("m", "m-2024-08-06", ""), 0), ("org/m", ("m", "M-2", "org/m"), 0), ("m", ("m", "tiny", "tiny"), 1)],
 )
 def test_the_answer_of_another_model_is_said_once(
-    models: tuple[str, ...], warnings: int, caplog: pytest.LogCaptureFixture
+    requested: str, models: tuple[str, ...], warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run(port: int) -> None:
-        client = OpenAIClient(f"http://127.0.0.1:{port}", "m", retry_policy=QUICK)
+        client = OpenAIClient(f"http://127.0.0.1:{port}", requested, retry_policy=QUICK)
         for _ in models:
             await client.complete(ask())
         await client.close()
