@@ -187,11 +187,12 @@ def _text(position: int, content: object) -> str:
         entry: Mapping[str, Any] = (
             cast(Mapping[str, Any], part) if isinstance(part, Mapping) else {"type": "text", "text": part}
         )
-        text = entry.get("text")
-        if entry.get("type") not in ("text", "input_text", "output_text") or not isinstance(text, str):
-            kind = entry.get("type")
+        kind, text = entry.get("type"), entry.get("text")
+        if kind not in ("text", "input_text", "output_text"):
             shown = f"of type {kind[:40]!r}" if isinstance(kind, str) else "without a type"
             raise UsageError(f"message {position}: 'content' has a part {shown}; only text parts are supported")
+        if not isinstance(text, str):
+            raise UsageError(f"message {position}: a text part of 'content' must have a string, got {_type_of(text)}")
         texts.append(text)
     return "\n".join(texts)
 

@@ -296,8 +296,12 @@ def test_a_content_may_be_text_parts_and_nothing_else():
     parts: list[object] = [{"type": kind, "text": kind} for kind in ("text", "input_text", "output_text")]
     (message,) = Conversation.from_messages([{"role": "user", "content": [*parts, "plain"]}]).messages
     assert message.content == "text\ninput_text\noutput_text\nplain"
-    for content in ([], 7, {"text": "a"}, [{"type": "image", "text": "a"}], [{"type": "text"}], [{"text": "a"}], [7]):
-        with pytest.raises(UsageError, match=r"message 1: .*content"):
+    for content, shown in (
+        *(([], "must be a string, got list"), (7, "got int"), (None, "got null"), ({"text": "a"}, "got dict")),
+        *(([{"type": "image", "text": "a"}], "a part of type 'image'"), ([{"text": "a"}], "a part without a type")),
+        *(([{"type": "text"}], "must have a string, got null"), ([7], "must have a string, got int")),
+    ):
+        with pytest.raises(UsageError, match=f"message 1: .*'content' .*{shown}"):
             Conversation.from_messages([{"role": "user", "content": "Q"}, {"role": "assistant", "content": content}])
 
 
@@ -315,6 +319,8 @@ def test_messages_of_other_names_are_read_and_what_would_change_their_meaning_is
     for key, value in (("tool_calls", [1]), ("name", "x"), ("weight", 0), ("train", False), ("loss", 0.5)):
         with pytest.raises(UsageError, match=f"message 0: '{key}'"):
             Conversation.from_messages([answer | {key: value}])
+        with pytest.raises(UsageError, match=f"message 0: '{key}'"):
+            Conversation.from_messages([{"from": "gpt", "value": "A", key: value}])
     # Only replies are trained, so a weight of another turn says nothing.
     assert Conversation.from_messages([{"role": "user", "content": "Q", "weight": 0}]) == Conversation.of_user("Q")
     with pytest.raises(UsageError, match=r"message 0: .*'role'"):
