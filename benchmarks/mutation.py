@@ -168,7 +168,9 @@ def survivors(folder: Path, codes: Mapping[str, int | None]) -> str:
 def _alone() -> list[str]:
     """The command that runs another one in a namespace of process ids of its own."""
     as_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *as_user, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # The first process inherits the orphans of tests that are killed; mutmut would fail at one that it did not start.
+    shell = ("sh", "-c", '"$@"; exit "$?"', "sh")
+    return ["unshare", *as_user, "--pid", "--fork", "--kill-child", "--mount-proc", *shell]
 
 
 def _copy(folder: Path) -> None:
