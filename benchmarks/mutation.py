@@ -205,7 +205,11 @@ def settings(module: Module) -> str:
 
 def _exit_codes(folder: Path) -> dict[str, int | None]:
     codes: dict[str, int | None] = {}
-    for file in sorted((folder / "mutants").rglob("*.meta")):
+    mutants = folder / "mutants"
+    for file in sorted(mutants.rglob("*.meta")):
+        if not (folder / file.relative_to(mutants)).with_suffix("").is_file():
+            # Of a module that was removed or renamed since.
+            continue
         codes |= json.loads(file.read_text(encoding="utf-8"))["exit_code_by_key"]
     return codes
 
