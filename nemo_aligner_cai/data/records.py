@@ -136,13 +136,13 @@ def conversations_of(record: Record) -> list[Conversation]:
 def require_texts(record: Record) -> None:
     """Raise UsageError for an empty user turn, or an empty reply that would be learned or preferred.
 
-    A rejected reply may be empty: published comparisons have some, and they are informative.
+    A rejected reply may be empty, and one with scores: published data have some, and they are informative.
     """
     if isinstance(record, Judged):
         for pair in record.comparisons:
             require_texts(pair)
-    is_rejected = isinstance(record, Rated) and not record.good
-    conversation = prompt_of(record) if is_rejected else conversations_of(record)[0]
+    may_be_empty = isinstance(record, Scored) or (isinstance(record, Rated) and not record.good)
+    conversation = prompt_of(record) if may_be_empty else conversations_of(record)[0]
     for turn in conversation.turns:
         if not turn.content.strip():
             what = "a user turn" if turn.role is Role.USER else "a reply"

@@ -3,6 +3,7 @@
 """What nemo_aligner's data sets read of our files: the ids that SFT teaches, and the rows that are predicted."""
 
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
 from nemo_aligner_cai.data.formats.files import write_records
 from nemo_aligner_cai.data.length import predict_use, texts_of
-from nemo_aligner_cai.data.records import Comparison, PromptOnly, Rated, Record, Scored
+from nemo_aligner_cai.data.records import Comparison, PromptOnly, Rated, Record, Scored, require_texts
+from nemo_aligner_cai.errors import UsageError
 from tests.conversations import conversation, text
 from tests.functional.tokenizer_pairs import NAMES, Tokenizers, make_tokenizers
 
@@ -29,19 +31,25 @@ def tokenizers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def _records(kind: type, count: int) -> list[Any]:
     random_ = random.Random(kind.__name__)
     made: list[Record] = []
+
+    def add(record: Record) -> None:
+        with suppress(UsageError):
+            require_texts(record)
+            made.append(record)
+
     while len(made) < count:
         whole = conversation(random_, template=NEMO_CHAT)
         if whole.turns[-1].role is Role.USER:
             whole = whole.without_last()
         prompt, reply, other = whole.without_last(), whole.turns[-1].content, NEMO_CHAT.escape(text(random_))
         if kind is Comparison and reply != other:
-            made.append(Comparison(prompt, reply, other))
+            add(Comparison(prompt, reply, other))
         elif kind is PromptOnly:
-            made.append(PromptOnly(prompt))
+            add(PromptOnly(prompt))
         elif kind is Rated:
-            made.append(Rated(prompt, reply, random_.random() < 0.5))
+            add(Rated(prompt, reply, random_.random() < 0.5))
         elif kind is Scored:
-            made.append(Scored(whole, (1.0, *[-100.0] * 8)))
+            add(Scored(whole, (1.0, *[-100.0] * 8)))
     return made
 
 

@@ -12,7 +12,8 @@ from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.commands.common import shared_flags
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.data import convert, inspect_data, validate
-from nemo_aligner_cai.data.formats.files import read_records, sft_row
+from nemo_aligner_cai.data.formats.files import read_records, sft_row, write_records
+from nemo_aligner_cai.data.records import Scored
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import Row, RowCounts, write_jsonl
 from tests.unit.nemo_rows import comparison_rows
@@ -283,3 +284,10 @@ def test_an_empty_reply_may_be_rejected(tmp_path: Path, row: Row):
     source = tmp_path / "a.jsonl"
     write_jsonl(source, [row])
     assert len(list(read_records(source, counts=RowCounts()))) == 1
+
+
+def test_an_empty_reply_may_have_scores(tmp_path: Path):
+    source = tmp_path / "a.jsonl"
+    scored = Scored(Conversation.of_user("Q").with_turn(Role.ASSISTANT, ""), (0.0, *[-100.0] * 8))
+    write_records(source, [scored], "rm-regression")
+    assert list(read_records(source, counts=RowCounts())) == [scored]
