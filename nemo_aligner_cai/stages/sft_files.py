@@ -194,7 +194,8 @@ def write_sft_files(
             if not report.used:
                 return TrainingFiles(lines, rows, f"--max-seq-length {files.seq_length} leaves nothing to train on")
             summary["removed_long_dialogs"] = len(report.too_long)
-            if outputs.statistics is not None and isinstance(report, LengthReport):
+            if outputs.statistics is not None:
+                assert isinstance(report, LengthReport), "lengths are counted for the statistics"
                 write_json(outputs.statistics, _statistics(kept, report), overwrite=True)
         if outputs.validation is not None:
             rows |= _split(kept, outputs.train, outputs.validation, files, seed=seed)
