@@ -108,7 +108,7 @@ def _identity(value: Any) -> Any:
 
 def _one_user_turn(prompt: Conversation) -> str:
     if len(prompt.messages) != 1:
-        raise UsageError("its prompt has more than one user turn")
+        raise UsageError("its prompt has a system message or more than one user turn")
     if is_transcript(prompt.messages[0].content):
         raise UsageError("its prompt would be read as a transcript")
     return prompt.messages[0].content

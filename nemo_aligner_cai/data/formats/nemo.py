@@ -49,10 +49,7 @@ def _parse_prompt(template: NemoChatTemplate, row: Row, key: str) -> Conversatio
     text = row_values.text(row, key)
     if not text.endswith(template.assistant_header):
         raise RowError(key, f"must end with {template.assistant_header!r}, which starts the assistant's turn")
-    conversation = _parse(template, text, key)
-    if not conversation.turns or conversation.turns[-1].role is not Role.USER:
-        raise RowError(key, "must have a user turn before the assistant's turn")
-    return conversation
+    return _parse(template, text, key)
 
 
 def _parse_reply(template: NemoChatTemplate, row: Row, key: str) -> str:
