@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 
 from nemo_aligner_cai.chat import NemoChatTemplate
 from nemo_aligner_cai.data.formats import row_values
-from nemo_aligner_cai.data.formats.base import Format
+from nemo_aligner_cai.data.formats.base import Format, metadata_keys
 from nemo_aligner_cai.data.formats.fields import PROMPT, QUESTION, TEXT, Field, FieldFormat
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.records import Comparison, PromptOnly, Record
@@ -78,8 +78,10 @@ class InverseCai(FieldFormat):
     }
 
     def read(self, rows: Sequence[Row], template: NemoChatTemplate) -> Record:
+        row = rows[0]
         # All cells are strings.
-        return super().read([{**rows[0], **{key: _number(rows[0], key) for key in _REWARDS}}], template)
+        numbers = {key: _number(row, key) for key in row.keys() & (metadata_keys(self.kind) - {"dataset"})}
+        return super().read([{**row, **numbers}], template)
 
     def write(self, record: Comparison, template: NemoChatTemplate) -> tuple[Row, ...]:
         (row,) = super().write(record, template)

@@ -1,0 +1,296 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of each format, key by key, and what the readers of records and of prompts take from them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, LabelType, Role
+from nemo_aligner_cai.data.formats.all_formats import FORMATS, matching
+from nemo_aligner_cai.data.formats.nemo import sft_text
+from nemo_aligner_cai.data.prompt_files import read_prompts
+from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored, prompt_of
+from nemo_aligner_cai.files import Row, RowCounts
+from tests.unit.test_fuzz_readers import good_rows
+
+ASK = {"role": "user", "content": "Q"}
+RED, DOG = ({"role": "assistant", "content": text} for text in "AB")
+ASKED = Conversation.of_user("Q")
+ANSWERED = ASKED.with_turn(Role.ASSISTANT, "A")
+HEAD = "<extra_id_0>System\n\n<extra_id_1>User\nQ\n<extra_id_1>Assistant\n"
+REWARDS = {"dataset": "hh", "chosen_reward": 1.5, "rejected_reward": -0.25}
+LABEL = {"dataset": "hh", "prompt_label": "unsafe"}
+TURNS = [{"from": "User", "value": "Q", "label": None}, {"from": "Assistant", "value": "A", "label": None}]
+RANKED = [{"rank": 0, "completion": [RED]}, {"rank": 1, "completion": [DOG]}]
+SCORES = {
+    **{"toxicity": 1.0, "humor": 2.0, "creativity": 3.0, "helpfulness": 4.0},
+    **{"correctness": 5.0, "coherence": 6.0, "complexity": 7.0, "verbosity": 8.0},
+}
+RECORDS: list[Record] = [
+    Chat(ANSWERED, "hh"),
+    Comparison(ASKED, "A", "B", "hh", 1.5, -0.25),
+    PromptOnly(ASKED, "hh", "unsafe"),
+    Rated(ASKED, "A", False, "hh"),
+    Scored(ANSWERED, (-100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0), "hh"),
+]
+ROWS: dict[str, list[Row]] = {
+    "sft-chat": [{"system": "", "conversations": TURNS, "mask": "User", "dataset": "hh"}],
+    "messages": [{"messages": [ASK, RED], "dataset": "hh"}],
+    "input-output": [{"input": "Q", "output": "A", "dataset": "hh"}],
+    "rm-comparisons": [{"text": HEAD + f"{reply}\n<extra_id_1>", **REWARDS} for reply in "AB"],
+    "dpo": [{"prompt": HEAD, "chosen_response": "A\n<extra_id_1>", "rejected_response": "B\n<extra_id_1>", **REWARDS}],
+    "nemo-rl-preference": [{"context": [ASK], "completions": RANKED, **REWARDS}],
+    "nemo-rl-binary-preference": [{"prompt": "Q", "chosen": "A", "rejected": "B", **REWARDS}],
+    "trl-preference": [{"prompt": [ASK], "chosen": [RED], "rejected": [DOG], **REWARDS}],
+    "openrlhf": [{"prompt": [ASK], "chosen": [RED], "rejected": [DOG], "margin": 1.75, **REWARDS}],
+    "trl-preference-implicit": [{"chosen": [ASK, RED], "rejected": [ASK, DOG], **REWARDS}],
+    "anthropic-hh": [
+        {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B", **REWARDS}
+    ],
+    "inverse-cai": [{"input": "Q", "preferred_text": "text_a", "text_a": "A", "text_b": "B", **REWARDS}],
+    "ppo-prompts": [{"text": HEAD, **LABEL}],
+    "trl-prompts": [{"prompt": [ASK], **LABEL}],
+    "plain-prompts": [{"prompt": "Q", "label": "unsafe", "dataset": "hh"}],
+    "red-team": [{"transcript": "\n\nHuman: Q\n\nAssistant:", **LABEL}],
+    "verl": [
+        {
+            **{"data_source": "hh", "prompt": [ASK], "ability": "alignment", "extra_info": {"label": "unsafe"}},
+            "reward_model": {"style": "model", "ground_truth": ""},
+        }
+    ],
+    "kto": [{"prompt": HEAD, "response": "A\n<extra_id_1>", "preference": "rejected", "dataset": "hh"}],
+    "trl-unpaired": [{"prompt": [ASK], "completion": [RED], "label": False, "dataset": "hh"}],
+    "rm-regression": [{"text": HEAD + "A\n<extra_id_2>", "label": [-100.0, *SCORES.values()], "dataset": "hh"}],
+    "helpsteer": [{"prompt": "Q", "response": "A", **SCORES, "dataset": "hh"}],
+}
+READ = [name for name in FORMATS if name != "oasst"]
+
+
+def read(name: str, *rows: Row) -> Any:
+    return FORMATS[name].read(rows, NEMO_CHAT)
+
+
+def test_all_that_is_written_is_listed_here():
+    assert ROWS.keys() == {name for name, format in FORMATS.items() if not format.read_only}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_record_is_written_with_these_keys_and_read_from_them(name: str):
+    format = FORMATS[name]
+    (record,) = (one for one in RECORDS if isinstance(one, format.kind))
+    assert list(format.write(record, NEMO_CHAT)) == ROWS[name]
+    assert read(name, *ROWS[name]) == record
+    assert matching(ROWS[name][0], FORMATS) is format
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_format_keeps_the_name_of_the_data_set(name: str):
+    key = "data_source" if name == "verl" else "dataset"
+    rows = [{**row, key: "of mine"} for row in good_rows(name)[: FORMATS[name].group]]
+    record = read(name, *rows)
+    assert record.dataset == "of mine"
+    if isinstance(record, Judged) and name != "ranked-answers":
+        assert {pair.dataset for pair in record.comparisons} == {"of mine"}
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"), [("cai-revisions", "sl_cai_samples"), ("cai-comparisons", "rl_cai_samples")]
+)
+def test_raw_data_without_a_name_has_the_name_of_its_stage(name: str, dataset: str):
+    assert read(name, *good_rows(name)).dataset == dataset
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("chosen_reward", "rejected_reward"), ("score_chosen", "score_rejected"), ("chosen_score", "rejected_score")],
+)
+@pytest.mark.parametrize("name", [name for name in READ if FORMATS[name].kind is Comparison])
+def test_every_comparison_keeps_its_rewards_under_each_name(name: str, keys: tuple[str, str]):
+    bare = [{key: value for key, value in row.items() if key not in REWARDS} for row in good_rows(name)]
+    record = read(name, *(row | dict(zip(keys, (3, 0.5), strict=True)) for row in bare[: FORMATS[name].group]))
+    assert (record.chosen_reward, record.rejected_reward) == (3.0, 0.5)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_prompt_of_a_row_is_the_prompt_of_its_record(name: str, tmp_path: Path):
+    rows = good_rows(name)[: FORMATS[name].group]
+    assert matching(rows[0], FORMATS) is FORMATS[name]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts = [prompt.conversation for prompt in read_prompts(path, counts=RowCounts(), turns="all")]
+    expected = ASKED if name == "oasst" else prompt_of(read(name, *rows))
+    # `read` has no system message from a column that the format does not know; preference-texts' row has one.
+    assert [replace(one, messages=one.turns) for one in prompts] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": " Q \n"}, "Q"),
+        ({"input": "\tQ", "output": "A"}, "Q"),
+        ({"prompt": [{**ASK, "content": " Q "}]}, " Q "),
+        ({"system": None, "conversations": TURNS}, "Q"),
+        ({"prompt": {"text": "Q", "toxicity": 0.1}}, "Q"),
+        ({"prompt": {"text": "Q", "replies": []}, "text": "R"}, "Q"),
+        ({"prompt": {"text": "Q"}, "message_tree_id": "x"}, "Q"),
+        ({"message_id": "a", "parent_id": None, "text": "Q", "role": "prompter"}, "Q"),
+        ({"text": HEAD + "A\n<extra_id_1>"}, "Q"),
+        ({"prompt": [ASK, RED], "completion": [RED]}, "Q"),
+    ],
+)
+def test_a_prompt_needs_no_reply_and_a_text_loses_the_space_around_it(tmp_path: Path, row: Row, prompt: str):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    (read_one,) = read_prompts(tmp_path / "rows.jsonl", counts=RowCounts(), turns="all")
+    assert read_one.conversation == Conversation.of_user(prompt)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": None}, "empty prompt"),
+        ({"prompt": ""}, "empty prompt"),
+        ({"Behavior": None, "goal": ""}, "empty prompt"),
+        ({"transcript": None, "prompt": None}, "empty prompt"),
+        ({"message_id": "b", "parent_id": "a", "text": "Q", "role": "x"}, "not the first message of its tree"),
+    ],
+)
+def test_a_row_without_a_prompt_is_counted_under_its_reason(tmp_path: Path, row: Row, reason: str):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    counts = RowCounts()
+    assert list(read_prompts(tmp_path / "rows.jsonl", counts=counts)) == []
+    assert counts.skipped == {reason: 1}
+
+
+def test_which_text_is_text_a_depends_on_the_texts_alone():
+    pairs = [Comparison(Conversation.of_user(f"Q{number}"), "A", "B") for number in range(20)]
+    rows = [FORMATS["inverse-cai"].write(pair, NEMO_CHAT)[0] for pair in pairs]
+    assert {(row["preferred_text"], row["text_a"], row["text_b"]) for row in rows} == {
+        ("text_a", "A", "B"),
+        ("text_b", "B", "A"),
+    }
+    assert [read("inverse-cai", row) for row in rows] == pairs
+    assert [FORMATS["inverse-cai"].write(pair, NEMO_CHAT)[0] for pair in pairs] == rows
+
+
+def test_cells_of_a_table_are_rewards():
+    row = {key: value for key, value in ROWS["inverse-cai"][0].items() if "reward" not in key}
+    for keys in (("chosen_reward", "rejected_reward"), ("score_chosen", "score_rejected")):
+        assert read("inverse-cai", row | dict(zip(keys, ("1.5", "-0.25"), strict=True))) == RECORDS[1]
+        assert read("inverse-cai", row | dict.fromkeys(keys)) == Comparison(ASKED, "A", "B", "hh")
+
+
+@pytest.mark.parametrize(
+    ("rewards", "margin"), [((None, None), 0.0), ((2.0, 2.0), 0.0), ((0.0, -1.5), 1.5), ((1.0, 0.0), 1.0)]
+)
+def test_a_margin_is_the_difference_of_the_rewards_and_0_without_them(
+    rewards: tuple[float | None, float | None], margin: float
+):
+    record = Comparison(ASKED, "A", "B", None, *rewards)
+    (row,) = FORMATS["openrlhf"].write(record, NEMO_CHAT)
+    assert row["margin"] == margin
+    assert read("openrlhf", row) == record
+
+
+def test_a_margin_without_rewards_is_the_difference_of_rewards():
+    row = {"prompt": [ASK], "chosen": [RED], "rejected": [DOG], "margin": 1.5}
+    assert read("openrlhf", row) == Comparison(ASKED, "A", "B", None, 1.5, 0.0)
+    assert read("openrlhf", {**row, "margin": None}) == Comparison(ASKED, "A", "B")
+    rewarded = {**row, "chosen_reward": 5.0, "rejected_reward": 1.0}
+    assert read("openrlhf", rewarded) == Comparison(ASKED, "A", "B", None, 5.0, 1.0)
+
+
+def test_an_empty_system_message_is_none():
+    row = {"messages": [{"role": "system", "content": ""}, ASK, RED]}
+    assert read("messages", row) == Chat(ANSWERED)
+    assert read("trl-prompts", {"prompt": row["messages"][:2]}) == PromptOnly(ASKED)
+
+
+@pytest.mark.parametrize("history", [None, "", []])
+def test_a_history_may_be_empty(history: Any):
+    assert read("alpaca", {"instruction": "Q", "output": "A", "history": history}) == Chat(ANSWERED)
+
+
+def test_turns_of_a_history_come_first():
+    row = {"instruction": "R", "output": "B", "history": [["Q", "A"]]}
+    longer = ANSWERED.with_turn(Role.USER, "R").with_turn(Role.ASSISTANT, "B")
+    assert read("alpaca", row) == Chat(longer)
+    assert read("unpaired-texts", {**row, "label": True}) == Rated(Conversation(longer.messages[:3]), "B", True)
+
+
+@pytest.mark.parametrize("key", ["label", "kto_tag", "is_safe"])
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [(True, True), (False, False), (1, True), (0, False), ("True", True), ("false", False), ("1", True), ("0", False)],
+)
+def test_a_verdict_is_true_or_false_in_each_spelling(key: str, value: Any, good: bool):
+    row = {"instruction": "Q", "output": "A", key: value, "dataset": "hh"}
+    assert matching(row, FORMATS) is FORMATS["unpaired-texts"]
+    assert read("unpaired-texts", row) == Rated(ASKED, "A", good, "hh")
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, "yes", None, [True]])
+def test_a_label_of_another_kind_is_no_verdict(value: Any):
+    assert matching({"instruction": "Q", "output": "A", "label": value}, FORMATS) is FORMATS["alpaca"]
+
+
+@pytest.mark.parametrize(("chosen", "rejected"), [("A", "B"), (RED, DOG), ([RED], [DOG])])
+def test_replies_to_a_question_are_texts_or_messages(chosen: Any, rejected: Any):
+    row = {"question": "Q", "chosen": chosen, "rejected": rejected}
+    assert matching(row, FORMATS) is FORMATS["preference-texts"]
+    assert read("preference-texts", row) == Comparison(ASKED, "A", "B")
+
+
+def test_whole_conversations_next_to_a_question_are_read_as_conversations():
+    row = {"question": "Q", "chosen": [ASK, RED], "rejected": [ASK, DOG]}
+    assert matching(row, FORMATS) is FORMATS["trl-preference-implicit"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "order"), [("answers", "answer", "rank"), ("completions", "response", "overall_score")]
+)
+def test_answers_are_compared_where_one_is_better(key: str, text: str, order: str):
+    better, worse = (1, 3) if order == "rank" else (3, 1)
+    answers = [
+        {text: "A", order: better},
+        {text: "B", order: worse},
+        {text: "C", order: better},
+        {text: "A", order: 2},
+    ]
+    record = read("ranked-answers", {"prompt": "Q", key: answers})
+    assert {(pair.chosen, pair.rejected) for pair in record.comparisons} == {("A", "B"), ("C", "B"), ("C", "A")}
+    assert all(pair.prompt == ASKED for pair in record.comparisons)
+
+
+def test_one_answer_alone_is_compared_with_nothing():
+    row = {"prompt": "Q", "answers": [{"answer": "A", "rank": 1}]}
+    assert matching(row, FORMATS) is FORMATS["ranked-answers"]
+    assert read("ranked-answers", row) == Judged(ASKED, ())
+
+
+@pytest.mark.parametrize("change", [{"safer_response_id": "1"}, {"better_response_id": 1}])
+def test_one_of_two_choices_is_enough(change: Row):
+    row = {"prompt": "Q", "response_0": "B", "response_1": "A", **change}
+    assert matching(row, FORMATS) is FORMATS["pku-saferlhf"]
+    assert read("pku-saferlhf", row) == Comparison(ASKED, "A", "B")
+
+
+def test_the_text_of_sft_ends_with_the_start_of_a_turn_where_the_last_one_is_learned():
+    whole = NEMO_CHAT.render(ANSWERED)
+    assert sft_text(Chat(ANSWERED), NEMO_CHAT) == whole
+    assert sft_text(Chat(ANSWERED, mask="Assistant"), NEMO_CHAT) == whole.removesuffix("<extra_id_1>")
+    asked = ANSWERED.with_turn(Role.USER, "R")
+    assert sft_text(Chat(asked), NEMO_CHAT) == NEMO_CHAT.render(asked)
+    assert sft_text(Chat(asked, mask="Assistant"), NEMO_CHAT) == NEMO_CHAT.render(asked) + "<extra_id_1>"
+
+
+@pytest.mark.parametrize("label_type", LabelType)
+def test_the_text_of_sft_has_labels_where_the_row_has_their_type(label_type: LabelType):
+    labeled = ASKED.with_turn(Role.ASSISTANT, "A", "quality:4")
+    template = replace(NEMO_CHAT, label_type=label_type)
+    assert sft_text(Chat(labeled, label_type=label_type), NEMO_CHAT) == template.render(labeled)
+    assert "quality:4" in template.render(labeled)
+    assert sft_text(Chat(labeled), template) == NEMO_CHAT.render(ANSWERED)
