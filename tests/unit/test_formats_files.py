@@ -253,6 +253,7 @@ def test_a_column_with_a_meaning_is_refused_and_another_is_counted(columns: Row,
         {"Dialogue": "\n\nHuman: Q\n\nAssistant: A"},
         {"documents": {"text": "Q", "title": "not a text of the conversation"}},
         {"conversation": [{"instruction": ["Q"]}]},
+        {"conversation": [{"instruction": "Q"}, "A"]},
     ],
 )
 def test_a_column_that_repeats_the_texts_is_no_loss_and_no_news(columns: Row, tmp_path: Path):
@@ -270,6 +271,8 @@ def test_a_column_that_repeats_the_texts_is_no_loss_and_no_news(columns: Row, tm
         {"dialog": "\n\nHuman: Q\n\nAssistant: R"},
         {"dialog": "\n\nHuman: Q\n\nHuman: A\n\nAssistant: B"},
         {"documents": {"title": "Q", "text": ["R"]}},
+        *({"documents": ["R", {key: "Q"}]} for key in ("content", "value", "text", "instruction")),
+        *({"documents": [{key: "R"}, "Q"]} for key in ("content", "value", "text", "instruction")),
     ],
 )
 def test_a_column_with_more_text_is_refused_with_the_way_out(columns: Row, tmp_path: Path):
@@ -303,6 +306,16 @@ def test_a_system_column_must_be_a_text_and_may_repeat_the_message(tmp_path: Pat
         list(read_records(write(tmp_path / "rows.jsonl", {**row, "system": "T"}), counts=RowCounts()))
 
 
+def test_a_row_that_differs_in_case_alone_is_told_which_keys(tmp_path: Path):
+    path = write(tmp_path / "rows.jsonl", {"Messages": [ASK, RED], "id": 1, "Source": "x"})
+    with pytest.raises(FormatError, match=r"looks like messages .*; rename 'Messages', 'Source' to lower case$"):
+        detect_format(path)
+    with pytest.raises(
+        FormatError, match=r"rows\.jsonl:1: a row with no keys is of no known format; .*--from or --as$"
+    ):
+        detect_format(write(path, {}))
+
+
 def test_keys_of_messages_that_are_not_read_are_counted(tmp_path: Path):
     path = write(tmp_path / "rows.jsonl", {"messages": [{**ASK, "id": 1}, {**RED, "lang": "en"}], "extra": [1]})
     counts = RowCounts()
@@ -312,3 +325,21 @@ def test_keys_of_messages_that_are_not_read_are_counted(tmp_path: Path):
     ignoring = ColumnChoice(frozenset({"lang", "extra"}))
     list(read_groups(path, counts=counts, columns=ignoring))
     assert counts.unused == {"messages[].id", "lang", "extra"}
+    turns = [{"from": "User", "value": "Q", "label": None, "id": 1}, {"from": "Assistant", "value": "A"}]
+    counts = RowCounts()
+    list(read_records(write(path, {"system": "", "conversations": turns}), "sft-chat", counts=counts))
+    assert counts.unused == {"conversations[].id"}
+
+
+def test_columns_that_are_ignored_leave_lists_of_texts_as_they_are(tmp_path: Path):
+    path = write(tmp_path / "rows.jsonl", {"conversations": ["Q", "A"], "tools": [1]})
+    (group,) = read_groups(path, counts=RowCounts(), columns=ColumnChoice(frozenset({"tools"})))
+    assert group.record == Chat(ASKED.with_turn(Role.ASSISTANT, "A"))
+
+
+def test_an_escaped_record_is_counted_in_rows_of_the_source(tmp_path: Path):
+    texts = [text for row in FORMATS["rm-comparisons"].write(PAIR, NEMO_CHAT) for text in row.values()]
+    rows = [{"text": text.replace("Q", "Q <extra_id_2>")} for text in texts]
+    counts = convert_file(write(tmp_path / "rm.jsonl", *rows), tmp_path / "dpo.jsonl", to="dpo")
+    assert (counts.rows_in, counts.written, counts.made) == (2, 2, 1)
+    assert counts.noted == {"template tokens escaped": 2}

@@ -37,10 +37,18 @@ class Overridden(Messages):
 
 
 class WithKeys(Overridden):
-    name, keys = "with-keys", frozenset({"messages"})
+    name = "with-keys"
 
     def known_keys(self, row):
-        return self.keys
+        return frozenset({"messages"})
+
+
+class Keyed(Format):
+    name, description, kind, keys = "keyed", "messages", Chat, frozenset({"messages"})
+    read = Overridden.read
+
+    def write(self, record, template):
+        return ({"text": template.render(record.conversation)},)
 
 
 class Declared(Overridden):
@@ -91,7 +99,13 @@ def function(row):
 number = 7
 """
 NAMES = {
-    **{"renamed": "Renamed", "overridden": "Overridden", "with-keys": "WithKeys", "declared": "Declared"},
+    **{
+        "keyed": "Keyed",
+        "renamed": "Renamed",
+        "overridden": "Overridden",
+        "with-keys": "WithKeys",
+        "declared": "Declared",
+    },
     **{"refusing": "Refusing", "unmade": "Unmade", "function": "function", "number": "number"},
 }
 ANSWERED = Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A")
@@ -138,10 +152,14 @@ def test_our_formats_come_first_and_broken_ones_last_with_their_errors(plugins: 
         format_named("letters")
 
 
-@pytest.mark.parametrize("name", ["renamed", "with-keys", "declared"])
+@pytest.mark.parametrize("name", ["keyed", "renamed", "with-keys", "declared"])
 def test_columns_that_a_format_does_not_declare_are_refused(plugins: Path, name: str):
     with pytest.raises(FormatError, match=r"rows\.jsonl:1: key 'tools': is not supported"):
         list(read_records(plugins, name, counts=RowCounts()))
+
+
+def test_a_format_writes_with_the_template_that_it_is_given(plugins: Path):
+    assert format_named("keyed").write(Chat(ANSWERED), NEMO_CHAT) == ({"text": NEMO_CHAT.render(ANSWERED)},)
 
 
 def test_a_format_with_its_own_reader_may_read_any_column(plugins: Path):
@@ -153,10 +171,10 @@ def test_a_format_with_its_own_reader_may_read_any_column(plugins: Path):
 @pytest.mark.parametrize(
     ("method", "arguments", "error"),
     [
-        ("matches", ({},), "KeyError: 'absent'"),
-        ("read", ([{}], NEMO_CHAT), "ZeroDivisionError: division by zero"),
-        ("read_prompt", ({}, NEMO_CHAT), "IndexError: list index out of range"),
-        ("known_keys", ({},), "AttributeError: 'dict' object has no attribute 'nothing'"),
+        ("matches", ({"a": 1},), "KeyError: 'absent'"),
+        ("read", ([{"a": 1}], NEMO_CHAT), "ZeroDivisionError: division by zero"),
+        ("read_prompt", ({"a": 1}, NEMO_CHAT), "IndexError: list index out of range"),
+        ("known_keys", ({"a": 1},), "AttributeError: 'dict' object has no attribute 'nothing'"),
         ("write", (Chat(ANSWERED), NEMO_CHAT), "ValueError: invalid literal"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, LabelType, Role
 from nemo_aligner_cai.data.formats.all_formats import FORMATS, matching
 from nemo_aligner_cai.data.formats.nemo import sft_text
+from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.prompt_files import read_prompts
 from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored, prompt_of
 from nemo_aligner_cai.files import Row, RowCounts
@@ -136,7 +137,7 @@ def test_the_prompt_of_a_row_is_the_prompt_of_its_record(name: str, tmp_path: Pa
         ({"system": None, "conversations": TURNS}, "Q"),
         ({"prompt": {"text": "Q", "toxicity": 0.1}}, "Q"),
         ({"prompt": {"text": "Q", "replies": []}, "text": "R"}, "Q"),
-        ({"prompt": {"text": "Q"}, "message_tree_id": "x"}, "Q"),
+        ({"prompt": {"text": "Q"}, "message_tree_id": "x", "text": "R"}, "Q"),
         ({"message_id": "a", "parent_id": None, "text": "Q", "role": "prompter"}, "Q"),
         ({"text": HEAD + "A\n<extra_id_1>"}, "Q"),
         ({"prompt": [ASK, RED], "completion": [RED]}, "Q"),
@@ -163,6 +164,54 @@ def test_a_row_without_a_prompt_is_counted_under_its_reason(tmp_path: Path, row:
     counts = RowCounts()
     assert list(read_prompts(tmp_path / "rows.jsonl", counts=counts)) == []
     assert counts.skipped == {reason: 1}
+
+
+@pytest.mark.parametrize("mask", [None, "User", "Assistant"])
+def test_a_row_of_sft_without_a_mask_learns_the_replies(mask: str | None):
+    turns = TURNS if mask != "Assistant" else [*TURNS, {**TURNS[0], "value": "R"}]
+    row = {"system": "", "conversations": turns} | ({} if mask is None else {"mask": mask})
+    assert read("sft-chat", row).mask == (mask or "User")
+
+
+def test_labels_alone_are_something_to_learn():
+    row = {"system": "", "conversations": [{"from": "User", "value": "Q", "label": "toxicity:4"}], "mask": "Assistant"}
+    row = {**row, "conversations": [*row["conversations"], TURNS[1]], "type": "TEXT_TO_VALUE"}
+    assert read("sft-chat", row).label_type is LabelType.TEXT_TO_VALUE
+    with pytest.raises(RowError, match="no turn to learn from after the first; NeMo stops at an empty loss mask"):
+        read("sft-chat", {**row, "type": "VALUE_TO_TEXT"})
+
+
+LONGER = ANSWERED.with_turn(Role.USER, "R")
+LONGER_TEXT = HEAD + "A\n<extra_id_1>User\nR\n<extra_id_1>Assistant\n"
+SEVERAL: list[tuple[str, Record, Row]] = [
+    ("messages", Chat(LONGER), {"messages": LONGER.to_messages()}),
+    ("dpo", Comparison(LONGER, "B", "C"), {"prompt": LONGER_TEXT, "chosen_response": "B\n<extra_id_1>"}),
+    ("nemo-rl-binary-preference", Comparison(LONGER, "B", "C"), {"prompt": LONGER.to_messages(), "chosen": "B"}),
+    (
+        "trl-preference-implicit",
+        Comparison(LONGER, "B", "C"),
+        {"chosen": [*LONGER.to_messages(), {**RED, "content": "B"}]},
+    ),
+    (
+        "anthropic-hh",
+        Comparison(LONGER, "B", "C"),
+        {"chosen": "\n\nHuman: Q\n\nAssistant: A\n\nHuman: R\n\nAssistant: B"},
+    ),
+    ("ppo-prompts", PromptOnly(LONGER), {"text": LONGER_TEXT}),
+    ("kto", Rated(LONGER, "B", True), {"prompt": LONGER_TEXT, "preference": "chosen"}),
+    (
+        "helpsteer",
+        Scored(LONGER.with_turn(Role.ASSISTANT, "B"), (4.0,) * 9),
+        {"prompt": "Q\n<extra_id_1>Assistant\nA\n<extra_id_1>User\nR", "response": "B"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "record", "part"), SEVERAL)
+def test_a_prompt_of_several_turns_is_written_whole(name: str, record: Record, part: Row):
+    (row,) = FORMATS[name].write(record, NEMO_CHAT)
+    assert {**row, **part} == row
+    assert read(name, row) == record
 
 
 def test_which_text_is_text_a_depends_on_the_texts_alone():
@@ -282,6 +331,8 @@ def test_the_text_of_sft_ends_with_the_start_of_a_turn_where_the_last_one_is_lea
     whole = NEMO_CHAT.render(ANSWERED)
     assert sft_text(Chat(ANSWERED), NEMO_CHAT) == whole
     assert sft_text(Chat(ANSWERED, mask="Assistant"), NEMO_CHAT) == whole.removesuffix("<extra_id_1>")
+    longer = ANSWERED.with_turn(Role.USER, "R").with_turn(Role.ASSISTANT, "B")
+    assert sft_text(Chat(longer), NEMO_CHAT) == NEMO_CHAT.render(longer)
     asked = ANSWERED.with_turn(Role.USER, "R")
     assert sft_text(Chat(asked), NEMO_CHAT) == NEMO_CHAT.render(asked)
     assert sft_text(Chat(asked, mask="Assistant"), NEMO_CHAT) == NEMO_CHAT.render(asked) + "<extra_id_1>"

@@ -196,11 +196,8 @@ def _pair_keys(item: object) -> tuple[str, str] | None:
 
 def _read_turns(row: Row, key: str) -> Conversation:
     """A list of messages, of alternating texts of user and assistant (LIMA), or of pairs (Capybara, Firefly)."""
-    items: object = row.get(key)
-    if not isinstance(items, list) or not items:
-        return row_values.messages(row, key)
     texts: list[str] = []
-    for item in cast(list[Any], items):
+    for item in cast(list[Any], row[key]):
         if keys := _pair_keys(item):
             texts += [row_values.text(cast(Row, item), name) for name in keys]
         elif isinstance(item, str):
