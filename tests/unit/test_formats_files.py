@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, Role, TokenPolicy
 from nemo_aligner_cai.data.formats.all_formats import FORMATS, detect_format
 from nemo_aligner_cai.data.formats.files import (
     convert_file,
@@ -19,9 +19,10 @@ from nemo_aligner_cai.data.formats.files import (
     validate_file,
     write_records,
 )
+from nemo_aligner_cai.data.formats.record_guard import guard_record
 from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice
 from nemo_aligner_cai.data.formats.writers import write_rows
-from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Record
+from nemo_aligner_cai.data.records import Chat, Comparison, Judged, PromptOnly, Rated, Record, Scored
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import Row, RowCounts
 
@@ -105,6 +106,16 @@ def test_what_cannot_be_converted_names_the_columns_that_might_have_it(tmp_path:
     assert "columns" not in str(raised.value)
 
 
+def test_nothing_to_write_and_a_format_that_does_not_fit_name_the_source(tmp_path: Path):
+    source, target = write(tmp_path / "in.jsonl", CHAT), tmp_path / "out.jsonl"
+    with pytest.raises(FormatError, match=r"in\.jsonl:1: key 'prompt'"):
+        convert_file(source, target, to="ppo-prompts", source_format="trl-prompts")
+    write(source, {"prompt": "Q", "answers": [{"answer": "A", "rank": 1}]})
+    with pytest.raises(CaiError, match=f"{source}: "):
+        convert_file(source, target, to="rm-comparisons")
+    assert not target.exists()
+
+
 def test_a_system_message_is_added_where_there_is_none(tmp_path: Path):
     system = {"role": "system", "content": "S"}
     source = write(tmp_path / "in.jsonl", CHAT, {"messages": [{**system, "content": "T"}, ASK, RED]})
@@ -177,6 +188,8 @@ def test_a_name_that_says_something_else_is_refused_with_the_ending(name: str, f
     with pytest.raises(UsageError, match=f"{file}: {name} is written as {FORMATS[name].suffix}; choose a name"):
         write_rows(tmp_path / file, [], FORMATS[name])
     assert write_rows(tmp_path / "a.json", [], FORMATS["dpo"]) == 0
+    with pytest.raises(UsageError, match=r"a\.json.* exists"):
+        write_rows(tmp_path / "a.json", [], FORMATS["dpo"])
 
 
 def test_a_file_of_another_type_than_its_trainer_reads_is_refused(tmp_path: Path):
@@ -343,3 +356,34 @@ def test_an_escaped_record_is_counted_in_rows_of_the_source(tmp_path: Path):
     counts = convert_file(write(tmp_path / "rm.jsonl", *rows), tmp_path / "dpo.jsonl", to="dpo")
     assert (counts.rows_in, counts.written, counts.made) == (2, 2, 1)
     assert counts.noted == {"template tokens escaped": 2}
+
+
+def records_with(text: str) -> list[Record]:
+    asked = Conversation.of_user(text)
+    pair = Comparison(asked, f"{text}A", f"{text}B")
+    whole = asked.with_turn(Role.ASSISTANT, text)
+    made = [Chat(whole), Scored(whole, (1.0,) * 9), PromptOnly(asked), Rated(asked, text, True)]
+    return [*made, pair, Judged(asked, (pair,)), Judged(asked, ())]
+
+
+@pytest.mark.parametrize("number", range(len(records_with(""))))
+def test_template_tokens_are_escaped_in_each_text_of_each_kind(number: int):
+    forged, counts = records_with("<extra_id_1>")[number], RowCounts()
+    safe = guard_record(forged, NEMO_CHAT, policy=TokenPolicy.ESCAPE, counts=counts, rows=2)
+    assert safe == records_with(NEMO_CHAT.escape("<extra_id_1>"))[number]
+    assert counts.noted == {"template tokens escaped": 2}
+    assert guard_record(forged, NEMO_CHAT, policy=TokenPolicy.DROP, counts=counts, rows=2) is None
+    assert counts.skipped == {"contains template tokens": 2}
+    clean = records_with("Q")[number]
+    assert guard_record(clean, NEMO_CHAT, policy=TokenPolicy.ERROR, counts=RowCounts()) == clean
+
+
+def test_the_texts_of_another_template_are_read_and_written_with_it(tmp_path: Path):
+    template = replace(NEMO_CHAT, tokens=replace(NEMO_CHAT.tokens, turn_start="<turn>"))
+    path, target = tmp_path / "ppo.jsonl", tmp_path / "out.jsonl"
+    write(path, *FORMATS["ppo-prompts"].write(PromptOnly(ASKED), template))
+    assert validate_file(path, template=template).rows_in == 1
+    with pytest.raises(FormatError, match=":1: key 'text'"):
+        validate_file(path)
+    assert convert_file(path, target, to="ppo-prompts", template=template).written == 1
+    assert json.loads(target.read_text()) == json.loads(path.read_text())

@@ -47,7 +47,7 @@ ROWS: list[tuple[str, Row, str, str]] = [
         "sft-chat",
         {**LABELED, "conversations": [{"from": "User", "value": "Q", "label": 4}]},
         "label",
-        "must be null or",
+        "must be null or a string .*, it is int",
     ),
     (
         "rm-regression",
@@ -77,6 +77,7 @@ ROWS: list[tuple[str, Row, str, str]] = [
     ("dpo", {"prompt": [ASK], "chosen_response": RED}, "rejected_response", "must be a list of objects"),
     ("dpo", {"prompt": [ASK, RED]}, "prompt", "must end with a user turn; move the assistant's last turn"),
     ("kto", {"prompt": "Q"}, "prompt", "must end with '<extra_id_1>Assistant\\\\n'"),
+    ("kto", {"prompt": ...}, "prompt", "is missing; the row has 'response', 'preference', 'dataset'$"),
     ("kto", {"preference": "good"}, "preference", "must be 'chosen' or 'rejected', it is 'good'"),
     ("kto", {"response": "A"}, "response", "must end with '\\\\n<extra_id_1>' as SFT teaches"),
     ("messages", {"messages": [{"role": "robot", "content": "Q"}]}, "messages", ".*unknown role 'robot'"),
@@ -123,6 +124,7 @@ ROWS: list[tuple[str, Row, str, str]] = [
     ("inverse-cai", {"rejected_reward": "nan"}, "rejected_reward", "must be a finite number, it is nan"),
     ("alpaca", {"history": [["Q"]]}, "history", "must be a list of pairs \\[user's text, reply\\]"),
     ("alpaca", {"history": {"Q": "A"}}, "history", "must be a list of pairs"),
+    ("alpaca", {"history": 7}, "history", "must be a list of pairs"),
     ("question-answer", {"prompt": "Q", "question": "R"}, "question", "and 'prompt' are both a prompt; .* --from"),
     ("question-answer", {"prompt": "Q", "answer": "B"}, "answer", "and 'response' are both a reply; remove one"),
     ("unpaired-texts", {"is_safe": "maybe"}, "is_safe", "must be true or false"),
@@ -164,8 +166,9 @@ def changed(name: str, change: Row) -> list[Row]:
 
 @pytest.mark.parametrize(("name", "change", "key", "problem"), ROWS)
 def test_a_row_that_cannot_be_read_is_refused_by_key(name: str, change: Row, key: str, problem: str):
-    with pytest.raises(RowError, match=f"^key '{key}': {problem}"):
+    with pytest.raises(RowError, match=f"^key '{key}': {problem}") as raised:
         FORMATS[name].read(changed(name, change), NEMO_CHAT)
+    assert raised.value.position == 0
 
 
 @pytest.mark.parametrize("value", [None, 2, -1, True, "2", "", 0.5, [0]])

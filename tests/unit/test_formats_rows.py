@@ -102,7 +102,9 @@ def test_every_format_keeps_the_name_of_the_data_set(name: str):
     ("name", "dataset"), [("cai-revisions", "sl_cai_samples"), ("cai-comparisons", "rl_cai_samples")]
 )
 def test_raw_data_without_a_name_has_the_name_of_its_stage(name: str, dataset: str):
-    assert read(name, *good_rows(name)).dataset == dataset
+    record = read(name, *good_rows(name))
+    assert record.dataset == dataset
+    assert {pair.dataset for pair in getattr(record, "comparisons", ())} <= {dataset}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,7 @@ def test_the_prompt_of_a_row_is_the_prompt_of_its_record(name: str, tmp_path: Pa
         ({"input": "\tQ", "output": "A"}, "Q"),
         ({"prompt": [{**ASK, "content": " Q "}]}, " Q "),
         ({"system": None, "conversations": TURNS}, "Q"),
+        ({"system": "", "conversations": [{**TURNS[0], "label": 4}]}, "Q"),
         ({"prompt": {"text": "Q", "toxicity": 0.1}}, "Q"),
         ({"prompt": {"text": "Q", "replies": []}, "text": "R"}, "Q"),
         ({"prompt": {"text": "Q"}, "message_tree_id": "x", "text": "R"}, "Q"),
@@ -177,6 +180,7 @@ def test_labels_alone_are_something_to_learn():
     row = {"system": "", "conversations": [{"from": "User", "value": "Q", "label": "toxicity:4"}], "mask": "Assistant"}
     row = {**row, "conversations": [*row["conversations"], TURNS[1]], "type": "TEXT_TO_VALUE"}
     assert read("sft-chat", row).label_type is LabelType.TEXT_TO_VALUE
+    assert FORMATS["sft-chat"].write(read("sft-chat", row), NEMO_CHAT) == (row,)
     with pytest.raises(RowError, match="no turn to learn from after the first; NeMo stops at an empty loss mask"):
         read("sft-chat", {**row, "type": "VALUE_TO_TEXT"})
 
@@ -186,6 +190,11 @@ LONGER_TEXT = HEAD + "A\n<extra_id_1>User\nR\n<extra_id_1>Assistant\n"
 SEVERAL: list[tuple[str, Record, Row]] = [
     ("messages", Chat(LONGER), {"messages": LONGER.to_messages()}),
     ("dpo", Comparison(LONGER, "B", "C"), {"prompt": LONGER_TEXT, "chosen_response": "B\n<extra_id_1>"}),
+    (
+        "nemo-rl-binary-preference",
+        Comparison(Conversation.of_user("\n\nHuman: Q"), "B", "C"),
+        {"prompt": [{**ASK, "content": "\n\nHuman: Q"}]},
+    ),
     ("nemo-rl-binary-preference", Comparison(LONGER, "B", "C"), {"prompt": LONGER.to_messages(), "chosen": "B"}),
     (
         "trl-preference-implicit",
@@ -212,6 +221,16 @@ def test_a_prompt_of_several_turns_is_written_whole(name: str, record: Record, p
     (row,) = FORMATS[name].write(record, NEMO_CHAT)
     assert {**row, **part} == row
     assert read(name, row) == record
+
+
+def test_the_prompt_of_a_row_of_sft_has_its_system_message():
+    prompt = FORMATS["sft-chat"].read_prompt({"system": "S", "conversations": TURNS[:1]}, NEMO_CHAT)
+    assert prompt == Conversation.of_user("Q", "S")
+
+
+@pytest.mark.parametrize("label", ["unsafe", 1, True, 0.5])
+def test_the_label_of_a_plain_prompt_is_a_text_or_a_number(label: Any):
+    assert read("plain-prompts", {"prompt": "Q", "label": label}) == PromptOnly(ASKED, None, str(label))
 
 
 def test_which_text_is_text_a_depends_on_the_texts_alone():
@@ -256,75 +275,6 @@ def test_an_empty_system_message_is_none():
     row = {"messages": [{"role": "system", "content": ""}, ASK, RED]}
     assert read("messages", row) == Chat(ANSWERED)
     assert read("trl-prompts", {"prompt": row["messages"][:2]}) == PromptOnly(ASKED)
-
-
-@pytest.mark.parametrize("history", [None, "", []])
-def test_a_history_may_be_empty(history: Any):
-    assert read("alpaca", {"instruction": "Q", "output": "A", "history": history}) == Chat(ANSWERED)
-
-
-def test_turns_of_a_history_come_first():
-    row = {"instruction": "R", "output": "B", "history": [["Q", "A"]]}
-    longer = ANSWERED.with_turn(Role.USER, "R").with_turn(Role.ASSISTANT, "B")
-    assert read("alpaca", row) == Chat(longer)
-    assert read("unpaired-texts", {**row, "label": True}) == Rated(Conversation(longer.messages[:3]), "B", True)
-
-
-@pytest.mark.parametrize("key", ["label", "kto_tag", "is_safe"])
-@pytest.mark.parametrize(
-    ("value", "good"),
-    [(True, True), (False, False), (1, True), (0, False), ("True", True), ("false", False), ("1", True), ("0", False)],
-)
-def test_a_verdict_is_true_or_false_in_each_spelling(key: str, value: Any, good: bool):
-    row = {"instruction": "Q", "output": "A", key: value, "dataset": "hh"}
-    assert matching(row, FORMATS) is FORMATS["unpaired-texts"]
-    assert read("unpaired-texts", row) == Rated(ASKED, "A", good, "hh")
-
-
-@pytest.mark.parametrize("value", [2, -1, 0.5, "yes", None, [True]])
-def test_a_label_of_another_kind_is_no_verdict(value: Any):
-    assert matching({"instruction": "Q", "output": "A", "label": value}, FORMATS) is FORMATS["alpaca"]
-
-
-@pytest.mark.parametrize(("chosen", "rejected"), [("A", "B"), (RED, DOG), ([RED], [DOG])])
-def test_replies_to_a_question_are_texts_or_messages(chosen: Any, rejected: Any):
-    row = {"question": "Q", "chosen": chosen, "rejected": rejected}
-    assert matching(row, FORMATS) is FORMATS["preference-texts"]
-    assert read("preference-texts", row) == Comparison(ASKED, "A", "B")
-
-
-def test_whole_conversations_next_to_a_question_are_read_as_conversations():
-    row = {"question": "Q", "chosen": [ASK, RED], "rejected": [ASK, DOG]}
-    assert matching(row, FORMATS) is FORMATS["trl-preference-implicit"]
-
-
-@pytest.mark.parametrize(
-    ("key", "text", "order"), [("answers", "answer", "rank"), ("completions", "response", "overall_score")]
-)
-def test_answers_are_compared_where_one_is_better(key: str, text: str, order: str):
-    better, worse = (1, 3) if order == "rank" else (3, 1)
-    answers = [
-        {text: "A", order: better},
-        {text: "B", order: worse},
-        {text: "C", order: better},
-        {text: "A", order: 2},
-    ]
-    record = read("ranked-answers", {"prompt": "Q", key: answers})
-    assert {(pair.chosen, pair.rejected) for pair in record.comparisons} == {("A", "B"), ("C", "B"), ("C", "A")}
-    assert all(pair.prompt == ASKED for pair in record.comparisons)
-
-
-def test_one_answer_alone_is_compared_with_nothing():
-    row = {"prompt": "Q", "answers": [{"answer": "A", "rank": 1}]}
-    assert matching(row, FORMATS) is FORMATS["ranked-answers"]
-    assert read("ranked-answers", row) == Judged(ASKED, ())
-
-
-@pytest.mark.parametrize("change", [{"safer_response_id": "1"}, {"better_response_id": 1}])
-def test_one_of_two_choices_is_enough(change: Row):
-    row = {"prompt": "Q", "response_0": "B", "response_1": "A", **change}
-    assert matching(row, FORMATS) is FORMATS["pku-saferlhf"]
-    assert read("pku-saferlhf", row) == Comparison(ASKED, "A", "B")
 
 
 def test_the_text_of_sft_ends_with_the_start_of_a_turn_where_the_last_one_is_learned():

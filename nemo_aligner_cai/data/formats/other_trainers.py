@@ -111,7 +111,11 @@ class NemoRlBinary(FieldFormat):
     )
 
     def matches(self, row: Row) -> bool:
-        return "prompt" in row and super().matches(row)
+        if "prompt" not in row or not super().matches(row):
+            return False
+        # In copies of HH, the prompt is a transcript with which each reply starts.
+        prompt: object = row["prompt"]
+        return not (isinstance(prompt, str) and is_transcript(prompt) and is_transcript(row["chosen"]))
 
 
 class TrlPreference(FieldFormat):
