@@ -29,10 +29,8 @@ def sft_text(record: Chat, template: NemoChatTemplate) -> str:
     """The text that `GPTSFTChatDataset` makes of a row, with the row's own mask and label type."""
     if record.label_type is not template.label_type:
         template = replace(template, label_type=record.label_type)
-    text = template.render(record.conversation)
     turns, start = record.conversation.turns, template.tokens.turn_start
-    if turns and turns[-1].role is Role.ASSISTANT:
-        text = text.removesuffix(start)
+    text = template.render(record.conversation).removesuffix(start)
     # If the last turn is learned, the start of a next turn is learned as its end.
     return text + start if turns and turns[-1].role.speaker not in record.mask else text
 
