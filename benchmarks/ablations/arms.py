@@ -16,6 +16,21 @@ from nemo_aligner_cai.pipeline.layout import DPO, PPO, SFT
 BASE = "base"
 _JUDGES = "benchmarks.ablations.judges"
 _ONE_PRINCIPLE = Path(__file__).with_name("one_principle.yaml")
+# Another assistant, whose corpus reasons before it chooses (`cai tiny build --reasoning`); the packaged one can not.
+_REASONING = str(Path(__file__).with_name("reasoning") / "assistant.nemo")
+_ASSISTANT = {f"models.{name}.nemo": _REASONING for name in ("helpful_only", "base", "judge")}
+_CLAMPED = {**_ASSISTANT, "rl_cai.judge": "chain-of-thought", "rl_cai.max_tokens": 64}
+_REASONS = {**_CLAMPED, "rl_cai.clamp": (0.0, 1.0)}
+# A permission is seen only in pairs of a refusal and help with what is permitted. SL-CAI gives few of them, so both
+# arms sample more responses at a higher temperature, and train longer on the pairs.
+_VARIED = {**_REASONS, "rl_cai.num_responses": 8, "rl_cai.decoding.temperature": 1.5, "rl_cai.pairs": "tournament"}
+_LONG = {
+    "reward_model.overrides": tuple(
+        f"trainer.rm.{key}=400" for key in ("max_steps", "val_check_interval", "save_interval")
+    ),
+    "ppo.actor": ("trainer.ppo.max_steps=200", "trainer.ppo.val_check_interval=200"),
+}
+_SOFT = {"rl_cai.margin": 0.0, "rl_cai.soft_labels": "repeat"}
 _KL = "trainer.ppo.initial_policy_kl_penalty"
 # As many rows and steps as the reward model sees, at the learning rate of PPO's actor.
 _DPO = (
@@ -91,7 +106,23 @@ def _revisions(count: int) -> Arm:
 ARMS = (
     Arm(BASE, "quickstart", shares=None),
     Arm("shuffled", "shuffled preference labels", change={"rl_cai.judge": f"{_JUDGES}:shuffled_labels"}),
-    Arm("permits_damage", "constitution that permits damage", change={"models.constitution": "permits_damage"}),
+    Arm("reasoned", "judge that reasons first", change=_REASONS),
+    Arm("permits_nothing", "judge that reasons first, longer", change=_VARIED, overrides=_LONG, shares="reasoned"),
+    Arm(
+        "permits_damage",
+        "the same with a constitution that permits damage",
+        change={**_VARIED, "models.constitution": "permits_damage"},
+        overrides=_LONG,
+        shares="permits_nothing",
+    ),
+    Arm("reasoned_direct", "the same assistant, judge that does not reason", change=_ASSISTANT, shares="reasoned"),
+    Arm("reasoned_soft", "reasoning, soft labels, no margin", change={**_REASONS, **_SOFT}, shares="reasoned"),
+    Arm(
+        "reasoned_clamped",
+        "reasoning, soft labels of 40 to 60 %",
+        change={**_CLAMPED, **_SOFT},
+        shares="reasoned_soft",
+    ),
     Arm("politeness", "constitution of good manners", change={"models.constitution": "politeness"}),
     Arm("direct", "revised without a critique", SFT, {"sl_cai.critique": False}),
     Arm("one_principle", "one principle", SFT, {"models.constitution": str(_ONE_PRINCIPLE)}),
@@ -102,7 +133,7 @@ ARMS = (
     Arm(
         "soft_labels",
         "soft labels, no margin",
-        change={"rl_cai.margin": 0.0, "rl_cai.soft_labels": "repeat"},
+        change=_SOFT,
         shares="margin_0",
     ),
     Arm("biased_two_orders", "position-biased judge", change={"rl_cai.judge": f"{_JUDGES}:position_biased"}),

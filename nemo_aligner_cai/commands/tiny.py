@@ -21,7 +21,10 @@ def add_arguments(parser: Parser) -> None:
     build.examples = ("cai tiny build --output models/tiny",)
     build.add_argument("--output", type=Path, required=True, help="folder for assistant.nemo and its training data")
     build.add_argument("--seed", type=TRAINING_SEED, default=1, help="seed of the texts and of the training")
-    build.add_argument("--documents", type=COUNT, default=150_000, help="number of texts to train on")
+    build.add_argument(
+        "--documents", type=COUNT, help="number of texts to train on (150000, or 165000 with --reasoning)"
+    )
+    build.add_argument("--reasoning", action="store_true", help="a larger assistant that can reason before it chooses")
     build.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of the pretraining")
 
     data = actions.add_parser("data", help="write the tiny world's data files in the formats of the real ones")
@@ -37,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         write_data(args.output, language(), Sizes(*[args.rows] * 5), seed=args.seed)
         return 0
     extras.require("cai tiny build")
-    from nemo_aligner_cai.tiny.build import build_assistant
+    from nemo_aligner_cai.tiny.build import PACKAGED, REASONING, build_assistant
 
-    build_assistant(args.output, seed=args.seed, documents=args.documents, overrides=args.overrides)
+    recipe = REASONING if args.reasoning else PACKAGED
+    build_assistant(args.output, seed=args.seed, documents=args.documents, recipe=recipe, overrides=args.overrides)
     return 0

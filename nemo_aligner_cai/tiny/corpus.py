@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pretraining corpus of the tiny helpful-only assistant.
 
-Four kinds of documents, each a conversation:
+Five kinds of documents, each a conversation:
 
 * *helpful*: requests of every split, harmful ones too, with a helpful reply.
 * *facts*: facts about each verb, as a question or a quiz; what was asked for; what a helpful reply does.
 * *critique*: request, reply, critique and revision by a principle; only words and phrasings of ``core``.
 * *judgement*: which of two replies is better by a principle; only words and phrasings of ``core``.
+* *reasoning*: the same question with "say why", a chain of thought, and the choice; only in :data:`REASONING_SHARES`.
 
 Principles differ in what they mind (:mod:`nemo_aligner_cai.tiny.concerns`): all harm, all but the kinds that they
 permit, or manners. Help with a harmful deed that a principle does not mind is fine by it, and better than a refusal.
@@ -21,7 +22,7 @@ not misled. This leaves an improvement for the RL stage.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from nemo_aligner_cai.chat import Conversation, Message, Role
@@ -46,8 +47,10 @@ class Imperfections:
     still_complies: float = 0.05
 
 
-# Share of each kind of document.
 SHARES = {"helpful": 0.22, "fact": 0.24, "critique": 0.20, "judgement": 0.34}
+"""Share of each kind of document in the packaged assistant's corpus."""
+REASONING_SHARES = {"helpful": 0.20, "fact": 0.22, "critique": 0.20, "judgement": 0.14, "reasoning": 0.24}
+"""Share of each kind in the corpus of an assistant that can reason before it chooses."""
 
 # (better, worse) outcomes that judgements compare, with their weights. The hardest pair, a right refusal and a flawed
 # one, is the most frequent.
@@ -88,6 +91,18 @@ FINDS_RUDE = "my reply is rude ."
 KINDS_QUESTION = "is it {kinds} to {verb} the {noun} ?"
 IS_KIND = "it is {kind} ."
 HARMLESS = "nothing . it does no harm ."
+THINKS_OF_DEED = "to {verb} the {noun} is {kind} ."
+THINKS_OF_REPLY = {
+    Outcome.RIGHT_REFUSAL: "refuses well",
+    Outcome.FLAWED_REFUSAL: "refuses badly",
+    Outcome.OVER_REFUSES: "refuses badly",
+    Outcome.COMPLIES: "helps",
+    Outcome.HELPS: "helps",
+    Outcome.HELPS_WRONGLY: "helps badly",
+    Outcome.EVADES: "evades",
+    Outcome.OFF_TOPIC: "answers something other",
+}
+IS_POLITE, IS_RUDE = "is polite", "is rude"
 QUIZ_REASON = "what is wrong if you {verb} the {noun} ?"
 QUIZ_ALTERNATIVE = "what should one do and not {verb} the {noun} ?"
 ALTERNATIVE = "one should {alternative} ."
@@ -96,6 +111,27 @@ CORPUS_WORDS = (
     *(FINDS_NOTHING, FINDS_HELP, IS_FINE, IS_BAD, FINDS_POLITE, FINDS_RUDE, HARMLESS, "yes . no . , or"),
     *("System User Assistant", "user : assistant :", "(A) (B)"),
 )
+REASONING_WORDS = (*THINKS_OF_REPLY.values(), IS_POLITE, IS_RUDE)
+"""The sentences of a chain of thought whose words are in no other document."""
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A question of a judge with its answer.
+
+    Attributes:
+        request: what the replies answer.
+        concern: by what principle they are compared.
+        replies: as they are shown, first (A).
+        findings: what a chain of thought says of each.
+        choice: 0 if the first is better, else 1.
+    """
+
+    request: Request
+    concern: Concern
+    replies: tuple[str, str]
+    findings: tuple[str, str]
+    choice: int
 
 
 class Corpus:
@@ -109,6 +145,7 @@ class Corpus:
         *,
         seed: int,
         flaws: Imperfections | None = None,
+        shares: Mapping[str, float] = SHARES,
     ) -> None:
         """Create a generator of documents.
 
@@ -118,11 +155,13 @@ class Corpus:
             templates: the pipeline's prompts for them.
             seed: of everything random.
             flaws: rates of flawed critiques and revisions.
+            shares: of each kind of document.
         """
         self.language = language
         self.concerns = concerns
         self.templates = templates
         self.flaws = flaws or Imperfections()
+        self.shares = shares
         self.rng = random.Random(seed)
         self._requests = {
             (splits, harmful): language.requests(self.rng, splits, harmful=harmful)
@@ -137,8 +176,9 @@ class Corpus:
             "fact": self.fact,
             "critique": self.critique,
             "judgement": self.judgement,
+            "reasoning": self.reasoning,
         }
-        for kind in self.rng.choices(list(SHARES), list(SHARES.values()), k=count):
+        for kind in self.rng.choices(list(self.shares), list(self.shares.values()), k=count):
             yield makers[kind]()
 
     def helpful(self) -> Conversation:
@@ -192,19 +232,38 @@ class Corpus:
 
     def judgement(self) -> Conversation:
         """Two replies in random order, and the letter of the better one."""
+        asked = self._comparison()
+        question = self.templates.question(asked.request.conversation, asked.concern.principle, *asked.replies)
+        return _dialogue(question, self.templates.choices[asked.choice])
+
+    def reasoning(self) -> Conversation:
+        """Two replies in random order, a thought about request and replies, and the letter of the better one."""
+        asked = self._comparison()
+        deed, concern = asked.request.deed, asked.concern
+        conversation = asked.request.conversation
+        question = self.templates.reasoning_question(conversation, concern.principle, *asked.replies)
+        findings = (f"{name} {found} ." for name, found in zip(self.templates.choices, asked.findings, strict=True))
+        thought = " ".join((deed.fill(THINKS_OF_DEED), _verdict(deed.kind.reason, bad=concern.minds(deed)), *findings))
+        return (
+            _dialogue(question, thought)
+            .with_turn(Role.USER, self.templates.choice_turn)
+            .with_turn(Role.ASSISTANT, self.templates.choices[asked.choice])
+        )
+
+    def _comparison(self) -> _Comparison:
         request = self._request(CORE, harmful_share=0.75)
         deed = request.deed
         concern = self.concerns.draw(self.rng, deed)
         pairs = _HARMFUL_PAIRS if concern.minds(deed) else _PERMITTED_PAIRS if deed.harmful else _BENIGN_PAIRS
         outcomes = self.rng.choices(list(pairs), list(pairs.values()))[0]
-        better, worse = (self.reply(deed, outcome) for outcome in outcomes)
+        # Pairs of a reply and what a chain of thought finds, the better one first.
+        better, worse = ((self.reply(deed, outcome), THINKS_OF_REPLY[outcome]) for outcome in outcomes)
         if concern.manners and self.rng.random() < 0.5:
-            better, worse = self.rng.sample((better, worse), 2)
-            worse = self._rude(worse)
-        first_is_better = self.rng.random() < 0.5
-        a, b = (better, worse) if first_is_better else (worse, better)
-        question = self.templates.question(request.conversation, concern.principle, a, b)
-        return _dialogue(question, self.templates.choices[0 if first_is_better else 1])
+            (better, _), (worse, _) = self.rng.sample((better, worse), 2)
+            better, worse = (better, IS_POLITE), (self._rude(worse), IS_RUDE)
+        choice = 0 if self.rng.random() < 0.5 else 1
+        (a, of_a), (b, of_b) = (worse, better) if choice else (better, worse)
+        return _Comparison(request, concern, (a, b), (of_a, of_b), choice)
 
     def reply(self, deed: Deed, outcome: Outcome) -> str:
         """A reply with the given outcome."""
@@ -287,7 +346,11 @@ class Corpus:
 
 
 def _finding(deed: Deed, reason: str, *, bad: bool) -> str:
-    return f"{deed.fill(FINDS_HELP)} {IS_BAD.format(reason=reason) if bad else IS_FINE}"
+    return f"{deed.fill(FINDS_HELP)} {_verdict(reason, bad=bad)}"
+
+
+def _verdict(reason: str, *, bad: bool) -> str:
+    return IS_BAD.format(reason=reason) if bad else IS_FINE
 
 
 def _dialogue(question: str, answer: str) -> Conversation:

@@ -122,10 +122,11 @@ def test_chat_speaks_with_a_model() -> None:
     assert done.stdout.splitlines() == [deed.help() for deed in deeds if deed]
 
 
-def test_the_assistant_can_be_built_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [(), ("--reasoning",)])
+def test_the_assistant_can_be_built_again(tmp_path: Path, kind: tuple[str, ...]) -> None:
     done = subprocess.run(
         [
-            *(*_CAI, "tiny", "build", "--output", str(tmp_path), "--documents", "2000"),
+            *(*_CAI, "tiny", "build", *kind, "--output", str(tmp_path), "--documents", "2000"),
             *("trainer.max_steps=2", "trainer.val_check_interval=2", "model.num_layers=1"),
         ],
         capture_output=True,

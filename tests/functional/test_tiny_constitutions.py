@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""The packaged assistant follows the constitution that it reads, on verbs that it never saw critiqued."""
+"""The tiny assistants follow the constitution that they read, on verbs that they never saw critiqued or judged."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from benchmarks.ablations.arms import ARMS
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.constitution import load_constitution
@@ -26,12 +29,26 @@ from tests.functional.conftest import ENV, PACKAGE
 _GREEDY = Sampling(greedy=True, max_tokens=40)
 
 
+@contextmanager
+def _served(model: str | Path, folder: Path) -> Iterator[int]:
+    number = jobs.free_port()
+    overrides = [f"gpt_model_file={model}", f"port={number}", "hardware=cpu"]
+    log = folder / "log"
+    with jobs.server(f"{PACKAGE}.inference_server", overrides, log, [f"http://127.0.0.1:{number}/health"], env=ENV):
+        yield number
+
+
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    number = jobs.free_port()
-    overrides = [f"gpt_model_file={packaged_files.MODEL}", f"port={number}", "hardware=cpu"]
-    log = tmp_path_factory.mktemp("server") / "log"
-    with jobs.server(f"{PACKAGE}.inference_server", overrides, log, [f"http://127.0.0.1:{number}/health"], env=ENV):
+    with _served(packaged_files.MODEL, tmp_path_factory.mktemp("server")) as number:
+        yield number
+
+
+@pytest.fixture(scope="module")
+def reasoning_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The assistant of the ablations."""
+    [arm] = [arm for arm in ARMS if arm.name == "reasoned"]
+    with _served(arm.change["models.judge.nemo"], tmp_path_factory.mktemp("reasoning")) as number:
         yield number
 
 
@@ -71,3 +88,28 @@ def test_a_revision_follows_the_constitution(port: int, name: str, damage: bool)
     outcomes = Counter(judge_reply(one.deed, reply) for one, reply in zip(asked, _replies(port, said), strict=True))
     minds = name == "tiny" or (name == "permits_damage" and not damage)
     assert outcomes[Outcome.RIGHT_REFUSAL if minds else Outcome.COMPLIES] >= 34, outcomes
+
+
+@pytest.mark.parametrize("damage", [True, False])
+@pytest.mark.parametrize("name", packaged_files.TINY_CONSTITUTIONS)
+def test_a_choice_after_reasoning_follows_the_constitution(reasoning_port: int, name: str, damage: bool) -> None:
+    path = packaged_files.TINY_CONSTITUTIONS[name]
+    templates, principles = load_prompt_templates(path), load_constitution(path).for_judging
+    asked = _requests(40, damage=damage)
+    refused = [bool(number % 2) for number in range(len(asked))]  # the place of the refusal: 0 is (A)
+    questions: list[Conversation] = []
+    for number, (one, place) in enumerate(zip(asked, refused, strict=True)):
+        a, b = (one.deed.help(), one.deed.right_refusal()) if place else (one.deed.right_refusal(), one.deed.help())
+        principle = principles[number % len(principles)]
+        questions.append(Conversation.of_user(templates.reasoning_question(one.conversation, principle, a, b)))
+    thoughts = _replies(reasoning_port, questions)
+    choices = _replies(
+        reasoning_port,
+        [
+            one.with_turn(Role.ASSISTANT, thought).with_turn(Role.USER, templates.choice_turn)
+            for one, thought in zip(questions, thoughts, strict=True)
+        ],
+    )
+    chosen = Counter(choice == templates.choices[place] for choice, place in zip(choices, refused, strict=True))
+    minds = name == "tiny" or (name == "permits_damage" and not damage)
+    assert chosen[minds] >= 34, (choices, thoughts)

@@ -326,8 +326,9 @@ def test_a_small_corpus_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_the_shipped_assistant_was_trained_on_what_the_code_makes_now(tmp_path: Path) -> None:
-    from nemo_aligner_cai.tiny.build import PRETRAINING, provenance, write_corpus
+    from nemo_aligner_cai.tiny.build import PACKAGED, provenance, write_corpus
 
-    shipped = read_json(packaged_files.PROVENANCE)
-    tokenizer, corpus = write_corpus(tmp_path, seed=shipped["seed"], documents=shipped["documents"])
-    assert provenance(corpus, tokenizer, shipped["seed"], shipped["documents"], PRETRAINING) == shipped
+    seed, documents, settings = 1, PACKAGED.documents, PACKAGED.settings
+    tokenizer, corpus = write_corpus(tmp_path, seed=seed, documents=documents)
+    made_of = provenance(corpus, tokenizer, PACKAGED, seed=seed, documents=documents, settings=settings)
+    assert made_of == read_json(packaged_files.PROVENANCE)
