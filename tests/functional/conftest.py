@@ -13,6 +13,7 @@ import pytest
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.functional import world
+from tests.functional.processes import kill
 from tests.functional.small_run import Runs
 
 PACKAGE = "nemo_aligner_cai.training"
@@ -137,5 +138,4 @@ def runs() -> Iterator[Runs]:
     """Runs of this module; whatever is left at the end is ended."""
     made = Runs()
     yield made
-    for process in made.alive():
-        process.kill()
+    kill(made.alive())

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from nemo_aligner_cai.training.launch.jobs import free_port
+from tests.functional.processes import kill
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RAY = Path(sysconfig.get_path("scripts"), "ray")
@@ -51,8 +52,7 @@ class Node:
 
     def kill(self) -> None:
         """End it without a warning, as a machine that loses its power."""
-        for one in self.processes():
-            one.kill()
+        kill(self.processes())
         self.process.wait()
 
 
@@ -99,9 +99,8 @@ def ray_cluster(folder: Path, *, nodes: int, cpus: int) -> Generator[Cluster]:
         for node in reversed(cluster.nodes):
             node.processes()
             node.process.send_signal(signal.SIGTERM)
-        gone = psutil.wait_procs([one for node in cluster.nodes for one in node.processes()], timeout=10)[1]
-        for one in gone:
-            one.kill()
+        left = psutil.wait_procs([one for node in cluster.nodes for one in node.processes()], timeout=10)[1]
+        kill(left)
 
 
 def _wait_for(node: Node, log: Path) -> None:

@@ -16,10 +16,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
+
+from tests.functional.processes import kill
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 _CONFIG = """
@@ -156,8 +158,7 @@ class Cluster:
         for step in self._step_daemons():
             if self._node_of(step) == node:
                 # The machine is gone: no process has time to end in order.
-                for process in [*step.children(recursive=True), step]:
-                    process.kill()
+                kill([*step.children(recursive=True), step])
         (self.folder / f"slurmd-{node}.pid").unlink(missing_ok=True)
         self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
 
@@ -167,14 +168,11 @@ class Cluster:
         for name in (*(f"slurmd-{node}" for node in self.nodes), "slurmctld", "munged"):
             path = self.folder / f"{name}.pid"
             if path.is_file() and psutil.pid_exists(pid := int(path.read_text())):
-                process = psutil.Process(pid)
-                process.terminate()
-                try:
-                    process.wait(20)
-                except psutil.TimeoutExpired:
-                    process.kill()
-        for step in self._step_daemons():
-            step.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(pid)
+                    process.terminate()
+                    kill(psutil.wait_procs([process], timeout=20)[1])
+        kill(self._step_daemons())
 
     def _step_daemons(self) -> list[psutil.Process]:
         """The daemons of this cluster's steps; each outlives its slurmd, and has its configuration's path."""
