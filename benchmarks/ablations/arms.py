@@ -107,7 +107,13 @@ ARMS = (
     Arm(BASE, "quickstart", shares=None),
     Arm("shuffled", "shuffled preference labels", change={"rl_cai.judge": f"{_JUDGES}:shuffled_labels"}),
     Arm("reasoned", "judge that reasons first", change=_REASONS),
-    Arm("permits_nothing", "judge that reasons first, longer", change=_VARIED, overrides=_LONG, shares="reasoned"),
+    Arm(
+        "permits_nothing",
+        "judge that reasons first, more responses and steps",
+        change=_VARIED,
+        overrides=_LONG,
+        shares="reasoned",
+    ),
     Arm(
         "permits_damage",
         "the same with a constitution that permits damage",
