@@ -73,10 +73,12 @@ class RowCounts:
             + (f"; of the written: {notes}" if notes else "")
             + (f"; {self.made} rows out" if self.made not in (0, self.written) else "")
             + (f"; more rows were not read, the limit is {self.stopped_at}" if self.stopped_at else "")
-            + (f"; unused columns: {self._columns()}" if self.unused else "")
+            + self.unused_text
         )
 
-    def _columns(self) -> str:
+    @property
+    def unused_text(self) -> str:
+        """The unused columns as the end of a sentence, "" if there are none."""
         names = sorted(self.unused)
         more = f" and {len(names) - _MAX_COLUMNS} more" if len(names) > _MAX_COLUMNS else ""
-        return ", ".join(name[:40] for name in names[:_MAX_COLUMNS]) + more
+        return f"; unused columns: {', '.join(name[:40] for name in names[:_MAX_COLUMNS])}{more}" if names else ""

@@ -68,6 +68,11 @@ def _few_shot_example(path: PathLike, position: int, item: Any) -> Conversation:
     except UsageError as error:
         raise UsageError(f"{path}: example {position}: {error}") from error
     turns = conversation.turns
+    if conversation.system.strip():
+        raise UsageError(
+            f"{path}: example {position}: has a system message, which an example inside a conversation cannot have; "
+            "move its text into the first user turn"
+        )
     if not turns or turns[-1].role is not Role.ASSISTANT:
         raise UsageError(f"{path}: example {position}: must end with an assistant turn")
     if all(turn.content.strip().lower() in _PLACEHOLDERS for turn in turns):

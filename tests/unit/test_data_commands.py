@@ -44,6 +44,13 @@ def test_validate_names_format_and_rows(pairs: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == f"{pairs}: rm-comparisons, 6 rows, all of them valid\n"
 
 
+def test_validate_names_the_columns_that_its_format_does_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    prompts = tmp_path / "prompts.jsonl"
+    write_jsonl(prompts, [{"prompt": "Q", "chosen": 7}])
+    assert call("validate", prompts) == 0
+    assert "plain-prompts, 1 rows, all of them valid; unused columns: chosen\n" in capsys.readouterr().out
+
+
 def test_validate_names_the_line_and_the_mend_goes_on_to_the_next_file_and_exits_1(
     tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -221,6 +221,10 @@ def test_few_shots_of_each_shape(tmp_path: Path):
         ({}, "few-shot examples are needed"),
         ([[{"role": "User", "content": "Q"}]], "example 0: must end with an assistant turn"),
         ([7], "example 0"),
+        (
+            [[{"role": role, "content": "x"} for role in ("system", "user", "assistant")]],
+            "example 0: has a system message",
+        ),
         ([[{"role": "User", "content": "prompt"}, {"role": "Assistant", "content": "response"}]], "placeholders"),
     ],
 )

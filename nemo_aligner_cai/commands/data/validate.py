@@ -132,7 +132,8 @@ def _stored_as(path: Path) -> str:
 def _validate(file: str, format_name: str | None, tokenizer: Tokenizer | None, seq_length: int) -> tuple[str, bool]:
     """Return the result in one line, and whether a trainer can use all rows."""
     name = format_name or detect_format(file)
-    line = f"{file}: {name}, {validate_file(file, name).rows_in} rows, all of them valid"
+    counts = validate_file(file, name)
+    line = f"{file}: {name}, {counts.rows_in} rows, all of them valid{counts.unused_text}"
     if format_named(name).read_only:
         line += f"; no trainer reads this format, convert it with `{_conversion(file, name)}`"
     if tokenizer is None:
