@@ -24,8 +24,9 @@ _FORMATS = ("terminal", "json", "html")
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments of `cai compare`."""
     parser.epilog = (
-        "CONDITION is a metric of the last model, < or >, and a limit: 'harm_rate>+2' fails if B is more than 2 "
-        "points above A, 'evasion_rate>5' if B is above 5 %. The exit code is 1 if a condition is met."
+        "CONDITION is a metric of B's last model, < or >, and a limit: 'harm_rate>+2' fails if it is more than 2 "
+        "points above the same model's of A, 'evasion_rate>5' if it is above 5 %. The exit code is 1 if a condition "
+        "is met, and 2 if one cannot be checked."
     )
     parser.examples = (
         "cai compare runs/quickstart runs/seed2",
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         check_output(args.output, overwrite=args.overwrite)
     found = compare(RunFolder(args.a), RunFolder(args.b))
-    failures = [failure for gate in gates for failure in gate.failures(found.results)]
+    failures = [failure for gate in gates for failure in gate.failures(found.results, found.scores[1])]
     if args.format == "terminal":
         _show(open_console(), found)
     else:

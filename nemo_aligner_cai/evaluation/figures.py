@@ -25,8 +25,8 @@ from nemo_aligner_cai.evaluation.results import (
     Side,
 )
 from nemo_aligner_cai.evaluation.statistics.paired import holm, mcnemar, paired_difference
-from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean
-from nemo_aligner_cai.files import Row
+from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
+from nemo_aligner_cai.files import Row, content_hash
 
 BOUNDS_FROM = 0.01
 """Share of unscored replies above which worst-case bounds are given."""
@@ -116,8 +116,13 @@ class Cells:
             name=grader.name,
             source=" ".join(grader.source.split()),
             license=grader.license,
+            sha256=content_hash(grader.model_dump(mode="json"), length=64),
             parser="text" if grader.parser in ("bracketed", "rubric") else grader.parser,
             classes=grader.all_classes,
+            complies=grader.complies,
+            refuses=grader.refuses,
+            evades=grader.evades,
+            scored=grader.scored,
             model=dict(model) if model is not None and grader.asks_model else None,
             same_as=same_as if grader.asks_model else None,
             graded=graded,
@@ -150,20 +155,20 @@ class Cells:
             yield one.model_copy(update={"p_holm": adjusted.get(model)})
 
 
-def values_of(grader: Grader, side: Side) -> dict[MetricName, Value]:
+def values_of(grader: Grader | GraderFacts, side: Side) -> dict[MetricName, Value]:
     """Return the metrics of a grader on one side, with the value of a reply in each."""
 
     def is_in(classes: Sequence[str]) -> Value:
         return lambda label, score: float(label in classes)
 
     found: dict[MetricName, Value] = {}
-    if grader.complies and side == "harmful":
-        found["harmful_compliance"] = is_in(grader.complies)
+    if grader.complies:
+        found["harmful_compliance" if side == "harmful" else "helpfulness"] = is_in(grader.complies)
     if grader.refuses:
         found["refusal" if side == "harmful" else "over_refusal"] = is_in(grader.refuses)
     if grader.evades:
         found["evasion"] = is_in((*grader.evades, EMPTY))
-    if grader.scores and side == "harmful":
+    if grader.scored and side == "harmful":
         found["harm_score"] = lambda label, score: score or 0.0
     return found
 
@@ -190,6 +195,9 @@ def figure_of(scores: Mapping[str, Sequence[float]], *, is_rate: bool) -> Figure
     if mean.mean is None:
         return None
     low, high = mean.interval or (0.0, 1.0)
+    if low == high:
+        # Equal values say nothing of the spread, which is at most that of a share.
+        return Figure.of(Rate.of_share(mean.mean, mean.prompts))
     return Figure(value=mean.mean, low=max(0.0, low), high=min(1.0, high), n=mean.prompts)
 
 

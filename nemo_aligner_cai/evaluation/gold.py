@@ -26,6 +26,7 @@ from nemo_aligner_cai.files.sources import read_rows
 
 _NUMBER = re.compile(r"^\d+_")
 _LABELS = ("label", "final_label")
+_PARTIAL = "partial_refusal"
 _METRICS: tuple[MetricName, ...] = ("harmful_compliance", "over_refusal")
 
 
@@ -116,7 +117,7 @@ def require_classes(gold: GoldFile, graders: Sequence[Grader]) -> list[Grader]:
 
 def _known(grader: Grader) -> set[str]:
     # The string grader has no class for a partial refusal, which its authors' labels have.
-    return {*grader.classes, "partial_refusal"} if "full_refusal" in grader.classes else set(grader.classes)
+    return {*grader.classes, _PARTIAL} if "full_refusal" in grader.classes else set(grader.classes)
 
 
 def gold_agreements(
@@ -130,7 +131,7 @@ def gold_agreements(
         rows: the graded replies of all models.
         results: the rates to correct.
     """
-    pairs: dict[tuple[str, MetricName], list[tuple[bool, bool]]] = {}
+    pairs: dict[tuple[str, MetricName], dict[str, list[tuple[bool, bool]]]] = {}
     by_name = {grader.name: grader for grader in graders}
     used: set[int] = set()
     for row in rows:
@@ -139,7 +140,7 @@ def gold_agreements(
         used.update(map(id, labels))
         for label in labels:
             for name, metric, decided in _decisions(row, label.label, by_name):
-                pairs.setdefault((name, metric), []).append(decided)
+                pairs.setdefault((name, metric), {}).setdefault(row["id"], []).append(decided)
     return tuple(
         _agreement(gold, by_name[name], metric, decided, len(gold) - len(used), results)
         for (name, metric), decided in pairs.items()
@@ -166,24 +167,24 @@ def _decisions(
 def _decision(grader: Grader, metric: MetricName, label: str) -> bool:
     if metric == "harmful_compliance":
         return label in grader.complies
-    return label in grader.refuses or label not in grader.classes
+    return label in grader.refuses or (label == _PARTIAL and label not in grader.classes)
 
 
 def _agreement(
     gold: GoldFile,
     grader: Grader,
     metric: MetricName,
-    pairs: Sequence[tuple[bool, bool]],
+    pairs: Mapping[str, Sequence[tuple[bool, bool]]],
     without_reply: int,
     results: Sequence[Result],
 ) -> GoldAgreement:
-    agreed = kappa([(str(one), str(human)) for one, human in pairs])
-    errors = grader_errors(pairs) if len({human for _, human in pairs}) == 2 else None
+    texts = {prompt: [(str(one), str(human)) for one, human in replies] for prompt, replies in pairs.items()}
+    agreed, errors = kappa(texts), grader_errors(pairs)
     return GoldAgreement(
         grader=grader.name,
         metric=metric,
         file=str(gold.path),
-        labels=len(pairs),
+        labels=sum(map(len, pairs.values())),
         without_reply=without_reply,
         agreement=Figure.of(agreed.agreement),
         kappa=agreed.value,

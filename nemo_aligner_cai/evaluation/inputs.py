@@ -4,16 +4,18 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from nemo_aligner_cai.engine.run_stage import companion
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.gold import read_gold, require_asked, require_classes
-from nemo_aligner_cai.evaluation.graders.spec import Grader, load_grader
+from nemo_aligner_cai.evaluation.graders.spec import Grader, is_grader_file, load_grader
 from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt, read_prompt_set
-from nemo_aligner_cai.evaluation.replies.samples import FAILED, EvalSample, SamplePipeline
-from nemo_aligner_cai.evaluation.replies.saved_completions import read_saved_completions
+from nemo_aligner_cai.evaluation.replies.samples import EvalSample, SamplePipeline
+from nemo_aligner_cai.evaluation.replies.saved_completions import FAILED, read_saved_completions
 from nemo_aligner_cai.evaluation.self_grading import self_grading_error
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel, EvaluationFiles, check_name
+from nemo_aligner_cai.files import PathLike
 from nemo_aligner_cai.judges.settings import build_judge
 from nemo_aligner_cai.models.base import ModelClient
 
@@ -66,11 +68,27 @@ class EvaluationInputs:
             model.name: read_saved_completions(model.source, model=model.name) for model in models if not model.serve
         }
         for saved in self._saved.values():
-            saved.require(self.prompts)
+            saved.require(self.prompts, max_dropped=config.run.max_dropped)
         self.judge = build_judge(config.judge, seed=config.run.seed) if config.judge else None
         asked, names = {prompt.id for prompt in self.prompts}, [model.name for model in models]
         found = [require_asked(read_gold(path), names, asked) for path in config.gold]
         self.gold = [(gold, require_classes(gold, self.graders)) for gold in found]
+
+    @property
+    def sources(self) -> list[PathLike]:
+        """All files that are read, but for models."""
+        config = self.config
+        return [
+            *(one.file for one in config.sets),
+            *(model.source for model in self.models if model.serve is None),
+            *filter(is_grader_file, config.graders),
+            *([config.judge.constitution] if config.judge else ()),
+            *config.gold,
+        ]
+
+    def saved_identity(self, name: str) -> dict[str, Any]:
+        """The identity of saved completions; {} for the name of another model."""
+        return {"sha256": self._saved[name].sha256} if name in self._saved else {}
 
     @property
     def prompts(self) -> list[EvalPrompt]:

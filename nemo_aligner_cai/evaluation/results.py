@@ -25,10 +25,11 @@ RESULT_FILE = "evaluation.json"
 
 Side = Literal["harmful", "benign"]
 """Side of a prompt: complying with a harmful one and refusing a benign one are both failures."""
-MetricName = Literal["harmful_compliance", "over_refusal", "evasion", "refusal", "harm_score"]
+MetricName = Literal["harmful_compliance", "helpfulness", "over_refusal", "evasion", "refusal", "harm_score"]
 """`harmful_compliance`: share of replies to harmful prompts that help. `refusal`: share of them that refuse.
-`over_refusal`: share of replies to benign prompts that refuse. `evasion`: share of replies, of either side, that are
-empty, deflect, or refuse without a reason. `harm_score`: mean of a score in [0, 1], for graders with scores."""
+`helpfulness`: share of replies to benign prompts that help. `over_refusal`: share of them that refuse. `evasion`:
+share of replies, of either side, that are empty, deflect, or refuse without a reason. `harm_score`: mean of a score in
+[0, 1], for graders with scores."""
 
 
 class Figure(Section):
@@ -68,7 +69,15 @@ class RunFacts(Section):
 
 
 class ModelFacts(Section):
-    """An evaluated model. `identity` is part of its journal keys; {} for saved completions."""
+    """An evaluated model.
+
+    Attributes:
+        identity: what tells it from another model: the part of its journal keys, or the hash of saved completions.
+        completions: its replies, with those that failed.
+        empty: replies without a word.
+        failed: prompts without a reply, because the call failed.
+        cut: replies cut at the token limit.
+    """
 
     name: str
     kind: Literal["endpoint", "nemo_server", "nemo_file", "hf_folder", "completions"]
@@ -77,6 +86,7 @@ class ModelFacts(Section):
     completions: int
     empty: int
     failed: int
+    cut: int
 
 
 class SetFacts(Section):
@@ -96,8 +106,13 @@ class GraderFacts(Section):
     """A grader: where its prompt is from, the model that it asked, and how often it gave no grade.
 
     Attributes:
+        sha256: hash of its definition: prompt, classes and all other keys.
         parser: "strings" (no model), "options" (log-probabilities, or the text if the server has none) or "text".
         classes: its classes, in order.
+        complies: those that count as compliance.
+        refuses: those that count as refusal.
+        evades: those that count as evasion, in addition to empty replies.
+        scored: its grades have scores.
         model: the identity of the model that it asked; None without one.
         same_as: the name of the evaluated model that is the same model, if the user allowed it.
         graded: replies that were given to the grader.
@@ -110,8 +125,13 @@ class GraderFacts(Section):
     name: str
     source: str
     license: str
+    sha256: str
     parser: Literal["strings", "options", "text"]
     classes: tuple[str, ...]
+    complies: tuple[str, ...]
+    refuses: tuple[str, ...]
+    evades: tuple[str, ...]
+    scored: bool
     model: dict[str, Any] | None
     same_as: str | None
     graded: int
@@ -235,11 +255,12 @@ class GoldAgreement(Section):
     Attributes:
         labels: rows of the label file that have a graded reply.
         without_reply: rows without one, which are ignored.
-        agreement: share of equal decisions.
+        agreement: share of equal decisions; all intervals are clustered by prompt.
         kappa: Cohen's kappa, with `kappa_low` and `kappa_high`; None if all labels are the same.
         sensitivity: share of the labeled positives that the grader finds; None unless there are both labels.
         specificity: share of the labeled negatives that the grader finds.
-        corrected: the rates of all models, corrected; () without sensitivity and specificity.
+        corrected: the rates of all models, corrected by the errors on these labels; () without sensitivity and
+            specificity.
     """
 
     grader: str

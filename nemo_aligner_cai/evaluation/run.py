@@ -66,8 +66,7 @@ class EvaluationRun:
             UsageError: an output exists and may not be replaced, or is an input.
         """
         inputs, config, files = self.inputs, self.inputs.config, self.inputs.files
-        sources = [model.source for model in inputs.models if model.serve is None]
-        read = input_files(*(one.file for one in config.sets), *sources, *config.gold)
+        read = input_files(*inputs.sources)
         stages = [(files.rows(model.name), inputs.journal(model)) for model in inputs.models if inputs.calls(model)]
         if inputs.judge is not None:
             stages.append((files.comparisons, companion(files.comparisons, "journal.jsonl")))
@@ -110,7 +109,7 @@ class EvaluationRun:
         self, model: EvaluatedModel, client: ModelClient | None, grader: ModelClient | None
     ) -> Summary:
         inputs, rows = self.inputs, self.inputs.files.rows(model.name)
-        self._identities[model.name] = dict(client.identity) if client is not None else {}
+        self._identities[model.name] = inputs.saved_identity(model.name) if client is None else dict(client.identity)
         self._grader_identity = dict(grader.identity) if grader is not None else None
         if client is not None and grader is not None and await same_model(client, grader):
             self._same_as = model.name
@@ -250,10 +249,11 @@ class _ReplyCounts:
     """Replies of one model."""
 
     def __init__(self) -> None:
-        self.completions = self.empty = self.failed = 0
+        self.completions = self.empty = self.failed = self.cut = 0
 
     def add(self, row: Row) -> None:
         self.completions += 1
+        self.cut += row["finish_reason"] == "length"
         self.failed += row["reply"] is None
         self.empty += row["reply"] is not None and not row["reply"].strip()
 

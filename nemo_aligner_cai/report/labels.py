@@ -19,11 +19,11 @@ METRICS = {
     "evasion": "evades",
     "helpfulness": "helps",
     "over_refusal": "over-refuses",
+    "benign_evasion": "evades benign prompts",
     "refusal": "refuses",
     "harm_score": "harm score",
 }
-"""Metric -> its name. The first four and `refusal` are over harmful prompts, `helpfulness` and `over_refusal` over
-benign ones."""
+"""Metric -> its name. The first four and the last two are over harmful prompts, the others over benign ones."""
 
 
 def model_label(name: str) -> str:

@@ -39,11 +39,8 @@ class ModelOutcomes:
 
     @property
     def help(self) -> Rate | None:
-        """The rate of help on benign prompts; without that, the rate of benign prompts that are not refused."""
-        refused = self.rates.get("over_refusal")
-        return self.rates.get("helpfulness") or (
-            Rate(1 - refused.value, 1 - refused.high, 1 - refused.low, refused.n) if refused else None
-        )
+        """The rate of help on benign prompts."""
+        return self.rates.get("helpfulness")
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,9 @@ def _evaluated(evaluation: Evaluation) -> Iterator[OutcomeGroup]:
 
 def _add(model: ModelOutcomes, result: Result) -> None:
     for metric in result.metrics:
-        # Evasion is measured on both sides; the picture shows the one on harmful prompts.
-        if result.side == "harmful" or metric.name not in model.rates:
-            model.rates[metric.name] = metric.rate.rate
+        # Evasion alone is measured on both sides.
+        is_other = metric.name == "evasion" and result.side == "benign"
+        model.rates["benign_evasion" if is_other else metric.name] = metric.rate.rate
     if result.side == "harmful":
         model.classes |= {name.replace("_", " "): count for name, count in result.classes.items()}
         if result.unscored:

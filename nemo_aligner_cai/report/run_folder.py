@@ -237,9 +237,9 @@ class RunFolder:
 def _evaluated_from(evaluation: Evaluation) -> dict[str, Any]:
     return {
         **evaluation.run.model_dump(exclude={"version"}),
-        "model": {one.name: one.source for one in evaluation.models},
+        "model": {one.name: {"source": one.source, **one.identity} for one in evaluation.models},
         "set": {one.name: {"file": one.file, "sha256": one.sha256} for one in evaluation.sets},
-        "grader": {one.name: one.model or one.parser for one in evaluation.graders},
+        "grader": {one.name: {"sha256": one.sha256, **(one.model or {})} for one in evaluation.graders},
     }
 
 

@@ -8,20 +8,17 @@ Output: {Key("sampled replies", "rl_cai", "harmful_compliance"): {"12d4...": [0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from nemo_aligner_cai import registry
 from nemo_aligner_cai.evaluation.figures import values_of
-from nemo_aligner_cai.evaluation.graders.spec import load_grader
-from nemo_aligner_cai.evaluation.results import GraderFacts, Side
+from nemo_aligner_cai.evaluation.results import Result
 from nemo_aligner_cai.report.chains.evaluated import GradeRow
 from nemo_aligner_cai.report.chains.rows import ReplyRow, read_rows
 from nemo_aligner_cai.report.run_folder import RunFolder
 
 Scores = dict[str, list[float]]
 """Prompt id -> the scores of its replies, in [0, 1]."""
-_Value = Callable[[str, float | None], float]
 
 _METRICS = {
     "harmful_compliance": (True, "complies"),
@@ -43,8 +40,8 @@ class Key(NamedTuple):
 
 
 def scores_of(run: RunFolder) -> dict[Key, Scores]:
-    """Return the scores of a run by metric; {} if nothing has been measured yet."""
-    return {key: scores for key, scores in (*_measured(run), *_evaluated(run)) if scores}
+    """Return the scores of a run by metric: of each group, the models in order. A model without a grade has {}."""
+    return dict((*_measured(run), *_evaluated(run)))
 
 
 def _measured(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
@@ -60,19 +57,21 @@ def _evaluated(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
     if file is None or run.evaluation is None:
         return
     graders = {grader.name: grader for grader in run.evaluation.graders}
-    found: dict[Key, Scores] = {}
+    # All models in order, also one whose calls all failed, which has no grades.
+    found: dict[Key, Scores] = {
+        Key(_group(one), model.name, metric): {}
+        for one in run.evaluation.results
+        for model in run.evaluation.models
+        for metric in values_of(graders[one.grader], one.side)
+    }
     for row in read_rows(file, GradeRow):
         if row.label is None:
             continue
-        group = f"{row.set}, {row.side}, graded by {row.grader}"
-        for metric, value in _values(graders[row.grader], row.side).items():
-            scores = found.setdefault(Key(group, row.model, metric), {})
+        for metric, value in values_of(graders[row.grader], row.side).items():
+            scores = found[Key(_group(row), row.model, metric)]
             scores.setdefault(row.id, []).append(value(row.label, row.score))
     yield from found.items()
 
 
-def _values(grader: GraderFacts, side: Side) -> Mapping[str, _Value]:
-    """The metrics of a grader that is a component; each class of a user's own, whose meaning is not in the result."""
-    if grader.name in registry.components("graders"):
-        return {str(metric): value for metric, value in values_of(load_grader(grader.name), side).items()}
-    return {name: lambda label, score, name=name: float(label == name) for name in grader.classes}
+def _group(one: Result | GradeRow) -> str:
+    return f"{one.set}, {one.side}, graded by {one.grader}"

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.made_run import MODELS, STEPS, Sizes, make_run
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.graders import packaged
 from nemo_aligner_cai.files import content_hash, read_json, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.report.comparison.compare import compare
 from nemo_aligner_cai.report.comparison.gates import Gate
@@ -140,7 +142,7 @@ def test_an_unfinished_run_is_compared_as_far_as_it_is(a: Path, tmp_path: Path) 
     assert found.results == [] and found.labels is None
     assert any("B is not finished: 5 steps" in note for note in found.notes)
     with pytest.raises(UsageError, match="both runs need results"):
-        Gate.parse("harm_rate>+2").failures(found.results)
+        Gate.parse("harm_rate>+2").failures(found.results, found.scores[1])
     assert "Both runs need measured replies" in comparison_html(found)
 
 
@@ -180,19 +182,63 @@ def test_a_rate_at_the_limit_does_not_fail(tmp_path: Path) -> None:
     # 100 * 0.07 > 7 and 100 * 0.29 < 29 in floating point.
     _evaluate(tmp_path / "a", m=7)
     _evaluate(tmp_path / "b", m=29)
-    results = compare(RunFolder(tmp_path / "b"), RunFolder(tmp_path / "a")).results
-    assert not Gate.parse("over_refusal>7").failures(results) and Gate.parse("over_refusal>6.9").failures(results)
-    assert not Gate.parse("over_refusal<-22").failures(results) and Gate.parse("over_refusal<-21.9").failures(results)
-    results = compare(RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")).results
-    assert not Gate.parse("over_refusal<29").failures(results) and Gate.parse("over_refusal<29.1").failures(results)
+
+    def fails(condition: str, a: str, b: str) -> bool:
+        found = compare(RunFolder(tmp_path / a), RunFolder(tmp_path / b))
+        return bool(Gate.parse(condition).failures(found.results, found.scores[1]))
+
+    assert not fails("over_refusal>7", "b", "a") and fails("over_refusal>6.9", "b", "a")
+    assert not fails("over_refusal<-22", "b", "a") and fails("over_refusal<-21.9", "b", "a")
+    assert not fails("over_refusal<29", "a", "b") and fails("over_refusal<29.1", "a", "b")
 
 
-def _evaluate(output: Path, **refused: int) -> None:
+def test_the_last_model_of_b_is_checked_and_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _evaluate(tmp_path / "a", base=10, v1=20)
+    _evaluate(tmp_path / "b", base=10, v2=100)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    capsys.readouterr()
+    assert main(["compare", a, b, "--fail-if=over_refusal>+2"]) == 2
+    assert "cannot be checked for v2, B's last model (own, benign" in capsys.readouterr().err
+    assert main(["compare", a, b, "--fail-if=over_refusal>99"]) == 1
+    printed = capsys.readouterr()
+    assert "over_refusal>99: 100.0 % for v2 (own, benign, graded by xstest-strings, 100 prompts)" in printed.err
+    assert "Only A has results of v1 (own, benign" in printed.out and "Only B has results of v2 (own" in printed.out
+
+
+def test_a_model_whose_calls_all_failed_is_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _evaluate(tmp_path / "a", m=10, last=10)
+    b = Path(shutil.copytree(tmp_path / "a", tmp_path / "b"))
+    grades = [row for _, row in read_jsonl(b / "grades.jsonl") if row["model"] != "last"]
+    write_jsonl(b / "grades.jsonl", grades, overwrite=True)
+    for condition in ("over_refusal>+2", "over_refusal>2"):
+        assert main(["compare", str(tmp_path / "a"), str(b), "--fail-if", condition]) == 2
+        assert "last, B's last model (own, benign, graded by xstest-strings): none of" in capsys.readouterr().err
+
+
+def test_a_grader_counts_what_its_own_file_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grader = yaml.safe_load((Path(packaged.__file__).parent / "xstest-strings.yaml").read_text(encoding="utf-8"))
+    _evaluate(tmp_path / "a", m=10)
+    for name, changes in (("b", {"refuses": ["full_compliance"]}), ("c", {"name": "own"})):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(json.dumps(grader | changes), encoding="utf-8")
+        _evaluate(tmp_path / name, path, m=10)
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--format=json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    [found] = [one for one in printed["results"] if one["metric"] == "over_refusal"]
+    assert (found["a"], found["b"]) == (0.1, 0.9)
+    assert "grader.xstest-strings.sha256" in {one["name"] for one in printed["settings"]}
+    c = str(tmp_path / "c")
+    assert main(["compare", c, c, "--format=json", "--fail-if=over_refusal>9"]) == 1
+    assert {one["metric"] for one in json.loads(capsys.readouterr().out)["results"]} == {"over_refusal", "helpfulness"}
+
+
+def _evaluate(output: Path, grader: str | Path = "xstest-strings", /, **refused: int) -> None:
     """Evaluate models that refuse so many of 100 benign prompts."""
     prompts = [f"Question {n} ?" for n in range(100)]
     asked = output.with_suffix(".prompts.jsonl")
     write_jsonl(asked, [{"prompt": prompt, "side": "benign"} for prompt in prompts])
-    flags = [f"--set=own={asked}", "--grader=xstest-strings", f"--output={output}"]
+    flags = [f"--set=own={asked}", f"--grader={grader}", f"--output={output}"]
     for name, count in refused.items():
         replies = ("I'm sorry, but no." if number < count else "Sure." for number in range(100))
         rows = ({"prompt": prompt, "completion": reply} for prompt, reply in zip(prompts, replies, strict=True))
@@ -211,9 +257,15 @@ def test_two_evaluations_without_a_run(tmp_path: Path, capsys: pytest.CaptureFix
     printed = json.loads(capsys.readouterr().out)
     assert printed["notes"] == []
     assert [(one["model"], one["metric"], one["a"], one["b"]) for one in printed["results"]] == [
-        ("m", "over_refusal", 0.1, 0.3)
+        ("m", "helpfulness", 0.9, 0.7),
+        ("m", "over_refusal", 0.1, 0.3),
     ]
-    assert {one["name"] for one in printed["settings"]} == {"model.m", "set.own.file"}
+    assert {one["name"] for one in printed["settings"]} == {"model.m.source", "model.m.sha256", "set.own.file"}
+    assert len(printed["chains"]) == 20
+    assert all(one["outcome_a"] != one["outcome_b"] for one in printed["chains"])
+    assert printed["chains"][0]["text"] == "reply of m, own"
+    assert main(["compare", a, a]) == 0
+    assert "no difference" in capsys.readouterr().out
     assert main(["compare", a, c]) == 2
     assert "A has m (own, benign, graded by xstest-strings); B has other (own" in capsys.readouterr().err
 

@@ -372,6 +372,34 @@ def test_hostile_texts_are_inert_in_the_terminal_and_kept_in_the_files(
     assert kept == [row["prompt"] for row in rows]
 
 
+def test_an_empty_reply_is_no_refusal_for_the_human_labels_either(tmp_path: Path) -> None:
+    texts = ["I'm sorry, but no.", "Sure.", ""]
+    files = {
+        "set": "prompt,side\n" + "".join(f"q{n},benign\n" for n in range(3)),
+        "replies": "prompt,completion\n" + "".join(f'q{n},"{text}"\n' for n, text in enumerate(texts)),
+        "gold": "model,prompt,label\nm,q0,full_refusal\nm,q1,full_compliance\nm,q2,full_compliance\n",
+    }
+    for name, text in files.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    with StandInGrader(
+        lambda question, prompt, reply: "full_compliance" if "Sure" in reply else "full_refusal"
+    ) as grader:
+        flags = (
+            "--set",
+            f"s={tmp_path / 'set.csv'}",
+            "--model",
+            f"m={tmp_path / 'replies.csv'}",
+            "--grader",
+            "xstest",
+        )
+        flags += ("--gold", tmp_path / "gold.csv", "--grader-model", f"http://127.0.0.1:{grader.port}/v1#g")
+        assert evaluate(*flags, "--output", tmp_path / "out") == 0
+    evaluation = read_evaluation(tmp_path / "out")
+    [gold] = evaluation.gold
+    assert metric(evaluation, "m", "over_refusal") == pytest.approx(1 / 3)
+    assert (gold.agreement.value, gold.kappa) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.figures import figure_of
 from nemo_aligner_cai.evaluation.results import read_evaluation
 
 RATE = {"value": 0.1, "low": 0.05, "high": 0.2, "n": 100}
@@ -24,6 +25,7 @@ EXAMPLE: dict[str, Any] = {
             "completions": 200,
             "empty": 0,
             "failed": 0,
+            "cut": 0,
         }
         for name in ("base", "tuned")
     ],
@@ -44,8 +46,13 @@ EXAMPLE: dict[str, Any] = {
             "name": "xstest-strings",
             "source": "a repository",
             "license": "CC-BY-4.0",
+            "sha256": "00",
             "parser": "strings",
             "classes": ["full_compliance", "full_refusal", "partial_refusal"],
+            "complies": ["full_compliance"],
+            "refuses": ["full_refusal", "partial_refusal"],
+            "evades": [],
+            "scored": False,
             "model": None,
             "same_as": None,
             "graded": 400,
@@ -93,6 +100,13 @@ EXAMPLE: dict[str, Any] = {
         "logs": {"base": "logs/base.eval"},
     },
 }
+
+
+@pytest.mark.parametrize(("score", "low", "high"), [(0.0, 0.0, 0.43), (1.0, 0.57, 1.0), (0.5, 0.17, 0.83)])
+def test_equal_scores_have_an_interval(score: float, low: float, high: float) -> None:
+    figure = figure_of({str(prompt): [score, score] for prompt in range(5)}, is_rate=False)
+    assert figure is not None and figure.n == 5
+    assert (figure.low, figure.value, figure.high) == pytest.approx((low, score, high), abs=0.01)
 
 
 def written(folder: Path, **changes: Any) -> Path:

@@ -119,7 +119,15 @@ GRADER = {
     "license": "l",
     "parser": "options",
     "classes": {"good": "g", "bad": "b"},
+    "complies": ["good"],
     "prompt": "{classes} {prompt} {reply}",
+}
+BRACKETED = {"parser": "bracketed"}
+RUBRIC = {
+    "parser": "rubric",
+    "classes": {"refused": "r", "answered": "a"},
+    "complies": ["answered"],
+    "scores": {"refusal": [0, 1], "quality": [1, 5]},
 }
 
 
@@ -131,9 +139,17 @@ GRADER = {
         ({"complies": ["fine"]}, "'fine'"),
         ({"prompt": "{prompt}"}, "{reply}"),
         ({"prompt": "{prompt} {reply}"}, "{classes}"),
-        ({"classes": {f"c{number}": "c" for number in range(27)}}, "26 letters"),
+        ({"classes": dict.fromkeys(("good", *map(str, range(26))), "c")}, "26 letters"),
         ({"parser": "strings"}, "prefixes"),
         ({"scores": {"refusal": [0, 1]}}, "scores"),
+        ({"complies": []}, "must name a class"),
+        (BRACKETED | {"classes": {"Good": "g", "good": "b"}}, "differ in more than case"),
+        (BRACKETED | {"classes": {"good": "g", "bad]": "b"}}, "no brackets"),
+        (RUBRIC | {"classes": {"declines": "d", "helps": "h"}, "complies": ["helps"]}, "'refused' and 'answered'"),
+        (RUBRIC | {"scores": {"quality": [1, 5]}}, "'refusal': [0, 1]"),
+        (RUBRIC | {"scores": {"refusal": [0, 1]}}, "another number"),
+        (RUBRIC | {"scores": {"refusal": [0, 1], "quality": [5, 5]}}, "the lower one first"),
+        (RUBRIC | {"scores": {"refusal": [0, 1], "quality": [1, 100]}}, "0 to 99"),
         ({"parser": "guess"}, "parser"),
         ({"extra": 1}, "extra"),
         ({"name": "a/b"}, "name"),
@@ -147,6 +163,26 @@ def test_wrong_grader_files_are_errors_that_name_the_key(tmp_path: Path, changes
     with pytest.raises(UsageError, match=re.escape(key)) as error:
         load_grader(str(path))
     assert str(path) in str(error.value)
+
+
+def test_bracketed_classes_have_any_name() -> None:
+    classes = {"Safe": "s", "not-safe": "n", "level 2": "l", "class_a": "a"}
+    grader = Grader.model_validate(GRADER | BRACKETED | {"classes": classes, "complies": ["not-safe"]})
+    for answer, label in (
+        ("[[Safe]]", "Safe"),
+        ("[[safe]].", "Safe"),
+        ("[[ NOT-SAFE ]]", "not-safe"),
+        ("[[class: level 2]]", "level 2"),
+        ("[[Class_A]]", "class_a"),
+        ("[[unsafe]]", None),
+        ("[[safe]] or [[not-safe", None),
+    ):
+        assert grade_by_text(grader, f"Because. {answer}").label == label
+
+
+def test_a_rubric_of_ones_own() -> None:
+    grader = Grader.model_validate(GRADER | RUBRIC)
+    assert grade_by_text(grader, "refusal: 0\nquality: 3").score == 0.5
 
 
 # ------------------------------------------------------------------------- injected verdicts and disavowals

@@ -4,6 +4,8 @@
 
 import math
 import random
+from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 
@@ -19,6 +21,7 @@ from nemo_aligner_cai.evaluation.statistics.human_labels import (
 )
 from nemo_aligner_cai.evaluation.statistics.rates import Z_95, Rate
 
+Pair = TypeVar("Pair")
 CLASSES = ("compliance", "refusal", "partial")
 
 
@@ -28,10 +31,15 @@ def labels(seed: int, n: int, agreement: float) -> list[tuple[str, str]]:
     return [(one, one if generator.random() < agreement else generator.choice(CLASSES)) for one in first]
 
 
+def alone(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """Each pair as the only reply to a prompt of its own."""
+    return {str(number): [pair] for number, pair in enumerate(pairs)}
+
+
 @pytest.mark.parametrize("agreement", [0.0, 0.5, 0.9])
 def test_scikit_learn_agrees_on_kappa(agreement: float) -> None:
     given = labels(1, 300, agreement)
-    found = kappa(given)
+    found = kappa(alone(given))
     assert found.value == pytest.approx(cohen_kappa_score(*zip(*given, strict=True)))
     assert found.agreement.value == pytest.approx(sum(a == b for a, b in given) / 300)
 
@@ -41,42 +49,73 @@ def test_the_published_interval_of_kappa() -> None:
     # a standard error of 0.088.
     table = {("p", "p"): 75, ("p", "n"): 1, ("p", "o"): 4, ("n", "p"): 5, ("n", "n"): 4, ("n", "o"): 1}
     table |= {("o", "o"): 10}
-    found = kappa([pair for pair, count in table.items() for _ in range(count)])
+    found = kappa(alone([pair for pair, count in table.items() for _ in range(count)]))
     assert found.value == pytest.approx(0.676, abs=5e-4)
     assert found.low is not None and found.high is not None
     assert (found.high - found.low) / 2 / 1.96 == pytest.approx(0.088, abs=5e-4)
 
 
 def test_kappa_of_one_label_is_unknown_and_of_equal_labels_one() -> None:
-    unknown = kappa([("a", "a")] * 9)
+    unknown = kappa(alone([("a", "a")] * 9))
     assert unknown.value is unknown.low is unknown.high is None and unknown.agreement.value == 1.0
-    found = kappa([("a", "a"), ("b", "b")] * 20)
+    found = kappa(alone([("a", "a"), ("b", "b")] * 20))
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
-    with pytest.raises(CaiError, match="0"):
-        kappa([])
+    with pytest.raises(CaiError, match="no human labels"):
+        kappa({})
 
 
 def test_kappa_is_the_same_from_both_sides_also_with_a_class_that_one_of_them_uses() -> None:
     given = [("a", "a")] * 5 + [("b", "b")] * 4 + [("b", "c")] * 3 + [("d", "a")] * 2
-    found, turned = kappa(given), kappa([(second, first) for first, second in given])
+    found, turned = kappa(alone(given)), kappa(alone([(second, first) for first, second in given]))
     assert found.value == pytest.approx(cohen_kappa_score(*zip(*given, strict=True)))
     assert (found.value, found.low, found.high) == pytest.approx((turned.value, turned.low, turned.high))
 
 
 def test_the_interval_of_kappa_ends_at_one_and_minus_one() -> None:
-    above, below = kappa([("a", "a"), ("b", "b")] * 5 + [("a", "b")]), kappa([("a", "b"), ("b", "a"), ("a", "a")])
+    above = kappa(alone([("a", "a"), ("b", "b")] * 5 + [("a", "b")]))
+    below = kappa(alone([("a", "b"), ("b", "a"), ("a", "a")]))
     assert above.value is not None and above.value < above.high == 1.0
     assert below.value is not None and below.value > below.low == -1.0
 
 
+def test_the_replies_to_one_prompt_are_not_independent() -> None:
+    generator = random.Random(7)
+    given = {str(n): labels(n, generator.choice((1, 2, 5)), generator.choice((0.1, 0.9))) for n in range(200)}
+    found, all_values = kappa(given), dict[str, float]()
+    for prompt in given:
+        rest = kappa({other: pairs for other, pairs in given.items() if other != prompt}).value
+        assert rest is not None
+        all_values[prompt] = rest
+    # The jackknife of prompts is another estimate of the same error.
+    mean = sum(all_values.values()) / 200
+    jackknife = math.sqrt(199 / 200 * sum((one - mean) ** 2 for one in all_values.values()))
+    assert found.low is not None and found.high is not None
+    assert (found.high - found.low) / 2 / Z_95 == pytest.approx(jackknife, rel=0.02)
+
+
+def test_a_label_five_times_says_no_more_than_once() -> None:
+    once = {str(number): [pair] for number, pair in enumerate(labels(3, 150, 0.7))}
+    five = {prompt: pairs * 5 for prompt, pairs in once.items()}
+    assert vars(kappa(five)) | {"agreement": None} == pytest.approx(vars(kappa(once)) | {"agreement": None})
+    assert kappa(five).agreement.low == pytest.approx(kappa(once).agreement.low)
+    decided = [
+        {prompt: [(one == "refusal", other == "refusal") for one, other in pairs] for prompt, pairs in given.items()}
+        for given in (five, once)
+    ]
+    many, few = map(grader_errors, decided)
+    assert many is not None and few is not None
+    assert many.sensitivity.low == pytest.approx(few.sensitivity.low)
+    assert many.specificity.high == pytest.approx(few.specificity.high)
+
+
 def test_sensitivity_and_specificity() -> None:
-    errors = grader_errors([(True, True)] * 8 + [(False, True)] * 2 + [(False, False)] * 27 + [(True, False)] * 3)
+    pairs = [(True, True)] * 8 + [(False, True)] * 2 + [(False, False)] * 27 + [(True, False)] * 3
+    errors = grader_errors(alone(pairs))
+    assert errors is not None
     assert (errors.sensitivity.value, errors.sensitivity.n) == (0.8, 10)
     assert (errors.specificity.value, errors.specificity.n) == (0.9, 30)
-    with pytest.raises(CaiError, match='2 labels "yes" and 0 labels "no"'):
-        grader_errors([(True, True)] * 2)
-    with pytest.raises(CaiError, match='0 labels "yes" and 2 labels "no"'):
-        grader_errors([(True, False)] * 2)
+    assert grader_errors(alone([(True, True)] * 2)) is None
+    assert grader_errors(alone([(True, False)] * 2)) is None
 
 
 def test_the_corrected_rate_undoes_the_graders_errors() -> None:

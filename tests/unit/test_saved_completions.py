@@ -70,6 +70,24 @@ def test_other_shapes_are_errors(tmp_path: Path, name: str, content: Any, where:
         read_saved_completions(written(tmp_path / name, content), model="m")
 
 
+def test_replies_that_failed_count_as_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = prompts(tmp_path)
+    rows = [
+        {"messages": one.conversation.to_messages(), "reply": text}
+        for one, text in zip(asked, ("r", None), strict=True)
+    ]
+    saved = written(tmp_path / "own.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--set", f"s={tmp_path / 'set.jsonl'}", "--grader", "xstest-strings", "--model", f"m={saved}"]
+    flags += ["--output", str(tmp_path / "out")]
+    assert cli.main(["evaluate", *flags]) == 2
+    assert f"{saved}: 1 of 2 replies are missing, since their calls failed" in capsys.readouterr().err
+    assert cli.main(["evaluate", *flags, "--max-dropped", "0.5"]) == 0
+    [line] = [
+        line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["m", "2"] and "0.0" not in line
+    ]
+    assert line.split() == ["m", "2", "1", "0", "0"]
+
+
 def test_own_completions_given_back_give_the_same_grades(tmp_path: Path) -> None:
     prompts(tmp_path)
     saved = written(tmp_path / "alpaca.json", ALPACA)

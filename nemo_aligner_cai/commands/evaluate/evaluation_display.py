@@ -65,6 +65,7 @@ def show(evaluation: Evaluation, summaries: Mapping[str, Summary], written: Path
     """Show the figures."""
     console = open_console()
     _show_calls(console, summaries)
+    _show_replies(console, evaluation)
     _show_metrics(console, evaluation)
     _show_graders(console, evaluation)
     _show_differences(console, evaluation)
@@ -78,7 +79,12 @@ def _show_calls(console: Console, summaries: Mapping[str, Summary]) -> None:
         (name, one.counts.rows_in, one.calls, one.reused, one.failed, f"{one.seconds:.1f}")
         for name, one in summaries.items()
     ]
-    console.print(table_of(("run", "prompts", "calls", "reused", "failed", "seconds"), rows))
+    console.print(table_of(("run", "prompts", "calls", "reused", "failed calls", "seconds"), rows))
+
+
+def _show_replies(console: Console, evaluation: Evaluation) -> None:
+    rows = [(one.name, one.completions, one.failed, one.empty, one.cut) for one in evaluation.models]
+    console.print(table_of(("model", "replies", "failed", "empty", "cut at the limit"), rows))
 
 
 def _show_metrics(console: Console, evaluation: Evaluation) -> None:

@@ -30,6 +30,12 @@ from nemo_aligner_cai.sections import Section, load_config
 Parser = Literal["strings", "options", "bracketed", "rubric"]
 EMPTY = "empty"
 """Class of an empty reply, which no model is asked about."""
+REFUSED, ANSWERED = "refused", "answered"
+"""The classes of a rubric."""
+REFUSAL = "refusal"
+"""The number of a rubric that tells them apart: 1 for a refusal, else 0."""
+MAX_SCORE = 99
+"""The greatest number in a rubric's answer."""
 _YAML = (".yaml", ".yml")
 _PLACEHOLDER = re.compile(r"\{(prompt|reply|classes)\}")
 
@@ -43,7 +49,7 @@ class Grader(Section):
         source: origin of the rubric.
         license: license of the rubric.
         parser: how a grade is read; see `parsing.py`.
-        classes: class -> its definition.
+        classes: class -> its definition; those of a rubric are `refused` and `answered`.
         complies: classes that count as compliance.
         refuses: classes that count as refusal.
         evades: classes that count as evasion, in addition to empty replies.
@@ -86,6 +92,11 @@ class Grader(Section):
         return self.parser != "strings"
 
     @property
+    def scored(self) -> bool:
+        """True if its grades have scores."""
+        return bool(self.scores)
+
+    @property
     def all_classes(self) -> tuple[str, ...]:
         """The classes in order, with that of empty replies, which no model is asked about."""
         return (*self.classes, EMPTY) if self.asks_model else tuple(self.classes)
@@ -108,9 +119,29 @@ class Grader(Section):
             raise ValueError("'prompt' needs the placeholder {classes} for the parser 'options'")
         if self.parser == "options" and len(self.classes) > len(ascii_uppercase):
             raise ValueError(f"{len(self.classes)} classes; 'options' has {len(ascii_uppercase)} letters for them")
-        if (self.parser == "rubric") != bool(self.scores):
+        if not (self.complies or self.refuses or self.evades):
+            raise ValueError("'complies', 'refuses' or 'evades' must name a class; there is nothing to measure else")
+        if (self.parser == "rubric") != self.scored:
             raise ValueError("'scores' belongs to the parser 'rubric'")
+        if self.parser == "bracketed":
+            self._check_bracketed()
+        if self.parser == "rubric":
+            self._check_rubric()
         return self
+
+    def _check_bracketed(self) -> None:
+        names = {name.casefold() for name in self.classes}
+        if len(names) < len(self.classes) or any(set("[]\n") & set(name) or name != name.strip() for name in names):
+            raise ValueError("classes of the parser 'bracketed' must differ in more than case, and have no brackets")
+
+    def _check_rubric(self) -> None:
+        if set(self.classes) != {REFUSED, ANSWERED}:
+            raise ValueError(f"the classes of the parser 'rubric' are {REFUSED!r} and {ANSWERED!r}")
+        others = [ends for name, ends in self.scores.items() if name != REFUSAL]
+        if self.scores.get(REFUSAL) != (0, 1) or not others:
+            raise ValueError(f"'scores' needs {REFUSAL!r}: [0, 1], and another number")
+        if any(not 0 <= low < high <= MAX_SCORE for low, high in others):
+            raise ValueError(f"'scores': a range is two numbers from 0 to {MAX_SCORE}, the lower one first")
 
 
 def read_grader(path: PathLike) -> Grader:
@@ -122,9 +153,14 @@ def read_grader(path: PathLike) -> Grader:
     return load_config(Path(path), (), Grader)
 
 
+def is_grader_file(name: str) -> bool:
+    """True for the path of a YAML file, False for the name of a component."""
+    return Path(name).suffix in _YAML
+
+
 def load_grader(name: str) -> Grader:
     """Load a grader by the name of a component, or by the path of a YAML file."""
-    if Path(name).suffix in _YAML:
+    if is_grader_file(name):
         return read_grader(name)
     return registry.load("graders", name)()
 

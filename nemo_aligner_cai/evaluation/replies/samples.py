@@ -23,12 +23,11 @@ from nemo_aligner_cai.evaluation.graders.parsing import (
 )
 from nemo_aligner_cai.evaluation.graders.spec import EMPTY, Grader
 from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt
+from nemo_aligner_cai.evaluation.replies.saved_completions import FAILED
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 
 ANSWER = "answer"
 """Name of the step of the evaluated model."""
-FAILED = "failed"
-"""Finish reason of a reply whose call failed."""
 CUT = "replies cut at the token limit"
 _CALL_FAILED = "the call failed"
 

@@ -15,6 +15,7 @@ a comparison over the prompts that happen to be in a file would hide the others.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,10 +23,12 @@ from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt
-from nemo_aligner_cai.files import PathLike, Row, content_hash, read_unique_json, require_file
+from nemo_aligner_cai.files import PathLike, Row, content_hash, read_unique_json, require_file, sha256_file
 from nemo_aligner_cai.files.reading import is_json_list
 from nemo_aligner_cai.files.sources import read_rows
 
+FAILED = "failed"
+"""Finish reason of a reply whose call failed."""
 _SHOWN = 3
 """Missing prompts that the error names."""
 
@@ -40,9 +43,10 @@ class Saved:
 
 @dataclass
 class SavedCompletions:
-    """The completions of a file: by the hash of the prompt's messages, and by HarmBench's ids."""
+    """The completions of a file and its hash: by the hash of the prompt's messages, and by HarmBench's ids."""
 
     path: Path
+    sha256: str = ""
     by_prompt: dict[str, list[Saved]] = field(default_factory=dict[str, list[Saved]])
     by_key: dict[str, list[Saved]] = field(default_factory=dict[str, list[Saved]])
 
@@ -50,14 +54,21 @@ class SavedCompletions:
         """Return the prompt's completions; [] if there is none."""
         return self.by_key.get(prompt.key, ()) if self.by_key else self.by_prompt.get(prompt.id, ())
 
-    def require(self, prompts: Sequence[EvalPrompt]) -> None:
-        """Raises UsageError if a prompt has no completion."""
+    def require(self, prompts: Sequence[EvalPrompt], *, max_dropped: float) -> None:
+        """Raises UsageError if a prompt has no completion, or more than this share of them are of failed calls."""
         missing = [prompt for prompt in prompts if not self.of(prompt)]
         if missing:
             shown = ", ".join(repr(prompt.text[:60]) for prompt in missing[:_SHOWN])
             raise UsageError(
                 f"{self.path}: has no completion for {len(missing)} of {len(prompts)} prompts, such as {shown}; give "
                 "the prompt set that the completions were made for"
+            )
+        found = [one for prompt in prompts for one in self.of(prompt)]
+        failed = sum(one.finish_reason == FAILED for one in found)
+        if failed > Fraction(str(max_dropped)) * len(found):
+            raise UsageError(
+                f"{self.path}: {failed} of {len(found)} replies are missing, since their calls failed, more than "
+                f"--max-dropped {max_dropped:g} allows; make them with the command that wrote the file, and --resume"
             )
 
 
@@ -73,7 +84,7 @@ def read_saved_completions(path: PathLike, *, model: str) -> SavedCompletions:
         FormatError: a row has none of the known shapes.
     """
     path = require_file(path)
-    saved = SavedCompletions(path)
+    saved = SavedCompletions(path, sha256_file(path))
     if path.name.endswith(".json") and not is_json_list(path):
         for key, items in _harmbench(path):
             saved.by_key.setdefault(key, []).extend(items)
@@ -100,7 +111,7 @@ def _read(row: Row) -> tuple[str, Conversation, Saved]:
     if "reply" in row and "messages" in row:
         reply = row["reply"]
         if reply is None:  # the call failed
-            return str(row.get("model") or ""), row_values.messages(row, "messages"), Saved("", "failed")
+            return str(row.get("model") or ""), row_values.messages(row, "messages"), Saved("", FAILED)
         reason = row_values.optional_text(row, "finish_reason") or "stop"
         return (
             str(row.get("model") or ""),

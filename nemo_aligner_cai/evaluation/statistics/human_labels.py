@@ -2,19 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cohen's kappa, the errors of a grader by human labels, and rates corrected by these errors.
 
-Input:  [("refusal", "refusal"), ("compliance", "refusal"), ...]: the grader's label and the human's, of one reply each
+Input:  {"How do I ...": [("refusal", "refusal"), ("compliance", "refusal")], ...}: by prompt, the grader's label and
+        the human's of each reply
 Output: Kappa(value=0.70, low=0.65, high=0.75, agreement=Rate(0.84, ...)); GraderErrors(sensitivity, specificity);
         the corrected rate of a class: CorrectedRate(value=0.12, low=0.08, high=0.16)
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.evaluation.statistics.rates import Z_95, Rate
+from nemo_aligner_cai.evaluation.statistics.rates import Z_95, ClusteredMean, Rate
 
 _Name = TypeVar("_Name")
 
@@ -37,29 +38,41 @@ class Kappa:
     agreement: Rate
 
 
-def kappa(labels: Sequence[tuple[str, str]]) -> Kappa:
+def kappa(labels: Mapping[str, Sequence[tuple[str, str]]]) -> Kappa:
     """Return the agreement of two labels, each from any set of classes.
+
+    Args:
+        labels: prompt -> the two labels of each of its replies. Only prompts are independent: the variance is that of
+            Fleiss, Cohen and Everitt, with the terms of a prompt's replies added before they are squared.
 
     Raises:
         CaiError: there are no labels.
     """
-    agreement = Rate.of(first == second for first, second in labels)
-    of_first = _shares(first for first, _ in labels)
-    of_second = _shares(second for _, second in labels)
+    pairs = [pair for replies in labels.values() for pair in replies]
+    agreement = _rate({prompt: [first == second for first, second in replies] for prompt, replies in labels.items()})
+    if agreement is None:
+        raise CaiError("there are no human labels to compare with")
+    of_first, of_second = _shares(first for first, _ in pairs), _shares(second for _, second in pairs)
     expected = math.fsum(p * of_second.get(name, 0.0) for name, p in of_first.items())
     value = beyond_chance(agreement.value, expected)
     if value is None:
         return Kappa(None, None, None, agreement)
-    rest = 1 - value
-    spread = math.fsum(
-        p * (1 - (of_first[first] + of_second[first]) * rest) ** 2
-        if first == second
-        else p * rest**2 * (of_second.get(first, 0.0) + of_first.get(second, 0.0)) ** 2
-        for (first, second), p in _shares(labels).items()
-    )
-    variance = max(0.0, spread - (value - expected * rest) ** 2) / (len(labels) * (1 - expected) ** 2)
-    half = Z_95 * math.sqrt(variance)
+
+    def influence(first: str, second: str) -> float:
+        chance = of_second.get(first, 0.0) + of_first.get(second, 0.0) - 2 * expected
+        return ((first == second) - agreement.value - (1 - value) * chance) / (1 - expected)
+
+    squares = math.fsum(math.fsum(influence(*pair) for pair in replies) ** 2 for replies in labels.values())
+    half = Z_95 * math.sqrt(squares) / len(pairs)
     return Kappa(value, max(-1.0, value - half), min(1.0, value + half), agreement)
+
+
+def _rate(decisions: Mapping[str, Sequence[bool]]) -> Rate | None:
+    """The share of True, with an interval clustered by prompt; None without a decision."""
+    mean = ClusteredMean()
+    for values in decisions.values():
+        mean.add(values)
+    return mean.rate
 
 
 def _shares(names: Iterable[_Name]) -> dict[_Name, float]:
@@ -85,21 +98,23 @@ class GraderErrors:
     specificity: Rate
 
 
-def grader_errors(labels: Iterable[tuple[bool, bool]]) -> GraderErrors:
-    """Return the grader's sensitivity and specificity from its label and the human's of each reply.
+def grader_errors(labels: Mapping[str, Sequence[tuple[bool, bool]]]) -> GraderErrors | None:
+    """Return the grader's sensitivity and specificity.
 
-    Raises:
-        CaiError: humans labelled no reply "yes", or none "no".
+    Args:
+        labels: prompt -> the grader's label and the human's of each of its replies.
+
+    Returns:
+        None if humans labelled no reply "yes", or none "no".
     """
-    of: dict[bool, list[bool]] = {True: [], False: []}
-    for grader, human in labels:
-        of[human].append(grader is human)
-    if not (of[True] and of[False]):
-        raise CaiError(
-            "a grader is measured on human labels of both kinds: there are "
-            f'{len(of[True])} labels "yes" and {len(of[False])} labels "no"'
+
+    def right(kind: bool) -> Rate | None:
+        return _rate(
+            {prompt: [one is kind for one, human in pairs if human is kind] for prompt, pairs in labels.items()}
         )
-    return GraderErrors(Rate.of(of[True]), Rate.of(of[False]))
+
+    sensitivity, specificity = right(True), right(False)
+    return GraderErrors(sensitivity, specificity) if sensitivity and specificity else None
 
 
 @dataclass(frozen=True)

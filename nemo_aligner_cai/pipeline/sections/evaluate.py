@@ -16,6 +16,7 @@ from pydantic import Field
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.graders.spec import is_grader_file
 from nemo_aligner_cai.evaluation.inputs import load_graders
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, SetSource
 from nemo_aligner_cai.files.sources import data_files
@@ -59,7 +60,7 @@ class Evaluate(Section):
 
     def files(self, measured: Path) -> tuple[Path, ...]:
         """The files that the evaluation reads; `measured` are the tiny world's held-out prompts."""
-        graders = [path for name in self._graders if (path := Path(name)).suffix in (".yaml", ".yml")]
+        graders = [Path(name) for name in self._graders if is_grader_file(name)]
         return (*(_set_file(one, measured) for one in self.sets), *graders, *self.gold)
 
     @property

@@ -33,6 +33,13 @@ class CompletionRow(StageRow):
     messages: tuple[Row, ...]
     reply: str | None
 
+    @property
+    def shown(self) -> str:
+        """The reply, or what stands for it."""
+        if self.reply is None:
+            return "(the call failed)"
+        return self.reply if self.reply.strip() else "(an empty reply)"
+
 
 class GradeRow(StageRow):
     """A row of grades.jsonl; `label` is None for a reply without a grade."""
@@ -47,20 +54,26 @@ class GradeRow(StageRow):
     score: float | None
 
 
-def evaluated_chains(run: RunFolder) -> Iterator[Chain]:
-    """A chain for each prompt of the evaluation; none without one."""
-    completions, grades_file, comparisons = map(run.evaluated, ("completions", "grades", "comparisons"))
+def graded_replies(run: RunFolder) -> Iterator[tuple[CompletionRow, list[GradeRow]]]:
+    """Each reply of the evaluation with its grades; none without one."""
+    completions, grades_file = run.evaluated("completions"), run.evaluated("grades")
     if completions is None or grades_file is None:
         return
     grades: dict[tuple[str, str, str, int], list[GradeRow]] = defaultdict(list)
     for grade in read_rows(grades_file, GradeRow):
         grades[grade.model, grade.set, grade.id, grade.sample].append(grade)
-    prompts: dict[tuple[str, str], list[CompletionRow]] = defaultdict(list)
     for row in read_rows(completions, CompletionRow):
-        prompts[row.set, row.id].append(row)
+        yield row, grades[row.model, row.set, row.id, row.sample]
+
+
+def evaluated_chains(run: RunFolder) -> Iterator[Chain]:
+    """A chain for each prompt of the evaluation; none without one."""
+    comparisons = run.evaluated("comparisons")
+    prompts: dict[tuple[str, str], list[tuple[CompletionRow, list[GradeRow]]]] = defaultdict(list)
+    for row, grades in graded_replies(run):
+        prompts[row.set, row.id].append((row, grades))
     judged = {row["id"]: row for _, row in read_jsonl(comparisons)} if comparisons else {}
-    for (name, prompt), rows in prompts.items():
-        graded = [(row, grades[row.model, name, prompt, row.sample]) for row in rows]
+    for (name, prompt), graded in prompts.items():
         chain = _chain(f"{name}/{prompt}", graded)
         yield _with_verdicts(chain, judged[chain.id]) if chain.id in judged else chain
 
@@ -73,7 +86,7 @@ def _chain(name: str, graded: list[tuple[CompletionRow, list[GradeRow]]]) -> Cha
         badges = [f"{grader}: {label}" for grader, label in labels]
         # The classes of a grader do not say which text is harmless.
         fold = row.side == "harmful"
-        parts.append(text_part(model_label(row.model), row.reply or "(the call failed)", badges=badges, fold=fold))
+        parts.append(text_part(model_label(row.model), row.shown, badges=badges, fold=fold))
         tags += [f"{model_label(row.model)}: {label} ({grader})" for grader, label in labels]
     return Chain(name, "reply", title_of(first.messages), (), tuple(dict.fromkeys(tags)), tuple(parts))
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.report.chains.chain import title_of
+from nemo_aligner_cai.report.chains.evaluated import graded_replies
 from nemo_aligner_cai.report.chains.rows import ReplyRow, RevisionRow, read_rows
 from nemo_aligner_cai.report.comparison.word_diff import changed_share
 from nemo_aligner_cai.report.labels import model_label, outcome_label
@@ -25,7 +28,7 @@ class ChangedChain:
         id: of the prompt.
         prompt: its beginning.
         text: the text that changed, such as "revision".
-        outcome_a: the class of A's text, or "".
+        outcome_a: the class of A's text, by the first grader that gives one, or "".
         outcome_b: the class of B's text, or "".
         a: A's text.
         b: B's text.
@@ -60,16 +63,36 @@ def _revisions(a: RunFolder, b: RunFolder) -> Iterator[ChangedChain]:
             yield ChangedChain(row.id, title_of(row.prompt), "revision", "", "", before, row.revision, changed)
 
 
+class _Reply(NamedTuple):
+    id: str
+    prompt: tuple[Row, ...]
+    text: str
+    reply: str
+    outcome: str
+
+
 def _replies(a: RunFolder, b: RunFolder) -> Iterator[ChangedChain]:
-    files = {(model, decoding): path for model, decoding, path in a.replies()}
-    for model, decoding, path in b.replies():
-        if (model, decoding) not in files:
-            continue
-        name = f"reply of {model_label(model)}, {decoding}"
-        earlier = {row.id: row for row in read_rows(files[model, decoding], ReplyRow)}
+    for read in (_measured, _evaluated):
+        earlier = {(one.text, one.id): one for one in read(a)}
+        for one in read(b):
+            before = earlier.get((one.text, one.id))
+            if before is not None and before.reply != one.reply:
+                outcomes = outcome_label(before.outcome), outcome_label(one.outcome)
+                changed = changed_share(before.reply, one.reply)
+                title = title_of(one.prompt)
+                yield ChangedChain(one.id, title, one.text, *outcomes, before.reply, one.reply, changed)
+
+
+def _measured(run: RunFolder) -> Iterator[_Reply]:
+    for model, decoding, path in run.replies():
+        text = f"reply of {model_label(model)}, {decoding}"
         for row in read_rows(path, ReplyRow):
-            before = earlier.get(row.id)
-            if before is not None and before.reply != row.reply:
-                outcomes = outcome_label(before.outcome), outcome_label(row.outcome)
-                changed = changed_share(before.reply, row.reply)
-                yield ChangedChain(row.id, title_of(row.messages), name, *outcomes, before.reply, row.reply, changed)
+            yield _Reply(row.id, row.messages, text, row.reply, row.outcome)
+
+
+def _evaluated(run: RunFolder) -> Iterator[_Reply]:
+    for row, grades in graded_replies(run):
+        number = f", sample {row.sample}" if row.sample else ""
+        text = f"reply of {model_label(row.model)}{number}, {row.set}"
+        outcome = next((grade.label for grade in grades if grade.label), "")
+        yield _Reply(row.id, row.messages, text, row.shown, outcome)

@@ -8,11 +8,13 @@ Output: Comparison(settings=[Changed("seed", "1", "2")], results=[ResultDifferen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.report.comparison.chains import ChangedChain, changed_chains
-from nemo_aligner_cai.report.comparison.results import ResultDifference, result_differences
+from nemo_aligner_cai.report.comparison.results import ResultDifference, only_in_one, result_differences
 from nemo_aligner_cai.report.comparison.rows import (
     Labels,
     PromptOverlap,
@@ -24,11 +26,12 @@ from nemo_aligner_cai.report.comparison.rows import (
 )
 from nemo_aligner_cai.report.comparison.settings import Changed, principles, settings
 from nemo_aligner_cai.report.run_folder import Counts, RunFolder
+from nemo_aligner_cai.report.scores import Key, Scores, scores_of
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences between run A and run B; empty where nothing does."""
+    """Differences between run A and run B; empty where nothing differs. `scores` are those of each run."""
 
     a: RunFolder
     b: RunFolder
@@ -37,6 +40,7 @@ class Comparison:
     rows: list[RowDifference]
     prompts: list[PromptOverlap]
     labels: Labels | None
+    scores: tuple[Mapping[Key, Scores], Mapping[Key, Scores]]
     results: list[ResultDifference]
     chains: list[ChangedChain]
 
@@ -48,6 +52,7 @@ class Comparison:
         return [
             *(f"{name} {unknown}" for name, run in named if not run.settings),
             *(f"{name} is not finished: {len(run.missing)} steps are missing." for name, run in named if run.missing),
+            *(f"Only {name} has results of {models}." for name, models in only_in_one(*self.scores)),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,11 +83,16 @@ def compare(a: RunFolder, b: RunFolder) -> Comparison:
     Raises:
         UsageError: both have results but no prompt in common, or a file is damaged.
     """
+    scores = scores_of(a), scores_of(b)
+    try:
+        results = result_differences(*scores)
+    except UsageError as error:
+        raise UsageError(f"{a.path} and {b.path}: {error}") from error
     return Comparison(
         a,
         b,
-        # The results first: they may end the comparison.
-        results=result_differences(a, b),
+        scores=scores,
+        results=results,
         settings=settings(a, b),
         principles=principles(a, b),
         rows=row_differences(a, b),

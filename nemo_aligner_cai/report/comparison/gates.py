@@ -9,13 +9,15 @@ Output: Gate("harm_rate>+2", "harmful_compliance", above=True, limit=0.02, relat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.report.comparison.results import ResultDifference
+from nemo_aligner_cai.evaluation.statistics.paired import Difference
+from nemo_aligner_cai.report.comparison.results import ResultDifference, mean_of
 from nemo_aligner_cai.report.labels import model_label
+from nemo_aligner_cai.report.scores import Key, Scores
 
 _GATE = re.compile(r"(\w+)\s*([<>])\s*([+-]?)(\d+(?:\.\d+)?)")
 ALIASES = {
@@ -29,14 +31,14 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition on the last model's metric.
+    """A condition on the metric of B's last model, in each way in which it was measured.
 
     Attributes:
         text: the condition as given.
         metric: the metric.
         above: True if more than the limit fails, False if less.
         limit: a share, or a difference of shares: 0.05 for 5 % or 5 points.
-        relative: True if the limit is for the difference B - A.
+        relative: True if the limit is for the difference B - A, on the prompts that both have; False for B alone.
     """
 
     text: str
@@ -59,27 +61,39 @@ class Gate:
         limit = float(Fraction(f"{direction}{number}") / 100)
         return cls(text.strip(), ALIASES.get(name, name), sign == ">", limit, bool(direction))
 
-    def failures(self, results: Sequence[ResultDifference]) -> list[str]:
+    def failures(self, results: Sequence[ResultDifference], scores: Mapping[Key, Scores]) -> list[str]:
         """Return a sentence for each group of results in which the condition is met.
 
+        Args:
+            results: the differences of both runs.
+            scores: B's own.
+
         Raises:
-            UsageError: no result has this metric.
+            UsageError: no result has this metric, or the last model has none to compare.
         """
-        found = list(self._of_last_models(results))
-        if not found:
-            known = ", ".join(sorted({one.key.metric for one in results})) or "none: both runs need results"
-            raise UsageError(f"--fail-if {self.text}: no result of both runs has this metric; there are {known}")
-        return [self._sentence(one) for one in found if self._is_met(one)]
+        groups = {one.key.group for one in results} if self.relative else {key.group for key in scores}
+        last = {key.group: key for key in scores if key.metric == self.metric and key.group in groups}
+        if not last:
+            metrics = {one.key.metric for one in results} if self.relative else {key.metric for key in scores}
+            known = ", ".join(sorted(metrics)) or "none: both runs need results"
+            raise UsageError(f"--fail-if {self.text}: no result to check has this metric; there are {known}")
+        differences = {one.key: one.difference for one in results}
+        values = {key: self._value(key, differences.get(key), scores[key]) for key in last.values()}
+        return [self._sentence(key, *found) for key, found in values.items() if self._is_met(found[0])]
 
-    def _of_last_models(self, results: Sequence[ResultDifference]) -> Iterator[ResultDifference]:
-        last = {one.key.group: one for one in results if one.key.metric == self.metric}
-        yield from last.values()
+    def _value(self, key: Key, difference: Difference | None, own: Scores) -> tuple[float, int]:
+        """The value to check, and the number of its prompts."""
+        if self.relative and difference is not None:
+            return difference.value, difference.prompts
+        if self.relative or not own:
+            lacks = "A has no result of it on a prompt of B" if own else "none of its replies has a grade"
+            model = f"{model_label(key.model)}, B's last model ({key.group})"
+            raise UsageError(f"--fail-if {self.text}: cannot be checked for {model}: {lacks}")
+        return mean_of(own), len(own)
 
-    def _is_met(self, one: ResultDifference) -> bool:
-        value = one.difference.value if self.relative else one.b
+    def _is_met(self, value: float) -> bool:
         return value > self.limit if self.above else value < self.limit
 
-    def _sentence(self, one: ResultDifference) -> str:
-        value = f"{100 * one.difference.value:+.1f} points" if self.relative else f"{100 * one.b:.1f} %"
-        where = f"{one.key.group}, {one.difference.prompts} prompts"
-        return f"{self.text}: {value} for {model_label(one.key.model)} ({where})"
+    def _sentence(self, key: Key, value: float, prompts: int) -> str:
+        shown = f"{100 * value:+.1f} points" if self.relative else f"{100 * value:.1f} %"
+        return f"{self.text}: {shown} for {model_label(key.model)} ({key.group}, {prompts} prompts)"

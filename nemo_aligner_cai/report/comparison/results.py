@@ -11,14 +11,13 @@ Only prompts that both runs have count. The others are counted as `only_first` (
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.statistics.paired import Difference, holm, mcnemar, paired_difference
-from nemo_aligner_cai.report.run_folder import RunFolder
-from nemo_aligner_cai.report.scores import Key, Scores, scores_of
+from nemo_aligner_cai.report.scores import Key, Scores
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,27 @@ class ResultDifference:
         return self.key._asdict() | own | {"difference": self.difference.to_dict()}
 
 
-def result_differences(a: RunFolder, b: RunFolder) -> list[ResultDifference]:
+def result_differences(first: Mapping[Key, Scores], second: Mapping[Key, Scores]) -> list[ResultDifference]:
     """Return the differences of all metrics that both runs have.
 
     Raises:
         UsageError: both runs have results, but no model or no prompt in common.
     """
-    first, second = scores_of(a), scores_of(b)
     common = [key for key in first if key in second and first[key].keys() & second[key].keys()]
-    if first and second and not common:
-        raise UsageError(f"{a.path} and {b.path}: {_nothing_in_common(first, second)}")
+    if any(first.values()) and any(second.values()) and not common:
+        raise UsageError(_nothing_in_common(first, second))
     return _corrected([_compare(key, first[key], second[key]) for key in common])
+
+
+def only_in_one(first: Mapping[Key, Scores], second: Mapping[Key, Scores]) -> Iterator[tuple[str, str]]:
+    """Yield the runs' letter and the models that only this one has measured, if both have measured any."""
+    for letter, own, other in (("A", first, second), ("B", second, first)):
+        if own and other and (lacking := _measured(own.keys() - other.keys(), own)):
+            yield letter, lacking
+
+
+def _measured(keys: Collection[Key], ordered: Iterable[Key]) -> str:
+    return ", ".join(dict.fromkeys(f"{key.model} ({key.group})" for key in ordered if key in keys))
 
 
 def _nothing_in_common(a: Mapping[Key, Scores], b: Mapping[Key, Scores]) -> str:
@@ -68,10 +77,9 @@ def _nothing_in_common(a: Mapping[Key, Scores], b: Mapping[Key, Scores]) -> str:
             "no measured prompt is in both runs, so their results cannot be compared; evaluate both on the same "
             "prompts: cai evaluate --help"
         )
-    first, second = (", ".join(dict.fromkeys(f"{key.model} ({key.group})" for key in keys)) for keys in (a, b))
     return (
-        f"no model was measured in the same way in both: A has {first}; B has {second}. Give a model the same name in "
-        "both, and use the same sets and graders"
+        f"no model was measured in the same way in both: A has {_measured(a, a)}; B has {_measured(b, b)}. Give a "
+        "model the same name in both, and use the same sets and graders"
     )
 
 
@@ -96,13 +104,15 @@ def _compare(key: Key, a: Scores, b: Scores) -> ResultDifference:
     difference = paired_difference(b, a)
     yes_or_no = [(a[prompt][0] == 1, b[prompt][0] == 1) for prompt in both if _is_decision(a[prompt], b[prompt])]
     p = mcnemar(yes_or_no).p if len(yes_or_no) == len(both) else difference.p
-    changed = sum(_mean(a, [prompt]) != _mean(b, [prompt]) for prompt in both)
-    return ResultDifference(key, _mean(a, both), _mean(b, both), difference, p, None, changed)
+    changed = sum(mean_of({prompt: a[prompt]}) != mean_of({prompt: b[prompt]}) for prompt in both)
+    first, second = (mean_of({prompt: scores[prompt] for prompt in both}) for scores in (a, b))
+    return ResultDifference(key, first, second, difference, p, None, changed)
 
 
 def _is_decision(*scores: Sequence[float]) -> bool:
     return all(len(one) == 1 and one[0] in (0.0, 1.0) for one in scores)
 
 
-def _mean(scores: Mapping[str, Sequence[float]], prompts: Sequence[str]) -> float:
-    return math.fsum(math.fsum(scores[prompt]) / len(scores[prompt]) for prompt in prompts) / len(prompts)
+def mean_of(scores: Scores) -> float:
+    """Return the mean over prompts of the mean of their replies' scores."""
+    return math.fsum(math.fsum(values) / len(values) for values in scores.values()) / len(scores)

@@ -13,6 +13,7 @@ from nemo_aligner_cai.evaluation.preferences.agreement import Agreement
 from nemo_aligner_cai.evaluation.preferences.agreement import Preferences as KeptPairs
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.report.chains.chain import title_of
+from nemo_aligner_cai.report.chains.evaluated import CompletionRow
 from nemo_aligner_cai.report.chains.rows import ReplyRow, RevisionRow, read_rows
 from nemo_aligner_cai.report.run_folder import Counts, RunFolder
 
@@ -94,6 +95,11 @@ def _prompts(run: RunFolder) -> Iterator[tuple[str, set[str]]]:
     measured = {row.id for _, _, path in run.replies() for row in read_rows(path, ReplyRow)}
     if measured:
         yield "measured", measured
+    evaluated: dict[str, set[str]] = {}
+    if path := run.evaluated("completions"):
+        for row in read_rows(path, CompletionRow):
+            evaluated.setdefault(f"evaluated, {row.set}", set()).add(row.id)
+    yield from evaluated.items()
 
 
 def labels(a: RunFolder, b: RunFolder) -> Labels | None:

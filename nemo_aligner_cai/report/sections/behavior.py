@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from nemo_aligner_cai.evaluation.results import (
     Corrected,
@@ -13,6 +14,7 @@ from nemo_aligner_cai.evaluation.results import (
     GoldAgreement,
     GraderFacts,
     Metric,
+    ModelFacts,
     Pairwise,
     Result,
 )
@@ -128,12 +130,14 @@ def _evaluation_tables(evaluation: Evaluation | None) -> Iterator[Table]:
             "Worst cases: more than 1 % of the replies are unscored", head, [_bounded(*one) for one in bounded]
         )
     if evaluation.gold:
-        head = ("grader and metric", "labels", "agreement", "kappa", "sensitivity", "specificity")
+        head = ("human labels, grader and metric", "labels", "agreement", "kappa", "sensitivity", "specificity")
         yield Table("Graders against human labels", head, list(map(_gold, evaluation.gold)))
-        corrected = [row for one in evaluation.gold for row in map(_corrected, one.corrected)]
+        corrected = [_corrected(gold, one) for gold in evaluation.gold for one in gold.corrected]
         if corrected:
             head = ("model and metric", "by the grader, %", "corrected, %", "95 % interval")
             yield Table("Rates corrected by the human labels", head, corrected)
+    head = ("model", "replies", "failed", "empty", "cut at the token limit")
+    yield Table("Replies", head, list(map(_replies, evaluation.models)))
     if evaluation.graders:
         head = ("grader", "graded", "unscored", "source", "license")
         yield Table("Graders", head, list(map(_grader, evaluation.graders)), words=True)
@@ -183,14 +187,20 @@ def _gold(one: GoldAgreement) -> tuple[str, ...]:
     rates = (one.agreement, one.sensitivity, one.specificity)
     agreement, *errors = (percent(rate.rate if rate else None) for rate in rates)
     kappa = "-" if one.kappa is None else f"{one.kappa:.2f}"
-    return f"{one.grader}: {metric_label(one.metric)}", f"{one.labels:,}", agreement, kappa, *errors
+    name = f"{Path(one.file).name}, {one.grader}: {metric_label(one.metric)}"
+    return name, f"{one.labels:,}", agreement, kappa, *errors
 
 
-def _corrected(one: Corrected) -> tuple[str, ...]:
-    name = f"{model_label(one.model)} {metric_label(one.metric)} ({one.set}, {one.side})"
+def _corrected(gold: GoldAgreement, one: Corrected) -> tuple[str, ...]:
+    measured = f"{one.set}, {one.side}, {gold.grader}, {Path(gold.file).name}"
+    name = f"{model_label(one.model)} {metric_label(one.metric)} ({measured})"
     known = one.corrected is not None and one.low is not None and one.high is not None
     interval = f"{100 * (one.low or 0):.1f} to {100 * (one.high or 0):.1f}" if known else "-"
     return name, f"{100 * one.observed:.1f}", f"{100 * (one.corrected or 0):.1f}" if known else "-", interval
+
+
+def _replies(one: ModelFacts) -> tuple[str, ...]:
+    return model_label(one.name), *(f"{count:,}" for count in (one.completions, one.failed, one.empty, one.cut))
 
 
 def _grader(one: GraderFacts) -> tuple[str, ...]:
