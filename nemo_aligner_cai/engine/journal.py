@@ -149,12 +149,13 @@ class Journal:
         return found[1] if found else None
 
     def append_served_model(self, identity: Mapping[str, Any], served: Mapping[str, str]) -> None:
-        """Record the model that a server reports, unless the written journal has it."""
-        name = content_hash(identity)
-        if self._own is None or self._served_models.get(name, (None, served))[0] == self._own[0]:
-            return
-        self._write(line_of({"kind": "served", "model": identity, "served": served, "time": now()}))
-        self._served_models[name] = self._own[0], served
+        """Record the model that a server reports now.
+
+        If it is another one than before, the calls since the last record do not count (`JournalIndex`).
+        """
+        if self._own is not None:
+            self._write(line_of({"kind": "served", "model": identity, "served": served, "time": now()}))
+            self._served_models.setdefault(content_hash(identity), (self._own[0], served))
 
     def append_failure(self, key: str, call: Call, failure: CallFailed) -> None:
         """Record a failed call. The next run makes it again."""

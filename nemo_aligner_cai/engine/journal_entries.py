@@ -10,7 +10,8 @@ One JSON object per line:
      "schema": null}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ...,
      "time": "..."}
     {"kind": "failure", "key": "9a...", "step": ..., "record": ..., "reason": ..., "detail": ...}
-    {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   the model of its server
+    {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   the model of its server: at the
+                                                  beginning of a run, each minute, and at its end
 
 The key is a hash of everything that determines the completion. A failed call is made again by the next run; a run
 without a server (`--no-calls`) repeats the failure. Earlier versions wrote failures without a key.
@@ -26,7 +27,7 @@ from typing import Any, cast
 import orjson
 
 from nemo_aligner_cai.files import PathLike, content_hash
-from nemo_aligner_cai.models.base import CHOICE_LEAD, Request
+from nemo_aligner_cai.models.base import CHOICE_LEAD, ROOM, Request
 
 _KEY = re.compile("[0-9a-f]{32}")
 
@@ -57,7 +58,8 @@ class Call:
             }
             # Only if set, so that other keys stay the same.
             | ({"schema": request.schema} if request.schema is not None else {})
-            | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {}),
+            | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {})
+            | ({"room": request.room} if request.room not in (0, ROOM) else {}),
             length=32,
         )
 

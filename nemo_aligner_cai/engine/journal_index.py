@@ -4,6 +4,9 @@
 
 Each file is read by itself: an incomplete last line or batch of one journal, which a killed process leaves behind,
 costs nothing in the others.
+
+If a server reports another fingerprint than before, it was replaced at some time since the line that confirmed the
+first one. The calls of its client between the two lines may be of either model, and do not count.
 """
 
 import logging
@@ -21,6 +24,7 @@ from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.files.compact_sets import CompactMap
 from nemo_aligner_cai.models.base import CallFailed, Completion, Usage
+from nemo_aligner_cai.models.served import FINGERPRINT
 
 _logger = logging.getLogger(__name__)
 _OFFSET_BITS = 44
@@ -46,12 +50,22 @@ class Scan:
     had_calls: bool = False
 
 
+@dataclass(frozen=True)
+class _Uncertain:
+    """A range of places in which the calls of a client, by the hash of its identity, may be of another model."""
+
+    client: str
+    start: int
+    end: int
+
+
 class JournalIndex:
     """Finds completions and failures by key. A call in several journals is that of the one added last."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
         self._completions, self._failures = CompactMap(), CompactMap()
+        self._uncertain: list[_Uncertain] = []
         self._open: OrderedDict[int, int] = OrderedDict()
 
     def add(self, path: Path) -> Scan:
@@ -60,7 +74,7 @@ class JournalIndex:
         file = len(self._paths) << _OFFSET_BITS
         self._paths.append(path)
         batch: list[tuple[int, int]] = []
-        prefixes = set[str]()
+        prefixes, confirmed = set[str](), dict[str, int]()
         for offset, end, entry in read_entries(path):
             kind = entry.get("kind") if entry else None
             if kind not in ("call", "prefix"):
@@ -76,7 +90,12 @@ class JournalIndex:
             elif kind == "failure" and "key" in entry:
                 self._failures[_short(entry["key"])] = file | offset
             elif kind == "served":
-                scan.served[content_hash(entry["model"])] = entry["served"]
+                client, served = content_hash(entry["model"]), entry["served"]
+                known = scan.served.setdefault(client, served)
+                if FINGERPRINT in served and FINGERPRINT in known and served != known:
+                    self._uncertain.append(_Uncertain(client, file | confirmed[client], file | offset))
+                else:
+                    scan.served[client], confirmed[client] = served, offset
             if not batch:
                 scan.keep = end
                 scan.prefixes |= prefixes
@@ -124,6 +143,9 @@ class JournalIndex:
         if place is None:
             return None
         entry = self._read(place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1))
+        around = [one for one in self._uncertain if one.start < place < one.end]
+        if around and content_hash(entry.get("model")) in {one.client for one in around}:
+            return None
         return entry if entry["key"] == key else None
 
     def _read(self, file: int, offset: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from nemo_aligner_cai.engine.journal import Journal, has_calls
 from nemo_aligner_cai.engine.progress import ProgressReporter
 from nemo_aligner_cai.engine.rehearsal import REHEARSED, RowLimit, rehearse
 from nemo_aligner_cai.engine.run_settings import RunSettings
-from nemo_aligner_cai.engine.served_models import check_served
+from nemo_aligner_cai.engine.served_models import run_checked
 from nemo_aligner_cai.engine.shards import MissingCalls
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError
@@ -133,12 +133,8 @@ async def run_stage(
             progress = ProgressReporter(display, [client.stats for client in clients], total, run.prices)
         engine = Engine(seed=run.seed, journal=journal, progress=progress, no_calls=run.no_calls)
         try:
-            if run.ask_for_models and not run.no_calls:
-                await check_served(journal, clients, warn=True)
-            await engine.run(records, steps, outcomes.add)
-            if run.ask_for_models and not run.no_calls:
-                # The server may have been unavailable at the beginning, or replaced since.
-                await check_served(journal, clients, warn=False)
+            work = engine.run(records, steps, outcomes.add)
+            await (run_checked(work, journal, clients) if run.ask_for_models and not run.no_calls else work)
         finally:
             if progress is not None:
                 progress.update(engine.stats)
@@ -166,7 +162,8 @@ async def run_stage(
 
 def _open_journal(path: Path, others: Sequence[Path], run: RunSettings) -> Journal:
     if run.no_calls:
-        return Journal.open_to_read(*others, *([path] if has_calls(path) else []))
+        # Of equal calls, the last journal's counts: those of the shards are newer than an earlier run's of the whole.
+        return Journal.open_to_read(*([path] if has_calls(path) else []), *others)
     return Journal.open(path, resume=run.resume, overwrite=run.overwrite, sources=others)
 
 

@@ -22,7 +22,7 @@ def file_lock(path: Path, *, wait: bool, shared: bool = False) -> Generator[None
 
     Raises:
         BlockingIOError: another process holds the lock, and `wait` is False.
-        UsageError: the file cannot be created.
+        UsageError: the file cannot be created, or its file system has no locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,5 +31,11 @@ def file_lock(path: Path, *, wait: bool, shared: bool = False) -> Generator[None
         raise UsageError(f"{path}: cannot be locked: {error.strerror or error}") from error
     with os.fdopen(handle):
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(handle, how if wait else how | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, how if wait else how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            reason = f"its file system has no locks: {error.strerror or error}"
+            raise UsageError(f"{path}: {reason}; mount it with flock, or choose another folder") from error
         yield

@@ -30,9 +30,8 @@ from nemo_aligner_cai.judges.base import (
     count_verdicts,
     presentation_orders,
 )
-from nemo_aligner_cai.models.base import Request, Sampling
+from nemo_aligner_cai.models.base import ROOM, Request, Sampling
 
-_ROOM = 1024
 """Token budget for the thoughts of a reasoning model before its letter."""
 _TOKENS = 8
 """Token limit of a letter in brackets, on servers without log-probabilities."""
@@ -57,7 +56,7 @@ class OptionsJudge:
         if len(past) > 1:
             return []
         unscored = (answer.question for answer in past[0] if answer.completion.choice_logprobs is None)
-        return [replace(one, request=replace(one.request, choices=(), room=_ROOM)) for one in unscored]
+        return [replace(one, request=replace(one.request, choices=(), room=ROOM)) for one in unscored]
 
     def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
         """Prefer the answer on which all orders agree over each other candidate."""

@@ -99,6 +99,10 @@ class Sampling:
         }
 
 
+ROOM = 1024
+"""Tokens of a short answer that a model reasons about first."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One request to a model.

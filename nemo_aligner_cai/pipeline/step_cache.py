@@ -21,7 +21,7 @@ from typing import Any
 
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.files import content_hash, read_json, sha256_file, write_json
+from nemo_aligner_cai.files import atomic_writer, content_hash, read_json, sha256_file, write_json
 from nemo_aligner_cai.files.locks import file_lock
 from nemo_aligner_cai.pipeline.layout import HF
 from nemo_aligner_cai.pipeline.peak_memory import peak_memory
@@ -29,6 +29,7 @@ from nemo_aligner_cai.pipeline.peak_memory import peak_memory
 _RECORD = "step.json"
 _STARTED = "started"
 _INPUTS = re.compile(rb"[0-9a-f]{64}")
+_NO_INPUTS = 64 * "0"
 # Journal entries are keyed by everything that determines them: those of another configuration are never wrong.
 JOURNAL_SUFFIX = ".journal.jsonl"
 SHARDS_SUFFIX = ".shards"
@@ -199,7 +200,9 @@ class StepCache:
         for folder in folders:
             _require_step_folder(folder)
         for folder in folders:
-            _empty(folder, keep_journals=False)
+            if folder.is_dir():
+                _empty(folder, keep_journals=False)
+                (folder / _STARTED).unlink()
 
     def _begin(self, folder: Path, inputs: str) -> None:
         """Prepare the folder: keep the files of an interrupted attempt with the same inputs, remove all others."""
@@ -207,11 +210,11 @@ class StepCache:
         started = folder / _STARTED
         if (folder / _RECORD).is_file():
             _log.info("inputs, settings or outputs have changed: running it again")
+        folder.mkdir(parents=True, exist_ok=True)
         if not started.is_file() or started.read_text(encoding="utf-8") != inputs:
             _empty(folder, keep_journals=True)
-        folder.mkdir(parents=True, exist_ok=True)
+            _mark(folder, inputs)
         (folder / _RECORD).unlink(missing_ok=True)
-        started.write_text(inputs, encoding="utf-8")
 
     def _record(self, step: Step) -> dict[str, Any] | None:
         """The record of a step that is done; None if it is not, or if a file that it reads is missing."""
@@ -254,10 +257,18 @@ def _require_step_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: holds files that are not this run's; give another --output")
 
 
+def _mark(folder: Path, inputs: str) -> None:
+    """Write the marker of a started step, whole or not at all: without it the folder would be refused."""
+    with atomic_writer(folder / _STARTED, overwrite=True) as file:
+        file.write(inputs.encode())
+
+
 def _empty(folder: Path, *, keep_journals: bool) -> None:
+    """Remove a step's files but the marker, which then is of no inputs: half of an attempt must not be resumed."""
+    _mark(folder, _NO_INPUTS)
     # The folder itself may be a link to another disk: keep it.
     for path in folder.glob("*"):
-        if keep_journals and path.name.endswith((JOURNAL_SUFFIX, SHARDS_SUFFIX)):
+        if path.name == _STARTED or (keep_journals and path.name.endswith((JOURNAL_SUFFIX, SHARDS_SUFFIX))):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -279,7 +279,6 @@ def test_d2_a_flag_without_effect_in_sl_cai_is_refused(more: list[str]) -> None:
         ["--judge-votes", "3"],
         ["--no-judge-logprobs"],
         ["--judge-clamp", "0.3", "0.7", "--judge", "multiple-choice"],
-        ["--judge-max-tokens", "7", "--judge", "ensemble"],
         ["--ensemble", "3", "--judge", "chain-of-thought"],
         ["--ensemble-of", "chain-of-thought"],
     ],

@@ -212,7 +212,7 @@ def test_journals_of_two_models_under_one_name_are_not_read_together(tmp_path: P
 
     old, again = (served(name, {"fingerprint": "aa"}, {"fingerprint": "bb"}) for name in ("old", "again"))
     new, nameless = served("new", {"fingerprint": "cc"}), served("nameless", {"id": "m"})
-    assert len(old.read_bytes().splitlines()) == 1, "a model is recorded once"
+    assert len(old.read_bytes().splitlines()) == 2
     assert read(old, again).served_model(MODEL) == {"fingerprint": "aa"}
     assert read(old, nameless).served_model(MODEL) == {"id": "m"}
     assert read().served_model(MODEL) is None and not read(old).had_calls
@@ -226,8 +226,16 @@ def test_journals_of_two_models_under_one_name_are_not_read_together(tmp_path: P
         await journal.close()
 
     asyncio.run(record())
-    assert len((tmp_path / "own").read_bytes().splitlines()) == 1, "the written journal says it itself"
+    assert len((tmp_path / "own").read_bytes().splitlines()) == 2, "the written journal says it itself"
     assert read().served_model(MODEL) == {"fingerprint": "aa"}
+
+
+def test_the_room_of_a_reasoning_is_part_of_the_key() -> None:
+    keys = {
+        room: Call("vote", "r", 0, Request(Conversation.of_user("Q"), Sampling(max_tokens=8), room=room), MODEL).key
+        for room in (0, 1024, 4096)
+    }
+    assert keys[0] == keys[1024] != keys[4096], "journals of the default room stay as they are"
 
 
 def test_each_client_has_a_served_model_of_its_own(tmp_path: Path) -> None:

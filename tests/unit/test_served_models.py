@@ -5,12 +5,14 @@
 import asyncio
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nemo_aligner_cai import cli
+from nemo_aligner_cai.engine import served_models
 from nemo_aligner_cai.models.served import fetch_served_model
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
 from tests.unit.rl_run import judge, policy, red_team_flags, run
@@ -46,16 +48,60 @@ def test_a13_a_server_with_another_model_is_not_resumed(
         assert len(server.bodies) == 2 * done
 
 
-def test_a13_a_model_that_is_replaced_during_the_run_gives_no_output(inputs: dict[str, str], tmp_path: Path) -> None:
+def test_a13_replies_of_a_model_that_replaced_another_do_not_count(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(inputs["--output-filepath"])
     with FakeNemo(reply, ending="</s>") as server:
 
         def replaces(prompt: Any, rng: Any) -> str:
             server.model = NEW
-            return reply(prompt, rng)
+            return "of the new model"
 
         server.reply, server.model = replaces, OLD
         assert run_sl(inputs, port=server.port) == 2
-    assert not (tmp_path / "out" / "sl.jsonl").exists()
+        assert not out.exists()
+        assert "during the run, whose calls since the last check do not count" in capsys.readouterr().err
+        asked = len(server.bodies)
+        server.reply, server.model = reply, OLD
+        assert run_sl(inputs, "--resume", port=server.port) == 0
+        assert len(server.bodies) > asked
+        again = len(server.bodies)
+        assert run_sl(inputs, "--resume", port=server.port) == 0
+        assert len(server.bodies) == again
+    assert b"of the new model" not in out.read_bytes()
+
+
+def test_a13_a_run_stops_soon_after_its_model_is_replaced(
+    inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_models, "_SECONDS", 0.01)
+    asked: list[str] = []
+
+    def counted(prompt: Any, rng: Any) -> str:
+        asked.append(str(prompt))
+        return reply(prompt, rng)
+
+    with FakeNemo(reply, ending="</s>") as server:
+
+        def replaced_after_the_answers(prompt: Any, rng: Any) -> str:
+            if len(asked) == 12:
+                server.model = NEW
+            # Checks confirm the answers meanwhile.
+            time.sleep(0.1)
+            return counted(prompt, rng)
+
+        server.reply, server.model = replaced_after_the_answers, OLD
+        batches = ("--batch_size", "1")
+        assert run_sl(inputs, *batches, port=server.port) == 2
+        stopped = len(asked)
+        server.reply, server.model = counted, OLD
+        assert run_sl(inputs, *batches, "--resume", port=server.port) == 0
+        resumed = len(asked) - stopped
+        assert run_sl(inputs, *batches, "--resume", "--model", "other", port=server.port) == 0
+        every = len(asked) - stopped - resumed
+    assert 12 <= stopped < every
+    assert resumed < every, "confirmed answers are made again"
 
 
 def test_a13_a_long_list_of_models_is_read_to_its_end() -> None:
@@ -110,7 +156,7 @@ def test_a13_the_record_is_no_call(inputs: dict[str, str], tmp_path: Path, capsy
         assert run_sl(inputs, port=server.port) == 0
     journal = str(tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_revisions.journal.jsonl")
     kinds = [json.loads(line)["kind"] for line in Path(journal).read_text().splitlines()]
-    assert kinds.count("served") == 1
+    assert kinds.count("served") == 2, "at the beginning and at the end"
     capsys.readouterr()
     for command in ("show", "stats"):
         assert cli.main(["journal", command, journal]) == 0

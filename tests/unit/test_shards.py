@@ -74,6 +74,20 @@ def test_another_cut_finishes_the_work_and_repeats_nothing(
     assert outputs(run.folder) == files
 
 
+def test_a_merge_takes_the_calls_of_the_shards_over_those_of_an_earlier_run(
+    inputs: dict[str, str], tmp_path: Path
+) -> None:
+    with FakeOpenAI(lambda body: f"first {body['seed']}") as server:
+        run = SlRun(inputs, tmp_path / "run", *to_openai(server))
+        assert run() == 0
+        server.reply = lambda body: f"second {body['seed']}"
+        for shard in range(2):
+            assert run("--shard", f"{shard}/2") == 0
+        assert run("--no-calls", "--journal-from", str(run.shards), "--overwrite") == 0
+    [texts] = [text for name, text in outputs(run.folder).items() if name.endswith("cai_revisions.jsonl")]
+    assert b"second" in texts and b"first" not in texts
+
+
 def test_batches_of_nemos_server_are_those_of_one_run(inputs: dict[str, str], tmp_path: Path) -> None:
     sampled = ("--batch_size", "1", "--greedy", "False", "--top_k", "0")
     seen = []

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.files import locks
+from nemo_aligner_cai.pipeline import step_cache
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache, StepMissing
 
 
@@ -88,6 +91,61 @@ def test_an_interrupted_step_keeps_what_it_has_made_only_for_the_same_inputs(tmp
         StepCache(tmp_path / "run").run(_step(look, source, seed=seed))
         (tmp_path / "run" / "1_first" / "step.json").unlink()
     assert seen == [{"half.txt", "calls.journal.jsonl"}, {"calls.journal.jsonl"}]
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_an_interruption_while_files_are_removed_leaves_a_folder_of_the_run(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
+    folder = tmp_path / "run" / "1_first"
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        seen.append({path.name for path in folder.iterdir()} - {"started"})
+        for name in ("a", "z"):
+            (folder / name).mkdir()
+            (folder / name / "file").write_text(name)
+        (folder / "calls.journal.jsonl").write_text("{}")
+        (folder / "out.txt").write_text("made")
+        return {}
+
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    seen: list[set[str]] = []
+    StepCache(tmp_path / "run").run(_step(work, source, seed=1))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(step_cache.shutil, "rmtree", interrupted)
+        if forget:
+            StepCache(tmp_path / "run").forget(["1_first"])
+        StepCache(tmp_path / "run").run(_step(work, source, seed=2))
+    assert (folder / "a" / "file").is_file() or (folder / "z" / "file").is_file()
+    # Also with the settings of the attempt that is half removed.
+    StepCache(tmp_path / "run").run(_step(work, source, seed=1))
+    assert seen[-1] <= {"calls.journal.jsonl"} and len(seen) == 2
+
+
+def test_a_full_disk_does_not_take_the_folder_from_its_run(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Any:
+        raise UsageError("No space left on device")
+
+    for seed in (1, 1, 2):
+        with monkeypatch.context() as patched, pytest.raises(UsageError, match="No space"):
+            patched.setattr(step_cache, "atomic_writer", full)
+            StepCache(tmp_path / "run").run(_step(Counting(), source, seed=seed))
+            raise UsageError("No space was needed")
+        StepCache(tmp_path / "run").run(_step(Counting(), source, seed=seed))
+
+
+def test_a_file_system_without_locks_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(handle: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(locks.fcntl, "flock", without)
+    cache, said = StepCache(tmp_path / "run"), "no locks: Function not implemented; mount it with flock"
+    with pytest.raises(UsageError, match=said), cache.locked():
+        pass
 
 
 def test_a_step_that_does_not_make_its_files_fails_and_is_not_recorded(tmp_path: Path, source: Path) -> None:

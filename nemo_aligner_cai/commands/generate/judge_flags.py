@@ -22,7 +22,6 @@ _PAIR_JUDGES = ("multiple-choice", "chain-of-thought", "ensemble")
 _USED_BY = {
     ("pairs", "judge_logprobs", "judge_votes"): _PAIR_JUDGES,
     ("judge_clamp",): ("chain-of-thought",),
-    ("judge_max_tokens",): ("best-worst", "chain-of-thought"),
     ("ensemble", "ensemble_of"): ("ensemble",),
 }
 """Flags -> the judges that use them."""

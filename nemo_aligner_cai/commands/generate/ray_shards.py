@@ -103,7 +103,8 @@ def _create_journals(args: argparse.Namespace, whole: Path) -> None:
 
 
 def _empty_journals(whole: Path) -> None:
-    for path in find_journals([shards_folder(whole)]):
+    earlier = [whole] if has_calls(whole) else []
+    for path in (*earlier, *find_journals([shards_folder(whole)])):
         asyncio.run(Journal.open(path, overwrite=True).close())
 
 

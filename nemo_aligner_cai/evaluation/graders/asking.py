@@ -16,11 +16,10 @@ from nemo_aligner_cai.console.printable import shortened
 from nemo_aligner_cai.evaluation.graders.parsing import letters
 from nemo_aligner_cai.evaluation.graders.spec import Grader, fill
 from nemo_aligner_cai.files import content_hash
-from nemo_aligner_cai.models.base import Completion, Request, Sampling
+from nemo_aligner_cai.models.base import ROOM, Completion, Request, Sampling
 
 _OPTION_TOKENS = 8
 """Token limit of an option in brackets, on servers without log-probabilities."""
-_ROOM = 1024
 """Token budget for the thoughts of a reasoning model before its answer."""
 
 
@@ -42,7 +41,7 @@ def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
     if options:
         text += f"\nAnswer with {', '.join(options[:-1])} or {options[-1]}, and nothing else."
     sampling = Sampling(greedy=True, max_tokens=_OPTION_TOKENS if options else grader.max_tokens)
-    return Request(Conversation.of_user(text, grader.system), sampling, choices=options, room=_ROOM)
+    return Request(Conversation.of_user(text, grader.system), sampling, choices=options, room=ROOM)
 
 
 def _definitions(grader: Grader, options: tuple[str, ...]) -> list[str]:

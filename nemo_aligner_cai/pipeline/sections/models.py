@@ -111,6 +111,11 @@ class EndpointModel(Section):
         return self
 
     @property
+    def determining(self) -> dict[str, Any]:
+        """The settings that determine replies, without those at their defaults."""
+        return self.model_dump(mode="json", include={"extra_body", "omit"}, exclude_defaults=True)
+
+    @property
     def servers(self) -> Servers:
         """The addresses of the servers, or the folder that has them."""
         return self.endpoint if self.endpoints_dir is None else self.endpoints_dir

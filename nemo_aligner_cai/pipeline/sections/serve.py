@@ -9,12 +9,15 @@ serve:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from nemo_aligner_cai.sections import Section
+
+_SIZE = re.compile(r"\+*(trainer\.(devices|num_nodes)|(tensor|pipeline)_model_parallel_size)=")
 
 
 class NemoServer(Section):
@@ -32,6 +35,13 @@ class NemoServer(Section):
     chat_template: str = "nemo"
     gpus: tuple[int, ...] = ()
     ready_timeout_s: float = Field(default=300.0, gt=0)
+
+    @property
+    def determining(self) -> dict[str, Any]:
+        """The settings that determine replies, without those at their defaults; the size of the machine does not."""
+        kept = self.model_dump(mode="json", include={"chat_template"}, exclude_defaults=True)
+        overrides = [one for one in self.overrides if not _SIZE.match(one)]
+        return kept | ({"overrides": overrides} if overrides else {})
 
 
 class VllmServer(Section):
@@ -61,6 +71,11 @@ class VllmServer(Section):
     ready_timeout_s: float = Field(default=1800.0, gt=0)
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict[str, str])
+
+    @property
+    def determining(self) -> dict[str, Any]:
+        """The settings that determine replies, without those at their defaults."""
+        return self.model_dump(mode="json", include={"dtype", "max_model_len", "arguments"}, exclude_defaults=True)
 
     @model_validator(mode="after")
     def _check_gpus(self) -> VllmServer:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.files import content_hash
@@ -100,6 +100,17 @@ class Clients:
             if isinstance(model := getattr(self.config.models, role), EndpointModel)
         }
 
+    def settings(self, *roles: Answering | Literal["policy"]) -> dict[str, Any]:
+        """The settings of the roles' servers and endpoints that determine replies; {} if all are at their defaults."""
+        found = {role: self._answering(role).determining for role in roles}
+        return {"servers": used} if (used := {role: own for role, own in found.items() if own}) else {}
+
+    def _answering(self, role: Answering | Literal["policy"]) -> Server | EndpointModel:
+        if role == "policy":
+            return self.config.serve.policy
+        model = getattr(self.config.models, role)
+        return model if isinstance(model, EndpointModel) else self._server(role)
+
     def of(self, role: Answering, log: Path, batch_size: int) -> AbstractContextManager[ModelClient]:
         """The client of a role while the block runs. Use it in one `serving.ask`, which closes it."""
         model = getattr(self.config.models, role)
@@ -135,13 +146,18 @@ class Clients:
         if self.no_calls:
             return nullcontext(self._without_server(server, path, batch_size))
         if isinstance(server, NemoServer):
-            return servers.served(path, log, server, identity=self.identity(path), batch_size=batch_size)
-        return vllm.served_vllm(path, log, server, identity=self.identity(path))
+            return servers.served(path, log, server, identity=self._identity(server, path), batch_size=batch_size)
+        return vllm.served_vllm(path, log, server, identity=self._identity(server, path))
 
     def _without_server(self, server: Server, path: Path, batch_size: int) -> ModelClient:
         if isinstance(server, NemoServer):
-            return servers.without_server(server, identity=self.identity(path), batch_size=batch_size)
-        return vllm.without_server(path, identity=self.identity(path))
+            return servers.without_server(server, identity=self._identity(server, path), batch_size=batch_size)
+        return vllm.without_server(path, identity=self._identity(server, path))
+
+    def _identity(self, server: Server, path: Path) -> str:
+        """The identity of a model as this server answers with it, which is part of journal keys."""
+        own = self.identity(path)
+        return content_hash([own, server.determining], length=64) if server.determining else own
 
     def _endpoint_identity(self, key: str, model: EndpointModel) -> str:
         if model.identity is not None:

@@ -37,7 +37,7 @@ class Conversion:
     Attributes:
         step: its step's name.
         title: shown to the user.
-        source: what it reads; None for a download.
+        sources: what it reads; () for a download.
         makes: the file or folder that it makes, in its step's folder.
         settings: what else determines it.
         command: the command line, without its program `cai` or `huggingface-cli`, that writes to a given path.
@@ -46,7 +46,7 @@ class Conversion:
 
     step: str
     title: str
-    source: Path | None
+    sources: tuple[Path, ...]
     makes: str
     settings: Mapping[str, Any]
     command: Callable[[Path], list[str]]
@@ -71,7 +71,7 @@ class ModelFiles:
             Conversion(
                 f"0_{name}_nemo",
                 f"Conversion of {source.hf} to NeMo",
-                folder,
+                (folder,),
                 MODEL,
                 settings,
                 lambda target: [
@@ -93,7 +93,7 @@ class ModelFiles:
             Conversion(
                 f"0_{name}_download",
                 f"Download of {source.hf}",
-                None,
+                (),
                 HF,
                 {"name": source.hf, "revision": source.revision},
                 lambda target: ["download", source.hf, *revision, "--local-dir", str(target)],
@@ -104,6 +104,13 @@ class ModelFiles:
     def trained_hf(self, step: str) -> Path:
         """The Hugging Face folder of a model that a step has trained, with the base model's configuration."""
         return self._to_hf(self.layout.file(step, MODEL), f"{step}_hf", self._reference("base"))
+
+    @property
+    def tokenizer_source(self) -> Path:
+        """What a step reads that needs the tokenizer: its file, or the folder of a download, before and after it."""
+        source, _ = self._local("base")
+        is_download = isinstance(source, HuggingFaceModel) and source.folder is None
+        return self.hf("base") if is_download else self.tokenizer
 
     @property
     def tokenizer(self) -> Path:
@@ -141,9 +148,9 @@ class ModelFiles:
             Conversion(
                 step,
                 f"Conversion of {model.parent.name if model.name == MODEL else model.name} to Hugging Face",
-                model,
+                (model, reference),
                 HF,
-                {"reference": str(reference)},
+                {},
                 lambda target: ["checkpoint", "to-hf", str(model), str(reference), str(target)],
             )
         )
@@ -158,7 +165,7 @@ def as_step(conversion: Conversion) -> Step:
 
     def work(folder: Path) -> Mapping[str, Any]:
         target = folder / conversion.makes
-        if conversion.source is None:
+        if not conversion.sources:
             _download(conversion.settings, target)  # resumes
         else:
             # A complete one, of an attempt that ended before its record was written: converters write atomically.
@@ -174,7 +181,7 @@ def as_step(conversion: Conversion) -> Step:
     return Step(
         conversion.step,
         conversion.title,
-        reads=() if conversion.source is None else (conversion.source,),
+        reads=conversion.sources,
         makes=(conversion.makes,),
         settings=conversion.settings,
         work=work,

@@ -45,7 +45,7 @@ def answers_step(run: RunContext) -> Step:
         "Step 7: answers of the three models",
         reads=three_models.paths(run),
         makes=(ANSWERS_FILE,),
-        settings=run.settings(section.model_dump(mode="json", exclude_defaults=True)),
+        settings=run.settings(section.model_dump(mode="json", exclude_defaults=True) | three_models.settings(run)),
         endpoints=lambda: run.clients.endpoint_identities("helpful_only"),
         work=work,
     )

@@ -37,17 +37,17 @@ RowCountsByFile = dict[str, dict[str, Any]]
 
 def data_step(run: RunContext) -> Step:
     """The step that generates the tiny world's files, and reads prompts and preferences of real data sets."""
-    data, tokenizer = run.config.data, run.files.tokenizer
+    data = run.config.data
 
     def work(folder: Path) -> Mapping[str, Any]:
-        loaded = load_tokenizer(tokenizer)
+        loaded = load_tokenizer(run.files.tokenizer)
         return {"balances": _write_data_files(data, folder, tokenizer=loaded, seed=run.config.seed)}
 
     measured = (MEASURED,) if data.tiny else ()
     return Step(
         DATA,
         "Step 1: prompts and helpfulness data",
-        reads=(tokenizer, *data.files),
+        reads=(run.files.tokenizer_source, *data.files),
         makes=(SL_PROMPTS, RL_PROMPTS, HELPFUL_SFT, *measured, *HELPFUL_PREFERENCES),
         settings=run.settings(data.model_dump(mode="json", exclude_defaults=True)),
         work=work,

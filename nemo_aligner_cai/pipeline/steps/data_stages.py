@@ -69,6 +69,7 @@ def sl_cai_step(run: RunContext) -> Step:
         config.models.constitution,
         file(DATA, SL_PROMPTS),
         file(DATA, HELPFUL_SFT),
+        run.files.tokenizer_source,
         config.sl_cai.few_shots,
     )
     return Step(
@@ -76,7 +77,9 @@ def sl_cai_step(run: RunContext) -> Step:
         "Step 2: critiques and revisions (SL-CAI)",
         reads=tuple(filter(None, reads)),
         makes=("revisions.jsonl", "train.jsonl", "validation.jsonl"),
-        settings=run.settings(settings_of(config.sl_cai) | {"sft": config.sft.seq_length}),
+        settings=run.settings(
+            settings_of(config.sl_cai) | {"sft": config.sft.seq_length} | run.clients.settings("helpful_only")
+        ),
         endpoints=lambda: run.clients.endpoint_identities("helpful_only"),
         work=work,
     )
@@ -110,7 +113,7 @@ def rl_cai_step(run: RunContext) -> Step:
         "Step 4: candidate responses and AI preferences (RL-CAI)",
         reads=tuple(filter(None, reads)),
         makes=("comparisons.jsonl", "rm_train.jsonl", "rm_test.jsonl", "ppo_train.jsonl", "ppo_test.jsonl"),
-        settings=run.settings(settings_of(config.rl_cai) | lengths),
+        settings=run.settings(settings_of(config.rl_cai) | lengths | run.clients.settings("policy", "judge")),
         endpoints=lambda: run.clients.endpoint_identities("judge"),
         work=work,
     )

@@ -45,7 +45,7 @@ def evaluate_step(run: RunContext) -> Step:
         return evaluate(settings, models, _grader(run, section, folder, judge))
 
     constitution = (config.models.constitution,) if section.pairwise is not None else ()
-    endpoints = ("helpful_only", "judge") if is_judge else ("helpful_only",)
+    roles: tuple[Answering, ...] = ("helpful_only", "judge") if is_judge else ("helpful_only",)
     return Step(
         EVALUATE,
         "Step 8: evaluation",
@@ -55,8 +55,10 @@ def evaluate_step(run: RunContext) -> Step:
             *constitution,
         ),
         makes=(RESULT_FILE, "completions.jsonl", "grades.jsonl"),
-        settings=run.settings(section.model_dump(mode="json", exclude_defaults=True)),
-        endpoints=lambda: run.clients.endpoint_identities(*endpoints) | run.clients.grader_identity(),
+        settings=run.settings(
+            section.model_dump(mode="json", exclude_defaults=True) | run.clients.settings(*roles, "policy")
+        ),
+        endpoints=lambda: run.clients.endpoint_identities(*roles) | run.clients.grader_identity(),
         work=work,
     )
 

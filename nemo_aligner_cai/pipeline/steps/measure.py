@@ -50,7 +50,7 @@ def measure_step(run: RunContext) -> Step:
         "Step 7: inference and measurement",
         reads=(*three_models.paths(run), prompts, comparisons),
         makes=("figures.json",),
-        settings=run.settings(section.model_dump()),
+        settings=run.settings(section.model_dump() | three_models.settings(run)),
         endpoints=lambda: run.clients.endpoint_identities("helpful_only"),
         work=work,
     )

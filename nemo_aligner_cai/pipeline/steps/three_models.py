@@ -25,6 +25,11 @@ def paths(run: RunContext) -> tuple[Path, ...]:
     return tuple(filter(None, (run.clients.path("helpful_only"), *trained)))
 
 
+def settings(run: RunContext) -> dict[str, Any]:
+    """The settings of their servers that determine replies."""
+    return run.clients.settings("helpful_only", "policy")
+
+
 def clients(run: RunContext, folder: Path, batch_size: int) -> dict[str, Client]:
     """Name -> the context of the client, for each model; logs go into the step's folder."""
     makers = {
