@@ -107,7 +107,7 @@ class ModelFiles:
 
     @property
     def tokenizer_source(self) -> Path:
-        """What a step reads that needs the tokenizer: its file, or the folder of a download, before and after it."""
+        """The input of a step that needs the tokenizer: its file, or the folder of a download, before and after it."""
         source, _ = self._local("base")
         is_download = isinstance(source, HuggingFaceModel) and source.folder is None
         return self.hf("base") if is_download else self.tokenizer
