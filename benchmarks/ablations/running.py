@@ -1,21 +1,27 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one arm: takes over the steps of another arm, runs those that differ, and samples replies to held-out prompts.
+"""Runs arms, several at once; each begins when the one whose steps it takes over has ended.
 
-Each step runs through the run's own step cache, which decides by the hash of its inputs whether a step that was taken
-over is this arm's. Where it is not, its files are removed and its journal stays: no call with the same model, prompt
-and seed is made twice.
+An arm takes over the steps of another one, runs those that differ, and samples replies to held-out prompts. Each step
+runs through the run's own step cache, which decides by the hash of its inputs whether a step that was taken over is
+this arm's. Where it is not, its files are removed and its journal stays: no call with the same model, prompt and seed
+is made twice.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations.arms import Arm
+from nemo_aligner_cai.commands.common.terminal import log_to_stderr
+from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import DATA, MEASURED, SFT
@@ -25,6 +31,48 @@ from nemo_aligner_cai.pipeline.step_cache import Step, StepCache, is_recorded
 from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
 from nemo_aligner_cai.tiny import measure
 from nemo_aligner_cai.training.launch import jobs
+
+
+def run_arms(arms: Sequence[Arm], base: RunConfig, output: Path, *, workers: int) -> Iterator[tuple[Arm, str | None]]:
+    """Run arms in processes of their own; yield each that has ended, with its error if it failed.
+
+    Args:
+        arms: each after the one that it shares steps of.
+        base: the configuration that they change.
+        output: the folder of all arms; what an arm prints is in its logs.
+        workers: the arms that run at once.
+    """
+    logs, waiting = output / "logs", list(arms)
+    logs.mkdir(parents=True, exist_ok=True)
+    ended: dict[str | None, str | None] = {None: None}
+    running: dict[Future[str | None], Arm] = {}
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        while waiting or running:
+            for arm in [arm for arm in waiting if arm.shares in ended]:
+                if (error := ended[arm.shares]) is not None:
+                    waiting.remove(arm)
+                    ended[arm.name] = error
+                    yield arm, f"{arm.shares} failed, whose steps it takes over"
+                elif len(running) < workers:
+                    waiting.remove(arm)
+                    running[pool.submit(_run_logged, arm, base, output, logs / f"{arm.name}.log")] = arm
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                arm = running.pop(future)
+                ended[arm.name] = future.result()
+                yield arm, ended[arm.name]
+
+
+def _run_logged(arm: Arm, base: RunConfig, output: Path, log: Path) -> str | None:
+    """Run an arm in this process, with a file for what it prints; returns the error of one that failed."""
+    with log.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    log_to_stderr()
+    try:
+        run_arm(arm, base, output)
+    except CaiError as error:
+        return str(error)
+    return None
 
 
 def run_arm(arm: Arm, base: RunConfig, output: Path) -> None:
@@ -48,7 +96,7 @@ def run_arm(arm: Arm, base: RunConfig, output: Path) -> None:
     for name in needed:
         pipeline.run_step(name)
     cache = StepCache(output / "replies")
-    with cache.locked():
+    with cache.locked(shared=True):
         for model in arm.models:
             cache.run(_replies_step(arm, model, pipeline))
 

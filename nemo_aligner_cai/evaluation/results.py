@@ -208,7 +208,7 @@ class Match(Section):
 
 
 class Rating(Section):
-    """A model's Bradley-Terry rating in logits, relative to the first model's 0.
+    """A model's Bradley-Terry rating in logits, relative to the zero of its comparisons.
 
     `bound` is set for a model that never loses ("lower") or never wins ("upper"): its rating is unlimited, and the
     interval has only that end.
@@ -222,7 +222,10 @@ class Rating(Section):
 
 
 class Pairwise(Section):
-    """The pairwise comparisons of one side of one set by one judge."""
+    """The pairwise comparisons of one side of one set by one judge.
+
+    `zero` is the model whose rating is 0; None if the mean of the finite ratings is.
+    """
 
     set: str
     side: Side
@@ -230,6 +233,7 @@ class Pairwise(Section):
     judge_model: dict[str, Any]
     matches: tuple[Match, ...]
     ratings: tuple[Rating, ...]
+    zero: str | None
 
 
 class Corrected(Section):

@@ -67,6 +67,7 @@ def test_a_judge_of_positions_gives_ties_and_flips(tmp_path: Path) -> None:
         [match] = [one for one in group.matches if (one.model, one.opponent) == ("long", "short")]
         assert match.win_rate is not None and match.win_rate.value == 0.5
         assert [one.rating for one in group.ratings] == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
+        assert group.zero == "short", "the baseline"
 
 
 def test_equal_replies_are_ties_that_are_not_judged(tmp_path: Path) -> None:

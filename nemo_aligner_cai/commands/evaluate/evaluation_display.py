@@ -154,7 +154,8 @@ def _show_pairwise(console: Console, evaluation: Evaluation) -> None:
         title = f"{group.set}, {group.side}, by {group.judge}"
         console.print(table_of((title, "wins, % [95 %]", "wins", "ties", "losses", "unscored", "flips"), rows))
         ratings = [(one.model, Strength(one.rating, one.low, one.high)) for one in group.ratings]
-        console.print(table_of(("Bradley-Terry", "logits [95 %]"), ratings))
+        of = f"{group.zero}'s" if group.zero else "the mean's"
+        console.print(table_of((f"Bradley-Terry, {of} = 0", "logits [95 %]"), ratings))
 
 
 def _show_gold(console: Console, evaluation: Evaluation) -> None:

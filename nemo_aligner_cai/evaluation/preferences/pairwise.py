@@ -12,7 +12,7 @@ Equal replies are one candidate: they are ties and are not judged. Empty replies
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
-from typing import Any
+from typing import Any, TypedDict
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.data.judged_row import Candidate, JudgedRow
@@ -110,7 +110,7 @@ def pairwise_results(
             judge=judge,
             judge_model=dict(judge_model),
             matches=tuple(_matches(by_pair, results[group])),
-            ratings=tuple(_ratings(results[group], models, baseline)),
+            **_ratings(results[group], models, baseline),
         )
         for group, by_pair in tallies.items()
     )
@@ -159,19 +159,27 @@ def _matches(tallies: Mapping[tuple[str, str], _Tally], results: Sequence[PairRe
         yield Match(model=model, opponent=opponent, win_rate=figure, **vars(tally))
 
 
-def _ratings(results: Sequence[PairResult], models: Sequence[str], baseline: str | None) -> Iterator[Rating]:
+class _Ratings(TypedDict):
+    ratings: tuple[Rating, ...]
+    zero: str | None
+
+
+def _ratings(results: Sequence[PairResult], models: Sequence[str], baseline: str | None) -> _Ratings:
     if not results:
-        return
+        return {"ratings": (), "zero": None}
     compared = {name for result in results for name in (result.first, result.second)}
-    strengths = bradley_terry(results, baseline=baseline if baseline in compared else None).strengths
-    for model in models:
-        strength = strengths.get(model, Strength(None, None, None))
-        is_lower = strength.value is None and strength.low is not None
-        is_upper = strength.value is None and strength.high is not None
-        yield Rating(
-            model=model,
-            rating=strength.value,
-            low=strength.low,
-            high=strength.high,
-            bound="lower" if is_lower else "upper" if is_upper else None,
-        )
+    found = bradley_terry(results, baseline=baseline if baseline in compared else None)
+    strengths = {model: found.strengths.get(model, Strength(None, None, None)) for model in models}
+    return {"ratings": tuple(_rating(*one) for one in strengths.items()), "zero": found.zero}
+
+
+def _rating(model: str, strength: Strength) -> Rating:
+    is_lower = strength.value is None and strength.low is not None
+    is_upper = strength.value is None and strength.high is not None
+    return Rating(
+        model=model,
+        rating=strength.value,
+        low=strength.low,
+        high=strength.high,
+        bound="lower" if is_lower else "upper" if is_upper else None,
+    )

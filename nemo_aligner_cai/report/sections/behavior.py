@@ -172,7 +172,8 @@ def _matches(pairwise: Pairwise) -> Table:
 def _ratings(pairwise: Pairwise) -> Table:
     rows = [(model_label(one.model), str(Strength(one.rating, one.low, one.high))) for one in pairwise.ratings]
     title = f"Bradley-Terry ratings on {pairwise.set}, {pairwise.side}, judged by {pairwise.judge}"
-    return Table(title, ("model", "log odds, 95 % interval"), rows)
+    zero = f"strength of {model_label(pairwise.zero)} = 0" if pairwise.zero else "mean strength = 0"
+    return Table(title, (f"model ({zero})", "log odds, 95 % interval"), rows)
 
 
 def _bounded(one: Result, metric: Metric) -> tuple[str, ...]:
