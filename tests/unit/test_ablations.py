@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from benchmarks.ablations.arms import ARMS, BASE, Arm, chosen
 from benchmarks.ablations.facts import seconds
 from benchmarks.ablations.findings import COMPARISONS, Comparison, Expected, compare
 from benchmarks.ablations.page import rate_of
-from benchmarks.ablations.running import replies_file, run_folder, take_over
+from benchmarks.ablations.running import replies_file, run_arms, run_folder, take_over
 from benchmarks.ablations.scores import (
     HARM,
     HARM_OTHERS,
@@ -344,13 +344,17 @@ def test_the_command_fails_unless_shuffled_labels_lead_nowhere(
 ) -> None:
     ran: list[str] = []
 
-    def run_arm(arm: Arm, base: RunConfig, output: Path) -> None:
-        assert base.data.tiny and base.data.tiny.measure == command.MEASURED and base.seed == 3
-        ran.append(arm.name)
-        harm = {"sl_cai": 0.4, "rl_cai": 0.05} if arm.name == BASE else {"rl_cai": shuffled}
-        _write_arm(output, arm.name, harm)
+    def run_arms(
+        arms: Sequence[Arm], base: RunConfig, output: Path, *, workers: int
+    ) -> Iterator[tuple[Arm, str | None]]:
+        assert base.data.tiny and base.data.tiny.measure == command.MEASURED and base.seed == 3 and workers == 2
+        for arm in arms:
+            ran.append(arm.name)
+            harm = {"sl_cai": 0.4, "rl_cai": 0.05} if arm.name == BASE else {"rl_cai": shuffled}
+            _write_arm(output, arm.name, harm)
+            yield arm, None
 
-    monkeypatch.setattr(command, "run_arm", run_arm)
+    monkeypatch.setattr(command, "run_arms", run_arms)
     assert command.main(["--output", str(tmp_path), "seed=3", "--arms", "shuffled"]) == code
     assert ran == [BASE, "shuffled"]
     written = json.loads((tmp_path / "ablations.json").read_text())
@@ -378,15 +382,28 @@ def test_the_command_fails_unless_shuffled_labels_lead_nowhere(
 def test_an_arm_without_a_result_leaves_the_others_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_arm(arm: Arm, base: RunConfig, output: Path) -> None:
-        if arm.name == "shuffled":
-            raise CaiError("no pair was kept")
-        _write_arm(output, arm.name, {"sl_cai": 0.4, "rl_cai": 0.05} if arm.name == BASE else {"rl_cai": 0.1})
+    def run_arms(arms: Sequence[Arm], *_: Any, **__: Any) -> Iterator[tuple[Arm, str | None]]:
+        for arm in arms:
+            if arm.name != "shuffled":
+                harm = {"sl_cai": 0.4, "rl_cai": 0.05} if arm.name == BASE else {"rl_cai": 0.1}
+                _write_arm(tmp_path, arm.name, harm)
+            yield arm, "no pair was kept" if arm.name == "shuffled" else None
 
-    monkeypatch.setattr(command, "run_arm", run_arm)
+    monkeypatch.setattr(command, "run_arms", run_arms)
     assert command.main(["--output", str(tmp_path), "--arms", "shuffled", "margin_0"]) == 1
     assert set(json.loads((tmp_path / "ablations.json").read_text())["arms"]) == {BASE, "margin_0"}
     assert "arm shuffled has no result: no pair was kept" in capsys.readouterr().err
+
+
+def test_arms_run_in_processes_and_those_that_need_a_failed_one_do_not_run(tmp_path: Path, base: RunConfig) -> None:
+    def without_model(name: str, shares: str | None) -> Arm:
+        return Arm(name, name, change={"models.base.nemo": tmp_path / "no.nemo"}, shares=shares)
+
+    arms = [without_model("one", None), without_model("two", None), without_model("three", "one")]
+    ended = {arm.name: error for arm, error in run_arms(arms, base, tmp_path / "out", workers=2)}
+    assert all("no.nemo" in (ended[name] or "") for name in ("one", "two"))
+    assert ended["three"] == "one failed, whose steps it takes over"
+    assert {path.name for path in (tmp_path / "out" / "logs").iterdir()} == {"one.log", "two.log"}
 
 
 def test_an_unknown_arm_is_refused_before_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
