@@ -49,8 +49,8 @@ def executor_of(args: argparse.Namespace, config: RunConfig) -> SlurmExecutor | 
 
 
 def is_job(args: argparse.Namespace) -> bool:
-    """Return True if this process is the job of one step."""
-    return args.step is not None and in_batch_script(os.environ)
+    """Return True if this process is the job of one step, which it was started to run."""
+    return args.step is not None and not (args.dry_run or args.chain) and in_batch_script(os.environ)
 
 
 def submit(args: argparse.Namespace, config: RunConfig, executor: SlurmExecutor, overrides: list[str]) -> int:

@@ -78,12 +78,20 @@ def data_files(source: PathLike, split: str = "train") -> list[DataFile]:
 
 
 def _folder_files(folder: Path, split: str) -> list[Path]:
-    files = _data_files_in(folder)
-    if any(split_files(folder, one) for one in _SPLITS):
-        files = split_files(folder, split)
+    files, own = _data_files_in(folder), split_files(folder, split)
+    # The names of splits, and what they begin with: "train" of train_sft and train_prefs.
+    splits = {name: kind for name in map(_split_of, files) if (kind := name.split("_")[0]) in _SPLITS}
+    # Without such names, or with train_sft alone, all files are parts of one split.
+    if own or not splits.keys().isdisjoint(_SPLITS) or len(set(splits.values())) > 1:
+        files = own
     if not files:
-        raise UsageError(f"{folder}: no .jsonl, .jsonl.gz, .csv or .parquet file of the split {split!r} in it")
+        there = f", but of {', '.join(sorted(splits))}; name one of them as the split" if splits else ""
+        raise UsageError(f"{folder}: no .jsonl, .jsonl.gz, .csv or .parquet file of the split {split!r} in it{there}")
     return files
+
+
+def _split_of(file: Path) -> str:
+    return file.name.split(".")[0].split("-")[0]
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -91,7 +99,7 @@ def split_files(folder: Path, split: str) -> list[Path]:
 
     Examples: ``train.jsonl.gz``, ``train-00000-of-00001.parquet``.
     """
-    return [file for file in _data_files_in(folder) if file.name.split(".")[0].split("-")[0] == split]
+    return [file for file in _data_files_in(folder) if _split_of(file) == split]
 
 
 def _data_files_in(folder: Path) -> list[Path]:

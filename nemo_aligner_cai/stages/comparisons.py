@@ -62,8 +62,10 @@ class ComparisonPipeline:
         samplings = self._samplings()
         if len(samplings) < 2:
             raise UsageError("at least two candidates are needed; give more temperatures or --num-responses")
-        if len(set(self.temperatures)) == 1 and samplings[0].is_greedy:
-            raise UsageError("greedy candidates are identical; use a temperature above 0 and no --greedy")
+        if all(one.is_greedy or one.top_k == 1 for one in samplings):
+            raise UsageError(
+                "greedy candidates are identical; use temperatures above 0, no --greedy, and a --top_k other than 1"
+            )
 
     def steps(self) -> list[Step[PreferenceSample]]:
         """Return the steps: sample, then judge."""

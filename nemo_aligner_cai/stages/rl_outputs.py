@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_
 
 from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, NemoChatTemplate, Role, StringTemplate
 from nemo_aligner_cai.data.formats.all_formats import format_named
+from nemo_aligner_cai.data.formats.writers import require_writable
 from nemo_aligner_cai.data.records import Comparison
 from nemo_aligner_cai.data.soft_labels import SoftLabels
 from nemo_aligner_cai.data.split import parse_splits
@@ -102,6 +103,7 @@ class PreferenceFiles(PreferenceSettings):
         for name in self.formats:
             if format_named(name).kind is not Comparison:
                 raise UsageError(f"--formats: {name!r} does not hold comparisons")
+            require_writable(format_named(name))
         if self.blend is not None and set(self.blend.files) != set(self.splits):
             raise UsageError(
                 f"the blend has the splits {', '.join(self.blend.files)}, the files have {', '.join(self.splits)}"
@@ -224,10 +226,15 @@ class RlOutputs(Config):
         return [*self.raw, *(path for files in self.splits.values() for path in files.all)]
 
 
+def format_suffix(name: str) -> str:
+    """The ending of a file of comparisons in another format."""
+    return f".{name}{format_named(name).suffix}"
+
+
 def _named(folder: Path, prefix: str, split: str, blend: str | None, formats: Sequence[str]) -> SplitFiles:
     start = f"{prefix}_" if prefix else ""
     own: dict[Kind, Path] = {kind: folder / f"{start}{split}_{kind}_with_chat_prompt.jsonl" for kind in KINDS}
-    others: dict[str, Path] = {name: own["comparisons"].with_suffix(f".{name}.jsonl") for name in formats}
+    others = {name: own["comparisons"].with_suffix(format_suffix(name)) for name in formats}
     if blend is None:
         return SplitFiles(own=own, formats=others)
     blended: dict[Kind, Path] = {kind: folder / f"blend_{blend}_with_{path.name}" for kind, path in own.items()}

@@ -16,7 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemo_aligner_cai.training.checks import schedule
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
+from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.cpu.config import adapt_to_cpu
 
 if TYPE_CHECKING:
@@ -39,12 +41,14 @@ class Setup:
         logger: upstream's wrapper around the trainer's loggers, one of which writes metrics.jsonl.
         progress: the logger that shows the progress; it must be started with the number of steps.
         resumed: step, samples and epoch of the checkpoint that this run resumes from; None in a new run.
+        schedule_steps: the user's length of the learning-rate schedule; None for that of the run.
     """
 
     trainer: Any
     logger: Any
     progress: Any
     resumed: dict[str, Any] | None
+    schedule_steps: int | None
 
     @property
     def consumed_samples(self) -> int:
@@ -73,6 +77,8 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     from nemo_aligner_cai.training.metrics.loggers import JsonlLogger, ProgressLogger
     from nemo_aligner_cai.training.random_state import RandomState
 
+    # Before the merge: the checkpoint's configuration has the length of the schedule that it was trained with.
+    schedule_steps = select(cfg, "model.optim.sched.max_steps")
     cfg.model = load_and_override_model_config(restore_path, cfg.model)
     if not torch.cuda.is_available():
         adapt_to_cpu(cfg)
@@ -86,7 +92,8 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     progress = ProgressLogger(Path(log_dir))
     trainer.loggers = [*trainer.loggers, JsonlLogger(Path(log_dir)), progress]
     resumed = retrieve_custom_trainer_state_dict(trainer) if trainer.ckpt_path is not None else None
-    return Setup(trainer=trainer, logger=CustomLoggerWrapper(trainer.loggers), progress=progress, resumed=resumed)
+    logger = CustomLoggerWrapper(trainer.loggers)
+    return Setup(trainer=trainer, logger=logger, progress=progress, resumed=resumed, schedule_steps=schedule_steps)
 
 
 def remove_unfinished_checkpoints(folder: Path) -> None:
@@ -111,9 +118,16 @@ def init_process_groups(cfg: DictConfig, setup: Setup, model: Any) -> None:
 
 
 def trainer_arguments(
-    cfg: DictConfig, section: str, setup: Setup, model: Any, dataloader: Any, dataset: Any
+    cfg: DictConfig, section: str, setup: Setup, model: Any, *, steps: int | None = None
 ) -> dict[str, Any]:
     """Create optimizer, scheduler and checkpoint callback, and restore their state if the run resumes.
+
+    Args:
+        cfg: the stage's configuration.
+        section: the section of `trainer` with the upstream loop's settings.
+        setup: from `set_up`.
+        model: the model, in its process groups.
+        steps: the optimizer steps of the whole run; None for ``trainer.max_steps``.
 
     Returns:
         The arguments that upstream's trainers and its critic server share.
@@ -125,7 +139,11 @@ def trainer_arguments(
     )
     from omegaconf import OmegaConf
 
-    init_using_ptl(setup.trainer, model, dataloader, dataset)
+    # NeMo would take the length of the learning-rate schedule from the checkpoint's configuration, which is that of an
+    # earlier stage, or from `trainer.max_steps`, of which each takes several optimizer steps in PPO.
+    if (length := setup.schedule_steps or steps) is not None:
+        setup.trainer.fit_loop.epoch_loop.max_steps = length
+    init_using_ptl(setup.trainer, model, None, None)
     optimizer, scheduler = extract_optimizer_scheduler_from_ptl_model(model)
     callback = add_custom_checkpoint_callback(setup.trainer, model)
     setup.logger.log_hyperparams(OmegaConf.to_container(cfg))
@@ -145,7 +163,6 @@ def fit_supervised(
     section: str,
     setup: Setup,
     model: Any,
-    dataset: Any,
     train_loader: Any,
     validation_loader: Any,
     *,
@@ -159,7 +176,6 @@ def fit_supervised(
         section: the section of `trainer` with the loop's settings: "sft", "rm" or "dpo".
         setup: from `set_up`.
         model: an upstream model with a training step.
-        dataset: the dataset of `train_loader`.
         train_loader: yields global batches.
         validation_loader: the same, of the validation data.
         loop: upstream's class; None for its `SupervisedTrainer`.
@@ -167,8 +183,10 @@ def fit_supervised(
     """
     from nemo_aligner.algorithms.supervised import SupervisedTrainer
 
+    batches = train_loader.batch_sampler
+    steps = schedule.planned_steps(cfg, section, batches.total_samples, batches.global_batch_size)
     trainer = (loop or SupervisedTrainer)(
-        **trainer_arguments(cfg, section, setup, model, train_loader, dataset),
+        **trainer_arguments(cfg, section, setup, model, steps=steps),
         train_dataloader=train_loader,
         val_dataloader=validation_loader,
         test_dataloader=None,

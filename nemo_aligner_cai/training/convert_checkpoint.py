@@ -97,9 +97,11 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name:
     if empty:
         raise UsageError(f"{source}: it has no weights for {sorted(empty)[:3]}")
     with open_dict(model.cfg):
+        # By this key a model says that it was trained with NeMo's chat template.
+        model.cfg.data.pop("chat_prompt_tokens", None)
         # The file has the settings for GPUs; without a GPU, trainers and server change them again.
         for key in cpu_cfg.model:
-            if key != "tokenizer" and key in gpu_cfg.model:
+            if key not in ("tokenizer", "data") and key in gpu_cfg.model:
                 model.cfg[key] = gpu_cfg.model[key]
         # The model above was created with the tokenizer of the folder, which the name may not refer to here.
         if tokenizer_name:

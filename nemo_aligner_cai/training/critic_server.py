@@ -66,7 +66,7 @@ def serve(cfg: DictConfig) -> None:
         )
     assembly.init_process_groups(cfg, setup, model)
     server = CriticServerTrainer(
-        **assembly.trainer_arguments(cfg, "ppo", setup, model, None, None),
+        **assembly.trainer_arguments(cfg, "ppo", setup, model),
         tokenize_func=partial(
             tokenize_batch,
             tokenizer=model.tokenizer,

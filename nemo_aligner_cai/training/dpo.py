@@ -92,7 +92,6 @@ def train(cfg: DictConfig) -> None:
         "dpo",
         setup,
         model,
-        train_ds,
         loader(train_ds, setup.consumed_samples, shuffle=True),
         loader(validation_ds, 0, shuffle=False),
         loop=DPOTrainer,

@@ -5,7 +5,7 @@
     cai merge-lora base.nemo results/sl_cai/checkpoints/cai_sft.nemo merged.nemo
 
 Each adapted weight W of shape (out, in) becomes W + (alpha / r) B A, with A of shape (r, in) and B of shape (out, r)
-(Hu et al., arXiv 2106.09685). NeMo's default is alpha = r, and this package does not change it.
+(Hu et al., arXiv 2106.09685); alpha is `peft.lora_tuning.alpha` of the adapters, by default r.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nemo_aligner_cai.training import inference_server
 from nemo_aligner_cai.training.checkpoints import nemo_archive
 from nemo_aligner_cai.training.checkpoints.save import save_nemo
 from nemo_aligner_cai.training.checks import model_file, model_kind, model_needs
+from nemo_aligner_cai.training.config import select
 from nemo_aligner_cai.training.launch.stage_main import Stage, start
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def check(cfg: DictConfig) -> None:
     if not adapters.is_file() or _WEIGHTS not in nemo_archive.read(adapters).names:
         raise UsageError(
             f"adapter_file: {adapters} has no {_WEIGHTS}: it holds a whole model, or adapters that several tensor- "
-            "or pipeline-parallel processes have saved"
+            "or pipeline-parallel processes have saved, which NeMo's "
+            "scripts/nlp_language_modeling/merge_lora_weights/merge.py merges"
         )
     trained, given = model_file.model_config(adapters), model_file.model_config(base)
     different = [key for key in _SHAPE if trained.get(key) != given.get(key)]
@@ -58,17 +60,21 @@ def check(cfg: DictConfig) -> None:
 def merge(cfg: DictConfig) -> None:
     """Load the base model, add the adapters to its weights, and save the result as a .nemo model."""
     import torch
+    from omegaconf import OmegaConf
 
     model = inference_server.load_model(cfg)
     weights = {name.replace("module.", ""): weight for name, weight in model.named_parameters()}
-    adapters = _adapters(Path(cfg.adapter_file))
+    adapters, trained = _adapters(Path(cfg.adapter_file)), model_file.model_config(Path(cfg.adapter_file))
+    # By default alpha is the rank, the first dimension of A.
+    alpha = select(OmegaConf.create(trained), "peft.lora_tuning.alpha")
     with torch.no_grad():
         for name, (down, up) in adapters.items():
             if name not in weights:
                 raise UsageError(f"adapter_file: {cfg.gpt_model_file} has no weight {name}")
             weight = weights[name]
-            weight += (up.float() @ down.float()).to(weight.device, weight.dtype)
-    _copy_template(model.cfg, model_file.model_config(Path(cfg.adapter_file)))
+            scale = 1.0 if alpha is None else alpha / down.shape[0]
+            weight += (scale * up.float() @ down.float()).to(weight.device, weight.dtype)
+    _copy_template(model.cfg, trained)
     save_nemo(model, Path(cfg.output))
 
 

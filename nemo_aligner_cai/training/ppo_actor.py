@@ -120,8 +120,11 @@ def train(cfg: DictConfig) -> None:
     assembly.init_process_groups(cfg, setup, model)
 
     train_ds, validation_ds, collate = _datasets(cfg, model.tokenizer)
-    arguments = assembly.trainer_arguments(cfg, "ppo", setup, model, _optimization_steps(cfg, train_ds), train_ds)
-    del model._train_dl  # only the scheduler needed its length
+    rollouts = cfg.model.ppo.num_rollout_samples
+    planned = schedule.planned_steps(cfg, "ppo", len(train_ds), rollouts)
+    # The samples of a step are trained on in batches.
+    steps = planned and planned * (rollouts // cfg.model.global_batch_size)
+    arguments = assembly.trainer_arguments(cfg, "ppo", setup, model, steps=steps)
 
     loopback.restrict_rollouts()
     rm_critic = OrderedCriticClient(cfg.remote_critic_rm)
@@ -168,16 +171,6 @@ def _loader(cfg: DictConfig, dataset: Any, collate: Any, *, validation: bool) ->
         load_gbs=False,
         use_random_sampler=not validation,
     )
-
-
-def _optimization_steps(cfg: DictConfig, dataset: Any) -> Any:
-    """A loader with one batch per optimization step: NeMo derives the length of the schedule from that of a loader."""
-    import torch
-    from megatron.core.utils import divide
-    from nemo_aligner.utils import parallel_state
-
-    batch = divide(cfg.model.global_batch_size, parallel_state.get_data_parallel_world_size())
-    return torch.utils.data.DataLoader(dataset=dataset, batch_size=batch)
 
 
 STAGE = Stage(config="cai_ppo_actor", check=check, work=train, output="exp_manager.explicit_log_dir")

@@ -84,7 +84,7 @@ def train(cfg: DictConfig) -> None:
     shuffle = cfg.trainer.rm.train_random_sampler, cfg.trainer.rm.val_random_sampler
     train_loader = assembly.data_loader(cfg, cfg.model, train_ds, setup.consumed_samples, shuffle=shuffle[0])
     validation_loader = assembly.data_loader(cfg, cfg.model, validation_ds, 0, shuffle=shuffle[1])
-    assembly.fit_supervised(cfg, "rm", setup, model, train_ds, train_loader, validation_loader)
+    assembly.fit_supervised(cfg, "rm", setup, model, train_loader, validation_loader)
 
 
 def _datasets(cfg: DictConfig, kind: Any, tokenizer: Any) -> tuple[Any, Any]:

@@ -84,7 +84,7 @@ def train(cfg: DictConfig) -> None:
     validation_ds = _dataset(cfg, "validation_ds", model, cfg.trainer.sft.limit_val_batches)
     train_loader = _loader(cfg, "train_ds", train_ds, setup.consumed_samples, shuffle=True)
     validation_loader = _loader(cfg, "validation_ds", validation_ds, 0, shuffle=False)
-    assembly.fit_supervised(cfg, "sft", setup, model, train_ds, train_loader, validation_loader)
+    assembly.fit_supervised(cfg, "sft", setup, model, train_loader, validation_loader)
 
 
 def _dataset(cfg: DictConfig, split: str, model: Any, batches: int | float) -> Any:

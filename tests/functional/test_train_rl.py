@@ -61,8 +61,9 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
     actor = [
         f"pretrained_checkpoint.restore_from_path={sft.nemo('cai_sft')}",
         lab.splits("ppo"),
-        "model.micro_batch_size=32",
-        "model.global_batch_size=32",
+        "model.micro_batch_size=16",
+        # Two optimizer steps for each step of PPO.
+        "model.global_batch_size=16",
         "model.ppo.num_rollout_samples=32",
         "model.ppo.num_val_samples=16",
         "model.ppo.rollout_micro_batch_size=32",
@@ -109,6 +110,8 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
     # In nats per token: that of a uniform choice is the logarithm of the vocabulary's size.
     assert all(0 < entropy < math.log(256) for _, entropy in curves[Quantity.ENTROPY])
     assert adapters.nemo("cai_ppo_actor").stat().st_size < sft.nemo("cai_sft").stat().st_size / 2
+    rates = run.series("train_optim/lr")
+    assert rates[3] > 4e-4 > 1e-4 > rates[-1], "half of the schedule after half of the run, and its end at the end"
     rewards = run.series("train_rollouts/rewards")
     assert len(rewards) == 8
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3

@@ -49,6 +49,20 @@ def test_sft_loss_falls_and_the_model_is_saved(sft: Run) -> None:
     assert any("step 20 of 20" in line for line in said)
 
 
+def test_the_learning_rate_falls_over_the_stages_own_steps(lab: Lab, sft: Run) -> None:
+    # The model's configuration has the 20 steps of its own training, and this stage has whole epochs.
+    given = [
+        *lab.sft_overrides(sft.nemo("cai_sft"), -1),
+        "trainer.sft.max_epochs=1",
+        "trainer.sft.limit_train_batches=4",
+    ]
+    given += ["trainer.sft.val_check_interval=4", "trainer.sft.save_interval=4", "model.optim.sched.min_lr=1e-5"]
+    rates = lab.run("sft", "whole_epochs", *given).series("train/lr")
+    assert len(rates) == 4 and rates[1] > 5e-4 and rates[-1] < 3e-4
+    rates = lab.run("sft", "own_schedule", *given, "++model.optim.sched.max_steps=400").series("train/lr")
+    assert rates[-1] > 9e-4, "the user's own length"
+
+
 def on_a_terminal(command: list[str], env: dict[str, str]) -> tuple[int, str]:
     """The exit code of a command whose standard error is a terminal, and the text that appeared there."""
     terminal, end = pty.openpty()

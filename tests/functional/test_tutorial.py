@@ -98,6 +98,7 @@ def _words(folder: Path) -> dict[str, str]:
         "nemo_aligner_cai/constitutions/harmlessness.yaml": str(packaged_files.CONSTITUTION),
         "nemo_aligner_cai/constitutions/few_shots.json": str(few_shots),
         "--chat-template mistral": "--chat-template nemo --keep-unrevised",
+        "--judge-chat-template mistral": "--judge-chat-template nemo",
         "</s>": "<extra_id_1>",
         "--retry-delay 5": "--retry-delay 3",
         "model=mistral_7b hardware=8xh100": "hardware=cpu",

@@ -13,7 +13,7 @@ from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
 from nemo_aligner_cai.pipeline.layout import SL_CAI
 
 SLURM = {"kind": "slurm", "account": "lab", "partition": "batch", "time": "04:00:00"}
-SHARDED = SLURM | {"steps": {SL_CAI: {"shards": 64}}}
+SHARDED = SLURM | {"steps": {SL_CAI: {"shards": 64, "shards_at_once": 16}}}
 
 
 def config(tmp_path: Path, executor: dict[str, Any], **sections: Any) -> Path:

@@ -270,6 +270,9 @@ def test_every_temperature_is_checked_before_anything_is_asked() -> None:
 def test_greedy_candidates_and_a_single_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--greedy"):
         generate(tmp_path, ScriptedClient(play), sampling=Sampling(greedy=True), temperatures=(1.0, 1.0))
+    for sampling in (Sampling(greedy=True), Sampling(top_k=1)):
+        with pytest.raises(UsageError, match="greedy candidates are identical"):
+            generate(tmp_path, ScriptedClient(play), sampling=sampling, temperatures=(0.5, 1.0))
     with pytest.raises(UsageError, match="--num-responses"):
         generate(tmp_path, ScriptedClient(play), temperatures=(1.0,))
 

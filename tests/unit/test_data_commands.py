@@ -44,6 +44,14 @@ def test_validate_names_format_and_rows(pairs: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == f"{pairs}: rm-comparisons, 6 rows, all of them valid\n"
 
 
+def test_files_that_are_not_json_lines_are_not_blended(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name, text in (("a.csv", "prompt\nQ\n"), ("b.txt", "How?\nWhy?\n")):
+        path = tmp_path / name
+        path.write_text(text)
+        assert call("data", "blend", "--files", path, path, "--output", tmp_path / "out.jsonl") == 2
+        assert f"{path}:1: is not a JSON object, NeMo needs one per line; use `cai convert`" in capsys.readouterr().err
+
+
 def test_validate_names_the_columns_that_its_format_does_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     prompts = tmp_path / "prompts.jsonl"
     write_jsonl(prompts, [{"prompt": "Q", "chosen": 7}])

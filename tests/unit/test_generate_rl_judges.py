@@ -212,6 +212,7 @@ def test_probabilities_travel_into_formats_with_rewards(flags: list[str], out: P
         (["--label-copies", "1"], "--label-copies: must be a whole number, 2 or more"),
         (["--formats", "ppo-prompts"], "'ppo-prompts' does not hold comparisons"),
         (["--formats", "dpo", "--legacy-eot"], "--formats: "),
+        (["--formats", "shp"], "the format shp is only read"),
         (["--judge-requests-per-minute", "0"], "--judge-requests-per-minute: must be a number above 0"),
         (["--splits", repr({f"s{n}": "0.04" for n in range(25)})], "20 prompts cannot be split"),
     ],

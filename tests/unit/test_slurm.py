@@ -110,6 +110,9 @@ def test_a_job_depends_on_any_job_of_the_chain_before_it(tmp_path: Path) -> None
         ({"nodes": 2}, "executor.slurm.nodes"),
         ({"steps": {"3_sft": {"shards": 2}}}, "executor.slurm"),
         ({"steps": {"2_sl_cai": {"shards": 1}}}, "executor.slurm.steps.2_sl_cai.shards"),
+        ({"steps": {"2_sl_cai": {"shards_at_once": 4}}}, "executor.slurm"),
+        ({"steps": {"2_sl_cai": {"options": ["--array=0-7%4"]}}}, "executor.slurm.steps.2_sl_cai.options"),
+        ({"options": ["-a 0-7"]}, "executor.slurm.options"),
         ({"kind": "kubernetes"}, "executor"),
     ],
 )

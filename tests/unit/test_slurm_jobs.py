@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 pytest.importorskip("hydra", reason="the training extra is not installed")
 import psutil
 
+from nemo_aligner_cai.commands import run_slurm
 from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline.executors import job
@@ -81,6 +83,16 @@ def test_before_the_end_of_the_wall_time_a_job_is_requeued(
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     in_job(tmp_path, lambda: signal.raise_signal(signal.SIGUSR1))
     assert fake_slurm.calls("scontrol") == ["requeue 42"]
+
+
+@pytest.mark.parametrize(("flags", "job"), [({}, True), ({"dry_run": True}, False), ({"chain": 2}, False)])
+def test_a_shell_in_an_allocation_prints_and_submits_what_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], job: bool
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    args = argparse.Namespace(**{"step": SFT, "dry_run": False, "chain": 0} | flags)
+    assert run_slurm.is_job(args) == job
 
 
 def test_a_task_of_an_array_requeues_itself_alone(

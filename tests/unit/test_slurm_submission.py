@@ -116,7 +116,7 @@ def test_a_step_in_shards_is_an_array_and_a_merge(
     assert cluster.submit_run(request) == {SL_CAI: ["11", "12"]}
     assert "--dependency=afterok:11" in fake_slurm.calls("sbatch")[-1]
     array, merge = ((tmp_path / "run/slurm" / f"{SL_CAI}{end}.sbatch").read_text() for end in ("_shards", ""))
-    assert "#SBATCH --array=0-63\n" in array and "--gpus-per-node=1" in array
+    assert "#SBATCH --array=0-63%16\n" in array and "--gpus-per-node=1" in array
     assert "--array" not in merge and "--gpus" not in merge
     assert array.splitlines()[-1] == merge.splitlines()[-1]
     fake_slurm.answer("squeue", f'echo "11_[7-63]|PENDING|0:00|(Priority)"; echo "11_3|RUNNING|1:02|n1"; {_WAITS}')

@@ -124,6 +124,18 @@ def test_a_folder_gives_the_files_of_a_split(tmp_path: Path):
         data_files(tmp_path)
 
 
+def test_splits_with_longer_names_are_not_mixed(tmp_path: Path):
+    names = ("train_sft-0-of-1.parquet", "test_sft-0-of-1.parquet", "train_prefs-0-of-1.parquet")
+    for name in names:
+        parquet(tmp_path / "data" / name, ROWS)
+    assert [Path(str(file)).name for file in data_files(tmp_path, "train_sft")] == names[:1]
+    with pytest.raises(UsageError, match="but of test_sft, train_prefs, train_sft; name one"):
+        data_files(tmp_path)
+    for name in names[1:]:
+        (tmp_path / "data" / name).unlink()
+    assert rows_of(tmp_path) == ROWS, "the only split, whatever it is called"
+
+
 def test_a_data_set_on_the_hub_has_a_name_and_may_have_folders():
     name = "hf://datasets/Anthropic/hh-rlhf/red-team-attempts"
     (data,) = data_files(name, "train")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nemo_aligner_cai.chat import ChatTemplate, Conversation, template_named
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, template_named
 from nemo_aligner_cai.commands.generate.flags import CONCURRENCY, on_nemo_server
 from nemo_aligner_cai.commands.generate.shard_flags import makes_calls
 from nemo_aligner_cai.errors import UsageError
@@ -100,7 +100,9 @@ def judge_client(args: argparse.Namespace, key: str | None, retry_policy: RetryP
         if args.judge_structured:
             raise UsageError("--judge-structured is not supported by NeMo's server (--judge-port)")
         model = "judge" if args.ngc_model == HOSTED_MODEL else args.ngc_model
-        return NemoServerClient(args.judge_host, args.judge_port, model=model, retry_policy=retry_policy)
+        return NemoServerClient(
+            args.judge_host, args.judge_port, model=model, template=template or NEMO_CHAT, retry_policy=retry_policy
+        )
     limit = args.judge_requests_per_minute
     return OpenAIClient(
         Path(args.judge_endpoints_dir) if args.judge_endpoints_dir else args.ngc_url,

@@ -81,11 +81,6 @@ def add_server_flags(parser: Parser) -> None:
         when=lambda args: not args.judge_port,
         otherwise="with --judge-port: it applies to --judge-url",
     )
-    parser.effect(
-        "judge_chat_template",
-        when=lambda args: not args.judge_port,
-        otherwise="with --judge-port: NeMo's server scores any text without a template",
-    )
     parser.effect("ngc_url", when=lambda args: not args.judge_endpoints_dir, otherwise="with --judge-endpoints-dir")
     parser.effect("judge_host", when=lambda args: bool(args.judge_port), otherwise="without --judge-port")
     parser.effect("judge_api_key_env", when=lambda args: not args.ngc_api_key, otherwise="with --ngc-api-key")
@@ -132,8 +127,8 @@ def add_strategy_flags(parser: Parser) -> None:
     group.add_argument(
         "--judge-chat-template",
         metavar="NAME",
-        help="the judge's chat template, as in --chat-template: get log-probabilities from /v1/completions, for a "
-        "server whose chat endpoint cannot continue a reply",
+        help="the judge's chat template, as in --chat-template: of all that --judge-port is asked (default: NeMo's); "
+        "on other servers, to get log-probabilities from /v1/completions where a chat cannot continue a reply",
     )
     group.add_argument(
         "--judge-votes", type=COUNT, default=5, metavar="V", help="votes if there are no log-probabilities"
@@ -166,8 +161,10 @@ def add_strategy_flags(parser: Parser) -> None:
         )
     parser.effect(
         "judge_chat_template",
-        when=lambda args: args.judge_logprobs and _is_used_by(_PAIR_JUDGES, args),
-        otherwise=f"except for log-probabilities, with --judge {' or '.join(_PAIR_JUDGES)}",
+        when=lambda args: (
+            getattr(args, "judge_port", None) or (args.judge_logprobs and _is_used_by(_PAIR_JUDGES, args))
+        ),
+        otherwise=f"except with --judge-port, or for log-probabilities with --judge {' or '.join(_PAIR_JUDGES)}",
     )
 
 

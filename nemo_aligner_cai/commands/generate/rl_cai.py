@@ -152,7 +152,8 @@ def generate(args: argparse.Namespace) -> StageReport | None:
         stage = RlCaiStage(config_of(args, Path(scratch) if args.dry_run else Path(args.output_dir)))
         template = stage.config.files.template
         if args.preview is not None:
-            templates = template if flags.on_nemo_server(args) else None, NEMO_CHAT if args.judge_port else None
+            asked = clients.judge_template(args) or NEMO_CHAT
+            templates = template if flags.on_nemo_server(args) else None, asked if args.judge_port else None
             display.show_preview(
                 stage.records(args.preview), lambda *models: stage.pipeline(*models).steps(), *templates
             )

@@ -172,6 +172,8 @@ def require_plain_lines(path: PathLike) -> None:
         raise FormatError.at(path, 1, "starts with a byte order mark, at which NeMo stops; save it without one")
     if start.lstrip().startswith(b"["):
         raise FormatError.at(path, 1, "is one JSON list; NeMo needs one object per line, use `cai convert`")
+    if start.strip() and not start.lstrip().startswith(b"{"):
+        raise FormatError.at(path, 1, "is not a JSON object, NeMo needs one per line; use `cai convert`")
 
 
 def write_records(path: PathLike, records: Iterable[Record], format_name: str, *, overwrite: bool = False) -> int:

@@ -25,6 +25,12 @@ def require_suffix(path: PathLike, format: Format) -> None:
         raise UsageError(f"{path}: {format.name} is written as {format.suffix}; choose a name with this ending")
 
 
+def require_writable(format: Format) -> None:
+    """Raise UsageError if a format is only read."""
+    if format.read_only:
+        raise UsageError(f"the format {format.name} is only read; `cai components formats` lists the others")
+
+
 def write_rows(path: PathLike, rows: Iterable[Row], format: Format, *, overwrite: bool = False) -> int:
     """Write rows of a format and return their number.
 

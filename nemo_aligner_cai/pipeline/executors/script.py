@@ -57,9 +57,10 @@ def script(job: StepJob, executor: SlurmExecutor, *, requeue: bool) -> str:
     """
     own = executor.steps.get(job.step, StepResources())
     names = dict.fromkeys((*_ENVIRONMENT, *executor.secrets))
+    at_once = f"%{own.shards_at_once}" if own.shards_at_once else ""
     first = [
         f"--job-name=cai-{job.name}",
-        *([f"--array=0-{job.shards - 1}"] if job.shards else []),
+        *([f"--array=0-{job.shards - 1}{at_once}"] if job.shards else []),
         f"--output={shlex.quote(f'{job.folder}/{job.step}-%j.out')}",
         "--open-mode=append",
         f"--signal=B:USR1@{executor.warning_s}",

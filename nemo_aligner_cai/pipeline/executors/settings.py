@@ -48,6 +48,15 @@ def seconds(time: str) -> int:
     return 86400 * int(days or 0) + sum(unit * field for unit, field in zip(units, fields, strict=False))
 
 
+def _no_array(options: tuple[str, ...]) -> tuple[str, ...]:
+    # The merge of a step in shards would be an array, too.
+    if any(re.match(r"(-a|--array)\b", option) for option in options):
+        raise ValueError("--array is not an option of all jobs; give `shards` to a step, and `shards_at_once`")
+    return options
+
+
+Options = Annotated[tuple[str, ...], AfterValidator(_no_array)]
+"""Options of sbatch."""
 Time = Annotated[str, BeforeValidator(_time)]
 """A wall time in one of sbatch's forms."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -83,13 +92,15 @@ class StepResources(Section):
         gpus: of each node, in place of one for each task.
         options: further options of sbatch, after the executor's.
         shards: of 2_sl_cai and 4_rl_cai: split the calls among as many jobs, an array, and merge them in another.
+        shards_at_once: the jobs of the array that run at once; null for all.
     """
 
     partition: str | None = None
     time: Time | None = None
     gpus: int | None = Field(default=None, ge=0)
     shards: int | None = Field(default=None, gt=1)
-    options: tuple[str, ...] = ()
+    shards_at_once: int | None = Field(default=None, gt=0)
+    options: Options = ()
 
 
 class SlurmExecutor(Section):
@@ -115,7 +126,7 @@ class SlurmExecutor(Section):
     partition: str | None = None
     time: Time | None = None
     gpus: Annotated[str, AfterValidator(_gpu_option)] | None = "--gpus-per-node={}"
-    options: tuple[str, ...] = ()
+    options: Options = ()
     preamble: tuple[str, ...] = ()
     container: Container | None = None
     secrets: tuple[Name, ...] = ()
@@ -131,6 +142,8 @@ class SlurmExecutor(Section):
         for name, step in self.steps.items():
             if step.shards is not None and name not in (SL_CAI, RL_CAI):
                 raise ValueError(f"steps.{name}.shards: only {SL_CAI} and {RL_CAI} can be split")
+            if step.shards_at_once is not None and step.shards is None:
+                raise ValueError(f"steps.{name}.shards_at_once has no effect without shards")
         times = {"time": self.time} | {f"steps.{name}.time": step.time for name, step in self.steps.items()}
         for key, time in times.items():
             # Slurm would warn at once, and each start would end before it has done anything.

@@ -44,6 +44,7 @@ from nemo_aligner_cai.stages.rl_outputs import (
     PreferenceSettings,
     RlOutputs,
     SplitFiles,
+    format_suffix,
 )
 from nemo_aligner_cai.stages.settings import PromptSource
 from nemo_aligner_cai.stages.sft_files import SftFiles, SftSettings, SlOutputs
@@ -227,7 +228,7 @@ def _split_files(split: str, formats: tuple[str, ...], folder: Path) -> SplitFil
             "comparisons": folder / f"cai_{split}_comparisons.jsonl",
         },
         blended={"prompts": folder / f"ppo_{split}.jsonl", "comparisons": folder / f"rm_{split}.jsonl"},
-        formats={name: folder / f"cai_{split}_comparisons.{name}.jsonl" for name in formats},
+        formats={name: folder / f"cai_{split}_comparisons{format_suffix(name)}" for name in formats},
     )
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _TENSOR, _PIPELINE = "tensor_model_parallel_size", "pipeline_model_parallel_size"
-_PARALLEL = (_TENSOR, _PIPELINE, "context_parallel_size")
+MODEL_PARALLEL = (_TENSOR, _PIPELINE)
+"""Above 1, a model's weights, and its adapters, are saved in parts."""
+_PARALLEL = (*MODEL_PARALLEL, "context_parallel_size")
 """Their product is the number of processes that hold one copy of a model."""
 _DIVIDED = (("num_layers", _PIPELINE), ("num_attention_heads", _TENSOR), ("num_query_groups", _TENSOR))
 """A size of the model, and the parallel size that must divide it."""

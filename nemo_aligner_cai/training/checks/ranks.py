@@ -19,12 +19,17 @@ from nemo_aligner_cai.errors import UsageError
 
 _INTERACTIVE_JOBS = ("bash", "interactive")
 """Job names that Lightning takes for an interactive shell."""
-_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK")
-"""Set by torchrun, Slurm, Lightning and Open MPI."""
+_RANKS = ("SLURM_PROCID", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK")
+"""Set by Slurm, Lightning and Open MPI."""
 
 
 def is_first_rank() -> bool:
-    """Return True if this process is the first of its job."""
+    """Return True if this process is the first of its job.
+
+    torchrun's number alone counts if there is one: its first process may be on another node than Slurm's.
+    """
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 

@@ -3,7 +3,8 @@
 """The log folder of a training run: finished or resumable earlier runs, and the saved model.
 
 <explicit_log_dir>/config.yaml                              the settings of the run
-<explicit_log_dir>/checkpoints/<name>--...step=50...-last   the checkpoint from which the next run resumes
+<explicit_log_dir>/checkpoints/<name>--...step=50...-last   the checkpoint from which the next run resumes: a folder;
+                                                            of adapters a file, or one for each model-parallel process
 <explicit_log_dir>/checkpoints/<name>.nemo                  the model, saved after the last step
 """
 
@@ -22,15 +23,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LOG_DIR = "exp_manager.explicit_log_dir"
+_CHECKPOINTS = ("*-last", "*-last.ckpt", "*_rank_*/*-last.ckpt")
 _SOURCES = ("model.restore_from_path", "pretrained_checkpoint.restore_from_path")
 _DATA = ("model.data.train_ds.file_path", "model.data.validation_ds.file_path", "model.data.data_prefix")
+_RATES = ("model.optim.lr", "model.optim.sched")
 
 
 def last_step(log_dir: Path) -> int | None:
     """The step of the checkpoint from which NeMo would resume; None unless there is exactly one."""
-    folders = [path for path in (log_dir / "checkpoints").glob("*-last") if path.is_dir()]
-    finished = [path for path in folders if not path.with_name(f"{path.name}-unfinished").exists()]
-    step = re.search(r"step=(\d+)", finished[0].name) if len(finished) == 1 else None
+    folder = log_dir / "checkpoints"
+    names = {path.name.removesuffix(".ckpt") for pattern in _CHECKPOINTS for path in folder.glob(pattern)}
+    finished = [name for name in names if not (folder / f"{name}-unfinished").exists()]
+    step = re.search(r"step=(\d+)", finished[0]) if len(finished) == 1 else None
     return int(step[1]) if step else None
 
 
@@ -57,12 +61,12 @@ def check_earlier_run(cfg: DictConfig, section: str, planned: int | None) -> Non
     if planned is not None and step >= planned and models:
         raise UsageError(
             f"{_LOG_DIR}={folder}: contains a finished run of {step} steps with the model {models[-1]}; nothing would "
-            f"be trained. Use another folder, or set more than {step} steps to resume "
-            f"(trainer.{section}.max_steps, trainer.{section}.max_epochs)"
+            f"be trained. Use another folder, or set more than {step} steps to resume at the last learning rate of "
+            f"its schedule (trainer.{section}.max_steps, trainer.{section}.max_epochs)"
         )
     changed = _changed(cfg, log_dir)
     _log.warning(
-        "%s: resuming at step %d, with the weights of its checkpoint%s",
+        "%s: resuming at step %d, with the weights and the learning-rate schedule of its checkpoint%s",
         folder,
         step,
         f"; changed since: {', '.join(changed)}" if changed else "",
@@ -76,7 +80,7 @@ def _changed(cfg: DictConfig, log_dir: Path) -> list[str]:
     if not path.is_file():
         return []
     earlier: Any = OmegaConf.load(path)
-    return [key for key in (*_SOURCES, *_DATA) if select(earlier, key) != select(cfg, key)]
+    return [key for key in (*_SOURCES, *_DATA, *_RATES) if select(earlier, key) != select(cfg, key)]
 
 
 def report(cfg: DictConfig, output: str, began: float) -> None:
