@@ -158,6 +158,10 @@ def test_logits_and_weights_are_the_same(kind: str, folder: Path, nemo: Path, tm
     assert_same_logits(folder, nemo, tmp_path, "+te_states=true", *tokenizer_of(kind, folder))
 
 
+def test_a_converted_model_does_not_say_that_it_knows_nemos_chat_template(nemo: Path) -> None:
+    assert "chat_prompt_tokens" not in model_file.model_config(nemo)["data"]
+
+
 def test_the_entries_are_those_of_transformer_engines_layers(nemo: Path, tmp_path: Path) -> None:
     from torch.distributed.checkpoint.filesystem import FileSystemReader
 

@@ -10,11 +10,13 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import config, merge_lora
 from nemo_aligner_cai.training.checks import model_file
 from nemo_aligner_cai.training.launch import jobs
+from nemo_aligner_cai.training.launch.log_folder import last_step
 from tests.functional.conftest import ENV, PACKAGE, TIMEOUT_S, Lab, Run
 
 LORA = [
     "peft=lora",
     "model.peft.lora_tuning.adapter_dim=8",
+    "++model.peft.lora_tuning.alpha=16",
     "model.peft.lora_tuning.target_modules=[attention, mlp]",
     "model.optim.lr=1e-2",
 ]
@@ -30,6 +32,7 @@ def test_adapters_alone_learn_and_are_saved(adapters: Run, base: Path) -> None:
     losses = adapters.series("train/loss")
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert adapters.nemo("cai_sft").stat().st_size < base.stat().st_size / 2
+    assert last_step(adapters.log_dir) == 20, "a resumed run is known by its checkpoint, which is a file here"
 
 
 def test_the_merged_model_has_the_loss_of_the_adapted_one(lab: Lab, base: Path, adapters: Run, tmp_path: Path) -> None:

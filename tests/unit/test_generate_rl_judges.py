@@ -140,6 +140,16 @@ def test_structured_answers_are_held_to_a_schema(
         assert run(flags, policy_server, None, "--judge-structured", "--judge-port", "1", "--overwrite") == 2
 
 
+@pytest.mark.parametrize(
+    ("more", "start"), [([], "<extra_id_0>"), (["--judge-chat-template", "chatml"], "<|im_start|>")]
+)
+def test_a_judge_on_nemos_server_is_asked_in_its_own_template(flags: list[str], more: list[str], start: str) -> None:
+    with FakeNemo(policy) as policy_server, FakeNemo(lambda prompt, rng: "(A)") as judge_server:
+        run(flags, policy_server, None, "--judge-port", str(judge_server.port), "--judge", "multiple-choice", *more)
+        asked = [text for body in judge_server.bodies for text in body["sentences"]]
+    assert asked and all(text.startswith(start) for text in asked)
+
+
 def test_a_judge_that_always_says_a_keeps_nothing_and_is_told_to_be_biased(
     flags: list[str], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

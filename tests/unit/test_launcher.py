@@ -36,6 +36,26 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], bool, bool]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("env", "first"),
+    [
+        ({}, True),
+        (SRUN, True),
+        (SRUN | {"SLURM_PROCID": "1"}, False),
+        ({"LOCAL_RANK": "1"}, False),
+        # torchrun numbers the nodes by their names: node10 is before node9.
+        (SRUN | {"SLURM_PROCID": "1", "RANK": "0", "LOCAL_RANK": "0"}, True),
+        (SRUN | {"RANK": "8", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_one_process_is_the_first(env: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert ranks.is_first_rank() == first
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_rank_is_told_from_a_script(name: str) -> None:
     env, rank, like_one = ENVIRONMENTS[name]
