@@ -77,7 +77,7 @@ def set_up(cfg: DictConfig, restore_path: str, section: str) -> Setup:
     from nemo_aligner_cai.training.metrics.loggers import JsonlLogger, ProgressLogger
     from nemo_aligner_cai.training.random_state import RandomState
 
-    # Before the merge: the checkpoint's configuration has the length of the schedule that it was trained with.
+    # Before the merge: the checkpoint's configuration may have the length of the schedule that it was trained with.
     schedule_steps = select(cfg, "model.optim.sched.max_steps")
     cfg.model = load_and_override_model_config(restore_path, cfg.model)
     if not torch.cuda.is_available():
