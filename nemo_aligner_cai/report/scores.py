@@ -8,11 +8,11 @@ Output: {Key("sampled replies", "rl_cai", "harmful_compliance"): {"12d4...": [0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from nemo_aligner_cai.evaluation.figures import values_of
-from nemo_aligner_cai.evaluation.results import Result
+from nemo_aligner_cai.evaluation.figures import Value, values_of
+from nemo_aligner_cai.evaluation.results import GraderFacts, Result, Side
 from nemo_aligner_cai.report.chains.evaluated import GradeRow
 from nemo_aligner_cai.report.chains.rows import ReplyRow, read_rows
 from nemo_aligner_cai.report.run_folder import RunFolder
@@ -62,15 +62,21 @@ def _evaluated(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
         Key(_group(one), model.name, metric): {}
         for one in run.evaluation.results
         for model in run.evaluation.models
-        for metric in values_of(graders[one.grader], one.side)
+        for metric in _values(graders[one.grader], one.side)
     }
     for row in read_rows(file, GradeRow):
         if row.label is None:
             continue
-        for metric, value in values_of(graders[row.grader], row.side).items():
+        for metric, value in _values(graders[row.grader], row.side).items():
             scores = found[Key(_group(row), row.model, metric)]
             scores.setdefault(row.id, []).append(value(row.label, row.score))
     yield from found.items()
+
+
+def _values(grader: GraderFacts, side: Side) -> Mapping[str, Value]:
+    """The metrics of a grader; the share of each class for one that measures neither help nor refusals."""
+    metrics = {str(metric): value for metric, value in values_of(grader, side).items()}
+    return metrics or {name: lambda label, score, name=name: float(label == name) for name in grader.classes}
 
 
 def _group(one: Result | GradeRow) -> str:

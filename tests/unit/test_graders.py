@@ -142,7 +142,6 @@ RUBRIC = {
         ({"classes": dict.fromkeys(("good", *map(str, range(26))), "c")}, "26 letters"),
         ({"parser": "strings"}, "prefixes"),
         ({"scores": {"refusal": [0, 1]}}, "scores"),
-        ({"complies": []}, "must name a class"),
         (BRACKETED | {"classes": {"Good": "g", "good": "b"}}, "differ in more than case"),
         (BRACKETED | {"classes": {"good": "g", "bad]": "b"}}, "no brackets"),
         (RUBRIC | {"classes": {"declines": "d", "helps": "h"}, "complies": ["helps"]}, "'refused' and 'answered'"),

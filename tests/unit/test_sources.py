@@ -128,7 +128,7 @@ def test_splits_with_longer_names_are_not_mixed(tmp_path: Path):
     names = ("train_sft-0-of-1.parquet", "test_sft-0-of-1.parquet", "train_prefs-0-of-1.parquet")
     for name in names:
         parquet(tmp_path / "data" / name, ROWS)
-    assert [Path(str(file)).name for file in data_files(tmp_path, "train_sft")] == names[:1]
+    assert [Path(str(file)).name for file in data_files(tmp_path, "train_sft")] == [names[0]]
     with pytest.raises(UsageError, match="but of test_sft, train_prefs, train_sft; name one"):
         data_files(tmp_path)
     for name in names[1:]:

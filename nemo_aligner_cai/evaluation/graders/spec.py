@@ -119,8 +119,6 @@ class Grader(Section):
             raise ValueError("'prompt' needs the placeholder {classes} for the parser 'options'")
         if self.parser == "options" and len(self.classes) > len(ascii_uppercase):
             raise ValueError(f"{len(self.classes)} classes; 'options' has {len(ascii_uppercase)} letters for them")
-        if not (self.complies or self.refuses or self.evades):
-            raise ValueError("'complies', 'refuses' or 'evades' must name a class; there is nothing to measure else")
         if (self.parser == "rubric") != self.scored:
             raise ValueError("'scores' belongs to the parser 'rubric'")
         if self.parser == "bracketed":
