@@ -11,14 +11,15 @@ from nemo_aligner_cai import cli
 from nemo_aligner_cai.chat import Conversation, Role
 from nemo_aligner_cai.commands.common import shared_flags
 from nemo_aligner_cai.commands.common.parser import Parser
-from nemo_aligner_cai.commands.data import blend, convert, inspect_data, validate
+from nemo_aligner_cai.commands.data import convert, inspect_data, validate
+from nemo_aligner_cai.data.blend import blend_files
 from nemo_aligner_cai.data.formats.files import read_records, sft_row, write_records
 from nemo_aligner_cai.data.records import Scored
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.files import Row, RowCounts, write_jsonl
 from tests.unit.nemo_rows import comparison_rows
 
-COMMANDS = {"validate": validate, "convert": convert, "inspect": inspect_data, "blend": blend}
+COMMANDS = {"validate": validate, "convert": convert, "inspect": inspect_data}
 
 
 def call(command: str, *args: object) -> int:
@@ -48,10 +49,8 @@ def test_files_that_are_not_json_lines_are_not_blended(tmp_path: Path):
     for name, text in (("a.csv", "prompt\nQ\n"), ("b.txt", "How?\nWhy?\n")):
         path = tmp_path / name
         path.write_text(text)
-        with pytest.raises(
-            FormatError, match=f"{path}:1: is not a JSON object, NeMo needs one per line; use `cai con"
-        ):
-            call("blend", "--files", path, path, "--output", tmp_path / "out.jsonl")
+        with pytest.raises(FormatError, match=f"{path}:1: is not a JSON object, NeMo needs one per line; use"):
+            blend_files([path, path], tmp_path / "out.jsonl", seed=1)
 
 
 def test_validate_names_the_columns_that_its_format_does_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
