@@ -46,7 +46,7 @@ class SavedCompletions:
     """The completions of a file and its hash: by the hash of the prompt's messages, and by HarmBench's ids."""
 
     path: Path
-    sha256: str = ""
+    sha256: str
     by_prompt: dict[str, list[Saved]] = field(default_factory=dict[str, list[Saved]])
     by_key: dict[str, list[Saved]] = field(default_factory=dict[str, list[Saved]])
 
