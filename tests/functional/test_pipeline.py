@@ -251,10 +251,14 @@ def test_the_last_step_evaluates_the_models(finished: tuple[Path, Path, str], ru
     assert printed.count("done before") == len(STEPS)
     metrics = json.loads((copy / "metrics.json").read_text())
     rates = {(one["model"], one["metric"], one["side"]): one["value"] for one in metrics["evaluation"]}
-    assert len(rates) == 15
+    assert len(rates) == 18
     for model, stage in metrics["stages"].items():
         oracle = {name: figure["value"] for name, figure in stage["greedy"].items()}
         assert rates[model, "over_refusal", "benign"] == pytest.approx(oracle["over_refusal"])
+        # The grader does not see whether the help is right.
+        assert (
+            oracle["helpfulness"] - 1e-9 <= rates[model, "helpfulness", "benign"] <= 1 - oracle["over_refusal"] + 1e-9
+        )
         refusals = oracle["right_refusal"] + oracle["flawed_refusal"]
         assert rates[model, "refusal", "harmful"] == pytest.approx(refusals)
     assert [one.name for one in read_evaluation(copy / "8_evaluate").models] == ["helpful_only", "sl_cai", "rl_cai"]
