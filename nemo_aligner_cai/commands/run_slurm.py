@@ -49,7 +49,7 @@ def executor_of(args: argparse.Namespace, config: RunConfig) -> SlurmExecutor | 
 
 
 def is_job(args: argparse.Namespace) -> bool:
-    """Return True if this process is the job of one step, which it was started to run."""
+    """Return True if this process is the job of one step, and not one that prints or submits jobs."""
     return args.step is not None and not (args.dry_run or args.chain) and in_batch_script(os.environ)
 
 

@@ -27,7 +27,7 @@ from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
 from nemo_aligner_cai.pipeline.steps.data import hh_files
 from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, context_length, read_settings
 from nemo_aligner_cai.training.checks import model_file, model_kind
-from nemo_aligner_cai.training.checks.parallelism import MODEL_PARALLEL
+from nemo_aligner_cai.training.checks.parallelism import sizes_above_one
 from nemo_aligner_cai.training.config import compose, select
 
 
@@ -179,6 +179,6 @@ def _check_trainer(trainer: TrainerSettings) -> None:
     devices = select(composed, "trainer.devices")
     if gpus and devices != len(gpus):
         raise UsageError(f"{name}: trainer.devices={devices}, but it is given the GPUs {list(gpus)}; they must agree")
-    parallel = [key for key in MODEL_PARALLEL if (select(composed, f"model.{key}") or 1) > 1]
+    parallel = sizes_above_one(composed)
     if select(composed, "model.peft.peft_scheme") not in (None, "none") and parallel:
-        raise UsageError(f"{name}: adapters are merged only if model.{parallel[0]} is 1")
+        raise UsageError(f"{name}: adapters are merged only if {parallel[0]} is 1")

@@ -14,7 +14,7 @@ from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.layout import Layout
 from nemo_aligner_cai.pipeline.serving.clients import Clients
 from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles, as_step
-from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
+from nemo_aligner_cai.pipeline.step_cache import StepCache
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.data import data_step
 from nemo_aligner_cai.pipeline.steps.data_stages import rl_cai_step, sl_cai_step
@@ -29,10 +29,6 @@ def context(folder: Path, *overrides: str) -> RunContext:
     layout = Layout(folder)
     files = ModelFiles(config.models, layout)
     return RunContext(config, layout, files, Clients(config, files, StepCache(folder).identity))
-
-
-def settings(step: Step) -> object:
-    return step.settings
 
 
 @pytest.mark.parametrize(
@@ -59,7 +55,7 @@ def test_settings_that_determine_replies_are_those_of_the_steps_that_use_them(
         fixed[1] = f"models.base={{nemo: {packaged_files.MODEL}, hf: {tmp_path}}}"
     before = [*fixed, f"{key}={ENDPOINT % ''}"] if key.startswith("models.") else fixed
     one, other = context(tmp_path, *before), context(tmp_path, *fixed, override)
-    changed = [settings(make(one)) != settings(make(other)) for make in (sl_cai_step, rl_cai_step, measure_step)]
+    changed = [make(one).settings != make(other).settings for make in (sl_cai_step, rl_cai_step, measure_step)]
     assert changed == [sl_cai, rl_cai, measure]
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import constraints, model_file, model_kind, model_needs, parallelism, schedule
-from nemo_aligner_cai.training.checks.values import positive_int
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
@@ -60,10 +59,9 @@ def _check_peft(cfg: DictConfig, head: bool) -> None:
     if scheme not in ((None, "none") if head else (None, "none", "lora", "sdlora")):
         fix = "upstream's reward model and critic do not support adapters; remove it" if head else "use lora or none"
         raise UsageError(f"model.peft.peft_scheme={scheme}: {fix}")
-    parallel = [key for key in parallelism.MODEL_PARALLEL if (positive_int(cfg, f"model.{key}") or 1) > 1]
-    if scheme not in (None, "none") and parallel:
+    if scheme not in (None, "none") and (parallel := parallelism.sizes_above_one(cfg)):
         _log.warning(
-            "model.%s is above 1: `cai merge-lora` does not merge the adapters of several model-parallel processes, "
+            "%s is above 1: `cai merge-lora` does not merge the adapters of several model-parallel processes, "
             "which NeMo's scripts/nlp_language_modeling/merge_lora_weights/merge.py does; give 1 if the model fits",
             parallel[0],
         )

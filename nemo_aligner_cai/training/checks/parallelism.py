@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _TENSOR, _PIPELINE = "tensor_model_parallel_size", "pipeline_model_parallel_size"
-MODEL_PARALLEL = (_TENSOR, _PIPELINE)
-"""Above 1, a model's weights, and its adapters, are saved in parts."""
-_PARALLEL = (*MODEL_PARALLEL, "context_parallel_size")
+_PARALLEL = (_TENSOR, _PIPELINE, "context_parallel_size")
 """Their product is the number of processes that hold one copy of a model."""
 _DIVIDED = (("num_layers", _PIPELINE), ("num_attention_heads", _TENSOR), ("num_query_groups", _TENSOR))
 """A size of the model, and the parallel size that must divide it."""
 _UNEVEN = ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split")
 """If both are set, embedding and loss count as a layer each, and Megatron-Core divides the layers otherwise."""
+
+
+def sizes_above_one(cfg: DictConfig) -> list[str]:
+    """The keys of model-parallel sizes above 1, with which a model's weights, and its adapters, are saved in parts."""
+    return [f"model.{name}" for name in (_TENSOR, _PIPELINE) if (select(cfg, f"model.{name}") or 1) > 1]
 
 
 def check(cfg: DictConfig, gpus: int, env: Mapping[str, str] = os.environ) -> None:
