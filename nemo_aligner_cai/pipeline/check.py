@@ -17,7 +17,7 @@ from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings
-from nemo_aligner_cai.pipeline.layout import DATA, DPO, MEASURED, PPO, SFT
+from nemo_aligner_cai.pipeline.layout import DATA, MEASURED, SFT
 from nemo_aligner_cai.pipeline.sections.data import HH, DataSource, HelpfulPreferences
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, NemoModel, Role
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
@@ -122,7 +122,7 @@ def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients, checks: 
         if (path := clients.path(role)) is not None:
             with checks.of(f"serve.{role}"):
                 _check_server(getattr(config.serve, role), path, getattr(config.models, role))
-    for step in (SFT, PPO if config.ppo else DPO):
+    for step in (SFT, config.policy_step):
         path = clients.trained_path(step)
         with checks.of(f"serve.policy after {step}"):
             _check_server(config.serve.policy, path, None)

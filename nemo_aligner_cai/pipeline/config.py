@@ -245,6 +245,11 @@ class RunConfig(Section):
         return overrides if chosen else (f"hardware={self.hardware}", *overrides)
 
     @property
+    def policy_step(self) -> str:
+        """The step that trains the RL-CAI model."""
+        return PPO if self.ppo else DPO
+
+    @property
     def pairs_seq_length(self) -> int:
         """The sequence length of the trainer that learns from the pairs."""
         trainer = self.dpo or self.reward_model

@@ -23,7 +23,7 @@ from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving import vllm
-from nemo_aligner_cai.pipeline.serving.clients import Answering
+from nemo_aligner_cai.pipeline.serving.asked import Asked, asked_models
 from nemo_aligner_cai.pipeline.serving.servers import HOST
 from nemo_aligner_cai.pipeline.steps import trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
@@ -71,11 +71,6 @@ def _started(run: RunContext, step: str) -> Iterator[str]:
     if (conversion := run.files.conversions.get(step)) is not None:
         target = run.layout.file(step, conversion.makes)
         yield shlex.join([conversion.program, *conversion.command(target)])
-    elif step == layout.SL_CAI:
-        yield _role(run, "helpful_only")
-    elif step == layout.RL_CAI:
-        yield _policy(run, layout.SFT)
-        yield _role(run, "judge")
     elif step == layout.SFT:
         yield from _trainer(run, trainers.sft(run), step, run.files.nemo("base"))
     elif step == layout.REWARD_MODEL:
@@ -85,9 +80,11 @@ def _started(run: RunContext, step: str) -> Iterator[str]:
     elif step == layout.PPO:
         yield _module(trainers.critic(run, host=HOST, port=_CRITIC_PORT))
         yield from _trainer(run, trainers.actor(run, host=HOST, port=_CRITIC_PORT), step, run.sl_cai_model)
-    elif step in (layout.MEASURE, layout.ANSWERS):
-        yield _role(run, "helpful_only")
-        yield from (_policy(run, trained) for trained in (layout.SFT, run.policy))
+    for asked in asked_models(run.config, step):
+        yield _asked(run, asked)
+    grader = run.config.evaluate.grader_model if run.config.evaluate else None
+    if step == layout.EVALUATE and isinstance(grader, EndpointModel):
+        yield _endpoint(grader)
 
 
 def _trainer(run: RunContext, trainer: Trainer, step: str, base: Path) -> Iterator[str]:
@@ -102,15 +99,18 @@ def _module(trainer: Trainer) -> str:
     return _on_gpus(trainer.gpus, ["python", "-m", trainer.path, *trainer.overrides])
 
 
-def _role(run: RunContext, role: Answering) -> str:
+def _asked(run: RunContext, asked: Asked) -> str:
+    role = asked.role
+    if role == "policy":
+        return _server(run.config.serve.policy, run.clients.trained_path(asked.trained_by), role)
     model, path = getattr(run.config.models, role), run.clients.path(role)
     if isinstance(model, EndpointModel) or path is None:
-        return f"asks {model.model} at {' '.join(model.endpoint)}"
+        return _endpoint(model)
     return _server(getattr(run.config.serve, role), path, role)
 
 
-def _policy(run: RunContext, trained: str) -> str:
-    return _server(run.config.serve.policy, run.clients.trained_path(trained), "policy")
+def _endpoint(model: EndpointModel) -> str:
+    return f"asks {model.model} at {' '.join(model.endpoint) or model.endpoints_dir}"
 
 
 def _server(server: Server, path: Path, role: str) -> str:

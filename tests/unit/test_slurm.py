@@ -23,7 +23,7 @@ from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.executors.script import StepJob, script, submission
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor, seconds
 from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
-from nemo_aligner_cai.pipeline.layout import PPO, RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.layout import ANSWERS, EVALUATE, PPO, RL_CAI, SFT, SL_CAI
 from tests.documented import blocks_of
 from tests.run_steps import STEPS
 from tests.unit.slurm_config import SLURM, config, loaded
@@ -82,6 +82,13 @@ def test_a_step_with_servers_has_their_gpus(tmp_path: Path) -> None:
     assert gpus(RL_CAI, serve={"judge": {"engine": "vllm", "tensor_parallel": 4}}) == 4
     endpoint = {"endpoint": "http://judge/v1", "model": "judge"}
     assert gpus(SL_CAI, serve={"helpful_only": nemo}, models={"helpful_only": endpoint, "base": "tiny"}) == 0
+    later = {
+        "answers": {"prompts": ["hi"]},
+        "evaluate": {"sets": [{"name": "a", "file": "a.csv"}], "grader": ["xstest"]},
+    }
+    assert gpus(ANSWERS, serve=own, **later) == gpus(EVALUATE, serve=own, **later) == 2
+    later["evaluate"] |= {"grader_model": "judge"}
+    assert gpus(EVALUATE, serve=own, **later) == 4
 
 
 def test_secrets_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

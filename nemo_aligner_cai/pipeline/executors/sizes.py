@@ -8,26 +8,17 @@ servers gets one node with their GPUs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.layout import DATA, MEASURE, RL_CAI, SL_CAI
+from nemo_aligner_cai.pipeline.layout import DATA
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
+from nemo_aligner_cai.pipeline.serving.asked import Asked, asked_models
 from nemo_aligner_cai.training.config import compose, select
-
-Served = Literal["helpful_only", "policy", "judge"]
-_SERVED: Mapping[str, tuple[Served, ...]] = {
-    DATA: (),
-    SL_CAI: ("helpful_only",),
-    RL_CAI: ("policy", "judge"),
-    MEASURE: ("helpful_only", "policy"),
-}
-"""Step -> the roles of the models that it serves. All other steps but the trainers convert models."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +70,14 @@ def _size(name: str, overrides: Sequence[str], *, gpu: bool) -> Size:
 
 def _server_gpus(config: RunConfig, step: str) -> int:
     """The GPUs of a step's servers. They share the node's GPUs, unless the configuration gives each its own."""
-    if step not in _SERVED:
-        return 1
-    return max((_gpus(getattr(config.serve, role)) for role in _SERVED[step] if _is_served(config, role)), default=0)
+    asked = asked_models(config, step)
+    if not asked and step != DATA:
+        return 1  # It converts a model.
+    return max((_gpus(getattr(config.serve, one.role)) for one in asked if _is_served(config, one)), default=0)
 
 
-def _is_served(config: RunConfig, role: Served) -> bool:
-    return role == "policy" or not isinstance(getattr(config.models, role), EndpointModel)
+def _is_served(config: RunConfig, asked: Asked) -> bool:
+    return asked.role == "policy" or not isinstance(getattr(config.models, asked.role), EndpointModel)
 
 
 def _gpus(server: Server) -> int:

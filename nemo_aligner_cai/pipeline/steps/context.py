@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.pipeline.config import RunConfig
-from nemo_aligner_cai.pipeline.layout import DPO, MODEL, PPO, SFT, Layout
+from nemo_aligner_cai.pipeline.layout import MODEL, SFT, Layout
 from nemo_aligner_cai.pipeline.serving.clients import Clients
 from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles
 
@@ -39,8 +39,8 @@ class RunContext:
 
     @property
     def policy(self) -> str:
-        """The step that makes the RL-CAI model."""
-        return PPO if self.config.ppo else DPO
+        """The step that trains the RL-CAI model."""
+        return self.config.policy_step
 
     @property
     def sl_cai_model(self) -> Path:
