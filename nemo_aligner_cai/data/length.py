@@ -35,6 +35,7 @@ from nemo_aligner_cai.files.output_paths import check_output
 Item = TypeVar("Item")
 Report = TypeVar("Report", bound=UseReport)
 
+_PPO = "ppo-prompts"
 LIMITS: dict[str, Callable[[int], int]] = {
     # Inputs and labels are the ids without the last and without the first one.
     "sft-chat": lambda seq_length: seq_length + 1,
@@ -42,8 +43,9 @@ LIMITS: dict[str, Callable[[int], int]] = {
     "rm-comparisons": lambda seq_length: seq_length,
     "rm-regression": lambda seq_length: seq_length,
     "kto": lambda seq_length: seq_length,
-    # RLHFDataset looks for its limit under a key that the configuration never has, and falls back to half the length.
-    "ppo-prompts": lambda seq_length: seq_length // 2,
+    # RLHFDataset reserves `model.length_params.max_length` for the reply, and half of the sequence without that key.
+    # Upstream's own configuration has it elsewhere; this package's has it there, with the length of the replies.
+    _PPO: lambda seq_length: seq_length // 2,
 }
 """Format -> the maximum number of token ids of a text for a sequence length (NeMo-Aligner 0.7.0)."""
 
@@ -74,13 +76,26 @@ def texts_of(record: Record, format_name: str, template: NemoChatTemplate = NEMO
     return tuple(row["text"] for row in rows)
 
 
-def limit_of(format_name: str, seq_length: int) -> int:
-    """The maximum number of token ids of a text. Raises UsageError if it is unknown or less than 1."""
+def limit_of(format_name: str, seq_length: int, response_length: int | None = None) -> int:
+    """The maximum number of token ids of a text.
+
+    Args:
+        format_name: One of `LIMITS`.
+        seq_length: The model's sequence length.
+        response_length: The part of PPO's sequence that is reserved for the reply; None for half of it.
+
+    Raises:
+        UsageError: The limit is unknown or less than 1, or another format has a response length.
+    """
     if format_name not in LIMITS:
         raise UsageError(f"token limits are known for {', '.join(LIMITS)}, not for {format_name}")
-    limit = LIMITS[format_name](seq_length)
+    if response_length is not None and format_name != _PPO:
+        raise UsageError(f"--response-length is only for {_PPO}: {format_name} contains the replies")
+    limit = LIMITS[format_name](seq_length) if response_length is None else seq_length - response_length
     if limit < 1:
-        raise UsageError(f"--seq-length must be at least 2, it is {seq_length}")
+        reply = "half of it" if response_length is None else f"{response_length} tokens"
+        reserved = f" with {reply} for the reply" if format_name == _PPO else ""
+        raise UsageError(f"a sequence length of {seq_length}{reserved} leaves no token for a text")
     return limit
 
 
@@ -208,6 +223,7 @@ def drop_long(
     *,
     tokenizer: Tokenizer,
     seq_length: int,
+    response_length: int | None = None,
     counts: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
     record_of: Callable[[Item], Record] = lambda item: cast(Record, item),
@@ -219,6 +235,7 @@ def drop_long(
         format_name: One of `LIMITS`.
         tokenizer: The model's tokenizer.
         seq_length: The model's sequence length.
+        response_length: See `limit_of`.
         counts: Receives the items read, those yielded as written, and those dropped.
         template: The model's chat template.
         record_of: Returns the record of an item, of the format's kind.
@@ -226,7 +243,7 @@ def drop_long(
     Raises:
         UsageError: The format has no known limit, or the sequence length is too short.
     """
-    limit = limit_of(format_name, seq_length)
+    limit = limit_of(format_name, seq_length, response_length)
     for item, measurement in _measure(items, record_of, format_name, tokenizer, template, fits=limit):
         counts.rows_in += 1
         if measurement.is_too_long(limit):
@@ -244,6 +261,7 @@ def predict_use(
     *,
     tokenizer: Tokenizer,
     seq_length: int,
+    response_length: int | None = None,
     template: NemoChatTemplate = NEMO_CHAT,
 ) -> LengthReport:
     """Predict which records of a file the format's trainer will use.
@@ -251,7 +269,7 @@ def predict_use(
     Raises:
         UsageError, FormatError: As `read_groups` and `drop_long`.
     """
-    report = _empty(LengthReport, format_name, seq_length)
+    report = _empty(LengthReport, format_name, seq_length, response_length)
     for _ in _used_groups(path, format_name, report, tokenizer, template):
         pass
     return report
@@ -265,6 +283,7 @@ def filter_file(
     kind: type[Report],
     tokenizer: Tokenizer,
     seq_length: int,
+    response_length: int | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Copy the rows of the records that the format's trainer uses completely, unchanged.
@@ -276,15 +295,15 @@ def filter_file(
     Raises:
         UsageError, FormatError: As `predict_use`, or the target exists.
     """
-    report = _empty(kind, format_name, seq_length)
+    report = _empty(kind, format_name, seq_length, response_length)
     check_output(target, overwrite=overwrite)
     groups = _used_groups(source, format_name, report, tokenizer, NEMO_CHAT)
     write_jsonl(target, (row for group in groups for row in group.rows), overwrite=overwrite)
     return report
 
 
-def _empty(kind: type[Report], format_name: str, seq_length: int) -> Report:
-    return kind(limit_of(format_name, seq_length), pairs=format_name == "rm-comparisons")
+def _empty(kind: type[Report], format_name: str, seq_length: int, response_length: int | None) -> Report:
+    return kind(limit_of(format_name, seq_length, response_length), pairs=format_name == "rm-comparisons")
 
 
 def _used_groups(

@@ -45,6 +45,7 @@ class RowLimit(Generic[R]):
         seq_length: the length in tokens.
         tokenizer: the trained model's.
         record_of: returns the training record of a record that has passed the steps.
+        response_length: the part of PPO's sequence that is reserved for the reply; None for half of it.
     """
 
     setting: str
@@ -52,6 +53,7 @@ class RowLimit(Generic[R]):
     seq_length: int
     tokenizer: Tokenizer
     record_of: Callable[[R], Record]
+    response_length: int | None = None
 
 
 async def rehearse(records: Sequence[R], steps: Sequence[Step[R]], limits: Sequence[RowLimit[R]] = ()) -> None:
@@ -82,6 +84,7 @@ async def rehearse(records: Sequence[R], steps: Sequence[Step[R]], limits: Seque
             limit.format_name,
             tokenizer=limit.tokenizer,
             seq_length=limit.seq_length,
+            response_length=limit.response_length,
             counts=counts,
         ):
             pass

@@ -166,7 +166,13 @@ class _Writer:
         if length is not None and tokenizer is not None:
             name = KINDS[kind]
             yield from drop_long(
-                items, name, tokenizer=tokenizer, seq_length=length, counts=counts, record_of=record_of
+                items,
+                name,
+                tokenizer=tokenizer,
+                seq_length=length,
+                response_length=self.files.response_length(kind),
+                counts=counts,
+                record_of=record_of,
             )
             return
         for item in items:

@@ -143,7 +143,8 @@ class RlCaiStage:
         for kind, setting in _SETTINGS.items():
             length = files.seq_length(kind)
             if length is not None:
-                yield RowLimit(setting, KINDS[kind], length, self.tokenizer, _SHORTEST[kind])
+                shortest, reserved = _SHORTEST[kind], files.response_length(kind)
+                yield RowLimit(setting, KINDS[kind], length, self.tokenizer, shortest, reserved)
 
     def finish(self, summary: Summary, policy: ModelClient, judge: ModelClient) -> StageReport:
         """Write the training files and the manifest; none for a shard. Call `StageReport.check` afterwards."""

@@ -67,7 +67,8 @@ class PreferenceFiles(PreferenceSettings):
         splits: share of the prompts in each split.
         blend: files to blend with; None for no blend.
         rm_seq_length: the reward model's sequence length in tokens; longer pairs are dropped. None keeps all.
-        ppo_seq_length: PPO's sequence length in tokens, of which half is reserved for the prompt.
+        ppo_seq_length: PPO's sequence length in tokens; prompts that leave no room for a reply are dropped.
+        ppo_response_length: the part of it that is reserved for the reply; None for half of it.
         tokenizer: the model's tokenizer, required with a sequence length.
         template: renders the texts; candidates that contain its tokens are dropped.
         legacy_eot: end comparisons like upstream's script.
@@ -81,6 +82,7 @@ class PreferenceFiles(PreferenceSettings):
     blend: BlendFiles | None = None
     rm_seq_length: int | None = Field(default=None, gt=0)
     ppo_seq_length: int | None = Field(default=None, gt=0)
+    ppo_response_length: int | None = Field(default=None, gt=0)
     tokenizer: Path | None = None
     template: Template = NEMO_CHAT
     legacy_eot: bool = False
@@ -118,6 +120,10 @@ class PreferenceFiles(PreferenceSettings):
     def seq_length(self, kind: Kind) -> int | None:
         """Return the sequence length of the trainer that reads this kind of file."""
         return self.ppo_seq_length if kind == "prompts" else self.rm_seq_length
+
+    def response_length(self, kind: Kind) -> int | None:
+        """Return the part of the sequence that the trainer of this kind of file reserves for a reply, if it is set."""
+        return self.ppo_response_length if kind == "prompts" else None
 
     def load_tokenizer(self) -> Tokenizer | None:
         """Load the tokenizer if there is a length filter, else return None."""

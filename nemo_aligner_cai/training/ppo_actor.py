@@ -43,11 +43,11 @@ def check(cfg: DictConfig) -> None:
         )
     _check_batches(cfg)
     data_processors.process(cfg, data_files.split_keys(cfg), to="ppo-prompts", model_key=_SOURCE)
-    prompt = length - response if length else None
-    spec = data_files.DatasetSpec("ppo-prompts", _SOURCE, prompt, "model.ppo.num_rollout_samples")
+    batch_key = "model.ppo.num_rollout_samples"
+    spec = data_files.DatasetSpec("ppo-prompts", _SOURCE, length, batch_key, response_length=response)
     validation_key = "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None
     samples = data_files.check_splits(cfg, spec, validation_key)
-    rollouts = positive_int(cfg, "model.ppo.num_rollout_samples")
+    rollouts = positive_int(cfg, batch_key)
     log_folder.check_earlier_run(cfg, "ppo", schedule.planned_steps(cfg, "ppo", samples, rollouts))
     _check_critic(cfg)
 

@@ -46,9 +46,8 @@ def check(cfg: DictConfig) -> None:
         data_index.separate(cfg, name)
         key = f"{name}.file_path"
         if cfg.model.data.chat:
-            tokens = length + 1 if length else None  # inputs and labels overlap by one
             batch_key = f"{name}.global_batch_size" if needs_batch else None
-            spec = data_files.DatasetSpec(data_format, _SOURCE, tokens, batch_key)
+            spec = data_files.DatasetSpec(data_format, _SOURCE, length, batch_key)
             samples.append(data_files.check_file(cfg, parse_path(config.select(cfg, key), key), key, spec))
         else:
             model_tokenizer.warn_uncounted(key, "only chats are supported, and model.data.chat is false")

@@ -109,6 +109,7 @@ def test_the_command_that_validate_names_makes_a_valid_file(tmp_path: Path, caps
 def test_what_cannot_be_checked_at_all_is_a_usage_error(pairs: Path):
     for args, message in (
         (["--seq-length", 10], "--tokenizer and --seq-length"),
+        (["--response-length", 5], "--response-length needs --tokenizer"),
         (["--as", "sft"], "unknown format 'sft'"),
         ([pairs.with_name("nowhere")], "cannot be read"),
     ):

@@ -66,7 +66,7 @@ def test_our_own_flags_are_these() -> None:
         *("--resume", "--soft-labels", "--temperatures", "--tokens-per-minute", "--turns"),
         *("--constitution", "--prompt-column", "--system-message", "--shard", "--journal-from", "--no-calls"),
         *("--ray", "--shards"),
-        *("--ppo-prompts", "--ppo-seq-length", "--rm-seq-length", "--tokenizer-model"),
+        *("--ppo-prompts", "--ppo-response-length", "--ppo-seq-length", "--rm-seq-length", "--tokenizer-model"),
     }
     upstream = {
         *("--add_bos", "--all_probs", "--assistant_format", "--batch-size", "--blend-with", "--bos_token"),

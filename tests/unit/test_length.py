@@ -16,6 +16,7 @@ from nemo_aligner_cai.data.length import (
     LIMITS,
     drop_long,
     filter_file,
+    limit_of,
     merges_empty_system,
     predict_use,
     texts_of,
@@ -45,7 +46,24 @@ FRAME = len(NEMO_CHAT.render(chat("").conversation))
 @pytest.mark.parametrize("name", LIMITS)
 def test_each_trainer_has_its_limit(name: str):
     limits = {"sft-chat": 101, "dpo": 101, "rm-comparisons": 100, "rm-regression": 100, "kto": 100, "ppo-prompts": 50}
-    assert LIMITS[name](100) == limits[name]
+    assert LIMITS[name](100) == limits[name] == limit_of(name, 100)
+
+
+def test_ppo_reserves_the_length_of_its_replies(tmp_path: Path):
+    path, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    prompts = [PromptOnly(Conversation.of_user("x" * number)) for number in (1, 40)]
+    frame = len(NEMO_CHAT.generation_prompt(prompts[0].prompt)) - 1
+    write_records(path, prompts, "ppo-prompts")
+    for response, used in ((10, 2), (60, 1), (None, 1)):
+        lengths = {"seq_length": frame + 50, "response_length": response}
+        use = predict_use(path, "ppo-prompts", tokenizer=Letters(), **lengths)
+        assert (use.limit, use.used) == (frame + 50 - (response or -(-(frame + 50) // 2)), used)
+        filter_file(path, target, "ppo-prompts", kind=UseReport, tokenizer=Letters(), overwrite=True, **lengths)
+        assert len(list(read_jsonl(target))) == used
+    with pytest.raises(UsageError, match="a sequence length of 50 with 50 tokens for the reply leaves no token"):
+        limit_of("ppo-prompts", 50, 50)
+    with pytest.raises(UsageError, match="--response-length is only for ppo-prompts: dpo contains the replies"):
+        limit_of("dpo", 50, 10)
 
 
 def test_predicts_what_is_cut_and_leaves_it_out(tmp_path: Path):
@@ -133,7 +151,7 @@ def test_limits_that_make_no_sense_are_refused(tmp_path: Path):
     write_records(path, [chat("A")], "sft-chat")
     with pytest.raises(UsageError, match=r"sft-chat.*, not for "):
         predict_use(path, "messages", tokenizer=Letters(), seq_length=10)
-    with pytest.raises(UsageError, match=r"--seq-length .* 2"):
+    with pytest.raises(UsageError, match="a sequence length of 1 with half of it for the reply leaves no token"):
         predict_use(path, "ppo-prompts", tokenizer=Letters(), seq_length=1)
 
 

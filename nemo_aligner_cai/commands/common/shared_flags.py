@@ -70,15 +70,23 @@ def add_template_tokens_flag(parser: Parser) -> None:
 
 
 def add_tokenizer_flags(parser: Parser, purpose: str) -> None:
-    """Add ``--tokenizer`` and ``--seq-length``."""
+    """Add ``--tokenizer``, ``--seq-length`` and ``--response-length``."""
     parser.add_argument(
         "--tokenizer", help=f"SentencePiece .model file or Hugging Face tokenizer folder of the model, {purpose}"
     )
     parser.add_argument("--seq-length", type=COUNT, help="the model's sequence length; needs --tokenizer")
+    parser.add_argument(
+        "--response-length",
+        type=COUNT,
+        help="for PPO's prompts, the part of --seq-length that is the reply's: model.ppo.length_params.max_length "
+        "(default: half)",
+    )
 
 
 def requested_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
     """Load the tokenizer of ``--tokenizer``; raises UsageError unless both flags or neither are given."""
     if (args.tokenizer is None) != (args.seq_length is None):
         raise UsageError("give --tokenizer and --seq-length together")
+    if args.response_length is not None and args.seq_length is None:
+        raise UsageError("--response-length needs --tokenizer and --seq-length")
     return load_tokenizer(args.tokenizer) if args.tokenizer else None

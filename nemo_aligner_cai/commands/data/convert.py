@@ -78,13 +78,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     target = Path(args.target)
     require_suffix(target, format_named(args.to))
-    limit_of(args.to, args.seq_length)
+    lengths = {"seq_length": args.seq_length, "response_length": args.response_length}
+    limit_of(args.to, **lengths)
     check_output(target, overwrite=args.overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         whole, kept = (Path(folder) / f"{name}_{target.name}" for name in ("whole", "kept"))
         counts = _convert(args, whole)
-        use = filter_file(whole, kept, args.to, kind=UseReport, tokenizer=tokenizer, seq_length=args.seq_length)
+        use = filter_file(whole, kept, args.to, kind=UseReport, tokenizer=tokenizer, **lengths)
         if not use.used:
             raise CaiError(f"{args.source}: nothing is left to write: {use}")
         put_in_place(kept, target)

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     valid = True
     for file in args.files:
         try:
-            line, all_used = _validate(file, args.format, tokenizer, args.seq_length)
+            line, all_used = _validate(file, args.format, tokenizer, args)
         except FormatError as error:
             sys.stderr.write(error_line(error))
             note_line(_advice(file, args.format, error))
@@ -129,7 +129,9 @@ def _stored_as(path: Path) -> str:
     return packed + ("one JSON list" if is_json_list(path) else "JSON lines")
 
 
-def _validate(file: str, format_name: str | None, tokenizer: Tokenizer | None, seq_length: int) -> tuple[str, bool]:
+def _validate(
+    file: str, format_name: str | None, tokenizer: Tokenizer | None, args: argparse.Namespace
+) -> tuple[str, bool]:
     """Return the result in one line, and whether a trainer can use all rows."""
     name = format_name or detect_format(file)
     counts = validate_file(file, name)
@@ -140,5 +142,6 @@ def _validate(file: str, format_name: str | None, tokenizer: Tokenizer | None, s
         return line, True
     if name not in LIMITS:
         raise UsageError(f"{file}: token limits are known for {', '.join(LIMITS)}, not for {name}")
-    use = predict_use(file, name, tokenizer=tokenizer, seq_length=seq_length)
+    lengths = {"seq_length": args.seq_length, "response_length": args.response_length}
+    use = predict_use(file, name, tokenizer=tokenizer, **lengths)
     return f"{line}; {use}", not use.skipped

@@ -127,7 +127,13 @@ def _add_output_flags(parser: Parser) -> None:
     group = parser.add_group("lengths", "drop rows that trainers would cut or skip; needs --tokenizer-model")
     group.add_argument("--rm-seq-length", type=COUNT, metavar="N", help="the reward model's: longer pairs are dropped")
     group.add_argument(
-        "--ppo-seq-length", type=COUNT, metavar="N", help="PPO's: half of it is reserved for the prompt"
+        "--ppo-seq-length", type=COUNT, metavar="N", help="PPO's: prompts that leave no room for a reply are dropped"
+    )
+    group.add_argument(
+        "--ppo-response-length",
+        type=COUNT,
+        metavar="N",
+        help="the reply's part of --ppo-seq-length: model.ppo.length_params.max_length (default: half)",
     )
     group.add_argument("--tokenizer-model", help="SentencePiece .model file or Hugging Face tokenizer folder")
     parser.add_argument(
@@ -140,6 +146,9 @@ def _add_output_flags(parser: Parser) -> None:
         "tokenizer_model",
         when=lambda args: args.rm_seq_length is not None or args.ppo_seq_length is not None,
         otherwise="without --rm-seq-length and --ppo-seq-length",
+    )
+    parser.effect(
+        "ppo_response_length", when=lambda args: args.ppo_seq_length is not None, otherwise="without --ppo-seq-length"
     )
     parser.effect(
         "label_copies", when=lambda args: args.soft_labels == "repeat", otherwise="without --soft-labels repeat"
@@ -215,6 +224,7 @@ def _preference_files(args: argparse.Namespace) -> PreferenceFiles:
         ppo_prompts=args.ppo_prompts,
         rm_seq_length=args.rm_seq_length,
         ppo_seq_length=args.ppo_seq_length,
+        ppo_response_length=args.ppo_response_length,
         tokenizer=Path(args.tokenizer_model) if args.tokenizer_model else None,
         template=flags.template_of(args),
         legacy_eot=args.legacy_eot,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.shards import Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
 from nemo_aligner_cai.pipeline.check import Checks
-from nemo_aligner_cai.pipeline.config import settings_of, shared_settings
+from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings, settings_of, shared_settings
 from nemo_aligner_cai.pipeline.layout import (
     DATA,
     HELPFUL_PREFERENCES,
@@ -49,6 +50,8 @@ from nemo_aligner_cai.stages.rl_outputs import (
 from nemo_aligner_cai.stages.settings import PromptSource
 from nemo_aligner_cai.stages.sft_files import SftFiles, SftSettings, SlOutputs
 from nemo_aligner_cai.stages.sl_cai import RevisionSettings, SlCaiConfig, SlCaiStage
+from nemo_aligner_cai.training.checks.values import parse_positive_int
+from nemo_aligner_cai.training.config import compose, select
 
 _log = logging.getLogger(__name__)
 
@@ -108,13 +111,12 @@ def rl_cai_step(run: RunContext) -> Step:
         *(file(DATA, name) for name in HELPFUL_PREFERENCES),
         config.rl_cai.judge_few_shots,
     )
-    lengths = {"reward_model": config.pairs_seq_length} | ({"ppo": config.ppo.seq_length} if config.ppo else {})
     return Step(
         RL_CAI,
         "Step 4: candidate responses and AI preferences (RL-CAI)",
         reads=tuple(filter(None, reads)),
         makes=("comparisons.jsonl", "rm_train.jsonl", "rm_test.jsonl", "ppo_train.jsonl", "ppo_test.jsonl"),
-        settings=run.settings(settings_of(config.rl_cai) | lengths | run.clients.settings("policy", "judge")),
+        settings=run.settings(settings_of(config.rl_cai) | _lengths(config) | run.clients.settings("policy", "judge")),
         endpoints=lambda: run.clients.endpoint_identities("judge"),
         work=work,
     )
@@ -178,10 +180,6 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
     """The RL-CAI stage of a run, with its outputs in a folder."""
     config, data, tokenizer = run.config, run.layout.folder / DATA, _tokenizer(run)
     own, journal = config.rl_cai, folder / "comparisons.journal.jsonl"
-    lengths = {
-        "rm_seq_length": config.pairs_seq_length,
-        "ppo_seq_length": config.ppo.seq_length if config.ppo else None,
-    }
     shares = {"train": str(round(1 - own.test_share, 6)), "test": str(own.test_share)}
     return RlCaiConfig(
         prompts=PromptSource(path=str(data / RL_PROMPTS), turns="all"),
@@ -198,7 +196,7 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
             splits=parse_splits(shares),
             blend=BlendFiles(name="helpful", files={split: _helpful(split, data) for split in shares}),
             tokenizer=tokenizer,
-            **(lengths if tokenizer else {}),
+            **(_lengths(config) if tokenizer else {}),
             **shared_settings(own, PreferenceSettings),
         ),
         outputs=RlOutputs(
@@ -208,6 +206,21 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
         ),
         run=_run(run, own.max_dropped, journal),
     )
+
+
+def _lengths(config: RunConfig) -> dict[str, int]:
+    """The lengths of `PreferenceFiles` for the trainers that read them."""
+    lengths = {"rm_seq_length": config.pairs_seq_length}
+    if config.ppo is not None:
+        actor = config.trainers["ppo.actor"]
+        lengths |= {"ppo_seq_length": actor.seq_length, "ppo_response_length": _response_length(actor)}
+    return lengths
+
+
+@cache
+def _response_length(actor: TrainerSettings) -> int:
+    key = "model.ppo.length_params.max_length"
+    return parse_positive_int(select(compose(actor.config, actor.overrides), key), key)
 
 
 def _tokenizer(run: RunContext) -> Path | None:

@@ -32,19 +32,21 @@ class DatasetSpec:
     Attributes:
         format: its format in `nemo_aligner_cai.data.formats`.
         model_key: the key of the model whose tokenizer counts the tokens.
-        max_tokens: the most tokens of a text; None to count none.
+        seq_length: the model's sequence length in tokens; None to count none.
         batch_key: the key of the batch size that the file must fill, since upstream's loaders drop incomplete batches;
             None if any number of rows will do.
         rows_per_sample: 2 for comparisons, whose chosen and rejected texts are on a line each.
         too_long_is_error: the trainer fails on a longer text, instead of truncating or replacing it.
+        response_length: the part of PPO's sequence that is reserved for the reply.
     """
 
     format: str
     model_key: str
-    max_tokens: int | None
+    seq_length: int | None
     batch_key: str | None
     rows_per_sample: int = 1
     too_long_is_error: bool = False
+    response_length: int | None = None
 
 
 def check_splits(cfg: DictConfig, spec: DatasetSpec, validation_batch_key: str | None) -> int | None:
@@ -141,24 +143,22 @@ def check_file(cfg: DictConfig, path: Path, key: str, spec: DatasetSpec) -> int 
     samples = validate_file(path, spec.format, template=template).rows_in // spec.rows_per_sample
     if batch_size is not None and samples < batch_size:
         raise UsageError(f"{key}: {path} has {samples} samples, less than one batch of {spec.batch_key}={batch_size}")
-    if spec.max_tokens is not None:
-        _check_lengths(cfg, path, key, spec, spec.max_tokens, template)
+    if spec.seq_length is not None:
+        _check_lengths(cfg, path, key, spec, spec.seq_length, template)
     return samples
 
 
 def _check_lengths(
-    cfg: DictConfig, path: Path, key: str, spec: DatasetSpec, max_tokens: int, template: NemoChatTemplate
+    cfg: DictConfig, path: Path, key: str, spec: DatasetSpec, seq_length: int, template: NemoChatTemplate
 ) -> None:
     """Count the tokens of every text, and find the rows on which the trainer fails."""
-    from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, LIMITS, predict_use
+    from nemo_aligner_cai.data.length import EMPTY_SYSTEM_MERGED, predict_use
 
     tokenizer = model_tokenizer.load_model_tokenizer(cfg, spec.model_key)
     if tokenizer is None:
         return
-    # LIMITS gives the token limit of a sequence length in upstream's configurations; find the sequence length with
-    # the limit of this configuration.
-    length = next(n for n in range(max_tokens - 1, 2 * max_tokens + 2) if LIMITS[spec.format](n) >= max_tokens)
-    found = predict_use(path, spec.format, tokenizer=tokenizer, seq_length=length, template=template)
+    lengths = {"seq_length": seq_length, "response_length": spec.response_length}
+    found = predict_use(path, spec.format, tokenizer=tokenizer, template=template, **lengths)
     if found.merged:
         number, reason = next(iter(found.merged.items()))
         raise UsageError(
@@ -169,11 +169,12 @@ def _check_lengths(
         return
     message = (
         f"{path}:{_line(found.too_long[0], spec)}: {key}: {len(found.too_long)} of {found.records} texts are longer "
-        f"than {max_tokens} tokens"
+        f"than {found.limit} tokens"
     )
     # If no text fits, upstream trains on nothing and succeeds.
     if spec.too_long_is_error or not found.used:
-        fix = f"drop them (cai convert --tokenizer TOKENIZER --seq-length {length}), or allow more tokens"
+        reply = "" if spec.response_length is None else f" --response-length {spec.response_length}"
+        fix = f"drop them (cai convert --tokenizer TOKENIZER --seq-length {seq_length}{reply}), or allow more tokens"
         raise UsageError(f"{message} (the longest has {found.longest}); {fix}")
     _log.warning("%s; they will be truncated, replaced or ignored", message)
 
