@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,8 @@ from nemo_aligner_cai.training.cpu.patches import installed
 
 _log = logging.getLogger(__name__)
 PRECISIONS = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
+# NeMo's own converters; models of other types are always converted here.
+_CONVERTERS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_7b_hf_to_nemo.py"}
 _EXTRA_STATE = "._extra_state"
 _WEIGHTS = "model_weights"
 _SIZES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels")
@@ -53,20 +56,13 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name:
         tokenizer_name: see `hf_folder.tokenizer_settings`.
 
     Raises:
-        UsageError: the folder is missing; the architecture or a setting is not supported; a weight is missing or
-            unexpected; or Apex is installed, with which Megatron-Core 0.11 has no RMSNorm
-            (`fusions/fused_layer_norm.py`).
+        UsageError: as for `check_folder`.
     """
     settings, wanted = check_folder(source, target)
     shape = Shape.of(settings)
     tied = bool(settings.get("tie_word_embeddings"))
     weights = open_weights(source)
     wanted |= tokenizer_settings(source, shape.vocabulary, tokenizer_name)
-    if installed("apex"):
-        raise UsageError(
-            "with Apex installed, Megatron-Core's own layers have no RMSNorm: use NeMo's converter with a GPU and "
-            "NEMO_HOME, or convert without Apex (constraints/cpu.txt); the file is the same"
-        )
     _log_precision({weight.dtype for weight in weights.values()}, PRECISIONS[precision], source)
 
     from nemo_aligner_cai.training.cpu.install import install_patches
@@ -187,17 +183,40 @@ def to_hf(
 
 
 def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check the arguments of `to_nemo`, also for NeMo's converter; raises UsageError.
+    """Check the arguments of `to_nemo`, also for NeMo's converter.
 
     Returns:
         The contents of config.json, and NeMo's settings for the model.
+
+    Raises:
+        UsageError: the folder is missing; the architecture or a setting is not supported; a weight is missing or
+            unexpected; or NeMo has no converter here and Apex is installed, with which Megatron-Core 0.11 has no
+            RMSNorm (`fusions/fused_layer_norm.py`).
     """
     check_new(target)
     settings = read_settings(source)
     wanted = model_settings(settings, str(source / "config.json"))
+    kind = settings["model_type"]
+    if installed("apex") and nemo_converter(kind) is None:
+        with_nemo = " with a GPU and NEMO_HOME NeMo's own converter is used, or" if kind in _CONVERTERS else ""
+        raise UsageError(
+            f"{source}: with Apex installed, Megatron-Core's own layers have no RMSNorm:{with_nemo} convert {kind} "
+            "where Apex is not, as after `make venv` in a checkout, without a GPU; the file works here, too"
+        )
     tied = bool(settings.get("tie_word_embeddings"))
     check_weights(open_weights(source), weight_shapes(settings, tied=tied), source)
     return settings, wanted
+
+
+def nemo_converter(model_type: str) -> Path | None:
+    """The script by which NeMo 2.2 converts a model of this type; None if there is none, or no GPU for it."""
+    from nemo_aligner_cai.training.launch.stage_main import cuda_available
+
+    if model_type not in _CONVERTERS:
+        return None
+    folder = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / "scripts" / "checkpoint_converters"
+    script = folder / _CONVERTERS[model_type]
+    return script if script.is_file() and cuda_available() else None
 
 
 def _check_model(source: Path, reference: Path, target: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -61,7 +61,6 @@ def _check_length(cfg: DictConfig) -> None:
 
 def serve(cfg: DictConfig) -> None:
     """Load the model and serve until SIGINT or SIGTERM."""
-    import torch
     from megatron.core import parallel_state
 
     from nemo_aligner_cai.training.serving import model_info
@@ -73,9 +72,8 @@ def serve(cfg: DictConfig) -> None:
     strategy = RowStrategy(model)
     if parallel_state.is_pipeline_first_stage() and parallel_state.get_tensor_model_parallel_rank() == 0:
         _listen(cfg, model, strategy, fingerprint)
-        if torch.distributed.get_world_size() == 1:
-            return
-    _follow(model, strategy)
+    else:
+        _follow(model, strategy)
 
 
 def load_model(cfg: DictConfig) -> Any:
@@ -192,7 +190,7 @@ def _broadcast(rules: Any) -> None:
 
 
 def _follow(model: Any, strategy: Any) -> None:
-    """Generate whenever rank 0 broadcasts a batch; runs on the other ranks of a model-parallel server."""
+    """Generate whenever rank 0 broadcasts a batch, until it ends: the other ranks of a model-parallel server."""
     import torch
     from nemo.collections.nlp.modules.common.text_generation_utils import generate
 

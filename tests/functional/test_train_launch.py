@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.training.launch import jobs, quiet
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
+from tests.functional.processes import kill
 
 STARTER = """
 import sys, time
@@ -24,6 +26,25 @@ if __name__ == "__main__":
     model, port, log = sys.argv[1:]
     jobs.start("nemo_aligner_cai.training.inference_server", [f"gpt_model_file={model}", f"port={port}"], Path(log))
     time.sleep(600)
+"""
+
+RANK = """
+import time
+from omegaconf import OmegaConf
+from nemo_aligner_cai.training.launch import stage_main
+
+def wait(cfg):
+    print("waiting", flush=True)
+    time.sleep(600)
+
+stage = stage_main.Stage("none", check=wait, work=wait)
+stage_main.execute(stage, stage_main.Arguments("none", [], []), OmegaConf.create({"trainer": {"devices": 2}}))
+"""
+FIRST_RANK = """
+import os, subprocess, sys, time
+other = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=os.environ | {"LOCAL_RANK": "1"})
+print(other.pid, flush=True)
+time.sleep(600)
 """
 
 
@@ -45,6 +66,21 @@ def test_a_server_that_dies_is_said_at_once(lab: Lab, tmp_path: Path) -> None:
     ):
         pytest.fail("it was never ready")
     assert time.monotonic() - start < 60
+
+
+def test_no_rank_outlives_the_first_one_that_has_started_it() -> None:
+    """Lightning starts the other processes of a job on one machine, and ends none of them."""
+    first = subprocess.Popen([sys.executable, "-c", FIRST_RANK, RANK], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    other = psutil.Process(int(first.stdout.readline()))
+    try:
+        assert first.stdout.readline() == "waiting\n"
+        first.kill()
+        assert psutil.wait_procs([other], timeout=30)[0] == [other]
+    finally:
+        first.kill()
+        first.wait()
+        kill([other])
 
 
 def test_no_server_outlives_a_killed_starter(lab: Lab, sft: Run, free_port: int, tmp_path: Path) -> None:

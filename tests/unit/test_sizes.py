@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ def test_the_sizes_of_the_server() -> None:
     parallelism.check(cfg, 0, {})
     with pytest.raises(UsageError, match=r"of 4 each \(tensor_model_parallel_size=4\)"):
         parallelism.check(cfg, 8, {})
-    cfg.tensor_model_parallel_size = -1
-    parallelism.check(cfg, 8, {})
+    for size, written in ((-1, "all parallel sizes are 1"), (2, "tensor_model_parallel_size=2"), (6, "")):
+        cfg.tensor_model_parallel_size = size
+        with pytest.raises(UsageError, match=rf"^trainer.* one copy .*{written}") if written else nullcontext():
+            parallelism.check(cfg, 8, {})
 
 
 @pytest.mark.parametrize(

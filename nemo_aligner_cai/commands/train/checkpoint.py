@@ -8,7 +8,6 @@ bfloat16, copies no tokenizer for Llama, leaves a second copy of its weights, an
 """
 
 import argparse
-import os
 import shlex
 import signal
 import subprocess
@@ -23,11 +22,8 @@ from nemo_aligner_cai.commands.common.terminal import log_to_stderr, write_line
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES, architecture_of, read_settings
 
-_CONVERTERS = Path("scripts") / "checkpoint_converters"
 # The settings that NeMo uses for scale_positional_embedding.
 _LLAMA31 = {"scale_factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "old_context_len": 8192}
-# Models of other architectures are always converted here.
-_SCRIPTS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_7b_hf_to_nemo.py"}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -118,14 +114,12 @@ def upstream_command(args: argparse.Namespace, settings: dict[str, Any]) -> list
         UsageError: NeMo's converter would change the model silently.
     """
     from nemo_aligner_cai.training.checkpoints.hf_config import model_settings
-    from nemo_aligner_cai.training.launch.stage_main import cuda_available
+    from nemo_aligner_cai.training.convert_checkpoint import nemo_converter
 
     wanted = model_settings(settings, "config.json")
     kind = settings["model_type"]
-    if kind not in _SCRIPTS:
-        return None
-    script = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / _CONVERTERS / _SCRIPTS[kind]
-    if not script.is_file() or not cuda_available():
+    script = nemo_converter(kind)
+    if script is None:
         return None
     scaled = wanted.get("scale_positional_embedding", False)
     if scaled and (other := {key: wanted[key] for key in _LLAMA31 if wanted[key] != _LLAMA31[key]}):

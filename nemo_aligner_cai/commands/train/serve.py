@@ -14,7 +14,7 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = "Endpoints: PUT /generate, POST /v1/completions, POST /v1/chat/completions, GET /v1/models."
     parser.examples = (
         "cai serve results/sl_cai/checkpoints/cai_sft.nemo",
-        "cai serve mistral-7b.nemo --port 1427 tensor_model_parallel_size=8",
+        "cai serve mistral-7b.nemo --port 1427 trainer.devices=8 tensor_model_parallel_size=8",
     )
     parser.add_argument("model", metavar="MODEL.nemo", help="a .nemo file, or the folder of an extracted one")
     parser.add_argument(
@@ -28,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="overrides of the config cai_inference, such as tensor_model_parallel_size=8",
+        help="overrides of the config cai_inference, such as trainer.devices=8 tensor_model_parallel_size=8",
     )
 
 

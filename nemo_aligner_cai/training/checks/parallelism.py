@@ -40,8 +40,8 @@ def check(cfg: DictConfig, gpus: int, env: Mapping[str, str] = os.environ) -> No
         env: environment variables.
 
     Raises:
-        UsageError: there are fewer GPUs, the processes cannot be divided into copies of the model, or a launcher has
-            started another number of processes.
+        UsageError: there are fewer GPUs, the processes cannot be divided into copies of the model, are more than the
+            one copy of a server, or a launcher has started another number of processes.
     """
     devices = select(cfg, "trainer.devices")
     if gpus:
@@ -50,10 +50,16 @@ def check(cfg: DictConfig, gpus: int, env: Mapping[str, str] = os.environ) -> No
         return  # Without a GPU, the server runs in one process.
     nodes = positive_int(cfg, "trainer.num_nodes") or 1
     size = model_parallel_size(cfg)
-    if (processes := _process_count(devices, nodes, gpus)) % size:
+    processes, given = _process_count(devices, nodes, gpus), f"trainer.num_nodes={nodes} x trainer.devices={devices}"
+    if processes % size:
         raise UsageError(
-            f"trainer.num_nodes={nodes} x trainer.devices={devices}: {processes} processes cannot be divided into "
-            f"copies of the model of {size} each ({_sizes(cfg)}); give a multiple of {size}, or smaller sizes"
+            f"{given}: {processes} processes cannot be divided into copies of the model of {size} each "
+            f"({_sizes(cfg)}); give a multiple of {size}, or smaller sizes"
+        )
+    if _is_server(cfg) and processes > size:
+        raise UsageError(
+            f"{given}: a server is one copy of the model, which has {size} processes "
+            f"({_sizes(cfg) or 'all parallel sizes are 1'}); give both the same number"
         )
     if isinstance(devices, int) and devices > 0:
         ranks.check_process_count(env, nodes=nodes, devices=devices)

@@ -8,6 +8,7 @@ assembles the same classes. Validation always runs first: a mistake costs a seco
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from nemo_aligner_cai.training.launch.stage_main import Arguments, Stage, cuda_a
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_log = logging.getLogger(__name__)
 SCRIPTS = {
     "sft": "train_gpt_sft.py",
     "reward-model": "train_reward_model.py",
@@ -74,6 +76,12 @@ def command(
         raise UsageError(f"--trainer upstream: there is no script for {name} in ${HOME}/examples/nlp/gpt")
     if trainer == "auto" and not cuda_available():
         upstream_script = None
+    if upstream_script is not None and name == "ppo-actor":
+        _log.warning(
+            "%s asks its critic for values before the critic has trained, and goes on if that fails; --trainer ours "
+            "waits for it and stops",
+            upstream_script,
+        )
     srun = _srun(cfg) if for_cluster else []
     processes = [] if srun else _processes(cfg)
     if upstream_script is None and not processes and not srun:

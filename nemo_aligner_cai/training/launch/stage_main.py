@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from nemo_aligner_cai.console.printable import PrintableFormatter, printable, re
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import config
 from nemo_aligner_cai.training.checks import ranks
+from nemo_aligner_cai.training.launch import tether
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -120,6 +122,9 @@ def execute(stage: Stage, arguments: Arguments, cfg: DictConfig, *, quietly: boo
 
         sys.stdout.write(printable(redacted(OmegaConf.to_yaml(cfg)), keep="\n\t"))
         return 0
+    if not ranks.is_first_rank():
+        # Lightning's first process does not end those that it has started, and they would wait for it on their GPUs.
+        tether.end_with_starter(signal.SIGKILL)
     if ranks.is_mistaken_for_rank(os.environ):
         # This variable alone makes Lightning wait for other srun tasks.
         del os.environ["SLURM_NTASKS"]
