@@ -46,6 +46,8 @@ PARTS = ("data", "train", "all")
 _TRAINING = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch", "hydra-core")
 TORCH_TIMEOUT_S = 120.0
 """Longer than any import of torch; a file system or driver that hangs takes longer."""
+# In the container nothing that is there may be changed.
+_INSTALL_CORE = "python -m pip list --format=freeze > here.txt; pip install -c here.txt . in the checkout"
 _CONTAINER = "docker run --gpus all -it nvcr.io/nvidia/nemo:25.02.01"
 _INSTALL_TRAINING = f"{install_command('nemo')}, or use NVIDIA's NeMo container: {_CONTAINER}"
 _ASK_TORCH = """
@@ -244,7 +246,7 @@ def examine(
         find: returns a distribution's version, like `version`.
         ask: queries torch, like `ask_torch`; called only if torch is installed.
     """
-    wanted = _wanted()
+    core, wanted = _requirements(""), _requirements("nemo")
     packages = [Package(name, find(name), wanted.get(name)) for name in PACKAGES]
     others = [Package(name, find(name), specifier) for name, specifier in wanted.items() if name not in PACKAGES]
     packages += [package for package in others if package.warning]
@@ -257,12 +259,12 @@ def examine(
         graphics=graphics,
         entries=_entries(cuda=cuda) if graphics and installed.issuperset(_TRAINING) else {},
         keys=tuple(key for key in KEYS if os.environ.get(key)),
-        steps=_steps(installed, graphics or Graphics()),
+        steps=_steps(installed, [name for name in core if find(name) is None], graphics or Graphics()),
     )
 
 
-def _wanted() -> dict[str, str]:
-    """The tested versions of this package's own requirements and those of its extra `nemo`, by distribution."""
+def _requirements(extra: str) -> dict[str, str]:
+    """The tested versions of this package's own requirements and those of an extra, by distribution."""
     try:
         requirements = [Requirement(text) for text in metadata.requires("nemo_aligner_cai") or []]
     except metadata.PackageNotFoundError:
@@ -270,7 +272,7 @@ def _wanted() -> dict[str, str]:
     return {
         requirement.name: str(requirement.specifier)
         for requirement in requirements
-        if requirement.marker is None or requirement.marker.evaluate({"extra": "nemo"})
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra})
     }
 
 
@@ -295,9 +297,13 @@ def _broken_component() -> str:
     return ""
 
 
-def _steps(installed: set[str], graphics: Graphics) -> tuple[Step, ...]:
-    broken = _broken_component()
-    data = (broken, "reinstall nemo_aligner_cai, or the package that provides the component") if broken else ("", "")
+def _steps(installed: set[str], absent: list[str], graphics: Graphics) -> tuple[Step, ...]:
+    """The seven steps; `absent` are the requirements of the data half that are not installed."""
+    data = ("", "")
+    if absent:
+        data = (", ".join(absent), _INSTALL_CORE)
+    elif broken := _broken_component():
+        data = (broken, "reinstall nemo_aligner_cai, or the package that provides the component")
     lacking = [name for name in _TRAINING if name not in installed]
     missing, fix = (", ".join(lacking), _INSTALL_TRAINING) if lacking else ("", "")
     if graphics.error and not missing:

@@ -12,6 +12,7 @@ is so sure of its replies that candidates differ only at high temperatures.
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import json
 import os
@@ -78,6 +79,13 @@ def _hub(folder: Path) -> None:
         for _, row in read_jsonl(made / "helpful_sft.jsonl")
     )
     write_jsonl(folder / "HuggingFaceH4" / "ultrachat_200k" / "data" / "train_sft-00000-of-00001.jsonl", chats)
+    xstest = folder / "Paul" / "XSTest"
+    xstest.mkdir(parents=True)
+    with (xstest / "xstest_prompts.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("prompt", "type", "label"))
+        for _, row in read_jsonl(made / "measure.jsonl"):
+            rows.writerow((row["messages"][0]["content"], "tiny", "unsafe" if row["harmful"] else "safe"))
     for name in ("Mistral-7B-v0.1", "Mistral-7B-Instruct-v0.1"):
         model = folder / "mistralai" / name
         model.mkdir(parents=True)
@@ -104,8 +112,8 @@ def _words(folder: Path) -> dict[str, str]:
         "model=mistral_7b hardware=8xh100": "hardware=cpu",
         "trainer.devices=4": "trainer.devices=1",
         "4096": "128",
-        "6144": "176",
         "1024": "40",
+        "--max-tokens 256": "--max-tokens 24",
         "=128": "=8",
         "micro_batch_size=1 ": "micro_batch_size=8 ",
         "5120": "16",
@@ -230,6 +238,14 @@ def test_merged_adapters_are_a_whole_model(ran: Path) -> None:
     )
     whole = (ran / "results" / "sl_cai" / "checkpoints" / "cai_sft.nemo").stat().st_size
     assert adapters.stat().st_size < whole / 2 < merged.stat().st_size
+
+
+def test_the_measurement_has_both_models_and_a_report(ran: Path) -> None:
+    found = read_json(ran / "results" / "evaluation" / "evaluation.json")
+    metrics = {(one["model"], metric["name"]) for one in found["results"] for metric in one["metrics"]}
+    for model in ("sl_cai", "rl_cai"):
+        assert {(model, "harmful_compliance"), (model, "over_refusal")} <= metrics
+    assert (ran / "results" / "evaluation" / "report.html").exists()
 
 
 def test_step_7_prints_the_reply_alone(ran: Path) -> None:
