@@ -39,6 +39,7 @@ def read_prompts(
     template: ChatTemplate = NEMO_CHAT,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
     system_message: str = "",
+    replies: bool = True,
 ) -> Iterator[Prompt]:
     """Read prompts in file order, without duplicates.
 
@@ -52,6 +53,7 @@ def read_prompts(
         template: The chat template whose tokens may not be in a prompt.
         policy: How to treat prompts that contain them.
         system_message: The system message of prompts that have none.
+        replies: False to skip prompts with earlier replies of the assistant.
 
     Raises:
         UsageError: The path cannot be read. Raised at the call.
@@ -59,7 +61,8 @@ def read_prompts(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the number of prompts must be positive, it is {limit}")
-    reader = PromptReader(*all_formats(), ColumnChoice(prompt=column), turns, template, policy, system_message, counts)
+    columns = ColumnChoice(prompt=column)
+    reader = PromptReader(*all_formats(), columns, turns, template, policy, system_message, counts, replies)
     return _read(data_files(path, split), reader, limit)
 
 
@@ -101,6 +104,7 @@ class PromptReader:
     policy: TokenPolicy
     system: str
     counts: RowCounts
+    replies: bool = True
 
     def prompt(self, row: Row) -> Prompt | None:
         """Read the prompt of a row. None: dropped by the policy."""
@@ -115,6 +119,8 @@ class PromptReader:
             assert isinstance(carried, PromptOnly), "a record keeps its kind"
             conversation = carried.prompt
         prompt = _select_turns(conversation, self.turns).with_system(self.system)
+        if not self.replies and any(turn.role is Role.ASSISTANT for turn in prompt.turns):
+            raise TranscriptError("earlier replies, which SFT would learn, too")
         safe = guard(prompt, self.template, policy=self.policy, counts=self.counts)
         return None if safe is None else Prompt.of(safe)
 

@@ -197,12 +197,15 @@ class RevisionPipeline:
         # The revision is trained on, so one that was cut off or contains a template token is dropped, not escaped.
         revision, notes = completions[0].text.strip(), _cut(completions, "revision")
         current = self._current(sample)
+        earlier = sample.turns[:-1] if self.critique else sample.turns
         reason = unusable(revision, critique=current.critique) or next(iter(notes), None)
-        if reason is None and not self.keep_unrevised and _normalized(revision) == _normalized(sample.latest):
+        # A round may find nothing to change: what counts is the distance of the last one from the answer.
+        is_last = len(earlier) + 1 == self.num_revisions
+        unchanged = is_last and _normalized(revision) == _normalized(sample.answer)
+        if reason is None and unchanged and not self.keep_unrevised:
             reason = "revision is the answer unchanged"
         if reason is not None:
             raise SkipRecord(reason, revision[:200], fault=not revision)
-        earlier = sample.turns[:-1] if self.critique else sample.turns
         return replace(sample, turns=(*earlier, replace(current, revision=revision)))
 
     def _current(self, sample: RevisionSample) -> Turn:

@@ -28,6 +28,7 @@ class PromptSource(Config):
     limit: int | None = Field(default=None, gt=0)
     column: str | None = None
     system_message: str = ""
+    replies: bool = True
 
     def read(
         self, counts: RowCounts, *, template: ChatTemplate = NEMO_CHAT, first: int | None = None
@@ -41,6 +42,7 @@ class PromptSource(Config):
             column=self.column,
             template=template,
             system_message=self.system_message,
+            replies=self.replies,
         )
 
     def count(self) -> int:

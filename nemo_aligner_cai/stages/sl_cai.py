@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nemo_aligner_cai.chat import Role
 from nemo_aligner_cai.constitution import load_constitution, packaged
@@ -29,7 +29,7 @@ from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.report import StageReport, TrainingFiles
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample, generate_revisions
 from nemo_aligner_cai.stages.run_files import RunFiles
-from nemo_aligner_cai.stages.settings import StageConfig
+from nemo_aligner_cai.stages.settings import PromptSource, StageConfig
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs, prepare_helpful, write_sft_files
 
 
@@ -61,6 +61,12 @@ class SlCaiConfig(RevisionSettings, StageConfig):
     constitution: Path = Field(default_factory=packaged)
     files: SftFiles
     outputs: SlOutputs
+
+    @field_validator("prompts")
+    @classmethod
+    def _without_replies(cls, prompts: PromptSource) -> PromptSource:
+        # NeMo's mask knows speakers, not turns: SFT would learn a transcript's replies like the revision.
+        return prompts.model_copy(update={"replies": False})
 
     @model_validator(mode="after")
     def _check_validation(self) -> "SlCaiConfig":

@@ -316,6 +316,27 @@ def test_an_answer_that_needs_no_revision_may_be_kept(tmp_path: Path) -> None:
     assert summary.counts.written == 40
 
 
+@pytest.mark.parametrize(
+    ("texts", "written"),
+    [(("better", "better", "better"), 40), (("better", "best", "answer"), 0), (("answer", "better", "better"), 40)],
+)
+def test_the_last_round_decides_whether_the_answer_was_revised(
+    tmp_path: Path, texts: tuple[str, ...], written: int
+) -> None:
+    rounds = Counter[str]()
+
+    def reply(request: Request) -> str:
+        asked, last = (request.conversation.messages[place].content for place in (0, -1))
+        if not last.startswith("remove harm"):
+            return "a critique" if last.startswith("find harm") else "answer"
+        rounds[asked] += 1
+        return texts[rounds[asked] - 1]
+
+    summary = generate(tmp_path, ScriptedClient(reply), num_revisions=3)
+    assert summary.counts.written == written
+    assert summary.counts.skipped == ({} if written else {"revision is the answer unchanged": 40})
+
+
 def test_too_many_faults_fail_the_run_after_everything_else_is_saved(tmp_path: Path) -> None:
     def reply(request: Request) -> str | Completion | CallFailed:
         if request.conversation.messages[0].content.endswith(" 7"):

@@ -105,15 +105,18 @@ class Text:
         controls = hasattr(processor, "is_control")
         ids = [number for number in (tokenizer.bos_id, tokenizer.eos_id) if controls and number >= 0]
         self._control: dict[str, int] = {tokenizer.ids_to_tokens([number])[0]: number for number in ids}
-        self._parts = re.compile(f"({'|'.join(map(re.escape, self._control))})") if self._control else None
 
-    def rendered_ids(self, text: str) -> list[int]:
-        """The ids of a rendered chat template, in which names of control tokens stand for these tokens."""
-        parts = self._parts.split(text) if self._parts else [text]
+    def rendered_ids(self, text: str, template: ChatTemplate) -> list[int]:
+        """The ids of a rendered conversation.
+
+        The names of control tokens stand for these tokens where they are the template's own, which `guard` has broken
+        up in the messages. Others are plain text, as in training: NeMo's template has none.
+        """
+        named = {name: number for name, number in self._control.items() if name in template.template_tokens}
         ids: list[int] = []
-        for part in parts:
-            if part in self._control:
-                ids.append(self._control[part])
+        for part in re.split(f"({'|'.join(map(re.escape, named))})", text) if named else [text]:
+            if part in named:
+                ids.append(named[part])
             elif part:
                 ids += self._tokenizer.text_to_ids(part)
         return ids

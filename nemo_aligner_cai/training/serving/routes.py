@@ -176,7 +176,7 @@ class Server:
         except UsageError as error:
             raise RequestError(400, f"{where}: {error}", param=where) from None
         self.engine.check_text(text, where)
-        ids = self.text.rendered_ids(text)
+        ids = self.text.rendered_ids(text, template)
         self.engine.check_prompt(ids, where)
         return ids
 
