@@ -160,6 +160,6 @@ def _replies_step(arm: Arm, model: str, pipeline: Pipeline) -> Step:
         f"{arm.title}: replies of {model} to held-out prompts",
         reads=(run.clients.trained_path(trained), prompts),
         makes=tuple(map(_file, DECODINGS)),
-        settings=run.settings(section.model_dump() | {"decodings": DECODINGS}),
+        settings=run.settings(section.model_dump() | {"decodings": DECODINGS} | run.clients.settings("policy")),
         work=work,
     )

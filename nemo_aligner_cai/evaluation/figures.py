@@ -195,7 +195,7 @@ def figure_of(scores: Mapping[str, Sequence[float]], *, is_rate: bool) -> Figure
     if mean.mean is None:
         return None
     low, high = mean.interval or (0.0, 1.0)
-    if low == high:
+    if len({value for values in scores.values() for value in values}) == 1:
         # Equal values say nothing of the spread, which is at most that of a share.
         return Figure.of(Rate.of_share(mean.mean, mean.prompts))
     return Figure(value=mean.mean, low=max(0.0, low), high=min(1.0, high), n=mean.prompts)

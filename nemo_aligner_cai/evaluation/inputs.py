@@ -87,8 +87,8 @@ class EvaluationInputs:
         ]
 
     def saved_identity(self, name: str) -> dict[str, Any]:
-        """The identity of saved completions; {} for the name of another model."""
-        return {"sha256": self._saved[name].sha256} if name in self._saved else {}
+        """The identity of a model's saved completions."""
+        return {"sha256": self._saved[name].sha256}
 
     @property
     def prompts(self) -> list[EvalPrompt]:

@@ -39,6 +39,7 @@ from nemo_aligner_cai.files.reading import (
 HUB = "hf://datasets/"
 """The prefix of data sets on the hub."""
 _KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$")
+_DIGITS = re.compile(r"\d+")
 _SPLITS = ("train", "test", "validation")
 _PARQUET_MAGIC = b"PAR1"
 
@@ -81,8 +82,9 @@ def _folder_files(folder: Path, split: str) -> list[Path]:
     files, own = _data_files_in(folder), split_files(folder, split)
     # The names of splits, and what they begin with: "train" of train_sft and train_prefs.
     splits = {name: kind for name in map(_split_of, files) if (kind := name.split("_")[0]) in _SPLITS}
-    # Without such names, or with train_sft alone, all files are parts of one split.
-    if own or not splits.keys().isdisjoint(_SPLITS) or len(set(splits.values())) > 1:
+    # Without such names all files are parts of one split, and "train" are train_sft alone or train_0 and train_1.
+    parts = {_DIGITS.sub("", name) for name in splits}
+    if own or (splits and (set(splits.values()) != {split} or len(parts) > 1)):
         files = own
     if not files:
         there = f", but of {', '.join(sorted(splits))}; name one of them as the split" if splits else ""

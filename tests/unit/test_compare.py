@@ -205,6 +205,25 @@ def test_the_last_model_of_b_is_checked_and_no_other(tmp_path: Path, capsys: pyt
     assert "Only A has results of v1 (own, benign" in printed.out and "Only B has results of v2 (own" in printed.out
 
 
+def test_a_group_that_a_relative_condition_cannot_check_is_not_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _evaluate(tmp_path / "a", m=10)
+    _evaluate(tmp_path / "b", m=10)
+    rows = [{"prompt": f"New {n} ?", "side": "benign", "completion": "Sure."} for n in range(9)]
+    write_jsonl(tmp_path / "new.jsonl", rows)
+    flags = ["--set", f"new={tmp_path / 'new.jsonl'}", "--set", f"own={tmp_path / 'a.prompts.jsonl'}"]
+    every = [row for _, row in read_jsonl(tmp_path / "a.m.jsonl")] + rows
+    write_jsonl(tmp_path / "every.jsonl", ({key: row[key] for key in ("prompt", "completion")} for row in every))
+    both = [*flags, "--grader=xstest-strings", f"--model=m={tmp_path / 'every.jsonl'}"]
+    assert main(["evaluate", *both, f"--output={tmp_path / 'more'}"]) == 0
+    capsys.readouterr()
+    compared = ["compare", str(tmp_path / "a"), str(tmp_path / "more")]
+    assert main([*compared, "--fail-if=over_refusal>+2"]) == 2
+    assert "m, B's last model (new, benign, graded by xstest-strings): A has no result" in capsys.readouterr().err
+    assert main([*compared, "--fail-if=over_refusal>20"]) == 0
+
+
 def test_a_model_whose_calls_all_failed_is_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _evaluate(tmp_path / "a", m=10, last=10)
     b = Path(shutil.copytree(tmp_path / "a", tmp_path / "b"))

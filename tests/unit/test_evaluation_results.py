@@ -109,6 +109,13 @@ def test_equal_scores_have_an_interval(score: float, low: float, high: float) ->
     assert (figure.low, figure.value, figure.high) == pytest.approx((low, score, high), abs=0.01)
 
 
+@pytest.mark.parametrize("score", [0.1, 0.7, 0.8])  # sums of these are not exact
+@pytest.mark.parametrize("prompts", [3, 10, 313])
+def test_equal_scores_have_an_interval_whatever_their_sum_is_rounded_to(score: float, prompts: int) -> None:
+    figure = figure_of({str(prompt): [score] for prompt in range(prompts)}, is_rate=False)
+    assert figure is not None and figure.high - figure.low > 0.01
+
+
 def written(folder: Path, **changes: Any) -> Path:
     (folder / "evaluation.json").write_text(json.dumps(EXAMPLE | changes))
     return folder

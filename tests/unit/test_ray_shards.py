@@ -3,6 +3,7 @@
 """Tasks of a Ray cluster that make the calls of shards: what is refused before a call is made."""
 
 import argparse
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.generate import ray_shards
+from nemo_aligner_cai.engine.shards import shards_folder
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.pipeline.step_cache import JOURNAL_SUFFIX
+from tests.unit.fake_servers import FakeOpenAI
 from tests.unit.sl_run import SlRun, outputs
 
 
@@ -59,6 +63,27 @@ def test_a_program_that_is_not_ray_is_one_error_within_seconds(
             pytest.fail("no cluster was reached")
         ended.set()
         server.join()
+
+
+@pytest.mark.parametrize("place", ["whole", "folder"])
+def test_a_journal_that_is_to_be_read_is_not_emptied(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    pytest.importorskip("ray", reason="Ray comes with the extra ray")
+    with FakeOpenAI(lambda body: f"{len(body['messages'])} {body['messages'][0]['content']}") as server:
+        run = SlRun(inputs, tmp_path, "--model-url", server.url, "--model", "m")
+        assert run() == 0
+    (journal,) = run.folder.rglob("*.journal.jsonl")
+    read = journal
+    if place == "folder":
+        folder = shards_folder(journal)
+        folder.mkdir()
+        read = Path(shutil.copy(journal, folder / f"1-of-1{JOURNAL_SUFFIX}"))
+    before = read.read_bytes()
+    named = read if place == "whole" else read.parent
+    assert run("--ray", "auto", "--shards", "2", "--overwrite", "--journal-from", str(named)) == 2
+    assert f"{read}: is read by --journal-from and deleted by --overwrite" in capsys.readouterr().err
+    assert read.read_bytes() == before
 
 
 def test_a_task_that_sees_another_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,8 @@ def test_a_job_depends_on_any_job_of_the_chain_before_it(tmp_path: Path) -> None
         ({"steps": {"2_sl_cai": {"shards_at_once": 4}}}, "executor.slurm"),
         ({"steps": {"2_sl_cai": {"options": ["--array=0-7%4"]}}}, "executor.slurm.steps.2_sl_cai.options"),
         ({"options": ["-a 0-7"]}, "executor.slurm.options"),
+        ({"options": ["-a0-7"]}, "executor.slurm.options"),
+        ({"options": ["--arr=0-7"]}, "executor.slurm.options"),
         ({"kind": "kubernetes"}, "executor"),
     ],
 )

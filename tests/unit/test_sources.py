@@ -131,9 +131,20 @@ def test_splits_with_longer_names_are_not_mixed(tmp_path: Path):
     assert [Path(str(file)).name for file in data_files(tmp_path, "train_sft")] == [names[0]]
     with pytest.raises(UsageError, match="but of test_sft, train_prefs, train_sft; name one"):
         data_files(tmp_path)
-    for name in names[1:]:
-        (tmp_path / "data" / name).unlink()
+    (tmp_path / "data" / names[1]).unlink()
+    for split in ("train", "test"):
+        with pytest.raises(UsageError, match="but of train_prefs, train_sft; name one"):
+            data_files(tmp_path, split)
+    (tmp_path / "data" / names[2]).unlink()
     assert rows_of(tmp_path) == ROWS, "the only split, whatever it is called"
+    with pytest.raises(UsageError, match="but of train_sft; name one"):
+        data_files(tmp_path, "test")
+
+
+def test_numbered_files_are_parts_of_one_split(tmp_path: Path):
+    for name in ("train_0.parquet", "train_1.parquet"):
+        parquet(tmp_path / name, ROWS)
+    assert len(data_files(tmp_path)) == 2
 
 
 def test_a_data_set_on_the_hub_has_a_name_and_may_have_folders():

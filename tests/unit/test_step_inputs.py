@@ -77,12 +77,13 @@ def test_replies_of_other_settings_are_not_in_the_journal(tmp_path: Path, overri
     assert (keys[0] != keys[1]) == other
 
 
-def test_sl_cai_reads_the_tokenizer_that_counts_its_rows(tmp_path: Path) -> None:
+def test_both_data_stages_read_the_tokenizer_that_counts_their_rows(tmp_path: Path) -> None:
     copy = Path(shutil.copy(packaged_files.MODEL.with_name("tokenizer.model"), tmp_path / "other.model"))
     helpful = f"models.helpful_only={ENDPOINT % ''}"
     base = f"{{nemo: {packaged_files.MODEL}, tokenizer: {copy}}}"
     run = context(tmp_path, helpful, f"models.judge={MODEL}", f"models.base={base}")
-    assert copy in sl_cai_step(run).reads and copy in data_step(run).reads
+    for step in (sl_cai_step, rl_cai_step, data_step):
+        assert copy in step(run).reads
 
 
 def test_a_download_is_the_same_input_before_and_after_it(tmp_path: Path) -> None:

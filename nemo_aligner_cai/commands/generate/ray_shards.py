@@ -100,11 +100,18 @@ def _create_journals(args: argparse.Namespace, whole: Path) -> None:
     earlier = [path for path in find_journals([folder]) if has_calls(path)]
     if earlier and not (args.resume or args.overwrite):
         raise UsageError(f"{earlier[0]}: a journal of an earlier run; give --resume to continue or --overwrite")
+    named = {path.resolve() for path in find_journals(args.journal_from)}
+    if args.overwrite and (read := [path for path in _emptied(whole) if path.resolve() in named]):
+        raise UsageError(f"{read[0]}: is read by --journal-from and deleted by --overwrite; give --resume")
+
+
+def _emptied(whole: Path) -> list[Path]:
+    """The journals of earlier runs that --overwrite empties: the whole run's and those of shards."""
+    return [*([whole] if has_calls(whole) else []), *find_journals([shards_folder(whole)])]
 
 
 def _empty_journals(whole: Path) -> None:
-    earlier = [whole] if has_calls(whole) else []
-    for path in (*earlier, *find_journals([shards_folder(whole)])):
+    for path in _emptied(whole):
         asyncio.run(Journal.open(path, overwrite=True).close())
 
 

@@ -20,7 +20,6 @@ from nemo_aligner_cai.models.base import ROOM, Completion, Request, Sampling
 
 _OPTION_TOKENS = 8
 """Token limit of an option in brackets, on servers without log-probabilities."""
-"""Token budget for the thoughts of a reasoning model before its answer."""
 
 
 def question(grader: Grader, conversation: Conversation, reply: str) -> Request:

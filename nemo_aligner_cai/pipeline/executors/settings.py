@@ -50,7 +50,8 @@ def seconds(time: str) -> int:
 
 def _no_array(options: tuple[str, ...]) -> tuple[str, ...]:
     # The merge of a step in shards would be an array, too.
-    if any(re.match(r"(-a|--array)\b", option) for option in options):
+    # sbatch also takes -a0-7, and the start of a long option's name.
+    if any(re.match("-a|--ar", option) for option in options):
         raise ValueError("--array is not an option of all jobs; give `shards` to a step, and `shards_at_once`")
     return options
 

@@ -109,6 +109,7 @@ def rl_cai_step(run: RunContext) -> Step:
         config.models.constitution,
         file(DATA, RL_PROMPTS),
         *(file(DATA, name) for name in HELPFUL_PREFERENCES),
+        run.files.tokenizer_source,
         config.rl_cai.judge_few_shots,
     )
     return Step(

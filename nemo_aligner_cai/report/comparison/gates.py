@@ -71,11 +71,9 @@ class Gate:
         Raises:
             UsageError: no result has this metric, or the last model has none to compare.
         """
-        groups = {one.key.group for one in results} if self.relative else {key.group for key in scores}
-        last = {key.group: key for key in scores if key.metric == self.metric and key.group in groups}
+        last = {key.group: key for key in scores if key.metric == self.metric}
         if not last:
-            metrics = {one.key.metric for one in results} if self.relative else {key.metric for key in scores}
-            known = ", ".join(sorted(metrics)) or "none: both runs need results"
+            known = ", ".join(sorted({key.metric for key in scores})) or "none: both runs need results"
             raise UsageError(f"--fail-if {self.text}: no result to check has this metric; there are {known}")
         differences = {one.key: one.difference for one in results}
         values = {key: self._value(key, differences.get(key), scores[key]) for key in last.values()}
