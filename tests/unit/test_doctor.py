@@ -19,9 +19,16 @@ _H100 = (("NVIDIA H100 80GB HBM3", 85.0),)
 
 
 def on_a_machine_with(*packages: str, graphics: doctor.Graphics | None = None) -> doctor.Report:
-    return doctor.examine(
-        "all", lambda name: "1.0" if name in packages else None, lambda: graphics or doctor.Graphics()
-    )
+    there = {*packages, *doctor._requirements("")}
+    return doctor.examine("all", lambda name: "1.0" if name in there else None, lambda: graphics or doctor.Graphics())
+
+
+def test_packages_that_the_data_half_lacks_are_all_named() -> None:
+    lacking = ("aiohttp", "orjson")
+    report = doctor.examine("data", lambda name: None if name in lacking else "1.0")
+    steps = {step.name: step for step in report.steps}
+    assert steps["2 SL-CAI data"].missing == "aiohttp, orjson"
+    assert "pip install -c" in steps["2 SL-CAI data"].fix and not report.ready("data")
 
 
 def test_data_needs_no_training_stack() -> None:

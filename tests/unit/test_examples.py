@@ -179,7 +179,7 @@ def test_each_printed_command_and_what_it_starts_is_accepted(
                 parsers.accept(words)
     steps = Pipeline(load_run_config(path), machine.folder / "run").steps()
     expected = {
-        "mistral_7b": {"serve": 3, "checkpoint": 2, "sft": 1, "reward_model": 1, "critic_server": 1, "ppo_actor": 1},
+        "mistral_7b": {"serve": 6, "checkpoint": 2, "sft": 1, "reward_model": 1, "critic_server": 1, "ppo_actor": 1},
         "llama3_8b_dpo_1gpu": {"checkpoint": 3, "sft": 1, "dpo": 1, "merge_lora": 2},
     }
     assert parsers.accepted == expected[name] | {"run": len(steps)}

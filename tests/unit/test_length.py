@@ -54,7 +54,7 @@ def test_ppo_reserves_the_length_of_its_replies(tmp_path: Path):
     prompts = [PromptOnly(Conversation.of_user("x" * number)) for number in (1, 40)]
     frame = len(NEMO_CHAT.generation_prompt(prompts[0].prompt)) - 1
     write_records(path, prompts, "ppo-prompts")
-    for response, used in ((10, 2), (60, 1), (None, 1)):
+    for response, used in ((10, 2), (20, 1), (None, 0)):
         lengths = {"seq_length": frame + 50, "response_length": response}
         use = predict_use(path, "ppo-prompts", tokenizer=Letters(), **lengths)
         assert (use.limit, use.used) == (frame + 50 - (response or -(-(frame + 50) // 2)), used)

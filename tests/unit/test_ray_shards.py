@@ -71,7 +71,7 @@ def test_a_journal_that_is_to_be_read_is_not_emptied(
 ) -> None:
     pytest.importorskip("ray", reason="Ray comes with the extra ray")
     with FakeOpenAI(lambda body: f"{len(body['messages'])} {body['messages'][0]['content']}") as server:
-        run = SlRun(inputs, tmp_path, "--model-url", server.url, "--model", "m")
+        run = SlRun(inputs, tmp_path, "--model-url", f"http://127.0.0.1:{server.port}/v1", "--model", "m")
         assert run() == 0
     (journal,) = run.folder.rglob("*.journal.jsonl")
     read = journal

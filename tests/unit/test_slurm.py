@@ -82,13 +82,10 @@ def test_a_step_with_servers_has_their_gpus(tmp_path: Path) -> None:
     assert gpus(RL_CAI, serve={"judge": {"engine": "vllm", "tensor_parallel": 4}}) == 4
     endpoint = {"endpoint": "http://judge/v1", "model": "judge"}
     assert gpus(SL_CAI, serve={"helpful_only": nemo}, models={"helpful_only": endpoint, "base": "tiny"}) == 0
-    later = {
-        "answers": {"prompts": ["hi"]},
-        "evaluate": {"sets": [{"name": "a", "file": "a.csv"}], "grader": ["xstest"]},
-    }
-    assert gpus(ANSWERS, serve=own, **later) == gpus(EVALUATE, serve=own, **later) == 2
-    later["evaluate"] |= {"grader_model": "judge"}
-    assert gpus(EVALUATE, serve=own, **later) == 4
+    answers = {"prompts": ["hi"], "decoding": {"max_tokens": 9}}
+    evaluate = {"sets": [{"name": "a", "file": "a.csv"}], "grader": ["xstest"]}
+    assert gpus(ANSWERS, serve=own, answers=answers) == gpus(EVALUATE, serve=own, evaluate=evaluate) == 2
+    assert gpus(EVALUATE, serve=own, evaluate=evaluate | {"grader_model": "judge"}) == 4
 
 
 def test_secrets_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

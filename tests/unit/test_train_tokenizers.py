@@ -50,12 +50,12 @@ def chat(reply: str) -> Chat:
 
 
 def check(
-    tmp_path: Path, model: Path, format_name: str, records: list[Record], tokens: int = 200, **more: object
+    tmp_path: Path, model: Path, format_name: str, records: list[Record], length: int = 200, **more: object
 ) -> None:
     path = tmp_path / f"{format_name}.jsonl"
     write_records(path, records, format_name, overwrite=True)
     cfg = configuration({MODEL: str(model), "model.data.file": str(path)})
-    spec = data_files.DatasetSpec(format_name, MODEL, tokens, None, **more)  # pyright: ignore[reportArgumentType]
+    spec = data_files.DatasetSpec(format_name, MODEL, length, None, **more)  # pyright: ignore[reportArgumentType]
     data_files.check_file(cfg, path, "model.data.file", spec)
 
 
@@ -74,7 +74,7 @@ def test_a11_texts_are_counted_with_a_tokenizer_of_hugging_faces_form(
 ) -> None:
     model = archive(tmp_path / "m.nemo", HUGGING_FACE % bytes(bytes_of(tmp_path / "hf")))
     check(tmp_path, model, "sft-chat", [chat("A"), chat(LONG), chat(LONG)])
-    assert "sft-chat.jsonl:2: model.data.file: 2 of 3 texts are longer than 200 tokens" in caplog.text
+    assert "sft-chat.jsonl:2: model.data.file: 2 of 3 texts are longer than 201 tokens" in caplog.text
     with pytest.raises(UsageError, match=r"rm-comparisons\.jsonl:3: .* 1 of 2 "):
         pairs = [Comparison(PROMPT, "a", "b"), Comparison(PROMPT, "a", LONG)]
         check(tmp_path, model, "rm-comparisons", list(pairs), rows_per_sample=2, too_long_is_error=True)
@@ -143,7 +143,7 @@ def test_a11_sentencepiece_in_an_archive_a_folder_or_a_file(tmp_path: Path) -> N
     (folder / "0123_t.model").write_bytes(TOKENIZER.read_bytes())
     elsewhere = b"tokenizer: {library: sentencepiece, model: %s}\n" % bytes(TOKENIZER)
     for model in (folder, archive(tmp_path / "e.nemo", elsewhere)):
-        with pytest.raises(UsageError, match="1 of 1 texts are longer than 20 tokens"):
+        with pytest.raises(UsageError, match="1 of 1 texts are longer than 21 tokens"):
             check(tmp_path, model, "sft-chat", [chat(LONG)], 20)
     with pytest.raises(UsageError, match=r"tokenizer\.model=nemo:0123_t\.model: there is no such file"):
         check(tmp_path, archive(tmp_path / "n.nemo", named), "sft-chat", [chat(LONG)])

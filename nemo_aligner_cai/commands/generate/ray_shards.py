@@ -107,7 +107,7 @@ def _create_journals(args: argparse.Namespace, whole: Path) -> None:
 
 def _emptied(whole: Path) -> list[Path]:
     """The journals of earlier runs that --overwrite empties: the whole run's and those of shards."""
-    return [*([whole] if has_calls(whole) else []), *find_journals([shards_folder(whole)])]
+    return [path for path in (whole, *find_journals([shards_folder(whole)])) if has_calls(path)]
 
 
 def _empty_journals(whole: Path) -> None:

@@ -78,8 +78,7 @@ def command(
         upstream_script = None
     if upstream_script is not None and name == "ppo-actor":
         _log.warning(
-            "%s asks its critic for values before the critic has trained, and goes on if that fails; --trainer ours "
-            "waits for it and stops",
+            "%s does not wait for the training of its critic, nor stop if that fails; --trainer ours does both",
             upstream_script,
         )
     srun = _srun(cfg) if for_cluster else []
