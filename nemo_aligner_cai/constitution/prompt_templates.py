@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationInfo, field_validator
 
-from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation, Role
+from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation, Role
 from nemo_aligner_cai.constitution.constitution import Constitution, Principle
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
@@ -186,7 +186,8 @@ def _fill(template: str, untrusted: Mapping[str, str] | None = None, **trusted: 
     """Fill a template's placeholders.
 
     Lines of untrusted text are indented, except a first line that continues a line of the template: its own line
-    "(B) ..." or "Assistant: ..." must not look like one of the template's.
+    "(B) ..." or "Assistant: ..." must not look like one of the template's. Its control tokens and reasoning tags are
+    broken: a quoted tag must not end the judge's own reasoning.
     """
 
     def text_of(place: re.Match[str]) -> str:
@@ -194,7 +195,7 @@ def _fill(template: str, untrusted: Mapping[str, str] | None = None, **trusted: 
         if untrusted is None or name not in untrusted:
             return trusted[name]
         begins = not template[: place.start()].rpartition("\n")[2].strip()
-        return _INDENT * begins + f"\n{_INDENT}".join(CONTROL_TOKENS.escape(untrusted[name]).strip().splitlines())
+        return _INDENT * begins + f"\n{_INDENT}".join(JUDGED_TOKENS.escape(untrusted[name]).strip().splitlines())
 
     # In one pass: an inserted text that contains "{b}" stays as it is.
     return _PLACEHOLDER.sub(text_of, template)

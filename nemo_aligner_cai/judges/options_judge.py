@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
-from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation
+from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation
 from nemo_aligner_cai.judges.base import (
     JUDGED,
     Answer,
@@ -74,7 +74,7 @@ def _question(judge_input: JudgeInput, order: tuple[int, ...]) -> Question:
     options = [f"{letter} {judge_input.candidates[number]}" for letter, number in zip(letters, order, strict=True)]
     instruction = f"Answer with {', '.join(letters[:-1])} or {letters[-1]}, and nothing else."
     asked = "\n".join(turn.content for turn in judge_input.conversation.turns)
-    text = CONTROL_TOKENS.escape("\n".join([f"{asked}\n\nOptions:", *options]))
+    text = JUDGED_TOKENS.escape("\n".join([f"{asked}\n\nOptions:", *options]))
     sampling = Sampling(greedy=True, max_tokens=_TOKENS)
     return Question(Request(Conversation.of_user(f"{text}\n\n{instruction}"), sampling, choices=letters), order)
 
