@@ -56,7 +56,7 @@ class PromptTemplates(Config):
     revision_turn: str = "{revision}"
     """The user turn that requests a revision."""
     turn: str = "{speaker}: {text}"
-    """One turn of a conversation in a judge's prompt; `{speaker}` is "User", `{role}` "user", `{name}` "Human"."""
+    """One message of a conversation in a judge's prompt; `{speaker}` is "User", `{role}` "user", `{name}` "Human"."""
     turn_separator: str = "\n\n"
     """The text between two turns."""
     judge_question: str = (
@@ -119,16 +119,17 @@ class PromptTemplates(Config):
         return _fill(self.revision_turn, revision=principle.revision_request)
 
     def conversation(self, conversation: Conversation) -> str:
-        """A conversation as it is shown to a judge."""
+        """A conversation as it is shown to a judge, with its system message unless that is empty."""
+        messages = conversation.messages if conversation.system.strip() else conversation.turns
         return self.turn_separator.join(
             _fill(
                 self.turn,
-                {"text": turn.content},
-                speaker=turn.role.speaker,
-                role=turn.role.value,
-                name=_NAMES[turn.role],
+                {"text": message.content},
+                speaker=message.role.speaker,
+                role=message.role.value,
+                name=_NAMES[message.role],
             )
-            for turn in conversation.turns
+            for message in messages
         )
 
     def question(self, conversation: Conversation, principle: Principle, a: str, b: str) -> str:
