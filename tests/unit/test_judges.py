@@ -490,6 +490,14 @@ def test_a14_a_verdict_that_names_two_best_ones_is_none(text: str) -> None:
     assert parse_best_worst(text, 3) == (None, None, "")
 
 
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [("(A)", 0), (" (C).\n", 2), ('{"choice": "(B)"}', 1), ("(D)", None), ("B", None), ('{"choice": ["(B)"]}', None)],
+)
+def test_a_choice_is_one_of_any_number(text: str, index: int | None) -> None:
+    assert parse_choice(text, ("(A)", "(B)", "(C)")) == index
+
+
 def test_a14_a_choice_object_that_makes_two_choices_is_none() -> None:
     assert parse_choice('{"choice": "(A)", "choice": "(B)"}', ("(A)", "(B)")) is None
     assert parse_choice('{"choice": "(B)"}', ("(A)", "(B)")) == 1
