@@ -9,7 +9,7 @@ Upstream renders each stage with its own code, and its comparisons end different
 template serves all stages.
 """
 
-from nemo_aligner_cai.chat.control_tokens import CONTROL_TOKENS
+from nemo_aligner_cai.chat.control_tokens import CONTROL_TOKENS, JUDGED_TOKENS
 from nemo_aligner_cai.chat.messages import Conversation, Message, Role, require_user_last
 from nemo_aligner_cai.chat.named import TEMPLATES, template_named
 from nemo_aligner_cai.chat.nemo import NEMO_CHAT, ChatTokens, LabelType, NemoChatTemplate, Segment
@@ -18,6 +18,7 @@ from nemo_aligner_cai.chat.template import ChatTemplate, TokenPolicy, guard
 
 __all__ = [
     "CONTROL_TOKENS",
+    "JUDGED_TOKENS",
     "NEMO_CHAT",
     "TEMPLATES",
     "TEMPLATE_FLAGS",

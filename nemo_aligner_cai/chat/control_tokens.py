@@ -9,6 +9,7 @@ Prompts and replies are sent to models with unknown templates. Nearly all of the
 patterns; the others are listed here. Mathematics (a < b, |x|), markup and code do not match.
 """
 
+from nemo_aligner_cai.chat.reasoning_tags import TAG_PATTERN, TEXT_TAGS, TOKEN_TAGS
 from nemo_aligner_cai.chat.special_tokens import SpecialTokens
 
 _NAME = r"[^<>|\[\]\n]"
@@ -28,16 +29,21 @@ _SHORT = r"</?s>|<(?i:bos|eos|pad|eot|eod|eom|eoh|eoa|sop|eop)>|<</?SYS>>"
 """<s>, <bos>, <sop>, <<SYS>>: Llama 2, Gemma, GLM, InternLM."""
 _MISTRAL = (
     r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|MODEL_SETTINGS|IMG|IMG_BREAK"
-    r"|IMG_END|PREFIX|MIDDLE|SUFFIX|THINK|ARGS|CALL_ID|AUDIO|BEGIN_AUDIO|TRANSCRIBE)\]"
+    r"|IMG_END|PREFIX|MIDDLE|SUFFIX|ARGS|CALL_ID|AUDIO|BEGIN_AUDIO|TRANSCRIBE)\]"
 )
 _OTHERS = ("[gMASK]", "[sMASK]", "[MASK]", "[BOS]", "[EOS]", "[EOT]", "[PAD]", "[CLS]", "[SEP]")
 """GLM, Kimi, BERT."""
 _MORE = ("[start_header_id]", "[end_header_id]", "]~b]", "]~!b[", "[e~[", ">>QUESTION<<", ">>ANSWER<<")
 """Kimi, MiniMax, Falcon."""
 
-CONTROL_TOKENS = SpecialTokens(
-    # The pattern's first characters are among the strings' ("<", "[").
-    ("<s>", *_OTHERS, *_MORE),
-    "|".join((_BARRED, _HALF_BARRED, _BRACKETED, _NUMBERED, _OF_TURN, _ROLES, _SHORT, _MISTRAL)),
-)
+# The patterns' first characters are among the strings' ("<", "[", U+25C1).
+_STRINGS = ("<s>", *_OTHERS, *_MORE, *TOKEN_TAGS)
+_PATTERN = "|".join((_BARRED, _HALF_BARRED, _BRACKETED, _NUMBERED, _OF_TURN, _ROLES, _SHORT, _MISTRAL))
+
+CONTROL_TOKENS = SpecialTokens(_STRINGS, _PATTERN)
 """Escapes texts of users and models before they are sent to a model."""
+JUDGED_TOKENS = SpecialTokens((*_STRINGS, *TEXT_TAGS), f"{_PATTERN}|{TAG_PATTERN}")
+"""Escapes the same, and reasoning tags, in texts that a judge is shown.
+
+A judge may quote them, and its answer is what follows the last closing tag of its reply (`models/thinking.py`).
+"""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationInfo, field_validator
 
-from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation, Role
+from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation, Role
 from nemo_aligner_cai.constitution.constitution import Constitution, Principle
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
@@ -56,7 +56,7 @@ class PromptTemplates(Config):
     revision_turn: str = "{revision}"
     """The user turn that requests a revision."""
     turn: str = "{speaker}: {text}"
-    """One turn of a conversation in a judge's prompt; `{speaker}` is "User", `{role}` "user", `{name}` "Human"."""
+    """One message of a conversation in a judge's prompt; `{speaker}` is "User", `{role}` "user", `{name}` "Human"."""
     turn_separator: str = "\n\n"
     """The text between two turns."""
     judge_question: str = (
@@ -119,16 +119,17 @@ class PromptTemplates(Config):
         return _fill(self.revision_turn, revision=principle.revision_request)
 
     def conversation(self, conversation: Conversation) -> str:
-        """A conversation as it is shown to a judge."""
+        """A conversation as it is shown to a judge, with its system message unless that is empty."""
+        messages = conversation.messages if conversation.system.strip() else conversation.turns
         return self.turn_separator.join(
             _fill(
                 self.turn,
-                {"text": turn.content},
-                speaker=turn.role.speaker,
-                role=turn.role.value,
-                name=_NAMES[turn.role],
+                {"text": message.content},
+                speaker=message.role.speaker,
+                role=message.role.value,
+                name=_NAMES[message.role],
             )
-            for turn in conversation.turns
+            for message in messages
         )
 
     def question(self, conversation: Conversation, principle: Principle, a: str, b: str) -> str:
@@ -186,7 +187,8 @@ def _fill(template: str, untrusted: Mapping[str, str] | None = None, **trusted: 
     """Fill a template's placeholders.
 
     Lines of untrusted text are indented, except a first line that continues a line of the template: its own line
-    "(B) ..." or "Assistant: ..." must not look like one of the template's.
+    "(B) ..." or "Assistant: ..." must not look like one of the template's. Its control tokens and reasoning tags are
+    broken: a quoted tag must not end the judge's own reasoning.
     """
 
     def text_of(place: re.Match[str]) -> str:
@@ -194,7 +196,7 @@ def _fill(template: str, untrusted: Mapping[str, str] | None = None, **trusted: 
         if untrusted is None or name not in untrusted:
             return trusted[name]
         begins = not template[: place.start()].rpartition("\n")[2].strip()
-        return _INDENT * begins + f"\n{_INDENT}".join(CONTROL_TOKENS.escape(untrusted[name]).strip().splitlines())
+        return _INDENT * begins + f"\n{_INDENT}".join(JUDGED_TOKENS.escape(untrusted[name]).strip().splitlines())
 
     # In one pass: an inserted text that contains "{b}" stays as it is.
     return _PLACEHOLDER.sub(text_of, template)

@@ -20,12 +20,9 @@ from nemo_aligner_cai.judges.base import Verdict
 from nemo_aligner_cai.judges.few_shot import choice_examples
 from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
 from nemo_aligner_cai.judges.pairs import Pair
-from nemo_aligner_cai.judges.parse import choice_schema, parse_choice
+from nemo_aligner_cai.judges.parse import BARE_TOKENS, OBJECT_TOKENS, choice_schema, parse_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models.base import Completion, Request, Sampling
-
-_BARE_TOKENS, _OBJECT_TOKENS = 8, 32
-"""Token limits of an answer: a bare choice, or a choice in a JSON object."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +74,10 @@ def choice_requests(
     """
     choices = settings.templates.choices
     if settings.logprobs and not past:
-        greedy = Sampling(greedy=True, max_tokens=_BARE_TOKENS)
+        greedy = Sampling(greedy=True, max_tokens=BARE_TOKENS)
         lead = settings.templates.choice_lead
         return [Request(conversation, greedy, choices=choices, lead=lead, shared=shared)]
-    sampling = Sampling(temperature=1.0, max_tokens=_OBJECT_TOKENS if settings.structured else _BARE_TOKENS)
+    sampling = Sampling(temperature=1.0, max_tokens=OBJECT_TOKENS if settings.structured else BARE_TOKENS)
     schema = choice_schema(choices) if settings.structured else None
     return [Request(conversation, sampling, room=settings.max_tokens, shared=shared, schema=schema)] * settings.votes
 

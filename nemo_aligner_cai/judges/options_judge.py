@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
-from nemo_aligner_cai.chat import CONTROL_TOKENS, Conversation
+from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation
 from nemo_aligner_cai.judges.base import (
     JUDGED,
     Answer,
@@ -30,11 +30,8 @@ from nemo_aligner_cai.judges.base import (
     count_verdicts,
     presentation_orders,
 )
+from nemo_aligner_cai.judges.parse import BARE_TOKENS, parse_choice
 from nemo_aligner_cai.models.base import ROOM, Request, Sampling
-
-"""Token budget for the thoughts of a reasoning model before its letter."""
-_TOKENS = 8
-"""Token limit of a letter in brackets, on servers without log-probabilities."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,8 @@ def _question(judge_input: JudgeInput, order: tuple[int, ...]) -> Question:
     options = [f"{letter} {judge_input.candidates[number]}" for letter, number in zip(letters, order, strict=True)]
     instruction = f"Answer with {', '.join(letters[:-1])} or {letters[-1]}, and nothing else."
     asked = "\n".join(turn.content for turn in judge_input.conversation.turns)
-    text = CONTROL_TOKENS.escape("\n".join([f"{asked}\n\nOptions:", *options]))
-    sampling = Sampling(greedy=True, max_tokens=_TOKENS)
+    text = JUDGED_TOKENS.escape("\n".join([f"{asked}\n\nOptions:", *options]))
+    sampling = Sampling(greedy=True, max_tokens=BARE_TOKENS)
     return Question(Request(Conversation.of_user(f"{text}\n\n{instruction}"), sampling, choices=letters), order)
 
 
@@ -89,8 +86,9 @@ def _verdict(answer: Answer) -> Verdict:
     scores = completion.choice_logprobs
     if scores is not None:
         best = max(scores.values())
-        likely = [letter for letter in letters if scores[letter] == best]
+        likely = [position for position, letter in enumerate(letters) if scores[letter] == best]
+        position = likely[0] if len(likely) == 1 else None
     else:
-        likely = [letter for letter in letters if letter == completion.text.strip().removesuffix(".")]
-    better = order[letters.index(likely[0])] if len(likely) == 1 else None
+        position = parse_choice(completion.text, letters)
+    better = None if position is None else order[position]
     return Verdict(order, None, better, None, raw=completion.text)

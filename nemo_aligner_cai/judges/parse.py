@@ -10,8 +10,10 @@ import ast
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
+BARE_TOKENS, OBJECT_TOKENS = 8, 32
+"""Token limits of an answer that `parse_choice` accepts: a bare choice, or a choice in a JSON object."""
 _OBJECT = re.compile(r"\s*(?:```\w*\s*)?(\{)")
 _NUMBER = re.compile(r"\s*#?([0-9]{1,4})\s*")
 
@@ -43,7 +45,7 @@ def _schema(title: str, description: str, properties: dict[str, dict[str, Any]])
     }
 
 
-def parse_choice(text: str, choices: tuple[str, str]) -> Literal[0, 1] | None:
+def parse_choice(text: str, choices: Sequence[str]) -> int | None:
     """Return the index of the choice if it is the judge's whole answer, else None.
 
     Surrounding white space and a final period are ignored. The JSON object of `choice_schema` is accepted too.
@@ -55,7 +57,7 @@ def parse_choice(text: str, choices: tuple[str, str]) -> Literal[0, 1] | None:
         except (ValueError, RecursionError):
             return None
         answer = values["choice"] if values.keys() == {"choice"} else None
-    return 0 if answer == choices[0] else 1 if answer == choices[1] else None
+    return choices.index(answer) if answer in choices else None
 
 
 def parse_best_worst(text: str, count: int) -> tuple[int | None, int | None, str]:

@@ -312,11 +312,14 @@ def _parse(response: Any, max_tokens: int) -> Completion:
     if finish_reason is None and usage is not None and usage.completion_tokens >= max_tokens:
         # Some servers give no reason, and a reply of all its tokens would be trained without its end.
         finish_reason = "length"
+    is_cut = finish_reason == "length"
     if not text.strip():
-        # With a reasoning parser, a truncated reply may consist of reasoning only.
+        # A truncated reply may consist of reasoning only, which servers return separately or not at all. White space
+        # is a text of a model that writes no reasoning.
         reasoning = choice["message"].get("reasoning_content") or choice["message"].get("reasoning")
-        if isinstance(reasoning, str) and reasoning.strip():
-            text = format_reasoning(reasoning, is_cut=finish_reason == "length")
+        reasoning = reasoning if isinstance(reasoning, str) else ""
+        if reasoning.strip() or (is_cut and not text):
+            text = format_reasoning(reasoning, is_cut=is_cut)
     return Completion(text, _finish_reason(finish_reason), usage, raw=choice)
 
 
@@ -324,12 +327,12 @@ def _first_choice(response: Any, *, is_chat: bool = True) -> tuple[Mapping[str, 
     """Return the first choice and its text; raises RetryableError if there is none."""
     try:
         choice = response["choices"][0]
-        text = _content_text(choice["message"]["content"]) if is_chat else choice["text"]
+        text = _content_text(choice["message"].get("content")) if is_chat else choice["text"]
         choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise RetryableError("malformed answer") from None
     if text is None:
-        # A refusal or a tool call has no content.
+        # A refusal, a tool call or a filtered reply has no content, or a content of null.
         text = ""
     if not isinstance(text, str) or not _is_serializable(choice):
         raise RetryableError("malformed answer")

@@ -8,24 +8,8 @@ Output: "I would rather not."
 Many chat templates open the reasoning themselves, so that the reply contains only the closing tag.
 """
 
-import re
-from collections.abc import Iterable
+from nemo_aligner_cai.chat.reasoning_tags import CLOSING, OPENING, PLAIN_WORDS
 
-_NAME = r"(?:\w{1,20}[_:])?(?:think(?:ing)?|thoughts?|reasoning|scratchpad|reflection)(?:_\w{1,20})?"
-"""Tags of DeepSeek, Qwen and many others; <thought> (EXAONE), <seed:think>, <mm:think> (MiniMax), <longcat_think>."""
-_OTHER_TAGS = (
-    ("[THINK]", "[/THINK]"),
-    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<unused94>thought", "<unused95>"),
-    ("<|channel>", "<channel|>"),
-    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
-    ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
-)
-"""Magistral, Kimi, Command A, OpenThinker, MedGemma, Gemma, gpt-oss."""
-_PLAIN_WORDS = (("Here is my thought process:", "Here is my response:"), ("analysis", "assistantfinal"))
-"""Granite, and gpt-oss on servers that drop special tokens. Plain words count only at the beginning of a reply."""
 _ANSWER_TAGS = (
     ("<answer>", "</answer>"),
     ("<response>", "</response>"),
@@ -34,15 +18,6 @@ _ANSWER_TAGS = (
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
 )
 """Tags that some models put around the answer after their reasoning."""
-
-
-def _tags(name: str, tags: Iterable[str]) -> re.Pattern[str]:
-    # The common first characters make the search fast; most replies contain no tag.
-    return re.compile(rf"[<\[\u25c1](?:{'|'.join([name, *(re.escape(tag[1:]) for tag in tags)])})", re.IGNORECASE)
-
-
-_OPENING = _tags(rf"{_NAME}(?:\s[^<>]{{0,100}})?>", [opening for opening, _ in _OTHER_TAGS])
-_CLOSING = _tags(rf"/{_NAME}\s?>", [closing for _, closing in _OTHER_TAGS])
 
 ADVICE = (
     "replies contain reasoning, which is removed; better start the model's server with a reasoning parser (vLLM, "
@@ -53,8 +28,8 @@ ADVICE = (
 def strip_reasoning(text: str) -> str | None:
     """Return the answer in a reply, possibly empty; None if the reply ends within its reasoning."""
     reply = text.lstrip()
-    ends = [match.end() for match in _CLOSING.finditer(reply)]
-    for opening, closing in _PLAIN_WORDS:
+    ends = [match.end() for match in CLOSING.finditer(reply)]
+    for opening, closing in PLAIN_WORDS:
         if reply.startswith(opening) and closing in reply:
             ends.append(reply.index(closing) + len(closing))
     if ends:
@@ -63,8 +38,8 @@ def strip_reasoning(text: str) -> str | None:
             if answer.startswith(opening):
                 answer = answer.removeprefix(opening).removesuffix(closing).strip()
         # A further opening tag starts reasoning again, at any place in the reply.
-        return None if _OPENING.search(answer) else answer
-    return None if _OPENING.match(reply) or reply.startswith(_PLAIN_WORDS[0][0]) else text
+        return None if OPENING.search(answer) else answer
+    return None if OPENING.match(reply) or reply.startswith(PLAIN_WORDS[0][0]) else text
 
 
 def format_reasoning(reasoning: str, *, is_cut: bool) -> str:

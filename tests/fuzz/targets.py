@@ -19,7 +19,7 @@ from types import FrameType
 
 from yarl import URL
 
-from nemo_aligner_cai.chat import CONTROL_TOKENS, NEMO_CHAT, Conversation
+from nemo_aligner_cai.chat import CONTROL_TOKENS, JUDGED_TOKENS, NEMO_CHAT, Conversation
 from nemo_aligner_cai.chat.huggingface import added_tokens, load_template
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.constitution.prompt_templates import load_prompt_templates
@@ -108,6 +108,8 @@ def reasoning(data: bytes) -> None:
     text = _text(data)
     answer = strip_reasoning(text)
     assert answer is None or answer in text
+    quoted = f"It says: {JUDGED_TOKENS.escape(text)}"
+    assert strip_reasoning(quoted) == quoted
 
 
 def chat(data: bytes) -> None:

@@ -37,6 +37,33 @@ def test_choices_are_scored_where_they_part(given: dict[str, Any]) -> None:
     assert math.exp(scores["(A)"] - scores["(B)"]) == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        (("A", "B"), ("As", " And", "A1", "B\u00e9", "\u0120But")),
+        (("Yes", "No"), ("Not", " None", "Yesterday")),
+    ],
+)
+def test_a_word_that_begins_like_a_choice_is_not_the_choice(choices: tuple[str, str], words: tuple[str, ...]) -> None:
+    one, other = choices
+    given = tokens((one, {one: 0.3, other: 0.1} | dict.fromkeys(words, 0.6 / len(words))))
+    scores = choice_logprobs(given, choices)
+    assert scores is not None and math.exp(scores[one] - scores[other]) == pytest.approx(3.0)
+    assert math.exp(scores[one]) == pytest.approx(0.3)
+    assert choice_logprobs(tokens((words[0], {words[0]: 0.5, words[1]: 0.4})), choices) is None
+
+
+@pytest.mark.parametrize("after", [")", ".", ",", " ", "\n", ":", "'", ") is"])
+@pytest.mark.parametrize("before", ["", " "])
+def test_a_choice_may_be_followed_by_what_continues_no_word(before: str, after: str) -> None:
+    first = {f"{before}A{after}": 0.45, "A": 0.15, "B": 0.1, f"{before}B{after}": 0.1}
+    scores = choice_logprobs(tokens((f"{before}A{after}", first)), ("A", "B"))
+    assert scores is not None and math.exp(scores["A"] - scores["B"]) == pytest.approx(3.0)
+    bracketed = {f"{before}(A){after}": 0.45, "(A": 0.15, "(B)x": 0.1, f"{before}(B)": 0.1}
+    scores = choice_logprobs(tokens((f"{before}(A){after}", bracketed)), ("(A)", "(B)"))
+    assert scores is not None and math.exp(scores["(A)"] - scores["(B)"]) == pytest.approx(3.0)
+
+
 @pytest.mark.parametrize("stray", [0.0, 0.005, 0.2])
 def test_an_alternative_that_fits_both_choices_is_no_verdict(stray: float) -> None:
     first = {"(A": 0.44, "(B": 0.33} | ({"(": stray} if stray else {})

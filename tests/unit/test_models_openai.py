@@ -21,6 +21,7 @@ from nemo_aligner_cai.models import (
 from nemo_aligner_cai.models.http import rate_limiter as rate_limiter_module
 from nemo_aligner_cai.models.http.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.openai import chat_url
+from nemo_aligner_cai.models.thinking import strip_reasoning
 from tests.unit.fake_servers import FakeOpenAI
 
 QUICK = RetryPolicy(timeout=0.5, attempts=3, max_outage=2.0, initial_wait=0.01, max_wait=0.05)
@@ -73,6 +74,51 @@ def test_no_message_can_forge_a_turn_of_the_servers_template() -> None:
 def test_a_missing_text_is_empty_and_never_the_word_none() -> None:
     with FakeOpenAI(lambda body: {"message": {"content": None}, "finish_reason": "stop"}) as server:
         assert complete(server, ask()).text == ""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"content": None}, {}, {"role": "assistant", "content_filter_results": {}}],
+)
+def test_a_filtered_reply_without_content_is_asked_for_once(message: dict[str, Any]) -> None:
+    with FakeOpenAI(lambda body: {"message": message, "finish_reason": "content_filter"}) as server:
+        with pytest.raises(CallFailed, match="content_filter"):
+            complete(server, ask())
+        assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("message", [None, [], "hello", 7])
+def test_a_message_that_is_no_object_is_malformed(message: Any) -> None:
+    with FakeOpenAI(lambda body: {"message": message, "finish_reason": "stop"}) as server:
+        with pytest.raises(CallFailed, match="malformed answer"):
+            complete(server, ask())
+        assert len(server.bodies) == QUICK.attempts
+
+
+@pytest.mark.parametrize("reason", ["length", None])
+@pytest.mark.parametrize("message", [{"content": ""}, {"content": None}, {}])
+def test_hidden_reasoning_that_uses_up_the_tokens_gets_the_room(message: dict[str, Any], reason: str | None) -> None:
+    def reply(body: dict[str, Any]) -> Any:
+        # The fake server reports 3 completion tokens.
+        return {"message": message, "finish_reason": reason} if body["max_tokens"] == 3 else "(A)"
+
+    with FakeOpenAI(reply) as server:
+        answer = complete(server, Request(Conversation.of_user("q"), Sampling(max_tokens=3), room=512))
+    assert [body["max_tokens"] for body in server.bodies] == [3, 512]
+    assert (answer.text, answer.finish_reason) == ("(A)", "stop")
+
+
+def test_hidden_reasoning_without_room_is_cut_reasoning_and_asked_for_once() -> None:
+    with FakeOpenAI(lambda body: {"message": {"content": ""}, "finish_reason": "length"}) as server:
+        answer = complete(server, ask(max_tokens=8))
+    assert len(server.bodies) == 1
+    assert strip_reasoning(answer.text) is None and answer.finish_reason == "length"
+
+
+def test_white_space_up_to_the_limit_is_an_empty_reply_and_no_reasoning() -> None:
+    with FakeOpenAI(lambda body: {"message": {"content": "\n\n"}, "finish_reason": "length"}) as server:
+        answer = complete(server, Request(Conversation.of_user("q"), Sampling(max_tokens=8), room=512))
+    assert [body["max_tokens"] for body in server.bodies] == [8] * 3 and answer.text == "\n\n"
 
 
 @pytest.mark.parametrize("fault", [408, 409, 425, 429, 500, 502, 503, "reset", "hang", "truncated", "garbage", "utf8"])

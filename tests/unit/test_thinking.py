@@ -88,9 +88,20 @@ def test_a5_thoughts_are_cut_and_counted_and_told_of_once(content: str, caplog: 
     assert "--reasoning-parser" in told and "chat_template_kwargs" in told
 
 
-@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", None])
-def test_a5_a_reply_cut_within_its_thoughts_drops_its_record_with_that_reason(key: str | None) -> None:
-    message = {"content": None, key: "hm"} if key else {"content": "<think>hm"}
+HIDDEN: list[dict[str, Any]] = [{"content": ""}, {"content": None}, {}, {"content": "", "reasoning": None}]
+"""Messages of servers that hide the reasoning, in replies that are cut before the answer."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "reasoning_content": "hm"},
+        {"content": None, "reasoning": "hm"},
+        {"content": "<think>hm"},
+        *HIDDEN,
+    ],
+)
+def test_a5_a_reply_cut_within_its_thoughts_drops_its_record_with_that_reason(message: dict[str, Any]) -> None:
     outcomes, engine, server = run(lambda body: {"message": message, "finish_reason": "length"})
     reasons = [one.skipped.reason for one in outcomes if one.skipped]
     assert len(reasons) == 2 and all("within its thoughts" in reason for reason in reasons)
@@ -98,11 +109,13 @@ def test_a5_a_reply_cut_within_its_thoughts_drops_its_record_with_that_reason(ke
     assert engine.stats.with_reasoning == 2
 
 
-def test_a5_a_vote_has_room_for_thoughts_where_the_model_thinks() -> None:
+@pytest.mark.parametrize(
+    ("cut", "whole"),
+    [({"content": "<think>hm"}, "<think>hm hm</think>No."), *((hidden, "No.") for hidden in HIDDEN)],
+)
+def test_a5_a_vote_has_room_for_thoughts_where_the_model_thinks(cut: dict[str, Any], whole: str) -> None:
     def reply(body: dict[str, Any]) -> Any:
-        if body["max_tokens"] < 500:
-            return {"message": {"content": "<think>hm"}, "finish_reason": "length"}
-        return "<think>hm hm</think>No."
+        return {"message": cut, "finish_reason": "length"} if body["max_tokens"] < 500 else whole
 
     outcomes, _, server = run(reply, room=512)
     assert all(one.skipped is None for one in outcomes)

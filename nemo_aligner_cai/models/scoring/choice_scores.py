@@ -99,7 +99,13 @@ def _tokens(logprobs: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 def _matching(text: str, choices: Sequence[str]) -> list[str]:
     """Return the choices that a reply with this beginning may still be."""
     text = text.lstrip()
-    return [choice for choice in choices if choice.startswith(text) or text.startswith(choice)]
+    return [choice for choice in choices if choice.startswith(text) or _begins_with(text, choice)]
+
+
+def _begins_with(text: str, choice: str) -> bool:
+    """True if the text begins with the choice as whole words: "A)" begins with "A", "As" does not."""
+    following = text[len(choice) : len(choice) + 1]
+    return text.startswith(choice) and not (choice[-1:].isalnum() and following.isalnum())
 
 
 def _alternatives(token: Mapping[str, Any]) -> tuple[str, dict[str, float]]:

@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
+# SPDX-License-Identifier: Apache-2.0
+"""The tags that models write around their reasoning ("thoughts").
+
+Input:  "<think>The user wants to ...</think> I would rather not."
+Found:  OPENING at "<think>", CLOSING at "</think>"
+
+`models/thinking.py` removes reasoning from replies by these tags. `control_tokens.py` breaks them in texts that a
+judge may quote, so that only the judge's own tags count.
+"""
+
+import re
+from collections.abc import Iterable
+
+_NAME = r"(?:\w{1,20}[_:])?(?:think(?:ing)?|thoughts?|reasoning|scratchpad|reflection)(?:_\w{1,20})?"
+"""Tags of DeepSeek, Qwen and many others; <thought> (EXAONE), <seed:think>, <mm:think> (MiniMax), <longcat_think>."""
+_TOKEN_PAIRS = (
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<unused94>thought", "<unused95>"),
+    ("<|channel>", "<channel|>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+)
+"""Tags of control tokens: Magistral, Command A, OpenThinker, MedGemma, Gemma, gpt-oss."""
+_TEXT_PAIRS = (("\u25c1think\u25b7", "\u25c1/think\u25b7"),)
+"""Kimi."""
+PLAIN_WORDS = (("Here is my thought process:", "Here is my response:"), ("analysis", "assistantfinal"))
+"""Granite, and gpt-oss on servers that drop special tokens. Plain words count only at the beginning of a reply."""
+
+
+def _tags(name: str, tags: Iterable[str]) -> re.Pattern[str]:
+    # The common first characters make the search fast; most replies contain no tag.
+    return re.compile(rf"[<\[\u25c1](?:{'|'.join([name, *(re.escape(tag[1:]) for tag in tags)])})", re.IGNORECASE)
+
+
+OPENING = _tags(rf"{_NAME}(?:\s[^<>]{{0,100}})?>", [opening for opening, _ in (*_TOKEN_PAIRS, *_TEXT_PAIRS)])
+CLOSING = _tags(rf"/{_NAME}\s?>", [closing for _, closing in (*_TOKEN_PAIRS, *_TEXT_PAIRS)])
+
+# For `control_tokens.py`.
+TOKEN_TAGS = tuple(tag for pair in _TOKEN_PAIRS for tag in pair)
+"""Tags that a tokenizer may read as control tokens."""
+TEXT_TAGS = (*(tag for pair in _TEXT_PAIRS for tag in pair), *(closing for _, closing in PLAIN_WORDS))
+"""Tags that are text for tokenizers. The opening plain words are missing: within a reply they have no effect."""
+TAG_PATTERN = f"(?i:{OPENING.pattern}|{CLOSING.pattern})"
+"""A regular expression for every tag except plain words."""
