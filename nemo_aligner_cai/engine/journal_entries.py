@@ -11,7 +11,8 @@ One JSON object per line:
      "time": "..."}
     {"kind": "failure", "key": "9a...", "step": ..., "record": ..., "reason": ..., "detail": ...}
     {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   the model of its server: at the
-                                                  beginning of a run, each minute, and at its end
+                                                  beginning of a run, each minute, and at its end; the calls before it
+                                                  count only if it is still the same one (see `JournalIndex`)
 
 The key is a hash of everything that determines the completion. A failed call is made again by the next run; a run
 without a server (`--no-calls`) repeats the failure. Earlier versions wrote failures without a key.
@@ -69,18 +70,36 @@ def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | No
 
     Entries of unknown kinds are not checked.
     """
+    for offset, line in _lines(path):
+        yield offset, offset + len(line), _entry_of(line)
+
+
+def read_served_models(path: PathLike) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, str]]]:
+    """Yield (offset, client identity, model) for each "served" line. Other lines are not parsed, to save time."""
+    for offset, line in _lines(path):
+        if b'"served"' in line:
+            entry = _entry_of(line)
+            if entry is not None and entry.get("kind") == "served":
+                yield offset, entry["model"], entry["served"]
+
+
+def _lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the content of each complete line."""
     offset = 0
     with Path(path).open("rb") as lines:
         for line in lines:
-            end = offset + len(line)
             if not line.endswith(b"\n"):
                 return
-            try:
-                entry: Any = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                entry = None
-            yield offset, end, entry if _is_valid(entry) else None
-            offset = end
+            yield offset, line
+            offset += len(line)
+
+
+def _entry_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry: Any = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return entry if _is_valid(entry) else None
 
 
 def _is_valid(entry: Any) -> bool:
