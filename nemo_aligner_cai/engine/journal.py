@@ -96,9 +96,9 @@ class Journal:
         """
         return cls(paths)
 
-    def lookup(self, key: str) -> Completion | None:
-        """Return the completion stored under `key` before this run started, if any."""
-        return self._index.completion(key)
+    def lookup(self, key: str, *, room: int = 0) -> Completion | None:
+        """Return the completion stored under `key` before this run, if any, unless a smaller room has cut it."""
+        return self._index.completion(key, room)
 
     def failure(self, key: str) -> CallFailed | None:
         """Return the failure recorded under `key` before this run started, if any."""
@@ -131,6 +131,7 @@ class Journal:
                     "sampling": request.sampling.to_dict(),
                     "choices": request.choices,
                     "schema": request.schema,
+                    "room": request.room,
                 },
                 "text": completion.text,
                 "finish_reason": completion.finish_reason,

@@ -12,6 +12,7 @@ not indexed, so that the same calls in other journals are found.
 """
 
 import logging
+import math
 import os
 import sys
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from nemo_aligner_cai.engine.journal_entries import read_entries, read_served_models
+from nemo_aligner_cai.engine.journal_entries import largest_room, read_entries, read_served_models
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.files.compact_sets import CompactMap
@@ -63,7 +64,7 @@ class _Uncertain:
 
 
 class JournalIndex:
-    """Finds completions and failures by key. A call in several journals is that of the one added last."""
+    """Finds completions and failures by key. Of equal calls, the one added last counts (but see `_add_calls`)."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
@@ -76,7 +77,7 @@ class JournalIndex:
         scan, damaged = Scan(served=served), 0
         file = len(self._paths) << _OFFSET_BITS
         self._paths.append(path)
-        batch: list[tuple[int, int]] = []
+        batch: list[tuple[str, int, float]] = []
         prefixes = set[str]()
         for offset, end, entry in read_entries(path):
             kind = entry.get("kind") if entry else None
@@ -90,7 +91,7 @@ class JournalIndex:
             elif kind == "call":
                 scan.had_calls = True
                 position, size = (entry["batch"]["place"], entry["batch"]["size"]) if entry["batch"] else (0, 1)
-                call = (_short(entry["key"]), file | offset)
+                call = (entry["key"], file | offset, largest_room(entry))
                 batch = [*batch, call] if position == len(batch) else [call]
                 if len(batch) >= size:
                     if not _is_uncertain(entry, offset, uncertain):
@@ -106,10 +107,10 @@ class JournalIndex:
             _logger.warning("%s: %d damaged lines; their calls are made again", path, damaged)
         return scan
 
-    def completion(self, key: str) -> Completion | None:
-        """Return the completion stored under a key, if any."""
+    def completion(self, key: str, room: int) -> Completion | None:
+        """Return the completion stored under a key, if any, unless a smaller room than `room` has cut it."""
         entry = self._find(self._completions, key)
-        if entry is None:
+        if entry is None or largest_room(entry) < room:
             return None
         usage = Usage(*entry["usage"]) if entry["usage"] else None
         return Completion(entry["text"], entry["finish_reason"], usage, entry["choice_logprobs"], entry["raw"])
@@ -127,9 +128,12 @@ class JournalIndex:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def _add_calls(self, calls: Sequence[tuple[int, int]]) -> None:
-        for key, place in calls:
-            self._completions[key] = place
+    def _add_calls(self, calls: Sequence[tuple[str, int, float]]) -> None:
+        """Add the (key, place, `largest_room`) of calls. None replaces a call that counts for a larger room."""
+        for key, place, room in calls:
+            if room < math.inf and (known := self._find(self._completions, key)) and largest_room(known) > room:
+                continue
+            self._completions[_short(key)] = place
 
     def _find(self, places: CompactMap, key: str) -> dict[str, Any] | None:
         place = places.get(_short(key))

@@ -75,7 +75,7 @@ def test_the_lines_are_those_that_are_documented(tmp_path: Path) -> None:
     shots = [{"role": "user", "content": "shot"}, {"role": "assistant", "content": "reply"}]
     assert prefix == {"kind": "prefix", "id": one.request.prefix, "messages": shots}
     place = {"step": "answer", "record": "1", "sample": 3}
-    plain: dict[str, Any] = {"choices": [], "schema": None, "sampling": one.request.sampling.to_dict()}
+    plain: dict[str, Any] = {"choices": [], "schema": None, "room": 0, "sampling": one.request.sampling.to_dict()}
     assert entries == [
         {
             **{"kind": "call", "key": one.key, **place, "batch": None, "model": MODEL},
@@ -93,7 +93,7 @@ def test_the_lines_are_those_that_are_documented(tmp_path: Path) -> None:
             "batch": {"id": "b7", "size": 1, "place": 0},
             "request": {
                 **{"prefix": None, "messages": [{"role": "user", "content": "q"}], "choices": ["(A)", "(B)"]},
-                **{"schema": None, "sampling": Sampling().to_dict()},
+                **{"schema": None, "room": 0, "sampling": Sampling().to_dict()},
             },
             **{"text": "", "finish_reason": "choices", "usage": None, "choice_logprobs": logprobs, "raw": None},
         },
@@ -192,160 +192,6 @@ def test_calls_of_the_last_second_alone_are_not_on_disk(tmp_path: Path, monkeypa
 
     asyncio.run(run())
     assert synced == [101.0, 102.0, 103.0, 103.5]
-
-
-def test_journals_of_two_models_under_one_name_are_not_read_together(tmp_path: Path) -> None:
-    def served(name: str, *models: dict[str, str]) -> Path:
-        async def run() -> None:
-            journal = Journal.open(tmp_path / name)
-            for model in models:
-                journal.append_served_model(MODEL, model)
-            await journal.close()
-
-        asyncio.run(run())
-        return tmp_path / name
-
-    def read(*paths: Path) -> Journal:
-        journal = Journal.open(tmp_path / "own", resume=True, sources=paths)
-        asyncio.run(journal.close())
-        return journal
-
-    old, again = (served(name, {"fingerprint": "aa"}, {"fingerprint": "bb"}) for name in ("old", "again"))
-    new, nameless = served("new", {"fingerprint": "cc"}), served("nameless", {"id": "m"})
-    assert len(old.read_bytes().splitlines()) == 2
-    assert read(old, again).served_model(MODEL) == {"fingerprint": "aa"}
-    assert read(old, nameless).served_model(MODEL) == {"id": "m"}
-    assert read().served_model(MODEL) is None and not read(old).had_calls
-    with pytest.raises(UsageError, match=rf"{old} and {new}: .* aa and cc"):
-        read(old, new)
-
-    async def record() -> None:
-        journal = Journal.open(tmp_path / "own", resume=True, sources=[old])
-        for _ in range(2):
-            journal.append_served_model(MODEL, {"fingerprint": "aa"})
-        await journal.close()
-
-    asyncio.run(record())
-    assert len((tmp_path / "own").read_bytes().splitlines()) == 2, "the written journal says it itself"
-    assert read().served_model(MODEL) == {"fingerprint": "aa"}
-
-
-def served_and_called(path: Path, *events: str | Call) -> Path:
-    """A journal of replies, whose text is the path's name, and of the fingerprints that the server reported."""
-
-    async def run() -> None:
-        journal = Journal.open(path, resume=True)
-        for event in events:
-            if isinstance(event, Call):
-                journal.append([done(event, path.name)])
-            else:
-                journal.append_served_model(MODEL, {"fingerprint": event})
-        await journal.close()
-
-    asyncio.run(run())
-    return path
-
-
-def test_calls_count_if_the_next_report_of_the_server_confirms_the_model(tmp_path: Path) -> None:
-    calls = [call(str(number)) for number in range(5)]
-    one, two, three, four, _ = calls
-    cases: list[tuple[str, tuple[str | Call, ...], str]] = [
-        ("confirmed", ("A", one, "A", two, "A"), "12"),
-        ("not checked yet", ("A", one, "A", two), "12"),
-        ("resumed", ("A", one, "A", "A", two, "A"), "12"),
-        ("before the first report", (one, "A", two), "12"),
-        ("replaced and back", ("A", one, "B", two, "A", three), "3"),
-        ("written behind the report", ("A", one, "A", two, "B", three), "1"),
-        ("replaced by several", ("A", one, "A", two, "B", three, "C", four, "A"), "1"),
-        ("replaced twice", ("A", "B", one, "A", two, "A", three, "B", four, "A"), "2"),
-        ("found by the next run", ("A", one, "A", two, "B", "A"), "1"),
-    ]
-    for name, events, counted in cases:
-        texts = found(served_and_called(tmp_path / name, *events), *calls)
-        assert "".join(str(n) for n, text in enumerate(texts, start=1) if text) == counted, name
-
-
-def test_a_report_about_another_client_changes_nothing(tmp_path: Path) -> None:
-    def other(fingerprint: str) -> None:
-        journal.append_served_model({"server": "other"}, {"fingerprint": fingerprint})
-
-    async def run() -> None:
-        for fingerprint in "AB":
-            other(fingerprint)
-            journal.append_served_model(MODEL, {"fingerprint": "M"})
-            journal.append([done(call(fingerprint))])
-        await journal.close()
-
-    journal = Journal.open(tmp_path / "j")
-    asyncio.run(run())
-    assert found(tmp_path / "j", call("A"), call("B")) == ["x", "x"]
-
-
-@pytest.mark.parametrize("order", [("good", "uncertain"), ("uncertain", "good")])
-def test_an_uncertain_call_hides_none_of_another_journal(tmp_path: Path, order: tuple[str, ...]) -> None:
-    served_and_called(tmp_path / "good", "A", call("1"), "A")
-    served_and_called(tmp_path / "uncertain", "A", call("1"), "B", "A", call("2"), "A")
-    journal = Journal.open_to_read(*(tmp_path / name for name in order))
-    texts = [completion and completion.text for completion in map(journal.lookup, (call("1").key, call("2").key))]
-    asyncio.run(journal.close())
-    assert texts == ["good", "uncertain"]
-
-
-def test_an_uncertain_batch_is_dropped_whole_and_the_next_one_is_found(tmp_path: Path) -> None:
-    async def run() -> None:
-        journal = Journal.open(tmp_path / "j")
-        for model, batch in (("A", "a"), ("B", "b"), ("A", "c")):
-            journal.append_served_model(MODEL, {"fingerprint": model})
-            journal.append([done(call(f"{batch}{number}", shared=2)) for number in range(3)], batch=batch)
-        await journal.close()
-
-    asyncio.run(run())
-    expected = {"a": None, "b": None, "c": "x"}
-    for batch, text in expected.items():
-        assert found(tmp_path / "j", *(call(f"{batch}{number}", shared=2) for number in range(3))) == [text] * 3
-
-
-def test_a_new_journal_does_not_begin_with_another_model_than_those_it_reads(tmp_path: Path) -> None:
-    source, own = served_and_called(tmp_path / "source", "A", call("1"), "A"), tmp_path / "own"
-
-    def run(*reports: str, adopted: bool = False) -> bytes:
-        async def open_and_report() -> None:
-            journal = Journal.open(own, resume=True, sources=[source])
-            if adopted:
-                journal.adopt_served_model(MODEL)
-            for report in reports:
-                journal.append_served_model(MODEL, {"fingerprint": report})
-            await journal.close()
-
-        asyncio.run(open_and_report())
-        return own.read_bytes()
-
-    assert run("B") == b""
-    assert run("A", "B").count(b"\n") == 2
-    own.unlink()
-    assert [json.loads(line)["served"]["fingerprint"] for line in run("B", adopted=True).splitlines()] == ["A", "B"]
-    assert run("A", adopted=True).count(b"\n") == 3, "it has a record of its own"
-
-
-def test_the_room_of_a_reasoning_is_part_of_the_key() -> None:
-    keys = {
-        room: Call("vote", "r", 0, Request(Conversation.of_user("Q"), Sampling(max_tokens=8), room=room), MODEL).key
-        for room in (0, 1024, 4096)
-    }
-    assert keys[0] == keys[1024] != keys[4096], "journals of the default room stay as they are"
-
-
-def test_each_client_has_a_served_model_of_its_own(tmp_path: Path) -> None:
-    async def run() -> Journal:
-        journal = Journal.open(tmp_path / "j")
-        journal.append_served_model(MODEL, {"id": "a"})
-        journal.append_served_model({"server": "other"}, {"id": "b"})
-        await journal.close()
-        return journal
-
-    journal = asyncio.run(run())
-    assert len((tmp_path / "j").read_bytes().splitlines()) == 2
-    assert (journal.served_model(MODEL), journal.served_model({"server": "other"})) == ({"id": "a"}, {"id": "b"})
 
 
 def test_a_journal_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
