@@ -64,7 +64,8 @@ MODULES = {
         ),
     ),
     "journal": Module(
-        ("engine/journal*.py",), ("test_journal.py", "test_journal_damage.py", "test_shard_journals.py")
+        ("engine/journal*.py",),
+        ("test_journal.py", "test_journal_counting.py", "test_journal_damage.py", "test_shard_journals.py"),
     ),
     "judges": Module(
         ("judges/*.py",),

@@ -118,7 +118,8 @@ class RequestExecutor:
             # Samples depend on the whole batch, so the keys and the seed are derived from the batch's name.
             keys = [content_hash([key, name], length=32) for key in keys]
             seed = derive_seed(self._seed, name)
-            stored = [completion for key in keys if (completion := self._lookup(key)) is not None]
+            found = [self._lookup(calls[index], key) for index, key in zip(indices, keys, strict=True)]
+            stored = [completion for completion in found if completion is not None]
             if len(stored) == len(keys):
                 for index, completion in zip(indices, stored, strict=True):
                     answers[index] = completion
@@ -141,7 +142,10 @@ class RequestExecutor:
         self, calls: Sequence[Call], indices: Sequence[int], keys: Sequence[str], answers: dict[int, Answer]
     ) -> None:
         """Answer a batch without a server; all of it is missing if one call is, since it is one request."""
-        found = [self._lookup(key) or self._recorded_failure(key) for key in keys]
+        found = [
+            self._lookup(calls[index], key) or self._recorded_failure(key)
+            for index, key in zip(indices, keys, strict=True)
+        ]
         is_whole = not any(isinstance(answer, CallMissing) for answer in found)
         for key, index, answer in zip(keys, indices, found, strict=True):
             answers[index] = answer if is_whole else CallMissing()
@@ -153,11 +157,11 @@ class RequestExecutor:
     def _recorded_failure(self, key: str) -> CallFailed:
         return (self._journal.failure(key) if self._journal is not None else None) or CallMissing()
 
-    def _lookup(self, key: str) -> Completion | None:
-        return self._journal.lookup(key) if self._journal is not None else None
+    def _lookup(self, call: Call, key: str) -> Completion | None:
+        return self._journal.lookup(key, room=call.request.room) if self._journal is not None else None
 
     def _reuse(self, call: Call, key: str) -> Completion | None:
-        completion = self._lookup(key)
+        completion = self._lookup(call, key)
         if completion is not None:
             self._stats.reused[call.step] += 1
         return completion

@@ -96,9 +96,9 @@ class Journal:
         """
         return cls(paths)
 
-    def lookup(self, key: str) -> Completion | None:
-        """Return the completion stored under `key` before this run started, if any."""
-        return self._index.completion(key)
+    def lookup(self, key: str, *, room: int = 0) -> Completion | None:
+        """Return the completion stored under `key` before this run, if any, unless a smaller room has cut it."""
+        return self._index.completion(key, room)
 
     def failure(self, key: str) -> CallFailed | None:
         """Return the failure recorded under `key` before this run started, if any."""
@@ -131,6 +131,7 @@ class Journal:
                     "sampling": request.sampling.to_dict(),
                     "choices": request.choices,
                     "schema": request.schema,
+                    "room": request.room,
                 },
                 "text": completion.text,
                 "finish_reason": completion.finish_reason,
@@ -149,13 +150,24 @@ class Journal:
         return found[1] if found else None
 
     def append_served_model(self, identity: Mapping[str, Any], served: Mapping[str, str]) -> None:
-        """Record the model that a server reports now.
+        """Record the model that a server reports now, on which it depends which calls count (`JournalIndex`).
 
-        If it is another one than before, the calls since the last record do not count (`JournalIndex`).
+        If only other journals have a record, and of another model, nothing is recorded: this one has no replies yet,
+        and with another first model it could never be read together with them.
         """
-        if self._own is not None:
+        if self._own is None:
+            return
+        path, client = self._own[0], content_hash(identity)
+        recorded_in, recorded = self._served_models.get(client, (path, served))
+        if recorded_in == path or recorded == served:
             self._write(line_of({"kind": "served", "model": identity, "served": served, "time": now()}))
-            self._served_models.setdefault(content_hash(identity), (self._own[0], served))
+            self._served_models[client] = path, recorded
+
+    def adopt_served_model(self, identity: Mapping[str, Any]) -> None:
+        """Record the model of the other journals as this one's, if it has none: its replies are added to theirs."""
+        recorded_in, recorded = self._served_models.get(content_hash(identity), (None, None))
+        if recorded is not None and self._own is not None and recorded_in != self._own[0]:
+            self.append_served_model(identity, recorded)
 
     def append_failure(self, key: str, call: Call, failure: CallFailed) -> None:
         """Record a failed call. The next run makes it again."""

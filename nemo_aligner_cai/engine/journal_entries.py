@@ -7,16 +7,20 @@ One JSON object per line:
     {"kind": "prefix", "id": "3f...", "messages": [...]}                       few-shot examples, written once
     {"kind": "call", "key": "9a...", "step": "critique", "record": "07...", "sample": 0, "batch": null,
      "model": {...}, "request": {"prefix": "3f...", "messages": [...], "sampling": {...}, "choices": [],
-     "schema": null}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null, "raw": ...,
-     "time": "..."}
+     "schema": null, "room": 0}, "text": "...", "finish_reason": "stop", "usage": [31, 12], "choice_logprobs": null,
+     "raw": ..., "time": "..."}
     {"kind": "failure", "key": "9a...", "step": ..., "record": ..., "reason": ..., "detail": ...}
     {"kind": "served", "model": {...}, "served": {"fingerprint": "sha256:5f..."}}   the model of its server: at the
-                                                  beginning of a run, each minute, and at its end
+                                                  beginning of a run, each minute, and at its end; the calls before it
+                                                  count only if it is still the same one (see `JournalIndex`)
 
-The key is a hash of everything that determines the completion. A failed call is made again by the next run; a run
-without a server (`--no-calls`) repeats the failure. Earlier versions wrote failures without a key.
+The key is a hash of everything that determines the completion, except the room of a reasoning (see `Request`): a reply
+that ended by itself is the same with any room, and one that was cut counts for its own room and smaller ones. A failed
+call is made again by the next run; a run without a server (`--no-calls`) repeats the failure. Earlier versions wrote
+failures without a key, and requests without their room, which was the default one.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +48,7 @@ class Call:
 
     @property
     def key(self) -> str:
-        """A 128-bit hexadecimal hash of everything that determines the completion."""
+        """A 128-bit hexadecimal hash of everything that determines the completion, except the room."""
         request = self.request
         return content_hash(
             {
@@ -58,8 +62,7 @@ class Call:
             }
             # Only if set, so that other keys stay the same.
             | ({"schema": request.schema} if request.schema is not None else {})
-            | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {})
-            | ({"room": request.room} if request.room not in (0, ROOM) else {}),
+            | ({"lead": request.lead} if request.choices and request.lead != CHOICE_LEAD else {}),
             length=32,
         )
 
@@ -69,18 +72,43 @@ def read_entries(path: PathLike) -> Iterator[tuple[int, int, dict[str, Any] | No
 
     Entries of unknown kinds are not checked.
     """
+    for offset, line in _lines(path):
+        yield offset, offset + len(line), _entry_of(line)
+
+
+def read_served_models(path: PathLike) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, str]]]:
+    """Yield (offset, client identity, model) for each "served" line. Other lines are not parsed, to save time."""
+    for offset, line in _lines(path):
+        if b'"served"' in line:
+            entry = _entry_of(line)
+            if entry is not None and entry.get("kind") == "served":
+                yield offset, entry["model"], entry["served"]
+
+
+def largest_room(call: Mapping[str, Any]) -> float:
+    """Return the largest room of a request for which a call's reply counts."""
+    room: int = call["request"].get("room", ROOM)
+    # Without a room, the limit is in the key.
+    return room if room and call["finish_reason"] == "length" else math.inf
+
+
+def _lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the content of each complete line."""
     offset = 0
     with Path(path).open("rb") as lines:
         for line in lines:
-            end = offset + len(line)
             if not line.endswith(b"\n"):
                 return
-            try:
-                entry: Any = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                entry = None
-            yield offset, end, entry if _is_valid(entry) else None
-            offset = end
+            yield offset, line
+            offset += len(line)
+
+
+def _entry_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry: Any = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return entry if _is_valid(entry) else None
 
 
 def _is_valid(entry: Any) -> bool:
@@ -99,8 +127,11 @@ def _is_valid(entry: Any) -> bool:
             "choice_logprobs": scores,
             "raw": _,
         }:
-            return _KEY.fullmatch(key) is not None and (
-                scores is None or _are_scores(scores, entry["request"]["choices"])
+            request = cast(dict[str, Any], entry["request"])
+            return (
+                _KEY.fullmatch(key) is not None
+                and isinstance(request.get("room", ROOM), int)
+                and (scores is None or _are_scores(scores, request["choices"]))
             )
         case {"kind": "prefix", "id": str(), "messages": list()}:
             return True

@@ -5,21 +5,25 @@
 Each file is read by itself: an incomplete last line or batch of one journal, which a killed process leaves behind,
 costs nothing in the others.
 
-If a server reports another fingerprint than before, it was replaced at some time since the line that confirmed the
-first one. The calls of its client between the two lines may be of either model, and do not count.
+A call counts if the next line about its client's server confirms the journal's first model, or if there is no next
+line. A server that reports another fingerprint was replaced at some time since the last line that confirmed the first
+one, and may answer until the next line that does: the calls between these two lines may be of either model. They are
+not indexed, so that the same calls in other journals are found.
 """
 
 import logging
+import math
 import os
+import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from nemo_aligner_cai.engine.journal_entries import read_entries
+from nemo_aligner_cai.engine.journal_entries import largest_room, read_entries, read_served_models
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.files.compact_sets import CompactMap
@@ -52,7 +56,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class _Uncertain:
-    """A range of places in which the calls of a client, by the hash of its identity, may be of another model."""
+    """A range of offsets in which the calls of a client, by the hash of its identity, may be of another model."""
 
     client: str
     start: int
@@ -60,21 +64,21 @@ class _Uncertain:
 
 
 class JournalIndex:
-    """Finds completions and failures by key. A call in several journals is that of the one added last."""
+    """Finds completions and failures by key. Of equal calls, the one added last counts (but see `_add_calls`)."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
         self._completions, self._failures = CompactMap(), CompactMap()
-        self._uncertain: list[_Uncertain] = []
         self._open: OrderedDict[int, int] = OrderedDict()
 
     def add(self, path: Path) -> Scan:
         """Index the complete lines and batches of a journal."""
-        scan, damaged = Scan(), 0
+        served, uncertain = _read_served_models(path)
+        scan, damaged = Scan(served=served), 0
         file = len(self._paths) << _OFFSET_BITS
         self._paths.append(path)
-        batch: list[tuple[int, int]] = []
-        prefixes, confirmed = set[str](), dict[str, int]()
+        batch: list[tuple[str, int, float]] = []
+        prefixes = set[str]()
         for offset, end, entry in read_entries(path):
             kind = entry.get("kind") if entry else None
             if kind not in ("call", "prefix"):
@@ -86,16 +90,15 @@ class JournalIndex:
                 prefixes.add(entry["id"])
             elif kind == "call":
                 scan.had_calls = True
-                batch = self._add_call(entry, file | offset, batch)
+                position, size = (entry["batch"]["place"], entry["batch"]["size"]) if entry["batch"] else (0, 1)
+                call = (entry["key"], file | offset, largest_room(entry))
+                batch = [*batch, call] if position == len(batch) else [call]
+                if len(batch) >= size:
+                    if not _is_uncertain(entry, offset, uncertain):
+                        self._add_calls(batch)
+                    batch = []
             elif kind == "failure" and "key" in entry:
                 self._failures[_short(entry["key"])] = file | offset
-            elif kind == "served":
-                client, served = content_hash(entry["model"]), entry["served"]
-                known = scan.served.setdefault(client, served)
-                if FINGERPRINT in served and FINGERPRINT in known and served != known:
-                    self._uncertain.append(_Uncertain(client, file | confirmed[client], file | offset))
-                else:
-                    scan.served[client], confirmed[client] = served, offset
             if not batch:
                 scan.keep = end
                 scan.prefixes |= prefixes
@@ -104,10 +107,10 @@ class JournalIndex:
             _logger.warning("%s: %d damaged lines; their calls are made again", path, damaged)
         return scan
 
-    def completion(self, key: str) -> Completion | None:
-        """Return the completion stored under a key, if any."""
+    def completion(self, key: str, room: int) -> Completion | None:
+        """Return the completion stored under a key, if any, unless a smaller room than `room` has cut it."""
         entry = self._find(self._completions, key)
-        if entry is None:
+        if entry is None or largest_room(entry) < room:
             return None
         usage = Usage(*entry["usage"]) if entry["usage"] else None
         return Completion(entry["text"], entry["finish_reason"], usage, entry["choice_logprobs"], entry["raw"])
@@ -125,27 +128,18 @@ class JournalIndex:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def _add_call(self, entry: Mapping[str, Any], place: int, batch: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Index a call; returns the (key, place) pairs of its batch so far, or [] if the batch is complete."""
-        call = (_short(entry["key"]), place)
-        if entry["batch"] is None:
-            batch = [call]
-        else:
-            batch = [*batch, call] if entry["batch"]["place"] == len(batch) else [call]
-            if len(batch) < entry["batch"]["size"]:
-                return batch
-        for key, start in batch:
-            self._completions[key] = start
-        return []
+    def _add_calls(self, calls: Sequence[tuple[str, int, float]]) -> None:
+        """Add the (key, place, `largest_room`) of calls. None replaces a call that counts for a larger room."""
+        for key, place, room in calls:
+            if room < math.inf and (known := self._find(self._completions, key)) and largest_room(known) > room:
+                continue
+            self._completions[_short(key)] = place
 
     def _find(self, places: CompactMap, key: str) -> dict[str, Any] | None:
         place = places.get(_short(key))
         if place is None:
             return None
         entry = self._read(place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1))
-        around = [one for one in self._uncertain if one.start < place < one.end]
-        if around and content_hash(entry.get("model")) in {one.client for one in around}:
-            return None
         return entry if entry["key"] == key else None
 
     def _read(self, file: int, offset: int) -> dict[str, Any]:
@@ -170,6 +164,28 @@ class JournalIndex:
             self._open[file] = os.open(self._paths[file], os.O_RDONLY)
         self._open.move_to_end(file)
         return self._open[file]
+
+
+def _read_served_models(path: Path) -> tuple[dict[str, Mapping[str, str]], list[_Uncertain]]:
+    """Return the model of each client, by the hash of its identity, and the ranges in which it is uncertain."""
+    models, confirmed, replaced = dict[str, Mapping[str, str]](), dict[str, int](), set[str]()
+    uncertain: list[_Uncertain] = []
+    for offset, identity, served in read_served_models(path):
+        client = content_hash(identity)
+        known = models.setdefault(client, served)
+        if FINGERPRINT in served and FINGERPRINT in known and served != known:
+            replaced.add(client)
+            continue
+        if client in replaced:
+            replaced.remove(client)
+            uncertain.append(_Uncertain(client, confirmed[client], offset))
+        models[client], confirmed[client] = served, offset
+    return models, uncertain + [_Uncertain(client, confirmed[client], sys.maxsize) for client in replaced]
+
+
+def _is_uncertain(entry: Mapping[str, Any], offset: int, ranges: Sequence[_Uncertain]) -> bool:
+    clients = {one.client for one in ranges if one.start < offset < one.end}
+    return bool(clients) and content_hash(entry.get("model")) in clients
 
 
 def _short(key: str) -> int:

@@ -75,7 +75,7 @@ def test_the_lines_are_those_that_are_documented(tmp_path: Path) -> None:
     shots = [{"role": "user", "content": "shot"}, {"role": "assistant", "content": "reply"}]
     assert prefix == {"kind": "prefix", "id": one.request.prefix, "messages": shots}
     place = {"step": "answer", "record": "1", "sample": 3}
-    plain: dict[str, Any] = {"choices": [], "schema": None, "sampling": one.request.sampling.to_dict()}
+    plain: dict[str, Any] = {"choices": [], "schema": None, "room": 0, "sampling": one.request.sampling.to_dict()}
     assert entries == [
         {
             **{"kind": "call", "key": one.key, **place, "batch": None, "model": MODEL},
@@ -93,7 +93,7 @@ def test_the_lines_are_those_that_are_documented(tmp_path: Path) -> None:
             "batch": {"id": "b7", "size": 1, "place": 0},
             "request": {
                 **{"prefix": None, "messages": [{"role": "user", "content": "q"}], "choices": ["(A)", "(B)"]},
-                **{"schema": None, "sampling": Sampling().to_dict()},
+                **{"schema": None, "room": 0, "sampling": Sampling().to_dict()},
             },
             **{"text": "", "finish_reason": "choices", "usage": None, "choice_logprobs": logprobs, "raw": None},
         },
@@ -192,63 +192,6 @@ def test_calls_of_the_last_second_alone_are_not_on_disk(tmp_path: Path, monkeypa
 
     asyncio.run(run())
     assert synced == [101.0, 102.0, 103.0, 103.5]
-
-
-def test_journals_of_two_models_under_one_name_are_not_read_together(tmp_path: Path) -> None:
-    def served(name: str, *models: dict[str, str]) -> Path:
-        async def run() -> None:
-            journal = Journal.open(tmp_path / name)
-            for model in models:
-                journal.append_served_model(MODEL, model)
-            await journal.close()
-
-        asyncio.run(run())
-        return tmp_path / name
-
-    def read(*paths: Path) -> Journal:
-        journal = Journal.open(tmp_path / "own", resume=True, sources=paths)
-        asyncio.run(journal.close())
-        return journal
-
-    old, again = (served(name, {"fingerprint": "aa"}, {"fingerprint": "bb"}) for name in ("old", "again"))
-    new, nameless = served("new", {"fingerprint": "cc"}), served("nameless", {"id": "m"})
-    assert len(old.read_bytes().splitlines()) == 2
-    assert read(old, again).served_model(MODEL) == {"fingerprint": "aa"}
-    assert read(old, nameless).served_model(MODEL) == {"id": "m"}
-    assert read().served_model(MODEL) is None and not read(old).had_calls
-    with pytest.raises(UsageError, match=rf"{old} and {new}: .* aa and cc"):
-        read(old, new)
-
-    async def record() -> None:
-        journal = Journal.open(tmp_path / "own", resume=True, sources=[old])
-        for _ in range(2):
-            journal.append_served_model(MODEL, {"fingerprint": "aa"})
-        await journal.close()
-
-    asyncio.run(record())
-    assert len((tmp_path / "own").read_bytes().splitlines()) == 2, "the written journal says it itself"
-    assert read().served_model(MODEL) == {"fingerprint": "aa"}
-
-
-def test_the_room_of_a_reasoning_is_part_of_the_key() -> None:
-    keys = {
-        room: Call("vote", "r", 0, Request(Conversation.of_user("Q"), Sampling(max_tokens=8), room=room), MODEL).key
-        for room in (0, 1024, 4096)
-    }
-    assert keys[0] == keys[1024] != keys[4096], "journals of the default room stay as they are"
-
-
-def test_each_client_has_a_served_model_of_its_own(tmp_path: Path) -> None:
-    async def run() -> Journal:
-        journal = Journal.open(tmp_path / "j")
-        journal.append_served_model(MODEL, {"id": "a"})
-        journal.append_served_model({"server": "other"}, {"id": "b"})
-        await journal.close()
-        return journal
-
-    journal = asyncio.run(run())
-    assert len((tmp_path / "j").read_bytes().splitlines()) == 2
-    assert (journal.served_model(MODEL), journal.served_model({"server": "other"})) == ({"id": "a"}, {"id": "b"})
 
 
 def test_a_journal_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from nemo_aligner_cai import cli
 from nemo_aligner_cai.engine import served_models
 from nemo_aligner_cai.models.served import fetch_served_model
 from tests.unit.fake_servers import FakeNemo, FakeOpenAI
-from tests.unit.rl_run import judge, policy, red_team_flags, run
+from tests.unit.rl_run import judge, numbers_in, policy, red_team_flags, run
+from tests.unit.sl_run import SHARDS, outputs
 from tests.unit.sl_run import run as run_sl
 
 OLD = {"id": "nemo", "root": "/models/a.nemo", "fingerprint": "sha256:aaaa"}
@@ -24,6 +25,16 @@ NEW = OLD | {"fingerprint": "sha256:bbbb"}
 
 def reply(prompt: Any, rng: Any) -> str:
     return f"about {len(str(prompt))}"
+
+
+def journal_of(inputs: dict[str, str]) -> Path:
+    out = Path(inputs["--output-filepath"])
+    return out.parent / "cai_output" / out.name / "cai_revisions.journal.jsonl"
+
+
+def written(inputs: dict[str, str]) -> bytes:
+    """The content of all outputs, which also have the answers and the critiques."""
+    return b"".join(outputs(Path(inputs["--output-filepath"]).parent).values())
 
 
 def test_a13_a_server_with_another_model_is_not_resumed(
@@ -69,7 +80,7 @@ def test_a13_replies_of_a_model_that_replaced_another_do_not_count(
         again = len(server.bodies)
         assert run_sl(inputs, "--resume", port=server.port) == 0
         assert len(server.bodies) == again
-    assert b"of the new model" not in out.read_bytes()
+    assert b"about" in written(inputs) and b"of the new model" not in written(inputs)
 
 
 def test_a13_a_run_stops_soon_after_its_model_is_replaced(
@@ -102,6 +113,85 @@ def test_a13_a_run_stops_soon_after_its_model_is_replaced(
         every = len(asked) - stopped - resumed
     assert 12 <= stopped < every
     assert resumed < every, "confirmed answers are made again"
+
+
+def refuse_after(server: FakeNemo, calls: int) -> None:
+    server.fault_of = lambda body: 401 if len(server.bodies) > calls else None
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a13_a_model_that_was_replaced_before_a_run_ended_early(inputs: dict[str, str], reachable: bool) -> None:
+    """A refusal, a full disk or a kill may come before the next check."""
+    batches = ("--batch_size", "1")
+    with FakeNemo(reply, ending="</s>") as server:
+
+        def replaced(prompt: Any, rng: Any) -> str:
+            server.model = NEW if reachable else None
+            return "of the new model"
+
+        server.reply, server.model = replaced, OLD
+        refuse_after(server, 4)
+        assert run_sl(inputs, *batches, port=server.port) == 1
+        refuse_after(server, 1000)
+        server.reply, asked = reply, len(server.bodies)
+        if not reachable:
+            server.model = NEW
+            assert run_sl(inputs, *batches, "--resume", port=server.port) == 2
+            assert len(server.bodies) == asked
+        server.model = OLD
+        assert run_sl(inputs, *batches, "--resume", port=server.port) == 0
+        finished = len(server.bodies)
+        assert run_sl(inputs, *batches, "--resume", port=server.port) == 0
+        assert len(server.bodies) == finished, "the next resumption reuses everything"
+    assert "of the new model" in journal_of(inputs).read_text()
+    assert b"about" in written(inputs) and b"of the new model" not in written(inputs)
+
+
+def test_a13_each_of_several_replaced_models_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [*red_team_flags(tmp_path), "--judge-model", "j"]
+    judges = {"old": {"id": "j", "fingerprint": "sha256:cccc"}, "new": {"id": "j", "fingerprint": "sha256:dddd"}}
+    with FakeNemo(policy) as server, FakeOpenAI(judge) as judge_server:
+
+        def replaced(body: dict[str, Any]) -> str:
+            if numbers_in(body["messages"][-1]["content"]):
+                # It is not the first greeting, which comes before the first check.
+                server.model, judge_server.model = NEW, judges["new"]
+            return judge(body).replace("Because it is higher", "By the new judge")
+
+        server.model, judge_server.model, judge_server.reply = OLD, judges["old"], replaced
+        assert run(flags, server, judge_server) == 2
+        said = capsys.readouterr().err
+        assert all(fingerprint in said for fingerprint in ("aaaa", "bbbb", "cccc", "dddd"))
+        server.model, judge_server.model, judge_server.reply = OLD, judges["old"], judge
+        assert run(flags, server, judge_server, "--resume") == 0
+    rows = (tmp_path / "out" / "cai_comparisons.jsonl").read_text()
+    assert "Because it is higher" in rows and "By the new judge" not in rows
+
+
+@pytest.mark.parametrize("unavailable", [False, True])
+def test_a13_another_model_than_that_of_the_journals_that_are_read(
+    inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch, unavailable: bool
+) -> None:
+    monkeypatch.setattr(served_models, "_SECONDS", 0.01)
+    out = Path(inputs["--output-filepath"])
+    with FakeNemo(reply, ending="</s>") as server:
+        server.model = OLD
+        batches = ("--batch_size", "1")
+        assert run_sl(inputs, *batches, "--shard", "0/2", port=server.port) == 0
+        again = (*batches, "--journal-from", str(out.parent / SHARDS))
+
+        def other(prompt: Any, rng: Any) -> str:
+            server.model = NEW
+            return "of the new model"
+
+        # A server that is still loading reports no model at first.
+        server.reply, server.model = other, None if unavailable else NEW
+        assert run_sl(inputs, *again, port=server.port) == 2
+        server.reply, server.model = reply, OLD
+        assert run_sl(inputs, *again, "--resume", port=server.port) == 0
+        if unavailable:
+            assert "of the new model" in journal_of(inputs).read_text()
+    assert b"about" in written(inputs) and b"of the new model" not in written(inputs)
 
 
 def test_a13_a_long_list_of_models_is_read_to_its_end() -> None:
@@ -154,7 +244,7 @@ def test_a13_the_record_is_no_call(inputs: dict[str, str], tmp_path: Path, capsy
     with FakeNemo(reply, ending="</s>") as server:
         server.model = OLD
         assert run_sl(inputs, port=server.port) == 0
-    journal = str(tmp_path / "out" / "cai_output" / "sl.jsonl" / "cai_revisions.journal.jsonl")
+    journal = str(journal_of(inputs))
     kinds = [json.loads(line)["kind"] for line in Path(journal).read_text().splitlines()]
     assert kinds.count("served") == 2, "at the beginning and at the end"
     capsys.readouterr()
