@@ -47,7 +47,7 @@ _TRAINING = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch", "hydra-co
 TORCH_TIMEOUT_S = 120.0
 """Longer than any import of torch; a file system or driver that hangs takes longer."""
 # In the container nothing that is there may be changed.
-_INSTALL_CORE = "python -m pip list --format=freeze > here.txt; pip install -c here.txt . in the checkout"
+_INSTALL_CORE = "pip install --constraint <(pip list --format=freeze) . in the checkout, in bash"
 _CONTAINER = "docker run --gpus all -it nvcr.io/nvidia/nemo:25.02.01"
 _INSTALL_TRAINING = f"{install_command('nemo')}, or use NVIDIA's NeMo container: {_CONTAINER}"
 _ASK_TORCH = """

@@ -34,7 +34,7 @@ NOT_RUN = {
     ("export.rst", "cai checkpoint"): "tests/functional/test_checkpoint_conversion.py converts tiny models",
     ("install.rst", "docker build"): "needs a container engine",
     ("install.rst", "docker run"): "needs a container engine and GPUs",
-    ("install.rst", "pip install"): "asks PyPI for shtab; tests/unit/test_completion.py needs it too",
+    ("install.rst", "pip install"): "asks PyPI; tests/unit/test_completion.py needs shtab, too",
     ("install.rst", "cai "): "writes into the home folder; tests/unit/test_completion.py uses the printed scripts",
     ("nemo_rl.rst", "uv run"): "NeMo-RL's own command",
     ("real_model.rst", "make real"): _HOURS,

@@ -28,7 +28,7 @@ def test_packages_that_the_data_half_lacks_are_all_named() -> None:
     report = doctor.examine("data", lambda name: None if name in lacking else "1.0")
     steps = {step.name: step for step in report.steps}
     assert steps["2 SL-CAI data"].missing == "aiohttp, orjson"
-    assert "pip install -c" in steps["2 SL-CAI data"].fix and not report.ready("data")
+    assert "pip install --constraint" in steps["2 SL-CAI data"].fix and not report.ready("data")
 
 
 def test_data_needs_no_training_stack() -> None:

@@ -157,8 +157,14 @@ def _check_lengths(
     tokenizer = model_tokenizer.load_model_tokenizer(cfg, spec.model_key)
     if tokenizer is None:
         return
-    lengths = {"seq_length": seq_length, "response_length": spec.response_length}
-    found = predict_use(path, spec.format, tokenizer=tokenizer, template=template, **lengths)
+    found = predict_use(
+        path,
+        spec.format,
+        tokenizer=tokenizer,
+        seq_length=seq_length,
+        response_length=spec.response_length,
+        template=template,
+    )
     if found.merged:
         number, reason = next(iter(found.merged.items()))
         raise UsageError(
