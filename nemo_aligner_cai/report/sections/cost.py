@@ -90,12 +90,14 @@ def settings_rows(settings: dict[str, Any], redact: Collection[str] | None = Non
             is the key of a Hydra override. All other texts may be prompts, paths or addresses.
     """
     for key, value in flattened(settings).items():
-        texts = [_shown(one) for one in (cast(list[object], value) if isinstance(value, list) and value else [value])]
+        # An empty list is a value.
+        values = cast(list[object], value) if isinstance(value, list) and value else [cast(object, value)]
+        texts = [_shown(one) for one in values]
         if redact is not None:
             texts = [_without_texts(text, redact) for text in texts]
         shown = redacted("\n".join(texts))
         # Of a run that is older than the check of `RunConfig`.
-        for _, secret in secrets_in_settings(value, key):
+        for _, secret in secrets_in_settings(cast(object, value), key):
             shown = shown.replace(secret, "***")
         yield key, shown
 
