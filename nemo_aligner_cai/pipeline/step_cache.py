@@ -29,6 +29,8 @@ from nemo_aligner_cai.pipeline.records import STARTED, STEP_RECORD, Origin, curr
 
 _MARKER = re.compile(rb"[0-9a-f]{64}")
 _NO_INPUTS = 64 * "0"
+_ATTEMPTS = "attempts.json"
+"""Time and memory of the attempts of a step that is not done."""
 # Journal entries are keyed by everything that determines them: those of another configuration are never wrong.
 JOURNAL_SUFFIX = ".journal.jsonl"
 SHARDS_SUFFIX = ".shards"
@@ -120,8 +122,8 @@ class StepCache:
         """Run the step unless it is done.
 
         Returns:
-            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds``, ``peak_rss_mb``,
-            ``facts`` returned by the work, and the keys of `Origin`.
+            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds`` and ``peak_rss_mb`` of all
+            attempts with these inputs, ``facts`` returned by the work, and the keys of `Origin`.
 
         Raises:
             CaiError: the step failed, or did not write an output file.
@@ -132,23 +134,23 @@ class StepCache:
         _log.info("%s", step.title)
         folder, inputs = self.folder / step.name, self._inputs(step)
         self._begin(folder, inputs.hash)
-        started = time.monotonic()
-        with peak_memory() as memory:
+        with _measured(folder) as used:
             facts = step.work(folder)
-        missing = [name for name in step.makes if not (folder / name).exists()]
-        if missing:
-            raise CaiError(f"step {step.name}: did not make {', '.join(missing)} in {folder}")
-        outputs = {name: _digest(folder / name) for name in step.makes}
+            missing = [name for name in step.makes if not (folder / name).exists()]
+            if missing:
+                raise CaiError(f"step {step.name}: did not make {', '.join(missing)} in {folder}")
+            outputs = {name: _digest(folder / name) for name in step.makes}
         record = {
             "step": step.name,
             "inputs": inputs.hash,
             "outputs": outputs,
-            "seconds": round(time.monotonic() - started, 1),
-            "peak_rss_mb": round(memory.megabytes, 1),
+            "seconds": used["seconds"],
+            "peak_rss_mb": used["peak_rss_mb"],
             "facts": dict(facts),
             **self._origin(folder, inputs, outputs),
         }
         write_json(folder / STEP_RECORD, record, overwrite=True)
+        (folder / _ATTEMPTS).unlink(missing_ok=True)
         if self._on_done:
             self._on_done(self.folder)
         return record
@@ -292,6 +294,26 @@ def settings_hash(step: Step, folder: Path) -> str:
     """
     reads = [str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in step.reads]
     return content_hash({"version": __version__, "settings": step.settings, "reads": reads}, length=64)
+
+
+@contextmanager
+def _measured(folder: Path) -> Generator[dict[str, float], None, None]:
+    """Measure an attempt of a step; yields its time and memory, complete after the block.
+
+    They include those of interrupted attempts with the same inputs, which a file in the step's folder has: the result
+    is the work of all. An attempt that is killed, without an exception, is not in it.
+    """
+    file, started = folder / _ATTEMPTS, time.monotonic()
+    used: dict[str, float] = read_json(file) if file.is_file() else {"seconds": 0.0, "peak_rss_mb": 0.0}
+    with peak_memory() as memory:
+        try:
+            yield used
+        finally:
+            used["seconds"] = round(used["seconds"] + time.monotonic() - started, 1)
+            used["peak_rss_mb"] = round(max(used["peak_rss_mb"], memory.megabytes), 1)
+            # Without its folder, which somebody has removed, the file would be one of a foreign folder.
+            if folder.is_dir():
+                write_json(file, used, overwrite=True)
 
 
 def _digest(path: Path) -> str:

@@ -8,6 +8,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmarks.made_run import Sizes, make_run
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import read_json, write_json
-from nemo_aligner_cai.pipeline import run_record
+from nemo_aligner_cai.pipeline import metrics, run_record
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.executors.status import status
 from nemo_aligner_cai.pipeline.step_cache import Step, StepCache
@@ -182,6 +183,35 @@ def test_the_evaluation_of_an_outdated_step_is_not_shown(tmp_path: Path) -> None
         write_json(folder / name, content | (record or {}), overwrite=True)
     assert missing(folder) == {"8_evaluate": True}
     assert RunFolder(folder).evaluation_file is None
+
+
+def test_steps_that_run_one_by_one_give_the_metrics_of_all(
+    tmp_path: Path, source: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hydra")
+    pytest.importorskip("sentencepiece")
+    from nemo_aligner_cai.pipeline.run import Pipeline
+
+    folder = tmp_path / "run"
+    pipeline = Pipeline(config, folder)
+    made = three(folder, source)
+    # The last one reads from the first alone, as an evaluation does not read the measurement.
+    steps = (*made[:2], replace(made[2], reads=(folder / A / "rows.jsonl",)))
+    monkeypatch.setattr(pipeline, "steps", lambda: steps)
+    monkeypatch.setattr(metrics, "_measured", lambda figures: {"measured": True})
+    metrics_file = folder / "metrics.json"
+    pipeline.run_step(A)
+    pipeline.run_step(C)
+    assert not metrics_file.exists(), "a step is not done"
+    pipeline.run_step(B)
+    assert list(read_json(metrics_file)["steps"]) == list(NAMES)
+    metrics_file.unlink()
+    pipeline.run_step(C)
+    assert list(read_json(metrics_file)["steps"]) == list(NAMES)
+    metrics_file.unlink()
+    steps = (*three(folder, source, "other rows")[:2], steps[2])
+    pipeline.run_step(A)
+    assert not metrics_file.exists(), "the others are done with earlier settings"
 
 
 def test_every_file_that_a_step_reads_is_an_output_of_an_earlier_one(tmp_path: Path, config: RunConfig) -> None:

@@ -23,7 +23,8 @@ _PLAIN = re.compile(r"-|true|false|null|[+-]?[\d.]+(?:e[+-]?\d+)?", re.IGNORECAS
 def cost(run: RunFolder) -> Section:
     """The section on cost and time."""
     lead = (
-        "Time and memory of each step on the machine that ran it; calls and tokens as the model servers reported them."
+        "Time and memory of each step on the machine that ran it, with its interrupted attempts; calls and tokens as "
+        "the model servers reported them."
     )
     done = [(step.name, step.record) for step in run.steps if step.record is not None]
     if not done:
@@ -35,7 +36,7 @@ def cost(run: RunFolder) -> Section:
     chart = Chart(title, total, bars(rows, title), ("step", "time"), figures)
     peaks = [Bar(name, record.peak_rss_mb, memory(record.peak_rss_mb), color="s2") for name, record in done]
     sizes = [(name, memory(record.peak_rss_mb)) for name, record in done]
-    most = "The sum over all processes of the step, at its highest; pages that they share count more than once."
+    most = "The sum over all processes of the step, at its highest; a page that several of them share counts once."
     memories = Chart("Peak memory by step", most, bars(peaks, "Peak memory by step"), ("step", "memory"), sizes)
     head = ("step", "time", "peak memory", "calls", "from journal", "failed", "tokens read", "tokens written", "cost")
     return Section(
