@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
 
@@ -167,6 +167,18 @@ def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
     elif get_origin(annotation) in (Union, UnionType, Annotated):
         for part in get_args(annotation):
             yield from _sections_in(part)
+
+
+def choices(annotation: Any) -> Iterator[str]:
+    """The words of all closed sets (`Literal`) in a type; of a schema, those of its fields and sections."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for field in annotation.model_fields.values():
+            yield from choices(field.annotation)
+    elif get_origin(annotation) is Literal:
+        yield from filter(lambda one: isinstance(one, str), get_args(annotation))
+    else:
+        for part in get_args(annotation):
+            yield from choices(part)
 
 
 def _keys_in(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:

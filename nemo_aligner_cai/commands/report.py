@@ -9,6 +9,7 @@ from nemo_aligner_cai.commands.common.flag_types import COUNT
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import write_line
 from nemo_aligner_cai.files.output_paths import check_output
+from nemo_aligner_cai.pipeline.config import closed_values
 from nemo_aligner_cai.report.report import MOST_CHAINS, REPORT, write_report
 from nemo_aligner_cai.report.run_folder import RunFolder
 
@@ -28,7 +29,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"the HTML file (default: RUN/{REPORT})")
     parser.add_argument("--chains", type=COUNT, default=MOST_CHAINS, help="most chains in the page, chosen at random")
     parser.add_argument(
-        "--redact", action="store_true", help="for sharing: remove the texts of prompts and models, and paths"
+        "--redact", action="store_true", help="for sharing: remove the texts of prompts, models and settings"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     # RUN/report.html is made by the run itself: only another file needs it.
@@ -41,6 +42,6 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         check_output(args.output, overwrite=args.overwrite)
     target = args.output or args.folder / REPORT
-    write_report(folder, target, redact=args.redact, chains=args.chains)
+    write_report(folder, target, redact=closed_values() if args.redact else None, chains=args.chains)
     write_line(f"report: {target}")
     return 0

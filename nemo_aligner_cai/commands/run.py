@@ -163,7 +163,8 @@ def _show(folder: Path, metrics: dict[str, Any]) -> None:
         "report": folder / REPORT,
     }
     for name, path in files.items():
-        if path.is_file():
+        # A folder may have models of an earlier run by another method.
+        if path.is_file() and (path.parent == folder or path.parent.name in metrics["steps"]):
             console.print(f"{name + ':':16}{path}", soft_wrap=True)
     console.print(f"talk to it:     cai chat {policy}", soft_wrap=True)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Hides secrets of the command line in process lists, errors and logs.
+"""Finds secrets in command lines and settings, and hides those of the command line in process lists and messages.
 
 A secret is recognized by the name before it, ``--ngc-api-key X``, ``--api-key=X``, a Hydra override
 ``logger.api_key=X``, ``{"password": "X"}``, ``?token=X``, or as the user and password of a URL.
@@ -8,8 +8,9 @@ A secret is recognized by the name before it, ``--ngc-api-key X``, ``--api-key=X
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from nemo_aligner_cai.console.printable import hide_secret
 
@@ -20,8 +21,8 @@ _NAME = (
     r"(?:(?:api|access|auth|private|secret|encryption)[_-]?key"
     r"|(?:api|access|auth|bearer|hf|hub|refresh|secret|session)[_-]?token"
     r"|secret|passw(?:or)?d|passphrase|credentials?"
-    # Not bos_token and the like, which are words of a vocabulary.
-    r"|(?<![a-z])(?<![a-z][_-])token)"
+    # Not bos_token and the like, which are words of a vocabulary; but GITHUB_TOKEN, a variable of the environment.
+    r"|(?<![a-z])(?<![a-z][_-])token|(?-i:[A-Z0-9]+_TOKEN))"
 )
 _FLAG = re.compile(rf"--?(?:[\w.-]*[_.-])?{_NAME}", re.IGNORECASE)
 _ABBREVIATED = "--ngc-api-key"
@@ -29,9 +30,12 @@ _ABBREVIATED = "--ngc-api-key"
 _VALUES = (
     re.compile(rf"(?<![a-z]){_NAME}[\"']?\s*[:=]\s*[\"']?(?P<value>[^\s\"',;&}}#]+)", re.IGNORECASE),
     re.compile(r"authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic)\s+)?(?P<value>[^\s\"']+)", re.IGNORECASE),
-    re.compile(r"://(?P<value>[^/?#\s]+)@"),
-    re.compile(r"(?:^|=)(?P<value>[^/?#\s@:=]+:[^/?#\s]+)@"),
+    # Not the name and tag of a container image, which a digest may follow.
+    re.compile(r"://(?P<value>[^/?#\s]+)@(?!sha256:)"),
+    re.compile(r"(?:^|=)(?P<value>[^/?#\s@:=]+:[^/?#\s]+)@(?!sha256:)"),
 )
+
+_SWITCHES = ("true", "false", "null", "none")
 
 
 def hide_secrets(argv: Sequence[str] = ()) -> None:
@@ -79,6 +83,33 @@ def secrets_in(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
         for pattern in _VALUES:
             for found in pattern.finditer(word):
                 yield (number, *found.span("value"))
+
+
+def secrets_in_settings(tree: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, secret) of each secret in nested settings.
+
+    Each value is read as a flag named by its key, and each list also as a command line. Not secrets are switches such
+    as ``use_auth_token=true``, references such as ``$KEY``, ``${oc.env:KEY}`` and ``$(cat FILE)``, and a user without
+    a password before a host, which registries of containers need.
+    """
+    if isinstance(tree, Mapping):
+        for name, value in cast(Mapping[object, object], tree).items():
+            yield from secrets_in_settings(value, f"{key}.{name}".removeprefix("."))
+    elif isinstance(tree, list | tuple):
+        words = [str(word) for word in cast(Sequence[object], tree)]
+        yield from _values_in(words, key)
+        for value in cast(Sequence[object], tree):
+            yield from secrets_in_settings(value, key)
+    elif tree is not None and not isinstance(tree, bool):
+        yield from _values_in([f"--{key}={tree}"], key)
+
+
+def _values_in(words: Sequence[str], key: str) -> Iterator[tuple[str, str]]:
+    for number, start, end in secrets_in(words):
+        value = words[number][start:end]
+        is_user = words[number][end:].startswith("@") and ":" not in value
+        if value and not value.startswith("$") and value.lower() not in _SWITCHES and not is_user:
+            yield key, value
 
 
 def _is_secret(flag: str) -> bool:

@@ -19,6 +19,8 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import Field, field_validator, model_validator
 
+from nemo_aligner_cai.console.printable import hide_secret
+from nemo_aligner_cai.console.secrets import secrets_in_settings
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.reading import is_object
 from nemo_aligner_cai.judges.settings import JudgeOptions
@@ -31,7 +33,8 @@ from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import Models
 from nemo_aligner_cai.pipeline.sections.serve import Serve
 from nemo_aligner_cai.planning.config import Assumptions
-from nemo_aligner_cai.sections import Config, Section, load_config, meant
+from nemo_aligner_cai.registry import BUILTIN, components
+from nemo_aligner_cai.sections import Config, Section, choices, load_config, meant
 from nemo_aligner_cai.stages.rl_cai import UPSTREAM_TEMPERATURES
 from nemo_aligner_cai.stages.rl_outputs import PreferenceSettings
 from nemo_aligner_cai.stages.settings import BlendPosition
@@ -47,6 +50,11 @@ _LISTS = {
     "ppo.critic": "ppo.critic",
 }
 """The sections of the trainers, and the lists of their Hydra overrides."""
+_TEXTS: dict[str, Any] = {
+    "answers": {"prompts", "system_message"},
+    "data": {"red_team": {"system_message"}},
+}
+"""Texts for the models, which may speak of passwords."""
 
 
 class _DataStage(Section):
@@ -273,6 +281,21 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_secrets(self) -> RunConfig:
+        """Refuse secrets: the configuration is written into run.json, the report, job scripts and trackers."""
+        found = list(secrets_in_settings(self.model_dump(exclude=_TEXTS)))
+        for _, secret in found:
+            # pydantic's own message, which a traceback shows, has the whole configuration.
+            hide_secret(secret)
+        if found:
+            raise ValueError(
+                f"{found[0][0]}: contains a secret, which the files of the run would show; remove it and export it as "
+                "an environment variable: servers and trainers inherit the environment, and jobs of a cluster get the "
+                "variables that executor.secrets names. For the key of an endpoint, name the variable in key_env"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_sections(self) -> RunConfig:
         by_ppo = {"reward_model": self.reward_model is not None, "ppo": self.ppo is not None}
         if (self.dpo is not None) == any(by_ppo.values()) or len(set(by_ppo.values())) > 1:
@@ -322,6 +345,16 @@ def _refuse_trainer_setting(path: Path, override: str) -> None:
             f"{override}: a setting of a trainer; add it to the list of that trainer in {path}: "
             f"{', '.join(_LISTS.values())}"
         )
+
+
+def closed_values() -> frozenset[str]:
+    """The texts of settings that are one of a closed set; all other texts in a configuration are the user's.
+
+    They are the words of the schema, the names of components, and the options of config groups.
+    """
+    names = (name for kind in BUILTIN for name in components(kind))
+    options = (name for group in ("hardware", "peft") for name in group_options(group))
+    return frozenset((*choices(RunConfig), *names, *options))
 
 
 def shared_settings(section: SlCai | RlCai, settings: type[Config]) -> dict[str, Any]:

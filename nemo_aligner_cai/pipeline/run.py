@@ -76,22 +76,22 @@ class Pipeline:
             return self._metrics([self.cache.run(step) for step in steps])
 
     def run_step(self, name: str) -> Mapping[str, Any]:
-        """Run one step unless it is done; the steps that it reads from must be. The last one writes the metrics.
+        """Run one step unless it is done; the steps that it reads from must be. The metrics follow the last of all.
 
         Raises:
             StepMissing: an earlier step is not done.
             UsageError, CaiError: as for `run`.
         """
         steps = self.steps()
-        step, records = self._step_and_needed(steps, name)
+        step = self._step_if_ready(steps, name)
         # A step that is done needs no lock: a batch system may start it once more while a later one runs.
         record = self.cache.done_before(step)
         if record is None:
             with self.cache.locked():
                 self._write_run_record(steps)
                 record = self.cache.run(step)
-        if name == steps[-1].name:
-            self._metrics([*records, record])
+        if records := self.cache.current(steps):
+            self._metrics(records)
         return record
 
     def run_shard(self, name: str) -> None:
@@ -101,15 +101,17 @@ class Pipeline:
             StepMissing, UsageError, CaiError: as for `run_step`.
         """
         with self.cache.locked(shared=True):
-            step, _ = self._step_and_needed(self.steps(), name)
+            step = self._step_if_ready(self.steps(), name)
             self.cache.run_shard(step)
 
-    def _step_and_needed(self, steps: Sequence[Step], name: str) -> tuple[Step, list[Mapping[str, Any]]]:
-        """A step, and the records of the steps that it needs; raises StepMissing if one is not done."""
+    def _step_if_ready(self, steps: Sequence[Step], name: str) -> Step:
+        """A step; raises StepMissing if one that it needs is not done."""
         self.names_from(name)
         needed = _needed(steps, name, self.folder)
-        records = [self.cache.require(step) for step in steps if step.name in needed]
-        return next(step for step in steps if step.name == name), records
+        for step in steps:
+            if step.name in needed:
+                self.cache.require(step)
+        return next(step for step in steps if step.name == name)
 
     def names_from(self, name: str) -> list[str]:
         """The name of a step and of all later ones; raises UsageError if the run has no such step."""

@@ -4,9 +4,11 @@
 
 Output: ``run.json``: {"settings": {"seed": 1, ...}, "constitution": {"name": "tiny", "principles": [{"id": "harm",
         "critique": "find ...", "revision": "write ...", "judge": "which ..."}]},
-        "steps": [{"name": "1_data", "title": "Step 1: ..."}], "versions": {"nemo_aligner_cai": "0.1.0", ...}}
+        "steps": [{"name": "1_data", "title": "Step 1: ...", "settings_hash": "5b1c..."}],
+        "versions": {"nemo_aligner_cai": "0.1.0", ...}}
 
-It is written before the first step. Nothing in it decides which steps run again: that is in each ``step.json``.
+It is written before the first step. Nothing in it decides which steps run again: that is in each ``step.json``. The
+hashes tell which ``step.json`` is of these settings; see `records.py`.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from nemo_aligner_cai import __version__
 from nemo_aligner_cai.constitution.loading import load_constitution
 from nemo_aligner_cai.files import write_json
 from nemo_aligner_cai.pipeline.config import RunConfig
-from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.records import RUN_RECORD
+from nemo_aligner_cai.pipeline.step_cache import Step, settings_hash
 
-RUN_RECORD = "run.json"
 _PACKAGES = ("nemo_toolkit", "nemo_aligner", "megatron-core", "torch")
 
 
@@ -36,7 +38,9 @@ def write_run_record(folder: Path, config: RunConfig, constitution: Path, steps:
             "name": loaded.name,
             "principles": [{"id": one.id, **one.requests} for one in loaded.principles],
         },
-        "steps": [{"name": step.name, "title": step.title} for step in steps],
+        "steps": [
+            {"name": step.name, "title": step.title, "settings_hash": settings_hash(step, folder)} for step in steps
+        ],
         "versions": versions(),
     }
     write_json(folder / RUN_RECORD, record, overwrite=True)

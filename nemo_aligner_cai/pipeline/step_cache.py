@@ -25,15 +25,25 @@ from nemo_aligner_cai.files import atomic_writer, content_hash, read_json, sha25
 from nemo_aligner_cai.files.locks import file_lock
 from nemo_aligner_cai.pipeline.layout import HF
 from nemo_aligner_cai.pipeline.peak_memory import peak_memory
+from nemo_aligner_cai.pipeline.records import STARTED, STEP_RECORD, Origin, current_steps, read_origin
 
-_RECORD = "step.json"
-_STARTED = "started"
-_INPUTS = re.compile(rb"[0-9a-f]{64}")
+_MARKER = re.compile(rb"[0-9a-f]{64}")
 _NO_INPUTS = 64 * "0"
+_ATTEMPTS = "attempts.json"
+"""Time and memory of the attempts of a step that is not done."""
 # Journal entries are keyed by everything that determines them: those of another configuration are never wrong.
 JOURNAL_SUFFIX = ".journal.jsonl"
 SHARDS_SUFFIX = ".shards"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Everything that determines a step's outputs, as a hash, and the parts of it for the record; see `Origin`."""
+
+    hash: str
+    settings_hash: str
+    reads: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,8 @@ class StepCache:
         """Run the step unless it is done.
 
         Returns:
-            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds``, ``peak_rss_mb``, and
-            ``facts`` returned by the work.
+            The step's record: ``inputs`` (hash), ``outputs`` (name -> SHA-256), ``seconds`` and ``peak_rss_mb`` of all
+            attempts with these inputs, ``facts`` returned by the work, and the keys of `Origin`.
 
         Raises:
             CaiError: the step failed, or did not write an output file.
@@ -123,22 +133,24 @@ class StepCache:
             return record
         _log.info("%s", step.title)
         folder, inputs = self.folder / step.name, self._inputs(step)
-        self._begin(folder, inputs)
-        started = time.monotonic()
-        with peak_memory() as memory:
+        self._begin(folder, inputs.hash)
+        with _measured(folder) as used:
             facts = step.work(folder)
-        missing = [name for name in step.makes if not (folder / name).exists()]
-        if missing:
-            raise CaiError(f"step {step.name}: did not make {', '.join(missing)} in {folder}")
+            missing = [name for name in step.makes if not (folder / name).exists()]
+            if missing:
+                raise CaiError(f"step {step.name}: did not make {', '.join(missing)} in {folder}")
+            outputs = {name: _digest(folder / name) for name in step.makes}
         record = {
             "step": step.name,
-            "inputs": inputs,
-            "outputs": {name: _digest(folder / name) for name in step.makes},
-            "seconds": round(time.monotonic() - started, 1),
-            "peak_rss_mb": round(memory.megabytes, 1),
+            "inputs": inputs.hash,
+            "outputs": outputs,
+            "seconds": used["seconds"],
+            "peak_rss_mb": used["peak_rss_mb"],
             "facts": dict(facts),
+            **self._origin(folder, inputs, outputs),
         }
-        write_json(folder / _RECORD, record, overwrite=True)
+        write_json(folder / STEP_RECORD, record, overwrite=True)
+        (folder / _ATTEMPTS).unlink(missing_ok=True)
         if self._on_done:
             self._on_done(self.folder)
         return record
@@ -150,13 +162,18 @@ class StepCache:
         folder, inputs = self.folder / step.name, self._inputs(step)
         # The first shard prepares the folder for all.
         with file_lock(self.folder / f".{step.name}.lock", wait=True):
-            self._begin(folder, inputs)
+            self._begin(folder, inputs.hash)
         step.work(folder)
 
     def done_before(self, step: Step) -> Mapping[str, Any] | None:
-        """Log that a step is done and return its record, or return None if it is not done."""
+        """Log that a step is done and return its record, or return None if it is not done.
+
+        The record is brought up to date: an input outside of the run may have another path than when the step ran.
+        """
         record = self._record(step)
         if record is not None:
+            if record != self._stored(step):
+                write_json(self.folder / step.name / STEP_RECORD, record, overwrite=True)
             _log.info("%s: done before, %s s", step.title, record["seconds"])
         return record
 
@@ -167,15 +184,35 @@ class StepCache:
             raise StepMissing(step, self.folder)
         return record
 
-    def _inputs(self, step: Step) -> str:
-        """The hash of everything that determines the step's outputs."""
-        reads = [self.identity(path) for path in step.reads]
-        known = {"version": __version__, "settings": step.settings, "reads": reads}
+    def current(self, steps: Sequence[Step]) -> list[Mapping[str, Any]] | None:
+        """Return the records of all steps, or None if one of them is not done with its current settings.
+
+        Unlike `require`, it hashes no file: it compares the steps' records alone.
+        """
+        origins = {step.name: origin for step in steps if (origin := read_origin(self.folder / step.name))}
+        if len(current_steps({step.name: settings_hash(step, self.folder) for step in steps}, origins)) < len(steps):
+            return None
+        return [read_json(self.folder / step.name / STEP_RECORD) for step in steps]
+
+    def _inputs(self, step: Step) -> _Inputs:
+        identities = [self.identity(path) for path in step.reads]
+        known = {"version": __version__, "settings": step.settings, "reads": identities}
         endpoints = dict(step.endpoints())
         inputs = content_hash(known | ({"endpoints": endpoints} if endpoints else {}), length=64)
         models = [self.folder / step.name / name for name in step.makes if name.endswith(".nemo") or name == HF]
         self._models |= {path: content_hash([inputs, path.name], length=64) for path in models}
-        return inputs
+        reads = {
+            path.relative_to(self.folder).as_posix(): identity
+            for path, identity in zip(step.reads, identities, strict=True)
+            if path.is_relative_to(self.folder)
+        }
+        return _Inputs(inputs, settings_hash(step, self.folder), reads)
+
+    def _origin(self, folder: Path, inputs: _Inputs, outputs: Mapping[str, str]) -> dict[str, Any]:
+        """The keys of a record from which `current_steps` finds out if it is of the run's current settings."""
+        identities = {name: self._models.get(folder / name, digest) for name, digest in outputs.items()}
+        origin = Origin(settings_hash=inputs.settings_hash, reads=dict(inputs.reads), identities=identities)
+        return origin.model_dump()
 
     def identity(self, path: Path) -> str:
         """A hash of a file or folder: of its bytes or, for a model made by a step of this run, of the step's inputs.
@@ -202,19 +239,19 @@ class StepCache:
         for folder in folders:
             if folder.is_dir():
                 _empty(folder, keep_journals=False)
-                (folder / _STARTED).unlink()
+                (folder / STARTED).unlink()
 
     def _begin(self, folder: Path, inputs: str) -> None:
         """Prepare the folder: keep the files of an interrupted attempt with the same inputs, remove all others."""
         _require_step_folder(folder)
-        started = folder / _STARTED
-        if (folder / _RECORD).is_file():
+        started = folder / STARTED
+        if (folder / STEP_RECORD).is_file():
             _log.info("inputs, settings or outputs have changed: running it again")
         folder.mkdir(parents=True, exist_ok=True)
         if not started.is_file() or started.read_text(encoding="utf-8") != inputs:
             _empty(folder, keep_journals=True)
             _mark(folder, inputs)
-        (folder / _RECORD).unlink(missing_ok=True)
+        (folder / STEP_RECORD).unlink(missing_ok=True)
 
     def _record(self, step: Step) -> dict[str, Any] | None:
         """The record of a step that is done; None if it is not, or if a file that it reads is missing."""
@@ -224,21 +261,59 @@ class StepCache:
         # First: hashing the models that the step reads takes minutes, and a dry run may have none of them.
         if not is_recorded(folder):
             return None
-        inputs = self._inputs(step)
+        inputs, record = self._inputs(step), self._stored(step)
         try:
-            record = read_json(folder / _RECORD)
-            same = record["inputs"] == inputs and set(record["outputs"]) == set(step.makes)
-        except (CaiError, KeyError, TypeError):
-            return None  # missing, truncated or not a record
+            outputs = record["outputs"]
+            same = record["inputs"] == inputs.hash and set(outputs) == set(step.makes)
+        except (KeyError, TypeError):
+            return None  # not a record
         unchanged = same and all(
-            (folder / name).exists() and _digest(folder / name) == digest for name, digest in record["outputs"].items()
+            (folder / name).exists() and _digest(folder / name) == digest for name, digest in outputs.items()
         )
-        return record if unchanged else None
+        return record | self._origin(folder, inputs, outputs) if unchanged else None
+
+    def _stored(self, step: Step) -> Any:
+        """The content of a step's record; None if it is missing or truncated."""
+        try:
+            return read_json(self.folder / step.name / STEP_RECORD)
+        except CaiError:
+            return None
 
 
 def is_recorded(folder: Path) -> bool:
     """Return True if the step of a folder has ended with success; its inputs may have changed since."""
-    return (folder / _RECORD).is_file()
+    return (folder / STEP_RECORD).is_file()
+
+
+def settings_hash(step: Step, folder: Path) -> str:
+    """The hash of what is known of a step's inputs without reading a file or asking a server.
+
+    Args:
+        step: the step.
+        folder: the run's folder; paths inside of it count relative to it, so that a run may be moved.
+    """
+    reads = [str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in step.reads]
+    return content_hash({"version": __version__, "settings": step.settings, "reads": reads}, length=64)
+
+
+@contextmanager
+def _measured(folder: Path) -> Generator[dict[str, float], None, None]:
+    """Measure an attempt of a step; yields its time and memory, complete after the block.
+
+    They include those of interrupted attempts with the same inputs, which a file in the step's folder has: the result
+    is the work of all. An attempt that is killed, without an exception, is not in it.
+    """
+    file, started = folder / _ATTEMPTS, time.monotonic()
+    used: dict[str, float] = read_json(file) if file.is_file() else {"seconds": 0.0, "peak_rss_mb": 0.0}
+    with peak_memory() as memory:
+        try:
+            yield used
+        finally:
+            used["seconds"] = round(used["seconds"] + time.monotonic() - started, 1)
+            used["peak_rss_mb"] = round(max(used["peak_rss_mb"], memory.megabytes), 1)
+            # Without its folder, which somebody has removed, the file would be one of a foreign folder.
+            if folder.is_dir():
+                write_json(file, used, overwrite=True)
 
 
 def _digest(path: Path) -> str:
@@ -252,14 +327,14 @@ def _digest(path: Path) -> str:
 def _require_step_folder(folder: Path) -> None:
     """Raise UsageError if a folder has files but no marker of a started step."""
     empty = not any(folder.iterdir()) if folder.is_dir() else not os.path.lexists(folder)
-    started = folder / _STARTED
-    if not empty and not (started.is_file() and _INPUTS.fullmatch(started.read_bytes())):
+    started = folder / STARTED
+    if not empty and not (started.is_file() and _MARKER.fullmatch(started.read_bytes())):
         raise UsageError(f"{folder}: holds files that are not this run's; give another --output")
 
 
 def _mark(folder: Path, inputs: str) -> None:
     """Write the marker of a started step, whole or not at all: without it the folder would be refused."""
-    with atomic_writer(folder / _STARTED, overwrite=True) as file:
+    with atomic_writer(folder / STARTED, overwrite=True) as file:
         file.write(inputs.encode())
 
 
@@ -268,7 +343,7 @@ def _empty(folder: Path, *, keep_journals: bool) -> None:
     _mark(folder, _NO_INPUTS)
     # The folder itself may be a link to another disk: keep it.
     for path in folder.glob("*"):
-        if path.name == _STARTED or (keep_journals and path.name.endswith((JOURNAL_SUFFIX, SHARDS_SUFFIX))):
+        if path.name == STARTED or (keep_journals and path.name.endswith((JOURNAL_SUFFIX, SHARDS_SUFFIX))):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

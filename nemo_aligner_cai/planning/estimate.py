@@ -96,7 +96,9 @@ def activation_bytes(model: Model, trainer: Trainer) -> float:
 
 
 def serving_bytes(model: Model, generation: Generation, tokens: float) -> float:
-    """bf16 weights and the KV cache of a batch, `tokens` per sequence, on one GPU of the server."""
+    """bf16 weights and the KV cache of a batch, `tokens` per sequence, on one GPU of the server; 0 without GPUs."""
+    if not generation.gpus:
+        return 0.0
     return (2 * model.parameters + generation.batch_size * tokens * cache_bytes(model)) / generation.gpus
 
 
@@ -178,15 +180,13 @@ def _rl_cai(recipe: Recipe, samples: int, judgements: int) -> tuple[ResourceEsti
     shown = recipe.candidates if judge.config.strategy == "best-worst" else 2
     read = asked * (tokens.judge_request + tokens.prompt + shown * tokens.response)
     written = asked * tokens.judge_answer
-    hours = asked / judge.requests_per_minute / 60 if judge.requests_per_minute else 0.0
-    if judge.gpus:
-        hours = _hours(recipe, forward_flops(judge.parameters, read + written), judge.gpus, training=False)
+    hours, gpu_hours = _serving_hours(recipe, judge.server, judge.parameters, asked, read + written)
     judging = ResourceEstimate(
         "4 RL-CAI data: judge",
         judge_calls=asked,
         tokens_in=read,
         tokens_out=written,
-        gpu_hours=hours * judge.gpus,
+        gpu_hours=gpu_hours,
         hours=hours,
         disk_gb=_text_gb(recipe, read + written),
     )
@@ -196,16 +196,14 @@ def _rl_cai(recipe: Recipe, samples: int, judgements: int) -> tuple[ResourceEsti
 def _generation(
     name: str, recipe: Recipe, server: Generation, calls: int, read: float, written: float, longest: float
 ) -> ResourceEstimate:
-    flops = forward_flops(recipe.plan.model.parameters, read + written)
-    gpus = server.gpus * server.copies
-    hours = _hours(recipe, flops, gpus, training=False)
+    hours, gpu_hours = _serving_hours(recipe, server, recipe.plan.model.parameters, calls, read + written)
     memory = serving_bytes(recipe.plan.model, server, longest) / _GB
     return ResourceEstimate(
         name,
         model_calls=calls,
         tokens_in=read,
         tokens_out=written,
-        gpu_hours=hours * gpus,
+        gpu_hours=gpu_hours,
         hours=hours,
         disk_gb=_text_gb(recipe, read + written),
         memory_gb=memory,
@@ -213,26 +211,43 @@ def _generation(
     )
 
 
+def _serving_hours(
+    recipe: Recipe, server: Generation, parameters: float, calls: float, tokens: float
+) -> tuple[float, float]:
+    """Hours and GPU-hours of a model's calls: by the speed of its GPUs, or by the rate limits of an endpoint."""
+    gpus = server.gpus * server.copies
+    if not gpus:
+        return server.limits.hours(calls, tokens), 0.0
+    hours = _hours(recipe, forward_flops(parameters, tokens), gpus, training=False)
+    return hours, hours * gpus
+
+
 def _sft(recipe: Recipe) -> ResourceEstimate:
-    data = recipe.plan.data
-    revised = recipe.sl_prompts * data.revisions_kept * (data.tokens.prompt + data.tokens.revision)
-    tokens = revised + data.helpful_dialogues * data.tokens.helpful_dialogue
-    return _training("3 SL-CAI model", recipe, recipe.sft, tokens * recipe.sft.epochs)
+    data, trainer = recipe.plan.data, recipe.sft
+    revisions = recipe.sl_prompts * data.revisions_kept
+    tokens = revisions * (data.tokens.prompt + data.tokens.revision)
+    tokens += data.helpful_dialogues * data.tokens.helpful_dialogue
+    rows = revisions + data.helpful_dialogues
+    return _training("3 SL-CAI model", recipe, trainer, tokens / rows * _rows(trainer, rows))
 
 
 def _pairs(recipe: Recipe) -> float:
     return recipe.rl_prompts * recipe.train_share * recipe.plan.data.pairs_kept + recipe.plan.data.helpful_pairs
 
 
+def _rows(trainer: Trainer, rows: float) -> float:
+    return trainer.rows_read(rows, trainer.global_batch)
+
+
 def _reward_model(recipe: Recipe, trainer: Trainer) -> ResourceEstimate:
     # Upstream pads every text to the sequence length.
-    tokens = 2 * _pairs(recipe) * trainer.seq_length * trainer.epochs
+    tokens = 2 * _rows(trainer, _pairs(recipe)) * trainer.seq_length
     return _training("5 reward model", recipe, trainer, tokens)
 
 
 def _dpo(recipe: Recipe, trainer: Trainer) -> ResourceEstimate:
     tokens = recipe.plan.data.tokens
-    read = 2 * _pairs(recipe) * (tokens.prompt + tokens.response) * trainer.epochs
+    read = 2 * _rows(trainer, _pairs(recipe)) * (tokens.prompt + tokens.response)
     # The reference policy reads each text once more.
     reference = forward_flops(recipe.plan.model.parameters, read)
     return _training("5 RL-CAI model", recipe, trainer, read, extra_flops=reference)
@@ -257,9 +272,7 @@ def _training(
 
 def _ppo(recipe: Recipe, ppo: Ppo) -> ResourceEstimate:
     data, parameters = recipe.plan.data, recipe.plan.model.parameters
-    samples = int((recipe.rl_prompts * recipe.train_share + data.helpful_pairs) * ppo.actor.epochs)
-    if ppo.max_steps is not None:
-        samples = min(samples, ppo.max_steps * ppo.rollouts)
+    samples = int(ppo.actor.rows_read(recipe.rl_prompts * recipe.train_share + data.helpful_pairs, ppo.rollouts))
     read, written = samples * data.tokens.prompt, samples * data.tokens.response
     forward = forward_flops(parameters, read + written)
     learn_actor, learn_critic = (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
 from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings, shared_settings
-from nemo_aligner_cai.pipeline.sections.models import EndpointModel
+from nemo_aligner_cai.pipeline.sections.models import EndpointModel, ModelSource
 from nemo_aligner_cai.pipeline.sections.serve import Server, VllmServer
 from nemo_aligner_cai.planning.config import Assumptions
 from nemo_aligner_cai.training.config import compose, select
@@ -31,6 +31,7 @@ class Trainer:
     """One training job.
 
     Attributes:
+        max_steps: optimizer steps, and for PPO's actor steps of rollouts; None for whole epochs.
         texts: of a row of a micro batch: a comparison has two.
         adapters: only LoRA adapters are trained.
     """
@@ -44,6 +45,7 @@ class Trainer:
     epochs: float
     recompute: Literal["none", "full"]
     checkpoints: int
+    max_steps: int | None = None
     texts: int = 1
     adapters: bool = False
 
@@ -52,24 +54,45 @@ class Trainer:
         """Copies of the model."""
         return self.gpus // (self.tensor_parallel * self.pipeline_parallel)
 
+    def rows_read(self, rows: float, batch: int) -> float:
+        """Rows that it reads of a training set, in all epochs; its steps of `batch` rows may end it before."""
+        read = rows * self.epochs
+        return read if self.max_steps is None else min(read, self.max_steps * batch)
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """The rate limits of an endpoint; None for no limit."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+    def hours(self, calls: float, tokens: float) -> float:
+        """The time that the limits cause; 0 without limits, since the speed of an endpoint is not known."""
+        limits = ((calls, self.requests_per_minute), (tokens, self.tokens_per_minute))
+        return max(count / limit / 60 if limit else 0.0 for count, limit in limits)
+
 
 @dataclass(frozen=True)
 class Generation:
-    """Servers of a model: `copies` of it, each on `gpus` and with `batch_size` sequences at a time."""
+    """Servers of a model: `copies` of it, each on `gpus` and with `batch_size` sequences at a time.
+
+    An endpoint uses no GPUs of the run (`gpus` 0), and has rate limits.
+    """
 
     gpus: int
     batch_size: int
     copies: int = 1
+    limits: RateLimits = RateLimits()
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The judge: on GPUs of the run, or an endpoint (`gpus` 0) with a rate limit, None for no limit."""
+    """The judge and its servers; `parameters` are those of its model."""
 
     config: JudgeConfig
-    gpus: int
     parameters: int
-    requests_per_minute: float | None
+    server: Generation
 
 
 @dataclass(frozen=True)
@@ -77,7 +100,6 @@ class Ppo:
     """The two jobs of PPO; `shared` if they use the same GPUs."""
 
     rollouts: int
-    max_steps: int | None
     rollout_batch: int
     actor: Trainer
     critic: Trainer
@@ -123,7 +145,7 @@ def recipe(config: RunConfig) -> Recipe:
         revisions=config.sl_cai.num_revisions,
         critique=config.sl_cai.critique,
         candidates=len(config.rl_cai.candidate_temperatures),
-        helpful_only=_generation(config.serve.helpful_only, config.sl_cai.batch_size),
+        helpful_only=_answering(config.models.helpful_only, config.serve.helpful_only, config.sl_cai.batch_size),
         policy=_generation(config.serve.policy, config.rl_cai.batch_size),
         judge=_judge(config, plan),
         sft=trainers["sft"],
@@ -131,6 +153,13 @@ def recipe(config: RunConfig) -> Recipe:
         ppo=_ppo(config, trainers) if config.ppo else None,
         dpo=trainers.get("dpo"),
     )
+
+
+def _answering(model: ModelSource, server: Server, batch_size: int) -> Generation:
+    """The servers of a model, or the endpoint that it is."""
+    if isinstance(model, EndpointModel):
+        return Generation(0, model.concurrency, limits=RateLimits(model.requests_per_minute, model.tokens_per_minute))
+    return _generation(server, batch_size)
 
 
 def _generation(server: Server, batch_size: int) -> Generation:
@@ -143,12 +172,9 @@ def _generation(server: Server, batch_size: int) -> Generation:
 
 
 def _judge(config: RunConfig, plan: Assumptions) -> Judge:
-    model, parameters = config.models.judge, plan.judge_parameters or plan.model.parameters
     strategy = JudgeConfig(strategy=config.rl_cai.judge, **shared_settings(config.rl_cai, JudgeOptions))
-    if isinstance(model, EndpointModel):
-        return Judge(strategy, 0, parameters, model.requests_per_minute)
-    server = _generation(config.serve.judge, config.rl_cai.batch_size)
-    return Judge(strategy, server.gpus * server.copies, parameters, None)
+    server = _answering(config.models.judge, config.serve.judge, config.rl_cai.batch_size)
+    return Judge(strategy, plan.judge_parameters or plan.model.parameters, server)
 
 
 def _ppo(config: RunConfig, trainers: Mapping[str, Trainer]) -> Ppo:
@@ -158,10 +184,8 @@ def _ppo(config: RunConfig, trainers: Mapping[str, Trainer]) -> Ppo:
     separate = bool(section.actor_gpus and section.critic_gpus) and not set(section.actor_gpus) & set(
         section.critic_gpus
     )
-    steps = int(_number(composed, "trainer.ppo.max_steps"))
     return Ppo(
         rollouts=int(_number(composed, "model.ppo.num_rollout_samples")),
-        max_steps=steps if steps > 0 else None,
         rollout_batch=int(_number(composed, "model.ppo.rollout_micro_batch_size")),
         actor=trainers["ppo.actor"],
         critic=trainers["ppo.critic"],
@@ -174,7 +198,7 @@ def _trainer(settings: TrainerSettings, plan: Assumptions) -> Trainer:
     config_name, composed = settings.config, compose(settings.config, settings.overrides)
     section = {"cai_sft": "sft", "cai_reward_model": "rm", "cai_dpo": "dpo"}.get(config_name, "ppo")
     batches = "model.data.train_ds" if config_name == "cai_sft" else "model"
-    epochs = select(composed, f"trainer.{section}.max_epochs")
+    epochs, steps = (select(composed, f"trainer.{section}.max_{unit}") for unit in ("epochs", "steps"))
     trainer = Trainer(
         gpus=int(_number(composed, "trainer.devices") * _number(composed, "trainer.num_nodes")),
         tensor_parallel=int(_number(composed, "model.tensor_model_parallel_size")),
@@ -185,6 +209,7 @@ def _trainer(settings: TrainerSettings, plan: Assumptions) -> Trainer:
         epochs=float(epochs) if epochs else 1.0,
         recompute="full" if select(composed, "model.activations_checkpoint_granularity") == "full" else "none",
         checkpoints=1 if settings.key == "ppo.critic" else plan.checkpoints,
+        max_steps=int(steps) if steps and steps > 0 else None,
         texts=2 if config_name in ("cai_reward_model", "cai_dpo") else 1,
         adapters=select(composed, "model.peft.peft_scheme") not in (None, "none"),
     )

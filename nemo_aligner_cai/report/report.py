@@ -9,6 +9,7 @@ Output: report.html: one file that opens from disk and loads nothing
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from nemo_aligner_cai.errors import CaiError
@@ -27,13 +28,16 @@ MOST_CHAINS = 10_000
 _log = logging.getLogger(__name__)
 
 
-def write_report(run: RunFolder, target: Path, *, redact: bool = False, chains: int = MOST_CHAINS) -> None:
+def write_report(
+    run: RunFolder, target: Path, *, redact: Collection[str] | None = None, chains: int = MOST_CHAINS
+) -> None:
     """Write the report of a run, replacing an earlier one.
 
     Args:
         run: the run.
         target: the HTML file.
-        redact: remove all texts of prompts and models, and paths and addresses.
+        redact: None to show all; otherwise remove all texts of prompts and models, and all texts of settings but
+            these.
         chains: the most chains that the page holds; of more, a random selection.
 
     Raises:
@@ -58,11 +62,11 @@ def refresh_report(folder: Path) -> Path | None:
     return target
 
 
-def report_html(run: RunFolder, *, redact: bool = False, chains: int = MOST_CHAINS) -> str:
+def report_html(run: RunFolder, *, redact: Collection[str] | None = None, chains: int = MOST_CHAINS) -> str:
     """Return the report as HTML; see `write_report`."""
     groups = outcomes.outcome_groups(run)
     found = preferences.Preferences.of(run)
-    packed = pack(chains_of(run), most=chains, redact=redact)
+    packed = pack(chains_of(run), most=chains, redact=redact is not None)
     sections = [
         behavior.behavior(groups, run.evaluation, scores_of(run)),
         funnel.funnel(run),
@@ -71,7 +75,7 @@ def report_html(run: RunFolder, *, redact: bool = False, chains: int = MOST_CHAI
         calibration.calibration(run, found),
         training.training(run),
         cost.cost(run),
-        _chains(packed, redact=redact),
+        _chains(packed, redact=redact is not None),
         cost.provenance(run, redact=redact),
     ]
     missing = summary.missing(run)

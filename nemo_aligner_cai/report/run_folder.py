@@ -7,7 +7,8 @@ Input:  a folder of `cai run`: run.json, 1_data/step.json, 2_sl_cai/revisions.js
 Output: RunFolder(steps=(StepState("1_data", ..., done=True), ...), ...)
 
 Files are found by name, not by step: a run with DPO, or with other steps, needs no other code. Only the files of
-finished steps count, except for training curves, which are worth reading while a trainer works.
+steps that are done with the settings in run.json count, except for training curves, which are worth reading while a
+trainer works.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, Figure, read_evaluation
 from nemo_aligner_cai.files import read_json
+from nemo_aligner_cai.pipeline.records import RUN_RECORD, STARTED, STEP_RECORD, Origin, current_steps
 from nemo_aligner_cai.sections import first_problem
 from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
-RUN_RECORD = "run.json"
-_STEP_RECORD, _STARTED = "step.json", "started"
 _FIX = "give the --output of `cai run`, `cai quickstart` or `cai evaluate`"
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,7 +68,7 @@ class Facts(_Lenient):
     generation: Generation | None = None
 
 
-class StepRecord(_Lenient):
+class StepRecord(Origin):
     """A step.json."""
 
     inputs: str
@@ -81,6 +81,7 @@ class StepRecord(_Lenient):
 class _Titled(_Lenient):
     name: str = Field(pattern=r"^\w+$")
     title: str
+    settings_hash: str | None = None
 
 
 class Principle(_Lenient):
@@ -133,12 +134,21 @@ class Measured(_Lenient):
 
 @dataclass(frozen=True)
 class StepState:
-    """A step of a run; `record` is None unless it is done."""
+    """A step of a run.
+
+    Attributes:
+        name: its name.
+        title: shown to the user.
+        started: it was started.
+        record: None unless it is done with the current settings.
+        outdated: it was done with earlier settings, or from files that have been made again since.
+    """
 
     name: str
     title: str
     started: bool
     record: StepRecord | None
+    outdated: bool = False
 
 
 class RunFolder:
@@ -156,12 +166,22 @@ class RunFolder:
             raise UsageError(f"{path}: holds no step of a run and no {RESULT_FILE}; {_FIX}")
 
     def _states(self) -> Iterator[StepState]:
-        found = {file.parent.name for file in self.path.glob(f"*/{_STARTED}")}
-        titles = {step.name: step.title for step in self.record.steps} if self.record else {}
-        for name in [*titles, *sorted(found - set(titles))]:
-            file = self.path / name / _STEP_RECORD
-            record = _read(file, StepRecord) if file.is_file() else None
-            yield StepState(name, titles.get(name, name), name in found, record)
+        started = {file.parent.name for file in self.path.glob(f"*/{STARTED}")}
+        # Folders of other steps are left from a run with other sections.
+        planned = self.record.steps if self.record else [_Titled(name=name, title=name) for name in sorted(started)]
+        files = {step.name: file for step in planned if (file := self.path / step.name / STEP_RECORD).is_file()}
+        records = {name: _read(file, StepRecord) for name, file in files.items()}
+        current = current_steps({step.name: step.settings_hash for step in planned}, records)
+        for step in planned:
+            record = records.get(step.name)
+            is_current = step.name in current
+            yield StepState(
+                step.name,
+                step.title,
+                step.name in started,
+                record if is_current else None,
+                outdated=record is not None and not is_current,
+            )
 
     @property
     def is_evaluation(self) -> bool:
@@ -170,7 +190,7 @@ class RunFolder:
 
     @property
     def missing(self) -> tuple[StepState, ...]:
-        """The steps that are not done."""
+        """The steps that are not done with the current settings."""
         return tuple(step for step in self.steps if step.record is None)
 
     def find(self, name: str) -> Path | None:
@@ -179,10 +199,10 @@ class RunFolder:
         return next((path for path in paths if path.is_file()), None)
 
     def log_folders(self) -> Iterator[tuple[StepState, Path]]:
-        """Each step with a trainer's log directory, finished or not."""
+        """Each step with a trainer's log directory, finished or not, but not of earlier settings."""
         for step in self.steps:
             folder = self.path / step.name / "train"
-            if step.started and (folder / METRICS_FILE).is_file():
+            if step.started and not step.outdated and (folder / METRICS_FILE).is_file():
                 yield step, folder
 
     @cached_property
@@ -201,9 +221,15 @@ class RunFolder:
 
     @cached_property
     def evaluation_file(self) -> Path | None:
-        """The evaluation.json in the run's folder or in one of its folders; raises UsageError if there are several."""
+        """The evaluation.json in the run's folder or in one of its folders; raises UsageError if there are several.
+
+        That of a step counts only if the step is done with the current settings.
+        """
         files = (self.path / RESULT_FILE, *sorted(self.path.glob(f"*/{RESULT_FILE}")))
-        found = [path for path in files if path.is_file()]
+        done = {self.path / step.name for step in self.steps if step.record is not None}
+        found = [
+            path for path in files if path.is_file() and (path.parent in done or not (path.parent / STARTED).is_file())
+        ]
         if len(found) > 1:
             names = " and ".join(map(str, found))
             raise UsageError(f"{self.path}: holds several evaluations: {names}; move all but one elsewhere")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.report.labels import duration, memory, percent
 from nemo_aligner_cai.report.outcomes import ModelOutcomes, OutcomeGroup
-from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.run_folder import RunFolder, StepState
 from nemo_aligner_cai.report.sections.preferences import Preferences
 
 
@@ -97,7 +97,10 @@ def _time(run: RunFolder) -> Line:
 
 def missing(run: RunFolder) -> list[str]:
     """The steps that are not done, in words."""
-    return [
-        f"{step.title}: {'was begun and is not finished' if step.started else 'has not been started'}."
-        for step in run.missing
-    ]
+    return [f"{step.title}: {_state(step)}." for step in run.missing]
+
+
+def _state(step: StepState) -> str:
+    if step.outdated:
+        return "was done with earlier settings, or from files that have changed; its results are not shown"
+    return "was begun and is not finished" if step.started else "has not been started"

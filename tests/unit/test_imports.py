@@ -35,6 +35,7 @@ ORDER = [
     "training.launch",
     "training.serving",
     "training",
+    "pipeline.records",
     "report",
     "tiny",
     "planning.config",

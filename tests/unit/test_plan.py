@@ -24,6 +24,7 @@ from nemo_aligner_cai.planning.recipe import Generation, Recipe, Trainer, recipe
 _BEST_WORST = ("rl_cai.judge=best-worst", "rl_cai.pairs=best-worst")
 _NO_CRITIQUE = "sl_cai={decoding: {temperature: 0}, critique: false, few_shots: null, validation_share: 0.02}"
 _HOSTED = "models={helpful_only: tiny, judge: {endpoint: 'http://judge', model: m, requests_per_minute: 40}}"
+_TRAINERS = {"sft": "sft", "reward_model": "rm", "dpo": "dpo"}
 
 
 @pytest.fixture
@@ -103,6 +104,53 @@ def test_a_hosted_judge_takes_calls_over_its_quota_and_an_own_one_operations_ove
     # 2400 x (400 + 40 + 4 x 200 + 150) tokens, 2 x 7.24e9 operations each, on 4 x 989e12 x 0.05 a second.
     assert own.hours == pytest.approx(2400 * 1390 * 2 * 7241732096 / (4 * 989e12 * 0.05) / 3600)
     assert own.gpu_hours == pytest.approx(4 * own.hours)
+
+
+def test_an_endpoint_uses_no_gpus_and_the_stricter_of_its_limits_is_its_time(shipped: Path) -> None:
+    rows = ("plan.data.red_team=2400", "plan.data.tokens.judge_request=400", "plan.data.tokens.judge_answer=150")
+    one = "{{endpoint: 'http://h', model: m, {0}}}"
+    served = f"models={{{{helpful_only: {one}, base: tiny, judge: {one}}}}}"
+    steps = _steps(shipped, *rows, *_BEST_WORST, served.format("requests_per_minute: 40, tokens_per_minute: 139000"))
+    model, judge = steps["2 SL-CAI data"], steps["4 RL-CAI data: judge"]
+    # 1200 prompts, each with three calls that read 640 + 900 + 1060 tokens and write 200 + 120 + 200.
+    assert model.hours == 1200 * 3 / 40 / 60 == pytest.approx(1.5)
+    assert model.hours > 1200 * 3120 / 139_000 / 60
+    assert judge.hours == 2400 / 40 / 60 > 2400 * 1390 / 139_000 / 60
+    tokens = _steps(shipped, *rows, *_BEST_WORST, served.format("requests_per_minute: 4000, tokens_per_minute: 1390"))
+    assert tokens["4 RL-CAI data: judge"].hours == pytest.approx(2400 / 60)
+    for step in (model, judge):
+        assert (step.gpu_hours, step.memory_gb, step.fits) == (0.0, 0.0, True)
+    assert steps["4 RL-CAI data: candidates"].gpu_hours > 0, "the run serves the trained model itself"
+    without = _steps(shipped, *rows, *_BEST_WORST, served.format("concurrency: 4"))
+    assert without["2 SL-CAI data"].hours == 0.0, "the speed of an endpoint is not known"
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "step"),
+    [
+        ("mistral_7b", "sft", "3 SL-CAI model"),
+        ("mistral_7b", "reward_model", "5 reward model"),
+        ("llama3_8b_dpo_1gpu", "dpo", "5 RL-CAI model"),
+    ],
+)
+def test_a_trainer_ends_at_its_steps_or_at_its_rows(shipped: Path, name: str, section: str, step: str) -> None:
+    path = shipped.with_name(f"{name}.yaml")
+    trainer = yaml.safe_load(path.read_text(encoding="utf-8"))[section]
+    steps: dict[int, ResourceEstimate] = {}
+    for most in (-1, 10, 10_000_000):
+        overrides = [*trainer["overrides"], f"trainer.{_TRAINERS[section]}.max_steps={most}"]
+        steps[most] = _steps(path, f"{section}={json.dumps(trainer | {'overrides': overrides})}")[step]
+    assert steps[10].tokens_in < steps[-1].tokens_in == steps[10_000_000].tokens_in
+    share = steps[10].tokens_in / steps[-1].tokens_in
+    assert steps[10].gpu_hours == pytest.approx(share * steps[-1].gpu_hours)
+    assert steps[10].disk_gb == steps[-1].disk_gb
+
+
+def test_the_steps_of_the_reward_model_have_its_batch(shipped: Path) -> None:
+    section = yaml.safe_load(shipped.read_text(encoding="utf-8"))["reward_model"]
+    section["overrides"] += ["trainer.rm.max_steps=10", "model.global_batch_size=64"]
+    needs = _steps(shipped, f"reward_model={json.dumps(section)}")["5 reward model"]
+    assert needs.tokens_in == 10 * 64 * 2 * 4096
 
 
 def test_tokens_of_critique_and_revision(shipped: Path) -> None:

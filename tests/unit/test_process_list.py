@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from nemo_aligner_cai.console.secrets import secrets_in
+from nemo_aligner_cai.console.secrets import secrets_in, secrets_in_settings
 
 SHOW = """
 import sys
@@ -61,6 +62,43 @@ def test_c4_a_secret_disappears_from_the_process_list_and_from_messages(words: l
 )
 def test_c4_other_words_are_left_alone(words: list[str]) -> None:
     assert not list(secrets_in(words))
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"environment": {"AWS_SECRET_ACCESS_KEY": SECRET}}, "environment.AWS_SECRET_ACCESS_KEY"),
+        ({"environment": {"GITHUB_TOKEN": SECRET}}, "environment.GITHUB_TOKEN"),
+        ({"arguments": ["--host", "h", "--api-key", SECRET]}, "arguments"),
+        ({"arguments": ("--seed", 1, f"--api-key={SECRET}")}, "arguments"),
+        ({"sets": [{"name": "a", "password": SECRET}]}, "sets"),
+        ({"overrides": [f"+exp_manager.wandb_logger_kwargs.api_key={SECRET}"]}, "overrides"),
+        ({"extra_body": {"headers": {"Authorization": f"Bearer {SECRET}"}}}, "extra_body.headers.Authorization"),
+        ({"endpoint": f"https://me:{SECRET}@host/v1"}, "endpoint"),
+        ({"preamble": [f"export HF_TOKEN={SECRET}"]}, "preamble"),
+    ],
+)
+def test_secrets_in_settings_are_named_by_their_keys(settings: dict[str, Any], key: str) -> None:
+    found = list(secrets_in_settings({"section": settings}))
+    assert found
+    for name, value in found:
+        assert name.startswith(f"section.{key}")
+        assert SECRET in value
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"key_env": "OPENAI_API_KEY", "secrets": ["NGC_API_KEY"]},
+        {"arguments": ["--api-key", "$VLLM_API_KEY"], "preamble": ["export HF_TOKEN=$(cat ~/.token)"]},
+        {"overrides": ["+logger.api_key=${oc.env:WANDB_API_KEY}", "model.use_auth_token=true", "+a.api_key=null"]},
+        {"api_key": None, "password": "", "use_auth_token": True},
+        {"image": "docker://me@registry.io#nvidia/nemo:24.07", "other": "nemo:24.07@sha256:0a1b"},
+        {"max_tokens": 5, "eos_token": "</s>", "environment": {"TOKENIZERS_PARALLELISM": "false"}},
+    ],
+)
+def test_references_and_switches_in_settings_are_not_secrets(settings: dict[str, Any]) -> None:
+    assert not list(secrets_in_settings(settings))
 
 
 RANKS = """

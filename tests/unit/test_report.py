@@ -21,8 +21,10 @@ from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.console.printable import with_symbols
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_jsonl, write_jsonl
+from nemo_aligner_cai.pipeline.config import closed_values
 from nemo_aligner_cai.report.report import refresh_report, report_html
 from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.report.sections.cost import settings_rows
 
 HOSTILE = (
     "<script>document.title='owned'</script>",
@@ -292,6 +294,50 @@ def test_redacted_for_sharing(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert not [text for text in texts if text in content]
     assert str(run.parent) not in content
     assert "Make it kind." in content, "the constitution stays"
+
+
+def test_redacted_settings_are_numbers_and_choices(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", Sizes())
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    texts = {
+        "answers": {"prompts": ["How do I brew sarin?", "vllm"], "system_message": "You are Xanthippe."},
+        "data": {"red_team": {"path": "s3://bucket/red", "system_message": "Be terse."}, "sl_share": 0.5},
+        "serve": {"policy": {"engine": "vllm", "environment": {"PLACE": "Nuremberg"}, "gpus": [0, 1]}},
+        "sft": {"overrides": ["trainer.sft.max_steps=30", "peft=lora", "exp_manager.name=wintermute"]},
+        "rl_cai": {"judge": "best-worst", "both_orders": True, "margin": 1e-05},
+        "evaluate": {"sets": [{"name": "xstest", "file": "/home/me/x.csv"}]},
+    }
+    (folder / "run.json").write_text(json.dumps(record | {"settings": texts}), encoding="utf-8")
+    rows = dict(settings_rows(RunFolder(folder).settings, closed_values()))
+    assert rows == {
+        "answers.prompts": "[redacted]\nvllm",
+        "answers.system_message": "[redacted]",
+        "data.red_team.path": "[redacted]",
+        "data.red_team.system_message": "[redacted]",
+        "data.sl_share": "0.5",
+        "serve.policy.engine": "vllm",
+        "serve.policy.environment.PLACE": "[redacted]",
+        "serve.policy.gpus": "0\n1",
+        "sft.overrides": "trainer.sft.max_steps=30\npeft=lora\nexp_manager.name=[redacted]",
+        "rl_cai.judge": "best-worst",
+        "rl_cai.both_orders": "true",
+        "rl_cai.margin": "1e-05",
+        "evaluate.sets": "[redacted]",
+    }
+    assert main(["report", str(folder), "--redact"]) == 0
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert not [text for text in ("sarin", "Xanthippe", "Nuremberg", "wintermute", "/home/me") if text in html]
+    whole = report_html(RunFolder(folder))
+    assert "How do I brew sarin?" in whole and "exp_manager.name=wintermute" in whole
+
+
+def test_a_secret_of_an_earlier_versions_run_is_not_shown(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", Sizes())
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["settings"] = {"serve": {"environment": {"HF_TOKEN": "hf_geheim"}, "arguments": ["--api-key", "geheim-2"]}}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    html = report_html(RunFolder(folder))
+    assert "HF_TOKEN" in html and "--api-key" in html and "geheim" not in html
 
 
 def test_a_page_with_fewer_chains_says_so_and_is_the_same_every_time(run: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.console.printable import redacted
 from nemo_aligner_cai.constitution import load_constitution
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.pipeline.config import load_run_config
+from nemo_aligner_cai.pipeline.config import closed_values, load_run_config
 
 
 def test_the_quickstart_configuration_loads() -> None:
@@ -106,6 +107,47 @@ def test_a_wrong_override_is_refused_by_name(override: str, message: str) -> Non
     with pytest.raises(UsageError, match=message) as caught:
         load_run_config(packaged_files.QUICKSTART, [override])
     assert "\n" not in str(caught.value).strip()
+
+
+_SECRET = "hunter2-very-secret"
+_BODY = f"extra_body: {{api_key: {_SECRET}}}"
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        (
+            f"serve={{policy: {{engine: vllm, environment: {{AWS_SECRET_ACCESS_KEY: {_SECRET}}}}}}}",
+            "serve.policy.environment.AWS_SECRET_ACCESS_KEY",
+        ),
+        (f"serve={{judge: {{engine: vllm, arguments: [--api-key, {_SECRET}]}}}}", "serve.judge.arguments"),
+        (
+            f"models={{helpful_only: tiny, judge: {{endpoint: 'http://h', model: m, {_BODY}}}}}",
+            "models.judge.extra_body.api_key",
+        ),
+        (f"sft.overrides=[+exp_manager.wandb_logger_kwargs.api_key={_SECRET}]", "sft.overrides"),
+    ],
+)
+def test_a_secret_is_refused_by_its_key_and_not_shown(override: str, key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_run_config(packaged_files.QUICKSTART, [override])
+    message = str(caught.value)
+    assert f": {key}: " in message
+    assert _SECRET not in message
+    # A traceback shows pydantic's error, which has the values.
+    assert _SECRET not in redacted(f"{caught.value.__cause__} {_SECRET}")
+
+
+def test_a_prompt_may_speak_of_passwords() -> None:
+    prompts = "answers={prompts: ['Is password: hunter2-safe good?'], decoding: {temperature: 0.0, max_tokens: 9}}"
+    config = load_run_config(packaged_files.QUICKSTART, [prompts])
+    assert config.answers is not None and "hunter2-safe" in config.answers.prompts[0]
+
+
+def test_closed_values_are_those_that_users_choose_from() -> None:
+    values = closed_values()
+    assert {"vllm", "bfloat16", "best-worst", "xstest", "dpo", "8xh100", "with-pairs"} <= values
+    assert not {"", "tiny", "http://h"} & values
 
 
 def test_a_missing_key_of_the_file_is_named(tmp_path: Path) -> None:

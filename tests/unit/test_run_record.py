@@ -13,7 +13,7 @@ from nemo_aligner_cai.constitution.loading import load_constitution
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.pipeline import run_record
 from nemo_aligner_cai.pipeline.config import load_run_config
-from nemo_aligner_cai.pipeline.step_cache import Step
+from nemo_aligner_cai.pipeline.step_cache import Step, settings_hash
 
 
 def test_it_has_the_settings_the_principles_and_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,5 +27,7 @@ def test_it_has_the_settings_the_principles_and_the_steps(tmp_path: Path, monkey
     principles = load_constitution(packaged_files.CONSTITUTION).principles
     assert [one["id"] for one in record["constitution"]["principles"]] == [one.id for one in principles]
     assert record["constitution"]["principles"][0]["judge"] == principles[0].judge_request
-    assert record["steps"] == [{"name": "1_data", "title": "Step 1: data"}]
+    (shown,) = record["steps"]
+    assert (shown["name"], shown["title"]) == ("1_data", "Step 1: data")
+    assert shown["settings_hash"] == settings_hash(step, tmp_path)
     assert record["versions"]["pytest"] == pytest.__version__

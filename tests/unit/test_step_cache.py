@@ -8,6 +8,7 @@ import errno
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_an_interrupted_step_keeps_what_it_has_made_only_for_the_same_inputs(tmp
     seen: list[set[str]] = []
 
     def look(folder: Path) -> Mapping[str, Any]:
-        seen.append({path.name for path in folder.iterdir()} - {"started"})
+        seen.append({path.name for path in folder.iterdir()} - {"started", "attempts.json"})
         (folder / "out.txt").write_text("made")
         return {}
 
@@ -93,6 +94,33 @@ def test_an_interrupted_step_keeps_what_it_has_made_only_for_the_same_inputs(tmp
     assert seen == [{"half.txt", "calls.journal.jsonl"}, {"calls.journal.jsonl"}]
 
 
+@pytest.mark.parametrize(("second", "seconds"), [(1, 111.0), (2, 1.0)])
+def test_the_seconds_of_a_step_are_those_of_all_attempts_with_its_inputs(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, second: int, seconds: float
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(step_cache, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def attempt(lasts: float, error: BaseException | None = None) -> Any:
+        def work(folder: Path) -> Mapping[str, Any]:
+            clock.now += lasts
+            if error is not None:
+                raise error
+            (folder / "out.txt").write_text("made")
+            return {}
+
+        return work
+
+    for lasts, error in ((100.0, KeyboardInterrupt()), (10.0, CaiError("failed"))):
+        with pytest.raises(type(error)):
+            StepCache(tmp_path / "run").run(_step(attempt(lasts, error), source, seed=1))
+    record = StepCache(tmp_path / "run").run(_step(attempt(1.0), source, seed=second))
+    assert record["seconds"] == seconds
+    # Made again since an output was lost: the attempts before belong to the record that is replaced.
+    (tmp_path / "run" / "1_first" / "out.txt").unlink()
+    assert StepCache(tmp_path / "run").run(_step(attempt(2.0), source, seed=second))["seconds"] == 2.0
+
+
 @pytest.mark.parametrize("forget", [False, True])
 def test_an_interruption_while_files_are_removed_leaves_a_folder_of_the_run(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, forget: bool
@@ -100,7 +128,7 @@ def test_an_interruption_while_files_are_removed_leaves_a_folder_of_the_run(
     folder = tmp_path / "run" / "1_first"
 
     def work(folder: Path) -> Mapping[str, Any]:
-        seen.append({path.name for path in folder.iterdir()} - {"started"})
+        seen.append({path.name for path in folder.iterdir()} - {"started", "attempts.json"})
         for name in ("a", "z"):
             (folder / name).mkdir()
             (folder / name / "file").write_text(name)

@@ -8,17 +8,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.pipeline.config import load_run_config
-from nemo_aligner_cai.pipeline.layout import Layout
+from nemo_aligner_cai.pipeline.layout import MEASURE, REWARD_MODEL, RL_CAI, Layout
 from nemo_aligner_cai.pipeline.serving.clients import Clients
 from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles, as_step
 from nemo_aligner_cai.pipeline.step_cache import StepCache
+from nemo_aligner_cai.pipeline.steps import three_models
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.data import data_step
 from nemo_aligner_cai.pipeline.steps.data_stages import rl_cai_step, sl_cai_step
 from nemo_aligner_cai.pipeline.steps.measure import measure_step
+from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR
+from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
 ENDPOINT = '{endpoint: "http://127.0.0.1:1/v1", model: m, identity: one%s}'
 MODEL = f"{{nemo: {packaged_files.MODEL}}}"
@@ -123,3 +128,25 @@ def test_another_reference_makes_another_folder(tmp_path: Path) -> None:
         run.files.trained_hf("3_sft")
         reads.append(as_step(run.files.conversions["3_sft_hf"]).reads)
     assert [one[-1] for one in reads] == [tmp_path / "a", tmp_path / "b"]
+
+
+@pytest.mark.parametrize(("by_dpo", "accuracy"), [(False, 0.875), (True, None)])
+def test_the_measurement_has_the_reward_model_of_a_run_by_ppo_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_dpo: bool, accuracy: float | None
+) -> None:
+    tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
+    if by_dpo:
+        del tree["ppo"]
+        tree["dpo"] = tree.pop("reward_model") | {"overrides": []}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    config = load_run_config(tmp_path / "config.yaml")
+    layout = Layout(tmp_path / "run")
+    files = ModelFiles(config.models, layout)
+    run = RunContext(config, layout, files, Clients(config, files, StepCache(layout.folder).identity))
+    # Also in the folder of the run by DPO: that of an earlier run by PPO.
+    write_jsonl(layout.file(REWARD_MODEL, LOG_DIR) / METRICS_FILE, [{"step": 1, "val/acc": 0.875}])
+    write_jsonl(layout.file(RL_CAI, "comparisons.jsonl"), [])
+    monkeypatch.setattr(three_models, "ask_each", lambda *given: {})
+    layout.file(MEASURE, "").mkdir()
+    figures = measure_step(run).work(layout.file(MEASURE, ""))
+    assert figures["reward_model"].get("val/acc") == accuracy

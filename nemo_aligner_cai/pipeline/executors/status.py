@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.pipeline.executors.script import FOLDER
 from nemo_aligner_cai.pipeline.executors.submit import JobIds, queued, submitted
-from nemo_aligner_cai.pipeline.run_record import RUN_RECORD
-from nemo_aligner_cai.pipeline.step_cache import is_recorded
+from nemo_aligner_cai.pipeline.records import RUN_RECORD, current_steps, read_origin
 
 FAILED = "failed"
 
@@ -23,7 +23,8 @@ class StepStatus:
 
     Attributes:
         step: its name.
-        state: "done", "failed", "not submitted", or a state of Slurm, such as "pending" and "running".
+        state: "done", "failed", "not submitted", "outdated" if it was done with earlier settings, or a state of Slurm,
+            such as "pending" and "running".
         job: the id of its newest job in the queue, or of its last one; empty if it was not submitted.
         used: the running time of that job.
         note: the reason for which it waits, the nodes on which it runs, or the log that tells why it failed.
@@ -45,13 +46,18 @@ def status(folder: Path) -> list[StepStatus]:
     """
     jobs, queue = submitted(folder / FOLDER), queued(folder / FOLDER)
     found: list[StepStatus] = []
-    for step in _steps(folder, jobs):
+    planned = _planned(folder, jobs)
+    origins = {step: origin for step in planned if (origin := read_origin(folder / step))}
+    current = current_steps(planned, origins)
+    for step in planned:
         ids = jobs.get(step, [])
         waiting = [one for one in ids if one in queue]
-        if is_recorded(folder / step):
+        if step in current:
             found.append(StepStatus(step, "done", ids[-1] if ids else ""))
         elif waiting:
             found.append(StepStatus(step, queue[waiting[0]][0], waiting[0], *queue[waiting[0]][1:]))
+        elif step in origins:
+            found.append(StepStatus(step, "outdated", ids[-1] if ids else ""))
         elif ids:
             found.append(StepStatus(step, FAILED, ids[-1], note=_last_log(folder / FOLDER, step)))
         else:
@@ -59,14 +65,14 @@ def status(folder: Path) -> list[StepStatus]:
     return found
 
 
-def _steps(folder: Path, jobs: JobIds) -> list[str]:
-    """All steps of a run that has begun, or those that were submitted."""
+def _planned(folder: Path, jobs: JobIds) -> Mapping[str, str | None]:
+    """All steps of a run that has begun, with their settings hashes, or those that were submitted."""
     record = folder / RUN_RECORD
     if record.is_file():
-        return [step["name"] for step in read_json(record)["steps"]]
+        return {step["name"]: step.get("settings_hash") for step in read_json(record)["steps"]}
     if not jobs:
         raise UsageError(f"{folder}: no run was started here, and no jobs were submitted")
-    return list(jobs)
+    return dict.fromkeys(jobs)
 
 
 def _last_log(folder: Path, step: str) -> str:

@@ -40,7 +40,8 @@ def measure_step(run: RunContext) -> Step:
         figures = {
             "stages": three_models.ask_each(run, folder, section.batch_size, asked),
             "judge": judge_figures(comparisons),
-            "reward_model": last_metrics(file(REWARD_MODEL, LOG_DIR)),
+            # A run by DPO may have the folder of an earlier run by PPO.
+            "reward_model": last_metrics(file(REWARD_MODEL, LOG_DIR)) if run.config.reward_model else {},
         }
         write_json(folder / "figures.json", figures, overwrite=True)
         return figures

@@ -4,21 +4,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any, cast
 
 from nemo_aligner_cai.console.printable import redacted
+from nemo_aligner_cai.console.secrets import secrets_in_settings
 from nemo_aligner_cai.report.charts.bars import Bar, bars
 from nemo_aligner_cai.report.charts.svg import Chart
 from nemo_aligner_cai.report.labels import duration, memory
 from nemo_aligner_cai.report.run_folder import RunFolder, StepRecord
 from nemo_aligner_cai.report.sections.section import Section, Table
 
+_OVERRIDE = re.compile(r"([+~]*[\w.@]+=)(.*)", re.DOTALL)
+_PLAIN = re.compile(r"-|true|false|null|[+-]?[\d.]+(?:e[+-]?\d+)?", re.IGNORECASE)
+
 
 def cost(run: RunFolder) -> Section:
     """The section on cost and time."""
     lead = (
-        "Time and memory of each step on the machine that ran it; calls and tokens as the model servers reported them."
+        "Time and memory of each step on the machine that ran it, with its interrupted attempts; calls and tokens as "
+        "the model servers reported them."
     )
     done = [(step.name, step.record) for step in run.steps if step.record is not None]
     if not done:
@@ -30,7 +36,7 @@ def cost(run: RunFolder) -> Section:
     chart = Chart(title, total, bars(rows, title), ("step", "time"), figures)
     peaks = [Bar(name, record.peak_rss_mb, memory(record.peak_rss_mb), color="s2") for name, record in done]
     sizes = [(name, memory(record.peak_rss_mb)) for name, record in done]
-    most = "The sum over all processes of the step, at its highest; pages that they share count more than once."
+    most = "The sum over all processes of the step, at its highest; a page that several of them share counts once."
     memories = Chart("Peak memory by step", most, bars(peaks, "Peak memory by step"), ("step", "memory"), sizes)
     head = ("step", "time", "peak memory", "calls", "from journal", "failed", "tokens read", "tokens written", "cost")
     return Section(
@@ -50,8 +56,8 @@ def _row(name: str, record: StepRecord) -> tuple[str, ...]:
     return (*first, *(f"{n:,}" for n in counts), *shown, "-" if generation.cost is None else f"{generation.cost:.2f}")
 
 
-def provenance(run: RunFolder, *, redact: bool) -> Section:
-    """The section on how the run was made."""
+def provenance(run: RunFolder, *, redact: Collection[str] | None) -> Section:
+    """The section on how the run was made; `redact` as for `settings_rows`."""
     lead = "What to give to the same command for the same result, and the hashes of what a run made."
     tables: list[Table] = []
     if run.settings:
@@ -76,11 +82,30 @@ def provenance(run: RunFolder, *, redact: bool) -> Section:
     return Section("made", "How it was made", lead, tables=tables, missing="" if run.settings else unknown)
 
 
-def settings_rows(settings: dict[str, Any], redact: bool = False) -> Iterator[tuple[str, str]]:
-    """Each setting by its dotted key; users in URLs are hidden, and paths and addresses too if `redact` is set."""
+def settings_rows(settings: dict[str, Any], redact: Collection[str] | None = None) -> Iterator[tuple[str, str]]:
+    """Each setting by its dotted key, without secrets.
+
+    Args:
+        settings: of a run or an evaluation.
+        redact: None to show all; otherwise the texts that may be shown. Numbers and booleans are always shown, and so
+            is the key of a Hydra override. All other texts may be prompts, paths or addresses.
+    """
     for key, value in flattened(settings).items():
-        shown = redacted(_shown(value))
-        yield key, "[redacted]" if redact and ("/" in shown) else shown
+        # An empty list is a value.
+        values = cast(list[object], value) if isinstance(value, list) and value else [cast(object, value)]
+        texts = [_shown(one) for one in values]
+        if redact is not None:
+            texts = [_without_texts(text, redact) for text in texts]
+        shown = redacted("\n".join(texts))
+        # Of a run that is older than the check of `RunConfig`.
+        for _, secret in secrets_in_settings(cast(object, value), key):
+            shown = shown.replace(secret, "***")
+        yield key, shown
+
+
+def _without_texts(value: str, allowed: Collection[str]) -> str:
+    key, text = found.groups() if (found := _OVERRIDE.fullmatch(value)) else ("", value)
+    return value if text in allowed or _PLAIN.fullmatch(text) else f"{key}[redacted]"
 
 
 def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -97,6 +122,4 @@ def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _shown(value: object) -> str:
     if value is None or value == [] or value == {}:
         return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "\n".join(map(str, cast(list[object], value))) if isinstance(value, list) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
