@@ -30,18 +30,21 @@ PLAIN_WORDS = (("Here is my thought process:", "Here is my response:"), ("analys
 """Granite, and gpt-oss on servers that drop special tokens. Plain words count only at the beginning of a reply."""
 
 
-def _tags(name: str, tags: Iterable[str]) -> re.Pattern[str]:
-    # The common first characters make the search fast; most replies contain no tag.
-    return re.compile(rf"[<\[\u25c1](?:{'|'.join([name, *(re.escape(tag[1:]) for tag in tags)])})", re.IGNORECASE)
+def _alternatives(name: str, tags: Iterable[str]) -> str:
+    """Return a regular expression for the tags without their first characters, which are "<", "[" or U+25C1."""
+    return "|".join([name, *(re.escape(tag[1:]) for tag in tags)])
 
 
-OPENING = _tags(rf"{_NAME}(?:\s[^<>]{{0,100}})?>", [opening for opening, _ in (*_TOKEN_PAIRS, *_TEXT_PAIRS)])
-CLOSING = _tags(rf"/{_NAME}\s?>", [closing for _, closing in (*_TOKEN_PAIRS, *_TEXT_PAIRS)])
+_PAIRS = (*_TOKEN_PAIRS, *_TEXT_PAIRS)
+_OPENING = _alternatives(rf"{_NAME}(?:\s[^<>]{{0,100}})?>", [opening for opening, _ in _PAIRS])
+_CLOSING = _alternatives(rf"/{_NAME}\s?>", [closing for _, closing in _PAIRS])
+# The common first characters make the searches fast; most texts contain no tag.
+OPENING, CLOSING = (re.compile(rf"[<\[\u25c1](?:{tags})", re.IGNORECASE) for tags in (_OPENING, _CLOSING))
 
 # For `control_tokens.py`.
 TOKEN_TAGS = tuple(tag for pair in _TOKEN_PAIRS for tag in pair)
 """Tags that a tokenizer may read as control tokens."""
 TEXT_TAGS = (*(tag for pair in _TEXT_PAIRS for tag in pair), *(closing for _, closing in PLAIN_WORDS))
 """Tags that are text for tokenizers. The opening plain words are missing: within a reply they have no effect."""
-TAG_PATTERN = f"(?i:{OPENING.pattern}|{CLOSING.pattern})"
-"""A regular expression for every tag except plain words."""
+TAG_PATTERN = "|".join(rf"{first}(?i:{_OPENING}|{_CLOSING})" for first in ("<", r"\[", "\u25c1"))
+"""A regular expression for every tag except plain words, fast as a part of a longer one: it begins with literals."""
