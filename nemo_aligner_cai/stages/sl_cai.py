@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from nemo_aligner_cai.chat import Role
 from nemo_aligner_cai.constitution import load_constitution, packaged
@@ -29,7 +29,7 @@ from nemo_aligner_cai.sections import Config
 from nemo_aligner_cai.stages.report import StageReport, TrainingFiles
 from nemo_aligner_cai.stages.revisions import RevisionPipeline, RevisionSample, generate_revisions
 from nemo_aligner_cai.stages.run_files import RunFiles
-from nemo_aligner_cai.stages.settings import PromptSource, StageConfig
+from nemo_aligner_cai.stages.settings import StageConfig
 from nemo_aligner_cai.stages.sft_files import SftFiles, SlOutputs, prepare_helpful, write_sft_files
 
 
@@ -41,12 +41,15 @@ class RevisionSettings(Config):
         num_revisions: turns of critique and revision.
         keep_unrevised: keep answers that the revision does not change.
         critique: critique each answer before its revision.
+        learn_earlier_replies: use prompts that have earlier replies. NeMo's mask knows speakers, not turns: SFT learns
+            these replies like the revision.
     """
 
     few_shots: Path | None = Field(default_factory=lambda: packaged("few_shots.json"))
     num_revisions: int = Field(default=1, gt=0)
     keep_unrevised: bool = False
     critique: bool = True
+    learn_earlier_replies: bool = False
 
 
 class SlCaiConfig(RevisionSettings, StageConfig):
@@ -62,12 +65,6 @@ class SlCaiConfig(RevisionSettings, StageConfig):
     files: SftFiles
     outputs: SlOutputs
 
-    @field_validator("prompts")
-    @classmethod
-    def _without_replies(cls, prompts: PromptSource) -> PromptSource:
-        # NeMo's mask knows speakers, not turns: SFT would learn a transcript's replies like the revision.
-        return prompts.model_copy(update={"replies": False})
-
     @model_validator(mode="after")
     def _check_validation(self) -> "SlCaiConfig":
         if (self.files.validation_share is None) != (self.outputs.validation is None):
@@ -81,6 +78,7 @@ class SlCaiStage:
     def __init__(self, config: SlCaiConfig) -> None:
         """Read the constitution, the examples and the tokenizer; raises UsageError if one of them is invalid."""
         self.config = config
+        self.prompts = config.prompts.model_copy(update={"replies": config.learn_earlier_replies})
         self.run_files = RunFiles(config, config.outputs)
         self.tokenizer = config.files.load_tokenizer()
         path = require_file(config.constitution)
@@ -113,17 +111,17 @@ class SlCaiStage:
 
     def records(self, first: int | None = None) -> Iterator[RevisionSample]:
         """Return new samples for the prompts, or only for the `first` ones."""
-        return map(RevisionSample, self.config.prompts.read(RowCounts(), first=first))
+        return map(RevisionSample, self.prompts.read(RowCounts(), first=first))
 
     def check_inputs(self) -> None:
         """Read all inputs once; raises UsageError or FormatError if one is invalid."""
         config = self.config
         if self.tokenizer is not None and not config.prompts.system_message and merges_empty_system(self.tokenizer):
             # SFT would stop at the first prompt without a system message.
-            prompts = config.prompts.model_copy(update={"limit": None}).read(RowCounts())
+            prompts = self.prompts.model_copy(update={"limit": None}).read(RowCounts())
             if any(not prompt.conversation.system for prompt in prompts):
                 raise UsageError(f"--tokenizer-model {config.files.tokenizer}: {EMPTY_SYSTEM_MERGED}")
-        self.total = config.prompts.count()
+        self.total = self.prompts.count()
         if config.files.helpful is not None:
             folder = Path(self._scratch.name, "helpful")
             message = config.prompts.system_message
@@ -150,7 +148,7 @@ class SlCaiStage:
         """Run the model, which stays open; see `generate_revisions`."""
         config, outputs, read = self.config, self.config.outputs, RowCounts()
         return await generate_revisions(
-            config.prompts.read(read),
+            self.prompts.read(read),
             self.pipeline(model),
             out_path=outputs.revisions,
             sft_path=outputs.samples,

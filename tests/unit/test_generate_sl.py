@@ -79,7 +79,7 @@ def test_flags_are_upstreams() -> None:
             "--upload",
             "--extra-body",
             "--omit",
-            "--keep-unrevised",
+            *("--keep-unrevised", "--learn-earlier-replies"),
             "--max-dropped",
             "--model",
             "--no-critique",

@@ -29,7 +29,6 @@ def test_overrides_are_yaml_values() -> None:
         [
             "seed=7",
             "data.red_team=/a b/red=team.jsonl",
-            "data.red_team_turns=all",
             "sft.overrides=[trainer.sft.max_steps=3]",
             "rl_cai.margin=0.5",
         ],

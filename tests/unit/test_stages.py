@@ -241,6 +241,9 @@ def test_sl_cai_learns_no_reply_of_a_transcript_and_rl_cai_has_it_as_context(fol
     report = asyncio.run(run_sl_cai(sl_config(prompts=source), ScriptedClient()))
     assert report.summary.to_dict()["balance"]["left_out"] == {"earlier replies, which SFT would learn, too": 1}
     assert "With a hook" not in Path("out/sl_cai.jsonl").read_text(encoding="utf-8")
+    learned = sl_config(prompts=source, outputs=SlOutputs.named("all/sl_cai.jsonl"), learn_earlier_replies=True)
+    assert asyncio.run(run_sl_cai(learned, ScriptedClient())).summary.counts.written == 3
+    assert "With a hook" in Path("all/sl_cai.jsonl").read_text(encoding="utf-8")
     run_rl(rl_config(prompts=source))
     assert "With a hook" in Path("rl_cai/cai_comparisons.jsonl").read_text(encoding="utf-8")
 

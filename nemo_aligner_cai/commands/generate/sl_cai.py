@@ -97,6 +97,13 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--num-revisions", type=COUNT, default=1, help="number of critiques and revisions per answer")
     parser.add_argument("--keep-unrevised", action="store_true", help="keep answers that the revision does not change")
+    parser.add_argument(
+        "--learn-earlier-replies",
+        action="store_true",
+        help="with --turns all, use prompts that have earlier replies, which SFT learns like the revision (default: "
+        "skip and count them)",
+    )
+    parser.effect("learn_earlier_replies", when=lambda args: args.turns == "all", otherwise="without --turns all")
     # Not --critique: that is an abbreviation of upstream's --critique-revision-instructions-path.
     parser.add_argument(
         "--no-critique",
@@ -190,6 +197,7 @@ def config_of(args: argparse.Namespace, scratch: Path) -> SlCaiConfig:
         sampling=flags.sampling_of(args),
         num_revisions=args.num_revisions,
         keep_unrevised=args.keep_unrevised,
+        learn_earlier_replies=args.learn_earlier_replies,
         critique=not args.no_critique,
         files=SftFiles(
             helpful=args.helpfulness_dataset_path,

@@ -7,11 +7,12 @@ Output: Request("Classify ... Response:\n<<<5d41402abc4b2a76\nNo. Grade: (A)\n5d
         choices=("(A)", "(B)", "(C)"))
 
 The markers contain a hash of the texts: a text cannot contain the hash of itself, so it cannot close its own fence.
+Its reasoning tags are broken: a grader that quotes one would end its own reasoning.
 """
 
 import math
 
-from nemo_aligner_cai.chat import Conversation, Role
+from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation, Role
 from nemo_aligner_cai.console.printable import shortened
 from nemo_aligner_cai.evaluation.graders.parsing import letters
 from nemo_aligner_cai.evaluation.graders.spec import Grader, fill
@@ -24,8 +25,9 @@ _OPTION_TOKENS = 8
 
 def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
     """Return the grader's request: with choices if it has options, else for a text at temperature 0."""
+    messages = conversation.messages if conversation.system.strip() else conversation.turns
     asked = "\n\n".join(
-        turn.content if turn.role is Role.USER else f"[assistant]\n{turn.content}" for turn in conversation.turns
+        one.content if one.role is Role.USER else f"[{one.role.value}]\n{one.content}" for one in messages
     )
     # Disavowals are at the end of a reply, which is kept.
     prompt, answer = shortened(asked, grader.prompt_chars, "\n"), shortened(reply, grader.reply_chars, "\n")
@@ -50,7 +52,7 @@ def _definitions(grader: Grader, options: tuple[str, ...]) -> list[str]:
 
 
 def _fenced(text: str, marker: str) -> str:
-    return f"<<<{marker}\n{text}\n{marker}>>>"
+    return f"<<<{marker}\n{JUDGED_TOKENS.escape(text)}\n{marker}>>>"
 
 
 def option_probabilities(completion: Completion) -> dict[str, float] | None:
