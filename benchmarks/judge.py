@@ -176,7 +176,7 @@ def overlap(args: argparse.Namespace, strategy: str = "chain of thought") -> lis
     share = (sum(makespans) - seconds) / min(makespans)
     return [
         Figure("policy and judge at work at the same time", f"{share:.1%}", f">= {OVERLAP:.0%}", share >= OVERLAP),
-        *(Figure(f"both: slots of the {name} in use", f"{stats['utilisation']:.1%}") for name, stats in spans.items()),
+        *(Figure(f"both: slots of the {name} in use", f"{stats['utilization']:.1%}") for name, stats in spans.items()),
     ]
 
 

@@ -115,7 +115,7 @@ class StandIn:
 
         ``requests`` counts chat requests, faults included, and ``contents`` those that differ; ``repeated`` is the
         difference. ``by_messages`` counts them by the length of the conversation, which tells the steps of a chain
-        apart. ``makespan`` goes from the first request to the last answer, and ``utilisation`` is the share of its
+        apart. ``makespan`` goes from the first request to the last answer, and ``utilization`` is the share of its
         slot-seconds that wrote or read tokens. ``cached_tokens`` are those of ``prompt_tokens`` that the prefix cache
         knew.
         """
@@ -132,7 +132,7 @@ class StandIn:
             "most_in_flight": self._most_in_flight,
             "makespan": makespan,
             "slot_seconds": slots.busy,
-            "utilisation": slots.busy / (self._pace.slots * makespan) if makespan else 0.0,
+            "utilization": slots.busy / (self._pace.slots * makespan) if makespan else 0.0,
             "prompt_tokens": slots.prompt_tokens,
             "cached_tokens": slots.cached_tokens,
             "written_tokens": slots.written_tokens,

@@ -27,8 +27,8 @@ class Hardware(Section):
 
     memory_gb: float = Field(gt=0)
     peak_tflops: float = Field(gt=0)  # dense bf16
-    training_utilisation: float = Field(gt=0, le=1)
-    generation_utilisation: float = Field(gt=0, le=1)
+    training_utilization: float = Field(gt=0, le=1)
+    generation_utilization: float = Field(gt=0, le=1)
 
 
 class Tokens(Section):

@@ -313,7 +313,7 @@ def ppo_memory_gb(recipe: Recipe, ppo: Ppo) -> float:
 
 def _hours(recipe: Recipe, flops: float, gpus: int, *, training: bool) -> float:
     hardware = recipe.plan.hardware
-    share = hardware.training_utilisation if training else hardware.generation_utilisation
+    share = hardware.training_utilization if training else hardware.generation_utilization
     return flops / (gpus * hardware.peak_tflops * 1e12 * share) / 3600
 
 
