@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,17 +19,18 @@ from nemo_aligner_cai.pipeline.config import Training
 from nemo_aligner_cai.pipeline.layout import ADAPTERS, DPO, MODEL, PPO, REWARD_MODEL, RL_CAI, SFT, SL_CAI
 from nemo_aligner_cai.pipeline.step_cache import Step
 from nemo_aligner_cai.pipeline.steps import trainers
+from nemo_aligner_cai.pipeline.steps.checkpoint_pairs import CheckpointPairs
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR, Trainer, merge
 from nemo_aligner_cai.sections import Section
-from nemo_aligner_cai.training.launch import jobs, log_folder, srun
+from nemo_aligner_cai.training.launch import jobs, srun
 from nemo_aligner_cai.training.metrics.files import NewRows, read_metrics, read_steps
 from nemo_aligner_cai.training.metrics.progress import TrainingProgress
 
 _CRITIC_DIR = "critic"
+_PAIRS_DIR = "checkpoint_pairs"
 _MOST_SCORED = 1000
 """Held-out pairs that are scored; more would keep the GPUs of the actor waiting."""
-_log = logging.getLogger(__name__)
 
 
 def sft_step(run: RunContext) -> Step:
@@ -107,16 +106,30 @@ def _pairs(run: RunContext, kind: str) -> tuple[Path, ...]:
     return tuple(run.layout.file(RL_CAI, f"{kind}_{split}.jsonl") for split in ("train", "test"))
 
 
-def run(trainer: Trainer, folder: Path, *, servers: Sequence[jobs.Job] = (), component: int = 0) -> None:
+def run(
+    trainer: Trainer,
+    folder: Path,
+    *,
+    servers: Sequence[jobs.Job] = (),
+    component: int = 0,
+    watch: Callable[[], None] = lambda: None,
+) -> None:
     """Run a training stage, logging into the step's folder, and show its progress.
+
+    `watch` is called several times a second; `jobs.start` describes `component`.
 
     Raises:
         CaiError: it or one of its servers failed.
     """
     env, log = jobs.visible_gpus(trainer.gpus), folder / "train.log"
-    with _progress(trainer.module.replace("_", " "), folder / LOG_DIR) as watch:
+    with _progress(trainer.module.replace("_", " "), folder / LOG_DIR) as show:
+
+        def show_and_watch() -> None:
+            show()
+            watch()
+
         job = jobs.start(trainer.path, trainer.overrides, log, env, component=component)
-        jobs.finish(job, servers=servers, watch=watch)
+        jobs.finish(job, servers=servers, watch=show_and_watch)
 
 
 @contextmanager
@@ -156,13 +169,14 @@ def train_ppo(
     """
 
     def work() -> None:
-        remove_unequal_checkpoints(folder / LOG_DIR, folder / _CRITIC_DIR)
+        pairs = CheckpointPairs(folder / _PAIRS_DIR, actor=folder / LOG_DIR, critic=folder / _CRITIC_DIR)
+        pairs.resume()
         env, log = jobs.visible_gpus(critic.gpus), folder / "critic.log"
         with jobs.server(critic.path, critic.overrides, log, jobs.critic_urls(*address), env=env) as job:
             # Here, since the server has the reward model, and the report needs rewards of pairs.
             rows = scored_pairs(islice(read_pairs(held_out), _MOST_SCORED), RewardServer(*address))
             write_jsonl(folder / SCORES_FILE, rows, overwrite=True)
-            run(actor, folder, servers=[job], component=srun.ACTOR)
+            run(actor, folder, servers=[job], component=srun.ACTOR, watch=pairs.keep)
 
     return _train_whole(folder, actor, base, work)
 
@@ -200,34 +214,7 @@ def train_and_collect(folder: Path, train: Callable[[], None], *, name: str = MO
     if not found:
         raise CaiError(f"{log_dir}: training wrote no .nemo file; see {folder / 'train.log'}")
     found[0].replace(folder / name)
-    for part in (LOG_DIR, _CRITIC_DIR):
-        shutil.rmtree(folder / part / "checkpoints", ignore_errors=True)
+    # The pair is the last: a stop in between can still resume from it.
+    for part in (f"{LOG_DIR}/checkpoints", f"{_CRITIC_DIR}/checkpoints", _PAIRS_DIR):
+        shutil.rmtree(folder / part, ignore_errors=True)
     return {"metrics": last_metrics(log_dir)}
-
-
-def remove_unequal_checkpoints(actor: Path, critic: Path) -> None:
-    """Remove the log directories of PPO's actor and critic unless their checkpoints are of the same step.
-
-    Each saves by itself: a run that is killed between the two saves leaves one ahead of the other.
-    """
-    if _same_step(actor, critic):
-        return
-    for folder in (actor, critic):
-        if folder.exists():
-            _log.warning("%s: actor and critic have no checkpoint of the same step; PPO starts over", folder)
-            # An error here must stop the run: it would resume from what is left.
-            shutil.rmtree(folder)
-
-
-def _same_step(actor: Path, critic: Path) -> bool:
-    from omegaconf import OmegaConf
-
-    step, updates = log_folder.last_step(actor), log_folder.last_step(critic)
-    configs = [folder / "config.yaml" for folder in (actor, critic)]
-    # NeMo moves them for a moment when a run resumes.
-    if step is None or updates is None or not all(path.is_file() for path in configs):
-        return False
-    actor_config, critic_config = (OmegaConf.load(path) for path in configs)
-    # The critic counts its own batches, including those of the warm-up rollouts.
-    batches = math.ceil(actor_config.model.ppo.num_rollout_samples / critic_config.model.global_batch_size)
-    return bool(updates == (step + actor_config.trainer.ppo.get("critic_warmup_steps", 0)) * batches)

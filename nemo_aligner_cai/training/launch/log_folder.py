@@ -29,11 +29,23 @@ _DATA = ("model.data.train_ds.file_path", "model.data.validation_ds.file_path", 
 _RATES = ("model.optim.lr", "model.optim.sched")
 
 
+def last_checkpoints(log_dir: Path) -> dict[str, list[Path]]:
+    """The files or folders of each checkpoint from which NeMo would resume, by its name; finished or not."""
+    found: dict[str, list[Path]] = {}
+    for pattern in _CHECKPOINTS:
+        for path in (log_dir / "checkpoints").glob(pattern):
+            found.setdefault(path.name.removesuffix(".ckpt"), []).append(path)
+    return found
+
+
+def unfinished_mark(log_dir: Path, name: str) -> Path:
+    """The file that exists while NeMo writes or removes a checkpoint, also after a stop in the middle of it."""
+    return log_dir / "checkpoints" / f"{name}-unfinished"
+
+
 def last_step(log_dir: Path) -> int | None:
     """The step of the checkpoint from which NeMo would resume; None unless there is exactly one."""
-    folder = log_dir / "checkpoints"
-    names = {path.name.removesuffix(".ckpt") for pattern in _CHECKPOINTS for path in folder.glob(pattern)}
-    finished = [name for name in names if not (folder / f"{name}-unfinished").exists()]
+    finished = [name for name in last_checkpoints(log_dir) if not unfinished_mark(log_dir, name).exists()]
     step = re.search(r"step=(\d+)", finished[0]) if len(finished) == 1 else None
     return int(step[1]) if step else None
 
