@@ -208,6 +208,10 @@ def test_killed_in_every_step_and_resumed_it_ends_with_the_same_bytes(
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         runs.assert_none_left()
+        if step == "6_ppo":
+            # As if it had been killed while the actor saved: the critic alone has a checkpoint.
+            for checkpoint in (output / step / "train" / "checkpoints").glob("*-last"):
+                shutil.rmtree(checkpoint)
         done = [name for name in STEPS if (output / name / "step.json").is_file()]
         assert done in (list(STEPS[:number]), list(STEPS[: number + 1]))
         stamps = {name: (output / name / "step.json").stat().st_mtime_ns for name in done}
