@@ -68,9 +68,13 @@ class LocalExecutor(Section):
 
     kind: Literal["local"] = "local"
 
+    @property
+    def container(self) -> None:
+        """No image: all programs run in the same environment as this one."""
+
 
 class Container(Section):
-    """The image in which trainers and servers run, by the srun options of pyxis.
+    """The image in which trainers, servers and converters run, by the srun options of pyxis.
 
     Attributes:
         image: as for `--container-image`.
@@ -114,7 +118,7 @@ class SlurmExecutor(Section):
             without GPUs: trainers then use hardware=cpu.
         options: further options of sbatch, such as `--exclusive`.
         preamble: lines of shell before the command, such as `module load cuda`.
-        container: where trainers and servers run; null for the same environment as this program.
+        container: where trainers, servers and converters run; null for the same environment as this program.
         secrets: names of environment variables that the jobs get from the submitting shell. Scripts and logs have the
             names, never the values.
         warning_s: seconds before the end of the wall time at which a job ends its step in order.
