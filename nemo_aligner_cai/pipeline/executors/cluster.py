@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.dry_run import dry_run_checks, not_checked
 from nemo_aligner_cai.pipeline.executors import submit
+from nemo_aligner_cai.pipeline.executors.environment import used_variables
 from nemo_aligner_cai.pipeline.executors.job import forget_starts
 from nemo_aligner_cai.pipeline.executors.script import FOLDER, StepJob
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
@@ -105,12 +107,12 @@ def _jobs(request: Request, pipeline: Pipeline, steps: Sequence[str]) -> list[St
         pipeline.names_from(name)
     folder = request.folder.absolute()
     command = (*_program(), "run", *request.arguments, "--output", str(folder))
+    variables = used_variables(request.config, os.environ)
     jobs: list[StepJob] = []
     for step in steps:
-        own, shards = (*command, "--step", step), request.executor.shards_of(step)
-        jobs.append(StepJob(step, folder / FOLDER, sizes(request.config, request.executor, step), own, shards))
-        if shards:
-            jobs.append(StepJob(step, folder / FOLDER, (MERGE,), own))
+        size, shards = sizes(request.config, request.executor, step), request.executor.shards_of(step)
+        job = StepJob(step, folder / FOLDER, size, (*command, "--step", step), shards, variables)
+        jobs += [job, replace(job, sizes=(MERGE,), shards=None)] if shards else [job]
     return jobs
 
 

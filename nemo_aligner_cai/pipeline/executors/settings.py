@@ -119,8 +119,8 @@ class SlurmExecutor(Section):
         options: further options of sbatch, such as `--exclusive`.
         preamble: lines of shell before the command, such as `module load cuda`.
         container: where trainers, servers and converters run; null for the same environment as this program.
-        secrets: names of environment variables that the jobs get from the submitting shell. Scripts and logs have the
-            names, never the values.
+        secrets: names of further environment variables that the jobs get from the submitting shell, besides those
+            that the configuration uses. Scripts and logs have the names, never the values.
         warning_s: seconds before the end of the wall time at which a job ends its step in order.
         steps: settings of single steps, by the step's name.
     """
