@@ -27,6 +27,7 @@ from nemo_aligner_cai.pipeline import layout
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.dry_run import commands, dry_run_checks, not_checked
 from nemo_aligner_cai.pipeline.executors import job
+from nemo_aligner_cai.pipeline.executors.settings import LocalExecutor
 from nemo_aligner_cai.pipeline.metrics import table
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
@@ -65,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     if args.status:
         return run_slurm.show_status(args.output)
     overrides = _overrides(args)
-    config = load_run_config(args.config, overrides)
-    executor = run_slurm.executor_of(args, config)
-    if executor is None:
+    config = run_slurm.with_executor(args, load_run_config(args.config, overrides))
+    executor = config.executor
+    if isinstance(executor, LocalExecutor):
         return _print_commands(args, config) if args.dry_run else run_here(args, config)
     if not run_slurm.is_job(args):
         return run_slurm.submit(args, config, executor, overrides)

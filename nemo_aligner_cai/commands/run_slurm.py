@@ -13,7 +13,7 @@ from nemo_aligner_cai.commands.common.terminal import open_console, table_of, wr
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.executors import cluster
-from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
+from nemo_aligner_cai.pipeline.executors.settings import LocalExecutor, SlurmExecutor
 from nemo_aligner_cai.pipeline.executors.status import FAILED, status
 from nemo_aligner_cai.training.launch.slurm import in_batch_script
 
@@ -36,16 +36,14 @@ def add_slurm_arguments(parser: Parser) -> None:
     )
 
 
-def executor_of(args: argparse.Namespace, config: RunConfig) -> SlurmExecutor | None:
-    """The settings of Slurm; None if the steps are to run here, without it."""
-    settings = config.executor if isinstance(config.executor, SlurmExecutor) else None
-    if args.executor == "slurm" and settings is None:
-        settings = SlurmExecutor(kind="slurm")
-    if args.executor == "local":
-        settings = None
-    if settings is None and args.chain:
+def with_executor(args: argparse.Namespace, config: RunConfig) -> RunConfig:
+    """The configuration with the executor that `--executor` chooses; raises UsageError for flags of another one."""
+    executor = config.executor
+    if args.executor not in (None, executor.kind):
+        executor = SlurmExecutor(kind="slurm") if args.executor == "slurm" else LocalExecutor()
+    if executor.kind == "local" and args.chain:
         raise UsageError("--chain needs --executor slurm, or executor.kind: slurm in the configuration")
-    return settings
+    return config.model_copy(update={"executor": executor})
 
 
 def is_job(args: argparse.Namespace) -> bool:

@@ -121,23 +121,24 @@ def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients, checks: 
     for role in ("helpful_only", "judge"):
         if (path := clients.path(role)) is not None:
             with checks.of(f"serve.{role}"):
-                _check_server(getattr(config.serve, role), path, getattr(config.models, role))
+                _check_server(config, getattr(config.serve, role), path, getattr(config.models, role))
     for step in (SFT, config.policy_step):
         path = clients.trained_path(step)
         with checks.of(f"serve.policy after {step}"):
-            _check_server(config.serve.policy, path, None)
+            _check_server(config, config.serve.policy, path, None)
 
 
-def _check_server(server: Server, path: Path, source: object) -> None:
+def _check_server(config: RunConfig, server: Server, path: Path, source: object) -> None:
     """Check that a server can read a model's file or folder, which may be still to be made."""
     if isinstance(server, NemoServer):
         template_named(server.chat_template)
         compose("cai_inference", server.overrides)
         _check_conversion(source, path)
-    elif path.exists():
-        vllm.check(path, server)
     else:
-        vllm.check_executable(server)
+        if config.executor.container is None:
+            vllm.check_executable(server)
+        if path.exists():
+            vllm.check_folder(path, server)
 
 
 def _check_conversion(source: object, target: Path) -> None:

@@ -179,6 +179,21 @@ def test_scripts_of_a_run_whose_models_are_elsewhere_end_with_what_was_not_check
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("container", "flags", "here"), [(True, (), False), (False, (), True), (True, ("--executor", "local"), True)]
+)
+def test_only_vllm_that_runs_outside_of_a_container_must_be_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], container: bool, flags: tuple[str, ...], here: bool
+) -> None:
+    executor = SLURM | ({"container": {"image": "image.sqsh"}} if container else {})
+    server = {"engine": "vllm", "executable": "no-such-vllm"}
+    models = {"helpful_only": {"hf": "/nowhere/model"}}
+    path = config(tmp_path, executor, models=models, serve={"helpful_only": server})
+    assert cli.main(["run", str(path), "--output", str(tmp_path / "run"), "--dry-run", *flags]) == 0
+    listed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#   the program no-such-vllm")]
+    assert bool(listed) == here
+
+
 def test_a_flag_for_slurm_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="the training extra is not installed")
     arguments = ["run", str(packaged_files.QUICKSTART), "--output", str(tmp_path / "run")]

@@ -22,7 +22,10 @@ from nemo_aligner_cai.engine.shards import Shard
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.pipeline.executors import job
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.layout import RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.layout import HF, RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.sections.serve import VllmServer
+from nemo_aligner_cai.pipeline.serving.model_files import Conversion, as_step
+from nemo_aligner_cai.pipeline.serving.vllm import served_vllm
 from nemo_aligner_cai.training.launch import jobs, reaper, srun
 from tests.unit.fake_slurm import FakeSlurm
 from tests.unit.slurm_config import SHARDED, loaded
@@ -133,6 +136,39 @@ def test_a_step_of_a_job_is_stopped_by_its_name(fake_slurm: FakeSlurm, tmp_path:
     task = f"/opt/python -m {reaper.__name__} /opt/python -m some.module key=value"
     assert call.endswith(f"--container-image=image.sqsh {task}")
     assert "--overlap" in call and "--nodes=1 --ntasks=1" in call and "--het-group" not in call
+
+
+_CONTAINER = srun.Srun(("--container-image=image.sqsh",), "/opt/python")
+_TASK = f"--container-image=image.sqsh /opt/python -m {reaper.__name__}"
+
+
+def test_a_conversion_in_a_container_has_the_interpreter_of_the_container(
+    fake_slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    command = ["checkpoint", "to-hf", "model.nemo"]
+    conversion = Conversion("3_sft_hf", "a conversion", (tmp_path,), HF, {}, lambda target: [*command, str(target)])
+    with srun.steps(_CONTAINER):
+        as_step(conversion).work(tmp_path)
+    (call,) = fake_slurm.calls("srun")
+    assert call.endswith(f"{_TASK} /opt/python -m nemo_aligner_cai.cli checkpoint to-hf model.nemo {tmp_path / HF}")
+    assert sys.executable not in call
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_vllm_in_a_container_is_found_there_and_not_here(fake_slurm: FakeSlurm, tmp_path: Path, here: bool) -> None:
+    if here:
+        fake_slurm.answer("vllm", "exit 0")
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (model / name).write_text("{}")
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    server = served_vllm(model, tmp_path / "log", VllmServer(executable="vllm"), identity=64 * "0")
+    with srun.steps(_CONTAINER), pytest.raises(CaiError, match="before it was ready"), server:
+        pass
+    (call,) = fake_slurm.calls("srun")
+    assert f"{_TASK} vllm serve {model} " in call
+    assert sys.executable not in call and str(fake_slurm.folder) not in call
 
 
 def test_a_component_of_a_heterogeneous_job(

@@ -8,6 +8,8 @@ Fake commands record how they are called.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from nemo_aligner_cai.pipeline.executors.script import StepJob
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
 from nemo_aligner_cai.pipeline.executors.sizes import Size
 from nemo_aligner_cai.pipeline.executors.status import status
-from nemo_aligner_cai.pipeline.layout import SL_CAI
+from nemo_aligner_cai.pipeline.layout import DATA, SFT, SL_CAI
+from nemo_aligner_cai.pipeline.run import Pipeline
 from tests.run_steps import STEPS
 from tests.unit.fake_slurm import FakeSlurm
 from tests.unit.slurm_config import SHARDED, SLURM, config, loaded
@@ -167,6 +170,85 @@ def test_bad_input_is_one_line_with_the_fix_and_nothing_is_submitted(
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert problem in said and fix in said
     assert not [call for call in fake_slurm.calls("sbatch") if "--test-only" not in call]
+
+
+def ended_run(folder: Path) -> dict[Path, bytes]:
+    """Write a record and a journal of each step, as a run leaves them; returns the content of all files."""
+    for step in STEPS:
+        (folder / step).mkdir(parents=True)
+        for name, text in {"started": 64 * "0", "step.json": "{}", "replies.journal.jsonl": "a reply\n"}.items():
+            (folder / step / name).write_text(text)
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for step in STEPS for path in (folder / step).iterdir()}
+
+
+def make_data(pipeline: Pipeline) -> None:
+    """Make the run's first step done, by files without content."""
+    (step,) = (one for one in pipeline.steps() if one.name == DATA)
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        for name in step.makes:
+            (folder / name).touch()
+        return {}
+
+    pipeline.cache.run(replace(step, work=work))
+
+
+@pytest.mark.parametrize(
+    ("executor", "answers", "problem"),
+    [
+        ({}, {"sbatch": _REFUSED}, "Invalid partition name"),
+        ({}, {"srun": _HIDDEN}, "node7 does not see"),
+        ({"steps": {"6_pppo": {"gpus": 8}}}, {}, "6_pppo"),
+    ],
+)
+def test_a_repetition_that_is_refused_forgets_nothing(
+    fake_slurm: FakeSlurm,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    executor: dict[str, Any],
+    answers: dict[str, str],
+    problem: str,
+) -> None:
+    folder = tmp_path / "run"
+    before = ended_run(folder)
+    for name, body in answers.items():
+        fake_slurm.answer(name, body)
+    path = config(tmp_path, SLURM | executor)
+    assert cli.main(["run", str(path), "--output", str(folder), "--from", SL_CAI]) == 2
+    assert problem in capsys.readouterr().err
+    assert contents(folder) == before
+
+
+def test_a_repetition_forgets_its_steps_and_no_other(
+    fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = ended_run(tmp_path / "run")
+    fake_slurm.answer("sbatch", _COUNT)
+    run, slurm = loaded(tmp_path, SLURM)
+    cluster.submit_run(cluster.Request(run, slurm, tmp_path / "run", ("run.yaml",), first=SFT))
+    kept = {path: content for path, content in before.items() if path.parent.name < SFT}
+    assert contents(tmp_path / "run") == kept
+
+
+@pytest.mark.parametrize(
+    ("first", "chosen"), [(None, STEPS[1:]), (DATA, STEPS), (SL_CAI, STEPS[1:]), (SFT, STEPS[1:])]
+)
+def test_what_is_printed_is_what_is_submitted(
+    fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str | None, chosen: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_slurm.answer("sbatch", _COUNT)
+    run, slurm = loaded(tmp_path, SLURM)
+    make_data(Pipeline(run, tmp_path / "run"))
+    request = cluster.Request(run, slurm, tmp_path / "run", ("run.yaml",), first=first)
+    printed = cluster.print_run(request)
+    assert [step for step in STEPS if f"/{step}.sbatch" in printed] == list(chosen)
+    assert list(cluster.submit_run(request)) == list(chosen)
 
 
 def test_the_state_of_each_step(fake_slurm: FakeSlurm, tmp_path: Path) -> None:

@@ -138,25 +138,25 @@ def test_a_port_that_another_process_has_taken_is_an_error(
         answers(model, tmp_path / "second.log", settings)
 
 
-def test_a_missing_program_is_named_with_the_setting(model: Path) -> None:
+def test_a_missing_program_is_named_with_the_setting() -> None:
     with pytest.raises(UsageError, match=r"'no-such-vllm'.*executable"):
-        vllm.check(model, VllmServer(executable="no-such-vllm"))
+        vllm.check_executable(VllmServer(executable="no-such-vllm"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
-def test_an_incomplete_folder_is_refused_before_a_server_is_started(executable: str, model: Path, name: str) -> None:
+def test_an_incomplete_folder_is_refused_before_a_server_is_started(model: Path, name: str) -> None:
     (model / name).unlink()
     with pytest.raises(UsageError) as caught:
-        vllm.check(model, VllmServer(executable=executable))
+        vllm.check_folder(model, VllmServer())
     assert str(model) in str(caught.value)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_length_beyond_the_context_is_refused(executable: str, model: Path) -> None:
-    vllm.check(model, VllmServer(executable=executable, max_model_len=128))
+def test_a_length_beyond_the_context_is_refused(model: Path) -> None:
+    vllm.check_folder(model, VllmServer(max_model_len=128))
     with pytest.raises(UsageError, match=r"max_model_len=129 .*128"):
-        vllm.check(model, VllmServer(executable=executable, max_model_len=129))
+        vllm.check_folder(model, VllmServer(max_model_len=129))
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.dry_run import dry_run_checks, not_checked
 from nemo_aligner_cai.pipeline.executors import submit
+from nemo_aligner_cai.pipeline.executors.environment import used_variables
 from nemo_aligner_cai.pipeline.executors.job import forget_starts
 from nemo_aligner_cai.pipeline.executors.script import FOLDER, StepJob
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
@@ -49,19 +51,20 @@ def submit_run(request: Request) -> submit.JobIds:
 
     Raises:
         UsageError: an invalid configuration, a step or a machine that cannot run the jobs, or a job that Slurm
-            refuses. Nothing is submitted then.
+            refuses. Nothing is submitted then, and no file of a step is removed.
         CaiError: Slurm does not answer.
     """
     submit.check(request.executor)
     submit.require_none_queued(request.folder / FOLDER)
     pipeline = Pipeline(request.config, request.folder)
     with pipeline.cache.locked():
-        if request.first:
-            pipeline.cache.forget(pipeline.names_from(request.first))
-        jobs = _jobs(request, pipeline, _unfinished(pipeline) if request.step is None else [request.step])
+        jobs = _jobs(request, pipeline, _steps(request, pipeline))
         if not jobs:
             return {}
         submit.prepare(jobs, request.executor, chain=request.chain)
+        # After all that may refuse the jobs: a mistake must not cost the results of hours.
+        if request.first is not None:
+            pipeline.cache.forget(pipeline.names_from(request.first))
         for step in {job.step for job in jobs}:
             forget_starts(step, request.folder)
     # Without the lock: the first job needs it, and may start at once.
@@ -76,23 +79,27 @@ def print_run(request: Request) -> str:
     """
     checks = dry_run_checks()
     pipeline = Pipeline(request.config, request.folder, checks=checks)
-    steps = [request.step] if request.step else _unfinished(pipeline, missing=NotHere)
-    if request.first:
-        steps = max(pipeline.names_from(request.first), steps, key=len)
-    jobs = _jobs(request, pipeline, steps)
+    jobs = _jobs(request, pipeline, _steps(request, pipeline, missing=NotHere))
     printed = submit.printed(jobs, request.executor, chain=request.chain) if jobs else ""
     return printed + not_checked(checks)
 
 
-def _unfinished(pipeline: Pipeline, missing: type[UsageError] = StepMissing) -> list[str]:
-    """The steps from the first one that is not done, or that raises `missing`."""
-    steps = pipeline.steps()
-    for number, step in enumerate(steps):
+def _steps(request: Request, pipeline: Pipeline, missing: type[UsageError] = StepMissing) -> list[str]:
+    """The steps to submit: the requested one, or all from the first one that is not done or is to be repeated.
+
+    A step is not done, either, if the test for it raises `missing`.
+    """
+    if request.step is not None:
+        return [request.step]
+    repeated = pipeline.names_from(request.first) if request.first is not None else []
+    for step in pipeline.steps():
+        if step.name in repeated:
+            break
         try:
             pipeline.cache.require(step)
         except (StepMissing, missing):
-            return [one.name for one in steps[number:]]
-    return []
+            return pipeline.names_from(step.name)
+    return repeated
 
 
 def _jobs(request: Request, pipeline: Pipeline, steps: Sequence[str]) -> list[StepJob]:
@@ -100,12 +107,12 @@ def _jobs(request: Request, pipeline: Pipeline, steps: Sequence[str]) -> list[St
         pipeline.names_from(name)
     folder = request.folder.absolute()
     command = (*_program(), "run", *request.arguments, "--output", str(folder))
+    variables = used_variables(request.config, os.environ)
     jobs: list[StepJob] = []
     for step in steps:
-        own, shards = (*command, "--step", step), request.executor.shards_of(step)
-        jobs.append(StepJob(step, folder / FOLDER, sizes(request.config, request.executor, step), own, shards))
-        if shards:
-            jobs.append(StepJob(step, folder / FOLDER, (MERGE,), own))
+        size, shards = sizes(request.config, request.executor, step), request.executor.shards_of(step)
+        job = StepJob(step, folder / FOLDER, size, (*command, "--step", step), shards, variables)
+        jobs += [job, replace(job, sizes=(MERGE,), shards=None)] if shards else [job]
     return jobs
 
 

@@ -28,6 +28,7 @@ class StepJob:
         sizes: of its components.
         command: the command line that runs the step, without a shell.
         shards: tasks of the array that makes the step's calls; None for a job that runs the step, or merges shards.
+        variables: names of the environment variables that the run's configuration uses.
     """
 
     step: str
@@ -35,6 +36,7 @@ class StepJob:
     sizes: tuple[Size, ...]
     command: tuple[str, ...]
     shards: int | None = None
+    variables: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ def script(job: StepJob, executor: SlurmExecutor, *, requeue: bool) -> str:
         requeue: the job is put back into the queue at the end of its wall time, or when a node fails.
     """
     own = executor.steps.get(job.step, StepResources())
-    names = dict.fromkeys((*_ENVIRONMENT, *executor.secrets))
+    names = dict.fromkeys((*_ENVIRONMENT, *executor.secrets, *job.variables))
     at_once = f"%{own.shards_at_once}" if own.shards_at_once else ""
     first = [
         f"--job-name=cai-{job.name}",

@@ -69,9 +69,13 @@ class LocalExecutor(Section):
 
     kind: Literal["local"] = "local"
 
+    @property
+    def container(self) -> None:
+        """No image: all programs run in the same environment as this one."""
+
 
 class Container(Section):
-    """The image in which trainers and servers run, by the srun options of pyxis.
+    """The image in which trainers, servers and converters run, by the srun options of pyxis.
 
     Attributes:
         image: as for `--container-image`.
@@ -115,9 +119,9 @@ class SlurmExecutor(Section):
             without GPUs: trainers then use hardware=cpu.
         options: further options of sbatch, such as `--exclusive`.
         preamble: lines of shell before the command, such as `module load cuda`.
-        container: where trainers and servers run; null for the same environment as this program.
-        secrets: names of environment variables that the jobs get from the submitting shell. Scripts and logs have the
-            names, never the values.
+        container: where trainers, servers and converters run; null for the same environment as this program.
+        secrets: names of further environment variables that the jobs get from the submitting shell, besides those
+            that the configuration uses. Scripts and logs have the names, never the values.
         warning_s: seconds before the end of the wall time at which a job ends its step in order.
         steps: settings of single steps, by the step's name.
     """

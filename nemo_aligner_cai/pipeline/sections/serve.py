@@ -49,6 +49,7 @@ class VllmServer(Section):
 
     Attributes:
         executable: the program, by its path or its name on PATH; it may belong to another environment than this one.
+            With `executor.container`, a program of the image, which is looked for when the server is started.
         replicas: servers of the same model, each with its own port.
         tensor_parallel: GPUs per replica.
         gpus: numbers of the GPUs, `tensor_parallel` for each replica in turn; empty leaves the choice to vLLM.

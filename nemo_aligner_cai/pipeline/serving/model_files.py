@@ -13,7 +13,6 @@ Output: 0_base_download/hf, 0_base_nemo/model.nemo; with vLLM as the policy's se
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.pipeline.layout import HF, MODEL, Layout
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, Models, NemoModel, Role
 from nemo_aligner_cai.pipeline.step_cache import Step
-from nemo_aligner_cai.training.launch import jobs
+from nemo_aligner_cai.training.launch import jobs, srun
 
 ROLES: tuple[Role, ...] = ("helpful_only", "base", "judge")
 _CLI = "nemo_aligner_cai.cli"
@@ -174,7 +173,7 @@ def as_step(conversion: Conversion) -> Step:
             target.unlink(missing_ok=True)
             # In a process of its own, whose memory is free afterwards.
             log = folder / "convert.log"
-            command = [sys.executable, "-m", _CLI, *conversion.command(target)]
+            command = [srun.interpreter(), "-m", _CLI, *conversion.command(target)]
             jobs.finish(jobs.start_command(conversion.step, command, log, tasks=1))
         return {}
 

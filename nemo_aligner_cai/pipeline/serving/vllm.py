@@ -38,14 +38,13 @@ _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 
-def check(model: Path, settings: VllmServer) -> None:
-    """Check the executable and the folder, before the first step.
+def check_folder(model: Path, settings: VllmServer) -> None:
+    """Check that vLLM can serve a folder.
 
     Raises:
-        UsageError: vLLM is missing; the folder has no configuration, tokenizer or chat template; or `max_model_len` is
-            beyond the model's context.
+        UsageError: the folder has no configuration, tokenizer or chat template, or `max_model_len` is beyond the
+            model's context.
     """
-    check_executable(settings)
     _require(model, ("config.json",), "a Hugging Face model", "vLLM serves Hugging Face folders")
     _require(model, _TOKENIZERS, "a tokenizer", "copy it from the original model")
     if not _has_chat_template(model):
@@ -60,16 +59,14 @@ def check(model: Path, settings: VllmServer) -> None:
         )
 
 
-def check_executable(settings: VllmServer) -> str:
-    """The path of the executable; raises UsageError if it is missing."""
-    found = shutil.which(settings.executable)
-    if found is None:
+def check_executable(settings: VllmServer) -> None:
+    """Check that the program is on this machine; raises UsageError otherwise. A container has its own."""
+    if shutil.which(settings.executable) is None:
         raise NotHere(
             f"vLLM: no executable {settings.executable!r}; install vLLM, in an environment of its own if its versions "
             "conflict with NeMo's, and give the path of its program as `executable`",
             f"the program {settings.executable}",
         )
-    return found
 
 
 @contextmanager
@@ -88,10 +85,10 @@ def served_vllm(
         identity: the model's identity, which is part of journal keys.
 
     Raises:
-        UsageError: as `check` does.
+        UsageError: as `check_folder` does.
         CaiError: a server did not become ready; with the last lines of its log.
     """
-    check(model, settings)
+    check_folder(model, settings)
     name, servers = identity[:16], dict[int, jobs.Job]()
     with ExitStack() as stack:
         for replica in range(settings.replicas):
@@ -114,7 +111,7 @@ def command(model: Path, settings: VllmServer, name: str, port: int) -> list[str
     """The command line of one server; its program need not be on this machine."""
     length = ["--max-model-len", str(settings.max_model_len)] if settings.max_model_len else []
     return [
-        shutil.which(settings.executable) or settings.executable,
+        settings.executable,
         *("serve", str(model), "--served-model-name", name, "--host", HOST, "--port", str(port)),
         *("--dtype", settings.dtype, "--tensor-parallel-size", str(settings.tensor_parallel), *length),
         *("--override-generation-config", json.dumps(_NEUTRAL), *settings.arguments),

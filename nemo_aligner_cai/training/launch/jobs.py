@@ -83,8 +83,8 @@ def start(
     if fork:
         log.parent.mkdir(parents=True, exist_ok=True)
         return Job(module, log, *forked.start(module, list(overrides), log, dict(env or {})))
-    python = sys.executable if (settings := srun.current()) is None else settings.python
-    return start_command(module, [python, "-m", module, *overrides], log, env, component=component, tasks=tasks)
+    command = [srun.interpreter(), "-m", module, *overrides]
+    return start_command(module, command, log, env, component=component, tasks=tasks)
 
 
 def start_command(
@@ -98,7 +98,8 @@ def start_command(
 ) -> Job:
     """Start a program, such as a server that is not part of this package; see `start`.
 
-    `start` describes the arguments; `name` is for messages.
+    `start` describes the arguments; `name` is for messages. With a container, the command is run inside it:
+    `srun.interpreter` is its Python, and a name without a folder is found on its PATH.
     """
     step, added = None, dict(env or {})
     if (settings := srun.current()) is None:

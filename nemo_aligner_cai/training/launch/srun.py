@@ -63,6 +63,12 @@ def current() -> Srun | None:
     return _current.get()
 
 
+def interpreter() -> str:
+    """The path of Python for the programs of this package that are started; a container has its own."""
+    settings = current()
+    return sys.executable if settings is None else settings.python
+
+
 def components() -> int:
     """The number of components of this process's Slurm job; more than one in a heterogeneous job."""
     return int(os.environ.get("SLURM_HET_SIZE", "1"))
