@@ -35,6 +35,8 @@ _VALUES = (
     re.compile(r"(?:^|=)(?P<value>[^/?#\s@:=]+:[^/?#\s]+)@(?!sha256:)"),
 )
 
+_IN_BRACES = re.compile(r"\$\{\w*:$")
+"""The beginning of ``${KEY:-}``, up to a match."""
 _SWITCHES = ("true", "false", "null", "none")
 
 
@@ -89,8 +91,9 @@ def secrets_in_settings(tree: object, key: str = "") -> Iterator[tuple[str, str]
     """Yield (dotted key, secret) of each secret in nested settings.
 
     Each value is read as a flag named by its key, and each list also as a command line. Not secrets are switches such
-    as ``use_auth_token=true``, references such as ``$KEY``, ``${oc.env:KEY}`` and ``$(cat FILE)``, and a user without
-    a password before a host, which registries of containers need.
+    as ``use_auth_token=true``, what a shell or OmegaConf replaces, such as ``$KEY``, ``${KEY:?not set}``,
+    ``${oc.env:KEY}`` and ``$(cat FILE)``, and a user without a password before a host, which registries of containers
+    need.
     """
     if isinstance(tree, Mapping):
         for name, value in cast(Mapping[object, object], tree).items():
@@ -108,7 +111,8 @@ def _values_in(words: Sequence[str], key: str) -> Iterator[tuple[str, str]]:
     for number, start, end in secrets_in(words):
         value = words[number][start:end]
         is_user = words[number][end:].startswith("@") and ":" not in value
-        if value and not value.startswith("$") and value.lower() not in _SWITCHES and not is_user:
+        is_replaced = value.startswith(("$", "`")) or _IN_BRACES.search(words[number][:start]) is not None
+        if value and not is_replaced and value.lower() not in _SWITCHES and not is_user:
             yield key, value
 
 

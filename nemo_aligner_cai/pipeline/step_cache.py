@@ -168,7 +168,7 @@ class StepCache:
     def done_before(self, step: Step) -> Mapping[str, Any] | None:
         """Log that a step is done and return its record, or return None if it is not done.
 
-        The record is brought up to date: an input outside of the run may have another path than when the step ran.
+        A record of an earlier version gets the keys of `Origin`.
         """
         record = self._record(step)
         if record is not None:
@@ -290,9 +290,10 @@ def settings_hash(step: Step, folder: Path) -> str:
 
     Args:
         step: the step.
-        folder: the run's folder; paths inside of it count relative to it, so that a run may be moved.
+        folder: the run's folder. Of the files that the step reads, those inside of it count, by their paths there: a
+            run, and what it reads from elsewhere, may be moved.
     """
-    reads = [str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in step.reads]
+    reads = [path.relative_to(folder).as_posix() for path in step.reads if path.is_relative_to(folder)]
     return content_hash({"version": __version__, "settings": step.settings, "reads": reads}, length=64)
 
 

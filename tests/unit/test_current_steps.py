@@ -141,12 +141,14 @@ def test_an_input_under_another_path_and_a_moved_run_stay_complete(
     assert (elsewhere / B / "model.nemo").read_text() == before, "no step has run again"
 
 
-def test_another_input_path_that_no_run_has_checked_is_not_current(
+def test_steps_that_run_one_by_one_are_current_though_an_input_has_moved(
     folder: Path, source: Path, config: RunConfig, tmp_path: Path
 ) -> None:
-    (tmp_path / "other.txt").write_text("input")
-    run_record.write_run_record(folder, config, packaged_files.CONSTITUTION, three(folder, tmp_path / "other.txt"))
-    assert missing(folder) == dict.fromkeys(NAMES, True)
+    """Slurm's jobs only ask for the steps that their own step needs, and leave their records as they are."""
+    moved = source.rename(tmp_path / "another environment")
+    steps = three(folder, moved)
+    execute(folder, config, steps, [C])
+    assert missing(folder) == {} and StepCache(folder).current(steps) is not None
 
 
 def test_records_of_an_earlier_version_count_as_before_and_are_completed_by_the_next_run(

@@ -68,6 +68,8 @@ def sl_cai_step(run: RunContext) -> Step:
                 summary = ask(stage.generate(client), client)
             return _facts(run, stage.finish(summary, client))
 
+    # Also at its default: steps were done before there was this setting, and learned these replies.
+    rows = {"sft": config.sft.seq_length, "learn_earlier_replies": config.sl_cai.learn_earlier_replies}
     reads = (
         run.clients.path("helpful_only"),
         config.models.constitution,
@@ -81,9 +83,7 @@ def sl_cai_step(run: RunContext) -> Step:
         "Step 2: critiques and revisions (SL-CAI)",
         reads=tuple(filter(None, reads)),
         makes=("revisions.jsonl", "train.jsonl", "validation.jsonl"),
-        settings=run.settings(
-            settings_of(config.sl_cai) | {"sft": config.sft.seq_length} | run.clients.settings("helpful_only")
-        ),
+        settings=run.settings(settings_of(config.sl_cai) | rows | run.clients.settings("helpful_only")),
         endpoints=lambda: run.clients.endpoint_identities("helpful_only"),
         work=work,
     )
