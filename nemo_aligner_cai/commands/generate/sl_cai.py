@@ -100,8 +100,8 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--learn-earlier-replies",
         action="store_true",
-        help="with --turns all, use prompts that have earlier replies, which SFT learns like the revision (default: "
-        "skip and count them)",
+        help="with --turns all, use prompts that have earlier replies, which SFT learns like the revision; without it "
+        "they are skipped and counted",
     )
     parser.effect("learn_earlier_replies", when=lambda args: args.turns == "all", otherwise="without --turns all")
     # Not --critique: that is an abbreviation of upstream's --critique-revision-instructions-path.
