@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytest.importorskip("hydra", reason="the training extra is not installed")
+
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.pipeline.config import load_run_config
