@@ -95,7 +95,7 @@ def limit_of(format_name: str, seq_length: int, response_length: int | None = No
     if limit < 1:
         reply = "half of it" if response_length is None else f"{response_length} tokens"
         reserved = f" with {reply} for the reply" if format_name == _PPO else ""
-        raise UsageError(f"a sequence length of {seq_length}{reserved} leaves no token for a text")
+        raise UsageError(f"a sequence length of {seq_length}{reserved} leaves no token for a text; give a longer one")
     return limit
 
 
