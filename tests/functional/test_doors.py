@@ -4,6 +4,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -95,3 +96,15 @@ def test_c2_torchrun_and_its_processes_are_reached_from_this_machine_alone(tmp_p
     written = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
     assert len(written) == 2
     assert all(free_port in (port for *_, port in rank["listening"]) and not rank["open"] for rank in written), written
+
+
+def test_a_process_alone_needs_no_port_of_its_own(free_port: int) -> None:
+    code = (
+        "import sys, torch; from nemo_aligner_cai.training.launch import loopback; loopback.restrict();"
+        "torch.distributed.init_process_group('gloo', init_method=sys.argv[1], rank=0, world_size=1);"
+        "torch.distributed.barrier()"
+    )
+    with socket.create_server(("127.0.0.1", free_port)):
+        address = f"tcp://127.0.0.1:{free_port}"
+        done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr

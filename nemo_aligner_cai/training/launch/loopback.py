@@ -90,7 +90,10 @@ def _restrict_store() -> None:
         *args: Any,
         **options: Any,
     ) -> None:
-        if is_master and (listening := _listen(int(port))) is not None:
+        # A process that is alone needs no port that others know. Lightning's was free when it was chosen, seconds ago,
+        # and is one of those that Linux gives to any connection of this machine.
+        chosen = 0 if world_size == 1 else int(port)
+        if is_master and (listening := _listen(chosen)) is not None:
             port, options["master_listen_fd"] = listening.getsockname()[1], listening.detach()
         original(self, LOOPBACK, port, world_size, is_master, *args, **options)
 
