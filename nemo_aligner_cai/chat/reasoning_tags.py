@@ -44,7 +44,7 @@ OPENING, CLOSING = (re.compile(rf"[<\[\u25c1](?:{tags})", re.IGNORECASE) for tag
 # For `control_tokens.py`.
 TOKEN_TAGS = tuple(tag for pair in _TOKEN_PAIRS for tag in pair)
 """Tags that a tokenizer may read as control tokens."""
-TEXT_TAGS = (*(tag for pair in _TEXT_PAIRS for tag in pair), *(closing for _, closing in PLAIN_WORDS))
-"""Tags that are text for tokenizers. The opening plain words are missing: within a reply they have no effect."""
+TEXT_TAGS = tuple(tag for pair in _TEXT_PAIRS for tag in pair)
+"""Tags that are text for tokenizers. Plain words are missing: they are common in answers, which a judge sees as they are."""
 TAG_PATTERN = "|".join(rf"{first}(?i:{_OPENING}|{_CLOSING})" for first in ("<", r"\[", "\u25c1"))
 """A regular expression for every tag except plain words, fast as a part of a longer one: it begins with literals."""

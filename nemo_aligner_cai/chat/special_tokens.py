@@ -16,10 +16,6 @@ from nemo_aligner_cai.errors import UsageError
 _SPECIAL = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|[\x00-\x08\x0e-\x1f]")
 # Control characters that nmt_nfkc removes; tab, line feed, carriage return and form feed become white space.
 _REMOVED = frozenset((*range(0x01, 0x09), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F))
-_SPACE = "\u2581"
-"""SentencePiece's space."""
-# The characters that nmt_nfkc changes in a text that is normalized by NFKC.
-_DISGUISES = frozenset((*map(chr, _REMOVED), _SPACE))
 _GONE = "\ufffd"
 
 
@@ -27,7 +23,8 @@ class _Normalized(dict[int, str]):
     """The result of nmt_nfkc for each character, for `str.translate`; filled on demand."""
 
     def __missing__(self, code: int) -> str:
-        text = "" if code in _REMOVED else unicodedata.normalize("NFKC", chr(code)).replace(_SPACE, " ")
+        # U+2581 is SentencePiece's space.
+        text = "" if code in _REMOVED else unicodedata.normalize("NFKC", chr(code)).replace("\u2581", " ")
         self[code] = text
         return text
 
@@ -59,18 +56,15 @@ class SpecialTokens:
         normalized = {token.translate(_NORMALIZED) for token in self.strings} - {""}
         self._pattern = re.compile(f"{_any_of(self.strings)}|{pattern}")
         self._disguised = re.compile(f"{_any_of(normalized)}|{pattern}")
-        tokens = {*self.strings, *normalized}
-        words = {token for token in tokens if token[0].isalpha()}
-        # Nearly every text contains the first letter of a word, so words are searched for as a whole.
-        self._signs = tuple({token[0] for token in tokens - words} | words | (_DISGUISES if words else set()))
+        self._starts = tuple({token[0] for token in (*self.strings, *normalized)})
 
     def found_in(self, text: str) -> bool:
         """True if the text contains a token, before or after a tokenizer's normalization."""
         if text.isascii() or unicodedata.is_normalized("NFKC", text):
             # Most texts do not contain even the first character of a token. Plain searches are many times faster on a
             # page of text than one regular expression, and a loop faster than any().
-            for sign in self._signs:
-                if sign in text:
+            for start in self._starts:
+                if start in text:
                     break
             else:
                 return False

@@ -28,15 +28,16 @@ _FLAG = re.compile(rf"--?(?:[\w.-]*[_.-])?{_NAME}", re.IGNORECASE)
 _ABBREVIATED = "--ngc-api-key"
 """The only secret flag of this package; argparse also accepts abbreviations of it."""
 _VALUES = (
-    re.compile(rf"(?<![a-z]){_NAME}[\"']?\s*[:=]\s*[\"']?(?P<value>[^\s\"',;&}}#]+)", re.IGNORECASE),
+    # Not the paths of a mount, /run/secrets/token:/token.
+    re.compile(rf"(?<![a-z]){_NAME}[\"']?\s*(?:=|:(?!/))\s*[\"']?(?P<value>[^\s\"',;&}}#]+)", re.IGNORECASE),
     re.compile(r"authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic)\s+)?(?P<value>[^\s\"']+)", re.IGNORECASE),
     # Not the name and tag of a container image, which a digest may follow.
     re.compile(r"://(?P<value>[^/?#\s]+)@(?!sha256:)"),
     re.compile(r"(?:^|=)(?P<value>[^/?#\s@:=]+:[^/?#\s]+)@(?!sha256:)"),
 )
 
-_IN_BRACES = re.compile(r"\$\{\w*:$")
-"""The beginning of ``${KEY:-}``, up to a match."""
+_READ = re.compile(r"\$\{?\w*$")
+"""What is before the name if a shell reads it, as in ``${HF_TOKEN:?not set}`` and ``[[ "$HF_TOKEN" == "" ]]``."""
 _SWITCHES = ("true", "false", "null", "none")
 
 
@@ -84,15 +85,16 @@ def secrets_in(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
             continue
         for pattern in _VALUES:
             for found in pattern.finditer(word):
-                yield (number, *found.span("value"))
+                if not _READ.search(word[: found.start()]):
+                    yield (number, *found.span("value"))
 
 
 def secrets_in_settings(tree: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield (dotted key, secret) of each secret in nested settings.
 
     Each value is read as a flag named by its key, and each list also as a command line. Not secrets are switches such
-    as ``use_auth_token=true``, what a shell or OmegaConf replaces, such as ``$KEY``, ``${KEY:?not set}``,
-    ``${oc.env:KEY}`` and ``$(cat FILE)``, and a user without a password before a host, which registries of containers
+    as ``use_auth_token=true``, what a shell or OmegaConf replaces, such as ``$KEY``, ``${oc.env:KEY}`` and
+    ``$(cat FILE)``, and a user without a password before a host, which registries of containers
     need.
     """
     if isinstance(tree, Mapping):
@@ -111,8 +113,7 @@ def _values_in(words: Sequence[str], key: str) -> Iterator[tuple[str, str]]:
     for number, start, end in secrets_in(words):
         value = words[number][start:end]
         is_user = words[number][end:].startswith("@") and ":" not in value
-        is_replaced = value.startswith(("$", "`")) or _IN_BRACES.search(words[number][:start]) is not None
-        if value and not is_replaced and value.lower() not in _SWITCHES and not is_user:
+        if value and not value.startswith(("$", "`")) and value.lower() not in _SWITCHES and not is_user:
             yield key, value
 
 

@@ -32,6 +32,7 @@ import orjson
 
 from nemo_aligner_cai.files import PathLike, content_hash
 from nemo_aligner_cai.models.base import CHOICE_LEAD, ROOM, Request
+from nemo_aligner_cai.models.thinking import strip_reasoning
 
 _KEY = re.compile("[0-9a-f]{32}")
 
@@ -87,9 +88,13 @@ def read_served_models(path: PathLike) -> Iterator[tuple[int, Mapping[str, Any],
 
 def largest_room(call: Mapping[str, Any]) -> float:
     """Return the largest room of a request for which a call's reply counts."""
-    room: int = call["request"].get("room", ROOM)
-    # Without a room, the limit is in the key.
-    return room if room and call["finish_reason"] == "length" else math.inf
+    request, usage = call["request"], call["usage"]
+    room: int = request.get("room", ROOM)
+    # Without a room, the limit is in the key. A cut reply without reasoning has used none: clients give it to reasoning.
+    used_none = usage is not None and usage[1] <= request["sampling"]["max_tokens"]
+    if not room or call["finish_reason"] != "length" or (used_none and strip_reasoning(call["text"]) is not None):
+        return math.inf
+    return room
 
 
 def _lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
@@ -120,7 +125,12 @@ def _is_valid(entry: Any) -> bool:
             "step": str(),
             "record": str(),
             "batch": None | {"size": int(), "place": int()},
-            "request": {"prefix": None | str(), "messages": list(), "choices": list()},
+            "request": {
+                "prefix": None | str(),
+                "messages": list(),
+                "choices": list(),
+                "sampling": {"max_tokens": int()},
+            },
             "text": str(),
             "finish_reason": str(),
             "usage": None | [int(), int()],

@@ -7,6 +7,7 @@ Output: Result(model="sl_cai", set="xstest", side="benign", grader="xstest", cla
         Difference of each metric to the baseline's
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -195,8 +196,8 @@ def figure_of(scores: Mapping[str, Sequence[float]], *, is_rate: bool) -> Figure
     if mean.mean is None:
         return None
     low, high = mean.interval or (0.0, 1.0)
-    if len({value for values in scores.values() for value in values}) == 1:
-        # Equal values say nothing of the spread, which is at most that of a share.
+    if math.isclose(low, high, abs_tol=1e-6):
+        # Equal means say nothing of the spread, which is at most that of a share.
         return Figure.of(Rate.of_share(mean.mean, mean.prompts))
     return Figure(value=mean.mean, low=max(0.0, low), high=min(1.0, high), n=mean.prompts)
 

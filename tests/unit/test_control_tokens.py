@@ -61,7 +61,10 @@ def test_a8_mathematics_markup_and_code_stay_as_they_are(text: str) -> None:
     assert CONTROL_TOKENS.escape(text) == text
 
 
-@pytest.mark.parametrize("text", [*TOKENS, *PLAIN, "[THINK]a[/THINK] <|START_THINKING|> [[/INST]/INST]"])
+WORDS = ("Sure. Here is my response: yes", "assistantfinal")
+
+
+@pytest.mark.parametrize("text", [*TOKENS, *PLAIN, *WORDS, "[THINK]a[/THINK] <|START_THINKING|> [[/INST]/INST]"])
 def test_judges_see_texts_without_reasoning_tags_as_other_models_do(text: str) -> None:
     plain = text.replace("<think>", "").replace("</think>", "")
     assert JUDGED_TOKENS.escape(plain) == CONTROL_TOKENS.escape(plain)

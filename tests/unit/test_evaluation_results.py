@@ -116,6 +116,11 @@ def test_equal_scores_have_an_interval_whatever_their_sum_is_rounded_to(score: f
     assert figure is not None and figure.high - figure.low > 0.01
 
 
+def test_equal_means_of_prompts_have_an_interval() -> None:
+    figure = figure_of({"a": [0.2, 0.8], "b": [0.8, 0.2], "c": [0.2, 0.8]}, is_rate=False)
+    assert figure is not None and figure.high - figure.low > 0.5
+
+
 def written(folder: Path, **changes: Any) -> Path:
     (folder / "evaluation.json").write_text(json.dumps(EXAMPLE | changes))
     return folder

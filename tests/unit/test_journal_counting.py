@@ -15,6 +15,7 @@ from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.models import Completion, Request, Sampling, ScriptedClient
+from nemo_aligner_cai.models.base import Usage
 from nemo_aligner_cai.prompts import Prompt
 from tests.unit.journals import MODEL, call, done, found, write
 
@@ -177,6 +178,25 @@ def test_a_reply_counts_for_another_room_unless_a_smaller_one_has_cut_it(tmp_pat
     path.write_bytes(path.read_bytes().replace(b',"room":1024', b""))
     assert votes_found(Journal.open_to_read(path), 1024) == ["stop 1024", "length 1024"]
     assert votes_found(Journal.open_to_read(path), 4096) == ["stop 1024", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "counts"),
+    [
+        ("(A) because", 8, True),
+        ("(A) because", 1024, False),
+        ("<think>Hm, (A) and", 8, False),
+        ("<think>Hm</think>(A) because", 8, True),
+        ("(A) because", None, False),
+    ],
+)
+def test_a_reply_that_used_no_room_counts_for_every_one(
+    tmp_path: Path, text: str, tokens: int | None, counts: bool
+) -> None:
+    one = Call("vote", "1", 0, Request(Conversation.of_user("Q"), Sampling(max_tokens=8), room=1024), MODEL)
+    usage = None if tokens is None else Usage(10, tokens)
+    write(tmp_path / "j", (None, [(one.key, one, Completion(text, "length", usage))]))
+    assert (Journal.open_to_read(tmp_path / "j").lookup(one.key, room=4096) is not None) == counts
 
 
 @pytest.mark.parametrize("order", [("small", "large"), ("large", "small")])

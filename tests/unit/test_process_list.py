@@ -93,6 +93,8 @@ def test_secrets_in_settings_are_named_by_their_keys(settings: dict[str, Any], k
         {"arguments": ["--api-key", "$VLLM_API_KEY"], "preamble": ["export HF_TOKEN=$(cat ~/.token)"]},
         {"overrides": ["+logger.api_key=${oc.env:WANDB_API_KEY}", "model.use_auth_token=true", "+a.api_key=null"]},
         {"preamble": [': "${HF_TOKEN:?not set}"', '[ -n "${WANDB_API_KEY:-}" ] || exit 1', "export HF_TOKEN=`cat f`"]},
+        {"preamble": ['[[ "$HF_TOKEN" == "" ]] && exit 1', "[[ ${HF_TOKEN} =~ ^hf_ ]]", '[ "$MY_API_KEY" = x ]']},
+        {"mounts": ["/home/me/.cache/huggingface/token:/root/.cache/huggingface/token", "/run/secrets/token:/t:ro"]},
         {"api_key": None, "password": "", "use_auth_token": True},
         {"image": "docker://me@registry.io#nvidia/nemo:24.07", "other": "nemo:24.07@sha256:0a1b"},
         {"max_tokens": 5, "eos_token": "</s>", "environment": {"TOKENIZERS_PARALLELISM": "false"}},
