@@ -45,6 +45,6 @@ OPENING, CLOSING = (re.compile(rf"[<\[\u25c1](?:{tags})", re.IGNORECASE) for tag
 TOKEN_TAGS = tuple(tag for pair in _TOKEN_PAIRS for tag in pair)
 """Tags that a tokenizer may read as control tokens."""
 TEXT_TAGS = tuple(tag for pair in _TEXT_PAIRS for tag in pair)
-"""Tags that are text for tokenizers. Plain words are missing: they are common in answers, which a judge sees as they are."""
+"""Tags that are text for tokenizers. Plain words are missing: a judge sees answers that contain them as they are."""
 TAG_PATTERN = "|".join(rf"{first}(?i:{_OPENING}|{_CLOSING})" for first in ("<", r"\[", "\u25c1"))
 """A regular expression for every tag except plain words, fast as a part of a longer one: it begins with literals."""
