@@ -299,10 +299,13 @@ def test_with_apex_the_converter_names_the_alternatives(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(convert_checkpoint, "installed", lambda package: package == "apex")
+    assert "RMSNorm" in refused(folder, capsys, "--print-command")
     said = refused(folder, capsys)
     assert "with Apex installed" in said and "NeMo's own converter is used, or convert" in said and "make venv" in said
     settings = json.loads((folder / "config.json").read_text()) | {"model_type": "qwen2"}
     (folder / "config.json").write_text(json.dumps(settings))
+    weights = {name: torch.zeros(shape) for name, shape in weight_shapes(settings, tied=False).items()}
+    save_file(weights, folder / "model.safetensors")
     said = refused(folder, capsys)
     assert "RMSNorm: convert qwen2 where Apex is not" in said
 
