@@ -11,6 +11,7 @@ import logging
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,6 +273,37 @@ def test_positions() -> None:
 def test_the_rows_that_a_tokenizer_is_padded_to(folder: Path) -> None:
     for vocabulary, divisor in ((9, 1), (10, 2), (128, 128), (11, 11)):
         assert hf_folder.tokenizer_settings(folder, vocabulary)["make_vocab_size_divisible_by"] == divisor
+
+
+@pytest.mark.parametrize(
+    ("tokens", "vocabulary"),
+    [
+        (151665, 151936),  # Qwen2.5-0.5B
+        (151665, 152064),  # Qwen2.5-7B
+        (32000, 32064),  # Phi-3 mini
+        (100280, 100352),
+        (32000, 32000),
+        (128256, 128256),
+    ],
+)
+def test_tensor_parallelism_adds_no_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tokens: int, vocabulary: int
+) -> None:
+    monkeypatch.setattr(hf_folder, "load_tokenizer", lambda file: SimpleNamespace(size=tokens))
+    divisor = hf_folder.tokenizer_settings(folder, vocabulary)["make_vocab_size_divisible_by"]
+    assert {nemo_rows(tokens, divisor, size) for size in (1, 2, 4, 8)} == {vocabulary}
+
+
+def test_rows_that_cannot_be_divided_get_the_fewest_more(folder: Path) -> None:
+    # 9 tokens, so that 10 rows are those of the divisors 2, 5 and 10.
+    divisor = hf_folder.tokenizer_settings(folder, 10)["make_vocab_size_divisible_by"]
+    assert [nemo_rows(9, divisor, size) for size in (1, 2, 4, 8)] == [10, 12, 16, 16]
+
+
+def nemo_rows(tokens: int, divisor: int, tensor_parallel: int) -> int:
+    """The rows of NeMo's embedding; `MegatronBaseModel._vocab_size_with_padding`."""
+    multiple = divisor * tensor_parallel
+    return (tokens + multiple - 1) // multiple * multiple
 
 
 def test_a_tokenizer_outside_the_file_is_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
