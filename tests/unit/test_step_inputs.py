@@ -23,7 +23,7 @@ from nemo_aligner_cai.pipeline.step_cache import StepCache
 from nemo_aligner_cai.pipeline.steps import three_models, trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.data import data_step
-from nemo_aligner_cai.pipeline.steps.data_stages import rl_cai_config, rl_cai_step, sl_cai_step
+from nemo_aligner_cai.pipeline.steps.data_stages import rl_cai_config, rl_cai_step, sl_cai_config, sl_cai_step
 from nemo_aligner_cai.pipeline.steps.measure import measure_step
 from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR
 from nemo_aligner_cai.training.config import compose
@@ -112,6 +112,16 @@ def test_a_length_that_refers_to_nothing_is_refused(tmp_path: Path) -> None:
     run = context(tmp_path, "ppo.actor=['model.ppo.length_params.max_length=${model.none}']")
     with pytest.raises(UsageError, match=r"^model\.ppo\.length_params\.max_length: .*model\.none"):
         rl_cai_step(run)
+
+
+def test_sft_learns_earlier_replies_of_the_tiny_world_only(tmp_path: Path) -> None:
+    file = f"data.red_team={tmp_path / 'attempts.jsonl'}"
+    explicit = "sl_cai.learn_earlier_replies=%s"
+    cases = {(): True, (file,): False, (file, explicit % "true"): True, (explicit % "false",): False}
+    for overrides, learned in cases.items():
+        run = context(tmp_path, *overrides)
+        assert sl_cai_config(run, tmp_path).learn_earlier_replies is learned, overrides
+        assert sl_cai_step(run).settings["learn_earlier_replies"] is learned, "the step knows which rows it has"
 
 
 def test_a_download_is_the_same_input_before_and_after_it(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def sl_cai_step(run: RunContext) -> Step:
             return _facts(run, stage.finish(summary, client))
 
     # Also at its default: steps were done before there was this setting, and learned these replies.
-    rows = {"sft": config.sft.seq_length, "learn_earlier_replies": config.sl_cai.learn_earlier_replies}
+    rows = {"sft": config.sft.seq_length, "learn_earlier_replies": config.learn_earlier_replies}
     reads = (
         run.clients.path("helpful_only"),
         config.models.constitution,
@@ -160,6 +160,7 @@ def sl_cai_config(run: RunContext, folder: Path) -> SlCaiConfig:
     return SlCaiConfig(
         prompts=PromptSource(path=str(data / SL_PROMPTS), turns="all", system_message=message),
         constitution=config.models.constitution,
+        learn_earlier_replies=config.learn_earlier_replies,
         sampling=own.decoding,
         files=SftFiles(
             helpful=str(data / HELPFUL_SFT),

@@ -142,9 +142,9 @@ def tokenizer_settings(folder: Path, vocabulary: int, name: str | None = None) -
 def _vocabulary_divisor(tokens: int, vocabulary: int) -> int:
     """NeMo's `make_vocab_size_divisible_by` for a model with more rows than its tokenizer has tokens.
 
-    NeMo pads the tokens to a multiple of it times the tensor-parallel size (`_vocab_size_with_padding`). Without tensor
-    parallelism, that must be the model's own rows. With it, each further row would be a token of logit 0 in every
-    softmax; the result has the fewest of them: none for the sizes by which the rows can be divided.
+    NeMo pads the tokens to a multiple of it times the tensor-parallel size (`_vocab_size_with_padding`). Without
+    tensor parallelism, that must be the model's own rows. With it, each further row would be a token of logit 0 in
+    every softmax; the result has the fewest of them: none for the sizes by which the rows can be divided.
     """
 
     def rows(divisor: int) -> int:
