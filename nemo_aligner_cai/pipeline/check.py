@@ -177,8 +177,11 @@ def _check_data(config: RunConfig, checks: Checks) -> None:
 
 
 def _check_files(source: DataSource) -> None:
-    for split in SPLITS if isinstance(source, HelpfulPreferences) else ("train",):
-        if isinstance(source, HelpfulPreferences) and source.format == HH:
+    if not isinstance(source, HelpfulPreferences):
+        data_files(source.source)
+        return
+    for split in SPLITS:
+        if source.format == HH:
             hh_files(source, split)
         else:
             data_files(source.source, split)
