@@ -34,7 +34,7 @@ def read_prompts(
     counts: RowCounts,
     turns: Turns = "first",
     limit: int | None = None,
-    split: str = "train",
+    split: str | None = None,
     column: str | None = None,
     template: ChatTemplate = NEMO_CHAT,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
@@ -48,7 +48,7 @@ def read_prompts(
         counts: Receives the rows read, the prompts yielded as written, and the rows skipped by reason.
         turns: "first" for the first user turn, "all" for the conversation up to its last user turn.
         limit: The maximum number of prompts. Later rows are not read.
-        split: The split to read, if the path has splits.
+        split: The split to read, if the path has splits, see `data_files`.
         column: The prompt column, None to detect it.
         template: The chat template whose tokens may not be in a prompt.
         policy: How to treat prompts that contain them.

@@ -41,6 +41,7 @@ HUB = "hf://datasets/"
 _KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$")
 _DIGITS = re.compile(r"\d+")
 _SPLITS = ("train", "test", "validation")
+_DEFAULT_SPLIT = "train"
 _PARQUET_MAGIC = b"PAR1"
 
 
@@ -59,37 +60,53 @@ class HubData:
 DataFile = Path | HubData
 
 
-def data_files(source: PathLike, split: str = "train") -> list[DataFile]:
+def data_files(source: PathLike, split: str | None = None) -> list[DataFile]:
     """List the files of a source in reading order: the file itself, a folder's files, or a data set on the hub.
 
     Args:
         source: one of the forms in the module's docstring.
-        split: the split to read, if the folder or data set has splits.
+        split: the split to read, if the folder or data set has splits; None for "train" or, in a folder without it,
+            for the only one.
 
     Raises:
-        UsageError: the file cannot be read, or the folder has no data, or the same data twice.
+        UsageError: the file cannot be read, or the folder has no data of the split, data of several ones, or the same
+            data twice.
     """
     if str(source).startswith(HUB):
         owner, name, *folders = f"{source}/".removeprefix(HUB).split("/")
         if not (owner and name):
             raise UsageError(f"{source}: must look like {HUB}Anthropic/hh-rlhf or {HUB}Anthropic/hh-rlhf/helpful-base")
-        return [HubData(f"{owner}/{name}", "/".join(filter(None, folders)) or None, split)]
+        return [HubData(f"{owner}/{name}", "/".join(filter(None, folders)) or None, split or _DEFAULT_SPLIT)]
     path = Path(source)
     return [*_folder_files(path, split)] if os.path.isdir(path) else [require_file(path)]
 
 
-def _folder_files(folder: Path, split: str) -> list[Path]:
-    files, own = _data_files_in(folder), split_files(folder, split)
+def _folder_files(folder: Path, split: str | None) -> list[Path]:
+    files, wanted = _data_files_in(folder), split or _DEFAULT_SPLIT
+    if not files:
+        raise UsageError(f"{folder}: no .jsonl, .jsonl.gz, .csv or .parquet file in it")
     # The names of splits, and what they begin with: "train" of train_sft and train_prefs.
     splits = {name: kind for name in map(_split_of, files) if (kind := name.split("_")[0]) in _SPLITS}
-    # Without such names all files are parts of one split, and "train" are train_sft alone or train_0 and train_1.
-    parts = {_DIGITS.sub("", name) for name in splits}
-    if own or (splits and (set(splits.values()) != {split} or len(parts) > 1)):
-        files = own
-    if not files:
-        there = f", but of {', '.join(sorted(splits))}; name one of them as the split" if splits else ""
-        raise UsageError(f"{folder}: no .jsonl, .jsonl.gz, .csv or .parquet file of the split {split!r} in it{there}")
-    return files
+    if own := split_files(folder, wanted):
+        return own
+    if not splits:
+        return files  # parts of one split
+    found = {name for name, kind in splits.items() if kind == wanted}
+    if not found and split is None:
+        found = set(splits)
+    # Names that differ only in numbers are parts of one split; others may have rows of different kinds.
+    if len({_DIGITS.sub("", name) for name in found}) == 1:
+        return [file for file in files if _split_of(file) in found]
+    names = ", ".join(sorted(splits))
+    if split is None:
+        raise UsageError(
+            f"{folder}: has files of several splits, {names}; give one of the files itself or, where there is "
+            "--split, one of these names"
+        )
+    raise UsageError(
+        f"{folder}: no file of the split {split!r} in it, but of {names}; give one of these names as --split, or "
+        f"rename the file of this split to {split}"
+    )
 
 
 def _split_of(file: Path) -> str:

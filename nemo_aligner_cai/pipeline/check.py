@@ -17,6 +17,7 @@ from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.files import require_file
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings
+from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.pipeline.layout import DATA, MEASURED, SFT
 from nemo_aligner_cai.pipeline.sections.data import HH, DataSource, HelpfulPreferences
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, NemoModel, Role
@@ -114,7 +115,7 @@ def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients, checks: 
     """Find the files of every use, so that one that is impossible is refused; load the tokenizer."""
     base = files.nemo("base")
     with checks.of("the conversion of models.base"):
-        _check_conversion(config.models.base, base)
+        _check_conversion(config.executor, config.models.base, base)
     with checks.of("the tokenizer and the lengths"):
         if files.tokenizer.exists() or not files.tokenizer.is_relative_to(files.layout.folder):
             load_tokenizer(files.tokenizer)
@@ -133,7 +134,7 @@ def _check_server(config: RunConfig, server: Server, path: Path, source: object)
     if isinstance(server, NemoServer):
         template_named(server.chat_template)
         compose("cai_inference", server.overrides)
-        _check_conversion(source, path)
+        _check_conversion(config.executor, source, path)
     else:
         if config.executor.container is None:
             vllm.check_executable(server)
@@ -141,14 +142,23 @@ def _check_server(config: RunConfig, server: Server, path: Path, source: object)
             vllm.check_folder(path, server)
 
 
-def _check_conversion(source: object, target: Path) -> None:
+def _check_conversion(executor: Executor, source: object, target: Path) -> None:
     """Raise UsageError for a folder that cannot be converted; imports torch to check more than the architecture."""
     if isinstance(source, HuggingFaceModel) and source.folder is not None and not target.exists():
         architecture_of(read_settings(source.folder), str(source.folder / "config.json"))
         extras.require(f"the conversion of {source.folder}", ("torch",))
-        from nemo_aligner_cai.training.convert_checkpoint import check_folder
+        from nemo_aligner_cai.training.convert_checkpoint import CONVERTERS, check_folder, check_layers, nemo_converter
 
-        check_folder(source.folder, target)
+        settings, _ = check_folder(source.folder, target)
+        kind = settings["model_type"]
+        if isinstance(executor, LocalExecutor):
+            by_nemo = nemo_converter(kind) is not None
+        else:
+            # A job has the GPU and the variables that the submitting machine may lack.
+            by_nemo = kind in CONVERTERS and executor.gpus is not None
+        # A container has its own packages.
+        if not by_nemo and executor.container is None:
+            check_layers(source.folder, kind)
 
 
 def _check_data(config: RunConfig, checks: Checks) -> None:
@@ -167,8 +177,11 @@ def _check_data(config: RunConfig, checks: Checks) -> None:
 
 
 def _check_files(source: DataSource) -> None:
-    for split in SPLITS if isinstance(source, HelpfulPreferences) else ("train",):
-        if isinstance(source, HelpfulPreferences) and source.format == HH:
+    if not isinstance(source, HelpfulPreferences):
+        data_files(source.source)
+        return
+    for split in SPLITS:
+        if source.format == HH:
             hh_files(source, split)
         else:
             data_files(source.source, split)

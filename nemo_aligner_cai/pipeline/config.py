@@ -72,8 +72,15 @@ class _DataStage(Section):
 
 
 class SlCai(RevisionSettings, SftSettings, _DataStage):
-    """Critique and revision: the settings of `stages.SlCaiConfig` that name no files of the run."""
+    """Critique and revision: the settings of `stages.SlCaiConfig` that name no files of the run.
 
+    Attributes:
+        learn_earlier_replies: use prompts that have earlier replies, which SFT learns like the revision; false skips
+            and counts them. None uses them in the tiny world's own prompts, where they are greetings, and skips them
+            in `data.red_team`.
+    """
+
+    learn_earlier_replies: bool | None = None
     own: BlendPosition = "first"
     validation_share: float | None = Field(gt=0, lt=1)  # of the prompts, held out to validate SFT
 
@@ -256,6 +263,12 @@ class RunConfig(Section):
     def policy_step(self) -> str:
         """The step that trains the RL-CAI model."""
         return PPO if self.ppo else DPO
+
+    @property
+    def learn_earlier_replies(self) -> bool:
+        """True if SL-CAI uses prompts that have earlier replies; see `SlCai`."""
+        given = self.sl_cai.learn_earlier_replies
+        return self.data.red_team is None if given is None else given
 
     @property
     def pairs_seq_length(self) -> int:

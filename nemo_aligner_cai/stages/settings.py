@@ -28,12 +28,19 @@ class PromptSource(Config):
     limit: int | None = Field(default=None, gt=0)
     column: str | None = None
     system_message: str = ""
-    replies: bool = True
 
     def read(
-        self, counts: RowCounts, *, template: ChatTemplate = NEMO_CHAT, first: int | None = None
+        self,
+        counts: RowCounts,
+        *,
+        template: ChatTemplate = NEMO_CHAT,
+        first: int | None = None,
+        replies: bool = True,
     ) -> Iterator[Prompt]:
-        """Read the prompts, or only the `first` ones; prompts that contain tokens of `template` are rejected."""
+        """Read the prompts, or only the `first` ones; prompts that contain tokens of `template` are rejected.
+
+        Without `replies`, prompts with earlier replies of the assistant are skipped.
+        """
         return read_prompts(
             self.path,
             counts=counts,
@@ -42,13 +49,13 @@ class PromptSource(Config):
             column=self.column,
             template=template,
             system_message=self.system_message,
-            replies=self.replies,
+            replies=replies,
         )
 
-    def count(self) -> int:
+    def count(self, *, replies: bool = True) -> int:
         """Return the number of prompts; raises UsageError if there are none or the file is invalid."""
         counts = RowCounts()
-        count = sum(1 for _ in self.read(counts))
+        count = sum(1 for _ in self.read(counts, replies=replies))
         if not count:
             raise UsageError(f"{self.path}: no usable prompt: {counts}")
         return count

@@ -41,15 +41,12 @@ class RevisionSettings(Config):
         num_revisions: turns of critique and revision.
         keep_unrevised: keep answers that the revision does not change.
         critique: critique each answer before its revision.
-        learn_earlier_replies: use prompts that have earlier replies. NeMo's mask knows speakers, not turns: SFT learns
-            these replies like the revision.
     """
 
     few_shots: Path | None = Field(default_factory=lambda: packaged("few_shots.json"))
     num_revisions: int = Field(default=1, gt=0)
     keep_unrevised: bool = False
     critique: bool = True
-    learn_earlier_replies: bool = False
 
 
 class SlCaiConfig(RevisionSettings, StageConfig):
@@ -57,11 +54,14 @@ class SlCaiConfig(RevisionSettings, StageConfig):
 
     Attributes:
         constitution: a file with critique and revision requests.
+        learn_earlier_replies: use prompts that have earlier replies. NeMo's mask knows speakers, not turns: SFT learns
+            these replies like the revision.
         files: blend, length filter and validation split.
         outputs: the names of all files.
     """
 
     constitution: Path = Field(default_factory=packaged)
+    learn_earlier_replies: bool = False
     files: SftFiles
     outputs: SlOutputs
 
@@ -78,7 +78,6 @@ class SlCaiStage:
     def __init__(self, config: SlCaiConfig) -> None:
         """Read the constitution, the examples and the tokenizer; raises UsageError if one of them is invalid."""
         self.config = config
-        self.prompts = config.prompts.model_copy(update={"replies": config.learn_earlier_replies})
         self.run_files = RunFiles(config, config.outputs)
         self.tokenizer = config.files.load_tokenizer()
         path = require_file(config.constitution)
@@ -111,17 +110,20 @@ class SlCaiStage:
 
     def records(self, first: int | None = None) -> Iterator[RevisionSample]:
         """Return new samples for the prompts, or only for the `first` ones."""
-        return map(RevisionSample, self.prompts.read(RowCounts(), first=first))
+        config = self.config
+        prompts = config.prompts.read(RowCounts(), first=first, replies=config.learn_earlier_replies)
+        return map(RevisionSample, prompts)
 
     def check_inputs(self) -> None:
         """Read all inputs once; raises UsageError or FormatError if one is invalid."""
         config = self.config
         if self.tokenizer is not None and not config.prompts.system_message and merges_empty_system(self.tokenizer):
             # SFT would stop at the first prompt without a system message.
-            prompts = self.prompts.model_copy(update={"limit": None}).read(RowCounts())
+            every = config.prompts.model_copy(update={"limit": None})
+            prompts = every.read(RowCounts(), replies=config.learn_earlier_replies)
             if any(not prompt.conversation.system for prompt in prompts):
                 raise UsageError(f"--tokenizer-model {config.files.tokenizer}: {EMPTY_SYSTEM_MERGED}")
-        self.total = self.prompts.count()
+        self.total = config.prompts.count(replies=config.learn_earlier_replies)
         if config.files.helpful is not None:
             folder = Path(self._scratch.name, "helpful")
             message = config.prompts.system_message
@@ -148,7 +150,7 @@ class SlCaiStage:
         """Run the model, which stays open; see `generate_revisions`."""
         config, outputs, read = self.config, self.config.outputs, RowCounts()
         return await generate_revisions(
-            self.prompts.read(read),
+            config.prompts.read(read, replies=config.learn_earlier_replies),
             self.pipeline(model),
             out_path=outputs.revisions,
             sft_path=outputs.samples,

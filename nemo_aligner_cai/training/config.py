@@ -214,7 +214,15 @@ def log_dir(cfg: DictConfig) -> Path:
 
 
 def select(cfg: DictConfig, key: str) -> Any:
-    """The value at a dotted key; None if the key is absent or has no value."""
-    from omegaconf import OmegaConf
+    """The value at a dotted key; None if the key is absent or has no value.
 
-    return OmegaConf.select(cfg, key, throw_on_missing=False)
+    Raises:
+        UsageError: it refers to a key that is absent, or to one without a value.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.select(cfg, key, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise UsageError(f"{key}: {one_line(error)}") from error

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.files.output_paths import check_new
 from nemo_aligner_cai.training import config
 from nemo_aligner_cai.training.checkpoints import hf_chat, nemo_archive
@@ -37,8 +37,8 @@ from nemo_aligner_cai.training.cpu.patches import installed
 
 _log = logging.getLogger(__name__)
 PRECISIONS = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
-# NeMo's own converters; models of other types are always converted here.
-_CONVERTERS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_7b_hf_to_nemo.py"}
+CONVERTERS = {"llama": "convert_llama_hf_to_nemo.py", "mistral": "convert_mistral_7b_hf_to_nemo.py"}
+"""The model types that NeMo can convert -> its script, which needs a GPU. Others are converted by `to_nemo` only."""
 _EXTRA_STATE = "._extra_state"
 _WEIGHTS = "model_weights"
 _SIZES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels")
@@ -56,9 +56,10 @@ def to_nemo(source: Path, target: Path, precision: str = "bf16", tokenizer_name:
         tokenizer_name: see `hf_folder.tokenizer_settings`.
 
     Raises:
-        UsageError: as for `check_folder`.
+        UsageError: as for `check_folder` and `check_layers`.
     """
     settings, wanted = check_folder(source, target)
+    check_layers(source, settings["model_type"])
     shape = Shape.of(settings)
     tied = bool(settings.get("tie_word_embeddings"))
     weights = open_weights(source)
@@ -189,33 +190,48 @@ def check_folder(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, 
         The contents of config.json, and NeMo's settings for the model.
 
     Raises:
-        UsageError: the folder is missing; the architecture or a setting is not supported; a weight is missing or
-            unexpected; or NeMo has no converter here and Apex is installed, with which Megatron-Core 0.11 has no
-            RMSNorm (`fusions/fused_layer_norm.py`).
+        UsageError: the folder is missing; the architecture or a setting is not supported; or a weight is missing or
+            unexpected.
     """
     check_new(target)
     settings = read_settings(source)
     wanted = model_settings(settings, str(source / "config.json"))
-    kind = settings["model_type"]
-    if installed("apex") and nemo_converter(kind) is None:
-        with_nemo = " with a GPU and NEMO_HOME NeMo's own converter is used, or" if kind in _CONVERTERS else ""
-        raise UsageError(
-            f"{source}: with Apex installed, Megatron-Core's own layers have no RMSNorm:{with_nemo} convert {kind} "
-            "where Apex is not, as after `make venv` in a checkout, without a GPU; the file works here, too"
-        )
     tied = bool(settings.get("tie_word_embeddings"))
     check_weights(open_weights(source), weight_shapes(settings, tied=tied), source)
     return settings, wanted
+
+
+def check_layers(source: Path, model_type: str) -> None:
+    """Check that `to_nemo` can create a model: with Apex, Megatron-Core 0.11's own layers have no RMSNorm.
+
+    Source: Megatron-Core's `fusions/fused_layer_norm.py`.
+
+    Raises:
+        UsageError: Apex is installed. NotHere, if NeMo has a converter for models of this type.
+    """
+    if not installed("apex"):
+        return
+    refused = f"{source}: with Apex installed, Megatron-Core's own layers have no RMSNorm:"
+    elsewhere = (
+        f"convert {model_type} where Apex is not, as after `make venv` in a checkout, without a GPU; the file works "
+        "here, too"
+    )
+    if model_type in CONVERTERS:
+        raise NotHere(
+            f"{refused} with a GPU and NEMO_HOME NeMo's own converter is used, or {elsewhere}",
+            "a GPU and NeMo's converter (NEMO_HOME)",
+        )
+    raise UsageError(f"{refused} {elsewhere}")
 
 
 def nemo_converter(model_type: str) -> Path | None:
     """The script by which NeMo 2.2 converts a model of this type; None if there is none, or no GPU for it."""
     from nemo_aligner_cai.training.launch.stage_main import cuda_available
 
-    if model_type not in _CONVERTERS:
+    if model_type not in CONVERTERS:
         return None
     folder = Path(os.environ.get("NEMO_HOME", "/opt/NeMo")) / "scripts" / "checkpoint_converters"
-    script = folder / _CONVERTERS[model_type]
+    script = folder / CONVERTERS[model_type]
     return script if script.is_file() and cuda_available() else None
 
 

@@ -25,11 +25,12 @@ pytest.importorskip("sentencepiece")
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.cli import COMMANDS, main
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.tiny.data import Sizes, write_data
 from nemo_aligner_cai.tiny.language import language
+from nemo_aligner_cai.training import convert_checkpoint
 from nemo_aligner_cai.training.config import missing_keys
 from nemo_aligner_cai.training.launch import stage_main
 
@@ -214,6 +215,67 @@ def test_the_printed_scripts_of_slurm_can_be_pasted(
         words = shlex.split(script.read_text().splitlines()[-1].removeprefix("exec "))
         assert words[-2:] == ["--step", step]
         parsers.accept(["cai", *words[words.index("run") :]])
+
+
+def _with_apex(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(package: str) -> bool:
+        return package == "apex"
+
+    monkeypatch.setattr(convert_checkpoint, "installed", installed)
+
+
+def _refused_in_dry_run(path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a dry run does not check, or the error by which it refuses."""
+    code = main(["run", str(path), "--output", str(output), "--dry-run"])
+    found = capsys.readouterr()
+    assert (code == 0) == (not found.err), found.err
+    return found.err or found.out.partition("# Not on this machine")[2]
+
+
+def test_with_apex_a_gpu_decides_whether_a_model_can_be_converted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _with_apex(monkeypatch)
+    local, run = machine.example("mistral_7b"), machine.folder / "run"
+    assert "a GPU and NeMo's converter (NEMO_HOME): the conversion of models.base" in _refused_in_dry_run(
+        local, run, capsys
+    )
+    with pytest.raises(NotHere, match="Apex"):
+        Pipeline(load_run_config(local), run)
+    # A login node has no GPU, and its job has one.
+    slurm = machine.example("mistral_7b", executor={"kind": "slurm"})
+    assert not _refused_in_dry_run(slurm, run, capsys)
+    Pipeline(load_run_config(slurm), run)
+    # Here, no job has one either.
+    with pytest.raises(NotHere, match="Apex"):
+        Pipeline(load_run_config(machine.example("mistral_7b", executor={"kind": "slurm", "gpus": None})), run)
+
+
+def test_with_apex_a_model_that_nemo_cannot_convert_needs_a_container(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _with_apex(monkeypatch)
+    run = machine.folder / "run"
+    for role in ("base", "helpful_only"):
+        _make_qwen(machine.model / role)
+    here = machine.example("mistral_7b", executor={"kind": "slurm"})
+    assert "convert qwen2 where Apex is not" in _refused_in_dry_run(here, run, capsys)
+    image = machine.example("mistral_7b", executor={"kind": "slurm", "container": {"image": "nemo.sqsh"}})
+    assert not _refused_in_dry_run(image, run, capsys)
+    Pipeline(load_run_config(image), run)
+
+
+def _make_qwen(folder: Path) -> None:
+    """Turn the Llama of `_huggingface_folder` into a Qwen2, which has biases."""
+    import torch
+    from safetensors.torch import save_file
+
+    from nemo_aligner_cai.training.checkpoints.hf_layout import weight_shapes
+
+    settings = json.loads((folder / "config.json").read_text()) | {"model_type": "qwen2"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    weights = {name: torch.zeros(shape) for name, shape in weight_shapes(settings, tied=False).items()}
+    save_file(weights, folder / "model.safetensors")
 
 
 def test_adapters_are_merged_in_the_step_that_trains_them(

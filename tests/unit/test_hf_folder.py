@@ -11,6 +11,7 @@ import logging
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -274,6 +275,37 @@ def test_the_rows_that_a_tokenizer_is_padded_to(folder: Path) -> None:
         assert hf_folder.tokenizer_settings(folder, vocabulary)["make_vocab_size_divisible_by"] == divisor
 
 
+@pytest.mark.parametrize(
+    ("tokens", "vocabulary"),
+    [
+        (151665, 151936),  # Qwen2.5-0.5B
+        (151665, 152064),  # Qwen2.5-7B
+        (32000, 32064),  # Phi-3 mini
+        (100280, 100352),
+        (32000, 32000),
+        (128256, 128256),
+    ],
+)
+def test_tensor_parallelism_adds_no_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tokens: int, vocabulary: int
+) -> None:
+    monkeypatch.setattr(hf_folder, "load_tokenizer", lambda file: SimpleNamespace(size=tokens))
+    divisor = hf_folder.tokenizer_settings(folder, vocabulary)["make_vocab_size_divisible_by"]
+    assert {nemo_rows(tokens, divisor, size) for size in (1, 2, 4, 8)} == {vocabulary}
+
+
+def test_rows_that_cannot_be_divided_get_the_fewest_more(folder: Path) -> None:
+    # 9 tokens, so that 10 rows are those of the divisors 2, 5 and 10.
+    divisor = hf_folder.tokenizer_settings(folder, 10)["make_vocab_size_divisible_by"]
+    assert [nemo_rows(9, divisor, size) for size in (1, 2, 4, 8)] == [10, 12, 16, 16]
+
+
+def nemo_rows(tokens: int, divisor: int, tensor_parallel: int) -> int:
+    """The rows of NeMo's embedding; `MegatronBaseModel._vocab_size_with_padding`."""
+    multiple = divisor * tensor_parallel
+    return (tokens + multiple - 1) // multiple * multiple
+
+
 def test_a_tokenizer_outside_the_file_is_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     found = hf_folder.tokenizer_settings(folder, 9)["tokenizer"]
@@ -299,10 +331,13 @@ def test_with_apex_the_converter_names_the_alternatives(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(convert_checkpoint, "installed", lambda package: package == "apex")
+    assert "RMSNorm" in refused(folder, capsys, "--print-command")
     said = refused(folder, capsys)
     assert "with Apex installed" in said and "NeMo's own converter is used, or convert" in said and "make venv" in said
     settings = json.loads((folder / "config.json").read_text()) | {"model_type": "qwen2"}
     (folder / "config.json").write_text(json.dumps(settings))
+    weights = {name: torch.zeros(shape) for name, shape in weight_shapes(settings, tied=False).items()}
+    save_file(weights, folder / "model.safetensors")
     said = refused(folder, capsys)
     assert "RMSNorm: convert qwen2 where Apex is not" in said
 

@@ -117,7 +117,7 @@ def test_a_folder_gives_the_files_of_a_split(tmp_path: Path):
     assert len(data_files(tmp_path, "test")) == 1
     # Without splits in the names, all of them.
     assert len(data_files(tmp_path / "red", "test")) == 1
-    with pytest.raises(UsageError, match="'validation'"):
+    with pytest.raises(UsageError, match="'validation' in it, but of test, train;"):
         data_files(tmp_path, "validation")
     write(tmp_path / "a" / "train.jsonl", LINES)
     with pytest.raises(UsageError, match=r"train\.jsonl and train\.jsonl\.gz"):
@@ -129,22 +129,38 @@ def test_splits_with_longer_names_are_not_mixed(tmp_path: Path):
     for name in names:
         parquet(tmp_path / "data" / name, ROWS)
     assert [Path(str(file)).name for file in data_files(tmp_path, "train_sft")] == [names[0]]
-    with pytest.raises(UsageError, match="but of test_sft, train_prefs, train_sft; name one"):
+    with pytest.raises(UsageError, match=r"splits, test_sft, train_prefs, train_sft; give one of the files itself"):
         data_files(tmp_path)
     (tmp_path / "data" / names[1]).unlink()
     for split in ("train", "test"):
-        with pytest.raises(UsageError, match="but of train_prefs, train_sft; name one"):
+        with pytest.raises(UsageError, match=f"'{split}' in it, but of train_prefs, train_sft; give one"):
             data_files(tmp_path, split)
     (tmp_path / "data" / names[2]).unlink()
     assert rows_of(tmp_path) == ROWS, "the only split, whatever it is called"
-    with pytest.raises(UsageError, match="but of train_sft; name one"):
+    with pytest.raises(UsageError, match="but of train_sft; give one"):
         data_files(tmp_path, "test")
 
 
 def test_numbered_files_are_parts_of_one_split(tmp_path: Path):
-    for name in ("train_0.parquet", "train_1.parquet"):
+    for name in ("train_0.parquet", "train_1.parquet", "test_0.parquet"):
         parquet(tmp_path / name, ROWS)
-    assert len(data_files(tmp_path)) == 2
+    assert [len(data_files(tmp_path, split)) for split in (None, "train", "test")] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("names", [["test_prompts"], ["validation_0", "validation_1"], ["test"], ["train_sft"]])
+def test_the_only_split_is_read_whatever_its_kind(tmp_path: Path, names: list[str]):
+    for name in names:
+        write(tmp_path / f"{name}.jsonl", LINES)
+    assert rows_of(tmp_path) == len(names) * ROWS
+    write(tmp_path / "notes.csv", CSV)
+    assert [Path(str(file)).stem for file in data_files(tmp_path)] == names, "no part of a split"
+
+
+def test_files_whose_names_differ_in_words_are_not_mixed(tmp_path: Path):
+    for name in ("train_harmless", "train_helpful"):
+        write(tmp_path / f"{name}.jsonl", LINES)
+    with pytest.raises(UsageError, match="give one of the files itself"):
+        data_files(tmp_path)
 
 
 def test_a_data_set_on_the_hub_has_a_name_and_may_have_folders():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.chat import Conversation, Role
@@ -244,6 +245,8 @@ def test_sl_cai_learns_no_reply_of_a_transcript_and_rl_cai_has_it_as_context(fol
     learned = sl_config(prompts=source, outputs=SlOutputs.named("all/sl_cai.jsonl"), learn_earlier_replies=True)
     assert asyncio.run(run_sl_cai(learned, ScriptedClient())).summary.counts.written == 3
     assert "With a hook" in Path("all/sl_cai.jsonl").read_text(encoding="utf-8")
+    with pytest.raises(ValidationError, match="replies"):
+        PromptSource.model_validate({"path": "transcripts.jsonl", "replies": False})
     run_rl(rl_config(prompts=source))
     assert "With a hook" in Path("rl_cai/cai_comparisons.jsonl").read_text(encoding="utf-8")
 

@@ -13,18 +13,20 @@ import yaml
 pytest.importorskip("hydra", reason="the training extra is not installed")
 
 from nemo_aligner_cai import packaged_files
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.pipeline.config import load_run_config
 from nemo_aligner_cai.pipeline.layout import MEASURE, REWARD_MODEL, RL_CAI, Layout
 from nemo_aligner_cai.pipeline.serving.clients import Clients
 from nemo_aligner_cai.pipeline.serving.model_files import ModelFiles, as_step
 from nemo_aligner_cai.pipeline.step_cache import StepCache
-from nemo_aligner_cai.pipeline.steps import three_models
+from nemo_aligner_cai.pipeline.steps import three_models, trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.data import data_step
-from nemo_aligner_cai.pipeline.steps.data_stages import rl_cai_step, sl_cai_step
+from nemo_aligner_cai.pipeline.steps.data_stages import rl_cai_config, rl_cai_step, sl_cai_config, sl_cai_step
 from nemo_aligner_cai.pipeline.steps.measure import measure_step
 from nemo_aligner_cai.pipeline.steps.trainers import LOG_DIR
+from nemo_aligner_cai.training.config import compose
 from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
 ENDPOINT = '{endpoint: "http://127.0.0.1:1/v1", model: m, identity: one%s}'
@@ -91,6 +93,35 @@ def test_both_data_stages_read_the_tokenizer_that_counts_their_rows(tmp_path: Pa
     run = context(tmp_path, helpful, f"models.judge={MODEL}", f"models.base={base}")
     for step in (sl_cai_step, rl_cai_step, data_step):
         assert copy in step(run).reads
+
+
+@pytest.mark.parametrize("group", ["model=mistral_7b", "model=none"])
+def test_the_length_filter_reserves_the_reply_of_the_actor(tmp_path: Path, group: str) -> None:
+    half = "'${int_div:${model.encoder_seq_length}, 2}'"  # upstream's default
+    actor = f'ppo.actor=["{group}", "model.ppo.length_params.max_length={half}"]'
+    for length in (96, 128):
+        run = context(tmp_path, actor, f"ppo.seq_length={length}")
+        trainer = trainers.actor(run, host="h", port=1)
+        cfg = compose(trainer.config, trainer.overrides)
+        files = rl_cai_config(run, tmp_path).files
+        assert (cfg.model.encoder_seq_length, cfg.model.ppo.length_params.max_length) == (length, length // 2)
+        assert (files.ppo_seq_length, files.ppo_response_length) == (length, length // 2)
+
+
+def test_a_length_that_refers_to_nothing_is_refused(tmp_path: Path) -> None:
+    run = context(tmp_path, "ppo.actor=['model.ppo.length_params.max_length=${model.none}']")
+    with pytest.raises(UsageError, match=r"^model\.ppo\.length_params\.max_length: .*model\.none"):
+        rl_cai_step(run)
+
+
+def test_sft_learns_earlier_replies_of_the_tiny_world_only(tmp_path: Path) -> None:
+    file = f"data.red_team={tmp_path / 'attempts.jsonl'}"
+    explicit = "sl_cai.learn_earlier_replies=%s"
+    cases = {(): True, (file,): False, (file, explicit % "true"): True, (explicit % "false",): False}
+    for overrides, learned in cases.items():
+        run = context(tmp_path, *overrides)
+        assert sl_cai_config(run, tmp_path).learn_earlier_replies is learned, overrides
+        assert sl_cai_step(run).settings["learn_earlier_replies"] is learned, "the step knows which rows it has"
 
 
 def test_a_download_is_the_same_input_before_and_after_it(tmp_path: Path) -> None:

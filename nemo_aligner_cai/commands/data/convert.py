@@ -45,7 +45,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("target", metavar="OUT", help="the file to write; compressed if its name ends in .gz")
     parser.add_argument("--to", required=True, metavar="FORMAT", help="the format to write")
     parser.add_argument("--from", dest="source_format", metavar="FORMAT", help="the format of IN (default: detected)")
-    parser.add_argument("--split", default="train", help="split of a folder or data set ")
+    parser.add_argument("--split", help="split of a folder or data set (default: train, or the only one)")
     add_template_tokens_flag(parser)
     add_system_message_flag(parser, "conversations")
     add_tokenizer_flags(parser, "to drop records that the trainer cannot use whole")

@@ -48,7 +48,7 @@ def add_arguments(parser: Parser) -> None:
     parser.examples = ("cai inspect sl_cai.jsonl", "cai inspect hf://datasets/Anthropic/hh-rlhf/helpful-base --rows 5")
     parser.add_argument("file", metavar="FILE", help="a file, a folder, or a data set as hf://datasets/OWNER/NAME")
     parser.add_argument("--as", dest="format", metavar="FORMAT", help="the format of the file (default: detected)")
-    parser.add_argument("--split", default="train", help="split of a folder or data set")
+    parser.add_argument("--split", help="split of a folder or data set (default: train, or the only one)")
     parser.add_argument("--tokenizer", help="tokenizer for lengths in tokens (default: in characters)")
     parser.add_argument("--rows", type=Number(int, 0), default=2, help="number of records to render")
 

@@ -80,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     settings, _ = convert_checkpoint.check_folder(args.source, args.target)
     command = upstream_command(args, settings)
+    if command is None:
+        # Also for --print-command, which does not call `to_nemo`.
+        convert_checkpoint.check_layers(args.source, settings["model_type"])
     if args.print_command:
         write_line(shlex.join([*command, str(args.target)]) if command else "in this process: no NeMo converter found")
     elif command:

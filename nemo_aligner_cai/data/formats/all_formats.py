@@ -73,7 +73,7 @@ def no_format(row: Row, broken: Mapping[str, UsageError]) -> str:
     )
 
 
-def detect_format(source: PathLike, *, split: str = "train", columns: ColumnChoice | None = None) -> str:
+def detect_format(source: PathLike, *, split: str | None = None, columns: ColumnChoice | None = None) -> str:
     """Detect the format of a source by the keys of its first row.
 
     Raises:

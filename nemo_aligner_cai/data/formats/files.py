@@ -44,7 +44,7 @@ def read_records(
     format_name: str | None = None,
     *,
     counts: RowCounts,
-    split: str = "train",
+    split: str | None = None,
 ) -> Iterator[Record]:
     """Read the records of a source, one at a time. Arguments and errors are those of `read_groups`."""
     groups = read_groups(source, format_name, counts=counts, split=split)
@@ -57,7 +57,7 @@ def read_groups(
     *,
     counts: RowCounts,
     template: NemoChatTemplate = NEMO_CHAT,
-    split: str = "train",
+    split: str | None = None,
     strict: bool = False,
     columns: ColumnChoice | None = None,
     drop_refused: bool = False,
@@ -69,7 +69,7 @@ def read_groups(
         format_name: Its format, None to detect it.
         counts: Receives the rows read, those yielded as written (two for a pair of lines), and those skipped.
         template: The chat template of formats that hold rendered text.
-        split: The split to read, if the source has splits.
+        split: The split to read, if the source has splits, see `data_files`.
         strict: Refuse blank lines, and rows that a lenient format would skip.
         columns: The columns to ignore, or the prompt column.
         drop_refused: Skip and count invalid rows in every format, not only in lenient ones.
@@ -191,7 +191,7 @@ def convert_file(
     source_format: str | None = None,
     template: NemoChatTemplate = NEMO_CHAT,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
-    split: str = "train",
+    split: str | None = None,
     system_message: str = "",
     columns: ColumnChoice | None = None,
     drop_refused: bool = False,
@@ -206,7 +206,7 @@ def convert_file(
         source_format: The format to read, None to detect it.
         template: The chat template of formats that hold rendered text.
         policy: How to treat texts that contain the template's tokens.
-        split: The split to read, if the source has splits.
+        split: The split to read, if the source has splits, see `data_files`.
         system_message: The system message of conversations that have none.
         columns: The source's columns to ignore, or its prompt column.
         drop_refused: Skip and count rows that cannot be read, in every format.

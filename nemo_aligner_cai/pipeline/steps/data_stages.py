@@ -21,7 +21,7 @@ from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.shards import Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
 from nemo_aligner_cai.pipeline.check import Checks
-from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings, settings_of, shared_settings
+from nemo_aligner_cai.pipeline.config import settings_of, shared_settings
 from nemo_aligner_cai.pipeline.layout import (
     DATA,
     HELPFUL_PREFERENCES,
@@ -32,9 +32,11 @@ from nemo_aligner_cai.pipeline.layout import (
     SL_CAI,
     SL_PROMPTS,
 )
-from nemo_aligner_cai.pipeline.serving.servers import ask
+from nemo_aligner_cai.pipeline.serving.servers import HOST, ask
 from nemo_aligner_cai.pipeline.step_cache import JOURNAL_SUFFIX, Step
+from nemo_aligner_cai.pipeline.steps import trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
+from nemo_aligner_cai.pipeline.steps.trainers import Trainer
 from nemo_aligner_cai.stages.report import StageIncomplete, StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
 from nemo_aligner_cai.stages.rl_outputs import (
@@ -69,7 +71,7 @@ def sl_cai_step(run: RunContext) -> Step:
             return _facts(run, stage.finish(summary, client))
 
     # Also at its default: steps were done before there was this setting, and learned these replies.
-    rows = {"sft": config.sft.seq_length, "learn_earlier_replies": config.sl_cai.learn_earlier_replies}
+    rows = {"sft": config.sft.seq_length, "learn_earlier_replies": config.learn_earlier_replies}
     reads = (
         run.clients.path("helpful_only"),
         config.models.constitution,
@@ -117,7 +119,7 @@ def rl_cai_step(run: RunContext) -> Step:
         "Step 4: candidate responses and AI preferences (RL-CAI)",
         reads=tuple(filter(None, reads)),
         makes=("comparisons.jsonl", "rm_train.jsonl", "rm_test.jsonl", "ppo_train.jsonl", "ppo_test.jsonl"),
-        settings=run.settings(settings_of(config.rl_cai) | _lengths(config) | run.clients.settings("policy", "judge")),
+        settings=run.settings(settings_of(config.rl_cai) | _lengths(run) | run.clients.settings("policy", "judge")),
         endpoints=lambda: run.clients.endpoint_identities("judge"),
         work=work,
     )
@@ -158,6 +160,7 @@ def sl_cai_config(run: RunContext, folder: Path) -> SlCaiConfig:
     return SlCaiConfig(
         prompts=PromptSource(path=str(data / SL_PROMPTS), turns="all", system_message=message),
         constitution=config.models.constitution,
+        learn_earlier_replies=config.learn_earlier_replies,
         sampling=own.decoding,
         files=SftFiles(
             helpful=str(data / HELPFUL_SFT),
@@ -197,7 +200,7 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
             splits=parse_splits(shares),
             blend=BlendFiles(name="helpful", files={split: _helpful(split, data) for split in shares}),
             tokenizer=tokenizer,
-            **(_lengths(config) if tokenizer else {}),
+            **(_lengths(run) if tokenizer else {}),
             **shared_settings(own, PreferenceSettings),
         ),
         outputs=RlOutputs(
@@ -209,17 +212,18 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
     )
 
 
-def _lengths(config: RunConfig) -> dict[str, int]:
+def _lengths(run: RunContext) -> dict[str, int]:
     """The lengths of `PreferenceFiles` for the trainers that read them."""
-    lengths = {"rm_seq_length": config.pairs_seq_length}
-    if config.ppo is not None:
-        actor = config.trainers["ppo.actor"]
-        lengths |= {"ppo_seq_length": actor.seq_length, "ppo_response_length": _response_length(actor)}
+    lengths = {"rm_seq_length": run.config.pairs_seq_length}
+    if run.config.ppo is not None:
+        # No length depends on the critic's address.
+        actor = trainers.actor(run, host=HOST, port=0)
+        lengths |= {"ppo_seq_length": run.config.ppo.seq_length, "ppo_response_length": _response_length(actor)}
     return lengths
 
 
 @cache
-def _response_length(actor: TrainerSettings) -> int:
+def _response_length(actor: Trainer) -> int:
     key = "model.ppo.length_params.max_length"
     return parse_positive_int(select(compose(actor.config, actor.overrides), key), key)
 

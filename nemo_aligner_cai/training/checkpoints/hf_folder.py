@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _FORMS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """safetensors' names of the supported types -> torch's."""
+_TENSOR_PARALLEL = (1, 2, 4, 8)
+"""The tensor-parallel sizes of one node, to which a model is padded."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,22 @@ def tokenizer_settings(folder: Path, vocabulary: int, name: str | None = None) -
             "another folder, or a model on the hub",
             name or settings["type"],
         )
-    # NeMo pads the vocabulary to a multiple of this times the tensor-parallel size.
-    divisors = [128, 64, 32, 16, 8, 4, 2, 1, vocabulary]
-    divisor = next(one for one in divisors if -(-tokens // one) * one == vocabulary)
-    return {"tokenizer": settings, "make_vocab_size_divisible_by": divisor}
+    return {"tokenizer": settings, "make_vocab_size_divisible_by": _vocabulary_divisor(tokens, vocabulary)}
+
+
+def _vocabulary_divisor(tokens: int, vocabulary: int) -> int:
+    """NeMo's `make_vocab_size_divisible_by` for a model with more rows than its tokenizer has tokens.
+
+    NeMo pads the tokens to a multiple of it times the tensor-parallel size (`_vocab_size_with_padding`). Without
+    tensor parallelism, that must be the model's own rows. With it, each further row would be a token of logit 0 in
+    every softmax; the result has the fewest of them: none for the sizes by which the rows can be divided.
+    """
+
+    def rows(divisor: int) -> int:
+        return sum(-(-tokens // multiple) * multiple for multiple in (divisor * size for size in _TENSOR_PARALLEL))
+
+    # Only these divisors lead to the model's own rows. Of equals, the smallest also fits larger sizes best.
+    return min((one for one in range(vocabulary - tokens + 1, vocabulary + 1) if vocabulary % one == 0), key=rows)
 
 
 def _shards(index: Path) -> list[Path]:
