@@ -36,6 +36,7 @@ from nemo_aligner_cai.judges.base import (
     Verdict,
     count_verdicts,
 )
+from nemo_aligner_cai.judges.orders import comparable, means_flip, order_means
 from nemo_aligner_cai.judges.pairs import Pair, kept, levels, matches, remaining_after
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models.base import Completion, Request
@@ -161,17 +162,10 @@ class PairJudge:
 
     def _match(self, pair: Pair, verdicts: Sequence[Verdict]) -> _Match:
         counts = Counter({JUDGED: 1}) + count_verdicts(verdicts)
-        orders = list(dict.fromkeys(verdict.shown for verdict in verdicts))
-        # Only principles with a verdict in all orders count: the orders are compared over the same principles.
-        decided = [verdict.principle for verdict in verdicts if verdict.probability is not None]
-        complete = {principle for principle in decided if decided.count(principle) == len(orders)}
-        if silent := self.principles_per_pair - len(complete):
+        compared = comparable(verdicts)
+        if silent := self.principles_per_pair - len({verdict.principle for verdict in compared}):
             counts[SILENT] += silent
-        means = [
-            _mean([_for_first(v, pair) for v in verdicts if v.shown == order and v.principle in complete])
-            for order in orders
-            if complete
-        ]
+        means = order_means(compared, pair[0])
         winner = pair[1] if (means and sum(means) / len(means) < 0.5) else pair[0]
         return _Match(tuple(verdicts), self._preference(pair, means, verdicts, counts), winner, counts)
 
@@ -185,9 +179,9 @@ class PairJudge:
         if not means:
             counts[UNPARSED] += 1
             return None
-        if len(means) > 1:
+        if (flip := means_flip(means)) is not None:
             counts[BOTH_ORDERS] += 1
-            counts[FLIPS] += min(means) < 0.5 < max(means)
+            counts[FLIPS] += flip
         if min(means) <= 0.5 <= max(means):
             counts[TIES] += 1
             return None
@@ -212,13 +206,3 @@ def _by_order(level: Sequence[Turn]) -> dict[tuple[Pair, str], list[list[Complet
             assert len(shown) == 2 and principle is not None, "every question of this judge has both"
             completions.setdefault((shown, principle), [[] for _ in level])[number].append(answer.completion)
     return completions
-
-
-def _for_first(verdict: Verdict, pair: Pair) -> float | Fraction:
-    """Return the probability that the first candidate of `pair` is better."""
-    assert verdict.probability is not None, "only complete principles are averaged"
-    return verdict.probability if verdict.shown == pair else 1 - verdict.probability
-
-
-def _mean(values: Sequence[float | Fraction]) -> float | Fraction:
-    return sum(values) / len(values)
