@@ -225,7 +225,7 @@ def unparsed_line(counts: Mapping[str, int], verdicts: Iterable[JudgedVerdict]) 
     """
     if not counts.get(UNPARSED):
         return None
-    silent = (one for one in verdicts if one.better is None and one.probability is None)
+    silent = (one for one in verdicts if not one.is_parsed)
     raw = next((one.raw for one in silent), "")
     return (
         f"no verdict on {counts[UNPARSED]} of {counts[JUDGED]} pairs; one answer: {raw[:_SHOWN]!r}. Try "

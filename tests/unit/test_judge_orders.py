@@ -70,3 +70,14 @@ def test_a_runs_flip_rate_is_that_of_the_pairs_and_the_audits_that_of_single_ver
     assert audit.to_dict()["verdicts"]["verdict_flip_rate"]["value"] == 0.5
     figures = judge_figures(tmp_path / "comparisons.jsonl")
     assert (figures["position_flip_rate"], figures["first_position_rate"]) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("better", "probability", "is_parsed"), [(0, 0.9, True), (0, None, True), (None, 0.5, True), (None, None, False)]
+)
+def test_a_saved_verdict_is_parsed_if_the_judges_was(
+    better: int | None, probability: float | None, is_parsed: bool
+) -> None:
+    verdict = j.Verdict((0, 1), "p0", better, None, probability)
+    (read,) = saved(j.Judgement((), (verdict,))).verdicts
+    assert verdict.is_parsed is read.is_parsed is is_parsed

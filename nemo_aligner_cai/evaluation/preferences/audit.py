@@ -57,7 +57,7 @@ def _outcome(principle: str, group: Sequence[JudgedVerdict]) -> PairOutcome:
     return PairOutcome(
         principle,
         frozenset(group[0].shown),
-        parsed=all(verdict.better is not None or verdict.probability is not None for verdict in group),
+        parsed=all(verdict.is_parsed for verdict in group),
         flipped=len(choices) > 1 if len({tuple(verdict.shown) for verdict in decided}) > 1 else None,
         preference=None if better is None or worse is None else (better, worse),
         firsts=[verdict.better == verdict.shown[0] for verdict in decided],
