@@ -18,7 +18,7 @@ from nemo_aligner_cai.pipeline.layout import DATA
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving.asked import Asked, asked_models
-from nemo_aligner_cai.training.config import compose, select
+from nemo_aligner_cai.training.config import chooses_hardware, compose, select
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def sizes(config: RunConfig, executor: SlurmExecutor, step: str) -> tuple[Size, 
 
 def _size(name: str, overrides: Sequence[str], *, gpu: bool) -> Size:
     # This machine may be a login node: the cluster's hardware decides, not its own.
-    own = any(override.lstrip("+").startswith("hardware=") for override in overrides)
-    cfg = compose(name, overrides if gpu or own else ["hardware=cpu", *overrides])
+    cfg = compose(name, overrides if gpu or chooses_hardware(overrides) else ["hardware=cpu", *overrides])
     nodes, devices = select(cfg, "trainer.num_nodes"), select(cfg, "trainer.devices")
     if not (isinstance(nodes, int) and isinstance(devices, int) and nodes > 0 and devices > 0):
         raise UsageError(
