@@ -71,7 +71,7 @@ async def stage_figures(
     """
     found: dict[str, dict[str, Any]] = {}
     for decoding, temperature in DECODINGS.items():
-        asked = await ask(
+        measured = await ask(
             prompts,
             client,
             Sampling(temperature=temperature, max_tokens=max_tokens),
@@ -79,7 +79,7 @@ async def stage_figures(
             journal=stem.with_name(f"{stem.name}_{decoding}.journal.jsonl"),
             replies=stem.with_name(f"{stem.name}_{decoding}.jsonl"),
         )
-        found[decoding] = {figure: asdict(rate) for figure, rate in rates(asked).items()}
+        found[decoding] = {figure: asdict(rate) for figure, rate in rates(measured).items()}
     return found
 
 
