@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from nemo_aligner_cai.engine.executor import Answer, CallMissing, RequestExecutor
+from nemo_aligner_cai.engine.executor import Answer, NotInJournal, RequestExecutor
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.engine.progress import ProgressReporter, RunStats
@@ -266,7 +266,7 @@ def _absorb(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:
     completions: list[Completion] = []
     for answer in answers:
         if isinstance(answer, CallFailed):
-            missing = isinstance(answer, CallMissing) and sum(isinstance(other, CallMissing) for other in answers)
+            missing = isinstance(answer, NotInJournal) and sum(isinstance(other, NotInJournal) for other in answers)
             reason = f"{step.name} call failed: {answer.reason}"
             return Outcome(record, SkipRecord(reason, str(answer), fault=True, missing_calls=missing))
         completions.append(answer)

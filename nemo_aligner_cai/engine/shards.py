@@ -136,7 +136,7 @@ class CallsMissing(CaiError):
         self.prompts, self.calls = prompts, calls
 
 
-class MissingCalls:
+class MissingCallCounter:
     """Counts the unfinished prompts of a run without a server by shard."""
 
     def __init__(self, journals: Iterable[Path], block: int) -> None:

@@ -85,7 +85,7 @@ def best_worst(settings: JudgeSettings) -> BestWorst:
     best_worst_examples(settings.few_shots, settings.templates)
     system = settings.system
     if system is None:
-        system = settings.templates.constitution(settings.principles)
+        system = settings.templates.constitution(settings.required_constitution)
     return BestWorst(system, settings)
 
 

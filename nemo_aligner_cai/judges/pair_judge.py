@@ -97,11 +97,11 @@ class PairJudge:
 
     def __post_init__(self) -> None:
         """Raises UsageError if the constitution has fewer principles than `principles_per_pair`."""
-        principles = self.settings.principles
-        if (count := len(principles.for_judging)) < self.principles_per_pair:
+        constitution = self.settings.required_constitution
+        if (count := len(constitution.for_judging)) < self.principles_per_pair:
             raise UsageError(
                 f"{self.principles_per_pair} principles per pair are needed, but the constitution "
-                f"{principles.name!r} has {count} with a judge request"
+                f"{constitution.name!r} has {count} with a judge request"
             )
 
     def max_turns(self, candidates: int) -> int:
@@ -150,7 +150,7 @@ class PairJudge:
         return played, remaining
 
     def _orders(self, judge_input: JudgeInput, pair: Pair) -> list[PresentationOrder]:
-        available = self.settings.principles.for_judging
+        available = self.settings.required_constitution.for_judging
         names = [principle.id for principle in available]
         drawn = rendezvous(self.settings.seed, judge_input.id, "judge", *pair, names=names)
         texts = judge_input.candidates

@@ -16,7 +16,7 @@ from typing import Any
 
 from nemo_aligner_cai.data.split import parse_splits
 from nemo_aligner_cai.data.tokenizer import can_load
-from nemo_aligner_cai.engine.journal import has_calls
+from nemo_aligner_cai.engine.journal import has_content
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.shards import Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
@@ -254,7 +254,7 @@ def _run(run: RunContext, max_dropped: float, journal: Path) -> RunSettings:
         seed=run.config.seed,
         shard=run.calls if isinstance(run.calls, Shard) else None,
         no_calls=run.calls == "none",
-        journal_from=tuple(str(path) for path in earlier if has_calls(path)),
+        journal_from=tuple(str(path) for path in earlier if has_content(path)),
         resume=True,
         progress=True,
         # The run's clients name their models by hash or identity; the name that a server reports is not needed.
