@@ -331,4 +331,4 @@ def test_the_shipped_assistant_was_trained_on_what_the_code_makes_now(tmp_path: 
     seed, documents, settings = 1, PACKAGED.documents, PACKAGED.settings
     tokenizer, corpus = write_corpus(tmp_path, seed=seed, documents=documents)
     made_of = provenance(corpus, tokenizer, PACKAGED, seed=seed, documents=documents, settings=settings)
-    assert made_of == read_json(packaged_files.PROVENANCE)
+    assert made_of == read_json(packaged_files.MODEL.with_name("assistant.json"))

@@ -18,7 +18,7 @@ from nemo_aligner_cai.data.split import parse_splits
 from nemo_aligner_cai.data.tokenizer import can_load
 from nemo_aligner_cai.engine.journal import has_content
 from nemo_aligner_cai.engine.run_settings import RunSettings
-from nemo_aligner_cai.engine.shards import Shard, shards_folder
+from nemo_aligner_cai.engine.shards import JOURNAL_SUFFIX, Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
 from nemo_aligner_cai.pipeline.check import Checks
 from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings, settings_of, shared_settings
@@ -33,7 +33,7 @@ from nemo_aligner_cai.pipeline.layout import (
     SL_PROMPTS,
 )
 from nemo_aligner_cai.pipeline.serving.servers import ask
-from nemo_aligner_cai.pipeline.step_cache import JOURNAL_SUFFIX, Step
+from nemo_aligner_cai.pipeline.step_cache import Step
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.stages.report import StageIncomplete, StageReport
 from nemo_aligner_cai.stages.rl_cai import RlCaiConfig, RlCaiStage
