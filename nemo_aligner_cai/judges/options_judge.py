@@ -20,7 +20,7 @@ from nemo_aligner_cai.judges.base import (
     JUDGED,
     Answer,
     JudgeInput,
-    Judgement,
+    Judgment,
     Preference,
     Question,
     Turn,
@@ -54,7 +54,7 @@ class OptionsJudge:
         unscored = (answer.question for answer in past[0] if answer.completion.choice_logprobs is None)
         return [replace(one, request=replace(one.request, choices=(), room=ROOM)) for one in unscored]
 
-    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgment:
         """Prefer the answer on which all orders agree over each other candidate."""
         written = {answer.question.shown: answer for answer in (turns[1] if len(turns) > 1 else ())}
         verdicts = tuple(_verdict(written.get(answer.question.shown, answer)) for answer in turns[0])
@@ -62,7 +62,7 @@ class OptionsJudge:
         agreed = agreed_choice([verdict.better for verdict in verdicts], counts)
         others = (number for number in range(len(judge_input.candidates)) if number != agreed)
         preferences = () if agreed is None else tuple(Preference(agreed, other, None, None) for other in others)
-        return Judgement(preferences, verdicts, counts)
+        return Judgment(preferences, verdicts, counts)
 
 
 def _question(judge_input: JudgeInput, order: tuple[int, ...]) -> Question:

@@ -29,7 +29,7 @@ from nemo_aligner_cai.judges.base import (
     UNPARSED,
     UNSURE,
     JudgeInput,
-    Judgement,
+    Judgment,
     Preference,
     Question,
     Turn,
@@ -120,7 +120,7 @@ class PairJudge:
             for request in self.strategy.requests(order, completions.get((order.shown, order.principle.id), ()))
         ]
 
-    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgment:
         """Aggregate the verdicts of all levels."""
         *finished, _ = self._by_level(turns)
         played, _ = self._play(judge_input, finished)
@@ -128,7 +128,7 @@ class PairJudge:
         clear = [match.preference for match in played if match.preference is not None]
         preferences = kept(self.settings.pairs, clear, len(judge_input.candidates))
         counts[KEPT] += len(preferences)
-        return Judgement(tuple(preferences), tuple(chain.from_iterable(match.verdicts for match in played)), counts)
+        return Judgment(tuple(preferences), tuple(chain.from_iterable(match.verdicts for match in played)), counts)
 
     def _by_level(self, past: Sequence[Turn]) -> list[Sequence[Turn]]:
         """Split turns by level; the last level is the current one, which may have no turns yet."""

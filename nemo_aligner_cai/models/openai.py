@@ -21,6 +21,7 @@ from nemo_aligner_cai.chat import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
+from nemo_aligner_cai.models.body_changes import BodyChanges
 from nemo_aligner_cai.models.http.endpoint_folder import EndpointFolder
 from nemo_aligner_cai.models.http.endpoint_pool import EndpointPool
 from nemo_aligner_cai.models.http.exchange import proxy_of
@@ -28,7 +29,6 @@ from nemo_aligner_cai.models.http.open_files import allowed_connections
 from nemo_aligner_cai.models.http.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.http.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.http.transport import Transport
-from nemo_aligner_cai.models.request_body import BodyChanges
 from nemo_aligner_cai.models.scoring.choice_scorer import ChoiceScorer, Parse
 from nemo_aligner_cai.models.served import fetch_context_length, fetch_served_model
 from nemo_aligner_cai.models.thinking import format_reasoning, strip_reasoning

@@ -28,9 +28,9 @@ POSITIONS = (j.BOTH_ORDERS, j.FLIPS, j.VERDICTS, j.FIRST)
 CANDIDATES = tuple(Candidate(f"response_{number}", text) for number, text in enumerate(CASE.candidates))
 
 
-def saved(judgement: j.Judgement) -> JudgedRow:
+def saved(judgment: j.Judgment) -> JudgedRow:
     sample = PreferenceSample(Prompt("id1", Conversation.of_user("a question")), CANDIDATES)
-    return JudgedRow.from_row(json.loads(json.dumps(judged_row(replace(sample, judgement=judgement)).to_row())))
+    return JudgedRow.from_row(json.loads(json.dumps(judged_row(replace(sample, judgment=judgment)).to_row())))
 
 
 @pytest.mark.parametrize("name", BUILTIN["judges"])
@@ -47,9 +47,9 @@ def test_saved_verdicts_give_the_counts_of_every_strategy(name: str) -> None:
             named = f'{{"chosen": {best}, "rejected": {worst}}}'
             return Completion(rng.choice(["(A)", "(B)", "neither", *[named] * 6]), "stop")
 
-        judgement = decide(judge, answer)
-        counts = position_counts(saved(judgement).verdicts)
-        assert {name: counts[name] for name in POSITIONS} == {name: judgement.counts[name] for name in POSITIONS}
+        judgment = decide(judge, answer)
+        counts = position_counts(saved(judgment).verdicts)
+        assert {name: counts[name] for name in POSITIONS} == {name: judgment.counts[name] for name in POSITIONS}
         seen[True] += counts[j.FLIPS]
         seen[False] += counts[j.BOTH_ORDERS] - counts[j.FLIPS]
     assert all(seen.values()), "both outcomes must occur"
@@ -79,5 +79,5 @@ def test_a_saved_verdict_is_parsed_if_the_judges_was(
     better: int | None, probability: float | None, is_parsed: bool
 ) -> None:
     verdict = j.Verdict((0, 1), "p0", better, None, probability)
-    (read,) = saved(j.Judgement((), (verdict,))).verdicts
+    (read,) = saved(j.Judgment((), (verdict,))).verdicts
     assert verdict.is_parsed is read.is_parsed is is_parsed
