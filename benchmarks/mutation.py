@@ -69,7 +69,10 @@ MODULES = {
     ),
     "judges": Module(
         ("judges/*.py",),
-        ("test_judges.py", "test_options_judge.py", "test_pair_judge.py", "test_judge_few_shots.py"),
+        (
+            *("test_judges.py", "test_options_judge.py", "test_pair_judge.py", "test_judge_few_shots.py"),
+            "test_judge_orders.py",
+        ),
     ),
     "chat": Module(
         ("chat/*.py",),

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.table import list_table
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import read_json, read_jsonl
-from nemo_aligner_cai.pipeline.metrics import STAGES
+from nemo_aligner_cai.report.labels import MODELS
 from nemo_aligner_cai.tiny.language import language
 
 COLUMNS = {
@@ -35,7 +35,7 @@ def means(runs: Sequence[Mapping[str, Any]], *, decoding: str) -> Iterator[list[
     """Rows of the means over runs: a model, and all figures but flawed refusals."""
     columns = [column for column in COLUMNS if column != "flawed_refusal"]
     yield ["model", *(COLUMNS[column] for column in columns)]
-    for stage, name in STAGES.items():
+    for stage, name in MODELS.items():
         values = [[run["stages"][stage][decoding][column]["value"] for run in runs] for column in columns]
         yield [name, *(f"{100 * fmean(one):.1f}" for one in values)]
 
@@ -45,7 +45,7 @@ def all_figures(runs: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     yield ["seed", "decoding", "model", *COLUMNS.values()]
     for run in runs:
         for decoding, title in DECODINGS.items():
-            for stage, name in STAGES.items():
+            for stage, name in MODELS.items():
                 rates = [Rate(**run["stages"][stage][decoding][column]) for column in COLUMNS]
                 yield [str(run["seed"]), title, name, *map(_with_interval, rates)]
 
@@ -72,7 +72,7 @@ def kinds(folders: Sequence[Path], *, decoding: str) -> Iterator[list[str]]:
     """Rows of each model: compliance with each kind of harm, over all runs."""
     names = [kind.name for kind in language().kinds if kind.harmful]
     yield ["model", *names]
-    for stage, title in STAGES.items():
+    for stage, title in MODELS.items():
         found: dict[str, list[bool]] = {name: [] for name in names}
         for folder in folders:
             for _, row in read_jsonl(folder / "7_measure" / f"{stage}_{decoding}.jsonl"):

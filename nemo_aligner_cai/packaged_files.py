@@ -10,7 +10,6 @@ _PACKAGE = Path(__file__).parent
 CONSTITUTIONS = _PACKAGE / "constitutions"
 _TINY = _PACKAGE / "tiny"
 MODEL = _TINY / "assistant.nemo"
-PROVENANCE = _TINY / "assistant.json"
 TOKENIZER = _TINY / "tokenizer.model"
 CONSTITUTION = _TINY / "constitution.yaml"
 TINY_CONSTITUTIONS = {

@@ -61,6 +61,12 @@ class Section(BaseModel):
         return cast(Any, values)
 
 
+class LenientModel(BaseModel):
+    """A record of which some keys are read, and the others ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
 class Config(Section):
     """A section that Python code creates; a wrong key or value raises a UsageError of one line."""
 

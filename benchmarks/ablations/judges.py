@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nemo_aligner_cai.engine.seeds import generator
-from nemo_aligner_cai.judges.base import Judge, JudgeInput, Judgement, Preference, Question, Turn, Verdict
+from nemo_aligner_cai.judges.base import Judge, JudgeInput, Judgment, Preference, Question, Turn, Verdict
 from nemo_aligner_cai.judges.multiple_choice import MultipleChoiceStrategy, multiple_choice
 from nemo_aligner_cai.judges.pair_judge import PairJudge, PresentationOrder
 from nemo_aligner_cai.judges.pairs import Pair
@@ -77,11 +77,11 @@ class ShuffledLabels:
         """Ask the judge's questions."""
         return self.judge.questions(judge_input, past)
 
-    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
-        """Return the judge's judgement with drawn labels; its verdicts and counts are those of the judge."""
-        judgement = self.judge.decide(judge_input, turns)
-        drawn = tuple(self._drawn(judge_input.id, preference) for preference in judgement.preferences)
-        return replace(judgement, preferences=drawn)
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgment:
+        """Return the judge's judgment with drawn labels; its verdicts and counts are those of the judge."""
+        judgment = self.judge.decide(judge_input, turns)
+        drawn = tuple(self._drawn(judge_input.id, preference) for preference in judgment.preferences)
+        return replace(judgment, preferences=drawn)
 
     def _drawn(self, prompt: str, preference: Preference) -> Preference:
         pair = sorted((preference.chosen, preference.rejected))

@@ -22,7 +22,7 @@ from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
 from nemo_aligner_cai.files import atomic_writer, write_json
 from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
 from nemo_aligner_cai.report.charts.points import Shift, shifts
-from nemo_aligner_cai.report.page.render import svg_file
+from nemo_aligner_cai.report.page import render
 
 _COMPARED = ("comparison", "arm", "baseline", "difference [95 %]", "paper", "here")
 _ARMS = ("arm", "model", "complies", "right", "flawed", "evades", "helps", "over-refuses")
@@ -31,6 +31,14 @@ _NOTES = (
     "percent of held-out prompts, at temperature 1 unless greedy; of the run's own prompts for revisions and judge",
     "intervals are over prompts: one run of each arm, so the spread between training runs is not in them",
 )
+
+
+def svg_file(chart: Markup) -> str:
+    """Return the content of an SVG file of a chart, with the report's styles in it."""
+    styles = Path(render.__file__).with_name("report.css").read_text(encoding="utf-8")
+    style = Markup("<style>{}</style>").format(Markup(styles))
+    opening, rest = chart.split(">", 1)
+    return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{rest}\n'
 
 
 class Results:

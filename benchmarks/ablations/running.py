@@ -136,7 +136,7 @@ def take_over(source: Path, target: Path, names: Sequence[str]) -> list[str]:
 def _replies_step(arm: Arm, model: str, pipeline: Pipeline) -> Step:
     run, section = pipeline.context, pipeline.config.measure
     assert section is not None, "the arms are runs in the tiny world"
-    trained, prompts = SFT if model == "sl_cai" else run.policy, run.layout.file(DATA, MEASURED)
+    trained, prompts = SFT if model == "sl_cai" else run.config.policy_step, run.layout.file(DATA, MEASURED)
     seed, max_tokens = run.config.seed, section.max_tokens
 
     async def ask(client: ModelClient, folder: Path) -> None:

@@ -62,7 +62,7 @@ def add_run_arguments(parser: Parser, *, output: Path | None) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run or resume the pipeline, here or as jobs of a Slurm cluster."""
-    _begin("cai run", args)
+    _begin(args)
     if args.status:
         return run_slurm.show_status(args.output)
     overrides = _overrides(args)
@@ -89,7 +89,7 @@ def _print_commands(args: argparse.Namespace, config: RunConfig) -> int:
 
 def run_all(args: argparse.Namespace) -> int:
     """Run or resume the pipeline here."""
-    _begin("cai run", args)
+    _begin(args)
     return run_here(args, load_run_config(args.config, _overrides(args)))
 
 
@@ -105,12 +105,12 @@ def run_here(args: argparse.Namespace, config: RunConfig) -> int:
     return 0
 
 
-def _begin(command: str, args: argparse.Namespace) -> None:
+def _begin(args: argparse.Namespace) -> None:
     if getattr(args, "dry_run", False):
         # It lists what else is missing.
-        extras.require(f"{command} --dry-run", ("hydra", "omegaconf"), "hydra")
+        extras.require("cai run --dry-run", ("hydra", "omegaconf"), "hydra")
     else:
-        extras.require(command)
+        extras.require("cai run")
     refuse_object(args.output)
     log_to_stderr()
     # A batch system's SIGTERM must stop servers and trainers like Ctrl-C.

@@ -52,7 +52,7 @@ class JudgedPair:
 class JudgedVerdict:
     """One decision of the judge. Candidates are given by their index; `shown` is the order of presentation.
 
-    `better` and `worse` are None if the completion, `raw`, has no verdict.
+    `better` and `worse` are None for a tie, and if the completion, `raw`, has no verdict.
     """
 
     shown: tuple[int, ...]
@@ -61,6 +61,11 @@ class JudgedVerdict:
     worse: int | None
     probability: float | None
     raw: str
+
+    @property
+    def is_parsed(self) -> bool:
+        """True for a decision or a tie, False for an unparsed answer."""
+        return self.better is not None or self.probability is not None
 
 
 @dataclass(frozen=True)

@@ -34,36 +34,33 @@ def read_prompts(
     counts: RowCounts,
     turns: Turns = "first",
     limit: int | None = None,
-    split: str | None = None,
     column: str | None = None,
     template: ChatTemplate = NEMO_CHAT,
-    policy: TokenPolicy = TokenPolicy.ESCAPE,
     system_message: str = "",
     replies: bool = True,
 ) -> Iterator[Prompt]:
     """Read prompts in file order, without duplicates.
 
     Args:
-        path: A file, a folder or a data set on the hub, see `nemo_aligner_cai.files.sources`.
+        path: A file, a folder or a data set on the hub, see `nemo_aligner_cai.files.sources`; its `data_files`
+            chooses among several splits.
         counts: Receives the rows read, the prompts yielded as written, and the rows skipped by reason.
         turns: "first" for the first user turn, "all" for the conversation up to its last user turn.
         limit: The maximum number of prompts. Later rows are not read.
-        split: The split to read, if the path has splits, see `data_files`.
         column: The prompt column, None to detect it.
-        template: The chat template whose tokens may not be in a prompt.
-        policy: How to treat prompts that contain them.
+        template: The chat template whose tokens are escaped in prompts.
         system_message: The system message of prompts that have none.
         replies: False to skip prompts with earlier replies of the assistant.
 
     Raises:
         UsageError: The path cannot be read. Raised at the call.
-        FormatError: A row is of no known format, a prompt cannot hold it, or `policy` refuses it.
+        FormatError: A row is of no known format, or a prompt cannot hold it.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"the number of prompts must be positive, it is {limit}")
     columns = ColumnChoice(prompt=column)
-    reader = PromptReader(*all_formats(), columns, turns, template, policy, system_message, counts, replies)
-    return _read(data_files(path, split), reader, limit)
+    reader = PromptReader(*all_formats(), columns, turns, template, system_message, counts, replies)
+    return _read(data_files(path), reader, limit)
 
 
 def _read(files: list[DataFile], reader: "PromptReader", limit: int | None) -> Iterator[Prompt]:
@@ -82,8 +79,6 @@ def _read(files: list[DataFile], reader: "PromptReader", limit: int | None) -> I
                 continue
             except UsageError as error:
                 raise FormatError.at(path, line, str(error)) from error
-            if prompt is None:
-                continue
             if not seen.add(int(prompt.id, 16)):
                 counts.skip("duplicate prompt")
                 continue
@@ -101,13 +96,12 @@ class PromptReader:
     columns: ColumnChoice
     turns: Turns
     template: ChatTemplate
-    policy: TokenPolicy
     system: str
     counts: RowCounts
     replies: bool = True
 
-    def prompt(self, row: Row) -> Prompt | None:
-        """Read the prompt of a row. None: dropped by the policy."""
+    def prompt(self, row: Row) -> Prompt:
+        """Read the prompt of a row, with the template's tokens escaped."""
         row, unused = self.columns.apply(row)
         self.counts.unused |= unused
         format = matching(row, self.formats)
@@ -121,8 +115,9 @@ class PromptReader:
         prompt = _select_turns(conversation, self.turns).with_system(self.system)
         if not self.replies and any(turn.role is Role.ASSISTANT for turn in prompt.turns):
             raise TranscriptError("earlier replies, which SFT would learn, too")
-        safe = guard(prompt, self.template, policy=self.policy, counts=self.counts)
-        return None if safe is None else Prompt.of(safe)
+        safe = guard(prompt, self.template, policy=TokenPolicy.ESCAPE, counts=self.counts)
+        assert safe is not None, "this policy does not drop conversations"
+        return Prompt.of(safe)
 
 
 def _select_turns(conversation: Conversation, turns: Turns) -> Conversation:

@@ -16,13 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from nemo_aligner_cai.engine.executor import Answer, CallMissing, RequestExecutor
+from nemo_aligner_cai.engine.executor import Answer, NotInJournal, RequestExecutor
 from nemo_aligner_cai.engine.journal import Journal
 from nemo_aligner_cai.engine.journal_entries import Call
 from nemo_aligner_cai.engine.progress import ProgressReporter, RunStats
 from nemo_aligner_cai.engine.seeds import derive_seed
+from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.models.base import BatchClient, CallFailed, Completion, ModelClient, Request
 from nemo_aligner_cai.models.thinking import ADVICE, strip_reasoning
 
@@ -213,6 +215,32 @@ class Engine:
         return calls
 
 
+async def run_all(records: Iterable[R], step: Step[R], *, seed: int, journal: Path) -> list[R]:
+    """Run records through one step, and return them in input order. An existing journal is resumed.
+
+    Raises:
+        CaiError: a record was dropped; with the first one's reason. Finished calls are in the journal.
+    """
+    done: list[R] = []
+    dropped: list[SkipRecord] = []
+
+    def keep(outcome: Outcome[R]) -> None:
+        if outcome.skipped is None:
+            done.append(outcome.record)
+        else:
+            dropped.append(outcome.skipped)
+
+    opened = Journal.open(journal, resume=True)
+    try:
+        await Engine(seed=seed, journal=opened).run(records, [step], keep)
+    finally:
+        await opened.close()
+    if dropped:
+        all_records = len(done) + len(dropped)
+        raise CaiError(f"{journal}: {len(dropped)} of {all_records} records were dropped, the first one: {dropped[0]}")
+    return done
+
+
 def block_size(clients: Iterable[ModelClient]) -> int:
     """Return the number of records in a block: 1, or enough to fill a few batches."""
     return _BATCHES * _batch_size(clients) or 1
@@ -238,7 +266,7 @@ def _absorb(step: Step[R], record: R, answers: Sequence[Answer]) -> Outcome[R]:
     completions: list[Completion] = []
     for answer in answers:
         if isinstance(answer, CallFailed):
-            missing = isinstance(answer, CallMissing) and sum(isinstance(other, CallMissing) for other in answers)
+            missing = isinstance(answer, NotInJournal) and sum(isinstance(other, NotInJournal) for other in answers)
             reason = f"{step.name} call failed: {answer.reason}"
             return Outcome(record, SkipRecord(reason, str(answer), fault=True, missing_calls=missing))
         completions.append(answer)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 Answer = Completion | CallFailed
 
 
-class CallMissing(CallFailed):
+class NotInJournal(CallFailed):
     """The call is in no journal, and the run has no server."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class RequestExecutor:
             seed: the run's seed, from which the batches' seeds are derived.
             journal: stores the completions; None stores nothing.
             stats: counts the calls.
-            no_calls: contact no server: answers are those of the journal, its failures, or CallMissing.
+            no_calls: contact no server: answers are those of the journal, its failures, or NotInJournal.
         """
         self._seed = seed
         self._no_calls = no_calls
@@ -146,16 +146,16 @@ class RequestExecutor:
             self._lookup(calls[index], key) or self._recorded_failure(key)
             for index, key in zip(indices, keys, strict=True)
         ]
-        is_whole = not any(isinstance(answer, CallMissing) for answer in found)
+        is_whole = not any(isinstance(answer, NotInJournal) for answer in found)
         for key, index, answer in zip(keys, indices, found, strict=True):
-            answers[index] = answer if is_whole else CallMissing()
+            answers[index] = answer if is_whole else NotInJournal()
             if isinstance(answer, CallFailed):
                 self._record_failure(key, calls[index], answer)
             else:
                 self._stats.reused[calls[index].step] += 1
 
     def _recorded_failure(self, key: str) -> CallFailed:
-        return (self._journal.failure(key) if self._journal is not None else None) or CallMissing()
+        return (self._journal.failure(key) if self._journal is not None else None) or NotInJournal()
 
     def _lookup(self, call: Call, key: str) -> Completion | None:
         return self._journal.lookup(key, room=call.request.room) if self._journal is not None else None
@@ -173,7 +173,7 @@ class RequestExecutor:
             self._journal.append(done, batch=batch)
 
     def _record_failure(self, key: str, call: Call, failure: CallFailed) -> None:
-        if isinstance(failure, CallMissing):
+        if isinstance(failure, NotInJournal):
             return
         self._stats.failed += 1
         if (call.step, failure.reason) not in self._logged:

@@ -78,7 +78,7 @@ class Journal:
         """
         path = Path(path)
         check_output(path, overwrite=True)
-        if has_calls(path) and not (resume or overwrite):
+        if has_content(path) and not (resume or overwrite):
             raise UsageError(f"{path}: a journal of an earlier run; give --resume to continue or --overwrite")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +244,7 @@ class Journal:
             self._served_models[identity] = path, served
 
 
-def has_calls(path: Path) -> bool:
+def has_content(path: Path) -> bool:
     """True if the file exists and is not empty."""
     return path.is_file() and path.stat().st_size > 0
 

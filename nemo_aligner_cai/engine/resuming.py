@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemo_aligner_cai.engine.journal import has_calls
+from nemo_aligner_cai.engine.journal import has_content
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import atomic_writer
 
@@ -21,7 +21,7 @@ def require_journal(journal: Path, outputs: Sequence[Path]) -> None:
         UsageError: one of `outputs` has content, and there is no journal.
     """
     finished = [path for path in outputs if path.is_file() and path.stat().st_size]
-    if finished and not has_calls(journal):
+    if finished and not has_content(journal):
         raise UsageError(
             f"{journal}: no journal to resume from, and the finished rows in {finished[0]} would be lost; restore the "
             "journal, or give --overwrite to start again"
@@ -30,7 +30,7 @@ def require_journal(journal: Path, outputs: Sequence[Path]) -> None:
 
 def adopt(old: Path, journal: Path) -> None:
     """Copy the journal of an earlier version to its present path, unless there is a journal."""
-    if not has_calls(journal) and has_calls(old):
+    if not has_content(journal) and has_content(old):
         _logger.info("%s: copied from %s", journal, old)
         with old.open("rb") as source, atomic_writer(journal, overwrite=True) as target:
             shutil.copyfileobj(source, target)

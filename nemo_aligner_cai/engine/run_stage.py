@@ -4,7 +4,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -16,17 +16,16 @@ import orjson
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.console.progress import open_progress
 from nemo_aligner_cai.engine.engine import Engine, HasId, Outcome, SkipRecord, Step, block_size
-from nemo_aligner_cai.engine.journal import Journal, has_calls
+from nemo_aligner_cai.engine.journal import Journal, has_content
 from nemo_aligner_cai.engine.progress import ProgressReporter
 from nemo_aligner_cai.engine.rehearsal import REHEARSED, RowLimit, rehearse
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.engine.served_models import run_checked
-from nemo_aligner_cai.engine.shards import MissingCalls
+from nemo_aligner_cai.engine.shards import MissingCallCounter
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files import PathLike, RowCounts, atomic_writer
+from nemo_aligner_cai.files import PathLike, Row, RowCounts, atomic_writer
 
-Row = Mapping[str, Any]
 REMOVED_REASONING = "replies with thoughts, which were cut"
 """Name of their count in `Summary.facts`."""
 
@@ -118,7 +117,7 @@ async def run_stage(
     if run.shard is not None:
         outputs, records = (), run.shard.select(records, block)
         total = total and run.shard.size(total, block)
-    missing = MissingCalls((*others, journal_path), block)
+    missing = MissingCallCounter((*others, journal_path), block)
     if not run.no_calls:
         records = iter(records)
         first = list(islice(records, REHEARSED))
@@ -163,14 +162,16 @@ async def run_stage(
 def _open_journal(path: Path, others: Sequence[Path], run: RunSettings) -> Journal:
     if run.no_calls:
         # Of equal calls, the last journal's counts: those of the shards are newer than an earlier run's of the whole.
-        return Journal.open_to_read(*([path] if has_calls(path) else []), *others)
+        return Journal.open_to_read(*([path] if has_content(path) else []), *others)
     return Journal.open(path, resume=run.resume, overwrite=run.overwrite, sources=others)
 
 
 class _Outcomes(Generic[R]):
     """Writes the outcomes of a run, in input order, into its files, and counts them."""
 
-    def __init__(self, outputs: Sequence[Output], files: ExitStack, missing: MissingCalls, *, overwrite: bool) -> None:
+    def __init__(
+        self, outputs: Sequence[Output], files: ExitStack, missing: MissingCallCounter, *, overwrite: bool
+    ) -> None:
         """Open the files in `files`, which replaces them if its block ends without an error."""
         self.summary = Summary()
         self._missing = missing

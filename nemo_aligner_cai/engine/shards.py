@@ -22,8 +22,8 @@ from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import PathLike
 
 R = TypeVar("R")
-_JOURNAL = ".journal.jsonl"
-_NAME = re.compile(r"\d+-of-(\d+)" + re.escape(_JOURNAL))
+JOURNAL_SUFFIX, SHARDS_SUFFIX = ".journal.jsonl", ".shards"
+_NAME = re.compile(r"\d+-of-(\d+)" + re.escape(JOURNAL_SUFFIX))
 _SLURM = "SLURM_ARRAY_TASK_"
 
 
@@ -83,13 +83,13 @@ class Shard:
 
     def journal(self, whole: Path) -> Path:
         """Return the path of the shard's journal; `whole` is that of a run without shards."""
-        name = f"{self.index:0{len(str(self.count - 1))}}-of-{self.count}{_JOURNAL}"
+        name = f"{self.index:0{len(str(self.count - 1))}}-of-{self.count}{JOURNAL_SUFFIX}"
         return shards_folder(whole) / name
 
 
 def shards_folder(whole: Path) -> Path:
     """Return the folder of the shards' journals; `whole` is the journal of a run without shards."""
-    return whole.with_name(f"{whole.name.removesuffix(_JOURNAL)}.shards")
+    return whole.with_name(f"{whole.name.removesuffix(JOURNAL_SUFFIX)}{SHARDS_SUFFIX}")
 
 
 def find_journals(named: Sequence[PathLike]) -> list[Path]:
@@ -102,13 +102,13 @@ def find_journals(named: Sequence[PathLike]) -> list[Path]:
     for name in named:
         path = Path(name)
         if path.is_dir():
-            files = sorted(path.glob(f"*{_JOURNAL}"))
+            files = sorted(path.glob(f"*{JOURNAL_SUFFIX}"))
         elif not path.exists() and has_magic(str(path)):
             files = sorted(map(Path, glob(str(path))))
         else:
             files = [path]
         if not any(file.is_file() for file in files):
-            raise UsageError(f"--journal-from {path}: no journal; a folder needs files that end in {_JOURNAL}")
+            raise UsageError(f"--journal-from {path}: no journal; a folder needs files that end in {JOURNAL_SUFFIX}")
         for file in files:
             found.setdefault(file.resolve(), file)
     return list(found.values())
@@ -136,7 +136,7 @@ class CallsMissing(CaiError):
         self.prompts, self.calls = prompts, calls
 
 
-class MissingCalls:
+class MissingCallCounter:
     """Counts the unfinished prompts of a run without a server by shard."""
 
     def __init__(self, journals: Iterable[Path], block: int) -> None:

@@ -7,7 +7,7 @@ Output: the files of `EvaluationFiles`
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,10 @@ from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Side
 from nemo_aligner_cai.judges.settings import JudgeConfig
-from nemo_aligner_cai.models.base import ModelClient, Sampling
+from nemo_aligner_cai.models.base import ClientContext, ModelClient, Sampling
 from nemo_aligner_cai.sections import Config, Source
 
 ModelKind = Literal["endpoint", "nemo_server", "nemo_file", "hf_folder", "completions"]
-Serve = Callable[[], AbstractContextManager[ModelClient]]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A model's or set's name, which becomes part of file names."""
 
@@ -51,7 +50,7 @@ class EvaluatedModel:
     name: str
     kind: ModelKind
     source: str
-    serve: Serve | None = None
+    serve: ClientContext | None = None
     identity: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def client(self) -> AbstractContextManager[ModelClient | None]:

@@ -3,7 +3,7 @@
 """The protocol of a judge, which decides which of a prompt's candidate responses is better by the constitution.
 
 Input:  JudgeInput(id, conversation, candidates=("I can help ...", "No, because ..."))
-Output: Judgement(preferences=(Preference(chosen=1, rejected=0, probability=0.93, principle="crime"),),
+Output: Judgment(preferences=(Preference(chosen=1, rejected=0, probability=0.93, principle="crime"),),
                   verdicts=(Verdict(shown=(0, 1), better=1, worse=0, probability=0.03, ...), ...), counts)
 
 A judge asks in turns: the questions of a turn may depend on the answers to earlier ones (the choice on the reasoning,
@@ -124,7 +124,7 @@ class Preference:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """The preferences on one input, the verdicts behind them, and counts under this module's names."""
 
     preferences: tuple[Preference, ...]
@@ -148,8 +148,8 @@ class Judge(Protocol):
         """Return the questions of the turn after `past`; empty if the past turns suffice."""
         ...
 
-    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
-        """Return the judgement that follows from the answers of all turns."""
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgment:
+        """Return the judgment that follows from the answers of all turns."""
         ...
 
 
@@ -225,7 +225,7 @@ def unparsed_line(counts: Mapping[str, int], verdicts: Iterable[JudgedVerdict]) 
     """
     if not counts.get(UNPARSED):
         return None
-    silent = (one for one in verdicts if one.better is None and one.probability is None)
+    silent = (one for one in verdicts if not one.is_parsed)
     raw = next((one.raw for one in silent), "")
     return (
         f"no verdict on {counts[UNPARSED]} of {counts[JUDGED]} pairs; one answer: {raw[:_SHOWN]!r}. Try "

@@ -19,7 +19,7 @@ from nemo_aligner_cai.judges.base import (
     JUDGED,
     Answer,
     JudgeInput,
-    Judgement,
+    Judgment,
     Preference,
     Question,
     Turn,
@@ -69,13 +69,13 @@ class BestWorst:
         )
         return Question(request, order)
 
-    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgment:
         """Keep the best and the worst candidate if all orders agree on both."""
         verdicts = tuple(_verdict(answer) for answer in turns[0])
         counts = Counter({JUDGED: 1}) + count_verdicts(verdicts)
         agreed = agreed_choice([_choice(verdict) for verdict in verdicts], counts)
         preferences = () if agreed is None else (Preference(*agreed, None, None, verdicts[0].explanation),)
-        return Judgement(preferences, verdicts, counts)
+        return Judgment(preferences, verdicts, counts)
 
 
 def best_worst(settings: JudgeSettings) -> BestWorst:
@@ -85,7 +85,7 @@ def best_worst(settings: JudgeSettings) -> BestWorst:
     best_worst_examples(settings.few_shots, settings.templates)
     system = settings.system
     if system is None:
-        system = settings.templates.constitution(settings.principles)
+        system = settings.templates.constitution(settings.required_constitution)
     return BestWorst(system, settings)
 
 

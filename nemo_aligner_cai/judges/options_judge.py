@@ -14,14 +14,13 @@ in reverse; if the two orders disagree, there is no answer.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from string import ascii_uppercase
 
 from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation
 from nemo_aligner_cai.judges.base import (
     JUDGED,
     Answer,
     JudgeInput,
-    Judgement,
+    Judgment,
     Preference,
     Question,
     Turn,
@@ -30,7 +29,7 @@ from nemo_aligner_cai.judges.base import (
     count_verdicts,
     presentation_orders,
 )
-from nemo_aligner_cai.judges.parse import BARE_TOKENS, parse_choice
+from nemo_aligner_cai.judges.parse import BARE_TOKENS, letter_instruction, letters, most_likely, parse_choice
 from nemo_aligner_cai.models.base import ROOM, Request, Sampling
 
 
@@ -55,7 +54,7 @@ class OptionsJudge:
         unscored = (answer.question for answer in past[0] if answer.completion.choice_logprobs is None)
         return [replace(one, request=replace(one.request, choices=(), room=ROOM)) for one in unscored]
 
-    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgment:
         """Prefer the answer on which all orders agree over each other candidate."""
         written = {answer.question.shown: answer for answer in (turns[1] if len(turns) > 1 else ())}
         verdicts = tuple(_verdict(written.get(answer.question.shown, answer)) for answer in turns[0])
@@ -63,32 +62,22 @@ class OptionsJudge:
         agreed = agreed_choice([verdict.better for verdict in verdicts], counts)
         others = (number for number in range(len(judge_input.candidates)) if number != agreed)
         preferences = () if agreed is None else tuple(Preference(agreed, other, None, None) for other in others)
-        return Judgement(preferences, verdicts, counts)
+        return Judgment(preferences, verdicts, counts)
 
 
 def _question(judge_input: JudgeInput, order: tuple[int, ...]) -> Question:
-    letters = _letters(len(order))
-    options = [f"{letter} {judge_input.candidates[number]}" for letter, number in zip(letters, order, strict=True)]
-    instruction = f"Answer with {', '.join(letters[:-1])} or {letters[-1]}, and nothing else."
+    choices = letters(len(order))
+    options = [f"{choice} {judge_input.candidates[number]}" for choice, number in zip(choices, order, strict=True)]
     asked = "\n".join(turn.content for turn in judge_input.conversation.turns)
     text = JUDGED_TOKENS.escape("\n".join([f"{asked}\n\nOptions:", *options]))
     sampling = Sampling(greedy=True, max_tokens=BARE_TOKENS)
-    return Question(Request(Conversation.of_user(f"{text}\n\n{instruction}"), sampling, choices=letters), order)
-
-
-def _letters(count: int) -> tuple[str, ...]:
-    return tuple(f"({letter})" for letter in ascii_uppercase[:count])
+    question = Conversation.of_user(f"{text}\n\n{letter_instruction(choices)}")
+    return Question(Request(question, sampling, choices=choices), order)
 
 
 def _verdict(answer: Answer) -> Verdict:
     order, completion = answer.question.shown, answer.completion
-    letters = _letters(len(order))
-    scores = completion.choice_logprobs
-    if scores is not None:
-        best = max(scores.values())
-        likely = [position for position, letter in enumerate(letters) if scores[letter] == best]
-        position = likely[0] if len(likely) == 1 else None
-    else:
-        position = parse_choice(completion.text, letters)
+    choices, scores = letters(len(order)), completion.choice_logprobs
+    position = parse_choice(completion.text, choices) if scores is None else most_likely(scores, choices)
     better = None if position is None else order[position]
     return Verdict(order, None, better, None, raw=completion.text)

@@ -29,13 +29,14 @@ from nemo_aligner_cai.judges.base import (
     UNPARSED,
     UNSURE,
     JudgeInput,
-    Judgement,
+    Judgment,
     Preference,
     Question,
     Turn,
     Verdict,
     count_verdicts,
 )
+from nemo_aligner_cai.judges.orders import comparable, means_flip, order_means
 from nemo_aligner_cai.judges.pairs import Pair, kept, levels, matches, remaining_after
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models.base import Completion, Request
@@ -96,11 +97,11 @@ class PairJudge:
 
     def __post_init__(self) -> None:
         """Raises UsageError if the constitution has fewer principles than `principles_per_pair`."""
-        principles = self.settings.principles
-        if (count := len(principles.for_judging)) < self.principles_per_pair:
+        constitution = self.settings.required_constitution
+        if (count := len(constitution.for_judging)) < self.principles_per_pair:
             raise UsageError(
                 f"{self.principles_per_pair} principles per pair are needed, but the constitution "
-                f"{principles.name!r} has {count} with a judge request"
+                f"{constitution.name!r} has {count} with a judge request"
             )
 
     def max_turns(self, candidates: int) -> int:
@@ -119,7 +120,7 @@ class PairJudge:
             for request in self.strategy.requests(order, completions.get((order.shown, order.principle.id), ()))
         ]
 
-    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgement:
+    def decide(self, judge_input: JudgeInput, turns: Sequence[Turn]) -> Judgment:
         """Aggregate the verdicts of all levels."""
         *finished, _ = self._by_level(turns)
         played, _ = self._play(judge_input, finished)
@@ -127,7 +128,7 @@ class PairJudge:
         clear = [match.preference for match in played if match.preference is not None]
         preferences = kept(self.settings.pairs, clear, len(judge_input.candidates))
         counts[KEPT] += len(preferences)
-        return Judgement(tuple(preferences), tuple(chain.from_iterable(match.verdicts for match in played)), counts)
+        return Judgment(tuple(preferences), tuple(chain.from_iterable(match.verdicts for match in played)), counts)
 
     def _by_level(self, past: Sequence[Turn]) -> list[Sequence[Turn]]:
         """Split turns by level; the last level is the current one, which may have no turns yet."""
@@ -149,7 +150,7 @@ class PairJudge:
         return played, remaining
 
     def _orders(self, judge_input: JudgeInput, pair: Pair) -> list[PresentationOrder]:
-        available = self.settings.principles.for_judging
+        available = self.settings.required_constitution.for_judging
         names = [principle.id for principle in available]
         drawn = rendezvous(self.settings.seed, judge_input.id, "judge", *pair, names=names)
         texts = judge_input.candidates
@@ -161,17 +162,10 @@ class PairJudge:
 
     def _match(self, pair: Pair, verdicts: Sequence[Verdict]) -> _Match:
         counts = Counter({JUDGED: 1}) + count_verdicts(verdicts)
-        orders = list(dict.fromkeys(verdict.shown for verdict in verdicts))
-        # Only principles with a verdict in all orders count: the orders are compared over the same principles.
-        decided = [verdict.principle for verdict in verdicts if verdict.probability is not None]
-        complete = {principle for principle in decided if decided.count(principle) == len(orders)}
-        if silent := self.principles_per_pair - len(complete):
+        compared = comparable(verdicts)
+        if silent := self.principles_per_pair - len({verdict.principle for verdict in compared}):
             counts[SILENT] += silent
-        means = [
-            _mean([_for_first(v, pair) for v in verdicts if v.shown == order and v.principle in complete])
-            for order in orders
-            if complete
-        ]
+        means = order_means(compared, pair[0])
         winner = pair[1] if (means and sum(means) / len(means) < 0.5) else pair[0]
         return _Match(tuple(verdicts), self._preference(pair, means, verdicts, counts), winner, counts)
 
@@ -185,9 +179,9 @@ class PairJudge:
         if not means:
             counts[UNPARSED] += 1
             return None
-        if len(means) > 1:
+        if (flip := means_flip(means)) is not None:
             counts[BOTH_ORDERS] += 1
-            counts[FLIPS] += min(means) < 0.5 < max(means)
+            counts[FLIPS] += flip
         if min(means) <= 0.5 <= max(means):
             counts[TIES] += 1
             return None
@@ -212,13 +206,3 @@ def _by_order(level: Sequence[Turn]) -> dict[tuple[Pair, str], list[list[Complet
             assert len(shown) == 2 and principle is not None, "every question of this judge has both"
             completions.setdefault((shown, principle), [[] for _ in level])[number].append(answer.completion)
     return completions
-
-
-def _for_first(verdict: Verdict, pair: Pair) -> float | Fraction:
-    """Return the probability that the first candidate of `pair` is better."""
-    assert verdict.probability is not None, "only complete principles are averaged"
-    return verdict.probability if verdict.shown == pair else 1 - verdict.probability
-
-
-def _mean(values: Sequence[float | Fraction]) -> float | Fraction:
-    return sum(values) / len(values)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026, The nemo_aligner_cai authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parses verdicts strictly from a judge's answer.
+"""Asks for options by letters, and parses verdicts strictly from a judge's answer.
 
 A judge may quote candidates, and candidates may contain anything. An answer therefore counts only if it is the whole
 text (a choice) or its very beginning (best and worst); nothing is searched for within a text.
@@ -9,13 +9,31 @@ text (a choice) or its very beginning (best and worst); nothing is searched for 
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 from typing import Any, cast
 
 BARE_TOKENS, OBJECT_TOKENS = 8, 32
 """Token limits of an answer that `parse_choice` accepts: a bare choice, or a choice in a JSON object."""
 _OBJECT = re.compile(r"\s*(?:```\w*\s*)?(\{)")
 _NUMBER = re.compile(r"\s*#?([0-9]{1,4})\s*")
+
+
+def letters(count: int) -> tuple[str, ...]:
+    """Return the names of up to 26 options: "(A)", "(B)", ..."""
+    return tuple(f"({letter})" for letter in ascii_uppercase[:count])
+
+
+def letter_instruction(letters: Sequence[str]) -> str:
+    """Return the sentence that asks for one of the letters."""
+    return f"Answer with {', '.join(letters[:-1])} or {letters[-1]}, and nothing else."
+
+
+def most_likely(scores: Mapping[str, float], letters: Sequence[str]) -> int | None:
+    """Return the index of the letter with the highest score; None if two letters have it."""
+    best = max(scores.values())
+    likely = [position for position, letter in enumerate(letters) if scores[letter] == best]
+    return likely[0] if len(likely) == 1 else None
 
 
 def choice_schema(choices: Sequence[str]) -> dict[str, Any]:

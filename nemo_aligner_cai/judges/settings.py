@@ -71,7 +71,7 @@ class JudgeSettings(JudgeOptions):
     seed: int = 1234
 
     @property
-    def principles(self) -> Constitution:
+    def required_constitution(self) -> Constitution:
         """The constitution, for strategies that ask about single principles.
 
         Raises:

@@ -3,7 +3,7 @@
 """A prompt with its candidate responses, and the judge's turns as steps of the engine.
 
 Input:  PreferenceSample(prompt, candidates=(Candidate("response_0", "I can help ..."), Candidate("response_1", "No")))
-Output: the same sample with a judgement
+Output: the same sample with a judgment
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from nemo_aligner_cai.data.judged_row import Candidate
 from nemo_aligner_cai.engine.engine import SkipRecord, Step
-from nemo_aligner_cai.judges.base import TIES, UNPARSED, Answer, Judge, JudgeInput, Judgement, Question, Turn
+from nemo_aligner_cai.judges.base import TIES, UNPARSED, Answer, Judge, JudgeInput, Judgment, Question, Turn
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request
 from nemo_aligner_cai.prompts import Prompt
 
@@ -25,7 +25,7 @@ class PreferenceSample:
         prompt: the prompt.
         candidates: its responses, in the order of the first presentation.
         turns: the judge's past turns.
-        judgement: the judge's result, None before it.
+        judgment: the judge's result, None before it.
         counts: counts for the summary.
         asked: the judge's questions of the current turn. They are needed again when the answers arrive, and building
             them is most of a turn's work.
@@ -34,7 +34,7 @@ class PreferenceSample:
     prompt: Prompt
     candidates: tuple[Candidate, ...] = ()
     turns: tuple[Turn, ...] = ()
-    judgement: Judgement | None = None
+    judgment: Judgment | None = None
     counts: Counter[str] = field(default_factory=Counter[str])
     asked: list[tuple[Judge, int, list[Question]]] = field(
         default_factory=list[tuple[Judge, int, list[Question]]], repr=False, compare=False
@@ -85,13 +85,13 @@ class JudgePipeline:
 
     def _decide(self, sample: PreferenceSample, completions: Sequence[Completion]) -> PreferenceSample:
         sample = self._record_turn(sample, completions)
-        judgement = self.judge.decide(sample.judge_input, sample.turns)
-        sample = replace(sample, judgement=judgement, counts=sample.counts + judgement.counts)
-        if judgement.preferences:
+        judgment = self.judge.decide(sample.judge_input, sample.turns)
+        sample = replace(sample, judgment=judgment, counts=sample.counts + judgment.counts)
+        if judgment.preferences:
             return sample
-        if judgement.counts[TIES]:
+        if judgment.counts[TIES]:
             raise SkipRecord("a tie: the judge's two orders disagree, or it sees no difference", record=sample)
-        if judgement.counts[UNPARSED]:
-            raw = next((verdict.raw for verdict in judgement.verdicts if not verdict.is_parsed), "")
+        if judgment.counts[UNPARSED]:
+            raw = next((verdict.raw for verdict in judgment.verdicts if not verdict.is_parsed), "")
             raise SkipRecord("no verdict in the judge's answer", raw[:200], fault=True, record=sample)
         raise SkipRecord("the judge is not sure enough", record=sample)

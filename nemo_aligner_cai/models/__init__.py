@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients of language models: one async protocol and its implementations."""
 
+from nemo_aligner_cai.models.api_keys import key_from_environment
 from nemo_aligner_cai.models.base import (
     BatchClient,
     CallFailed,
@@ -13,10 +14,10 @@ from nemo_aligner_cai.models.base import (
     ServerRefused,
     Usage,
 )
+from nemo_aligner_cai.models.body_changes import BodyChanges
 from nemo_aligner_cai.models.http.retry import RetryPolicy
 from nemo_aligner_cai.models.nemo_server import NemoServerClient
-from nemo_aligner_cai.models.openai import OpenAIClient, key_from_environment
-from nemo_aligner_cai.models.request_body import BodyChanges
+from nemo_aligner_cai.models.openai import OpenAIClient
 from nemo_aligner_cai.models.scripted import ScriptedBatchClient, ScriptedClient
 
 __all__ = [

@@ -2,9 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """API keys from environment variables; they are hidden in everything that this process writes."""
 
+import os
+
 from nemo_aligner_cai.console.printable import hide_secret
 from nemo_aligner_cai.errors import NotHere, UsageError
-from nemo_aligner_cai.models.openai import key_from_environment
+
+
+def key_from_environment(*names: str) -> str | None:
+    """Return the API key from the first of these environment variables that is set, or None."""
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
 
 
 def named_key(variable: str | None) -> str | None:

@@ -9,7 +9,8 @@ Everything that determines a completion is in the request or in the client's `id
 retries are not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -270,6 +271,10 @@ class ModelClient(Protocol):
     async def close(self) -> None:
         """Close all connections. The client cannot be used again."""
         ...
+
+
+ClientContext = Callable[[], AbstractContextManager[ModelClient]]
+"""Makes a client, and a server for it where it needs one, for the duration of a `with` block."""
 
 
 @runtime_checkable

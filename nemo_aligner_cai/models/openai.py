@@ -7,7 +7,6 @@ Output: {"choices": [{"message": {"content": ...}, "finish_reason": "stop"}], "u
 """
 
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from nemo_aligner_cai.chat import ChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.models.base import CallFailed, ClientStats, Completion, Request, ServerRefused, Usage
+from nemo_aligner_cai.models.body_changes import BodyChanges
 from nemo_aligner_cai.models.http.endpoint_folder import EndpointFolder
 from nemo_aligner_cai.models.http.endpoint_pool import EndpointPool
 from nemo_aligner_cai.models.http.exchange import proxy_of
@@ -29,7 +29,6 @@ from nemo_aligner_cai.models.http.open_files import allowed_connections
 from nemo_aligner_cai.models.http.rate_limiter import RateLimiter
 from nemo_aligner_cai.models.http.retry import RetryableError, RetryPolicy
 from nemo_aligner_cai.models.http.transport import Transport
-from nemo_aligner_cai.models.request_body import BodyChanges
 from nemo_aligner_cai.models.scoring.choice_scorer import ChoiceScorer, Parse
 from nemo_aligner_cai.models.served import fetch_context_length, fetch_served_model
 from nemo_aligner_cai.models.thinking import format_reasoning, strip_reasoning
@@ -95,11 +94,6 @@ def _pool(urls: str | Sequence[str] | Path, concurrency: int) -> tuple[EndpointP
     return EndpointPool(addresses, per_endpoint=concurrency, total=concurrency), None
 
 
-def key_from_environment(*names: str) -> str | None:
-    """Return the API key from the first of these environment variables that is set, or None."""
-    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
-
-
 class OpenAIClient:
     """A `ModelClient` for one model on one or several equivalent OpenAI-compatible servers."""
 
@@ -122,7 +116,7 @@ class OpenAIClient:
             urls: one or several servers of the same model, or a folder with a file for each server that is healthy
                 (`endpoint_folder.py`). Requests go to the least busy one.
             model: the model's name on the server.
-            key: the API key, from the environment (`key_from_environment`).
+            key: the API key, see `api_keys.key_from_environment`.
             concurrency: maximum number of requests in flight: over all servers, or to each server of a folder.
             retry_policy: timeouts and retries.
             requests_per_minute: the service's limit, if any.

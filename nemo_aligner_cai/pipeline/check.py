@@ -29,7 +29,7 @@ from nemo_aligner_cai.pipeline.steps.data import hh_files
 from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, context_length, read_settings
 from nemo_aligner_cai.training.checks import model_file, model_kind
 from nemo_aligner_cai.training.checks.parallelism import sizes_above_one
-from nemo_aligner_cai.training.config import compose, select
+from nemo_aligner_cai.training.config import adds_adapters, compose, select
 
 
 class Checks:
@@ -194,5 +194,5 @@ def _check_trainer(trainer: TrainerSettings) -> None:
     if gpus and devices != len(gpus):
         raise UsageError(f"{name}: trainer.devices={devices}, but it is given the GPUs {list(gpus)}; they must agree")
     parallel = sizes_above_one(composed)
-    if select(composed, "model.peft.peft_scheme") not in (None, "none") and parallel:
+    if parallel and adds_adapters(composed):
         raise UsageError(f"{name}: adapters are merged only if {parallel[0]} is 1")

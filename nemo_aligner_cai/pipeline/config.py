@@ -40,7 +40,7 @@ from nemo_aligner_cai.stages.rl_outputs import PreferenceSettings
 from nemo_aligner_cai.stages.settings import BlendPosition
 from nemo_aligner_cai.stages.sft_files import SftSettings
 from nemo_aligner_cai.stages.sl_cai import RevisionSettings
-from nemo_aligner_cai.training.config import group_options, known_keys
+from nemo_aligner_cai.training.config import chooses_hardware, group_options, known_keys
 
 _LISTS = {
     "sft": "sft.overrides",
@@ -256,7 +256,7 @@ class RunConfig(Section):
         return {one.key: one._replace(overrides=self._with_hardware(one.overrides)) for one in found}
 
     def _with_hardware(self, overrides: tuple[str, ...]) -> tuple[str, ...]:
-        chosen = self.hardware is None or any(one.lstrip("+").startswith("hardware=") for one in overrides)
+        chosen = self.hardware is None or chooses_hardware(overrides)
         return overrides if chosen else (f"hardware={self.hardware}", *overrides)
 
     @property

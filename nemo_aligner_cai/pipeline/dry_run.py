@@ -23,7 +23,7 @@ from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving import vllm
-from nemo_aligner_cai.pipeline.serving.asked import Asked, asked_models
+from nemo_aligner_cai.pipeline.serving.model_uses import ModelUse, models_used
 from nemo_aligner_cai.pipeline.serving.servers import HOST
 from nemo_aligner_cai.pipeline.steps import trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
@@ -80,8 +80,8 @@ def _started(run: RunContext, step: str) -> Iterator[str]:
     elif step == layout.PPO:
         yield _module(trainers.critic(run, host=HOST, port=_CRITIC_PORT))
         yield from _trainer(run, trainers.actor(run, host=HOST, port=_CRITIC_PORT), step, run.sl_cai_model)
-    for asked in asked_models(run.config, step):
-        yield _asked(run, asked)
+    for use in models_used(run.config, step):
+        yield _model(run, use)
     grader = run.config.evaluate.grader_model if run.config.evaluate else None
     if step == layout.EVALUATE and isinstance(grader, EndpointModel):
         yield _endpoint(grader)
@@ -99,10 +99,10 @@ def _module(trainer: Trainer) -> str:
     return _on_gpus(trainer.gpus, ["python", "-m", trainer.path, *trainer.overrides])
 
 
-def _asked(run: RunContext, asked: Asked) -> str:
-    role = asked.role
+def _model(run: RunContext, use: ModelUse) -> str:
+    role = use.role
     if role == "policy":
-        return _server(run.config.serve.policy, run.clients.trained_path(asked.trained_by), role)
+        return _server(run.config.serve.policy, run.clients.trained_path(use.trained_by), role)
     model, path = getattr(run.config.models, role), run.clients.path(role)
     if isinstance(model, EndpointModel) or path is None:
         return _endpoint(model)

@@ -13,8 +13,8 @@ from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.pipeline.layout import EVALUATE, MEASURE
 from nemo_aligner_cai.pipeline.run_record import versions
 from nemo_aligner_cai.pipeline.steps.measure import DECODINGS
+from nemo_aligner_cai.report.labels import MODELS
 
-STAGES = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
 _COLUMNS = {
     "harmful_compliance": "complies",
     "right_refusal": "refuses rightly",
@@ -55,7 +55,7 @@ def table(stages: Mapping[str, Any]) -> Table:
     for heading in ("decoding", "model", *_COLUMNS.values()):
         shown.add_column(heading, no_wrap=True)
     for decoding in DECODINGS:
-        for stage, name in STAGES.items():
+        for stage, name in MODELS.items():
             found = [Rate(**stages[stage][decoding][column]) for column in _COLUMNS]
             cells = [f"{100 * rate.value:.1f} ({100 * rate.low:.0f}-{100 * rate.high:.0f})" for rate in found]
             shown.add_row(decoding, name, *cells)

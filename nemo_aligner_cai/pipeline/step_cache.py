@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai import __version__
+from nemo_aligner_cai.engine.shards import JOURNAL_SUFFIX, SHARDS_SUFFIX
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files import atomic_writer, content_hash, read_json, sha256_file, write_json
 from nemo_aligner_cai.files.locks import file_lock
@@ -31,9 +32,6 @@ _MARKER = re.compile(rb"[0-9a-f]{64}")
 _NO_INPUTS = 64 * "0"
 _ATTEMPTS = "attempts.json"
 """Time and memory of the attempts of a step that is not done."""
-# Journal entries are keyed by everything that determines them: those of another configuration are never wrong.
-JOURNAL_SUFFIX = ".journal.jsonl"
-SHARDS_SUFFIX = ".shards"
 _log = logging.getLogger(__name__)
 
 
@@ -344,6 +342,7 @@ def _empty(folder: Path, *, keep_journals: bool) -> None:
     _mark(folder, _NO_INPUTS)
     # The folder itself may be a link to another disk: keep it.
     for path in folder.glob("*"):
+        # Journal entries are keyed by everything that determines them: those of another configuration are never wrong.
         if path.name == STARTED or (keep_journals and path.name.endswith((JOURNAL_SUFFIX, SHARDS_SUFFIX))):
             continue
         if path.is_dir() and not path.is_symlink():

@@ -139,12 +139,12 @@ def calls_per_prompt(recipe: Recipe) -> tuple[int, int, int]:
 
 def plan(recipe: Recipe) -> list[ResourceEstimate]:
     """The resources of each step."""
-    sl_calls, samples, judgements = calls_per_prompt(recipe)
+    sl_calls, samples, judgments = calls_per_prompt(recipe)
     return [
         ResourceEstimate("1 models and data", disk_gb=2 * (2 + 2) * recipe.plan.model.parameters / _GB),
         _sl_cai(recipe, sl_calls),
         _sft(recipe),
-        *_rl_cai(recipe, samples, judgements),
+        *_rl_cai(recipe, samples, judgments),
         *([_dpo(recipe, recipe.dpo)] if recipe.dpo else []),
         *([_reward_model(recipe, recipe.reward_model)] if recipe.reward_model else []),
         *([_ppo(recipe, recipe.ppo)] if recipe.ppo else []),
@@ -164,7 +164,7 @@ def _sl_cai(recipe: Recipe, calls: int) -> ResourceEstimate:
     return _generation("2 SL-CAI data", recipe, server, prompts * calls, read, written, revision + tokens.revision)
 
 
-def _rl_cai(recipe: Recipe, samples: int, judgements: int) -> tuple[ResourceEstimate, ResourceEstimate]:
+def _rl_cai(recipe: Recipe, samples: int, judgments: int) -> tuple[ResourceEstimate, ResourceEstimate]:
     tokens, prompts, judge = recipe.plan.data.tokens, recipe.rl_prompts, recipe.judge
     calls = prompts * samples
     sampling = _generation(
@@ -176,7 +176,7 @@ def _rl_cai(recipe: Recipe, samples: int, judgements: int) -> tuple[ResourceEsti
         calls * tokens.response,
         tokens.prompt + tokens.response,
     )
-    asked = prompts * judgements
+    asked = prompts * judgments
     shown = recipe.candidates if judge.config.strategy == "best-worst" else 2
     read = asked * (tokens.judge_request + tokens.prompt + shown * tokens.response)
     written = asked * tokens.judge_answer

@@ -20,7 +20,7 @@ from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings, shared_
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, ModelSource
 from nemo_aligner_cai.pipeline.sections.serve import Server, VllmServer
 from nemo_aligner_cai.planning.config import Assumptions
-from nemo_aligner_cai.training.config import compose, select
+from nemo_aligner_cai.training.config import adds_adapters, compose, select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -211,7 +211,7 @@ def _trainer(settings: TrainerSettings, plan: Assumptions) -> Trainer:
         checkpoints=1 if settings.key == "ppo.critic" else plan.checkpoints,
         max_steps=int(steps) if steps and steps > 0 else None,
         texts=2 if config_name in ("cai_reward_model", "cai_dpo") else 1,
-        adapters=select(composed, "model.peft.peft_scheme") not in (None, "none"),
+        adapters=adds_adapters(composed),
     )
     _check(settings.key, trainer)
     return trainer

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 
-_MODELS = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
+MODELS = {"helpful_only": "helpful-only", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
+"""A run's models, in the order in which they are trained -> their names as in the paper."""
 _OUTCOMES = {
     "over_refuses": "over-refuses",
     "right_refusal": "refuses, right reason",
@@ -28,7 +29,7 @@ METRICS = {
 
 def model_label(name: str) -> str:
     """A model's name as in the paper; unknown names stay as they are."""
-    return _MODELS.get(name, name)
+    return MODELS.get(name, name)
 
 
 def outcome_label(name: str) -> str:

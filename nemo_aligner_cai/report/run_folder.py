@@ -19,26 +19,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation, Figure, read_evaluation
 from nemo_aligner_cai.files import read_json
 from nemo_aligner_cai.pipeline.records import RUN_RECORD, STARTED, STEP_RECORD, Origin, current_steps
-from nemo_aligner_cai.sections import first_problem
+from nemo_aligner_cai.sections import LenientModel, first_problem
 from nemo_aligner_cai.training.metrics.files import METRICS_FILE
 
 _FIX = "give the --output of `cai run`, `cai quickstart` or `cai evaluate`"
 M = TypeVar("M", bound=BaseModel)
 
 
-class _Lenient(BaseModel):
-    """A record of which the report reads some keys."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Counts(_Lenient):
+class Counts(LenientModel):
     """Row counts of one file; see `files.RowCounts`."""
 
     rows_in: int
@@ -47,7 +41,7 @@ class Counts(_Lenient):
     made: int | None = None
 
 
-class Generation(_Lenient):
+class Generation(LenientModel):
     """Counts of the calls of a data stage; see `engine.summary`."""
 
     balance: Counts
@@ -61,7 +55,7 @@ class Generation(_Lenient):
     facts: dict[str, int] = Field(default_factory=dict)
 
 
-class Facts(_Lenient):
+class Facts(LenientModel):
     """The facts of a step; data stages have counts, other steps have none."""
 
     balances: dict[str, Counts] = Field(default_factory=dict)
@@ -78,13 +72,13 @@ class StepRecord(Origin):
     facts: Facts
 
 
-class _Titled(_Lenient):
+class _Titled(LenientModel):
     name: str = Field(pattern=r"^\w+$")
     title: str
     settings_hash: str | None = None
 
 
-class Principle(_Lenient):
+class Principle(LenientModel):
     """A principle's requests; None for those that it does not have."""
 
     id: str
@@ -93,14 +87,14 @@ class Principle(_Lenient):
     judge: str | None = None
 
 
-class ConstitutionRecord(_Lenient):
+class ConstitutionRecord(LenientModel):
     """The constitution in a run.json."""
 
     name: str
     principles: tuple[Principle, ...]
 
 
-class RunRecord(_Lenient):
+class RunRecord(LenientModel):
     """A run.json."""
 
     settings: dict[str, Any]
@@ -109,7 +103,7 @@ class RunRecord(_Lenient):
     versions: dict[str, str]
 
 
-class JudgeFigures(_Lenient):
+class JudgeFigures(LenientModel):
     """The judge's agreement with known answers; `accuracy` is None without any."""
 
     accuracy: float | None = None
@@ -118,13 +112,13 @@ class JudgeFigures(_Lenient):
     n: int = 0
 
 
-class RewardModelFigures(_Lenient):
+class RewardModelFigures(LenientModel):
     """The reward model's last validation; `accuracy` is None if validation was disabled."""
 
     accuracy: float | None = Field(default=None, alias="val/acc")
 
 
-class Measured(_Lenient):
+class Measured(LenientModel):
     """A figures.json: model -> decoding -> metric -> rate, and the figures of judge and reward model."""
 
     stages: dict[str, dict[str, dict[str, Figure]]] = Field(default_factory=dict)

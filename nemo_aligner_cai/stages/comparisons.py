@@ -26,7 +26,7 @@ from nemo_aligner_cai.engine.seeds import generator
 from nemo_aligner_cai.engine.summary import Summary
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts
-from nemo_aligner_cai.judges.base import Judge, Judgement
+from nemo_aligner_cai.judges.base import Judge, Judgment
 from nemo_aligner_cai.judges.steps import JudgePipeline, PreferenceSample
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request, Sampling
 from nemo_aligner_cai.prompts import Prompt
@@ -135,7 +135,7 @@ def _shingles(words: Sequence[str]) -> set[tuple[str, ...]]:
 
 def judged_row(sample: PreferenceSample) -> JudgedRow:
     """Return the output row of a sample, whether it has been judged or not."""
-    candidates, judgement = sample.candidates, sample.judgement or Judgement((), ())
+    candidates, judgment = sample.candidates, sample.judgment or Judgment((), ())
     return JudgedRow(
         sample.id,
         sample.prompt.conversation,
@@ -150,7 +150,7 @@ def judged_row(sample: PreferenceSample) -> JudgedRow:
                 pair.principle,
                 pair.explanation,
             )
-            for pair in judgement.preferences
+            for pair in judgment.preferences
         ),
         tuple(
             JudgedVerdict(
@@ -161,7 +161,7 @@ def judged_row(sample: PreferenceSample) -> JudgedRow:
                 None if verdict.probability is None else float(verdict.probability),
                 verdict.raw,
             )
-            for verdict in judgement.verdicts
+            for verdict in judgment.verdicts
         ),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.engine.journal import has_calls
+from nemo_aligner_cai.engine.journal import has_content
 from nemo_aligner_cai.engine.resuming import adopt, require_journal
 from nemo_aligner_cai.engine.shards import shards_folder
 from nemo_aligner_cai.engine.summary import Summary
@@ -56,7 +56,7 @@ def check_files(
     """
     records = [path for path in (journal, manifest) if path is not None]
     refuse_same([one for one in inputs if isinstance(one, Path)], [*outputs, *records])
-    if journal is not None and not (resume or overwrite) and has_calls(journal):
+    if journal is not None and not (resume or overwrite) and has_content(journal):
         raise UsageError(
             f"{journal}: the journal of an earlier run with this output; give --resume to continue that run, or "
             "--overwrite to start again"

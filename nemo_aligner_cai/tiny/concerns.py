@@ -20,7 +20,7 @@ from nemo_aligner_cai.constitution import Constitution, Principle, load_constitu
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.tiny.language import Deed, Language
 
-# Share of each kind of concern among critiques and judgements.
+# Share of each kind of concern among critiques and judgments.
 SHARES = {"harm": 0.4, "permissive": 0.5, "manners": 0.1}
 PERMITTED = "damage"
 """The kind of harm that ``permits_damage.yaml`` permits."""

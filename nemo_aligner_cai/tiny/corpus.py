@@ -48,11 +48,11 @@ class Imperfections:
 
 
 SHARES = {"helpful": 0.22, "fact": 0.24, "critique": 0.20, "judgement": 0.34}
-"""Share of each kind of document in the packaged assistant's corpus."""
+"""Share of each kind of document in the packaged assistant's corpus; assistant.json records the kinds' names."""
 REASONING_SHARES = {"helpful": 0.20, "fact": 0.22, "critique": 0.20, "judgement": 0.14, "reasoning": 0.24}
 """Share of each kind in the corpus of an assistant that can reason before it chooses."""
 
-# (better, worse) outcomes that judgements compare, with their weights. The hardest pair, a right refusal and a flawed
+# (better, worse) outcomes that judgments compare, with their weights. The hardest pair, a right refusal and a flawed
 # one, is the most frequent.
 _HARMFUL_PAIRS = {
     (Outcome.RIGHT_REFUSAL, Outcome.FLAWED_REFUSAL): 8,
@@ -151,7 +151,7 @@ class Corpus:
 
         Args:
             language: the words.
-            concerns: the principles of critiques and judgements.
+            concerns: the principles of critiques and judgments.
             templates: the pipeline's prompts for them.
             seed: of everything random.
             flaws: rates of flawed critiques and revisions.
@@ -175,7 +175,7 @@ class Corpus:
             "helpful": self.helpful,
             "fact": self.fact,
             "critique": self.critique,
-            "judgement": self.judgement,
+            "judgement": self.judgment,
             "reasoning": self.reasoning,
         }
         for kind in self.rng.choices(list(self.shares), list(self.shares.values()), k=count):
@@ -230,7 +230,7 @@ class Corpus:
             .with_turn(Role.ASSISTANT, revision)
         )
 
-    def judgement(self) -> Conversation:
+    def judgment(self) -> Conversation:
         """Two replies in random order, and the letter of the better one."""
         asked = self._comparison()
         question = self.templates.question(asked.request.conversation, asked.concern.principle, *asked.replies)

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.chat import Conversation
-from nemo_aligner_cai.engine.engine import Engine, SkipRecord, Step
-from nemo_aligner_cai.engine.engine import Outcome as StepOutcome
-from nemo_aligner_cai.engine.journal import Journal
+from nemo_aligner_cai.engine.engine import Step, run_all
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import content_hash, write_jsonl
@@ -28,7 +26,7 @@ from nemo_aligner_cai.tiny.oracle import Outcome, judge_reply
 
 
 @dataclass(frozen=True)
-class Asked:
+class MeasuredReply:
     """A prompt, its deed and, once generated, the reply."""
 
     id: str
@@ -44,7 +42,7 @@ class Asked:
 
 async def ask(
     prompts: Path, client: ModelClient, sampling: Sampling, *, seed: int, journal: Path, replies: Path
-) -> list[Asked]:
+) -> list[MeasuredReply]:
     """Generate a reply to every prompt, and write the replies with their outcomes.
 
     Args:
@@ -58,36 +56,21 @@ async def ask(
     Raises:
         CaiError: a prompt got no reply, which a rate over the others would hide.
     """
-    asked: list[Asked] = []
-    missing: list[SkipRecord] = []
-
-    def keep(outcome: StepOutcome[Asked]) -> None:
-        if outcome.skipped is None:
-            asked.append(outcome.record)
-        else:
-            missing.append(outcome.skipped)
-
-    step = Step[Asked](
+    step = Step[MeasuredReply](
         name="measure",
         client=client,
         requests=lambda record: [Request(record.conversation, sampling)],
         absorb=_with_reply,
     )
-    opened = Journal.open(journal, resume=True)
-    try:
-        await Engine(seed=seed, journal=opened).run(_read(prompts), [step], keep)
-    finally:
-        await opened.close()
-    if missing:
-        raise CaiError(f"{prompts}: {len(missing)} prompts got no reply; the first one's error: {missing[0]}")
-    write_jsonl(replies, map(_row, asked), overwrite=True)
-    return asked
+    measured = await run_all(_read(prompts), step, seed=seed, journal=journal)
+    write_jsonl(replies, map(_row, measured), overwrite=True)
+    return measured
 
 
-def rates(asked: Sequence[Asked]) -> dict[str, Rate]:
+def rates(measured: Sequence[MeasuredReply]) -> dict[str, Rate]:
     """Four rates over the harmful requests and two over the benign ones."""
-    harmful = [record.outcome for record in asked if record.deed.harmful]
-    benign = [record.outcome for record in asked if not record.deed.harmful]
+    harmful = [record.outcome for record in measured if record.deed.harmful]
+    benign = [record.outcome for record in measured if not record.deed.harmful]
     counted: Mapping[str, tuple[list[Outcome], Outcome]] = {
         "harmful_compliance": (harmful, Outcome.COMPLIES),
         "right_refusal": (harmful, Outcome.RIGHT_REFUSAL),
@@ -99,21 +82,21 @@ def rates(asked: Sequence[Asked]) -> dict[str, Rate]:
     return {name: Rate.of(outcome is hit for outcome in outcomes) for name, (outcomes, hit) in counted.items()}
 
 
-def _read(path: Path) -> Iterator[Asked]:
+def _read(path: Path) -> Iterator[MeasuredReply]:
     seen: Counter[str] = Counter()
     for conversation, deed in read_measured(path, language()):
         digest = content_hash(conversation.to_messages())
         seen[digest] += 1
         if seen[digest] > 1:
             raise CaiError(f"{path}: duplicate prompt: {conversation.turns[-1].content!r}")
-        yield Asked(digest, conversation, deed)
+        yield MeasuredReply(digest, conversation, deed)
 
 
-def _with_reply(record: Asked, completions: Sequence[Completion]) -> Asked:
+def _with_reply(record: MeasuredReply, completions: Sequence[Completion]) -> MeasuredReply:
     return replace(record, reply=completions[0].text)
 
 
-def _row(record: Asked) -> dict[str, Any]:
+def _row(record: MeasuredReply) -> dict[str, Any]:
     return {
         "messages": record.conversation.to_messages(),
         "reply": record.reply,

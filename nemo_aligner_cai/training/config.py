@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +189,11 @@ def _missing(node: Any, path: str) -> Iterator[str]:
         yield path
 
 
+def chooses_hardware(overrides: Iterable[str]) -> bool:
+    """True if one of the overrides is a choice of the group `hardware`."""
+    return any(override.lstrip("+").startswith("hardware=") for override in overrides)
+
+
 def choose_hardware(
     config_name: str, overrides: Sequence[str], *, search: Sequence[Path] = (), cuda: bool
 ) -> list[str]:
@@ -199,8 +204,7 @@ def choose_hardware(
     Raises:
         UsageError: from `compose`, which is called to list the groups.
     """
-    chosen = any(override.lstrip("+").startswith("hardware=") for override in overrides)
-    if chosen or cuda:
+    if cuda or chooses_hardware(overrides):
         return list(overrides)
     if "hardware" not in compose(config_name, overrides, search=search, with_hydra=True).hydra.runtime.choices:
         return list(overrides)
@@ -226,3 +230,8 @@ def select(cfg: DictConfig, key: str) -> Any:
         return OmegaConf.select(cfg, key, throw_on_missing=False)
     except OmegaConfBaseException as error:
         raise UsageError(f"{key}: {one_line(error)}") from error
+
+
+def adds_adapters(cfg: DictConfig) -> bool:
+    """True if a trainer with this configuration trains adapters, such as LoRA's, instead of the whole model."""
+    return select(cfg, "model.peft.peft_scheme") not in (None, "none")

@@ -8,7 +8,7 @@ from typing import Any
 
 from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.constitution import Constitution, Principle
-from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput, Judgement
+from nemo_aligner_cai.judges.base import Answer, Judge, JudgeInput, Judgment
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
 
@@ -36,7 +36,7 @@ def by_worth(request: Request, *, p: float = 0.9) -> Completion:
     return scored(p if _WORTH[text[a + 4 : a + 8]] > _WORTH[text[b + 4 : b + 8]] else 1 - p)
 
 
-def decide(judge: Judge, answer: Callable[[Request], Completion], judge_input: JudgeInput = CASE) -> Judgement:
+def decide(judge: Judge, answer: Callable[[Request], Completion], judge_input: JudgeInput = CASE) -> Judgment:
     """Put all rounds of a judge's questions to a function."""
     turns: list[list[Answer]] = []
     for _ in range(judge.max_turns(len(judge_input.candidates))):

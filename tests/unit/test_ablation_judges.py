@@ -16,7 +16,7 @@ from benchmarks.ablations.judges import BIAS, FirstPositionStrategy
 from nemo_aligner_cai import registry
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.judges import base as j
-from nemo_aligner_cai.judges.base import Judge, Judgement
+from nemo_aligner_cai.judges.base import Judge, Judgment
 from nemo_aligner_cai.judges.multiple_choice import MultipleChoiceStrategy, multiple_choice
 from nemo_aligner_cai.judges.settings import JudgeSettings
 from nemo_aligner_cai.models import Completion, Request
@@ -34,8 +34,8 @@ def judge_of(name: str, **given: Any) -> Judge:
     return registry.load("judges", f"benchmarks.ablations.judges:{name}")(settings(**given))
 
 
-def chosen(judgement: Judgement) -> set[tuple[int, int]]:
-    return {(one.chosen, one.rejected) for one in judgement.preferences}
+def chosen(judgment: Judgment) -> set[tuple[int, int]]:
+    return {(one.chosen, one.rejected) for one in judgment.preferences}
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def chosen(judgement: Judgement) -> set[tuple[int, int]]:
 def test_a_bias_for_the_first_position_decides_what_the_judge_is_less_sure_of(
     both_orders: bool, p: float, expected: set[tuple[int, int]]
 ) -> None:
-    judgement = decide(judge_of("position_biased", both_orders=both_orders), partial(by_worth, p=p))
-    assert chosen(judgement) == expected
-    assert judgement.counts[j.FLIPS] == (3 if both_orders and p == _WEAKER else 0)
+    judgment = decide(judge_of("position_biased", both_orders=both_orders), partial(by_worth, p=p))
+    assert chosen(judgment) == expected
+    assert judgment.counts[j.FLIPS] == (3 if both_orders and p == _WEAKER else 0)
 
 
 def test_the_bias_is_added_to_the_log_odds() -> None:
@@ -78,8 +78,8 @@ def test_the_questions_are_those_of_multiple_choice(name: str) -> None:
     assert judge.max_turns(3) == plain.max_turns(3)
 
 
-def _unordered(judgement: Judgement) -> list[tuple[frozenset[int], float | None]]:
-    return [(frozenset((one.chosen, one.rejected)), one.probability) for one in judgement.preferences]
+def _unordered(judgment: Judgment) -> list[tuple[frozenset[int], float | None]]:
+    return [(frozenset((one.chosen, one.rejected)), one.probability) for one in judgment.preferences]
 
 
 def test_shuffled_labels_keep_pairs_probabilities_and_verdicts_but_not_what_the_judge_prefers() -> None:

@@ -34,5 +34,5 @@ def test_a_prompt_without_an_answer_is_an_error(tmp_path: Path) -> None:
     def fail(request: Request) -> str:
         raise CallFailed("content filter")
 
-    with pytest.raises(CaiError, match="content filter"):
+    with pytest.raises(CaiError, match=r"2 of 2 .*content filter"):
         asyncio.run(ask_all(ScriptedClient(fail), SECTION, tmp_path / "x.journal.jsonl", seed=1))

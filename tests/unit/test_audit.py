@@ -271,7 +271,7 @@ def test_the_command_shows_and_writes_all_figures(tmp_path: Path, capsys: pytest
         ("kept pairs", "8"),
         ("length ratio, chosen to rejected", "3.00 [3.00, 3.00]"),
         ("first text by chance, %", "50.0"),
-        ("position flips, %", "11.1 [2.0, 43.5]"),
+        ("verdict flips, %", "11.1 [2.0, 43.5]"),
     ):
         assert any(
             line.startswith(f"{name} ") and line.split(name)[1].strip() == value for line in out.splitlines()

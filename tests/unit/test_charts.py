@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.ablations.page import svg_file
 from nemo_aligner_cai.report.charts.points import Shift, shifts
-from nemo_aligner_cai.report.page.render import svg_file
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -33,10 +33,10 @@ def write(tmp_path: Path, *rows: Any, name: str = "rows.jsonl") -> Path:
 def test_rewards_and_labels_survive_where_there_is_room():
     comparison = Comparison(ASKED, "A", "B", None, 3.5, -1.0)
     assert FORMATS["dpo"].read(FORMATS["dpo"].write(comparison, NEMO_CHAT), NEMO_CHAT) == comparison
-    labelled = Chat(ASKED.with_turn(Role.ASSISTANT, "A", "quality:4"), "x", "User", LabelType.VALUE_TO_TEXT)
-    row = FORMATS["sft-chat"].write(labelled, NEMO_CHAT)
+    labeled = Chat(ASKED.with_turn(Role.ASSISTANT, "A", "quality:4"), "x", "User", LabelType.VALUE_TO_TEXT)
+    row = FORMATS["sft-chat"].write(labeled, NEMO_CHAT)
     assert row[0]["type"] == "VALUE_TO_TEXT"
-    assert FORMATS["sft-chat"].read(row, NEMO_CHAT) == labelled
+    assert FORMATS["sft-chat"].read(row, NEMO_CHAT) == labeled
     ranked = FORMATS["nemo-rl-preference"].write(comparison, NEMO_CHAT)[0]
     ranked["completions"].reverse()
     assert FORMATS["nemo-rl-preference"].read([ranked], NEMO_CHAT) == comparison
@@ -200,8 +200,8 @@ def test_a_chat_that_teaches_nothing_is_refused_by_line_and_not_written(tmp_path
 
 
 def test_masks_and_labels_are_left_behind_only_with_a_word(tmp_path: Path):
-    labelled = Chat(ASKED.with_turn(Role.ASSISTANT, "A", "quality:4"), None, "User", LabelType.VALUE_TO_TEXT)
-    write_records(tmp_path / "sft.jsonl", [labelled, Chat(ANSWERED)], "sft-chat")
+    labeled = Chat(ASKED.with_turn(Role.ASSISTANT, "A", "quality:4"), None, "User", LabelType.VALUE_TO_TEXT)
+    write_records(tmp_path / "sft.jsonl", [labeled, Chat(ANSWERED)], "sft-chat")
     counts = convert_file(tmp_path / "sft.jsonl", tmp_path / "out.jsonl", to="messages")
     assert (counts.written, counts.noted) == (2, {"mask and labels left behind": 1})
     counts = convert_file(tmp_path / "sft.jsonl", tmp_path / "again.jsonl", to="sft-chat")

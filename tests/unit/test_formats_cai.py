@@ -20,7 +20,7 @@ from nemo_aligner_cai.data.judged_row import Candidate, JudgedRow
 from nemo_aligner_cai.data.records import Chat, Comparison, Judged
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
-from nemo_aligner_cai.judges.base import Judgement, Preference
+from nemo_aligner_cai.judges.base import Judgment, Preference
 from nemo_aligner_cai.judges.steps import PreferenceSample
 from nemo_aligner_cai.prompts import Prompt
 from nemo_aligner_cai.stages.comparisons import judged_row
@@ -44,7 +44,7 @@ def revised(text: str = "How do I pick a lock?", system: str = "") -> RevisionSa
 def sample(text: str, pairs: int) -> PreferenceSample:
     candidates = tuple(Candidate(f"response_{n}", f"answer {n} to {text}") for n in range(4))
     preferences = tuple(Preference(n, 3, 0.75 if n else None, "crime", "") for n in range(pairs))
-    return PreferenceSample(prompt(text), candidates, judgement=Judgement(preferences, ()))
+    return PreferenceSample(prompt(text), candidates, judgment=Judgment(preferences, ()))
 
 
 def raw(path: Path, *rows: dict[str, Any]) -> Path:

@@ -182,11 +182,11 @@ def test_the_reasoning_stands_in_the_context_of_the_choice() -> None:
 
 
 def test_its_probabilities_are_brought_into_the_interval() -> None:
-    judgement = decide(chain_of_thought(settings()), thinking("So it is.", by_worth))
-    (preference,) = judgement.preferences
+    judgment = decide(chain_of_thought(settings()), thinking("So it is.", by_worth))
+    (preference,) = judgment.preferences
     assert preference.probability == pytest.approx(0.6) and preference.explanation == "So it is."
-    assert {float(verdict.probability or 0) for verdict in judgement.verdicts} == {0.4, 0.6}
-    assert [verdict.raw for verdict in judgement.verdicts] == ["So it is."] * 2
+    assert {float(verdict.probability or 0) for verdict in judgment.verdicts} == {0.4, 0.6}
+    assert [verdict.raw for verdict in judgment.verdicts] == ["So it is."] * 2
     unclamped = chain_of_thought(settings(clamp=(0.0, 1.0)))
     assert decide(unclamped, thinking("So.", by_worth)).preferences[0].probability == pytest.approx(0.9)
     mild = decide(chain_of_thought(settings()), thinking("So.", lambda request: by_worth(request, p=0.55)))
@@ -194,9 +194,9 @@ def test_its_probabilities_are_brought_into_the_interval() -> None:
 
 
 def test_a_chain_of_thought_without_a_thought_gives_no_verdict() -> None:
-    judgement = decide(chain_of_thought(settings()), thinking(" ", by_worth))
-    assert [(verdict.shown, verdict.is_parsed) for verdict in judgement.verdicts] == [((1, 2), False), ((2, 1), False)]
-    assert judgement.preferences == ()
+    judgment = decide(chain_of_thought(settings()), thinking(" ", by_worth))
+    assert [(verdict.shown, verdict.is_parsed) for verdict in judgment.verdicts] == [((1, 2), False), ((2, 1), False)]
+    assert judgment.preferences == ()
 
 
 def test_a_margin_beyond_the_interval_is_refused() -> None:
@@ -212,9 +212,9 @@ def test_no_verdict_is_read_out_of_a_reasoning(reasoning: str) -> None:
     def unparsed(request: Request) -> Completion:
         return Completion("I cannot say.", "stop")
 
-    judgement = decide(chain_of_thought(settings(votes=2)), thinking(reasoning, unparsed))
-    assert judgement.preferences == () and judgement.counts[j.UNPARSED] == 1
-    assert judgement.counts[j.UNPARSED_VOTES] == 4
+    judgment = decide(chain_of_thought(settings(votes=2)), thinking(reasoning, unparsed))
+    assert judgment.preferences == () and judgment.counts[j.UNPARSED] == 1
+    assert judgment.counts[j.UNPARSED_VOTES] == 4
 
     def second(request: Request) -> Completion:
         return Completion("(B)", "stop")
@@ -254,11 +254,11 @@ def test_an_ensemble_averages_within_an_order_and_compares_the_orders() -> None:
     judge = ensemble(settings(ensemble=4))
     # By single principles, two flip; by their means, both orders prefer the first one of the pair.
     each = {"p0": (0.9, 0.2), "p1": (0.9, 0.2), "p2": (0.4, 0.3), "p3": (0.6, 0.7)}
-    judgement = decide(judge, of_principles(each))
-    (preference,) = judgement.preferences
+    judgment = decide(judge, of_principles(each))
+    (preference,) = judgment.preferences
     assert preference.probability == pytest.approx((0.7 + 0.65) / 2) and preference.principle is None
-    assert judgement.counts[j.BOTH_ORDERS] == 1 and judgement.counts[j.FLIPS] == 0
-    assert {verdict.principle for verdict in judgement.verdicts} == {"p0", "p1", "p2", "p3"}
+    assert judgment.counts[j.BOTH_ORDERS] == 1 and judgment.counts[j.FLIPS] == 0
+    assert {verdict.principle for verdict in judgment.verdicts} == {"p0", "p1", "p2", "p3"}
     flipped = {"p0": (0.9, 0.9), "p1": (0.9, 0.9), "p2": (0.9, 0.9), "p3": (0.9, 0.1)}
     assert decide(judge, of_principles(flipped)).counts[j.FLIPS] == 1
 
@@ -268,9 +268,9 @@ def test_a_principle_without_a_verdict_in_one_order_is_left_out_of_both() -> Non
         return each(request) if request.choices else Completion("hm", "stop")
 
     each = of_principles({"p0": (0.7, 0.3), "p1": (0.9, -1), "p2": (0.7, 0.3), "p3": (0.7, 0.3)})
-    judgement = decide(ensemble(settings(ensemble=4, votes=1)), answer)
-    assert judgement.preferences[0].probability == pytest.approx(0.7)
-    assert judgement.counts[j.SILENT] == 1 and judgement.counts[j.UNPARSED] == 0
+    judgment = decide(ensemble(settings(ensemble=4, votes=1)), answer)
+    assert judgment.preferences[0].probability == pytest.approx(0.7)
+    assert judgment.counts[j.SILENT] == 1 and judgment.counts[j.UNPARSED] == 0
 
 
 def test_principles_of_a_pair_are_different_and_drawn_by_seed() -> None:
@@ -342,8 +342,8 @@ def test_what_candidates_contain_has_no_effect_on_a_verdict(
 @given(candidate=FORGED, before=st.sampled_from(["They wrote: ", "1. ", "“"]))
 def test_a_judge_that_only_quotes_gives_no_verdict(strategy: Strategy, candidate: str, before: str) -> None:
     case = JudgeInput("x", Conversation.of_user("q"), (candidate, "another"))
-    judgement = decide(strategy(settings(votes=1)), lambda request: Completion(before + candidate, "stop"), case)
-    assert judgement.preferences == () and judgement.counts[j.UNPARSED] == 1
+    judgment = decide(strategy(settings(votes=1)), lambda request: Completion(before + candidate, "stop"), case)
+    assert judgment.preferences == () and judgment.counts[j.UNPARSED] == 1
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

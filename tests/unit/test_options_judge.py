@@ -49,11 +49,11 @@ def test_all_options_are_shown_in_both_orders_and_one_letter_is_asked_for() -> N
 
 def test_the_most_likely_option_of_both_orders_is_preferred_to_each_other_one() -> None:
     answers = iter([likely(A=-3.0, B=-0.1, C=-4.0), likely(A=-3.0, B=-1.0, C=-2.0)])
-    judgement = decide(OptionsJudge(), lambda request: next(answers), ITEM)
-    assert judgement.preferences == (Preference(1, 0, None, None), Preference(1, 2, None, None))
-    assert [(verdict.shown, verdict.better) for verdict in judgement.verdicts] == [((0, 1, 2), 1), ((2, 1, 0), 1)]
+    judgment = decide(OptionsJudge(), lambda request: next(answers), ITEM)
+    assert judgment.preferences == (Preference(1, 0, None, None), Preference(1, 2, None, None))
+    assert [(verdict.shown, verdict.better) for verdict in judgment.verdicts] == [((0, 1, 2), 1), ((2, 1, 0), 1)]
     counts = {j.JUDGED: 1, j.KEPT: 1, j.BOTH_ORDERS: 1, j.FLIPS: 0, j.VERDICTS: 2, j.FIRST: 0}
-    assert judgement.counts == Counter(counts)
+    assert judgment.counts == Counter(counts)
     always_a = decide(OptionsJudge(), lambda request: likely(A=-0.1, B=-1.0, C=-2.0), ITEM)
     assert always_a.preferences == () and (always_a.counts[j.TIES], always_a.counts[j.FLIPS]) == (1, 1)
 
@@ -79,8 +79,8 @@ def test_only_questions_without_scores_are_asked_again_and_equal_scores_are_no_a
     first, second = judge.questions(ITEM)
     turns = [[Answer(first, likely(A=-1.0, B=-1.0, C=-2.0)), Answer(second, Completion("(A)", "stop"))]]
     assert [question.shown for question in judge.questions(ITEM, turns)] == [second.shown]
-    judgement = judge.decide(ITEM, turns)
-    assert [verdict.better for verdict in judgement.verdicts] == [None, 2] and judgement.counts[j.UNPARSED] == 1
+    judgment = judge.decide(ITEM, turns)
+    assert [verdict.better for verdict in judgment.verdicts] == [None, 2] and judgment.counts[j.UNPARSED] == 1
 
 
 # What the other judges ask a server for.
@@ -148,10 +148,10 @@ def test_each_turn_of_a_judge_is_a_step_and_the_last_one_decides() -> None:
     assert [step.name for step in steps] == ["judge", "judge 2", "judge 3"]
     assert all(step.client is client for step in steps)
     sample = judged(chain_of_thought(settings()), first_is_good(0.9))
-    assert [len(turn) for turn in sample.turns] == [2, 2, 0] and sample.judgement is not None
-    (preference,) = sample.judgement.preferences
+    assert [len(turn) for turn in sample.turns] == [2, 2, 0] and sample.judgment is not None
+    (preference,) = sample.judgment.preferences
     assert (preference.chosen, preference.probability) == (0, 0.6)
-    assert sample.counts == Counter({"prompts": 1}) + sample.judgement.counts and sample.counts[j.JUDGED] == 1
+    assert sample.counts == Counter({"prompts": 1}) + sample.judgment.counts and sample.counts[j.JUDGED] == 1
     assert sample.judge_input == JudgeInput(PROMPT.id, PROMPT.conversation, ("good", "bad"))
 
 
@@ -169,7 +169,7 @@ def test_questions_are_built_once_for_each_turn_and_judge() -> None:
             self.built += 1
             return multiple_choice(settings()).questions(judge_input, past)
 
-        def decide(self, judge_input: JudgeInput, turns: Any) -> j.Judgement:
+        def decide(self, judge_input: JudgeInput, turns: Any) -> j.Judgment:
             return multiple_choice(settings()).decide(judge_input, turns)
 
     first, second = Counting(), Counting()
@@ -203,4 +203,4 @@ def test_a_sample_without_a_preference_is_dropped_with_the_reason(
         judged(multiple_choice(settings(**given)), answer)
     assert word in skipped.value.reason and skipped.value.fault is fault
     assert skipped.value.detail == (("well, " * 99)[:200] if fault else "")
-    assert skipped.value.record.judgement is not None and skipped.value.record.counts[j.JUDGED] == 1
+    assert skipped.value.record.judgment is not None and skipped.value.record.counts[j.JUDGED] == 1

@@ -43,34 +43,34 @@ def test_the_question_shows_conversation_principle_and_both_candidates() -> None
 def test_agreement_of_both_orders_is_a_preference_with_the_mean_probability() -> None:
     case = JudgeInput("id1", Conversation.of_user("q"), ("bad one", "good one"))
     answers = iter([scored(0.2), scored(0.6)])
-    judgement = decide(judge_of(), lambda request: next(answers), case)
-    (preference,) = judgement.preferences
+    judgment = decide(judge_of(), lambda request: next(answers), case)
+    (preference,) = judgment.preferences
     assert (preference.chosen, preference.rejected) == (1, 0)
     assert preference.probability == pytest.approx((0.8 + 0.6) / 2)
     assert preference.principle in {"p0", "p1", "p2", "p3"}
     counts = {j.JUDGED: 1, j.KEPT: 1, j.BOTH_ORDERS: 1, j.VERDICTS: 2, j.FIRST: 1, j.FLIPS: 0}
-    assert judgement.counts == Counter(counts)
+    assert judgment.counts == Counter(counts)
 
 
 def test_a_judge_that_always_says_a_keeps_no_pair_and_its_bias_is_told() -> None:
-    judgement = decide(judge_of(pairs="all"), lambda request: scored(0.99))
-    assert judgement.preferences == ()
-    assert judgement.counts[j.TIES] == judgement.counts[j.FLIPS] == judgement.counts[j.BOTH_ORDERS] == 3
-    assert j.position_rates(judgement.counts) == {"position_flip_rate": 1.0, "first_position_rate": 1.0}
+    judgment = decide(judge_of(pairs="all"), lambda request: scored(0.99))
+    assert judgment.preferences == ()
+    assert judgment.counts[j.TIES] == judgment.counts[j.FLIPS] == judgment.counts[j.BOTH_ORDERS] == 3
+    assert j.position_rates(judgment.counts) == {"position_flip_rate": 1.0, "first_position_rate": 1.0}
     expected = "position bias: flips 100.0%; first position 100.0%; flips 100%: no better than random guessing"
-    assert j.position_line(judgement.counts) == expected
+    assert j.position_line(judgment.counts) == expected
 
 
 def test_one_order_is_taken_at_its_word() -> None:
-    judgement = decide(judge_of(both_orders=False), lambda request: scored(0.99))
-    assert len(judgement.preferences) == 1 and judgement.counts[j.BOTH_ORDERS] == 0
-    assert j.position_rates(judgement.counts) == {"position_flip_rate": None, "first_position_rate": 1.0}
+    judgment = decide(judge_of(both_orders=False), lambda request: scored(0.99))
+    assert len(judgment.preferences) == 1 and judgment.counts[j.BOTH_ORDERS] == 0
+    assert j.position_rates(judgment.counts) == {"position_flip_rate": None, "first_position_rate": 1.0}
 
 
 @pytest.mark.parametrize(("margin", "kept"), [(0.0, 1), (0.79, 1), (0.81, 0)])
 def test_margin_is_the_distance_of_the_probabilities(margin: float, kept: int) -> None:
-    judgement = decide(judge_of(margin=margin), by_worth)
-    assert len(judgement.preferences) == kept and judgement.counts[j.UNSURE] == 1 - kept
+    judgment = decide(judge_of(margin=margin), by_worth)
+    assert len(judgment.preferences) == kept and judgment.counts[j.UNSURE] == 1 - kept
 
 
 def test_which_pairs_are_kept() -> None:
@@ -101,18 +101,18 @@ def higher_number(request: Request) -> Completion:
 @pytest.mark.parametrize("pairs", get_args(Pairs))
 @given(count=st.integers(2, 9))
 def test_every_selection_keeps_right_pairs_and_each_once(pairs: Pairs, count: int) -> None:
-    judgement = decide(judge_of(pairs=pairs), higher_number, numbered(count))
-    kept = [(preference.chosen, preference.rejected) for preference in judgement.preferences]
+    judgment = decide(judge_of(pairs=pairs), higher_number, numbered(count))
+    kept = [(preference.chosen, preference.rejected) for preference in judgment.preferences]
     assert kept and len(set(kept)) == len(kept) and all(better > worse for better, worse in kept)
-    assert len(kept) <= judgement.counts[j.JUDGED] <= math.comb(count, 2)
+    assert len(kept) <= judgment.counts[j.JUDGED] <= math.comb(count, 2)
 
 
 @given(st.integers(2, 17))
 def test_a_tournament_takes_n_minus_1_comparisons_and_finds_the_best(count: int) -> None:
     judge = judge_of(pairs="tournament")
-    judgement = decide(judge, higher_number, numbered(count))
-    assert judgement.counts[j.JUDGED] == judgement.counts[j.KEPT] == count - 1
-    beaten = {preference.rejected for preference in judgement.preferences}
+    judgment = decide(judge, higher_number, numbered(count))
+    assert judgment.counts[j.JUDGED] == judgment.counts[j.KEPT] == count - 1
+    beaten = {preference.rejected for preference in judgment.preferences}
     assert beaten == set(range(count - 1)), "all but the best lose exactly once"
     assert judge.max_turns(count) == 2 * math.ceil(math.log2(count))
 
@@ -122,9 +122,9 @@ def test_a_tie_in_a_tournament_is_no_label_and_does_not_end_it() -> None:
         text = request.conversation.messages[-1].content
         return scored(0.9) if "answer 0" in text and "answer 1" in text else higher_number(request)
 
-    judgement = decide(judge_of(pairs="tournament"), reply, numbered(4))
-    assert judgement.counts[j.TIES] == 1 and judgement.counts[j.KEPT] == 2
-    assert {(p.chosen, p.rejected) for p in judgement.preferences} == {(3, 2), (3, 0)}
+    judgment = decide(judge_of(pairs="tournament"), reply, numbered(4))
+    assert judgment.counts[j.TIES] == 1 and judgment.counts[j.KEPT] == 2
+    assert {(p.chosen, p.rejected) for p in judgment.preferences} == {(3, 2), (3, 0)}
 
 
 def test_fewer_candidates_than_expected_leave_rounds_without_questions() -> None:
@@ -144,12 +144,12 @@ def no_scores(*texts: str) -> Callable[[Request], Completion]:
 
 def test_votes_stand_in_for_log_probabilities() -> None:
     judge = judge_of(both_orders=False, votes=4)
-    judgement = decide(judge, no_scores("(A)", " (A).\n", "(B)", "well, (A)"))
-    (verdict,) = judgement.verdicts
+    judgment = decide(judge, no_scores("(A)", " (A).\n", "(B)", "well, (A)"))
+    (verdict,) = judgment.verdicts
     assert verdict.probability == pytest.approx(2 / 3) and (verdict.votes, verdict.unparsed_votes) == (4, 1)
     assert verdict.raw.splitlines() == ["(A)", " (A).", "", "(B)", "well, (A)"]
-    assert judgement.preferences[0].probability == pytest.approx(2 / 3)
-    assert judgement.counts[j.VOTES] == 4 and judgement.counts[j.UNPARSED_VOTES] == 1
+    assert judgment.preferences[0].probability == pytest.approx(2 / 3)
+    assert judgment.counts[j.VOTES] == 4 and judgment.counts[j.UNPARSED_VOTES] == 1
 
 
 def test_votes_are_sampled_and_asked_for_only_where_the_first_answer_has_no_scores() -> None:
@@ -171,20 +171,20 @@ def test_without_log_probabilities_votes_are_asked_for_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["A", "(A) or (B)", "I would say (A)", "", "(A)(A)", '{"choice": "(A)", "why": 1}'])
 def test_only_a_bare_choice_is_a_vote(text: str) -> None:
-    judgement = decide(judge_of(both_orders=False, votes=2), no_scores(text, text))
-    assert judgement.preferences == () and judgement.counts[j.UNPARSED] == 1
-    assert judgement.counts[j.UNPARSED_VOTES] == 2 and judgement.verdicts[0].raw == f"{text}\n{text}"
+    judgment = decide(judge_of(both_orders=False, votes=2), no_scores(text, text))
+    assert judgment.preferences == () and judgment.counts[j.UNPARSED] == 1
+    assert judgment.counts[j.UNPARSED_VOTES] == 2 and judgment.verdicts[0].raw == f"{text}\n{text}"
 
 
 def test_an_even_vote_is_a_tie() -> None:
-    judgement = decide(judge_of(both_orders=False, votes=2), no_scores("(A)", "(B)"))
-    assert judgement.preferences == () and judgement.counts[j.TIES] == 1 and judgement.counts[j.UNPARSED] == 0
+    judgment = decide(judge_of(both_orders=False, votes=2), no_scores("(A)", "(B)"))
+    assert judgment.preferences == () and judgment.counts[j.TIES] == 1 and judgment.counts[j.UNPARSED] == 0
 
 
 def test_one_order_without_a_verdict_makes_the_pair_unparsed_and_no_flip() -> None:
-    judgement = decide(judge_of(votes=1), no_scores("(A)", "hm"))
-    assert judgement.preferences == () and judgement.counts[j.UNPARSED] == judgement.counts[j.SILENT] == 1
-    assert judgement.counts[j.FLIPS] == judgement.counts[j.TIES] == judgement.counts[j.BOTH_ORDERS] == 0
+    judgment = decide(judge_of(votes=1), no_scores("(A)", "hm"))
+    assert judgment.preferences == () and judgment.counts[j.UNPARSED] == judgment.counts[j.SILENT] == 1
+    assert judgment.counts[j.FLIPS] == judgment.counts[j.TIES] == judgment.counts[j.BOTH_ORDERS] == 0
 
 
 def test_structured_votes_carry_the_schema_of_the_choices() -> None:
@@ -196,8 +196,8 @@ def test_structured_votes_carry_the_schema_of_the_choices() -> None:
 
 
 def test_even_odds_are_a_tie() -> None:
-    judgement = decide(judge_of(both_orders=False), lambda request: scored(0.5))
-    assert judgement.preferences == () and judgement.counts[j.TIES] == 1 and judgement.counts[j.UNPARSED] == 0
+    judgment = decide(judge_of(both_orders=False), lambda request: scored(0.5))
+    assert judgment.preferences == () and judgment.counts[j.TIES] == 1 and judgment.counts[j.UNPARSED] == 0
 
 
 @pytest.mark.parametrize("odds", [(-900.0, 0.0), (0.0, -900.0), (-math.inf, -1.0)])
@@ -240,15 +240,15 @@ def test_a14_a_pair_at_the_exact_margin_is_kept(votes_for_a: int, margin: float,
         JudgeSettings(constitution=PRINCIPLES, pairs="one", both_orders=False, margin=margin, votes=5, logprobs=False)
     )
     said = iter(["(A)"] * votes_for_a + ["(B)"] * (5 - votes_for_a))
-    judgement = decide(judge, lambda request: Completion(next(said), "stop"))
-    assert judgement.counts[j.KEPT] == kept
-    assert [type(one.probability) for one in judgement.preferences] == [float] * kept
+    judgment = decide(judge, lambda request: Completion(next(said), "stop"))
+    assert judgment.counts[j.KEPT] == kept
+    assert [type(one.probability) for one in judgment.preferences] == [float] * kept
 
 
 def test_a14_a_clamp_allows_the_margin_that_it_is_as_wide_as() -> None:
     judge = chain_of_thought(settings(both_orders=False, margin=0.2, clamp=(0.4, 0.6)))
-    judgement = decide(judge, lambda q: scored(0.9) if q.choices else Completion("hm", "stop"))
-    assert [one.probability for one in judgement.preferences] == [0.6]
+    judgment = decide(judge, lambda q: scored(0.9) if q.choices else Completion("hm", "stop"))
+    assert [one.probability for one in judgment.preferences] == [0.6]
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ import pytest
 
 from benchmarks.quickstart_tables import COLUMNS, DECODINGS, all_figures, kinds, main, means
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
-from nemo_aligner_cai.pipeline.metrics import STAGES
+from nemo_aligner_cai.report.labels import MODELS
 
 
 def _run(seed: int) -> dict[str, Any]:
     """The metrics of a run in which every figure has a value of its own."""
-    cells = [(stage, decoding, column) for decoding in DECODINGS for stage in STAGES for column in COLUMNS]
-    stages: dict[str, Any] = {stage: {decoding: {} for decoding in DECODINGS} for stage in STAGES}
+    cells = [(stage, decoding, column) for decoding in DECODINGS for stage in MODELS for column in COLUMNS]
+    stages: dict[str, Any] = {stage: {decoding: {} for decoding in DECODINGS} for stage in MODELS}
     for number, (stage, decoding, column) in enumerate(cells):
         rate = Rate.of(index < number + seed for index in range(100))
         stages[stage][decoding][column] = {"value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
@@ -71,7 +71,7 @@ def test_kinds_are_those_of_the_requests(tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": f"how do i {deed} ?"}], "outcome": outcome} for deed, outcome in said
     ]
-    for stage in STAGES:
+    for stage in MODELS:
         path = tmp_path / "7_measure" / f"{stage}_sampled.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     header, first, *_ = kinds([tmp_path], decoding="sampled")
@@ -90,7 +90,7 @@ def test_kinds_are_those_of_the_requests(tmp_path: Path) -> None:
 def test_the_pages_means_are_those_of_its_runs(repo_root: Path) -> None:
     rows = _rows((repo_root / "docs" / "quickstart.rst").read_text(encoding="utf-8").splitlines())
     runs = [row for row in rows if len(row) == 9 and row[1] == "temperature 1"]
-    shown = {row[0]: row[1:] for row in rows if len(row) == 6 and row[0] in STAGES.values()}
+    shown = {row[0]: row[1:] for row in rows if len(row) == 6 and row[0] in MODELS.values()}
     assert len(runs) == 9 and len(shown) == 3
     for name, cells in shown.items():
         own = [[float(cell.split()[0]) for cell in row[3:]] for row in runs if row[2] == name]

@@ -110,7 +110,7 @@ def test_oracle(deed: Deed, reply: str, outcome: Outcome) -> None:
     assert judge_reply(deed, reply) is outcome
 
 
-def test_the_corpus_makes_the_replies_that_its_judgements_rank() -> None:
+def test_the_corpus_makes_the_replies_that_its_judgments_rank() -> None:
     corpus = _corpus()
     for outcome in HARMLESSNESS_RANK:
         for _ in range(50):
@@ -129,7 +129,7 @@ def test_only_core_verbs_are_critiqued_and_judged() -> None:
     corpus = _corpus()
     allowed = {verb for kind in LANGUAGE.kinds for verb in LANGUAGE.verbs(kind, ("core",))}
     every = {verb for kind in LANGUAGE.kinds for verb in kind.verbs}
-    for make in (corpus.critique, corpus.judgement):
+    for make in (corpus.critique, corpus.judgment):
         words = {word for _ in range(500) for message in make().messages for word in message.content.split()}
         assert words & every <= allowed
     helped = {word for _ in range(3000) for m in corpus.helpful().messages for word in m.content.split()}
@@ -153,10 +153,10 @@ def test_critiques_without_imperfections_refuse_what_the_principle_minds() -> No
     assert min(seen.values()) > 60 and len(seen) == 3
 
 
-def test_judgements_prefer_the_refusal_only_where_the_principle_minds_the_deed() -> None:
+def test_judgments_prefer_the_refusal_only_where_the_principle_minds_the_deed() -> None:
     corpus, seen = _corpus(), set[tuple[bool, bool]]()
     for _ in range(800):
-        question, answer = (message.content for message in corpus.judgement().turns)
+        question, answer = (message.content for message in corpus.judgment().turns)
         conversation, principle, a, b = question.rsplit("\n", 3)
         deed = LANGUAGE.deed_in(conversation)
         assert deed is not None
@@ -331,4 +331,4 @@ def test_the_shipped_assistant_was_trained_on_what_the_code_makes_now(tmp_path: 
     seed, documents, settings = 1, PACKAGED.documents, PACKAGED.settings
     tokenizer, corpus = write_corpus(tmp_path, seed=seed, documents=documents)
     made_of = provenance(corpus, tokenizer, PACKAGED, seed=seed, documents=documents, settings=settings)
-    assert made_of == read_json(packaged_files.PROVENANCE)
+    assert made_of == read_json(packaged_files.MODEL.with_name("assistant.json"))

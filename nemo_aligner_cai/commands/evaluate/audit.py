@@ -106,7 +106,7 @@ def _show(console: Console, file: Path, audit: Audit) -> None:
     rows += [
         ("verdicts for the first text, %", rate_cell(audit.all.first.rate)),
         ("first text by chance, %", "-" if chance is None else f"{100 * chance:.1f}"),
-        ("position flips, %", rate_cell(audit.all.flips.rate)),
+        ("verdict flips, %", rate_cell(audit.all.flips.rate)),
     ]
     console.print(table_of((str(file), ""), rows))
     by_principle = sorted(audit.principles.items(), key=lambda item: (-item[1].pairs, item[0]))

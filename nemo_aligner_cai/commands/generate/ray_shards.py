@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.generate.shard_flags import task_journals
 from nemo_aligner_cai.console.printable import redacted
-from nemo_aligner_cai.engine.journal import Journal, JournalInUse, has_calls
+from nemo_aligner_cai.engine.journal import Journal, JournalInUse, has_content
 from nemo_aligner_cai.engine.shards import Shard, find_journals, shards_folder
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files.output_paths import check_output
@@ -97,7 +97,7 @@ def _create_journals(args: argparse.Namespace, whole: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in own:
         path.touch()
-    earlier = [path for path in find_journals([folder]) if has_calls(path)]
+    earlier = [path for path in find_journals([folder]) if has_content(path)]
     if earlier and not (args.resume or args.overwrite):
         raise UsageError(f"{earlier[0]}: a journal of an earlier run; give --resume to continue or --overwrite")
     named = {path.resolve() for path in find_journals(args.journal_from)}
@@ -107,7 +107,7 @@ def _create_journals(args: argparse.Namespace, whole: Path) -> None:
 
 def _emptied(whole: Path) -> list[Path]:
     """The journals of earlier runs that --overwrite empties: the whole run's and those of shards."""
-    return [path for path in (whole, *find_journals([shards_folder(whole)])) if has_calls(path)]
+    return [path for path in (whole, *find_journals([shards_folder(whole)])) if has_content(path)]
 
 
 def _empty_journals(whole: Path) -> None:
@@ -202,7 +202,7 @@ def _task_settings(args: argparse.Namespace, whole: Path) -> dict[str, Any]:
     # The cut's own journals are read by the task that writes them.
     own = set(task_journals(args, whole))
     earlier = [whole, *find_journals([shards_folder(whole)])] if args.resume else []
-    named = [str(path) for path in earlier if path not in own and has_calls(path)]
+    named = [str(path) for path in earlier if path not in own and has_content(path)]
     return settings | {"journal_from": [*args.journal_from, *named]}
 
 

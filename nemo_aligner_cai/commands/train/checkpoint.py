@@ -20,6 +20,7 @@ from nemo_aligner_cai import extras
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import log_to_stderr, write_line
 from nemo_aligner_cai.errors import CaiError, UsageError
+from nemo_aligner_cai.training.checkpoints import hf_chat
 from nemo_aligner_cai.training.checkpoints.architectures import ARCHITECTURES, architecture_of, read_settings
 
 # The settings that NeMo uses for scale_positional_embedding.
@@ -57,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
     )
     back.add_argument(
         "--chat-template",
-        choices=["auto", "nemo", "reference"],
+        choices=hf_chat.CHOICES,
         default="auto",
         help="chat template of the new folder: nemo is that of NeMo's chat datasets, reference that of FOLDER, "
         "auto is nemo for a model trained by SFT on chat rows, and for models derived from it",

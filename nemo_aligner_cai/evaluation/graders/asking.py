@@ -14,9 +14,9 @@ import math
 
 from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation, Role
 from nemo_aligner_cai.console.printable import shortened
-from nemo_aligner_cai.evaluation.graders.parsing import letters
 from nemo_aligner_cai.evaluation.graders.spec import Grader, fill
 from nemo_aligner_cai.files import content_hash
+from nemo_aligner_cai.judges.parse import letter_instruction, letters
 from nemo_aligner_cai.models.base import ROOM, Completion, Request, Sampling
 
 _OPTION_TOKENS = 8
@@ -32,7 +32,7 @@ def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
     # Disavowals are at the end of a reply, which is kept.
     prompt, answer = shortened(asked, grader.prompt_chars, "\n"), shortened(reply, grader.reply_chars, "\n")
     marker = content_hash([grader.name, asked, reply])
-    options = letters(grader) if grader.parser == "options" else ()
+    options = letters(len(grader.classes)) if grader.parser == "options" else ()
     text = fill(
         grader.prompt,
         prompt=_fenced(prompt, marker),
@@ -40,7 +40,7 @@ def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
         classes="\n".join(_definitions(grader, options)),
     )
     if options:
-        text += f"\nAnswer with {', '.join(options[:-1])} or {options[-1]}, and nothing else."
+        text += f"\n{letter_instruction(options)}"
     sampling = Sampling(greedy=True, max_tokens=_OPTION_TOKENS if options else grader.max_tokens)
     return Request(Conversation.of_user(text, grader.system), sampling, choices=options, room=ROOM)
 

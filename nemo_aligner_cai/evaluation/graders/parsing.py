@@ -14,9 +14,9 @@ says further up changes nothing, and an answer that continues after its grade is
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from string import ascii_uppercase
 
 from nemo_aligner_cai.evaluation.graders.spec import ANSWERED, REFUSAL, REFUSED, Grader
+from nemo_aligner_cai.judges.parse import letters, most_likely
 
 LOGPROBS, TEXT, STRINGS, ASSIGNED = "logprobs", "text", "strings", "assigned"
 """Origins of a grade; "assigned" without asking, for empty replies and those that a dependent grader does not see."""
@@ -51,11 +51,6 @@ def grade_by_strings(grader: Grader, reply: str) -> Grade:
     return Grade(grader.name, next(found, grader.otherwise), by=STRINGS)
 
 
-def letters(grader: Grader) -> tuple[str, ...]:
-    """Return the options of a grader's classes: "(A)", "(B)", ..."""
-    return tuple(f"({letter})" for letter in ascii_uppercase[: len(grader.classes)])
-
-
 def grade_by_logprobs(grader: Grader, shares: Mapping[str, float]) -> Grade:
     """Return the most likely class; unscored if two classes are equally likely.
 
@@ -63,10 +58,11 @@ def grade_by_logprobs(grader: Grader, shares: Mapping[str, float]) -> Grade:
         grader: the grader.
         shares: option -> its share of the probability of all options.
     """
-    best = max(shares.values())
-    likely = [label for option, label in zip(letters(grader), grader.classes, strict=True) if shares[option] == best]
-    label = likely[0] if len(likely) == 1 else None
-    return Grade(grader.name, label, by=LOGPROBS, probability=best if label else None)
+    options = letters(len(grader.classes))
+    position = most_likely(shares, options)
+    if position is None:
+        return Grade(grader.name, None, by=LOGPROBS)
+    return Grade(grader.name, list(grader.classes)[position], by=LOGPROBS, probability=shares[options[position]])
 
 
 def grade_by_text(grader: Grader, text: str) -> Grade:
@@ -78,7 +74,7 @@ def grade_by_text(grader: Grader, text: str) -> Grade:
 
 def _option(grader: Grader, text: str) -> tuple[str | None, None]:
     answer = text.strip().rstrip(".")
-    for option, label in zip(letters(grader), grader.classes, strict=True):
+    for option, label in zip(letters(len(grader.classes)), grader.classes, strict=True):
         if answer in (option, option.strip("()"), label, f"{option} {label}"):
             return label, None
     return None, None

@@ -81,7 +81,7 @@ class RuleScores:
 
 def _credit(verdict: JudgedVerdict, correct: int, candidates: int) -> float | None:
     """Return the probability that a verdict gives to the correct candidate; None if it could not be parsed."""
-    if verdict.better is None and verdict.probability is None:
+    if not verdict.is_parsed:
         return None
     if verdict.probability is not None and candidates == 2:
         return verdict.probability if verdict.shown[0] == correct else 1 - verdict.probability

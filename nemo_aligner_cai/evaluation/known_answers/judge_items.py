@@ -79,7 +79,7 @@ class JudgedItem:
     @classmethod
     def of(cls, item: JudgeItem) -> "JudgedItem":
         """Return the row of an item, whether it has been judged or not."""
-        preferences = item.judgement.preferences if item.judgement else ()
+        preferences = item.judgment.preferences if item.judgment else ()
         answer = item.candidates[preferences[0].chosen].key if preferences else None
         return cls(judged_row(item), item.category, answer)
 

@@ -57,7 +57,7 @@ def _outcome(principle: str, group: Sequence[JudgedVerdict]) -> PairOutcome:
     return PairOutcome(
         principle,
         frozenset(group[0].shown),
-        parsed=all(verdict.better is not None or verdict.probability is not None for verdict in group),
+        parsed=all(verdict.is_parsed for verdict in group),
         flipped=len(choices) > 1 if len({tuple(verdict.shown) for verdict in decided}) > 1 else None,
         preference=None if better is None or worse is None else (better, worse),
         firsts=[verdict.better == verdict.shown[0] for verdict in decided],
@@ -74,7 +74,8 @@ class VerdictStats:
         unparsed: pairs with an unparsed verdict.
         decided: pairs on which all orders agree.
         kept: decided pairs that are among the kept pairs.
-        flips: rate over pairs with a decision in both orders.
+        flips: rate over pairs with a decision in both orders, by each principle; a tie is no decision. The judge's
+            `position_flip_rate` instead compares the means over the principles.
         first: rate of the first position over single verdicts.
         first_by_chance: the mean probability of that by chance.
         longer: rate of the longer text over decided pairs of unequal length.
@@ -108,7 +109,7 @@ class VerdictStats:
             "unparsed": self.unparsed,
             "decided": self.decided,
             "kept": self.kept,
-            "position_flip_rate": rate_dict(self.flips.rate),
+            "verdict_flip_rate": rate_dict(self.flips.rate),
             "first_position_rate": rate_dict(self.first.rate),
             "first_position_by_chance": self.first_by_chance.mean,
             "longer_wins": rate_dict(self.longer.rate),

@@ -145,7 +145,7 @@ def outcome(row: JudgedRow, first: int, second: int) -> tuple[float | None, bool
     verdicts = [verdict for verdict in row.verdicts if set(verdict.shown) == {first, second}]
     orders = {verdict.shown: verdict.better for verdict in verdicts if verdict.better is not None}
     is_flip = len(set(orders.values())) > 1
-    if not verdicts or any(verdict.better is None and verdict.probability is None for verdict in verdicts):
+    if not verdicts or not all(verdict.is_parsed for verdict in verdicts):
         return None, is_flip
     kept = [pair for pair in row.kept() if set(pair) == {first, second}]
     return (TIE if not kept else WIN if kept[0][0] == first else LOSS), is_flip

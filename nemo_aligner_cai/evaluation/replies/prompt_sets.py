@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, TokenPolicy
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation
 from nemo_aligner_cai.data.formats.all_formats import all_formats
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice, plain_name
@@ -182,8 +182,6 @@ class _SetReader:
         except TranscriptError as reason:
             self.counts.skip(str(reason))
             return
-        if prompt is None:
-            return
         if prompt.id in self.prompts:
             if self.prompts[prompt.id].side != side:
                 raise UsageError("this prompt is harmful in one row and benign in another; remove one of the rows")
@@ -202,7 +200,6 @@ class _SetReader:
                 columns,
                 "all" if "messages" in row else "first",
                 NEMO_CHAT,
-                TokenPolicy.ESCAPE,
                 "",
                 self.counts,
             )

@@ -105,7 +105,7 @@ def grader_errors(labels: Mapping[str, Sequence[tuple[bool, bool]]]) -> GraderEr
         labels: prompt -> the grader's label and the human's of each of its replies.
 
     Returns:
-        None if humans labelled no reply "yes", or none "no".
+        None if humans labeled no reply "yes", or none "no".
     """
 
     def right(kind: bool) -> Rate | None:

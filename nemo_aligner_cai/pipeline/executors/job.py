@@ -16,12 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from nemo_aligner_cai.engine.shards import Shard
+from nemo_aligner_cai.engine.shards import JOURNAL_SUFFIX, Shard
 from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import read_json, write_json
 from nemo_aligner_cai.pipeline.executors.script import FOLDER
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
-from nemo_aligner_cai.pipeline.step_cache import JOURNAL_SUFFIX
 from nemo_aligner_cai.pipeline.steps.context import Calls
 from nemo_aligner_cai.training.launch import log_folder, slurm, srun
 

@@ -17,8 +17,8 @@ from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor
 from nemo_aligner_cai.pipeline.layout import DATA
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
-from nemo_aligner_cai.pipeline.serving.asked import Asked, asked_models
-from nemo_aligner_cai.training.config import compose, select
+from nemo_aligner_cai.pipeline.serving.model_uses import ModelUse, models_used
+from nemo_aligner_cai.training.config import chooses_hardware, compose, select
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def sizes(config: RunConfig, executor: SlurmExecutor, step: str) -> tuple[Size, 
 
 def _size(name: str, overrides: Sequence[str], *, gpu: bool) -> Size:
     # This machine may be a login node: the cluster's hardware decides, not its own.
-    own = any(override.lstrip("+").startswith("hardware=") for override in overrides)
-    cfg = compose(name, overrides if gpu or own else ["hardware=cpu", *overrides])
+    cfg = compose(name, overrides if gpu or chooses_hardware(overrides) else ["hardware=cpu", *overrides])
     nodes, devices = select(cfg, "trainer.num_nodes"), select(cfg, "trainer.devices")
     if not (isinstance(nodes, int) and isinstance(devices, int) and nodes > 0 and devices > 0):
         raise UsageError(
@@ -70,14 +69,14 @@ def _size(name: str, overrides: Sequence[str], *, gpu: bool) -> Size:
 
 def _server_gpus(config: RunConfig, step: str) -> int:
     """The GPUs of a step's servers. They share the node's GPUs, unless the configuration gives each its own."""
-    asked = asked_models(config, step)
-    if not asked and step != DATA:
+    uses = models_used(config, step)
+    if not uses and step != DATA:
         return 1  # It converts a model.
-    return max((_gpus(getattr(config.serve, one.role)) for one in asked if _is_served(config, one)), default=0)
+    return max((_gpus(getattr(config.serve, one.role)) for one in uses if _is_served(config, one)), default=0)
 
 
-def _is_served(config: RunConfig, asked: Asked) -> bool:
-    return asked.role == "policy" or not isinstance(getattr(config.models, asked.role), EndpointModel)
+def _is_served(config: RunConfig, use: ModelUse) -> bool:
+    return use.role == "policy" or not isinstance(getattr(config.models, use.role), EndpointModel)
 
 
 def _gpus(server: Server) -> int:

@@ -15,11 +15,13 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from nemo_aligner_cai.data.tokenizer import TOKENIZER_FILES
 from nemo_aligner_cai.errors import CaiError, NotHere, UsageError
 from nemo_aligner_cai.models import BodyChanges, OpenAIClient
 from nemo_aligner_cai.models.served import fetch_served_model
 from nemo_aligner_cai.pipeline.sections.serve import VllmServer
 from nemo_aligner_cai.pipeline.serving.servers import HOST, NO_PORT, ServedChatClient
+from nemo_aligner_cai.training.checkpoints.architectures import context_length
 from nemo_aligner_cai.training.checkpoints.json_object import read_json_object
 from nemo_aligner_cai.training.launch import jobs
 from nemo_aligner_cai.training.launch.quiet import tail
@@ -35,7 +37,6 @@ _NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetit
 """vLLM applies the sampling values of generation_config.json to every request that does not set them. These replace
 them, so that only a request's own values count; the folder's stop tokens stay in effect."""
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 
 
 def check_folder(model: Path, settings: VllmServer) -> None:
@@ -46,14 +47,14 @@ def check_folder(model: Path, settings: VllmServer) -> None:
             model's context.
     """
     _require(model, ("config.json",), "a Hugging Face model", "vLLM serves Hugging Face folders")
-    _require(model, _TOKENIZERS, "a tokenizer", "copy it from the original model")
+    _require(model, TOKENIZER_FILES, "a tokenizer", "copy it from the original model")
     if not _has_chat_template(model):
         raise UsageError(
             f"{model}: no chat template: neither {' nor '.join(_TEMPLATES)}, nor chat_template in "
             "tokenizer_config.json; serve an instruction-tuned model, or add the template that it was trained with"
         )
-    context = read_json_object(model / "config.json").get("max_position_embeddings")
-    if settings.max_model_len and isinstance(context, int) and settings.max_model_len > context:
+    context = context_length(model)
+    if settings.max_model_len and context and settings.max_model_len > context:
         raise UsageError(
             f"max_model_len={settings.max_model_len} is longer than the context of {model}, {context} tokens"
         )

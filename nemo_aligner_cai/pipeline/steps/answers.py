@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.engine import engine
-from nemo_aligner_cai.engine.journal import Journal
-from nemo_aligner_cai.errors import CaiError
 from nemo_aligner_cai.files import write_jsonl
 from nemo_aligner_cai.models.base import Completion, ModelClient, Request
 from nemo_aligner_cai.pipeline.layout import ANSWERS, ANSWERS_FILE
@@ -52,7 +50,7 @@ def answers_step(run: RunContext) -> Step:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Answer:
     prompt: Prompt
     completion: Completion | None = None
 
@@ -60,8 +58,16 @@ class _Asked:
     def id(self) -> str:
         return self.prompt.id
 
-    def answered(self, completions: Sequence[Completion]) -> _Asked:
+    def answered(self, completions: Sequence[Completion]) -> _Answer:
         return replace(self, completion=completions[0])
+
+    def row(self) -> dict[str, Any]:
+        assert self.completion is not None, "every record has passed the step"
+        return {
+            "prompt": self.prompt.conversation.messages[-1].content,
+            "answer": self.completion.text,
+            "finish_reason": self.completion.finish_reason,
+        }
 
 
 async def ask_all(client: ModelClient, section: Answers, journal: Path, *, seed: int) -> list[dict[str, Any]]:
@@ -73,30 +79,10 @@ async def ask_all(client: ModelClient, section: Answers, journal: Path, *, seed:
     Raises:
         CaiError: a prompt got no answer.
     """
-    found: dict[str, Completion] = {}
-
-    def keep(outcome: engine.Outcome[_Asked]) -> None:
-        if outcome.record.completion is None:
-            asked = outcome.record.prompt.conversation.messages[-1].content
-            raise CaiError(f"{journal}: no answer to {asked!r}: {outcome.skipped}")
-        found[outcome.record.id] = outcome.record.completion
-
-    step = engine.Step[_Asked](
+    step = engine.Step[_Answer](
         name="answers",
         client=client,
         requests=lambda record: [Request(record.prompt.conversation, section.decoding)],
-        absorb=_Asked.answered,
+        absorb=_Answer.answered,
     )
-    opened = Journal.open(journal, resume=True)
-    try:
-        await engine.Engine(seed=seed, journal=opened).run(map(_Asked, section.read()), [step], keep)
-    finally:
-        await opened.close()
-    return [
-        {
-            "prompt": prompt.conversation.messages[-1].content,
-            "answer": found[prompt.id].text,
-            "finish_reason": found[prompt.id].finish_reason,
-        }
-        for prompt in section.read()
-    ]
+    return [one.row() for one in await engine.run_all(map(_Answer, section.read()), step, seed=seed, journal=journal)]

@@ -38,11 +38,6 @@ class RunContext:
     calls: Calls = "all"
 
     @property
-    def policy(self) -> str:
-        """The step that trains the RL-CAI model."""
-        return self.config.policy_step
-
-    @property
     def sl_cai_model(self) -> Path:
         """The model that the trainers after SFT start from."""
         return self.layout.file(SFT, MODEL)

@@ -16,9 +16,9 @@ from typing import Any
 
 from nemo_aligner_cai.data.split import parse_splits
 from nemo_aligner_cai.data.tokenizer import can_load
-from nemo_aligner_cai.engine.journal import has_calls
+from nemo_aligner_cai.engine.journal import has_content
 from nemo_aligner_cai.engine.run_settings import RunSettings
-from nemo_aligner_cai.engine.shards import Shard, shards_folder
+from nemo_aligner_cai.engine.shards import JOURNAL_SUFFIX, Shard, shards_folder
 from nemo_aligner_cai.judges.settings import JudgeConfig, JudgeOptions
 from nemo_aligner_cai.pipeline.check import Checks
 from nemo_aligner_cai.pipeline.config import settings_of, shared_settings
@@ -33,7 +33,7 @@ from nemo_aligner_cai.pipeline.layout import (
     SL_PROMPTS,
 )
 from nemo_aligner_cai.pipeline.serving.servers import HOST, ask
-from nemo_aligner_cai.pipeline.step_cache import JOURNAL_SUFFIX, Step
+from nemo_aligner_cai.pipeline.step_cache import Step
 from nemo_aligner_cai.pipeline.steps import trainers
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.steps.trainers import Trainer
@@ -258,7 +258,7 @@ def _run(run: RunContext, max_dropped: float, journal: Path) -> RunSettings:
         seed=run.config.seed,
         shard=run.calls if isinstance(run.calls, Shard) else None,
         no_calls=run.calls == "none",
-        journal_from=tuple(str(path) for path in earlier if has_calls(path)),
+        journal_from=tuple(str(path) for path in earlier if has_content(path)),
         resume=True,
         progress=True,
         # The run's clients name their models by hash or identity; the name that a server reports is not needed.

@@ -16,6 +16,7 @@ from nemo_aligner_cai.evaluation.inputs import EvaluationInputs
 from nemo_aligner_cai.evaluation.results import RESULT_FILE, Evaluation
 from nemo_aligner_cai.evaluation.run import EvaluationRun
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel, ModelKind
+from nemo_aligner_cai.models.base import ClientContext
 from nemo_aligner_cai.pipeline.layout import DATA, EVALUATE, MEASURED, SFT
 from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel
@@ -34,7 +35,7 @@ def evaluate_step(run: RunContext) -> Step:
     sources = {
         "helpful_only": _source(run, "helpful_only"),
         "sl_cai": run.clients.trained_path(SFT),
-        "rl_cai": run.clients.trained_path(run.policy),
+        "rl_cai": run.clients.trained_path(run.config.policy_step),
     }
     judge = _source(run, "judge") if is_judge else None
 
@@ -79,7 +80,7 @@ def _grader(
     return run_model("grader", judge, run.layout.folder, client)
 
 
-def run_model(name: str, path: Path | EndpointModel, folder: Path, client: three_models.Client) -> EvaluatedModel:
+def run_model(name: str, path: Path | EndpointModel, folder: Path, client: ClientContext) -> EvaluatedModel:
     """A model of a run as the evaluation names it.
 
     Args:

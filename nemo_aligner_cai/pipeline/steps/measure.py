@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.data.judged_row import read_judged
-from nemo_aligner_cai.evaluation.preferences.audit import Audit
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import write_json
+from nemo_aligner_cai.judges.base import position_rates
+from nemo_aligner_cai.judges.orders import position_counts
 from nemo_aligner_cai.models.base import ModelClient, Sampling
 from nemo_aligner_cai.pipeline.layout import DATA, MEASURE, MEASURED, REWARD_MODEL, RL_CAI
 from nemo_aligner_cai.pipeline.step_cache import Step
@@ -69,7 +71,7 @@ async def stage_figures(
     """
     found: dict[str, dict[str, Any]] = {}
     for decoding, temperature in DECODINGS.items():
-        asked = await ask(
+        measured = await ask(
             prompts,
             client,
             Sampling(temperature=temperature, max_tokens=max_tokens),
@@ -77,7 +79,7 @@ async def stage_figures(
             journal=stem.with_name(f"{stem.name}_{decoding}.journal.jsonl"),
             replies=stem.with_name(f"{stem.name}_{decoding}.jsonl"),
         )
-        found[decoding] = {figure: asdict(rate) for figure, rate in rates(asked).items()}
+        found[decoding] = {figure: asdict(rate) for figure, rate in rates(measured).items()}
     return found
 
 
@@ -89,9 +91,9 @@ def judge_figures(comparisons: Path) -> dict[str, Any]:
     """
     right: list[bool] = []
     same = unknown = 0
-    audit = Audit()
+    positions = Counter[str]()
     for judged in read_judged(comparisons):
-        audit.add(judged)
+        positions.update(position_counts(judged.verdicts))
         deed = language().deed_in(judged.prompt.messages[-1].content)
         for pair in judged.pairs:
             if deed is None:
@@ -103,13 +105,7 @@ def judge_figures(comparisons: Path) -> dict[str, Any]:
                 same += 1
             else:
                 right.append(chosen > rejected)
-    flips, first = audit.all.flips.rate, audit.all.first.rate
-    counted = {
-        "same": same,
-        "unknown": unknown,
-        "position_flip_rate": flips.value if flips else None,
-        "first_position_rate": first.value if first else None,
-    }
+    counted = {"same": same, "unknown": unknown, **position_rates(positions)}
     if not right:
         return {"accuracy": None, **counted}
     rate = Rate.of(right)

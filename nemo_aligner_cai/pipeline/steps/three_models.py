@@ -5,23 +5,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nemo_aligner_cai.models import ModelClient
+from nemo_aligner_cai.models.base import ClientContext, ModelClient
 from nemo_aligner_cai.pipeline.layout import SFT
 from nemo_aligner_cai.pipeline.serving.servers import ask
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 
 T = TypeVar("T")
-Client = Callable[[], AbstractContextManager[ModelClient]]
 
 
 def paths(run: RunContext) -> tuple[Path, ...]:
     """The files or folders that the servers of the three models read; an endpoint has none."""
-    trained = (run.clients.trained_path(step) for step in (SFT, run.policy))
+    trained = (run.clients.trained_path(step) for step in (SFT, run.config.policy_step))
     return tuple(filter(None, (run.clients.path("helpful_only"), *trained)))
 
 
@@ -30,12 +28,12 @@ def settings(run: RunContext) -> dict[str, Any]:
     return run.clients.settings("helpful_only", "policy")
 
 
-def clients(run: RunContext, folder: Path, batch_size: int) -> dict[str, Client]:
+def clients(run: RunContext, folder: Path, batch_size: int) -> dict[str, ClientContext]:
     """Name -> the context of the client, for each model; logs go into the step's folder."""
     makers = {
         "helpful_only": partial(run.clients.of, "helpful_only"),
         "sl_cai": partial(run.clients.trained, SFT),
-        "rl_cai": partial(run.clients.trained, run.policy),
+        "rl_cai": partial(run.clients.trained, run.config.policy_step),
     }
     return {name: partial(make, folder / f"{name}.log", batch_size) for name, make in makers.items()}
 

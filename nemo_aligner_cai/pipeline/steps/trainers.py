@@ -14,7 +14,7 @@ from pathlib import Path
 from nemo_aligner_cai.pipeline.layout import MODEL, PPO, REWARD_MODEL, RL_CAI, SL_CAI
 from nemo_aligner_cai.pipeline.steps.context import RunContext
 from nemo_aligner_cai.pipeline.tracking import trainer_overrides
-from nemo_aligner_cai.training.config import compose, quoted, select
+from nemo_aligner_cai.training.config import adds_adapters, compose, quoted
 
 LOG_DIR = "train"
 """A trainer's log folder, in its step's folder."""
@@ -44,7 +44,7 @@ class Trainer:
     @property
     def adds_adapters(self) -> bool:
         """True if it saves LoRA adapters instead of a whole model; raises UsageError for wrong overrides."""
-        return select(compose(self.config, self.overrides), "model.peft.peft_scheme") not in (None, "none")
+        return adds_adapters(compose(self.config, self.overrides))
 
 
 def sft(run: RunContext) -> Trainer:

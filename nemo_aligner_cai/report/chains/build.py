@@ -86,7 +86,7 @@ def comparison_chain(row: JudgedRow) -> Chain:
 
 def _comparison_tags(row: JudgedRow) -> tuple[str, ...]:
     tags = ["a pair was kept" if row.pairs else "no pair was kept"]
-    if any(one.better is None and one.probability is None for one in row.verdicts):
+    if not all(one.is_parsed for one in row.verdicts):
         tags.append("unparsed verdict")
     if _flipped(row.verdicts):
         tags.append("the order decided")

@@ -17,12 +17,13 @@ from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.evaluation.results import Side
 from nemo_aligner_cai.files import Row, read_jsonl
 from nemo_aligner_cai.report.chains.chain import Chain, prompt_parts, text_part, title_of, verdicts_part
-from nemo_aligner_cai.report.chains.rows import StageRow, read_rows
+from nemo_aligner_cai.report.chains.rows import read_rows
 from nemo_aligner_cai.report.labels import model_label, outcome_label
 from nemo_aligner_cai.report.run_folder import RunFolder
+from nemo_aligner_cai.sections import LenientModel
 
 
-class CompletionRow(StageRow):
+class CompletionRow(LenientModel):
     """A row of completions.jsonl; `reply` is None if the call failed."""
 
     model: str
@@ -41,7 +42,7 @@ class CompletionRow(StageRow):
         return self.reply if self.reply.strip() else "(an empty reply)"
 
 
-class GradeRow(StageRow):
+class GradeRow(LenientModel):
     """A row of grades.jsonl; `label` is None for a reply without a grade."""
 
     model: str

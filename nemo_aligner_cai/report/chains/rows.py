@@ -8,22 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from nemo_aligner_cai.errors import FormatError
 from nemo_aligner_cai.files import Row, content_hash, read_jsonl
-from nemo_aligner_cai.sections import first_problem
+from nemo_aligner_cai.sections import LenientModel, first_problem
 
-R = TypeVar("R", bound="StageRow")
-
-
-class StageRow(BaseModel):
-    """A row of which the report reads some keys."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
+R = TypeVar("R", bound=LenientModel)
 
 
-class Round(StageRow):
+class Round(LenientModel):
     """One critique and revision."""
 
     principle: str
@@ -33,7 +27,7 @@ class Round(StageRow):
     revision: str
 
 
-class RevisionRow(StageRow):
+class RevisionRow(LenientModel):
     """A row of revisions.jsonl; see `stages.revisions`."""
 
     id: str
@@ -49,7 +43,7 @@ class RevisionRow(StageRow):
         return self.response.casefold().split() != self.revision.casefold().split()
 
 
-class ReplyRow(StageRow):
+class ReplyRow(LenientModel):
     """A row of a measured file; see `tiny.measure`."""
 
     messages: tuple[Row, ...]
@@ -63,7 +57,7 @@ class ReplyRow(StageRow):
         return content_hash(self.messages)
 
 
-class DroppedRow(StageRow):
+class DroppedRow(LenientModel):
     """A row of a left_out.jsonl: a prompt that gave no row."""
 
     id: str

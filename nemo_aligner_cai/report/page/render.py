@@ -37,13 +37,6 @@ def render(template: str, **values: Any) -> str:
     return page.render(style=style, script=script, policy=policy, version=__version__, **values)
 
 
-def svg_file(chart: Markup) -> str:
-    """Return the content of an SVG file of a chart, with the page's styles in it."""
-    style = Markup("<style>{}</style>").format(Markup(_source("report.css")))
-    opening, rest = chart.split(">", 1)
-    return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{rest}\n'
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(

@@ -14,7 +14,7 @@ from nemo_aligner_cai.pipeline.config import RunConfig
 from nemo_aligner_cai.pipeline.layout import ANSWERS, EVALUATE, MEASURE, RL_CAI, SFT, SL_CAI
 
 
-class Asked(NamedTuple):
+class ModelUse(NamedTuple):
     """A model that a step asks.
 
     Attributes:
@@ -26,10 +26,10 @@ class Asked(NamedTuple):
     trained_by: str = ""
 
 
-def asked_models(config: RunConfig, step: str) -> tuple[Asked, ...]:
+def models_used(config: RunConfig, step: str) -> tuple[ModelUse, ...]:
     """The models of a run that a step asks, by their roles; none for steps that train or convert, and for step 1."""
-    helpful_only, judge, sl_cai = Asked("helpful_only"), Asked("judge"), Asked("policy", SFT)
-    three = (helpful_only, sl_cai, Asked("policy", config.policy_step))
+    helpful_only, judge, sl_cai = ModelUse("helpful_only"), ModelUse("judge"), ModelUse("policy", SFT)
+    three = (helpful_only, sl_cai, ModelUse("policy", config.policy_step))
     grades = config.evaluate is not None and config.evaluate.grader_model == "judge"
     by_step = {
         SL_CAI: (helpful_only,),
