@@ -37,7 +37,7 @@ _VALUES = (
 )
 
 _READ = re.compile(r"\$\{?\w*$")
-"""What is before the name if a shell reads it, as in ``${HF_TOKEN:?not set}`` and ``[[ "$HF_TOKEN" == "" ]]``."""
+"""The beginning of a shell's reading of a variable, up to a match, as in ``${HF_TOKEN:?not set}`` and ``[[ "$HF_TOKEN" == "" ]]``."""
 _SWITCHES = ("true", "false", "null", "none")
 
 
