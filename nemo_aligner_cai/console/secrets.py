@@ -37,7 +37,7 @@ _VALUES = (
 )
 
 _READ = re.compile(r"\$\{?\w*$")
-"""The beginning of a shell's reading of a variable, up to a match, as in ``${HF_TOKEN:?not set}`` and ``[[ "$HF_TOKEN" == "" ]]``."""
+"""The text before a variable's name where a shell reads it: ``${HF_TOKEN:?not set}``, ``[[ "$HF_TOKEN" == "" ]]``."""
 _SWITCHES = ("true", "false", "null", "none")
 
 
