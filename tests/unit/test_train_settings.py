@@ -37,6 +37,26 @@ REFUSED = [
     ("cai_dpo", ["model.dpo.preference_loss=simpo"], "model.dpo.preference_loss=simpo"),
     ("cai_dpo", ["model.dpo.ref_policy_kl_penalty=0"], "model.dpo.ref_policy_kl_penalty=0"),
     ("cai_dpo", ["model.dpo.ref_policy_kl_penalty=x"], "model.dpo.ref_policy_kl_penalty=x"),
+    ("cai_sft", ["model.virtual_pipeline_model_parallel_size=2"], "model.virtual_pipeline_model_parallel_size=2"),
+    ("cai_dpo", ["model.virtual_pipeline_model_parallel_size=2"], "model.virtual_pipeline_model_parallel_size=2"),
+    (
+        "cai_ppo_actor",
+        ["model.virtual_pipeline_model_parallel_size=2"],
+        "model.virtual_pipeline_model_parallel_size=2",
+    ),
+    (
+        "cai_reward_model",
+        ["model.reward_model_type=regression", "model.virtual_pipeline_model_parallel_size=2"],
+        "model.virtual_pipeline_model_parallel_size=2",
+    ),
+    ("cai_reward_model", ["model.context_parallel_size=2"], "model.context_parallel_size=2"),
+    ("cai_ppo_critic", ["model.context_parallel_size=2"], "model.context_parallel_size=2"),
+    ("cai_ppo_actor", ["model.context_parallel_size=2"], "model.context_parallel_size=2"),
+    (
+        "cai_reward_model",
+        ["model.pipeline_model_parallel_size=2", "model.data.seq_length=2048"],
+        "model.data.seq_length=2048",
+    ),
     ("cai_reward_model", ["model.reward_model_type=ranking"], "model.reward_model_type=ranking"),
     (
         "cai_reward_model",
@@ -61,6 +81,11 @@ REFUSED = [
 ACCEPTED = [
     ("cai_sft", ["model.peft.restore_from_path=."]),
     ("cai_dpo", ["model.dpo.ref_policy_kl_penalty=0", "model.dpo.preference_loss_weight=0"]),
+    ("cai_sft", ["model.context_parallel_size=2"]),
+    ("cai_dpo", ["model.context_parallel_size=2"]),
+    ("cai_reward_model", ["model.virtual_pipeline_model_parallel_size=2"]),
+    ("cai_reward_model", ["model.pipeline_model_parallel_size=2"]),
+    ("cai_reward_model", ["model.data.seq_length=2048"]),
     ("cai_reward_model", ["model.reward_model_type=regression"]),
     ("cai_ppo_critic", ["trainer.ppo.inference_micro_batch_size=[4, 8]"]),
     ("cai_ppo_actor", [_MEGATRON_OPTIMIZER, "model.ppo.offload_adam_states=false"]),
