@@ -206,7 +206,7 @@ def test_a_batch_size_that_is_a_string(tmp_path: Path) -> None:
 def test_an_invalid_port(tmp_path: Path, port: object) -> None:
     source = {"pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo"))}
     needed = {"model.output_sequence": True, "model.loss_clip_val": 0.2, "trainer.ppo.inference_micro_batch_size": 1}
-    batches = {"model.micro_batch_size": 1, "model.global_batch_size": 1}
+    batches = {"model.micro_batch_size": 1, "model.global_batch_size": 1, "trainer.max_steps": 1}
     cfg = config(source | batches | needed | {"trainer.ppo.port": port})
     with pytest.raises(UsageError, match=r"^trainer\.ppo\.port="):
         critic_server.check(cfg)

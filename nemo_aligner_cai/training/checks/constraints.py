@@ -151,6 +151,12 @@ REWARD_MODEL = (
 )
 CRITIC = (
     _WHOLE_SEQUENCES,
+    # ModelPT.setup_optimization, which creates no schedule for a negative length
+    SettingConstraint(
+        "trainer.ppo.max_steps",
+        lambda value, cfg: _is_count(select(cfg, "trainer.max_steps")),
+        "must be a positive integer: the length of the learning-rate schedule, in optimizer steps",
+    ),
     # MegatronGPTCriticModel.set_output_sequence_flag and offload_adam_states, at the first request
     SettingConstraint(
         "model.optim.name",
