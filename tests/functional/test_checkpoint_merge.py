@@ -19,7 +19,7 @@ if importlib.util.find_spec("nemo_aligner") is None:
 from nemo_aligner_cai.packaged_files import MODEL
 from nemo_aligner_cai.training import config
 from nemo_aligner_cai.training.checkpoints.nemo_archive import MODEL_CONFIG
-from nemo_aligner_cai.training.checks import model_file
+from nemo_aligner_cai.training.checks import model_file, model_needs
 
 STAGES = ("sft", "reward_model", "ppo_critic", "ppo_actor", "dpo")
 #: Of the keys that NeMo builds a model from, those that leave its function unchanged: precision, memory, kernels,
@@ -81,3 +81,13 @@ def test_every_stage_keeps_the_architecture_of_its_checkpoint(stage: str, machin
     (tmp_path / MODEL_CONFIG).write_text(yaml.safe_dump(stored), encoding="utf-8")
     model = merged(stage, tmp_path, [f"hardware={machine}"])
     assert {key for key in architecture if model.get(key) != "the checkpoint's"} == set()
+
+
+def test_every_change_that_reward_models_lack_is_known() -> None:
+    assert read_by_nemo()
+    from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import mcore_model_customize
+
+    source = inspect.getsource(mcore_model_customize)
+    conditions = re.findall(r"^    if (.*):$", source, re.MULTILINE)
+    read = {".".join(re.findall(r"get\(\"(\w+)\"", condition)) for condition in conditions}
+    assert read == set(model_needs.NOT_IN_HEADS)

@@ -279,6 +279,27 @@ def test_a_hugging_face_tokenizer_is_not_in_the_file(tmp_path: Path, name: str |
     model_needs.check(config(model), MODEL, tokenizer="a.type")
 
 
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        ("apply_embedding_scaling: true", "apply_embedding_scaling"),
+        ("mcore_customization_config: {final_logit_softcapping: 30.0}", "final_logit_softcapping"),
+        ("drop_layers: [1]", "drop_layers"),
+        ("apply_embedding_scaling: false\nscale_positional_embedding: true", None),
+    ],
+)
+def test_a_model_that_upstreams_reward_model_would_build_otherwise(
+    stored: str, name: str | None, tmp_path: Path
+) -> None:
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", stored.encode()))})
+    model_needs.check(cfg, MODEL)
+    if name is None:
+        model_needs.check(cfg, MODEL, head=True)
+        return
+    with pytest.raises(UsageError, match=rf"^gpt_model_file: .*m\.nemo .*{name}"):
+        model_needs.check(cfg, MODEL, head=True)
+
+
 _CLASSES = {
     "language": "nemo_aligner.models.nlp.gpt.gpt_sft_model.GPTSFTModel",
     "reward": "nemo_aligner.models.nlp.gpt.megatron_gpt_reward_model.MegatronGPTRewardModel",
