@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from nemo_aligner_cai.chat import template_named
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training import assembly, config
-from nemo_aligner_cai.training.checks import model_file, model_needs
+from nemo_aligner_cai.training.checks import model_file, model_needs, parallelism
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.checks.values import check_port, positive_int
 from nemo_aligner_cai.training.launch.stage_main import Stage, start
@@ -99,9 +99,8 @@ def load_model(cfg: DictConfig) -> Any:
     model_cfg = MegatronGPTModel.restore_from(**restore, return_config=True)
     # These settings belong to training, or to the machine on which the model was trained.
     changes = {
+        **parallelism.LAYOUT,
         **sizes,
-        "sequence_parallel": False,
-        "context_parallel_size": 1,
         "micro_batch_size": 1,
         "activations_checkpoint_granularity": None,
         "activations_checkpoint_method": None,

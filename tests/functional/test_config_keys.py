@@ -42,7 +42,6 @@ OTHERS = {
     "reward_model_type": "train_reward_model.py",
     "train_random_sampler": "train_reward_model.py",
     "val_random_sampler": "train_reward_model.py",
-    "model_mbs": "upstream's gpt_ppo_actor.yaml has it beside model_gbs",
     "num_rollout_samples": "train_gpt_ppo_actor.py",
     "num_val_samples": "train_gpt_ppo_actor.py",
     "val_rollout_micro_batch_size": "train_gpt_ppo_actor.py",
@@ -109,6 +108,37 @@ def test_every_option_of_every_group_is_among_them() -> None:
     for group in ("data", "data_processor", "hardware", "model", "peft"):
         for path in (CONF / group).glob("*.yaml"):
             assert f"{group}={path.stem}" in asked
+
+
+#: Sections whose keys are read in few places: the stage, the path, and upstream's files in `nemo_aligner`.
+SECTIONS = [
+    ("sft", "trainer.sft", ["algorithms/supervised.py"]),
+    ("reward_model", "trainer.rm", ["algorithms/supervised.py"]),
+    ("dpo", "trainer.dpo", ["algorithms/dpo.py"]),
+    ("dpo", "model.dpo", ["models/nlp/gpt/megatron_gpt_dpo_model.py"]),
+    ("ppo_critic", "trainer.ppo", ["algorithms/critic_server_trainer.py"]),
+    ("ppo_actor", "trainer.ppo", ["algorithms/ppo.py"]),
+    ("ppo_actor", "model.ppo", ["models/nlp/gpt/megatron_gpt_ppo_actor.py"]),
+]
+
+
+@pytest.mark.parametrize(("stage", "path", "files"), SECTIONS, ids=lambda value: value if "." in value else None)
+def test_the_keys_of_a_section_are_read_in_that_section(stage: str, path: str, files: list[str]) -> None:
+    """By upstream, by us, or by another key of the configuration."""
+    section = config.select(config.compose(f"cai_{stage}", []), path)
+    (folder,) = importlib.util.find_spec("nemo_aligner").submodule_search_locations  # type: ignore[union-attr]
+    upstream = "".join(Path(folder, file).read_text(encoding="utf-8") for file in files)
+    ours = "".join(file.read_text(encoding="utf-8") for file in (REPO_ROOT / "nemo_aligner_cai/training").glob("*.py"))
+    written = (CONF / f"cai_{stage}.yaml").read_text(encoding="utf-8")
+    last = path.rpartition(".")[2]
+    unread = {
+        key
+        for key in section
+        if not re.search(rf"""cfg\.(ppo\.|dpo\.)?{key}\b|get\(['"]{key}['"]""", upstream)
+        and not re.search(rf"""\b{last}\.(get\(")?{key}\b""", ours)
+        and not re.search(rf"""\$\{{({path})?\.{key}\b|\$\{{\.{last}\.{key}\b""", written)
+    }
+    assert unread == set()
 
 
 def test_a_misspelt_key_would_be_named() -> None:

@@ -12,6 +12,7 @@ from nemo_aligner_cai.evaluation.known_answers.reward_server import RewardServer
 from nemo_aligner_cai.training.checks import model_file
 from nemo_aligner_cai.training.curves import Quantity, Split, read_curves, reward_against_kl
 from nemo_aligner_cai.training.launch import jobs, quiet
+from nemo_aligner_cai.training.metrics.files import read_metrics
 from tests.functional import world
 from tests.functional.conftest import ENV, PACKAGE, Lab, Run
 
@@ -56,6 +57,7 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
         "model.global_batch_size=32",
         "model.optim.lr=1e-3",
         "model.optim.sched.warmup_steps=1",
+        "trainer.ppo.max_steps=10",
         f"exp_manager.explicit_log_dir={lab.folder / 'critic'}",
     ]
     actor = [
@@ -112,6 +114,9 @@ def test_ppo_raises_the_reward_and_saves_a_changed_model(
     assert adapters.nemo("cai_ppo_actor").stat().st_size < sft.nemo("cai_sft").stat().st_size / 2
     rates = run.series("train_optim/lr")
     assert rates[3] > 4e-4 > 1e-4 > rates[-1], "half of the schedule after half of the run, and its end at the end"
+    rates = [row["train/lr"] for row in read_metrics(lab.folder / "critic") if row.get("train/lr") is not None]
+    assert len(rates) == 10, "a batch of rollouts for each of the 8 and 2 steps"
+    assert rates[5] > 4e-4 > 1e-4 > rates[-1], "the critic's own schedule, not the 15 steps of the reward model's"
     rewards = run.series("train_rollouts/rewards")
     assert len(rewards) == 8
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3

@@ -103,6 +103,30 @@ def test_a_batch_is_divided_among_the_copies() -> None:
         parallelism.check_batch(config(8, seed=3, global_batch_size=16), "model.seed", "model.global_batch_size", 1)
 
 
+@pytest.mark.parametrize("name", parallelism.LAYOUT)
+def test_a_layout_is_not_inherited_from_the_model(name: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "m.nemo", f"num_layers: 4\n{name}: 2\n".encode())
+    cfg = config(8, restore_from_path=str(path))
+    with pytest.raises(UsageError, match=rf"^model\.{name}: .* saved with 2, .*\+\+model\.{name}=2"):
+        parallelism.check_model(cfg, "model.restore_from_path")
+    cfg.model[name] = parallelism.LAYOUT[name]
+    parallelism.check_model(cfg, "model.restore_from_path")
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward_model", "ppo_critic", "ppo_actor", "dpo"])
+def test_every_stage_sets_the_common_keys_of_the_layout(stage: str) -> None:
+    common = {f"{name}_model_parallel_size" for name in ("tensor", "pipeline", "virtual_pipeline", "expert")}
+    common |= {"context_parallel_size", "sequence_parallel"}
+    model = compose(f"cai_{stage}", []).model
+    assert {name: model.get(name, "absent") for name in common} == {name: parallelism.LAYOUT[name] for name in common}
+
+
+def test_layers_that_are_divided_unevenly(tmp_path: Path) -> None:
+    path = archive(tmp_path / "m.nemo", b"num_layers: 6\n")
+    uneven = {f"account_for_{part}_in_pipeline_split": True for part in ("embedding", "loss")}
+    parallelism.check_model(config(8, pp=4, restore_from_path=str(path), **uneven), "model.restore_from_path")
+
+
 @pytest.mark.parametrize(
     ("parallel", "message"),
     [

@@ -206,7 +206,7 @@ def test_a_batch_size_that_is_a_string(tmp_path: Path) -> None:
 def test_an_invalid_port(tmp_path: Path, port: object) -> None:
     source = {"pretrained_checkpoint.restore_from_path": str(archive(tmp_path / "m.nemo"))}
     needed = {"model.output_sequence": True, "model.loss_clip_val": 0.2, "trainer.ppo.inference_micro_batch_size": 1}
-    batches = {"model.micro_batch_size": 1, "model.global_batch_size": 1}
+    batches = {"model.micro_batch_size": 1, "model.global_batch_size": 1, "trainer.max_steps": 1}
     cfg = config(source | batches | needed | {"trainer.ppo.port": port})
     with pytest.raises(UsageError, match=r"^trainer\.ppo\.port="):
         critic_server.check(cfg)
@@ -277,6 +277,27 @@ def test_a_hugging_face_tokenizer_is_not_in_the_file(tmp_path: Path, name: str |
         model_needs.check(config(model | {"a.library": "sentencepiece"}), MODEL, tokenizer="a.type")
         model["a.type"] = str(tmp_path)
     model_needs.check(config(model), MODEL, tokenizer="a.type")
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        ("apply_embedding_scaling: true", "apply_embedding_scaling"),
+        ("mcore_customization_config: {final_logit_softcapping: 30.0}", "final_logit_softcapping"),
+        ("drop_layers: [1]", "drop_layers"),
+        ("apply_embedding_scaling: false\nscale_positional_embedding: true", None),
+    ],
+)
+def test_a_model_that_upstreams_reward_model_would_build_otherwise(
+    stored: str, name: str | None, tmp_path: Path
+) -> None:
+    cfg = config({MODEL: str(archive(tmp_path / "m.nemo", stored.encode()))})
+    model_needs.check(cfg, MODEL)
+    if name is None:
+        model_needs.check(cfg, MODEL, head=True)
+        return
+    with pytest.raises(UsageError, match=rf"^gpt_model_file: .*m\.nemo .*{name}"):
+        model_needs.check(cfg, MODEL, head=True)
 
 
 _CLASSES = {

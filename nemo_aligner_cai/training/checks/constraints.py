@@ -73,6 +73,18 @@ COMMON = (
     SettingConstraint("trainer.precision", lambda value, cfg: value in (None, *_PRECISIONS), "must be 16, bf16 or 32"),
 )
 
+# Only the language model's, DPO's and SteerLM's classes divide a sequence (get_batch_on_this_context_parallel_rank).
+_WHOLE_SEQUENCES = SettingConstraint(
+    "model.context_parallel_size",
+    lambda value, cfg: value in (None, 1),
+    "NeMo-Aligner 0.7.0 divides sequences among processes only in SFT and DPO; give 1 here",
+)
+# Their calls of Megatron-Core's interleaved schedule, and NeMo's generation, give it one iterator instead of a list.
+_ONE_CHUNK = SettingConstraint(
+    "model.virtual_pipeline_model_parallel_size",
+    lambda value, cfg: value in (None, 1),
+    "NeMo-Aligner 0.7.0 supports it only in the Bradley-Terry reward model and the critic; give null here",
+)
 _ADAPTERS = SettingConstraint(
     # init_peft, after the model is loaded
     "model.peft.restore_from_path",
@@ -82,6 +94,7 @@ _ADAPTERS = SettingConstraint(
 
 SFT = (
     _ADAPTERS,
+    _ONE_CHUNK,
     # compute_num_steps_per_epoch
     SettingConstraint("model.data.train_ds.drop_last", lambda value, cfg: value is not False, "must be true"),
     # train_gpt_sft.py shuffles whatever the key says
@@ -89,6 +102,7 @@ SFT = (
 )
 DPO = (
     _ADAPTERS,
+    _ONE_CHUNK,
     # MegatronGPTDPOModel.loss_func, which divides by the penalty for IPO, and has no gradient if it is 0
     SettingConstraint(
         "model.dpo.preference_loss",
@@ -104,6 +118,21 @@ DPO = (
     ),
 )
 REWARD_MODEL = (
+    _WHOLE_SEQUENCES,
+    SettingConstraint(
+        _ONE_CHUNK.key,
+        lambda value, cfg: select(cfg, "model.reward_model_type") != "regression" or _ONE_CHUNK.holds(value, cfg),
+        _ONE_CHUNK.needed,
+    ),
+    # get_loss_and_metrics: a pipeline stage receives encoder_seq_length positions, and texts are padded to seq_length
+    SettingConstraint(
+        "model.data.seq_length",
+        lambda value, cfg: (
+            (select(cfg, "model.pipeline_model_parallel_size") or 1) == 1
+            or value in (None, select(cfg, "model.encoder_seq_length"))
+        ),
+        "model.pipeline_model_parallel_size above 1 needs the same length as model.encoder_seq_length",
+    ),
     # RewardModelType
     SettingConstraint(
         "model.reward_model_type",
@@ -121,6 +150,13 @@ REWARD_MODEL = (
     ),
 )
 CRITIC = (
+    _WHOLE_SEQUENCES,
+    # ModelPT.setup_optimization, which creates no schedule for a negative length
+    SettingConstraint(
+        "trainer.ppo.max_steps",
+        lambda value, cfg: _is_count(select(cfg, "trainer.max_steps")),
+        "must be a positive integer: the length of the learning-rate schedule, in optimizer steps",
+    ),
     # MegatronGPTCriticModel.set_output_sequence_flag and offload_adam_states, at the first request
     SettingConstraint(
         "model.optim.name",
@@ -141,6 +177,8 @@ CRITIC = (
 )
 PPO = (
     _ADAPTERS,
+    _WHOLE_SEQUENCES,
+    _ONE_CHUNK,
     # MegatronGPTActorModel.offload_adam_states, after the first rollout
     SettingConstraint(
         "model.optim.name",

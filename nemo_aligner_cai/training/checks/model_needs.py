@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import model_file, model_kind, model_tokenizer
+from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _log = logging.getLogger(__name__)
+_SCALED_POSITIONS = "scale_positional_embedding"
+NOT_IN_HEADS = {
+    "apply_embedding_scaling": "scaled embeddings",
+    "mcore_customization_config.final_logit_softcapping": "capped logits",
+    "drop_layers": "dropped layers",
+    _SCALED_POSITIONS: "scaled positions",
+}
+"""The settings with which NeMo's `mcore_model_customize` changes a language model.
+
+MegatronGPTModel.model_provider_func calls it; NeMo-Aligner 0.7.0's MegatronGPTRewardModel overrides that method, for
+reward models and critics, in training and inference alike, and does not.
+"""
 
 
 def check(
@@ -36,7 +49,8 @@ def check(
         kinds: the accepted kinds of model, from `model_kind`.
 
     Raises:
-        UsageError: the model is of another kind, or the folder of its tokenizer is missing.
+        UsageError: the model is of another kind, the folder of its tokenizer is missing, or its reward model would be
+            another network.
     """
     path = model_file.nemo_model(cfg, key)
     model_kind.check(path, key, kinds)
@@ -48,9 +62,27 @@ def check(
             f"{path}: its tokenizer is in the folder {name}, which does not exist here: a .nemo file cannot contain "
             f"a Hugging Face tokenizer; give ++{tokenizer}=FOLDER, a folder with tokenizer.json"
         )
-    if head and model_file.model_config(path).get("scale_positional_embedding"):
-        # `mcore_model_customize`, which scales them, is called by MegatronGPTModel.model_provider_func;
-        # NeMo-Aligner 0.7.0's MegatronGPTRewardModel overrides that method.
+    if head:
+        _check_head(path, key)
+
+
+def _check_head(path: Path, key: str) -> None:
+    """Raise UsageError if the model has a setting of `NOT_IN_HEADS`; scaled positions only log a warning.
+
+    Without the others, the network is not the one that was trained. The scaling of Llama 3.1's positions changes only
+    the rotations with a wavelength of more than 2,048 tokens, and the reward model is trained without it.
+    """
+    from omegaconf import OmegaConf
+
+    stored = OmegaConf.create(model_file.model_config(path))
+    for name, meaning in NOT_IN_HEADS.items():
+        if not select(stored, name):
+            continue
+        if name != _SCALED_POSITIONS:
+            raise UsageError(
+                f"{key}: {path} has {meaning} ({name}), which upstream's reward model and critic ignore; use "
+                "another model, or DPO (`cai train dpo`)"
+            )
         _log.warning(
             "%s: its positions are scaled (Llama 3.1 and later); upstream's reward model and critic do not scale "
             "them, in training and inference alike",

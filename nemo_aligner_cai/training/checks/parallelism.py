@@ -24,6 +24,24 @@ _DIVIDED = (("num_layers", _PIPELINE), ("num_attention_heads", _TENSOR), ("num_q
 """A size of the model, and the parallel size that must divide it."""
 _UNEVEN = ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split")
 """If both are set, embedding and loss count as a layer each, and Megatron-Core divides the layers otherwise."""
+LAYOUT: Mapping[str, Any] = {
+    _TENSOR: 1,
+    _PIPELINE: 1,
+    "virtual_pipeline_model_parallel_size": None,
+    "num_layers_in_first_pipeline_stage": None,
+    "num_layers_in_last_pipeline_stage": None,
+    **dict.fromkeys(_UNEVEN, False),
+    "context_parallel_size": 1,
+    "hierarchical_context_parallel_sizes": None,
+    "expert_model_parallel_size": 1,
+    "expert_tensor_parallel_size": None,
+    "sequence_parallel": False,
+    "use_tp_pp_dp_mapping": False,
+}
+"""NeMo's keys of how processes share a model -> the value for one process, NeMo's default.
+
+A .nemo file has those of the stage that saved it. They belong to that stage and its machine.
+"""
 
 
 def sizes_above_one(cfg: DictConfig) -> list[str]:
@@ -109,12 +127,21 @@ def check_batch(cfg: DictConfig, micro_key: str, total_key: str, times: int | No
 
 
 def check_model(cfg: DictConfig, key: str) -> None:
-    """Raise UsageError if the layers or heads of the model at `key` cannot be divided among the processes of a copy.
+    """Check the parallel layout of the model at `key`.
 
-    Megatron-Core asserts it when it builds the model (`transformer_block`, `attention`).
+    Raises:
+        UsageError: the stage would inherit a key of `LAYOUT` from the model, or the layers or heads cannot be divided
+            among the processes of a copy, which Megatron-Core asserts when it builds the model (`transformer_block`,
+            `attention`).
     """
     stored = model_file.model_config(model_file.nemo_model(cfg, key))
-    is_uneven = all(select(cfg, f"model.{name}") or stored.get(name) for name in _UNEVEN)
+    for name, default in LAYOUT.items():
+        if name not in cfg.model and (value := stored.get(name, default)) != default:
+            raise UsageError(
+                f"model.{name}: the model was saved with {value}, and this stage's configuration does not set it; "
+                f"give ++model.{name}={value}, or the value for one process, {'null' if default is None else default}"
+            )
+    is_uneven = all(select(cfg, f"model.{name}") for name in _UNEVEN)
     for name, divisor in _DIVIDED[1:] if is_uneven else _DIVIDED:
         count, size = stored.get(name), _size(cfg, divisor)
         if isinstance(count, int) and count % size:
