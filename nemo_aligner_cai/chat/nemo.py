@@ -71,6 +71,30 @@ class NemoChatTemplate(ChatTemplate):
                 raise UsageError(f"{where}.{name}={token}: must be a non-empty string")
         return cls(ChatTokens(**cast(Mapping[str, str], given)))
 
+    @classmethod
+    def of_model(cls, data: object, model: str) -> "NemoChatTemplate | None":
+        """The template that a NeMo model was trained with; None if it was trained without one.
+
+        SFT writes it into the model's configuration, and later stages keep it.
+
+        Args:
+            data: the section ``data`` of the model's configuration.
+            model: the model, for messages.
+
+        Raises:
+            UsageError: as `from_config` does.
+        """
+        if not isinstance(data, Mapping):
+            return None
+        settings = cast(Mapping[str, object], data)
+        tokens = settings.get("chat_prompt_tokens")
+        # NeMo's own configuration of SFT has tokens too if it trains no chats.
+        if settings.get("chat") is False or (tokens is None and settings.get("chat") is not True):
+            return None
+        if isinstance(tokens, Mapping):
+            tokens = {name: token for name, token in cast(Mapping[str, object], tokens).items() if token is not None}
+        return cls.from_config(tokens, f"{model}: data.chat_prompt_tokens")
+
     @property
     def stop(self) -> tuple[str, ...]:
         """The first token of a turn, which NeMo also trains as the end of the last reply."""

@@ -76,8 +76,8 @@ def _parse_each(chosen: str, rejected: str) -> tuple[list[str], str, str]:
 class _Prompts:
     """Fast generation prompts: the template is rendered once per number of turns, and turns are inserted into it."""
 
-    def __init__(self, template: ChatTemplate) -> None:
-        self._template = template
+    def __init__(self, template: ChatTemplate, system_message: str) -> None:
+        self._template, self._system_message = template, system_message
         self._pieces: dict[int, list[str] | None] = {}
 
     def render(self, turns: list[str]) -> str:
@@ -87,7 +87,7 @@ class _Prompts:
             self._pieces[count] = self._render_pieces(count)
         pieces = self._pieces[count]
         if pieces is None:
-            return self._template.generation_prompt(alternating(turns))
+            return self._rendered(turns)
         parts = [""] * (2 * count + 1)
         parts[::2], parts[1::2] = pieces, turns
         return "".join(parts)
@@ -95,13 +95,16 @@ class _Prompts:
     def _render_pieces(self, count: int) -> list[str] | None:
         """The texts between the turns. None if the template does not insert each turn unchanged, once and in order."""
         turns = [f" \0{number}\0 " for number in range(count)]
-        rest, pieces = self._template.generation_prompt(alternating(turns)), list[str]()
+        rest, pieces = self._rendered(turns), list[str]()
         for turn in turns:
             before, found, rest = rest.partition(turn)
             if not found or turn in rest:
                 return None
             pieces.append(before)
         return [*pieces, rest]
+
+    def _rendered(self, turns: list[str]) -> str:
+        return self._template.generation_prompt(alternating(turns).with_system(self._system_message))
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def write_split(
     template: ChatTemplate,
     add_eos: bool = True,
     policy: TokenPolicy = TokenPolicy.ESCAPE,
+    system_message: str = "",
     overwrite: bool = False,
 ) -> RowCounts:
     """Write the prompts and comparisons of a split.
@@ -140,7 +144,8 @@ def write_split(
         outputs: The files to write.
         template: The chat template.
         add_eos: True: a comparison ends as in SFT. False (upstream's --add-eos False): without the stop string.
-        policy: How to treat texts that contain the template's tokens.
+        policy: How to treat texts that contain the template's tokens; those of the system message are escaped.
+        system_message: The system message of all rows.
         overwrite: Replace existing files.
 
     Returns:
@@ -151,7 +156,7 @@ def write_split(
         CaiError: No row can be used.
     """
     counts = RowCounts()
-    prompts_of = _Prompts(template)
+    prompts_of = _Prompts(template, template.escape(system_message))
     end = template.reply_end if add_eos else template.end_of_turn
     with ExitStack() as stack:
         prompts = stack.enter_context(atomic_writer(outputs.prompts, overwrite=overwrite))

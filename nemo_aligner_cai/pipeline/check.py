@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.chat import template_named
+from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate, template_named
 from nemo_aligner_cai.data.anthropic_hh import SPLITS
 from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
@@ -27,7 +27,7 @@ from nemo_aligner_cai.pipeline.serving.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
 from nemo_aligner_cai.pipeline.steps.data import hh_files
 from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, context_length, read_settings
-from nemo_aligner_cai.training.checks import model_file, model_kind
+from nemo_aligner_cai.training.checks import chat_tokens, constraints, model_file, model_kind
 from nemo_aligner_cai.training.checks.parallelism import sizes_above_one
 from nemo_aligner_cai.training.config import adds_adapters, compose, select
 
@@ -122,17 +122,44 @@ def _check_uses(config: RunConfig, files: ModelFiles, clients: Clients, checks: 
     for role in ("helpful_only", "judge"):
         if (path := clients.path(role)) is not None:
             with checks.of(f"serve.{role}"):
-                _check_server(config, getattr(config.serve, role), path, getattr(config.models, role))
+                source = getattr(config.models, role)
+                _check_server(config, getattr(config.serve, role), path, source, f"serve.{role}", _trained_with(path))
     for step in (SFT, config.policy_step):
         path = clients.trained_path(step)
         with checks.of(f"serve.policy after {step}"):
-            _check_server(config, config.serve.policy, path, None)
+            # `_check_trainer` refuses other tokens.
+            _check_server(config, config.serve.policy, path, None, "serve.policy", NEMO_CHAT)
 
 
-def _check_server(config: RunConfig, server: Server, path: Path, source: object) -> None:
-    """Check that a server can read a model's file or folder, which may be still to be made."""
+def _trained_with(path: Path) -> NemoChatTemplate | None:
+    """The chat template of a .nemo model; None if it has none or is still to be made."""
+    if path.suffix != ".nemo" or not path.exists():
+        return None
+    return NemoChatTemplate.of_model(model_file.model_config(path).get("data"), str(path))
+
+
+def _check_server(
+    config: RunConfig, server: Server, path: Path, source: object, key: str, trained: NemoChatTemplate | None
+) -> None:
+    """Check that a server can read a model's file or folder, which may be still to be made, and asks in its template.
+
+    Args:
+        config: the run's.
+        server: the server's settings.
+        path: the file or folder.
+        source: the model that it is converted from.
+        key: the place of the settings in the configuration.
+        trained: the template that the model was trained with, if that is known.
+    """
     if isinstance(server, NemoServer):
-        template_named(server.chat_template)
+        asked = template_named(server.chat_template)
+        question = Conversation.of_user("?")
+        if trained is not None and asked.generation_prompt(question) != trained.generation_prompt(question):
+            raise UsageError(
+                f"{key}.chat_template={server.chat_template}: {path} was trained with another template, with "
+                f"{trained.tokens.turn_start!r} before each turn; give its Hugging Face folder, which `cai checkpoint "
+                "to-hf` writes, or nemo for the template of the tutorial"
+            )
         compose("cai_inference", server.overrides)
         _check_conversion(config.executor, source, path)
     else:
@@ -188,8 +215,15 @@ def _check_files(source: DataSource) -> None:
 
 
 def _check_trainer(trainer: TrainerSettings) -> None:
-    """Check the overrides, the number of GPUs, and that adapters can be merged."""
+    """Check the overrides, the chat template, the number of GPUs, and that adapters can be merged."""
     name, gpus, composed = trainer.key, trainer.gpus, compose(trainer.config, trainer.overrides)
+    if chat_tokens.chat_template(composed) != NEMO_CHAT:
+        raise UsageError(
+            f"{name}: {chat_tokens.KEY}: the other steps of a run render the tutorial's tokens; remove the overrides. "
+            "For other tokens, run the stages one by one (cai train)"
+        )
+    if trainer.config == "cai_ppo_actor":
+        constraints.check(composed, [constraints.END_STRINGS])
     devices = select(composed, "trainer.devices")
     if gpus and devices != len(gpus):
         raise UsageError(f"{name}: trainer.devices={devices}, but it is given the GPUs {list(gpus)}; they must agree")

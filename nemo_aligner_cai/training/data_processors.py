@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from nemo_aligner_cai import __version__
 from nemo_aligner_cai.errors import CaiError, UsageError
-from nemo_aligner_cai.training.checks import data_files, model_file
+from nemo_aligner_cai.training.checks import data_files
+from nemo_aligner_cai.training.checks.chat_tokens import chat_template
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.config import log_dir, select
 
@@ -45,18 +46,17 @@ _WAIT_S = 1800.0
 _POLL_S = 0.2
 
 
-def process(cfg: DictConfig, keys: Sequence[str], *, to: str, model_key: str | None = None) -> None:
+def process(cfg: DictConfig, keys: Sequence[str], *, to: str) -> None:
     """Convert a stage's data files, if its configuration has a data processor or a system message.
 
     Args:
         cfg: the stage's configuration; the paths of converted files are replaced in place.
         keys: the keys of the files; each value is a path, a list of one path, or a blend.
         to: the trainer's format.
-        model_key: the key of a model that was trained with a chat template, which the text must use.
 
     Raises:
-        UsageError: the format is unknown; a file is missing or invalid, or none of its rows can be used; the model was
-            trained with other template tokens; or the cache cannot be written or is not shared by the job's machines.
+        UsageError: the format is unknown; a file is missing or invalid, or none of its rows can be used; or the cache
+            cannot be written or is not shared by the job's machines.
     """
     from omegaconf import OmegaConf
 
@@ -65,12 +65,10 @@ def process(cfg: DictConfig, keys: Sequence[str], *, to: str, model_key: str | N
         return
     cache = select(cfg, "data_processor.cache")
     processor = _Processor(
-        cfg,
         _validate_format(AUTO if name is None else name),
         to,
-        model_key,
         log_dir(cfg) / _CACHE if cache is None else Path(str(cache)),
-        data_files.chat_template(cfg),
+        chat_template(cfg),
         _validate_system_message(system_message),
     )
     # Read all values before replacing one: a key may interpolate another.
@@ -104,14 +102,12 @@ class _Processor:
 
     Attributes:
         format: the format of the files, or `AUTO`.
-        to, model_key: the arguments of `process`.
+        to: the trainer's format.
         system_message: for conversations without one; may be empty.
     """
 
-    cfg: DictConfig
     format: str
     to: str
-    model_key: str | None
     cache: Path
     template: NemoChatTemplate
     system_message: str
@@ -131,7 +127,6 @@ class _Processor:
         source_format = detect_format(source) if self.format == AUTO else self.format
         if source_format == self.to and not self.system_message:
             return source
-        self._check_template_tokens()
         target = self.cache / f"{self._hash(source, source_format)}.jsonl"
         # Written after the rows, so that it marks them as complete.
         summary = target.with_suffix(".json")
@@ -142,21 +137,6 @@ class _Processor:
         else:
             self._convert(source, source_format, target, summary, key)
         return target
-
-    def _check_template_tokens(self) -> None:
-        """Raise UsageError if the model was trained with other tokens than the tutorial's, and none are configured."""
-        tokens_key = "model.data.chat_prompt_tokens"
-        if self.model_key is None or select(self.cfg, tokens_key) is not None:
-            return
-        data = model_file.model_config(model_file.nemo_model(self.cfg, self.model_key)).get("data")
-        trained = data.get("chat_prompt_tokens") if isinstance(data, dict) else None
-        for name, token in asdict(self.template.tokens).items():
-            trained_token = trained.get(name) if isinstance(trained, dict) else None
-            if trained_token not in (None, token):
-                raise UsageError(
-                    f"{self.model_key}: this model was trained with {name}={trained_token!r}, and the data would have "
-                    f"{token!r}; choose one, \"++{tokens_key}.{name}='...'\""
-                )
 
     def _hash(self, source: Path, source_format: str) -> str:
         from nemo_aligner_cai.files import content_hash, sha256_file

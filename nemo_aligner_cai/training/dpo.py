@@ -37,7 +37,7 @@ def check(cfg: DictConfig) -> None:
     length = model_file.sequence_length(cfg, "model.data.seq_length", context_length)
     for micro_key in ("model.micro_batch_size", "model.dpo.log_prob_forward_micro_batch_size"):
         parallelism.check_batch(cfg, micro_key, _BATCH)
-    data_processors.process(cfg, data_files.split_keys(cfg), to="dpo", model_key=_SOURCE)
+    data_processors.process(cfg, data_files.split_keys(cfg), to="dpo")
     spec = data_files.DatasetSpec("dpo", _SOURCE, length, _BATCH)
     samples = data_files.check_splits(cfg, spec, _BATCH if schedule.validates(cfg, "dpo") else None)
     log_folder.check_earlier_run(cfg, "dpo", schedule.planned_steps(cfg, "dpo", samples, config.select(cfg, _BATCH)))

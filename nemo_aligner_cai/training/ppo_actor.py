@@ -42,7 +42,7 @@ def check(cfg: DictConfig) -> None:
             f"{response_key}={response} leaves no room for a prompt in model.data.seq_length={length} tokens"
         )
     _check_batches(cfg)
-    data_processors.process(cfg, data_files.split_keys(cfg), to="ppo-prompts", model_key=_SOURCE)
+    data_processors.process(cfg, data_files.split_keys(cfg), to="ppo-prompts")
     batch_key = "model.ppo.num_rollout_samples"
     spec = data_files.DatasetSpec("ppo-prompts", _SOURCE, length, batch_key, response_length=response)
     validation_key = "model.ppo.num_val_samples" if schedule.validates(cfg, "ppo") else None

@@ -43,7 +43,7 @@ def check(cfg: DictConfig) -> None:
     parallelism.check_batch(cfg, "model.micro_batch_size", _BATCH)
     ranking = cfg.model.reward_model_type == "binary_ranking"
     data_format = "rm-comparisons" if ranking else "rm-regression"
-    data_processors.process(cfg, data_files.split_keys(cfg), to=data_format, model_key=_SOURCE)
+    data_processors.process(cfg, data_files.split_keys(cfg), to=data_format)
     if not ranking and config.select(cfg, "model.regression.num_attributes") != len(ATTRIBUTES):
         reason = f"only rows of {len(ATTRIBUTES)} attributes are supported"
         model_tokenizer.warn_uncounted("model.data.data_prefix", reason)

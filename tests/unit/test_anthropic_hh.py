@@ -116,6 +116,18 @@ def test_upstreams_other_names_and_templates(tmp_path: Path):
     assert lines(path) == ["<s>Système\n[INST] Q [/INST]A.</s> ", "<s>Système\n[INST] Q [/INST]B</s> "]
 
 
+def test_a_system_message_is_given_to_every_row(tmp_path: Path):
+    source = write(tmp_path / "test.jsonl", ROW)
+    flags = ["--output-dir", str(tmp_path), "--input", str(source), "--system-message", "Be brief."]
+    assert main(flags) == 0
+    start = HEAD.replace("System\n", "System\nBe brief.")
+    assert lines(tmp_path / "anthropic_hh_test_prompts_with_chat_prompt.jsonl") == [start]
+    assert lines(tmp_path / "anthropic_hh_test_comparisons_with_chat_prompt.jsonl") == [
+        start + "A.\n<extra_id_1>",
+        start + "B\n<extra_id_1>",
+    ]
+
+
 def test_an_existing_output_is_kept_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = write(tmp_path / "test.jsonl", ROW)
     flags = ["--output-dir", str(tmp_path / "out"), "--input", str(source)]
@@ -184,11 +196,21 @@ def test_folders_that_lack_what_is_asked_for_are_refused(tmp_path: Path):
 @given(
     turns=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=7).filter(lambda turns: len(turns) % 2 == 1)
 )
-@pytest.mark.parametrize("template", [NEMO_CHAT, MISTRAL_INSTRUCT, StringTemplate("Q{MESSAGE}", "{MESSAGE}", None)])
-def test_a_prompt_put_together_of_pieces_is_what_the_template_renders(template: ChatTemplate, turns: list[str]):
-    prompts = anthropic_hh._Prompts(template)
+@pytest.mark.parametrize(
+    ("template", "system"),
+    [
+        (NEMO_CHAT, ""),
+        (NEMO_CHAT, "Be brief."),
+        (MISTRAL_INSTRUCT, ""),
+        (StringTemplate("Q{MESSAGE}", "{MESSAGE}", None), ""),
+    ],
+)
+def test_a_prompt_put_together_of_pieces_is_what_the_template_renders(
+    template: ChatTemplate, system: str, turns: list[str]
+):
+    prompts = anthropic_hh._Prompts(template, system)
     for _ in range(2):
-        assert prompts.render(turns) == template.generation_prompt(alternating(turns))
+        assert prompts.render(turns) == template.generation_prompt(alternating(turns).with_system(system))
 
 
 class Trimming(StringTemplate):
@@ -200,7 +222,7 @@ class Trimming(StringTemplate):
 
 def test_a_template_that_changes_its_turns_is_asked_for_each_prompt():
     template = Trimming("[{MESSAGE}]", "{MESSAGE}", None)
-    assert anthropic_hh._Prompts(template).render([" a b "]) == "[ab]"
+    assert anthropic_hh._Prompts(template, "").render([" a b "]) == "[ab]"
 
 
 def test_the_real_file_is_accounted_for_and_valid(tmp_path: Path, shared_data: Path, repo_root: Path):

@@ -207,16 +207,18 @@ def reward_model_overrides(tmp_path: Path, model_config: str, raw: Path) -> list
     ]
 
 
-def test_tokens_that_the_model_was_not_trained_with_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("configured", "turn_start"), [([], "<turn>"), (["turn_start='<other>'"], "<other>")])
+def test_rendered_text_has_the_tokens_of_the_model_unless_they_are_configured(
+    tmp_path: Path, configured: list[str], turn_start: str
+) -> None:
     raw = comparisons(tmp_path / "raw.jsonl")
-    taught = "data: {chat_prompt_tokens: {turn_start: <turn>, end_of_turn: null}}\n"
+    taught = "data: {chat_prompt_tokens: {turn_start: <turn>, label_start: <label>, end_of_turn: null}}\n"
     overrides = [*reward_model_overrides(tmp_path, taught, raw), "data_processor=cai_comparisons"]
-    with pytest.raises(UsageError, match=r"^pretrained_checkpoint.* turn_start='<turn>'.*'<extra_id_1>'"):
-        reward_model.check(config.compose("cai_reward_model", overrides))
-    assert not (tmp_path / "log").exists()
-    cfg = config.compose("cai_reward_model", [*overrides, "++model.data.chat_prompt_tokens.turn_start='<turn>'"])
-    reward_model.check(cfg)
-    assert "<turn>Assistant" in Path(cfg.model.data.data_prefix.train[0]).read_text(encoding="utf-8")
+    more = [f"++model.data.chat_prompt_tokens.{one}" for one in configured]
+    reward_model.check(cfg := config.compose("cai_reward_model", [*overrides, *more]))
+    first = json.loads(Path(cfg.model.data.data_prefix.train[0]).read_text(encoding="utf-8").splitlines()[0])["text"]
+    assert first == f"<extra_id_0>System\n\n{turn_start}User\nQ\n{turn_start}Assistant\nA\n{turn_start}"
+    assert cfg.model.data.chat_prompt_tokens.label_start == "<label>"
 
 
 def test_the_stages_convert_and_then_check_the_converted_files(tmp_path: Path) -> None:

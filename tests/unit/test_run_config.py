@@ -184,14 +184,26 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
         (["data.helpful_preferences={path: HERE/empty, format: dpo}"], "empty: no "),
         (["rl_cai.judge=best"], "'best'.* best-worst"),
         (["rl_cai.judge=chain-of-thought"], "no pair has the margin"),
+        (["sft.overrides=[++model.data.chat_prompt_tokens.turn_start='<turn>']"], "sft: .*chat_prompt_tokens"),
+        (
+            ["reward_model.overrides=[++model.data.chat_prompt_tokens.label_start='<l>']"],
+            "reward_model: .*chat_prompt",
+        ),
+        (["ppo.actor=[++model.data.chat_prompt_tokens.end_of_turn='.']"], r"ppo\.actor: .*chat_prompt_tokens"),
+        (["ppo.critic=[++model.data.chat_prompt_tokens.end_of_turn='.']"], r"ppo\.critic: .*chat_prompt_tokens"),
+        (['ppo.actor=["model.ppo.sampling_params.end_strings=[b]"]'], r"sampling_params\.end_strings=.*turn_start"),
+        (["serve={policy: {chat_template: chatml}}"], r"serve\.policy\.chat_template=chatml: .*<extra_id_1>"),
+        (["models.judge={nemo: HERE/own.nemo}"], r"serve\.judge\.chat_template=nemo: .*own\.nemo .*'<turn>'"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path, overrides: list[str], message: str) -> None:
     pytest.importorskip("hydra")
     pytest.importorskip("sentencepiece")
     from nemo_aligner_cai.pipeline.run import Pipeline
+    from tests.unit.test_train_inputs import archive
 
     (tmp_path / "text.nemo").write_text("not: [a model")
+    archive(tmp_path / "own.nemo", b"data: {chat: true, chat_prompt_tokens: {turn_start: <turn>}}")
     (tmp_path / "empty").mkdir()
     (tmp_path / "pairs.jsonl").touch()
     (tmp_path / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())

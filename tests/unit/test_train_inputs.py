@@ -231,6 +231,7 @@ def test_invalid_lengths_and_critic_of_an_actor(tmp_path: Path) -> None:
         **{"trainer.ppo.save_interval": 10, "trainer.ppo.val_check_interval": 10},
         "model.data.seq_length": 64,
         "model.ppo.length_params.max_length": "x",
+        "model.ppo.sampling_params.end_strings": ["<extra_id_1>"],
     }
     with pytest.raises(UsageError, match=r"^model\.ppo\.length_params\.max_length=x: "):
         ppo_actor.check(config(settings))

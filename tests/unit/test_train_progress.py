@@ -74,6 +74,14 @@ def test_a_title_precedes_the_lines_and_minutes_replace_many_seconds(
     ]
 
 
+def test_a_step_in_which_hardly_any_reply_ended_is_a_warning_once(caplog: pytest.LogCaptureFixture) -> None:
+    progress = TrainingProgress()
+    for step, ended in enumerate((1.0, 0.05, 0.04, 0.0)):
+        progress.update({"train_rollouts/fraction_of_samples_properly_ended": ended}, step)
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("step 3: ") and "4.0 %" in warning and "end_strings" in warning
+
+
 def test_a_terminal_has_a_bar_with_step_loss_and_time_left_and_log_lines_above_it(
     terminal: FakeTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

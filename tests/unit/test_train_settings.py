@@ -69,6 +69,11 @@ REFUSED = [
     ("cai_ppo_critic", ["trainer.ppo.inference_micro_batch_size=[4, x]"], "trainer.ppo.inference_micro_batch_size="),
     ("cai_ppo_critic", ["trainer.ppo.inference_micro_batch_size=0.5"], "trainer.ppo.inference_micro_batch_size=0.5"),
     ("cai_ppo_actor", ["model.peft.restore_from_path=absent.nemo"], "model.peft.restore_from_path=absent.nemo"),
+    (
+        "cai_ppo_actor",
+        ["model.ppo.sampling_params.end_strings=null"],
+        "model.ppo.sampling_params.end_strings=None",
+    ),
     ("cai_ppo_actor", [_MEGATRON_OPTIMIZER], _MEGATRON_OPTIMIZER),
     ("cai_ppo_actor", ["remote_critic_rm.pad_to_length=512"], "remote_critic_rm.pad_to_length=512"),
     ("cai_ppo_actor", _SPLIT, "trainer.ppo.rollout_batch_seq_length=None"),

@@ -11,6 +11,7 @@ from nemo_aligner_cai.commands.common.flag_types import file_prefix
 from nemo_aligner_cai.commands.common.parser import Parser, never, recorded_flags
 from nemo_aligner_cai.commands.common.shared_flags import (
     NEMO_TEMPLATE_FLAGS,
+    add_system_message_flag,
     add_template_format_flags,
     add_template_tokens_flag,
 )
@@ -46,6 +47,7 @@ def build_parser() -> Parser:
         "--add-eos", choices=["False", "True"], default="True", help="end comparisons with the end-of-sequence token"
     )
     parser.add_argument("--input", help="a local file or folder in the hub's layout (default: the hub)")
+    add_system_message_flag(parser, "conversations")
     add_template_tokens_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
     group = parser.add_group("chat template")
@@ -78,7 +80,15 @@ def run(args: argparse.Namespace) -> int:
     policy = TokenPolicy(args.on_template_tokens)
     for split, rows in sources.items():
         files = outputs[split]
-        written = write_split(rows, files, template=template, add_eos=add_eos, policy=policy, overwrite=args.overwrite)
+        written = write_split(
+            rows,
+            files,
+            template=template,
+            add_eos=add_eos,
+            policy=policy,
+            system_message=args.system_message,
+            overwrite=args.overwrite,
+        )
         counts[split] = written.to_dict()
         write_line(f"{files.comparisons}: {written}")
     for line in manifest.remove_stale(targets, ()) if args.overwrite else ():

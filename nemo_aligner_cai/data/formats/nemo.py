@@ -39,7 +39,10 @@ def _parse(template: NemoChatTemplate, text: str, key: str, *, position: int = 0
     try:
         return template.parse(text)
     except UsageError as error:
-        message = f"{error}; SFT teaches another text, write it with `cai convert`"
+        message = (
+            f"{error}; SFT teaches another text: write it with `cai convert`, or with data_processor=auto of "
+            "`cai train`, which has the model's own tokens"
+        )
         raise RowError(key, message, position=position) from error
 
 

@@ -72,7 +72,7 @@ class RedTeam(DataSource):
         turns: the first user turn, or the conversation up to its last user turn.
         limit: read at most this many prompts.
         column: the column with the prompts; None to detect it.
-        system_message: of prompts that have none.
+        system_message: of all prompts and conversations of the run that have none, the helpful ones too.
     """
 
     turns: Turns = "first"
@@ -133,6 +133,11 @@ class Data(Section):
             "helpful_preferences": self.helpful_preferences,
         }
         return {name: source for name, source in given.items() if source is not None}
+
+    @property
+    def system_message(self) -> str:
+        """The system message of all training data of the run; empty for none."""
+        return self.red_team.system_message if self.red_team else ""
 
     @property
     def files(self) -> list[Path]:

@@ -63,12 +63,11 @@ def _write_data_files(data: Data, folder: Path, *, tokenizer: Tokenizer, seed: i
     own = RedTeam(
         path=str(folder / "red_team_attempts.jsonl"), turns=data.red_team_turns or "first", limit=data.red_team_limit
     )
+    pairs = data.helpful_preferences or HelpfulPreferences(path=str(folder / "helpful-base"))
     return (
         _red_team_prompts(data, data.red_team or own, folder, tokenizer=tokenizer, seed=seed)
-        | _helpful_conversations(data.helpful_sft, folder / HELPFUL_SFT, (data.red_team or own).system_message)
-        | _helpful_preferences(
-            data.helpful_preferences or HelpfulPreferences(path=str(folder / "helpful-base")), folder
-        )
+        | _helpful_conversations(data.helpful_sft, folder / HELPFUL_SFT, data.system_message)
+        | _helpful_preferences(pairs, folder, data.system_message)
     )
 
 
@@ -135,7 +134,7 @@ def _helpful_conversations(source: HelpfulSft | None, target: Path, system_messa
     return {Path(source.source).name: counts.to_dict()}
 
 
-def _helpful_preferences(source: HelpfulPreferences, target: Path) -> RowCountsByFile:
+def _helpful_preferences(source: HelpfulPreferences, target: Path, system_message: str) -> RowCountsByFile:
     """Convert the splits of human preferences to prompts and comparisons, with upstream's file names.
 
     Raises:
@@ -146,9 +145,18 @@ def _helpful_preferences(source: HelpfulPreferences, target: Path) -> RowCountsB
         outputs = anthropic_hh.Outputs.named(target, split, prefix="helpful", add_eos=True)
         if source.format == HH:
             rows = anthropic_hh.rows_of(hh_files(source, split))
-            written = anthropic_hh.write_split(rows, outputs, template=NEMO_CHAT, overwrite=True)
+            written = anthropic_hh.write_split(
+                rows, outputs, template=NEMO_CHAT, system_message=system_message, overwrite=True
+            )
         else:
-            convert = partial(convert_file, source.source, source_format=source.format, split=split, overwrite=True)
+            convert = partial(
+                convert_file,
+                source.source,
+                source_format=source.format,
+                split=split,
+                system_message=system_message,
+                overwrite=True,
+            )
             convert(outputs.prompts, to=KINDS["prompts"])
             written = convert(outputs.comparisons, to=KINDS["comparisons"])
         counts[f"{split}.jsonl.gz"] = written.to_dict()

@@ -154,11 +154,10 @@ def sl_cai_config(run: RunContext, folder: Path) -> SlCaiConfig:
     """The SL-CAI stage of a run, with its outputs in a folder."""
     config, data, tokenizer = run.config, run.layout.folder / DATA, _tokenizer(run)
     journal = folder / "revisions.journal.jsonl"
-    own, red_team = config.sl_cai, config.data.red_team
-    # The prompts have it already; the stage adds it to the helpful conversations.
-    message = red_team.system_message if red_team else ""
+    own = config.sl_cai
     return SlCaiConfig(
-        prompts=PromptSource(path=str(data / SL_PROMPTS), turns="all", system_message=message),
+        # Of the tiny world's helpful conversations; the files of other sources have it already.
+        prompts=PromptSource(path=str(data / SL_PROMPTS), turns="all", system_message=config.data.system_message),
         constitution=config.models.constitution,
         learn_earlier_replies=config.learn_earlier_replies,
         sampling=own.decoding,

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.training.checks import constraints, model_file, model_kind, model_needs, parallelism, schedule
+from nemo_aligner_cai.training.checks import (
+    chat_tokens,
+    constraints,
+    model_file,
+    model_kind,
+    model_needs,
+    parallelism,
+    schedule,
+)
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ def check_stage(
     head: bool = False,
     kinds: Sequence[str] = (model_kind.LANGUAGE_MODEL,),
 ) -> int | None:
-    """Check the initial model of a stage and its settings.
+    """Check the initial model of a stage and its settings, and complete the settings that default to the model's.
 
     Args:
         cfg: the stage's configuration.
@@ -45,6 +53,7 @@ def check_stage(
     """
     _check_peft(cfg, head)
     length = model_file.context_length(cfg, model_key)
+    chat_tokens.complete(cfg, model_key)
     model_needs.check(cfg, model_key, head=head, kinds=kinds)
     constraints.check(cfg, stage_constraints)
     if section is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.training.checks.chat_tokens import chat_template
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ def _fits_rollouts(value: Any, cfg: DictConfig) -> bool:
     if not select(cfg, "model.sequence_parallel") or not isinstance(size, int) or size < 2:
         return True
     return isinstance(value, int) and value % size == 0 and _at_least_seq_length(value, cfg)
+
+
+def _has_stop(value: Any, cfg: DictConfig) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and set(chat_template(cfg).stop) <= set(value)
 
 
 def _at_least_seq_length(value: Any, cfg: DictConfig) -> bool:
@@ -149,6 +154,13 @@ REWARD_MODEL = (
         "NeMo-Aligner 0.7.0 uses the loss of model.loss_func; set both to the same, ++model.loss_func=...",
     ),
 )
+END_STRINGS = SettingConstraint(
+    # verify_is_valid_and_clamp_range_; MegatronGPTActorModel masks replies that have not ended, also TensorRT-LLM's
+    "model.ppo.sampling_params.end_strings",
+    _has_stop,
+    "must be a list with turn_start of model.data.chat_prompt_tokens, with which the model ends its replies; remove "
+    "the override for that token. PPO learns only from replies that have ended",
+)
 CRITIC = (
     _WHOLE_SEQUENCES,
     # ModelPT.setup_optimization, which creates no schedule for a negative length
@@ -179,6 +191,7 @@ PPO = (
     _ADAPTERS,
     _WHOLE_SEQUENCES,
     _ONE_CHUNK,
+    END_STRINGS,
     # MegatronGPTActorModel.offload_adam_states, after the first rollout
     SettingConstraint(
         "model.optim.name",

@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_aligner_cai.chat import NemoChatTemplate
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.training.checks import model_tokenizer
+from nemo_aligner_cai.training.checks.chat_tokens import chat_template
 from nemo_aligner_cai.training.checks.ranks import is_first_rank
 from nemo_aligner_cai.training.checks.values import parse_path, positive_int
 from nemo_aligner_cai.training.config import select
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from nemo_aligner_cai.chat import NemoChatTemplate
 
 _log = logging.getLogger(__name__)
 _SYSTEM_FIX = "; here, \"data_processor.system_message='You are a helpful assistant.'\""
@@ -108,12 +110,6 @@ def split_paths(value: object, key: str) -> list[Path]:
     if not paths or not numbers or (weights and len(weights) != len(paths)):
         raise UsageError(f"{key}={value}: give [file], or a blend of weights and files, [0.3, a, 0.7, b]")
     return [parse_path(item, key) for item in paths]
-
-
-def chat_template(cfg: DictConfig) -> NemoChatTemplate:
-    """The chat template with the tokens of `model.data.chat_prompt_tokens`, by default the tutorial's."""
-    key = "model.data.chat_prompt_tokens"
-    return NemoChatTemplate.from_config(select(cfg, key), key)
 
 
 def existing_file(path: Path, key: str) -> Path:

@@ -58,10 +58,8 @@ def template_of(model: Any, given: str | None) -> ChatTemplate | None:
     """
     if given is not None:
         return template_named(given)
-    data = model.cfg.get("data") or {}
-    tokens = data.get("chat_prompt_tokens")
-    if tokens is not None or data.get("chat") is True:
-        return NemoChatTemplate.from_config(tokens)
+    if (trained := NemoChatTemplate.of_model(model.cfg.get("data"), "the model")) is not None:
+        return trained
     tokenizer = model.tokenizer
     inner: Any = getattr(tokenizer, "tokenizer", None)
     if isinstance(getattr(inner, "chat_template", None), str):
