@@ -55,6 +55,12 @@ def parse_splits(value: str | Mapping[str, float | str | Decimal]) -> Splits:
     return splits
 
 
+def share_and_rest(share: float) -> tuple[Decimal, Decimal]:
+    """A share, and what it leaves of 1, for two splits; as decimals: 0.9 leaves 0.1."""
+    decimal = Decimal(str(share))
+    return decimal, 1 - decimal
+
+
 def parse_mapping(flag: str, text: str, form: str) -> dict[str, Any]:
     """Parse a flag's value as a Python literal of a mapping with string keys. `form` is an example for the error.
 

@@ -19,7 +19,7 @@ from nemo_aligner_cai.data.formats.files import convert_file, validate_file
 from nemo_aligner_cai.data.formats.nemo import SftChat
 from nemo_aligner_cai.data.length import filter_file
 from nemo_aligner_cai.data.length_report import LengthReport, UseReport
-from nemo_aligner_cai.data.split import parse_splits, split_file
+from nemo_aligner_cai.data.split import share_and_rest, split_file
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.engine.run_stage import left_out_path
 from nemo_aligner_cai.errors import UsageError
@@ -219,12 +219,12 @@ def _statistics(kept: Path, report: LengthReport) -> dict[str, Any]:
 def _split(source: Path, train: Path, validation: Path, files: SftFiles, *, seed: int) -> dict[str, Any]:
     share = files.validation_share
     assert share is not None, "the stage's configuration requires it with a validation file"
-    splits = parse_splits({"train": str(round(1 - share, 6)), "validation": str(round(share, 6))})
+    held_out, rest = share_and_rest(share)
     counts = RowCounts()
     parts = split_file(
         source,
         {"train": train, "validation": validation},
-        splits,
+        {"train": rest, "validation": held_out},
         seed=seed,
         format_name=SftChat.name,
         counts=counts,

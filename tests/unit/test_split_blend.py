@@ -16,6 +16,7 @@ from nemo_aligner_cai.data.records import Chat, Comparison, PromptOnly, Rated, r
 from nemo_aligner_cai.data.split import (
     assign_splits,
     parse_splits,
+    share_and_rest,
     split_counts,
     split_file,
 )
@@ -60,6 +61,12 @@ def test_counts_are_exact_to_less_than_one_and_none_is_empty(total: int, cents: 
     assert all(count >= 1 for count in counts.values())
     if all(share * total >= 1 for share in splits.values()):
         assert all(abs(counts[name] - splits[name] * total) < 1 for name in splits)
+
+
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_a_share_and_the_rest_are_all(share: float):
+    one, rest = share_and_rest(share)
+    assert float(one) == share and one + rest == 1 and rest > 0
 
 
 def test_fewer_prompts_than_splits_is_an_error_and_not_an_empty_file():

@@ -17,7 +17,7 @@ from nemo_aligner_cai.data import anthropic_hh
 from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.formats.nemo import SftChat
 from nemo_aligner_cai.data.prompt_files import read_prompts
-from nemo_aligner_cai.data.split import assign_splits, parse_splits
+from nemo_aligner_cai.data.split import assign_splits, share_and_rest
 from nemo_aligner_cai.data.tokenizer import Tokenizer, load_tokenizer
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import RowCounts, write_jsonl
@@ -101,7 +101,7 @@ def _red_team_prompts(
     if len(kept) < len(targets):
         raise UsageError(f"{source.source}: {len(kept)} usable prompts, SL-CAI and RL-CAI need one each ({counts})")
     names = [str(number) for number in range(len(targets))]
-    shares = parse_splits({names[0]: str(share), names[1]: str(round(1 - share, 6))})
+    shares = dict(zip(names, share_and_rest(share), strict=True))
     assigned = assign_splits((prompt.id for prompt in kept), shares, seed=seed)
     for name, target in zip(names, targets, strict=True):
         rows = ({"messages": prompt.conversation.to_messages()} for prompt in kept if assigned[prompt.id] == name)

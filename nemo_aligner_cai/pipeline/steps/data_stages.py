@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nemo_aligner_cai.data.split import parse_splits
+from nemo_aligner_cai.data.split import share_and_rest
 from nemo_aligner_cai.data.tokenizer import can_load
 from nemo_aligner_cai.engine.journal import has_content
 from nemo_aligner_cai.engine.run_settings import RunSettings
@@ -183,7 +183,8 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
     """The RL-CAI stage of a run, with its outputs in a folder."""
     config, data, tokenizer = run.config, run.layout.folder / DATA, _tokenizer(run)
     own, journal = config.rl_cai, folder / "comparisons.journal.jsonl"
-    shares = {"train": str(round(1 - own.test_share, 6)), "test": str(own.test_share)}
+    test, train = share_and_rest(own.test_share)
+    splits = {"train": train, "test": test}
     return RlCaiConfig(
         prompts=PromptSource(path=str(data / RL_PROMPTS), turns="all"),
         sampling=own.decoding,
@@ -196,8 +197,8 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
             **shared_settings(own, JudgeOptions),
         ),
         files=PreferenceFiles(
-            splits=parse_splits(shares),
-            blend=BlendFiles(name="helpful", files={split: _helpful(split, data) for split in shares}),
+            splits=splits,
+            blend=BlendFiles(name="helpful", files={split: _helpful(split, data) for split in splits}),
             tokenizer=tokenizer,
             **(_lengths(run) if tokenizer else {}),
             **shared_settings(own, PreferenceSettings),
@@ -205,7 +206,7 @@ def rl_cai_config(run: RunContext, folder: Path) -> RlCaiConfig:
         outputs=RlOutputs(
             comparisons=folder / "comparisons.jsonl",
             journal=journal,
-            splits={split: _split_files(split, own.formats, folder) for split in shares},
+            splits={split: _split_files(split, own.formats, folder) for split in splits},
         ),
         run=_run(run, own.max_dropped, journal),
     )
