@@ -65,6 +65,17 @@ def test_special_tokens_of_the_older_file_count_where_the_configuration_lists_no
     assert template_named(folder_with(tmp_path, config)).stop == ("</s>",)
 
 
+def test_special_tokens_of_the_older_file_count_without_a_configuration(tmp_path: Path):
+    folder = folder_with(tmp_path, chat_template__jinja=PLAIN, special_tokens_map__json='{"eos_token": "<end>"}')
+    assert template_named(folder).stop == ("<end>",)
+
+
+def test_blocks_take_their_indent_and_line_break_with_them_as_in_transformers(tmp_path: Path):
+    source = PLAIN.replace("{% if", "\n  {% if").replace("ion_prompt %}", "ion_prompt %}\n")
+    folder = folder_with(tmp_path, {"eos_token": "</s>"}, chat_template__jinja=source)
+    assert template_named(folder).render(ANSWERED) == "<|user|>Q</s><|assistant|>A</s>"
+
+
 def test_special_tokens_that_the_program_writes_are_markers_and_its_spaces_and_words_are_not(tmp_path: Path):
     source = PLAIN + "{#    #}{% if tools %}TOOL<think>{% endif %}"
     added = [
