@@ -209,6 +209,20 @@ def test_a_cut_reply_hides_none_of_a_larger_room(tmp_path: Path, order: tuple[st
     assert votes_found(journal, 5000) == [None, "stop 4096"]
 
 
+def test_a_hidden_call_of_a_batch_hides_no_other(tmp_path: Path) -> None:
+    write(tmp_path / "large", (None, [replied(vote(0, room=4096), "length")]))
+    write(tmp_path / "small", ("batch", [replied(vote(number, room=1024), "length") for number in range(2)]))
+    journal = Journal.open_to_read(tmp_path / "large", tmp_path / "small")
+    assert votes_found(journal, 1024) == ["length 4096", "length 1024"]
+
+
+def test_a_model_that_no_journal_has_is_not_adopted(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "j")
+    journal.adopt_served_model(MODEL)
+    asyncio.run(journal.close())
+    assert not (tmp_path / "j").read_bytes()
+
+
 def test_the_last_of_equal_calls_counts_also_if_it_was_cut_at_the_same_limit(tmp_path: Path) -> None:
     path, one = tmp_path / "j", call("1", max_tokens=8)
     write(path, (None, [replied(one, "stop")]), (None, [replied(one, "length")]))
