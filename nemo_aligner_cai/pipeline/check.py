@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_aligner_cai import extras
@@ -26,7 +27,8 @@ from nemo_aligner_cai.pipeline.serving import vllm
 from nemo_aligner_cai.pipeline.serving.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
 from nemo_aligner_cai.pipeline.steps.data import hh_files
-from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, context_length, read_settings
+from nemo_aligner_cai.training.checkpoints.architectures import context_length, read_settings
+from nemo_aligner_cai.training.checkpoints.hf_config import model_settings
 from nemo_aligner_cai.training.checks import chat_tokens, constraints, model_file, model_kind
 from nemo_aligner_cai.training.checks.parallelism import sizes_above_one
 from nemo_aligner_cai.training.config import adds_adapters, compose, select
@@ -170,9 +172,11 @@ def _check_server(
 
 
 def _check_conversion(executor: Executor, source: object, target: Path) -> None:
-    """Raise UsageError for a folder that cannot be converted; imports torch to check more than the architecture."""
+    """Raise UsageError for a folder that cannot be converted; imports torch to check more than config.json."""
     if isinstance(source, HuggingFaceModel) and source.folder is not None and not target.exists():
-        architecture_of(read_settings(source.folder), str(source.folder / "config.json"))
+        model_settings(read_settings(source.folder), str(source.folder / "config.json"))
+        if executor.container is not None and find_spec("torch") is None:
+            return  # the job that converts it checks the weights in its image
         extras.require(f"the conversion of {source.folder}", ("torch",))
         from nemo_aligner_cai.training.convert_checkpoint import CONVERTERS, check_folder, check_layers, nemo_converter
 
