@@ -52,9 +52,7 @@ def not_checked(checks: Checks) -> str:
     )
 
 
-def commands(
-    pipeline: Pipeline, program: Sequence[str], *, only: str | None = None, first: str | None = None
-) -> str:
+def commands(pipeline: Pipeline, program: Sequence[str], *, only: str | None = None, first: str | None = None) -> str:
     """The commands of the steps, in order.
 
     Args:

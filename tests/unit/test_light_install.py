@@ -178,9 +178,7 @@ def test_a_dry_run_prints_the_chosen_steps_only(
     tmp_path: Path, flags: tuple[str, ...], steps: list[str] | None
 ) -> None:
     pytest.importorskip("hydra", reason="the extra [hydra] is not installed")
-    done = start(
-        tmp_path, "run", str(packaged_files.QUICKSTART), "--output", "out", "--dry-run", *flags, there=_HYDRA
-    )
+    done = start(tmp_path, "run", str(packaged_files.QUICKSTART), "--output", "out", "--dry-run", *flags, there=_HYDRA)
     if steps is None:
         assert (done.returncode, done.stdout) == (2, "") and "3_sftt" in done.stderr
     else:
