@@ -12,6 +12,8 @@ from nemo_aligner_cai.errors import NotHere
 
 TRAINING = ("torch", "lightning", "hydra", "omegaconf", "megatron", "nemo", "nemo_aligner")
 """The modules of the extra [nemo] that trainers and NeMo's server import."""
+COMPOSING = ("hydra", "omegaconf")
+"""The modules of the extra [hydra], which read the trainers' configurations."""
 _CONTAINER = "NVIDIA's NeMo container has the extra [nemo]"
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     # The trainers' settings are composed by Hydra; a plan needs neither torch nor NeMo.
-    extras.require("cai plan", ("hydra", "omegaconf"), "hydra")
+    extras.require("cai plan", extras.COMPOSING, "hydra")
     steps = plan(recipe(load_run_config(args.config, args.overrides)))
     steps.append(_total(steps))
     if args.json:

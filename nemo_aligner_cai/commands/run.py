@@ -27,7 +27,7 @@ from nemo_aligner_cai.pipeline import layout
 from nemo_aligner_cai.pipeline.config import RunConfig, load_run_config
 from nemo_aligner_cai.pipeline.dry_run import commands, dry_run_checks, not_checked
 from nemo_aligner_cai.pipeline.executors import job
-from nemo_aligner_cai.pipeline.executors.settings import LocalExecutor
+from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.pipeline.metrics import table
 from nemo_aligner_cai.pipeline.run import Pipeline
 from nemo_aligner_cai.pipeline.step_cache import StepMissing
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     overrides = _overrides(args)
     config = run_slurm.with_executor(args, load_run_config(args.config, overrides))
     executor = config.executor
+    _require_packages(executor, dry_run=args.dry_run)
     if isinstance(executor, LocalExecutor):
         return _print_commands(args, config) if args.dry_run else run_here(args, config)
     if not run_slurm.is_job(args):
@@ -83,14 +84,16 @@ def run(args: argparse.Namespace) -> int:
 def _print_commands(args: argparse.Namespace, config: RunConfig) -> int:
     checks = dry_run_checks()
     pipeline = Pipeline(config, args.output, checks=checks)
-    sys.stdout.write(commands(pipeline, _command(args)) + not_checked(checks))
+    sys.stdout.write(commands(pipeline, _command(args), only=args.step, first=args.first) + not_checked(checks))
     return 0
 
 
 def run_all(args: argparse.Namespace) -> int:
     """Run or resume the pipeline here."""
     _begin(args)
-    return run_here(args, load_run_config(args.config, _overrides(args)))
+    config = load_run_config(args.config, _overrides(args))
+    _require_packages(LocalExecutor())
+    return run_here(args, config)
 
 
 def run_here(args: argparse.Namespace, config: RunConfig) -> int:
@@ -106,15 +109,18 @@ def run_here(args: argparse.Namespace, config: RunConfig) -> int:
 
 
 def _begin(args: argparse.Namespace) -> None:
-    if getattr(args, "dry_run", False):
-        # It lists what else is missing.
-        extras.require("cai run --dry-run", ("hydra", "omegaconf"), "hydra")
-    else:
-        extras.require("cai run")
     refuse_object(args.output)
     log_to_stderr()
     # A batch system's SIGTERM must stop servers and trainers like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _require_packages(executor: Executor, *, dry_run: bool = False) -> None:
+    if dry_run or executor.container is not None:
+        # A dry run lists what else is missing; an image has the packages of trainers, servers and converters.
+        extras.require("cai run", extras.COMPOSING, "hydra")
+    else:
+        extras.require("cai run")
 
 
 def _command(args: argparse.Namespace) -> list[str]:

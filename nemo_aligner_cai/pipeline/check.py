@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_aligner_cai import extras
-from nemo_aligner_cai.chat import NEMO_CHAT, Conversation, NemoChatTemplate, template_named
+from nemo_aligner_cai.chat import NEMO_CHAT, ChatTemplate, Conversation, NemoChatTemplate, template_named
+from nemo_aligner_cai.chat.huggingface import load_template
 from nemo_aligner_cai.data.anthropic_hh import SPLITS
 from nemo_aligner_cai.data.formats.all_formats import format_named
 from nemo_aligner_cai.data.tokenizer import load_tokenizer
@@ -26,10 +29,13 @@ from nemo_aligner_cai.pipeline.serving import vllm
 from nemo_aligner_cai.pipeline.serving.clients import Clients, endpoint_client
 from nemo_aligner_cai.pipeline.serving.model_files import ROLES, ModelFiles
 from nemo_aligner_cai.pipeline.steps.data import hh_files
-from nemo_aligner_cai.training.checkpoints.architectures import architecture_of, context_length, read_settings
+from nemo_aligner_cai.training.checkpoints.architectures import context_length, read_settings
+from nemo_aligner_cai.training.checkpoints.hf_config import model_settings
 from nemo_aligner_cai.training.checks import chat_tokens, constraints, model_file, model_kind
 from nemo_aligner_cai.training.checks.parallelism import sizes_above_one
 from nemo_aligner_cai.training.config import adds_adapters, compose, select
+
+_log = logging.getLogger(__name__)
 
 
 class Checks:
@@ -153,6 +159,8 @@ def _check_server(
     """
     if isinstance(server, NemoServer):
         asked = template_named(server.chat_template)
+        if isinstance(source, HuggingFaceModel) and source.folder is not None:
+            _check_template(asked, server.chat_template, source.folder, key)
         question = Conversation.of_user("?")
         if trained is not None and asked.generation_prompt(question) != trained.generation_prompt(question):
             raise UsageError(
@@ -169,10 +177,37 @@ def _check_server(
             vllm.check_folder(path, server)
 
 
+def _check_template(asked: ChatTemplate, name: str, folder: Path, key: str) -> None:
+    """Raise UsageError if a template has another text between a question and the reply than a folder's own one.
+
+    Spaces may differ, and the system turn: a folder's template may have one by default, and the named ones have none.
+    """
+    if not vllm.has_chat_template(folder):
+        return
+    try:
+        own = _after_question(load_template(folder))
+    except UsageError as error:
+        _log.warning("%s.chat_template=%s: not compared with that of the folder: %s", key, name, error)
+        return
+    if (given := _after_question(asked)) != own:
+        raise UsageError(
+            f"{key}.chat_template={name}: a question is followed by {given!r}, and by {own!r} in the chat template of "
+            f"{folder}; give {key}.chat_template={folder}"
+        )
+
+
+def _after_question(template: ChatTemplate) -> str:
+    """The text of a template between a question and the reply to it, without the spaces around it."""
+    question = "How many stars are there?"
+    return template.generation_prompt(Conversation.of_user(question)).rpartition(question)[2].strip()
+
+
 def _check_conversion(executor: Executor, source: object, target: Path) -> None:
-    """Raise UsageError for a folder that cannot be converted; imports torch to check more than the architecture."""
+    """Raise UsageError for a folder that cannot be converted; imports torch to check more than config.json."""
     if isinstance(source, HuggingFaceModel) and source.folder is not None and not target.exists():
-        architecture_of(read_settings(source.folder), str(source.folder / "config.json"))
+        model_settings(read_settings(source.folder), str(source.folder / "config.json"))
+        if executor.container is not None and find_spec("torch") is None:
+            return  # the job that converts it checks the weights in its image
         extras.require(f"the conversion of {source.folder}", ("torch",))
         from nemo_aligner_cai.training.convert_checkpoint import CONVERTERS, check_folder, check_layers, nemo_converter
 

@@ -52,15 +52,24 @@ def not_checked(checks: Checks) -> str:
     )
 
 
-def commands(pipeline: Pipeline, program: Sequence[str]) -> str:
-    """The commands of all steps, in order.
+def commands(pipeline: Pipeline, program: Sequence[str], *, only: str | None = None, first: str | None = None) -> str:
+    """The commands of the steps, in order.
 
     Args:
         pipeline: the run.
         program: the command line of the run, to which `--step NAME` is added.
+        only: this step; None for all steps.
+        first: this step and all later ones.
+
+    Raises:
+        UsageError: the run has no step of that name.
     """
+    names = pipeline.names_from(only or first or pipeline.steps()[0].name)
+    chosen = names[:1] if only else names
     lines: list[str] = []
     for step in pipeline.steps():
+        if step.name not in chosen:
+            continue
         lines += [f"# {step.title}", *(f"#   {line}" for line in _started(pipeline.context, step.name))]
         lines += [shlex.join([*program, "--step", step.name]), ""]
     return "\n".join(lines)

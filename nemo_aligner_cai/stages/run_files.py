@@ -62,7 +62,8 @@ def check_files(
             "--overwrite to start again"
         )
     for path in (*outputs, *records):
-        check_output(path, overwrite=resume or overwrite)
+        # An empty journal is that of a run whose first request failed, as by a wrong name of the model.
+        check_output(path, overwrite=resume or overwrite or path == journal)
     if resume and journal is not None and not has_sources:
         require_journal(journal, outputs)
 

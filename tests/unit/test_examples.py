@@ -42,6 +42,18 @@ _STEPS = {
     "smollm2_135m": ["0_helpful_only_nemo", "1_data", "2_sl_cai", "3_sft", "3_sft_hf", "4_rl_cai", "5_reward_model"],
 }
 
+_CHATML = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+_TEMPLATES = {
+    "mistral": (
+        "{% for message in messages %}{% if message.role == 'user' %}[INST] {{ message.content }} [/INST]"
+        "{% else %}{{ message.content }}</s>{% endif %}{% endfor %}"
+    ),
+    "chatml": "{% if messages[0].role != 'system' %}<|im_start|>system\nHelp.<|im_end|>\n{% endif %}" + _CHATML,
+}
+
 
 class Machine:
     """A folder with stand-ins for models, data and vLLM, and copies of the examples that name them."""
@@ -107,7 +119,7 @@ def _huggingface_folder(folder: Path) -> None:
     }
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(settings))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": _TEMPLATES["mistral"]}))
     (folder / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
     weights = {name: torch.zeros(shape) for name, shape in weight_shapes(settings, tied=False).items()}
     save_file(weights, folder / "model.safetensors")
@@ -215,6 +227,30 @@ def test_the_printed_scripts_of_slurm_can_be_pasted(
         words = shlex.split(script.read_text().splitlines()[-1].removeprefix("exec "))
         assert words[-2:] == ["--step", step]
         parsers.accept(["cai", *words[words.index("run") :]])
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "refused"),
+    [
+        ("mistral", "mistral", False),
+        ("chatml", "mistral", True),
+        ("chatml", "nemo", True),
+        ("chatml", "chatml", False),
+        ("chatml", "FOLDER", False),
+        (None, "nemo", False),
+    ],
+)
+def test_a_server_that_asks_in_another_template_than_the_models_own_is_refused(
+    machine: Machine, capsys: pytest.CaptureFixture[str], own: str | None, named: str, refused: bool
+) -> None:
+    folder, config = machine.model / "helpful_only", machine.example("mistral_7b")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": _TEMPLATES[own]} if own else {}))
+    name = str(folder) if named == "FOLDER" else named
+    words = ["run", str(config), "--output", str(machine.folder / "run"), "--dry-run"]
+    code = main([*words, *(f"serve.{role}.chat_template={name}" for role in ("helpful_only", "judge"))])
+    error = capsys.readouterr().err
+    assert code == (2 if refused else 0), error
+    assert not refused or (f"serve.helpful_only.chat_template={named}" in error and "<|im_start|>" in error)
 
 
 def _with_apex(monkeypatch: pytest.MonkeyPatch) -> None:

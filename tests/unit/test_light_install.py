@@ -13,6 +13,7 @@ import pytest
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.cli import COMMANDS
 from nemo_aligner_cai.commands.train.train import STAGES
+from tests.unit.fake_slurm import FakeSlurm
 
 _BLOCKED = (
     *("torch", "lightning", "pytorch_lightning", "hydra", "omegaconf", "megatron", "nemo", "nemo_aligner"),
@@ -42,6 +43,9 @@ _LLAMA = """{"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, 
 "num_attention_heads": 2, "vocab_size": 300, "max_position_embeddings": 8192, "hidden_act": "silu"}"""
 
 
+_IMAGE = ("executor={kind: slurm, container: {image: image.sqsh}}",)
+
+
 def start(tmp_path: Path, *words: str, there: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     code = _START.format(blocked=[name for name in _BLOCKED if name not in there], words=list(words))
     root = Path(__file__).resolve().parents[2]
@@ -53,7 +57,7 @@ def start(tmp_path: Path, *words: str, there: Sequence[str] = ()) -> subprocess.
     "words",
     [
         ("quickstart",),
-        ("run", "run.yaml", "--output", "out"),
+        ("run", str(packaged_files.QUICKSTART), "--output", "out"),
         ("chat", "model.nemo"),
         ("serve", "model.nemo"),
         ("train", "sft", "model.restore_from_path=a.nemo"),
@@ -85,7 +89,8 @@ def test_a_model_that_cannot_be_trained_is_named_without_torch(tmp_path: Path, k
     ("words", "extra"),
     [
         (("plan", "run.yaml"), "hydra"),
-        (("run", "run.yaml", "--output", "out", "--dry-run"), "hydra"),
+        (("run", str(packaged_files.QUICKSTART), "--output", "out", "--dry-run"), "hydra"),
+        (("run", str(packaged_files.QUICKSTART), "--output", "out", *_IMAGE), "hydra"),
         (("data", "generator=rl-cai"), "hydra"),
         (("--print-completion", "bash"), "completion"),
     ],
@@ -134,6 +139,50 @@ def test_a_dry_run_refuses_what_it_can_check(tmp_path: Path, settings: str, over
     words = ["run", str(packaged_files.QUICKSTART), "--output", "out", "models.helpful_only={hf: ./}", "--dry-run"]
     done = start(tmp_path, *words, override, there=_HYDRA)
     assert done.returncode == 2 and named in done.stderr
+
+
+def test_with_a_container_nothing_outside_needs_nemo(
+    tmp_path: Path, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hydra", reason="the extra [hydra] is not installed")
+    pytest.importorskip("sentencepiece")
+    fake_slurm.answer("sbatch", "echo 11")
+    model, there = tmp_path / "model", (*_HYDRA, "sentencepiece")
+    model.mkdir()
+    (model / "config.json").write_text(_LLAMA)
+    (model / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
+    words = ["run", str(packaged_files.QUICKSTART), "--output", str(tmp_path / "out"), *_IMAGE]
+    words.append(f"models.helpful_only={{hf: {model}}}")
+    done = start(tmp_path, *words, there=there)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1_data: job 11" in done.stdout
+    monkeypatch.setenv("SLURM_JOB_ID", "11")
+    done = start(tmp_path, *words, "--step", "1_data", there=there)
+    assert (done.returncode, (tmp_path / "out" / "1_data" / "step.json").is_file()) == (0, True), done.stderr
+    monkeypatch.delenv("SLURM_JOB_ID")
+    done = start(tmp_path, *words, "--status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"1_data +done", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        (("--step", "3_sft"), ["3_sft"]),
+        (("--from", "5_reward_model"), ["5_reward_model", "6_ppo", "7_measure"]),
+        (("--step", "3_sftt"), None),
+        (("--from", "3_sftt"), None),
+    ],
+)
+def test_a_dry_run_prints_the_chosen_steps_only(
+    tmp_path: Path, flags: tuple[str, ...], steps: list[str] | None
+) -> None:
+    pytest.importorskip("hydra", reason="the extra [hydra] is not installed")
+    done = start(tmp_path, "run", str(packaged_files.QUICKSTART), "--output", "out", "--dry-run", *flags, there=_HYDRA)
+    if steps is None:
+        assert (done.returncode, done.stdout) == (2, "") and "3_sftt" in done.stderr
+    else:
+        assert re.findall(r"^cai run .* --step (\S+)$", done.stdout, re.MULTILINE) == steps
 
 
 @pytest.mark.parametrize("stage", STAGES)

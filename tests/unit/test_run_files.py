@@ -119,6 +119,16 @@ def test_the_same_of_sl_cai(inputs: dict[str, str], tmp_path: Path, capsys: pyte
     assert not out.exists() and str(out) not in manifest["outputs"]
 
 
+def test_a_run_whose_first_request_failed_is_started_again_without_a_flag(inputs: dict[str, str]) -> None:
+    with FakeOpenAI(lambda body: f"about {len(str(body))}") as server:
+        url = ("--model-url", f"http://localhost:{server.port}/v1", "--model", "name")
+        server.fault_of = lambda body: 404
+        assert run_sl(inputs, *url) == 1
+        server.fault_of = lambda body: None
+        assert run_sl(inputs, *url) == 0
+        assert run_sl(inputs, *url) == 2, "and a finished one is kept"
+
+
 def test_a_full_disk_is_one_line(
     flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,8 @@ from nemo_aligner_cai.pipeline.executors.script import StepJob, script, submissi
 from nemo_aligner_cai.pipeline.executors.settings import SlurmExecutor, seconds
 from nemo_aligner_cai.pipeline.executors.sizes import Size, sizes
 from nemo_aligner_cai.pipeline.layout import ANSWERS, EVALUATE, PPO, RL_CAI, SFT, SL_CAI
+from nemo_aligner_cai.planning.estimate import plan
+from nemo_aligner_cai.planning.recipe import recipe
 from tests.documented import blocks_of
 from tests.run_steps import STEPS
 from tests.unit.slurm_config import SLURM, config, loaded
@@ -202,26 +204,28 @@ def test_a_flag_for_slurm_needs_slurm(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_the_settings_of_the_page_are_valid_and_have_the_sizes_that_it_says(repo_root: Path, tmp_path: Path) -> None:
-    found: list[dict[str, list[int]]] = []
+    found: list[dict[str, Any]] = []
+    example = (repo_root / "examples" / "nlp" / "cai" / "mistral_7b_slurm.yaml").read_text(encoding="utf-8")
     executors = 0
     for _, block in blocks_of(repo_root / "docs" / "cluster.rst", "yaml"):
-        tree = yaml.safe_load(packaged_files.QUICKSTART.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(example)
         given = yaml.safe_load(block)
         if "kind" in given:
             continue  # Kubernetes'
         for name, section in given.items():
             tree[name] = tree.get(name, {}) | section
         path = tmp_path / "run.yaml"
-        path.write_text(yaml.safe_dump({"executor": {"kind": "slurm"}} | tree), encoding="utf-8")
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
         run = load_run_config(path)
         assert isinstance(run.executor, SlurmExecutor)
         executors += "executor" in given
         if "ppo" in given:
             found.append({step: [one.nodes for one in sizes(run, run.executor, step)] for step in (SFT, PPO)})
             found[-1]["gpus"] = [one.gpus for one in sizes(run, run.executor, PPO)]
+            found[-1]["too large"] = [step.step for step in plan(recipe(run)) if not step.fits]
     assert executors == 3
     assert found == [
-        {SFT: [2], PPO: [2, 2], "gpus": [8, 8]},
-        {SFT: [1], PPO: [1, 1], "gpus": [4, 4]},
-        {SFT: [1], PPO: [1, 1], "gpus": [1, 1]},
+        {SFT: [2], PPO: [2, 2], "gpus": [8, 8], "too large": []},
+        {SFT: [1], PPO: [1, 1], "gpus": [4, 4], "too large": []},
+        {SFT: [1], PPO: [1, 1], "gpus": [1, 1], "too large": []},
     ]

@@ -31,7 +31,7 @@ _CONFIGS = {
 
 @pytest.fixture
 def draft(shared_data: Path) -> dict[str, list[str]]:
-    """The draft's Python commands: the script's name -> its arguments, with a path for each `<...>`."""
+    """The draft's Python commands: the script's name -> its arguments, with a path for each `<...>` but tokens."""
     page = shared_data.parent / "seed" / "cai_tutorial_draft.rst"
     if not page.is_file():
         pytest.skip("the draft of the tutorial is not beside this checkout (../shared/seed)")
@@ -39,7 +39,7 @@ def draft(shared_data: Path) -> dict[str, list[str]]:
     commands: dict[str, list[str]] = {}
     for block in re.split(r"code-block:: bash\n", text)[1:]:
         body = block.strip().split("\n\n")[0]
-        words = shlex.split(re.sub(r"<[^_>][^>]*>", "/data/file", body).replace("\n", " "))
+        words = shlex.split(re.sub(r"<(?!extra_id_)[^_>][^>]*>", "/data/file", body).replace("\n", " "))
         names = [Path(word).name for word in words]
         found = [number for number, name in enumerate(names) if name.endswith(".py")]
         if found:
@@ -69,6 +69,13 @@ def test_step_4_lacks_its_prompts_alone(draft: dict[str, list[str]]) -> None:
 def test_trainers_take_its_overrides(draft: dict[str, list[str]], script: str) -> None:
     pytest.importorskip("hydra", reason="the training extra is not installed")
     compose(_CONFIGS[script], draft[script])
+
+
+def test_step_3_sets_the_tokens_of_the_chat_template(draft: dict[str, list[str]]) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
+    tokens = compose("cai_sft", draft["train_gpt_sft.py"]).model.data.chat_prompt_tokens
+    given = (tokens.system_turn_start, tokens.turn_start, tokens.label_start)
+    assert given == ("<extra_id_0>", "<extra_id_1>", "<extra_id_2>")
 
 
 def test_the_actors_command_lacks_an_equals_sign_alone(draft: dict[str, list[str]]) -> None:

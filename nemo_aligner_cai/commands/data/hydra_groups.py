@@ -48,7 +48,7 @@ def compose_command(words: Sequence[str]) -> tuple[Component, list[str]] | str:
         UsageError: Hydra is not installed; an unknown group, option or flag; or not exactly one generator or
             processor.
     """
-    extras.require("cai data with config groups", ("hydra", "omegaconf"), "hydra")
+    extras.require("cai data with config groups", extras.COMPOSING, "hydra")
     from omegaconf import OmegaConf
 
     from nemo_aligner_cai.training import config

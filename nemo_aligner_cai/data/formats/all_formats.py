@@ -68,8 +68,8 @@ def no_format(row: Row, broken: Mapping[str, UsageError]) -> str:
         return f"looks like {other.name} except for the case of its keys; rename {wrong} to lower case"
     hidden = "".join(f"; {error}" for error in broken.values())
     return (
-        f"a row with {describe_keys(row)} is of no known format; name the column of prompts with --prompt-column, or "
-        f"a format of `cai components formats` with --from or --as{hidden}"
+        f"a row with {describe_keys(row)} is of no known format of `cai components formats`; `cai convert` reads a "
+        f"column of prompts by --prompt-column, and a named format by --from{hidden}"
     )
 
 

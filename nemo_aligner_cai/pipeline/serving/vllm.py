@@ -48,7 +48,7 @@ def check_folder(model: Path, settings: VllmServer) -> None:
     """
     _require(model, ("config.json",), "a Hugging Face model", "vLLM serves Hugging Face folders")
     _require(model, TOKENIZER_FILES, "a tokenizer", "copy it from the original model")
-    if not _has_chat_template(model):
+    if not has_chat_template(model):
         raise UsageError(
             f"{model}: no chat template: neither {' nor '.join(_TEMPLATES)}, nor chat_template in "
             "tokenizer_config.json; serve an instruction-tuned model, or add the template that it was trained with"
@@ -144,7 +144,8 @@ def _stop_changes(model: Path) -> BodyChanges:
     return BodyChanges(extra={"stop": stop}) if stop else BodyChanges()
 
 
-def _has_chat_template(model: Path) -> bool:
+def has_chat_template(model: Path) -> bool:
+    """True if a folder has a chat template in one of the places that vLLM reads."""
     if any((model / name).is_file() for name in _TEMPLATES):
         return True
     file = model / "tokenizer_config.json"
