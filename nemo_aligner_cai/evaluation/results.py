@@ -68,6 +68,20 @@ class RunFacts(Section):
     version: str
 
 
+class SavedFacts(Section):
+    """The rows of a file of saved completions.
+
+    Attributes:
+        used: completions of the sets' prompts.
+        other_prompts: completions of prompts that are in no set; not used.
+        other_models: completions of other models, or of no named model in a file that names several; not used.
+    """
+
+    used: int
+    other_prompts: int
+    other_models: int
+
+
 class ModelFacts(Section):
     """An evaluated model.
 
@@ -77,6 +91,7 @@ class ModelFacts(Section):
         empty: replies without a word.
         failed: prompts without a reply, because the call failed.
         cut: replies cut at the token limit.
+        saved: the counts of its saved completions; None for a model that was asked.
     """
 
     name: str
@@ -87,6 +102,7 @@ class ModelFacts(Section):
     empty: int
     failed: int
     cut: int
+    saved: SavedFacts | None = None
 
 
 class SetFacts(Section):

@@ -191,6 +191,7 @@ class EvaluationRun:
                     kind=model.kind,
                     source=model.source,
                     identity=self._identities[model.name],
+                    saved=inputs.saved_facts(model.name),
                     **vars(counts[model.name]),
                 )
                 for model in inputs.models
