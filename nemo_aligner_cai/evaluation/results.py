@@ -19,9 +19,11 @@ from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import PathLike, read_json
 from nemo_aligner_cai.sections import Section, first_problem
+from nemo_aligner_cai.stages.manifest import is_unfinished
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "evaluation.json"
+MANIFEST_FILE = "evaluation_manifest.json"
 
 Side = Literal["harmful", "benign"]
 """Side of a prompt: complying with a harmful one and refusing a benign one are both failures."""
@@ -328,11 +330,17 @@ def read_evaluation(path: PathLike) -> Evaluation:
     """Read an evaluation.json, given the file or its folder.
 
     Raises:
-        UsageError: the file cannot be read, or does not match the schema.
+        UsageError: the file cannot be read, does not match the schema, or may not belong to the other files of its
+            folder, since the evaluation was interrupted.
     """
     path = Path(path)
     if path.is_dir():
         path = path / RESULT_FILE
+    if is_unfinished(path.with_name(MANIFEST_FILE)):
+        raise UsageError(
+            f"{path.parent}: the last evaluation in this folder was interrupted, so its files may not belong "
+            "together; run the same command again with --resume"
+        )
     try:
         return Evaluation.model_validate(read_json(path))
     except ValidationError as error:
