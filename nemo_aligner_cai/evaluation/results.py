@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
@@ -324,6 +324,19 @@ class Evaluation(Section):
     pairwise: tuple[Pairwise, ...] = ()
     gold: tuple[GoldAgreement, ...] = ()
     files: ResultFiles
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Evaluation":
+        """Figures name only models, sets and graders that the file describes."""
+        models = {one.name for one in self.models}
+        known = dict.fromkeys(("model", "baseline", "opponent"), models)
+        known |= {"set": {one.name for one in self.sets}, "grader": {one.name for one in self.graders}}
+        pairs = (one for group in self.pairwise for one in (*group.matches, *group.ratings))
+        for figure in (*self.results, *self.differences, *self.pairwise, *pairs, *self.gold):
+            for key, names in known.items():
+                if (name := getattr(figure, key, None)) is not None and name not in names:
+                    raise ValueError(f"a figure has the {key} {name!r}; the file has {', '.join(sorted(names))}")
+        return self
 
 
 def read_evaluation(path: PathLike) -> Evaluation:
