@@ -8,8 +8,8 @@ Output: the answer to which the model assigns the highest probability, of "(A)",
 The other strategies compare responses of an assistant; here the candidates are category names. All are shown at once,
 and the most likely letter is taken (arXiv 2212.08073, section 4.1, with more than two answers). Without
 log-probabilities, a second turn asks for the letter at temperature 0. No text can add an option: further lines of an
-option are indented, and so are lines of the question that look like one. With `both_orders`, the options are also shown
-in reverse; if the two orders disagree, there is no answer.
+option are indented, and so are lines of the question that look like one. With `both_orders`, the options are also
+shown in reverse; if the two orders disagree, there is no answer.
 """
 
 import re
