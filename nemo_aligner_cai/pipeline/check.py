@@ -97,7 +97,7 @@ def _check_grader(config: RunConfig, section: Evaluate, clients: Clients) -> Non
 
 
 def _address(model: object) -> object:
-    """What two settings of the same model have in common: its server and name, or its path."""
+    """The server and name of a model, or its path: equal for two settings of the same model."""
     return (model.endpoints_dir, model.endpoint, model.model) if isinstance(model, EndpointModel) else model
 
 
