@@ -12,12 +12,14 @@ Input, the optional section `wording` of a constitution's YAML; missing keys kee
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationInfo, field_validator
 
 from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation, Role
+from nemo_aligner_cai.chat.special_tokens import SpecialTokens
 from nemo_aligner_cai.constitution.constitution import Constitution, Principle
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike
@@ -25,8 +27,11 @@ from nemo_aligner_cai.files.yaml_text import read_yaml
 from nemo_aligner_cai.models.base import CHOICE_LEAD
 from nemo_aligner_cai.sections import Config, SectionError
 
-_INDENT = 4 * " "
+INDENT = 4 * " "
+"""Before lines of untrusted text, so that none looks like a line of a template."""
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_DELIMITED = re.compile(r"([^\w\s{}]{2,})?\{(?:text|a|b|conversation|options)\}([^\w\s{}]{2,})?")
+"""Two or more signs right before or after an untrusted text; one, such as a full stop, is in every text."""
 _NAMES = {Role.SYSTEM: "System", Role.USER: "Human", Role.ASSISTANT: "Assistant"}
 """The speakers' names in Anthropic's transcripts."""
 _PLACEHOLDERS = {
@@ -144,7 +149,7 @@ class PromptTemplates(Config):
         return _fill(
             text,
             {"a": a, "b": b},
-            conversation=self.conversation(conversation),
+            conversation=_delimiters(text).escape(self.conversation(conversation)),
             principle=principle.judge_request or "",
         )
 
@@ -159,7 +164,9 @@ class PromptTemplates(Config):
             _fill(self.best_worst_option, {"text": text}, number=str(number))
             for number, text in enumerate(candidates, start=1)
         )
-        return _fill(self.best_worst_question, conversation=self.conversation(conversation), options=options)
+        escape = _delimiters(self.best_worst_question).escape
+        conversation_text = escape(self.conversation(conversation))
+        return _fill(self.best_worst_question, conversation=conversation_text, options=escape(options))
 
 
 def load_prompt_templates(path: PathLike) -> PromptTemplates:
@@ -183,20 +190,32 @@ def load_prompt_templates(path: PathLike) -> PromptTemplates:
         raise UsageError(f"{path}: wording: {error.key}: {error.problem}") from error
 
 
+def continued(text: str) -> str:
+    """Return an untrusted text with all lines but the first one indented."""
+    return f"\n{INDENT}".join(text.splitlines())
+
+
+@cache
+def _delimiters(template: str) -> SpecialTokens:
+    """The delimiters of a template's texts, such as "[[[" and "]]]" in "(A) [[[{a}]]]"; none for "(A) {a}"."""
+    return SpecialTokens(one for pair in _DELIMITED.findall(template) for one in pair if one)
+
+
 def _fill(template: str, untrusted: Mapping[str, str] | None = None, **trusted: str) -> str:
     """Fill a template's placeholders.
 
     Lines of untrusted text are indented, except a first line that continues a line of the template: its own line
     "(B) ..." or "Assistant: ..." must not look like one of the template's. Its control tokens and reasoning tags are
-    broken: a quoted tag must not end the judge's own reasoning.
+    broken: a quoted tag must not end the judge's own reasoning. So are the template's delimiters of texts.
     """
+    delimiters = _delimiters(template)
 
     def text_of(place: re.Match[str]) -> str:
         name = place[1]
         if untrusted is None or name not in untrusted:
             return trusted[name]
         begins = not template[: place.start()].rpartition("\n")[2].strip()
-        return _INDENT * begins + f"\n{_INDENT}".join(JUDGED_TOKENS.escape(untrusted[name]).strip().splitlines())
+        return INDENT * begins + continued(delimiters.escape(JUDGED_TOKENS.escape(untrusted[name])).strip())
 
     # In one pass: an inserted text that contains "{b}" stays as it is.
     return _PLACEHOLDER.sub(text_of, template)

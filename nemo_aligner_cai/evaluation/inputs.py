@@ -13,6 +13,7 @@ from nemo_aligner_cai.evaluation.graders.spec import Grader, is_grader_file, loa
 from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt, read_prompt_set
 from nemo_aligner_cai.evaluation.replies.samples import EvalSample, SamplePipeline
 from nemo_aligner_cai.evaluation.replies.saved_completions import FAILED, read_saved_completions
+from nemo_aligner_cai.evaluation.results import SavedFacts
 from nemo_aligner_cai.evaluation.self_grading import self_grading_error
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, EvaluatedModel, EvaluationFiles, check_name
 from nemo_aligner_cai.files import PathLike
@@ -89,6 +90,11 @@ class EvaluationInputs:
     def saved_identity(self, name: str) -> dict[str, Any]:
         """The identity of a model's saved completions."""
         return {"sha256": self._saved[name].sha256}
+
+    def saved_facts(self, name: str) -> SavedFacts | None:
+        """The counts of a model's saved completions; None for a model that is asked."""
+        saved = self._saved.get(name)
+        return saved and saved.facts(self.prompts)
 
     @property
     def prompts(self) -> list[EvalPrompt]:

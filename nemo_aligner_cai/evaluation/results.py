@@ -13,15 +13,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
 from nemo_aligner_cai.files import PathLike, read_json
 from nemo_aligner_cai.sections import Section, first_problem
+from nemo_aligner_cai.stages.manifest import is_unfinished
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "evaluation.json"
+MANIFEST_FILE = "evaluation_manifest.json"
 
 Side = Literal["harmful", "benign"]
 """Side of a prompt: complying with a harmful one and refusing a benign one are both failures."""
@@ -68,6 +70,20 @@ class RunFacts(Section):
     version: str
 
 
+class SavedFacts(Section):
+    """The rows of a file of saved completions.
+
+    Attributes:
+        used: completions of the sets' prompts.
+        other_prompts: completions of prompts that are in no set; not used.
+        other_models: completions of other models, or of no named model in a file that names several; not used.
+    """
+
+    used: int
+    other_prompts: int
+    other_models: int
+
+
 class ModelFacts(Section):
     """An evaluated model.
 
@@ -77,6 +93,7 @@ class ModelFacts(Section):
         empty: replies without a word.
         failed: prompts without a reply, because the call failed.
         cut: replies cut at the token limit.
+        saved: the counts of its saved completions; None for a model that was asked.
     """
 
     name: str
@@ -87,6 +104,7 @@ class ModelFacts(Section):
     empty: int
     failed: int
     cut: int
+    saved: SavedFacts | None = None
 
 
 class SetFacts(Section):
@@ -307,16 +325,35 @@ class Evaluation(Section):
     gold: tuple[GoldAgreement, ...] = ()
     files: ResultFiles
 
+    @model_validator(mode="after")
+    def _check_names(self) -> "Evaluation":
+        """Figures name only models, sets and graders that the file describes."""
+        models = {one.name for one in self.models}
+        known = dict.fromkeys(("model", "baseline", "opponent"), models)
+        known |= {"set": {one.name for one in self.sets}, "grader": {one.name for one in self.graders}}
+        pairs = (one for group in self.pairwise for one in (*group.matches, *group.ratings))
+        for figure in (*self.results, *self.differences, *self.pairwise, *pairs, *self.gold):
+            for key, names in known.items():
+                if (name := getattr(figure, key, None)) is not None and name not in names:
+                    raise ValueError(f"a figure has the {key} {name!r}; the file has {', '.join(sorted(names))}")
+        return self
+
 
 def read_evaluation(path: PathLike) -> Evaluation:
     """Read an evaluation.json, given the file or its folder.
 
     Raises:
-        UsageError: the file cannot be read, or does not match the schema.
+        UsageError: the file cannot be read, does not match the schema, or may not belong to the other files of its
+            folder, since the evaluation was interrupted.
     """
     path = Path(path)
     if path.is_dir():
         path = path / RESULT_FILE
+    if is_unfinished(path.with_name(MANIFEST_FILE)):
+        raise UsageError(
+            f"{path.parent}: the last evaluation in this folder was interrupted, so its files may not belong "
+            "together; run the same command again with --resume"
+        )
     try:
         return Evaluation.model_validate(read_json(path))
     except ValidationError as error:

@@ -116,6 +116,8 @@ class EvaluationRun:
             if not inputs.config.allow_self_grading:
                 assert inputs.grader_model is not None, "there is a client of it"
                 raise self_grading_error(model, inputs.grader_model)
+        # Before the first file of an earlier evaluation is replaced, and after the last error that replaces none.
+        self._manifest.announce(self._outputs())
         pipeline = inputs.pipeline(client, grader)
         steps = pipeline.steps()
         records = list(inputs.records(model))
@@ -191,6 +193,7 @@ class EvaluationRun:
                     kind=model.kind,
                     source=model.source,
                     identity=self._identities[model.name],
+                    saved=inputs.saved_facts(model.name),
                     **vars(counts[model.name]),
                 )
                 for model in inputs.models
@@ -222,19 +225,21 @@ class EvaluationRun:
         files = self.inputs.files
         write_jsonl(files.completions, (_without_grades(row) for row in self.rows()), overwrite=True)
         write_jsonl(files.grades, (grade for row in self.rows() for grade in _grades(row)), overwrite=True)
-        logs: list[Path] = []
         for model in self.inputs.models:
-            logs.append(files.log(model.name))
             rows = (row for _, row in read_jsonl(files.rows(model.name)))
-            write_eval_log(logs[-1], evaluation, model.name, rows)
+            write_eval_log(files.log(model.name), evaluation, model.name, rows)
         write_json(files.result, evaluation.model_dump(mode="json"), overwrite=True)
-        written = [files.result, files.completions, files.grades, *logs]
-        written += [files.comparisons] if self.inputs.judge is not None else []
         self._manifest.write(
-            hashes([*written, *(files.rows(model.name) for model in self.inputs.models)]),
+            hashes(self._outputs()),
             summary={name: summary.to_dict() for name, summary in self.summaries.items()},
             models=self._identities | ({"grader": self._grader_identity} if self._grader_identity else {}),
         )
+
+    def _outputs(self) -> list[Path]:
+        files, names = self.inputs.files, [model.name for model in self.inputs.models]
+        written = [files.result, files.completions, files.grades, *map(files.log, names)]
+        written += [files.comparisons] if self.inputs.judge is not None else []
+        return [*written, *map(files.rows, names)]
 
     def check(self) -> None:
         """Raises CaiError if calls failed for too many prompts. Call it after `execute`, which saves everything."""

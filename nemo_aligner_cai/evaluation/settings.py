@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.evaluation.results import RESULT_FILE, Side
+from nemo_aligner_cai.evaluation.results import MANIFEST_FILE, RESULT_FILE, Side
 from nemo_aligner_cai.judges.settings import JudgeConfig
 from nemo_aligner_cai.models.base import ClientContext, ModelClient, Sampling
 from nemo_aligner_cai.sections import Config, Source
@@ -145,7 +145,7 @@ class EvaluationFiles:
     @property
     def manifest(self) -> Path:
         """Settings, counts, hashes and versions."""
-        return self.folder / "evaluation_manifest.json"
+        return self.folder / MANIFEST_FILE
 
     def rows(self, model: str) -> Path:
         """The graded replies of one model; next to them its journal and the dropped prompts."""

@@ -148,6 +148,11 @@ def is_parquet(path: Path) -> bool:
         return handle.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
 
 
+def is_csv(path: Path) -> bool:
+    """True if `read_rows` reads a file as CSV, which cannot distinguish an empty cell from null."""
+    return _kind(path) == "csv" and not is_parquet(path)
+
+
 def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
     """Yield (1-based number, row) of one of `data_files`; the number is the line if a row is a line, else the row.
 

@@ -7,15 +7,18 @@ Output: the answer to which the model assigns the highest probability, of "(A)",
 
 The other strategies compare responses of an assistant; here the candidates are category names. All are shown at once,
 and the most likely letter is taken (arXiv 2212.08073, section 4.1, with more than two answers). Without
-log-probabilities, a second turn asks for the letter at temperature 0. With `both_orders`, the options are also shown
-in reverse; if the two orders disagree, there is no answer.
+log-probabilities, a second turn asks for the letter at temperature 0. No text can add an option: further lines of an
+option are indented, and so are lines of the question that look like one. With `both_orders`, the options are also
+shown in reverse; if the two orders disagree, there is no answer.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation
+from nemo_aligner_cai.constitution.prompt_templates import INDENT, continued
 from nemo_aligner_cai.judges.base import (
     JUDGED,
     Answer,
@@ -31,6 +34,9 @@ from nemo_aligner_cai.judges.base import (
 )
 from nemo_aligner_cai.judges.parse import BARE_TOKENS, letter_instruction, letters, most_likely, parse_choice
 from nemo_aligner_cai.models.base import ROOM, Request, Sampling
+
+_OPTION_LINE = re.compile(r"(?:^|(?<=[\v\f\r\x1c-\x1e\x85\u2028\u2029]))(?=\([A-Z]+\)|Options:)", re.MULTILINE)
+"""The start of such a line. The other lines of published questions are asked as published."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,10 @@ class OptionsJudge:
 
 def _question(judge_input: JudgeInput, order: tuple[int, ...]) -> Question:
     choices = letters(len(order))
-    options = [f"{choice} {judge_input.candidates[number]}" for choice, number in zip(choices, order, strict=True)]
+    texts = [continued(judge_input.candidates[number]) for number in order]
+    options = [f"{choice} {text}" for choice, text in zip(choices, texts, strict=True)]
     asked = "\n".join(turn.content for turn in judge_input.conversation.turns)
+    asked = _OPTION_LINE.sub(INDENT, asked)
     text = JUDGED_TOKENS.escape("\n".join([f"{asked}\n\nOptions:", *options]))
     sampling = Sampling(greedy=True, max_tokens=BARE_TOKENS)
     question = Conversation.of_user(f"{text}\n\n{letter_instruction(choices)}")

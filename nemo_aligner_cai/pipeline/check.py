@@ -23,6 +23,7 @@ from nemo_aligner_cai.pipeline.config import RunConfig, TrainerSettings
 from nemo_aligner_cai.pipeline.executors.settings import Executor, LocalExecutor
 from nemo_aligner_cai.pipeline.layout import DATA, MEASURED, SFT
 from nemo_aligner_cai.pipeline.sections.data import HH, DataSource, HelpfulPreferences
+from nemo_aligner_cai.pipeline.sections.evaluate import Evaluate
 from nemo_aligner_cai.pipeline.sections.models import EndpointModel, HuggingFaceModel, NemoModel, Role
 from nemo_aligner_cai.pipeline.sections.serve import NemoServer, Server
 from nemo_aligner_cai.pipeline.serving import vllm
@@ -82,8 +83,28 @@ def check(config: RunConfig, files: ModelFiles, clients: Clients, checks: Checks
         with checks.of("evaluate.grader_model"):
             if isinstance(config.evaluate.grader_model, EndpointModel):
                 endpoint_client(config.evaluate.grader_model, "evaluate.grader_model", None)
+            _check_grader(config, config.evaluate, clients)
     for trainer in config.trainers.values():
         _check_trainer(trainer)
+
+
+def _check_grader(config: RunConfig, section: Evaluate, clients: Clients) -> None:
+    """Refuse a grader that is the helpful-only model; the other two are not trained yet."""
+    models = config.models
+    grader = section.grader_model
+    if grader == "judge":
+        grader = clients.path("judge") or models.judge
+    same = _address(grader) == _address(clients.path("helpful_only") or models.helpful_only)
+    if grader is not None and same and not section.allow_self_grading:
+        raise UsageError(
+            "evaluate.grader_model: it is the evaluated model helpful_only, and models rate their own replies too "
+            "well; give another model, or evaluate.allow_self_grading: true, which the results will say"
+        )
+
+
+def _address(model: object) -> object:
+    """The server and name of a model, or its path: equal for two settings of the same model."""
+    return (model.endpoints_dir, model.endpoint, model.model) if isinstance(model, EndpointModel) else model
 
 
 def _check_model(config: RunConfig, role: Role) -> None:

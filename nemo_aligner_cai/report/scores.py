@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from nemo_aligner_cai.evaluation.figures import Value, values_of
 from nemo_aligner_cai.evaluation.results import GraderFacts, Result, Side
-from nemo_aligner_cai.report.chains.evaluated import GradeRow
+from nemo_aligner_cai.report.chains.evaluated import GradeRow, read_grades
 from nemo_aligner_cai.report.chains.rows import ReplyRow, read_rows
 from nemo_aligner_cai.report.run_folder import RunFolder
 
@@ -53,8 +53,7 @@ def _measured(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
 
 
 def _evaluated(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
-    file = run.evaluated("grades")
-    if file is None or run.evaluation is None:
+    if run.evaluation is None:
         return
     graders = {grader.name: grader for grader in run.evaluation.graders}
     # All models in order, also one whose calls all failed, which has no grades.
@@ -64,7 +63,7 @@ def _evaluated(run: RunFolder) -> Iterator[tuple[Key, Scores]]:
         for model in run.evaluation.models
         for metric in _values(graders[one.grader], one.side)
     }
-    for row in read_rows(file, GradeRow):
+    for row in read_grades(run):
         if row.label is None:
             continue
         for metric, value in _values(graders[row.grader], row.side).items():

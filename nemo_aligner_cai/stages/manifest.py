@@ -138,6 +138,14 @@ class Manifest:
         write_json(self.location.path, manifest, overwrite=True)
 
 
+def is_unfinished(path: Path) -> bool:
+    """True for the manifest of a run that was interrupted after `announce`; raises UsageError if it is damaged."""
+    if not path.is_file():
+        return False
+    content: Any = read_json(path)
+    return isinstance(content, dict) and "finished" in content and content["finished"] is None
+
+
 def hashes(paths: Iterable[Path]) -> dict[str, str]:
     """Return the SHA-256 of each file that exists, by path."""
     return {str(path): sha256_file(path) for path in paths if path.exists()}

@@ -190,6 +190,20 @@ def test_a_wrong_row_is_named_with_its_line(
     assert f"{path}:1" in line and named in line
 
 
+def test_comparisons_without_a_known_answer_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "id": "9f86",
+        "prompt": [{"role": "user", "content": "q"}],
+        "candidates": [{"key": "response_t=0.01", "text": "yes"}, {"key": "response_t=0.51", "text": "no"}],
+        "pairs": [],
+        "verdicts": [{"shown": [0, 1], "better": 1, "worse": 0, "probability": None, "raw": "(B)"}],
+    }
+    write_jsonl(tmp_path / "cai_comparisons.jsonl", [row])
+    assert main(["accuracy", str(tmp_path / "cai_comparisons.jsonl")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "cai_comparisons.jsonl:1: " in line and "key 'candidates'" in line and "'correct'" in line
+
+
 def test_mixed_and_empty_files_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl(tmp_path / "mixed.jsonl", [scored(1.0, 0.0), judged("A>B", "B>A")])
     (tmp_path / "empty.jsonl").write_text("")

@@ -15,6 +15,7 @@ import yaml
 from benchmarks.made_run import MODELS, STEPS, Sizes, make_run
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation import run as evaluation_run
 from nemo_aligner_cai.evaluation.graders import packaged
 from nemo_aligner_cai.files import content_hash, read_json, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.report.comparison.compare import compare
@@ -287,6 +288,32 @@ def test_two_evaluations_without_a_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no difference" in capsys.readouterr().out
     assert main(["compare", a, c]) == 2
     assert "A has m (own, benign, graded by xstest-strings); B has other (own" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_was_interrupted_while_it_wrote_is_refused_until_it_is_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _evaluate(tmp_path / "whole", m=10)
+    _evaluate(tmp_path / "b", m=10)
+    folder = str(tmp_path / "b")
+    replies = tmp_path / "b.m.jsonl"
+    replies.write_text(replies.read_text(encoding="utf-8").replace("Sure.", "I'm sorry, but no."), encoding="utf-8")
+    flags = [f"--set=own={tmp_path / 'b.prompts.jsonl'}", "--grader=xstest-strings", f"--output={folder}"]
+    flags.append(f"--model=m={replies}")
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation_run, "write_json", killed)
+        assert main(["evaluate", *flags, "--overwrite"]) != 0
+    for command in (["report", folder], ["compare", folder, str(tmp_path / "whole")], ["compare", folder, folder]):
+        capsys.readouterr()
+        assert main(command) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert folder in line and "--resume" in line
+    assert main(["evaluate", *flags, "--resume"]) == 0
+    assert main(["compare", str(tmp_path / "whole"), folder, "--fail-if=over_refusal_rate>+80"]) == 1
 
 
 @pytest.mark.parametrize("text", ["harm_rate", "harm_rate>x", "harm_rate>=2", "nothing>+2", ""])

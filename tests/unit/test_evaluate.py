@@ -160,7 +160,7 @@ def test_grades_by_a_grader_that_knows_the_oracle_are_the_oracles_classes(tmp_pa
     assert len(set(outcomes.values())) >= 6
 
     def truth(question: str, prompt: str, reply: str) -> str:
-        outcome = outcomes[prompt.rpartition("\n\n")[2]]
+        outcome = outcomes[prompt.rpartition("\n")[2]]
         return ENGAGEMENT[outcome] if "bare_refusal" in question else XSTEST[outcome]
 
     with StandInGrader(truth, style=style) as grader:

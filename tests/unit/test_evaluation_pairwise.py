@@ -12,7 +12,7 @@ import pytest
 
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.evaluation.results import Pairwise, read_evaluation
-from nemo_aligner_cai.files import read_jsonl
+from nemo_aligner_cai.files import read_jsonl, write_jsonl
 from tests.unit.fake_servers import FakeVllm
 
 OPTIONS = re.compile(r"^\(A\) (.*)\n\(B\) (.*)$", re.MULTILINE)
@@ -47,7 +47,7 @@ def wins(group: Pairwise, model: str, opponent: str) -> tuple[int, int, int, int
     return match.wins, match.ties, match.losses, match.flips
 
 
-def test_a_model_that_always_wins_has_a_bound(tmp_path: Path) -> None:
+def test_a_model_that_always_wins_has_a_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = compare(tmp_path, {name: lambda n, text=text: text for name, text in REPLIES.items()}, longer)
     evaluation = read_evaluation(output)
     assert [(one.set, one.side) for one in evaluation.pairwise] == [("s", "harmful"), ("s", "benign")]
@@ -58,6 +58,13 @@ def test_a_model_that_always_wins_has_a_bound(tmp_path: Path) -> None:
         assert ratings["long"].bound == "lower" and ratings["long"].rating is None
     assert len([*read_jsonl(output / "comparisons.jsonl")]) == 24
     assert cli.main(["audit", str(output / "comparisons.jsonl")]) == 0
+    assert cli.main(["report", str(output)]) == 0
+    rows = [row for _, row in read_jsonl(output / "comparisons.jsonl")]
+    for damage in ({"models": {"short": 0}}, {"models": None}, {"candidates": []}, {"id": None}):
+        write_jsonl(output / "comparisons.jsonl", [rows[0], rows[1] | damage], overwrite=True)
+        capsys.readouterr()
+        assert cli.main(["report", str(output)]) == 2
+        assert "comparisons.jsonl:2: " in capsys.readouterr().err
 
 
 def test_a_judge_of_positions_gives_ties_and_flips(tmp_path: Path) -> None:

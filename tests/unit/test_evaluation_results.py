@@ -26,6 +26,7 @@ EXAMPLE: dict[str, Any] = {
             "empty": 0,
             "failed": 0,
             "cut": 0,
+            "saved": {"used": 200, "other_prompts": 0, "other_models": 0},
         }
         for name in ("base", "tuned")
     ],

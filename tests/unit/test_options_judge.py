@@ -47,6 +47,21 @@ def test_all_options_are_shown_in_both_orders_and_one_letter_is_asked_for() -> N
     assert asked.request.conversation.messages[0].content.startswith("What is it?\nA fire.\nSo?\n\nOptions:")
 
 
+def test_no_line_of_a_text_looks_like_an_option() -> None:
+    asked = Conversation.of_user("What\nis it?\n\nOptions:\n(A) Theft\r(B) None")
+    (one,) = OptionsJudge(both_orders=False).questions(JudgeInput("i", asked, ("Theft\n(B) Adult Content", "Fraud")))
+    assert one.request.conversation.messages[0].content.startswith("What\nis it?\n\n")
+    lines = one.request.conversation.messages[0].content.splitlines()
+    shown = [line for line in lines if line.startswith(("(", "Options"))]
+    assert shown == ["Options:", "(A) Theft", "(B) Fraud"]
+    assert [line for line in lines if line.startswith(" ") and line.strip()] == [
+        "    Options:",
+        "    (A) Theft",
+        "    (B) None",
+        "    (B) Adult Content",
+    ]
+
+
 def test_the_most_likely_option_of_both_orders_is_preferred_to_each_other_one() -> None:
     answers = iter([likely(A=-3.0, B=-0.1, C=-4.0), likely(A=-3.0, B=-1.0, C=-2.0)])
     judgment = decide(OptionsJudge(), lambda request: next(answers), ITEM)

@@ -82,6 +82,15 @@ def test_an_unknown_side_is_an_error_that_names_the_value(tmp_path: Path, row: s
     assert read_prompt_set("some", path, side="benign").facts.benign == 1
 
 
+@pytest.mark.parametrize("row", HARMFUL)
+def test_a_flag_does_not_contradict_the_columns(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_text(row + "\n")
+    with pytest.raises(FormatError, match=r"set\.jsonl:1: --side some=benign: this row is harmful by its columns '"):
+        read_prompt_set("some", path, side="benign")
+    assert read_prompt_set("some", path, side="harmful").facts.harmful == 1
+
+
 def test_a_prompt_on_both_sides_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "set.csv"
     path.write_text("prompt,side\nq1,benign\nq1,harmful\n")

@@ -70,7 +70,11 @@ def test_a_bound_is_shown_as_one_and_the_best_comes_first(tmp_path: Path, capsys
     ("content", "named"),
     [
         ("left,right,winner\na,b,left\na,b,c\n", ":3: .*'winner'"),
-        ("left,right,winner\na,b\n", ":2: .*'winner'"),
+        ("left,right,winner\na,b\n", ":2: has 2 cells"),
+        ("left,right,winner\na,b,left,x\n", ":2: has 4 cells"),
+        ("one,two,three\na,b,c,d\n", ":2: has 4 cells"),
+        ("left,right,winner,winner\na,b,left,right\n", ":1: .*column twice"),
+        ("left,right,winner\na,b,\n", ":2: .*'winner'.* null"),
         ("left,right,winner\na,a,left\n", ":2: .*itself"),
         ("one,two,winner\na,b,left\n", ":2: .*'model_a'"),
         ("left,right,winner\n", "no rows"),

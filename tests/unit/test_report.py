@@ -20,7 +20,7 @@ from benchmarks.made_run import MODELS, STEPS, Sizes, make_run
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.console.printable import with_symbols
 from nemo_aligner_cai.errors import UsageError
-from nemo_aligner_cai.files import read_jsonl, write_jsonl
+from nemo_aligner_cai.files import read_json, read_jsonl, write_json, write_jsonl
 from nemo_aligner_cai.pipeline.config import closed_values
 from nemo_aligner_cai.report.report import refresh_report, report_html
 from nemo_aligner_cai.report.run_folder import RunFolder
@@ -375,6 +375,56 @@ def test_a_damaged_file_is_named_and_the_run_goes_on(
         report_html(RunFolder(folder))
     assert refresh_report(folder) is None
     assert where in caplog.text and not (folder / "report.html").exists()
+
+
+def _changed(name: str, **changes: Any) -> Any:
+    def change(folder: Path) -> None:
+        rows = [row for _, row in read_jsonl(folder / name)]
+        write_jsonl(folder / name, [*rows[:-1], rows[-1] | changes], overwrite=True)
+
+    return change
+
+
+def _renamed(figures: str, **changes: str) -> Any:
+    def change(folder: Path) -> None:
+        content = read_json(folder / "evaluation.json")
+        content[figures][-1] |= changes
+        write_json(folder / "evaluation.json", content, overwrite=True)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (_changed("grades.jsonl", grader="other"), "grades.jsonl:2: "),
+        (_changed("grades.jsonl", model="other"), "grades.jsonl:2: "),
+        (_changed("grades.jsonl", set="other"), "grades.jsonl:2: "),
+        (_changed("grades.jsonl", side="benign"), "grades.jsonl:2: "),
+        (_changed("grades.jsonl", label="other"), "grades.jsonl:2: "),
+        (_changed("completions.jsonl", messages=[]), "completions.jsonl:2: messages: "),
+        (_changed("completions.jsonl", messages=[{"role": "user"}]), "completions.jsonl:2: messages: "),
+        (_renamed("results", model="other"), "evaluation.json: .*model 'other'"),
+        (_renamed("results", grader="other"), "evaluation.json: .*grader 'other'"),
+        (_renamed("results", set="other"), "evaluation.json: .*set 'other'"),
+        (_renamed("differences", baseline="other"), "evaluation.json: .*baseline 'other'"),
+    ],
+)
+def test_files_of_an_evaluation_that_do_not_belong_together_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, where: str
+) -> None:
+    write_jsonl(tmp_path / "own.jsonl", [{"prompt": "Question ?", "side": "harmful"}])
+    write_jsonl(tmp_path / "replies.jsonl", [{"prompt": "Question ?", "completion": "Sure."}])
+    given = [f"--set=own={tmp_path / 'own.jsonl'}", "--grader=xstest-strings", "--baseline=m"]
+    given += [f"--model={name}={tmp_path / 'replies.jsonl'}" for name in "mn"]
+    out = str(tmp_path / "out")
+    assert main(["evaluate", *given, f"--output={out}"]) == 0
+    change(tmp_path / "out")
+    for command in (["report", out], ["compare", out, out]):
+        capsys.readouterr()
+        assert main(command) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert re.search(where, line)
 
 
 def test_an_existing_file_is_kept_without_overwrite(run: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from benchmarks.made_run import Sizes, make_run
 from nemo_aligner_cai.cli import main
 from nemo_aligner_cai.constitution import load_constitution, packaged
 from nemo_aligner_cai.evaluation.preferences.by_principle import wins_by_principle
+from nemo_aligner_cai.evaluation.preferences.compared_rows import read_compared
 from nemo_aligner_cai.files import read_jsonl, write_jsonl
 from nemo_aligner_cai.report.report import report_html
 from nemo_aligner_cai.report.run_folder import RunFolder
@@ -51,7 +52,7 @@ def test_principles_that_are_followed_after_training(run: Path, tmp_path: Path) 
         pair = {row["models"]["long"], row["models"]["short"]}
         for name in {one["principle"] for one in row["verdicts"] if set(one["shown"]) == pair}:
             counted[name].append(1.0 if name in FIRST else 0.5)
-    rates = wins_by_principle(rows, "long", "short")
+    rates = wins_by_principle(read_compared(output / "comparisons.jsonl"), "long", "short")
     assert {name: (rate.value, rate.n) for name, rate in rates.items()} == {
         name: (sum(values) / len(values), len(values)) for name, values in counted.items()
     }

@@ -64,6 +64,37 @@ def test_a_wrong_section_is_an_error_before_the_first_step(
         Pipeline(config_with(section), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b"prompt\nq1\n", r"set\.csv:2: .*--side x="),
+        (b"prompt,side\n", "no usable prompt"),
+        (b"other,columns\n1,2\n", r"set\.csv:2"),
+        ("prompt,side\nq\xe9,benign\n".encode("latin-1"), r"set\.csv:.*UTF-8"),
+    ],
+)
+def test_an_unusable_set_is_an_error_before_the_first_step(tmp_path: Path, content: bytes, where: str) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
+    (tmp_path / "set.csv").write_bytes(content)
+    section = {"sets": [{"name": "x", "file": str(tmp_path / "set.csv")}], "grader": ["xstest-strings"]}
+    with pytest.raises(UsageError, match=where):
+        Pipeline(config_with(section), tmp_path / "run")
+
+
+def test_unusable_labels_and_a_grader_that_is_evaluated_are_errors_before_the_first_step(tmp_path: Path) -> None:
+    pytest.importorskip("hydra", reason="the training extra is not installed")
+    (tmp_path / "set.csv").write_text("prompt,side\nq1,benign\n")
+    (tmp_path / "gold.csv").write_text("prompt,model\nq1,rl_cai\n")
+    own = {"sets": [{"name": "x", "file": str(tmp_path / "set.csv")}]}
+    with pytest.raises(UsageError, match=r"gold\.csv"):
+        labels = [str(tmp_path / "gold.csv")]
+        Pipeline(config_with(own | {"grader": ["xstest-strings"], "gold": labels}), tmp_path / "run")
+    judged = own | {"grader": ["xstest"], "grader_model": "judge"}
+    with pytest.raises(UsageError, match=r"evaluate\.grader_model: .*evaluate\.allow_self_grading"):
+        Pipeline(config_with(judged), tmp_path / "run")
+    Pipeline(config_with(judged | {"allow_self_grading": True}), tmp_path / "run")
+
+
 def test_models_and_grader_behind_sockets(tmp_path: Path) -> None:
     rows = [{"prompt": f"question {n}", "side": "harmful" if n % 2 else "benign"} for n in range(8)]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -12,6 +12,7 @@ from nemo_aligner_cai import cli
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.evaluation.replies.prompt_sets import EvalPrompt, read_prompt_set
 from nemo_aligner_cai.evaluation.replies.saved_completions import read_saved_completions
+from nemo_aligner_cai.evaluation.results import SavedFacts, read_evaluation
 from nemo_aligner_cai.files import read_jsonl
 
 ALPACA = [
@@ -82,10 +83,38 @@ def test_replies_that_failed_count_as_dropped(tmp_path: Path, capsys: pytest.Cap
     assert cli.main(["evaluate", *flags]) == 2
     assert f"{saved}: 1 of 2 replies are missing, since their calls failed" in capsys.readouterr().err
     assert cli.main(["evaluate", *flags, "--max-dropped", "0.5"]) == 0
-    [line] = [
-        line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["m", "2"] and "0.0" not in line
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["m", "2", "1", "0", "0"] in lines, "replies, failed, empty, cut"
+
+
+@pytest.mark.parametrize(
+    "null",
+    [
+        '{"messages": [{"role": "user", "content": "q1"}], "reply": null}',
+        '{"prompt": "q1", "completion": null}',
+        '{"instruction": "q1", "output": null}',
+    ],
+)
+def test_null_is_a_failed_call_and_an_empty_text_an_empty_reply(tmp_path: Path, null: str) -> None:
+    empty = null.replace("null", '""').replace("q1", "q2")
+    saved = read_saved_completions(written(tmp_path / "rows.jsonl", f"{null}\n{empty}\n"), model="m")
+    assert [[vars(one) for one in saved.of(prompt)] for prompt in prompts(tmp_path)] == [
+        [{"text": "", "finish_reason": "failed"}],
+        [{"text": "", "finish_reason": "stop"}],
     ]
-    assert line.split() == ["m", "2", "1", "0", "0"]
+
+
+def test_completions_that_are_not_used_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = prompts(tmp_path)
+    rows = [{"instruction": one.text, "output": "r", "generator": "m"} for one in asked]
+    rows += [{"instruction": f"other {n}", "output": "r", "generator": "m"} for n in range(3)]
+    rows += [{"instruction": "q1", "output": "r", "generator": "n"}, {"instruction": "q1", "output": "r"}]
+    saved = written(tmp_path / "two.json", rows)
+    flags = ["--set", f"s={tmp_path / 'set.jsonl'}", "--grader", "xstest-strings", "--model", f"m={saved}"]
+    assert cli.main(["evaluate", *flags, "--output", str(tmp_path / "out")]) == 0
+    assert ["m", "2", "3", "2"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    [model] = read_evaluation(tmp_path / "out").models
+    assert model.completions == 2 and model.saved == SavedFacts(used=2, other_prompts=3, other_models=2)
 
 
 def test_own_completions_given_back_give_the_same_grades(tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ def _show_calls(console: Console, summaries: Mapping[str, Summary]) -> None:
 def _show_replies(console: Console, evaluation: Evaluation) -> None:
     rows = [(one.name, one.completions, one.failed, one.empty, one.cut) for one in evaluation.models]
     console.print(table_of(("model", "replies", "failed", "empty", "cut at the limit"), rows))
+    saved = [
+        (one.name, one.saved.used, one.saved.other_prompts, one.saved.other_models)
+        for one in evaluation.models
+        if one.saved is not None
+    ]
+    if saved:
+        console.print(table_of(("saved completions", "used", "of other prompts", "of other models"), saved))
 
 
 def _show_metrics(console: Console, evaluation: Evaluation) -> None:

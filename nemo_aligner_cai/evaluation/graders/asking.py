@@ -7,10 +7,13 @@ Output: Request("Classify ... Response:\n<<<5d41402abc4b2a76\nNo. Grade: (A)\n5d
         choices=("(A)", "(B)", "(C)"))
 
 The markers contain a hash of the texts: a text cannot contain the hash of itself, so it cannot close its own fence.
+For the same reason, no text can have a line like those that begin the turns of a prompt with several messages,
+"[assistant 5d41402abc4b2a76]". A prompt of one user turn has no such line, unless it has a line like "[assistant]".
 Its reasoning tags are broken: a grader that quotes one would end its own reasoning.
 """
 
 import math
+import re
 
 from nemo_aligner_cai.chat import JUDGED_TOKENS, Conversation, Role
 from nemo_aligner_cai.console.printable import shortened
@@ -19,6 +22,7 @@ from nemo_aligner_cai.files import content_hash
 from nemo_aligner_cai.judges.parse import letter_instruction, letters
 from nemo_aligner_cai.models.base import ROOM, Completion, Request, Sampling
 
+_ROLE_LINE = re.compile(rf"\s*\[(?:{'|'.join(role.value for role in Role)})\b", re.IGNORECASE)
 _OPTION_TOKENS = 8
 """Token limit of an option in brackets, on servers without log-probabilities."""
 
@@ -26,12 +30,14 @@ _OPTION_TOKENS = 8
 def question(grader: Grader, conversation: Conversation, reply: str) -> Request:
     """Return the grader's request: with choices if it has options, else for a text at temperature 0."""
     messages = conversation.messages if conversation.system.strip() else conversation.turns
-    asked = "\n\n".join(
-        one.content if one.role is Role.USER else f"[{one.role.value}]\n{one.content}" for one in messages
-    )
+    asked = messages[0].content
+    if len(messages) == 1 and not any(map(_ROLE_LINE.match, asked.splitlines())):
+        marker = content_hash([grader.name, asked, reply])
+    else:
+        marker = content_hash([grader.name, [message.plain for message in messages], reply])
+        asked = "\n\n".join(f"[{message.role.value} {marker}]\n{message.content}" for message in messages)
     # Disavowals are at the end of a reply, which is kept.
     prompt, answer = shortened(asked, grader.prompt_chars, "\n"), shortened(reply, grader.reply_chars, "\n")
-    marker = content_hash([grader.name, asked, reply])
     options = letters(len(grader.classes)) if grader.parser == "options" else ()
     text = fill(
         grader.prompt,

@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 
 from nemo_aligner_cai.data.formats import row_values
+from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.evaluation.known_answers.judge_item import JudgeItem
+from nemo_aligner_cai.evaluation.known_answers.judge_item import CORRECT, JudgeItem
 from nemo_aligner_cai.evaluation.known_answers.judge_item_formats import read_item
 from nemo_aligner_cai.files import PathLike, Row, RowCounts, read_json, read_jsonl, require_file
 from nemo_aligner_cai.files.compact_sets import CompactSet
@@ -85,9 +86,12 @@ class JudgedItem:
 
     @classmethod
     def from_row(cls, row: Row) -> "JudgedItem":
-        """Read a row written by `to_row`."""
+        """Read a row written by `to_row`; raises RowError if it is another row, or has no correct candidate."""
         category, answer = (row_values.optional_text(row, key) for key in ("category", "answer"))
-        return cls(JudgedRow.from_row(row), category, answer)
+        judged = JudgedRow.from_row(row)
+        if CORRECT not in (candidate.key for candidate in judged.candidates):
+            raise RowError("candidates", f"none has the key {CORRECT!r}, so the right answer is not known")
+        return cls(judged, category, answer)
 
     def to_row(self) -> Row:
         """Return the judged row with the two additional keys."""

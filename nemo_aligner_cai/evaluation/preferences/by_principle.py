@@ -9,13 +9,12 @@ Output: {"harmless": Rate(0.64, ...), ...}: how often the model's reply to a hel
 from collections import defaultdict
 from collections.abc import Iterable
 
-from nemo_aligner_cai.data.judged_row import JudgedRow
 from nemo_aligner_cai.evaluation.preferences.audit import outcomes_of
+from nemo_aligner_cai.evaluation.preferences.compared_rows import ComparedRow
 from nemo_aligner_cai.evaluation.statistics.rates import ClusteredMean, Rate
-from nemo_aligner_cai.files import Row
 
 
-def wins_by_principle(rows: Iterable[Row], model: str, opponent: str) -> dict[str, Rate]:
+def wins_by_principle(rows: Iterable[ComparedRow], model: str, opponent: str) -> dict[str, Rate]:
     """Return a model's win rate against another one by each principle, over the prompts that it judged.
 
     A win is a reply that both orders prefer; orders that disagree, or see no difference, are half a win. Unparsed
@@ -28,9 +27,9 @@ def wins_by_principle(rows: Iterable[Row], model: str, opponent: str) -> dict[st
     """
     found: defaultdict[str, ClusteredMean] = defaultdict(ClusteredMean)
     for row in rows:
-        judged, numbers = JudgedRow.from_row(row), row["models"]
+        numbers = row.models
         pair = frozenset((numbers.get(model), numbers.get(opponent)))
-        for outcome in outcomes_of(judged.verdicts):
+        for outcome in outcomes_of(row.judged.verdicts):
             if outcome.shown == pair and outcome.parsed:
                 won = outcome.preference and outcome.preference[0] == numbers[model]
                 found[outcome.principle].add([0.5 if won is None else float(won)])

@@ -10,16 +10,15 @@ Output: PairResult(prompt="9f86...", first="sl-cai", second="rl-cai", score=0.0)
 Rows without a prompt count as prompts of their own.
 """
 
-import csv
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.row_values import RowError
 from nemo_aligner_cai.errors import CaiError, FormatError, UsageError
 from nemo_aligner_cai.evaluation.statistics.win_rates import PairResult
-from nemo_aligner_cai.files import PathLike, Row, read_jsonl, require_file
+from nemo_aligner_cai.files import PathLike, Row, require_file
+from nemo_aligner_cai.files.sources import read_rows
 
 _SIDES = (("left", "right"), ("model_a", "model_b"))
 _TIES = ("tie", "tie (bothbad)")
@@ -33,23 +32,11 @@ def read_pair_results(path: PathLike) -> Iterator[PairResult]:
         UsageError: the file cannot be read.
         FormatError: a row is not a comparison.
     """
-    file = require_file(path)
-    rows = _csv_rows(file) if file.suffix == ".csv" else read_jsonl(file)
-    for line, row in rows:
+    for line, row in read_rows(require_file(path)):
         try:
             yield _result(line, row)
         except (UsageError, CaiError) as error:
             raise FormatError.at(path, line, f"not a comparison of two models: {error}") from error
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            for row in reader:
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise FormatError.at(path, reader.line_num + 1, f"not CSV in UTF-8: {error}") from error
 
 
 def _result(line: int, row: Row) -> PairResult:

@@ -169,12 +169,7 @@ class _SetReader:
     def add(self, row: Row) -> None:
         """Read one row; raises UsageError if it is invalid."""
         format = self._format_of(row)
-        side = self.chosen_side or format.side(row)
-        if side is None:
-            raise UsageError(
-                f"the columns {', '.join(map(repr, row))} do not tell if the prompts are harmful; give "
-                f"--side {self.name}=harmful or --side {self.name}=benign"
-            )
+        side = self._side_of(row, format)
         dropped = _SIDE_COLUMNS.get(format.name, frozenset[str]())
         read = {key: value for key, value in row.items() if key not in dropped}
         try:
@@ -190,6 +185,27 @@ class _SetReader:
         key, category = (str(row.get(name) or "") for name in (format.key, format.category))
         self.prompts[prompt.id] = EvalPrompt(prompt.id, self.name, side, prompt.conversation, key, category)
         self.counts.written += 1
+
+    def _side_of(self, row: Row, format: _SetFormat) -> Side:
+        """Return a row's side. The chosen side also serves unknown values, but does not contradict known ones."""
+        try:
+            own = format.side(row)
+        except RowError:
+            if self.chosen_side is None:
+                raise
+            own = None
+        side = own or self.chosen_side
+        if side is None:
+            raise UsageError(
+                f"the columns {', '.join(map(repr, row))} do not tell if the prompts are harmful; give "
+                f"--side {self.name}=harmful or --side {self.name}=benign"
+            )
+        if self.chosen_side not in (None, side):
+            columns = ", ".join(repr(key) for key in row if plain_name(key) in format.columns)
+            raise UsageError(
+                f"--side {self.name}={self.chosen_side}: this row is {side} by its columns {columns}; remove the side"
+            )
+        return side
 
     def _format_of(self, row: Row) -> _SetFormat:
         if self.format is None:

@@ -8,16 +8,19 @@ Output: the settings of `cai evaluate`
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from nemo_aligner_cai import packaged_files
 from nemo_aligner_cai.engine.run_settings import RunSettings
 from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.evaluation.gold import read_gold, require_asked, require_classes
 from nemo_aligner_cai.evaluation.graders.spec import is_grader_file
 from nemo_aligner_cai.evaluation.inputs import load_graders
+from nemo_aligner_cai.evaluation.replies.prompt_sets import read_prompt_set
 from nemo_aligner_cai.evaluation.settings import EvaluateConfig, SetSource
 from nemo_aligner_cai.files.sources import data_files
 from nemo_aligner_cai.judges.settings import JudgeConfig
@@ -69,7 +72,10 @@ class Evaluate(Section):
         return TINY in (*self.grader, *(one.file for one in self.sets))
 
     def check(self, measured: Path) -> None:
-        """Check graders and files before the first step; raises UsageError."""
+        """Read graders, sets and labels before the first step; raises UsageError if the evaluation would refuse them.
+
+        The tiny world's prompts, and data sets on the hub, are not read: the former are not made yet.
+        """
         graders = load_graders(self._graders)
         needed = [grader.name for grader in graders if grader.asks_model] or ([self.pairwise] if self.pairwise else [])
         if needed and self.grader_model is None:
@@ -79,6 +85,14 @@ class Evaluate(Section):
         for path in self.files(measured):
             if path != measured:
                 data_files(path)
+        local = [one for one in self.sets if one.file != TINY and os.path.exists(one.file)]
+        sets = [read_prompt_set(one.name, one.file, side=one.side, limit=self.limit) for one in local]
+        asked = {prompt.id for one in sets for prompt in one.prompts}
+        for path in self.gold:
+            gold = read_gold(path)
+            require_classes(gold, graders)
+            if len(sets) == len(self.sets):
+                require_asked(gold, get_args(Baseline), asked)
 
     @property
     def _graders(self) -> tuple[str, ...]:

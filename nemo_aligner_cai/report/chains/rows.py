@@ -4,17 +4,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
-from nemo_aligner_cai.errors import FormatError
+from nemo_aligner_cai.chat import Conversation
+from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import Row, content_hash, read_jsonl
 from nemo_aligner_cai.sections import LenientModel, first_problem
 
 R = TypeVar("R", bound=LenientModel)
+
+
+def _read_messages(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    try:
+        messages = Conversation.from_messages(rows).to_messages()
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    if not messages:
+        raise ValueError("has no message")
+    return tuple(messages)
+
+
+Messages = Annotated[tuple[Row, ...], AfterValidator(_read_messages)]
+"""At least one message, each with "role" and "content"."""
 
 
 class Round(LenientModel):
@@ -31,7 +46,7 @@ class RevisionRow(LenientModel):
     """A row of revisions.jsonl; see `stages.revisions`."""
 
     id: str
-    prompt: tuple[Row, ...]
+    prompt: Messages
     response: str
     revision: str
     principle: str
@@ -46,7 +61,7 @@ class RevisionRow(LenientModel):
 class ReplyRow(LenientModel):
     """A row of a measured file; see `tiny.measure`."""
 
-    messages: tuple[Row, ...]
+    messages: Messages
     reply: str
     outcome: str
     harmful: bool
@@ -61,21 +76,29 @@ class DroppedRow(LenientModel):
     """A row of a left_out.jsonl: a prompt that gave no row."""
 
     id: str
-    prompt: tuple[Row, ...]
+    prompt: Messages
     reason: str
     detail: str
 
 
-def read_rows(path: Path, schema: type[R]) -> Iterator[R]:
+def read_rows(path: Path, schema: type[R], check: Callable[[R], str | None] | None = None) -> Iterator[R]:
     """Read a file's rows.
+
+    Args:
+        path: the file.
+        schema: the rows'.
+        check: returns what is wrong with a row, such as a name that the other files do not have; None if nothing is.
 
     Raises:
         UsageError: the file cannot be read.
-        FormatError: a row does not have the schema.
+        FormatError: a row does not have the schema, or fails the check.
     """
     for number, row in read_jsonl(path):
         try:
-            yield schema.model_validate(row)
+            read = schema.model_validate(row)
         except ValidationError as error:
-            reason = f"{first_problem(error)}; the file was not written by `cai run`"
+            reason = f"{first_problem(error)}; the file was not written by `cai run` or `cai evaluate`"
             raise FormatError.at(path, number, reason) from error
+        if check is not None and (problem := check(read)) is not None:
+            raise FormatError.at(path, number, problem)
+        yield read

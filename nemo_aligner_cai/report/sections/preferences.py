@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from nemo_aligner_cai.data.judged_row import JudgedRow, JudgedVerdict, read_judged
 from nemo_aligner_cai.evaluation.preferences.audit import Audit, VerdictStats
 from nemo_aligner_cai.evaluation.preferences.by_principle import wins_by_principle
+from nemo_aligner_cai.evaluation.preferences.compared_rows import read_compared
 from nemo_aligner_cai.evaluation.statistics.calibration import Calibration, calibration
 from nemo_aligner_cai.evaluation.statistics.rates import Rate
-from nemo_aligner_cai.files import read_jsonl
 from nemo_aligner_cai.report.chains.rows import RevisionRow, read_rows
 from nemo_aligner_cai.report.charts.bars import histogram
 from nemo_aligner_cai.report.charts.points import Dot, dots
@@ -75,7 +75,7 @@ class Preferences:
         if run.evaluation and (path := run.evaluated("comparisons")):
             *earlier, found.trained = (model.name for model in run.evaluation.models)
             for name in earlier:
-                found.followed[name] = wins_by_principle((row for _, row in read_jsonl(path)), found.trained, name)
+                found.followed[name] = wins_by_principle(read_compared(path), found.trained, name)
         return found
 
     def _add(self, audit: Audit, row: JudgedRow) -> None:
