@@ -3,7 +3,8 @@
 """Finds secrets in command lines and settings, and hides those of the command line in process lists and messages.
 
 A secret is recognized by the name before it, ``--ngc-api-key X``, ``--api-key=X``, a Hydra override
-``logger.api_key=X``, ``{"password": "X"}``, ``?token=X``, or as the user and password of a URL.
+``logger.api_key=X``, ``{"password": "X"}``, ``?token=X``, as the user and password of a URL, or by the form of a
+service's keys, ``ghp_X``.
 """
 
 import re
@@ -18,22 +19,32 @@ _PROCESS = Path("/proc/self")
 _ARG_START, _ARG_END = 45, 46
 """The fields of /proc/self/stat with the command line's addresses, after the program's name (48 and 49 in proc(5))."""
 _NAME = (
-    r"(?:(?:api|access|auth|private|secret|encryption)[_-]?key"
-    r"|(?:api|access|auth|bearer|hf|hub|refresh|secret|session)[_-]?token"
-    r"|secret|passw(?:or)?d|passphrase|credentials?"
+    # At the beginning of a word, also of one in camel case.
+    r"(?:(?<![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))"
+    r"(?:(?:api|access|account|auth|private|secret|subscription|encryption)[_-]?keys?"
+    r"|(?:api|access|auth|bearer|hf|hub|refresh|secret|security|session)[_-]?token"
+    r"|secret|passw(?:or)?ds?|passphrases?|credentials?|(?:amz|goog)[_-]signature"
     # Not bos_token and the like, which are words of a vocabulary; but GITHUB_TOKEN, a variable of the environment.
-    r"|(?<![a-z])(?<![a-z][_-])token|(?-i:[A-Z0-9]+_TOKEN))"
+    r"|(?<![a-z])(?<![a-z][_-])token|(?-i:[A-Z0-9]+(?:_TOKEN|_PAT|_?PASSW(?:OR)?D)))"
 )
-_FLAG = re.compile(rf"--?(?:[\w.-]*[_.-])?{_NAME}", re.IGNORECASE)
+_FLAG = re.compile(rf"--?[\w.-]*{_NAME}", re.IGNORECASE)
+_PLURAL = re.compile(r"(?:key|token|passw(?:or)?d|passphrase)s$", re.IGNORECASE)
 _ABBREVIATED = "--ngc-api-key"
 """The only secret flag of this package; argparse also accepts abbreviations of it."""
 _VALUES = (
     # Not the paths of a mount, /run/secrets/token:/token.
-    re.compile(rf"(?<![a-z]){_NAME}[\"']?\s*(?:=|:(?!/))\s*[\"']?(?P<value>[^\s\"',;&}}#]+)", re.IGNORECASE),
+    re.compile(rf"{_NAME}[\"']?\s*(?:=|:(?!/))\s*[\[\"']*(?P<value>[^\s\"',;&}}#]+)", re.IGNORECASE),
     re.compile(r"authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic)\s+)?(?P<value>[^\s\"']+)", re.IGNORECASE),
     # Not the name and tag of a container image, which a digest may follow.
     re.compile(r"://(?P<value>[^/?#\s]+)@(?!sha256:)"),
     re.compile(r"(?:^|=)(?P<value>[^/?#\s@:=]+:[^/?#\s]+)@(?!sha256:)"),
+    re.compile(r"(?:^|=)bearer\s+(?P<value>\S+)$", re.IGNORECASE),
+    re.compile(r"[?&]sig=(?P<value>[^\s\"'&#]+)"),
+    # The keys of well-known services; a name with many hyphens, such as of a data set, can begin with sk-, too.
+    re.compile(
+        r"(?<![\w-])(?P<value>sk-(?=[\w-]{20})[\w-]*?[A-Za-z0-9]{16}[\w-]*|gh[opsu]_\w{20,}|github_pat_\w{20,}"
+        r"|hf_[A-Za-z0-9]{20,}|nvapi-[\w-]{20,}|xox[bp]-[\w-]{10,}|AKIA[0-9A-Z]{16}(?![\w-])|glpat-[\w-]{20,})"
+    ),
 )
 
 _READ = re.compile(r"\$\{?\w*$")
@@ -97,16 +108,41 @@ def secrets_in_settings(tree: object, key: str = "") -> Iterator[tuple[str, str]
     ``$(cat FILE)``, and a user without a password before a host, which registries of containers
     need.
     """
+    yield from _secrets_of(tree, key, key)
+
+
+def first_secret(tree: object) -> str | None:
+    """Return the dotted key of the first secret in settings that will be recorded, None without one.
+
+    All of them are redacted in later errors and logs.
+    """
+    found = list(secrets_in_settings(tree))
+    for _, secret in found:
+        hide_secret(secret)
+    return found[0][0] if found else None
+
+
+def _secrets_of(tree: object, key: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the secrets of a tree at `key`, whose values are read as flags called `name`."""
     if isinstance(tree, Mapping):
-        for name, value in cast(Mapping[object, object], tree).items():
-            yield from secrets_in_settings(value, f"{key}.{name}".removeprefix("."))
+        for part, value in cast(Mapping[object, object], tree).items():
+            inner = f"{key}.{part}".removeprefix(".")
+            # In a mapping called api_keys, each value is one.
+            yield from _secrets_of(value, inner, name if _is_plural(name) else inner)
     elif isinstance(tree, list | tuple):
         words = [str(word) for word in cast(Sequence[object], tree)]
         yield from _values_in(words, key)
         for value in cast(Sequence[object], tree):
-            yield from secrets_in_settings(value, key)
-    elif tree is not None and not isinstance(tree, bool):
-        yield from _values_in([f"--{key}={tree}"], key)
+            yield from _secrets_of(value, key, name)
+    elif isinstance(tree, str):
+        yield from _values_in([f"--{name[:-1] if _is_plural(name) else name}={tree}"], key)
+    elif tree is not None and not isinstance(tree, bool) and not _is_plural(name):
+        yield from _values_in([f"--{name}={tree}"], key)
+
+
+def _is_plural(name: str) -> bool:
+    """True for a name of several secrets; numbers called so are counts."""
+    return _PLURAL.search(name) is not None and _is_secret(f"--{name[:-1]}")
 
 
 def _values_in(words: Sequence[str], key: str) -> Iterator[tuple[str, str]]:

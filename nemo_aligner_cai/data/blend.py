@@ -25,6 +25,7 @@ from nemo_aligner_cai.data.formats.files import require_plain_lines, validate_fi
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files import PathLike, Row, write_jsonl
 from nemo_aligner_cai.files.output_paths import check_output
+from nemo_aligner_cai.files.reading import open_stored
 
 _OFFSET_BITS = 48
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
@@ -89,7 +90,7 @@ def blend_files(
     blend = Blend(name)
     group = format_named(name).group
     with ExitStack() as stack:
-        handles = [stack.enter_context(path.open("rb")) for path in paths]
+        handles = [stack.enter_context(open_stored(path)) for path in paths]
         locations = array("Q")
         bounds = [0]
         for index, handle in enumerate(handles):

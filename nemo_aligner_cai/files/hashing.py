@@ -7,13 +7,13 @@ import hashlib
 import orjson
 
 from nemo_aligner_cai.errors import CaiError
-from nemo_aligner_cai.files.reading import PathLike, require_file
+from nemo_aligner_cai.files.reading import PathLike, open_stored
 
 
 def sha256_file(path: PathLike) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with require_file(path).open("rb") as handle:
+    with open_stored(path) as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

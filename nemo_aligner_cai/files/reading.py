@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import orjson
 
-from nemo_aligner_cai.errors import FormatError, NotHere, NotJsonError, UsageError
+from nemo_aligner_cai.errors import CaiError, FormatError, NotHere, NotJsonError, UsageError
 from nemo_aligner_cai.files.json_items import MAX_VALUES, BrokenListError, has_too_many_values, split_list
 
 PathLike = str | os.PathLike[str]
@@ -68,11 +68,49 @@ def require_file(path: PathLike) -> Path:
     return path
 
 
+class NamedFile(io.FileIO):
+    """A file whose errors of reading and writing name it: those of the system, such as a full disk, do not.
+
+    Raises:
+        CaiError: by `write`.
+        UsageError: by the other methods.
+    """
+
+    def __init__(self, file: PathLike | int, mode: str, path: PathLike) -> None:
+        super().__init__(file, mode)
+        self._path = path
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Read into a buffer."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise UsageError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+
+    def readall(self) -> bytes:
+        """Read to the end."""
+        try:
+            return super().readall()
+        except OSError as error:
+            raise UsageError(f"{self._path}: cannot be read: {error.strerror or error}") from error
+
+    def write(self, data: Any, /) -> int | None:
+        """Write some of the data."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise CaiError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+
+
+def open_stored(path: PathLike) -> io.BufferedReader:
+    """Open a file for reading its bytes as they are stored; raises UsageError as `require_file` does."""
+    return io.BufferedReader(NamedFile(require_file(path), "rb", path), _BUFFER)
+
+
 @contextmanager
 def open_binary(path: PathLike) -> Generator[io.BufferedReader | gzip.GzipFile, None, None]:
     """Open a file for reading bytes, decompressed if it is gzip."""
-    path = require_file(path)
-    with cast(io.BufferedReader, path.open("rb", buffering=_BUFFER)) as raw:
+    with open_stored(path) as raw:
         is_gzip = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
         # GzipFile without another buffer: damage is reported after the lines in front of it.

@@ -33,6 +33,7 @@ from nemo_aligner_cai.files.reading import (
     decoded,
     is_json_list,
     open_binary,
+    open_stored,
     require_no_nul,
 )
 
@@ -144,7 +145,7 @@ def _kind(file: Path) -> str:
 
 def is_parquet(path: Path) -> bool:
     """True if a file starts with parquet's magic bytes."""
-    with require_file(path).open("rb") as handle:
+    with open_stored(path) as handle:
         return handle.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
 
 

@@ -4,6 +4,7 @@
 
 import glob
 import gzip
+import io
 import os
 import platform
 import secrets
@@ -18,7 +19,7 @@ import orjson
 from nemo_aligner_cai.errors import CaiError, UsageError
 from nemo_aligner_cai.files.nemo_indexes import remove_indexes
 from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.files.reading import PathLike, Row
+from nemo_aligner_cai.files.reading import NamedFile, PathLike, Row
 
 _BUFFER = 1 << 20
 _TEMPORARY_BYTES = 96
@@ -32,7 +33,8 @@ def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Binar
     A file that is replaced passes on its permissions.
 
     Raises:
-        UsageError: as for `check_output`, or the file cannot be written.
+        UsageError: as for `check_output`, or the file cannot be created.
+        CaiError: the file cannot be written, such as on a full disk.
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)
@@ -46,7 +48,8 @@ def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Binar
         with handle:
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
+            with _naming(path):
+                os.fsync(handle.fileno())
         put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -54,12 +57,25 @@ def atomic_writer(path: PathLike, *, overwrite: bool = False) -> Generator[Binar
 
 
 def put_in_place(made: Path, path: Path) -> None:
-    """Rename a finished file to `path`, with the permissions of the file there, and remove that file's indexes."""
-    if path.exists():
-        made.chmod(stat.S_IMODE(path.stat().st_mode))
-    remove_indexes(path)
-    os.replace(made, path)
-    _sync_folder(path.parent)
+    """Rename a finished file to `path`, with the permissions of the file there, and remove that file's indexes.
+
+    Raises CaiError if that fails.
+    """
+    with _naming(path):
+        if path.exists():
+            made.chmod(stat.S_IMODE(path.stat().st_mode))
+        remove_indexes(path)
+        os.replace(made, path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None, None, None]:
+    """Name the file that is written in the system's errors."""
+    try:
+        yield
+    except OSError as error:
+        raise CaiError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _open_temporary(path: Path) -> tuple[BinaryIO, Path]:
@@ -68,7 +84,7 @@ def _open_temporary(path: Path) -> tuple[BinaryIO, Path]:
     mode = 0o600 if path.exists() else 0o666
     temporary = path.with_name(f"{_temporary_start(path)}{os.getpid()}.{secrets.token_hex(8)}.tmp")
     created = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    return os.fdopen(created, "wb", buffering=_BUFFER), temporary
+    return io.BufferedWriter(NamedFile(created, "wb", path), _BUFFER), temporary
 
 
 def _temporary_start(path: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_aligner_cai.console.secrets import first_secret
 from nemo_aligner_cai.errors import UsageError
 
 _CONDITIONAL = ("logprobs", "top_logprobs", "response_format")
@@ -36,7 +37,9 @@ class BodyChanges:
     omitted: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
 
     def __post_init__(self) -> None:
-        """Raises UsageError for keys that cannot be changed."""
+        """Raises UsageError for keys that cannot be changed, and for a secret: journals show the changes."""
+        if (secret := first_secret(self.extra)) is not None:
+            raise UsageError(f"the key {secret!r} of a request contains a secret, which journals show; remove it")
         for key in self.extra:
             if key in _FIXED:
                 raise UsageError(f"the key {key!r} of a request cannot be set")

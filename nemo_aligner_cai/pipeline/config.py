@@ -19,8 +19,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import Field, field_validator, model_validator
 
-from nemo_aligner_cai.console.printable import hide_secret
-from nemo_aligner_cai.console.secrets import secrets_in_settings
+from nemo_aligner_cai.console.secrets import first_secret
 from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.files.reading import is_object
 from nemo_aligner_cai.judges.settings import JudgeOptions
@@ -296,13 +295,11 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _check_secrets(self) -> RunConfig:
         """Refuse secrets: the configuration is written into run.json, the report, job scripts and trackers."""
-        found = list(secrets_in_settings(self.model_dump(exclude=_TEXTS)))
-        for _, secret in found:
-            # pydantic's own message, which a traceback shows, has the whole configuration.
-            hide_secret(secret)
-        if found:
+        # pydantic's own message, which a traceback shows, has the whole configuration: its secrets are redacted.
+        key = first_secret(self.model_dump(exclude=_TEXTS))
+        if key is not None:
             raise ValueError(
-                f"{found[0][0]}: contains a secret, which the files of the run would show; remove it and export it as "
+                f"{key}: contains a secret, which the files of the run would show; remove it and export it as "
                 "an environment variable: servers and trainers inherit the environment, and jobs of a cluster get the "
                 "variables that executor.secrets names. For the key of an endpoint, name the variable in key_env"
             )

@@ -18,9 +18,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from nemo_aligner_cai import extras
+from nemo_aligner_cai.console.secrets import secrets_in
 from nemo_aligner_cai.errors import NotHere, UsageError
 from nemo_aligner_cai.pipeline.config import Tracking
 from nemo_aligner_cai.training.config import in_quotes
@@ -38,7 +38,7 @@ def check(tracking: Tracking) -> None:
     """Check what would otherwise fail at the end of the first trainer, and let MLflow write files into the run.
 
     Raises:
-        UsageError: a package is missing, W&B has neither a key nor is offline, or MLflow's address has a password.
+        UsageError: a package is missing, W&B has neither a key nor is offline, or MLflow's address has a secret.
     """
     if tracking.wandb is not None:
         extras.require("tracking.wandb", ("wandb",), "tracking")
@@ -48,10 +48,10 @@ def check(tracking: Tracking) -> None:
         if not os.environ.get(MLFLOW_URI):
             # The trainers inherit it.
             os.environ.setdefault(_ALLOW_FILES, "true")
-        if urlsplit(os.environ.get(MLFLOW_URI, "")).password is not None:
+        if any(secrets_in([os.environ.get(MLFLOW_URI, "")])):
             raise UsageError(
-                f"{MLFLOW_URI} contains a password, which NeMo would log: remove it, and set "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+                f"{MLFLOW_URI} contains a user, a password or a token, which NeMo would log: remove it, and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
             )
 
 

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import gzip
 import json
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -16,10 +19,13 @@ from nemo_aligner_cai.files import (
     atomic_writer,
     content_hash,
     read_jsonl,
+    read_text,
     sha256_file,
     write_json,
     write_jsonl,
 )
+from nemo_aligner_cai.files.reading import is_json_list
+from nemo_aligner_cai.files.sources import is_parquet
 
 ROWS = [{"text": "Système 中 🎈"}, {"text": "a\u2028b\tc\x00"}, {"n": [1, 2.5, None, True]}]
 
@@ -184,3 +190,35 @@ def test_a_balance_accounts_for_every_row():
         "noted": {"escaped": 1},
     }
     assert str(counts) == "5 rows in = 3 written + 2 skipped (1 duplicate, 1 empty reply); of the written: 1 escaped"
+
+
+@pytest.mark.parametrize("rows", [10, 100_000])  # written at the end, and while rows are added
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_a_write_that_fails_names_the_file(tmp_path: Path, rows: int, name: str) -> None:
+    path = tmp_path / name
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(CaiError) as failure:
+            write_jsonl(path, ({"n": number} for number in range(rows)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(failure.value).startswith(f"{path}: cannot be written: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_file_that_cannot_be_put_in_place_is_named(tmp_path: Path, fails: str) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(CaiError) as failure:
+        patch.setattr(f"nemo_aligner_cai.files.writing.os.{fails}", Mock(side_effect=OSError(28, "No space left")))
+        write_json(tmp_path / "a.json", {})
+    assert str(failure.value).startswith(f"{tmp_path / 'a.json'}: cannot be written: No space left")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file whose beginning cannot be read")
+@pytest.mark.parametrize("read", [sha256_file, read_text, is_parquet, is_json_list])
+def test_a_read_that_fails_names_the_file(read: Callable[[Path], object]) -> None:
+    with pytest.raises(UsageError) as failure:
+        read(Path("/proc/self/mem"))
+    assert str(failure.value).startswith("/proc/self/mem: cannot be read: ")

@@ -289,3 +289,13 @@ def test_the_hosted_api_is_asked_within_its_quota(
     monkeypatch.setattr(clients, "OpenAIClient", lambda url, model, **settings: given.update(settings))
     clients.judge_client(build_parser().parse_args([*flags, *more]), "key", RetryPolicy())
     assert given["requests_per_minute"] == requests and given["tokens_per_minute"] is None
+
+
+def test_a_secret_in_a_flag_of_the_judge_is_refused_and_not_shown(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = judged(flags, scoring_judge(), "--judge-extra-body", '{"metadata": {"token": "hunter22"}}', code=2)
+    assert not questions_to(server)
+    shown = "".join(capsys.readouterr())
+    assert "--judge-extra-body" in shown
+    assert "hunter22" not in shown

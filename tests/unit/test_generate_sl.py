@@ -413,3 +413,18 @@ def test_d3_d4_helpfulness_data_of_any_format_and_no_few_shots(
         assert run(given, *options) == 0
         assert min(len(body["messages"]) for body in server.bodies) == 1
     assert "read as alpaca; 1 rows in = 1 written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--plan",), ("--preview", "1")])
+def test_a_secret_in_a_recorded_flag_is_refused_and_not_shown(
+    inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    body = '{"headers": {"X-Auth": "Bearer hunter22"}, "api_keys": ["hunter23"]}'
+    flags = ("--model-url", "http://127.0.0.1:1/v1", "--model", "m", "--extra-body", body, *more)
+    before = set(tmp_path.rglob("*"))
+    assert run(inputs, *flags) == 2
+    shown = "".join(capsys.readouterr())
+    assert "--extra-body" in shown
+    assert "headers.X-Auth" in shown
+    assert "hunter" not in shown
+    assert set(tmp_path.rglob("*")) == before

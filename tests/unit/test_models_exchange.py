@@ -225,6 +225,47 @@ def test_c4_half_a_key_at_the_cut_is_hidden_in_malformed_answers() -> None:
         assert SECRET[:5] not in str(caught.value)
 
 
+@pytest.mark.parametrize("valid", [0, 1])
+def test_c4_an_invalid_status_line_does_not_show_the_key(valid: int) -> None:
+    async def run(padding: int) -> str:
+        count = 0
+
+        async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal count
+            if await reader.readexactly(4) != b"POST":
+                writer.close()  # it is asked whether it speaks TLS
+                return
+            count += 1
+            await reader.readuntil(b"\r\n\r\n")
+            good = b'{"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]}'
+            if count <= valid:
+                head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(good)
+                writer.write(head + good)
+            else:
+                writer.write(b"HTTP/1.1 %b%b broken\r\n\r\n" % (b"x" * padding, SECRET.encode()))
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(respond, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        client = OpenAIClient(url, "m", key=SECRET, retry_policy=QUICK)
+        try:
+            for _ in range(valid):
+                await client.complete(ask())
+            with pytest.raises((CallFailed, ServerRefused)) as failure:
+                await client.complete(ask())
+            return str(failure.value)
+        finally:
+            await client.close()
+            server.close()
+
+    for padding in range(0, 300, 30):
+        message = asyncio.run(run(padding))
+        assert "status" in message
+        assert SECRET[:5] not in message
+        assert "Authorization" not in message
+
+
 def test_c4_placeholders_and_escapes_stay() -> None:
     payload = rb'{"a": "EMPTY \\u0041 \u00e9 \u0022 \/ caf\u00e9 placeholder"}'
     for key in (None, "EMPTY", "placeholder", SECRET):

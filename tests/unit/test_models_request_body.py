@@ -64,3 +64,9 @@ def test_d13_an_unknown_key_names_the_flag(words: str, advice: str) -> None:
     request = Request(Conversation.of_user("q"), Sampling(repetition_penalty=1.2))
     with Strict() as server, pytest.raises(ServerRefused, match=advice):
         complete(server, request)
+
+
+def test_a_secret_in_a_changed_body_is_refused_and_not_shown() -> None:
+    with pytest.raises(UsageError, match=r"headers\.Authorization") as refused:
+        BodyChanges({"headers": {"Authorization": "Bearer hunter22"}})
+    assert "hunter22" not in str(refused.value)

@@ -76,6 +76,20 @@ def test_c4_other_words_are_left_alone(words: list[str]) -> None:
         ({"extra_body": {"headers": {"Authorization": f"Bearer {SECRET}"}}}, "extra_body.headers.Authorization"),
         ({"endpoint": f"https://me:{SECRET}@host/v1"}, "endpoint"),
         ({"preamble": [f"export HF_TOKEN={SECRET}"]}, "preamble"),
+        ({"preamble": [f"PGPASSWORD={SECRET} psql", f"export GITHUB_PAT={SECRET}"]}, "preamble"),
+        ({"api_keys": [SECRET]}, "api_keys"),
+        ({"api_keys": {"openai": SECRET}}, "api_keys.openai"),
+        ({"tokens": [SECRET]}, "tokens"),
+        ({"passwords": {"database": SECRET}}, "passwords.database"),
+        ({"accessKeyId": "A", "secretAccessKey": SECRET}, "secretAccessKey"),
+        ({"openaiApiKey": SECRET}, "openaiApiKey"),
+        ({"headers": {"Ocp-Apim-Subscription-Key": SECRET}}, "headers.Ocp-Apim-Subscription-Key"),
+        ({"headers": [["Authorization", f"Bearer {SECRET}"]]}, "headers"),
+        ({"header": f"Bearer {SECRET}"}, "header"),
+        ({"connection": f"AccountName=a;AccountKey={SECRET};Endpoint=e"}, "connection"),
+        ({"url": f"https://host/file?X-Amz-Signature={SECRET}"}, "url"),
+        ({"url": f"https://host/file?sv=1&sig={SECRET}"}, "url"),
+        ({"arguments": [f'{{"api_keys": ["{SECRET}"]}}']}, "arguments"),
     ],
 )
 def test_secrets_in_settings_are_named_by_their_keys(settings: dict[str, Any], key: str) -> None:
@@ -87,8 +101,28 @@ def test_secrets_in_settings_are_named_by_their_keys(settings: dict[str, Any], k
 
 
 @pytest.mark.parametrize(
+    "start", ["sk-", "sk-proj-", "ghp_", "gho_", "github_pat_", "hf_", "nvapi-", "xoxb-", "xoxp-", "glpat-"]
+)
+def test_the_keys_of_services_are_recognized_by_their_form(start: str) -> None:
+    key = start + "aB3" * 10
+    assert list(secrets_in_settings({"name": key, "list": [f"--model={key}"]})) == [
+        ("name", key),
+        *[("list", key)] * 2,
+    ]
+    assert list(secrets_in(["run", key])) == [(1, 0, len(key))]
+
+
+def test_a_key_of_aws_is_recognized_by_its_form() -> None:
+    assert list(secrets_in_settings({"name": "AKIA" + "B2" * 8})) == [("name", "AKIA" + "B2" * 8)]
+    assert not list(secrets_in_settings({"name": "AKIA" + "B2" * 9}))
+
+
+@pytest.mark.parametrize(
     "settings",
     [
+        {"tokens": 5, "usage": {"tokens": [1, 2], "max_tokens": 4096}, "stop_tokens": ["</s>"], "padToken": "<pad>"},
+        {"sets": {"data": "sk-en-translation-of-harmless-prompts-v2"}, "model": "hf_llama_2_7b_chat_converted_2024"},
+        {"headers": {"Authorization": "Bearer $KEY"}, "api_keys": ["${oc.env:KEY}"], "PWD": "/work", "keys": ["text"]},
         {"key_env": "OPENAI_API_KEY", "secrets": ["NGC_API_KEY"]},
         {"arguments": ["--api-key", "$VLLM_API_KEY"], "preamble": ["export HF_TOKEN=$(cat ~/.token)"]},
         {"overrides": ["+logger.api_key=${oc.env:WANDB_API_KEY}", "model.use_auth_token=true", "+a.api_key=null"]},

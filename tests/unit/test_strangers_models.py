@@ -209,3 +209,9 @@ def test_c1_yaml_creates_no_objects(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=nemo_archive.MODEL_CONFIG):
         model_file.model_config(tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.nemo")
+    with pytest.raises(UsageError, match="pipe"):
+        nemo_archive.read(tmp_path / "model.nemo")

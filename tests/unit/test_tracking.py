@@ -79,9 +79,12 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
             check(tracking)
 
 
-def test_mlflows_password_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "place", ["me:hunter2@mlflow.example", "hunter2@mlflow.example/", "mlflow.example/?token=hunter2"]
+)
+def test_a_secret_in_mlflows_address_is_refused_and_not_shown(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow.example")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://{place}")
     with pytest.raises(UsageError, match="MLFLOW_TRACKING_PASSWORD") as refused:
         check(Tracking(mlflow="cai"))
     assert "hunter2" not in str(refused.value)

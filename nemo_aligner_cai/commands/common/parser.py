@@ -9,16 +9,33 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
+from nemo_aligner_cai.console.secrets import first_secret
 from nemo_aligner_cai.errors import UsageError
 
 _log = logging.getLogger(__name__)
 _NOT_RECORDED = ("ngc_api_key", "run")
 """The first is a secret, the second is the command's function."""
 
+_TEXTS = ("system_message", "system_default_message")
+"""Texts for the models, which may speak of passwords."""
+
 
 def recorded_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the flags for a manifest, without secrets."""
-    return {name: value for name, value in vars(args).items() if name not in _NOT_RECORDED}
+    """Return the flags for a manifest.
+
+    Raises:
+        UsageError: a flag contains a secret, which the manifest and the journal would show.
+    """
+    flags = {name: value for name, value in vars(args).items() if name not in _NOT_RECORDED}
+    key = first_secret({name: value for name, value in flags.items() if name not in _TEXTS})
+    if key is not None:
+        flag, _, inner = key.partition(".")
+        raise UsageError(
+            f"--{flag.replace('_', '-')}: {f'its key {inner} ' if inner else ''}contains a secret, which the files of "
+            "the run would show; remove it, and name an environment variable with the server's key by --api-key-env "
+            "or --judge-api-key-env"
+        )
+    return flags
 
 
 def never(args: argparse.Namespace) -> bool:

@@ -17,8 +17,9 @@ from nemo_aligner_cai.data.formats.unread_columns import ColumnChoice, carry
 from nemo_aligner_cai.data.formats.writers import require_suffix, write_rows
 from nemo_aligner_cai.data.records import Chat, Record, require_texts, to_kind, with_system
 from nemo_aligner_cai.errors import FormatError, UsageError
-from nemo_aligner_cai.files import PathLike, Row, RowCounts, require_file
+from nemo_aligner_cai.files import PathLike, Row, RowCounts
 from nemo_aligner_cai.files.output_paths import check_output
+from nemo_aligner_cai.files.reading import open_stored
 from nemo_aligner_cai.files.sources import DataFile, data_files, is_parquet, read_rows
 
 _NEMO_FORMATS = tuple(name for name, format in FORMATS.items() if type(format).__module__ == nemo.__name__)
@@ -162,7 +163,7 @@ def require_readable(path: PathLike, format: Format) -> None:
 
 def require_plain_lines(path: PathLike) -> None:
     """Raise FormatError unless the file has one JSON object per line in plain UTF-8. NeMo reads nothing else."""
-    with require_file(path).open("rb") as handle:
+    with open_stored(path) as handle:
         start = handle.readline()
     if start.startswith(b"\x1f\x8b"):
         raise FormatError(f"{path}: is compressed with gzip, which NeMo does not read; decompress it with gunzip")

@@ -27,7 +27,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from nemo_aligner_cai.errors import UsageError
+from nemo_aligner_cai.errors import UsageError, one_line
 from nemo_aligner_cai.models.http.inflate import INFLATE_ERRORS, Inflater
 from nemo_aligner_cai.models.http.retry import RetryableError
 
@@ -263,6 +263,13 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def described(error: Exception) -> str:
+    """Return the class and the message of a connection error; its repr would contain the headers, with the API key."""
+    # str() of a response error has the URL and a status that no server sent.
+    message = error.message if isinstance(error, aiohttp.ClientResponseError) else one_line(error)
+    return f"{type(error).__name__}: {' '.join(message.split())}"
 
 
 async def permanent_failure(error: Exception, url: URL) -> str | None:

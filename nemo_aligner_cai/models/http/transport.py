@@ -24,6 +24,7 @@ from nemo_aligner_cai.models.http.endpoint_pool import Endpoint, EndpointPool
 from nemo_aligner_cai.models.http.exchange import (
     ACCEPTED_ENCODINGS,
     CleanConnector,
+    described,
     key_spellings,
     permanent_failure,
     proxy_of,
@@ -302,7 +303,9 @@ class Transport:
         if isinstance(error, aiohttp.ClientConnectorError):
             return RetryableError("server not reachable", f"{route.url}: {error}", unavailable=True)
         cost = _COST_OF_LEAVING if self._pool.is_changing else 1.0
-        return RetryableError("connection lost", f"{route.url}: {error!r}"[:EXCERPT_CHARS], cost=cost)
+        # Redacted before the cut: half a key would not be found. A status line can repeat the key.
+        detail = self._redact(f"{route.url}: {described(error)}")[:EXCERPT_CHARS]
+        return RetryableError("connection lost", detail, cost=cost)
 
     def _check_status(self, route: Route, response: aiohttp.ClientResponse, payload: bytes) -> None:
         try:

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from nemo_aligner_cai.errors import UsageError, one_line
+from nemo_aligner_cai.files import require_file
 
 _log = logging.getLogger(__name__)
 MODEL_CONFIG = "model_config.yaml"
@@ -52,7 +53,7 @@ def read(path: Path) -> Archive:
             files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
             small = {MODEL_CONFIG: files[MODEL_CONFIG].read_bytes()} if MODEL_CONFIG in files else {}
             return Archive(frozenset(files), small)
-        status = path.stat()
+        status = require_file(path).stat()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {one_line(error)}") from error
     return _read(path, (status.st_ino, status.st_size, status.st_mtime_ns))

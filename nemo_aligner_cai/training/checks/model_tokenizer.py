@@ -123,7 +123,9 @@ class _Tiktoken:
             try:
                 self._tokenizer: Any = TiktokenTokenizer(vocab_file=str(path))
             except (AssertionError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UsageError(f"{path}: is not a vocabulary of NeMo's tiktoken tokenizer: {error!r}") from error
+                raise UsageError(
+                    f"{path}: is not a vocabulary of NeMo's tiktoken tokenizer: {one_line(error)}"
+                ) from error
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._tokenizer.text_to_ids(text) for text in texts]
