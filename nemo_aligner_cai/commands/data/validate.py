@@ -19,7 +19,7 @@ from nemo_aligner_cai.data.length import LIMITS, predict_use
 from nemo_aligner_cai.data.tokenizer import Tokenizer
 from nemo_aligner_cai.errors import FormatError, NotJsonError, UsageError
 from nemo_aligner_cai.files.reading import is_json_list
-from nemo_aligner_cai.files.sources import data_files, is_parquet, read_rows
+from nemo_aligner_cai.files.sources import data_files, file_kind, is_parquet, read_rows
 
 _TRAINED = (SftChat, RmComparisons, PpoPrompts, Kto, RegressionRm)
 """The format of each kind of record that NeMo's trainers read."""
@@ -122,8 +122,8 @@ def _stored_as(path: Path) -> str:
         return "a folder" if path.is_dir() else "a data set"
     if is_parquet(path):
         return "parquet"
-    packed = "packed by gzip, " if path.name.endswith(".gz") else ""
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    packed = "packed by gzip, " if path.name.lower().endswith(".gz") else ""
+    kind = file_kind(path)
     if kind in ("csv", "txt"):
         return packed + {"csv": "CSV", "txt": "lines of text"}[kind]
     return packed + ("one JSON list" if is_json_list(path) else "JSON lines")
