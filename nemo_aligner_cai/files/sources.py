@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from nemo_aligner_cai.errors import FormatError, UsageError, one_line
+from nemo_aligner_cai.errors import FormatError, NotUtf8Error, UsageError, one_line
 from nemo_aligner_cai.extras import not_installed
 from nemo_aligner_cai.files import PathLike, Row, read_items, read_jsonl, read_lines, require_file
 from nemo_aligner_cai.files.parquet import parquet_rows
@@ -205,12 +205,12 @@ def is_parquet(path: Path) -> bool:
         return handle.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
 
 
-def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
+def read_rows(file: DataFile, *, strict: bool = False) -> Iterator[tuple[int, Row]]:
     """Yield (1-based number, row) of one of `data_files`; the number is the line if a row is a line, else the row.
 
     Args:
         file: the file or data set.
-        allow_blank: False makes a blank line among JSON lines an error, as for NeMo's readers.
+        strict: refuse blank lines and repeated keys of JSON, see `read_jsonl`.
 
     Raises:
         UsageError: it cannot be opened, or the package that reads it is missing.
@@ -226,11 +226,11 @@ def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int
         case "csv":
             return _csv_rows(file)
         case "json":
-            return _json_rows(file)
+            return _json_rows(file, strict=strict)
         case "parquet":
             raise FormatError(f"{file}: is named as parquet but is not parquet; download the file again")
         case _:
-            return read_jsonl(file, allow_blank=allow_blank)
+            return read_jsonl(file, strict=strict)
 
 
 def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -242,11 +242,11 @@ def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
             yield number, {"prompt": text}
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+def _json_rows(path: Path, *, strict: bool) -> Iterator[tuple[int, Row]]:
     if not is_json_list(path):
-        yield from read_jsonl(path)
+        yield from read_jsonl(path, strict=strict)
         return
-    for number, item in read_items(path):
+    for number, item in read_items(path, strict=strict):
         if isinstance(item, str):
             yield number, {"prompt": item}
         elif isinstance(item, dict):
@@ -263,6 +263,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
         with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(_bounded_lines(path, text), strict=True)
             names = next(reader, list[str]())
+            _require_names(path, names)
             if len(set(names)) < len(names):
                 raise FormatError.at(path, 1, "the first line names a column twice")
             for cells in reader:
@@ -279,9 +280,26 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     except csv.Error as error:
         raise FormatError.at(path, number, f"not CSV, here or on the next line: {error}") from error
     except UnicodeDecodeError as error:
-        raise FormatError.at(path, number, "is not UTF-8 text, here or on the next line; save it as UTF-8") from error
+        raise NotUtf8Error.at(path, number, "is not UTF-8 text, here or on the next line; save it as UTF-8") from error
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, number, error) from error
+
+
+_SENTENCE = re.compile(r".*[.?!]|(\S+\s+){5,}.*", re.DOTALL)
+
+
+def _require_names(path: Path, names: list[str]) -> None:
+    """Raise FormatError for a table with one column whose name is that of several, or is a text."""
+    name, *others = names or [""]
+    if others:
+        return
+    for separator in (";", "\t"):
+        if separator in name:
+            raise FormatError.at(path, 1, f"is separated by {separator!r}; save it with commas")
+    if _SENTENCE.fullmatch(name.strip()):
+        raise FormatError.at(
+            path, 1, f"has no line with the columns' names, but {name[:40]!r}; add one, such as 'prompt', before it"
+        )
 
 
 def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
