@@ -211,7 +211,11 @@ REFUSED = [
     ({"question": "Q", "context": {"title": ["T"], "lines": [["C"]]}, "answer": "A"}, "context", "--ignore-columns"),
     ({"question": "Q", "documents": [{"passage": "C"}], "answer": "A"}, "documents", "--ignore-columns"),
     ({"question": "Q", "passage": 42, "answer": "A 42"}, "passage", "--ignore-columns"),
-    ({"question": "Q", "history": [{"role": "user", "content": "C"}], "chosen": "A", "rejected": "B"}, "history", "C"),
+    (
+        {"question": "Q", "dialogue": [{"role": "user", "content": "C"}], "chosen": "A", "rejected": "B"},
+        "dialogue",
+        "drop",
+    ),
     (
         {"prompt": "Q", "chosen": "A", "rejected": "B", "conversation": [{"input": "C", "output": "D"}]},
         *["conversation"] * 2,
