@@ -57,7 +57,11 @@ class FormatError(UsageError):
 
 
 class NotJsonError(FormatError):
-    """A line is not JSON, so that it cannot be dropped as a row of a format can."""
+    """A line is not JSON or has a key twice, so that it cannot be dropped as a row of a format can."""
+
+
+class NotUtf8Error(FormatError):
+    """The bytes of a file are not UTF-8 text, in whichever format its rows are."""
 
 
 def one_line(error: BaseException) -> str:

@@ -73,14 +73,17 @@ def _show_stats(path: str) -> None:
 
 
 def _entries(path: str) -> Iterator[dict[str, Any]]:
-    damaged = 0
+    damaged = read = 0
     for offset, _, entry in read_entries(require_file(path)):
         if entry is None:
             damaged += 1
             continue
         if entry.get("kind") not in ("call", "prefix", "failure", "served"):
             raise UsageError(f"{path}: not a journal (byte {offset})")
+        read += 1
         yield entry
+    if not read:
+        raise UsageError(f"{path}: not a journal, no line is an entry" if damaged else f"{path}: has no complete line")
     if damaged:
         note_line(f"{path}: skipped {damaged} damaged lines")
 

@@ -22,7 +22,7 @@ from nemo_aligner_cai.chat import ChatTemplate, TokenPolicy, guard
 from nemo_aligner_cai.errors import FormatError, UsageError
 from nemo_aligner_cai.files import PathLike, Row, RowCounts, atomic_writer, require_file
 from nemo_aligner_cai.files.output_paths import check_output
-from nemo_aligner_cai.files.sources import HUB, DataFile, data_files, read_rows, split_files
+from nemo_aligner_cai.files.sources import HUB, DataFile, data_files, read_rows, require_splits, split_files
 from nemo_aligner_cai.prompts.transcript import TranscriptError, alternating, split_turns, strip_run_on
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -238,7 +238,7 @@ def local_files(source: PathLike, subsets: Iterable[str]) -> dict[str, list[Path
         subsets: The subsets to read from a folder that has several.
 
     Raises:
-        UsageError: There are no files, or a subset is missing.
+        UsageError: There are no files, a file is of no split, or a subset is missing.
     """
     source = Path(source)
     if not source.is_dir():
@@ -251,4 +251,6 @@ def local_files(source: PathLike, subsets: Iterable[str]) -> dict[str, list[Path
     found = {split: [file for folder in folders for file in split_files(folder, split)] for split in SPLITS}
     if not any(found.values()):
         raise UsageError(f"{source}: has no train.jsonl.gz or test.jsonl.gz, in it or in {', '.join(wanted)}")
+    for folder in folders:
+        require_splits(folder)
     return {split: files for split, files in found.items() if files}

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import orjson
 
-from nemo_aligner_cai.errors import CaiError, FormatError, NotHere, NotJsonError, UsageError
+from nemo_aligner_cai.errors import CaiError, FormatError, NotHere, NotJsonError, NotUtf8Error, UsageError
 from nemo_aligner_cai.files.json_items import MAX_VALUES, BrokenListError, has_too_many_values, split_list
 
 PathLike = str | os.PathLike[str]
@@ -135,21 +135,21 @@ def read_text(path: PathLike) -> str:
 
 
 def decoded(path: PathLike, line: int, content: bytes) -> str:
-    """Decode text that starts on `line`; raises FormatError if it is not UTF-8, or looks like UTF-16."""
+    """Decode text that starts on `line`; raises NotUtf8Error if it is not UTF-8, or looks like UTF-16."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         at = line + content.count(b"\n", 0, error.start)
-        raise FormatError.at(path, at, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise NotUtf8Error.at(path, at, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     require_no_nul(path, line, text)
     return text
 
 
 def require_no_nul(path: PathLike, line: int, text: str) -> None:
-    """Raises FormatError for text with NUL characters: English in UTF-16 is UTF-8 with a NUL after each letter."""
+    """Raises NotUtf8Error for text with NUL characters: English in UTF-16 is UTF-8 with a NUL after each letter."""
     if (at := text.find("\0")) >= 0:
         where = line + text.count("\n", 0, at)
-        raise FormatError.at(path, where, "has a NUL character: it may be UTF-16, or damaged; save it as UTF-8")
+        raise NotUtf8Error.at(path, where, "has a NUL character: it may be UTF-16, or damaged; save it as UTF-8")
 
 
 def read_json(path: PathLike) -> Any:
@@ -164,17 +164,28 @@ def read_unique_json(path: PathLike) -> Any:
     """
     text = read_text(path)
     document = _loads(path, 1, text.encode())
+    if (key := _repeated_key(text)) is not None:
+        raise FormatError(f"{path}: {_TWICE.format(key)}")
+    return document
 
-    def require_unique(pairs: list[tuple[str, object]]) -> None:
+
+_TWICE = "the key {!r} is given twice in one object; rename or remove one"
+
+
+def _repeated_key(text: str | bytes) -> str | None:
+    """The beginning of a key that an object of a JSON document has twice; None without one."""
+    repeated: list[str] = []
+
+    def collect(pairs: list[tuple[str, object]]) -> None:
         keys = set[str]()
         for key, _ in pairs:
             if key in keys:
-                raise FormatError(f"{path}: the key {key[:40]!r} is given twice in one object; rename or remove one")
+                repeated.append(key[:40])
             keys.add(key)
 
     # The texts of numbers suffice: Python refuses to convert very long ones.
-    json.loads(text, object_pairs_hook=require_unique, parse_int=str)
-    return document
+    json.loads(text, object_pairs_hook=collect, parse_int=str)
+    return repeated[0] if repeated else None
 
 
 def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
@@ -198,31 +209,32 @@ def read_lines(path: PathLike) -> Generator[tuple[int, bytes], None, None]:
         raise damaged_gzip(path, number + 1, error) from error
 
 
-def read_jsonl(path: PathLike, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
+def read_jsonl(path: PathLike, *, strict: bool = False) -> Iterator[tuple[int, Row]]:
     """Yield (1-based line number, row) of a .jsonl, .jsonl.gz or .json file.
 
     A file whose first character is ``[`` is read as one JSON list; its numbers are positions in the list.
 
     Args:
         path: the file.
-        allow_blank: False makes a blank line an error, as for NeMo's readers.
+        strict: refuse blank lines, as NeMo's readers do, and keys that an object has twice, of which the last would
+            be read. This takes several times as long.
 
     Raises:
         UsageError: the file cannot be opened (at the call, not at the first row).
         FormatError: a line is not a JSON object.
     """
-    return _rows(require_file(path), allow_blank=allow_blank)
+    return _rows(require_file(path), strict=strict)
 
 
-def _rows(path: Path, *, allow_blank: bool) -> Iterator[tuple[int, Row]]:
+def _rows(path: Path, *, strict: bool) -> Iterator[tuple[int, Row]]:
     if is_json_list(path):
-        for number, item in read_items(path):
+        for number, item in read_items(path, strict=strict):
             yield number, _as_row(path, number, item)
         return
     for number, line in read_lines(path):
         if line.strip():
-            yield number, _as_row(path, number, _loads(path, number, line))
-        elif not allow_blank:
+            yield number, _as_row(path, number, _loads(path, number, line, strict=strict))
+        elif strict:
             raise FormatError.at(path, number, "a blank line; remove it, NeMo's readers stop there")
 
 
@@ -231,8 +243,8 @@ def is_json_list(path: PathLike) -> bool:
     return next((block for block in _blocks(path) if block.strip()), b"").lstrip().startswith(b"[")
 
 
-def read_items(path: PathLike) -> Iterator[tuple[int, Any]]:
-    """Yield (1-based position, item) of a JSON list; one item is in memory at a time.
+def read_items(path: PathLike, *, strict: bool = False) -> Iterator[tuple[int, Any]]:
+    """Yield (1-based position, item) of a JSON list; one item is in memory at a time. For `strict`, see `read_jsonl`.
 
     Raises:
         UsageError: the file cannot be opened.
@@ -240,23 +252,26 @@ def read_items(path: PathLike) -> Iterator[tuple[int, Any]]:
     """
     try:
         for position, (line, item) in enumerate(split_list(_blocks(path), max_bytes=MAX_ROW_BYTES), start=1):
-            yield position, _loads(path, line, item)
+            yield position, _loads(path, line, item, strict=strict)
     except BrokenListError as error:
         raise FormatError.at(path, error.line, str(error)) from error
 
 
-def _loads(path: PathLike, line: int, content: bytes) -> Any:
-    """Parse JSON of bounded size and depth that starts on `line`; raises FormatError."""
+def _loads(path: PathLike, line: int, content: bytes, *, strict: bool = False) -> Any:
+    """Parse JSON of bounded size and depth, starting on `line`; raises FormatError. See `read_jsonl` for `strict`."""
     if has_too_many_values(content):
         raise FormatError.at(path, line, f"has more than {MAX_VALUES:,} values")
     try:
         document: object = orjson.loads(content)
     except orjson.JSONDecodeError as error:
+        decoded(path, line, content)
         where = line + error.lineno - 1
         raise NotJsonError.at(path, where, f"not JSON: {error.msg} (column {error.colno})") from error
     # Most rows have too few brackets to be too deep.
     if content.count(b"{") + content.count(b"[") > _MAX_DEPTH and _is_too_deep(document):
         raise FormatError.at(path, line, f"is nested more than {_MAX_DEPTH} levels deep")
+    if strict and (key := _repeated_key(content)) is not None:
+        raise NotJsonError.at(path, line, _TWICE.format(key))
     return document
 
 

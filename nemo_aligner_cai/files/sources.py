@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-from nemo_aligner_cai.errors import FormatError, UsageError, one_line
+from nemo_aligner_cai.errors import FormatError, NotUtf8Error, UsageError, one_line
 from nemo_aligner_cai.extras import not_installed
 from nemo_aligner_cai.files import PathLike, Row, read_items, read_jsonl, read_lines, require_file
 from nemo_aligner_cai.files.parquet import parquet_rows
@@ -39,7 +39,9 @@ from nemo_aligner_cai.files.reading import (
 
 HUB = "hf://datasets/"
 """The prefix of data sets on the hub."""
-_KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$")
+_KIND = re.compile(r"\.(jsonl|json|csv|txt|parquet)(\.gz)?$", re.IGNORECASE)
+_NO_DATA = re.compile(r"(dataset_(infos?|dict)|state|config)\.json|(readme|license|notice)\.txt", re.IGNORECASE)
+"""Names of files that describe a folder of data: those of the hub and of the library datasets, and a license."""
 _DIGITS = re.compile(r"\d+")
 _SPLITS = ("train", "test", "validation")
 _DEFAULT_SPLIT = "train"
@@ -66,12 +68,12 @@ def data_files(source: PathLike, split: str | None = None) -> list[DataFile]:
 
     Args:
         source: one of the forms in the module's docstring.
-        split: the split to read, if the folder or data set has splits; None for "train" or, in a folder without it,
-            for the only one.
+        split: the split to read; None for a file, for all files of a folder without splits, and else for "train" or
+            the only split.
 
     Raises:
-        UsageError: the file cannot be read, or the folder has no data of the split, data of several ones, or the same
-            data twice.
+        UsageError: the file cannot be read or is not of the split, or the folder has no data of the split, data of
+            several ones, the same data twice, or a file that may be data or not.
     """
     if str(source).startswith(HUB):
         owner, name, *folders = f"{source}/".removeprefix(HUB).split("/")
@@ -79,7 +81,11 @@ def data_files(source: PathLike, split: str | None = None) -> list[DataFile]:
             raise UsageError(f"{source}: must look like {HUB}Anthropic/hh-rlhf or {HUB}Anthropic/hh-rlhf/helpful-base")
         return [HubData(f"{owner}/{name}", "/".join(filter(None, folders)) or None, split or _DEFAULT_SPLIT)]
     path = Path(source)
-    return [*_folder_files(path, split)] if os.path.isdir(path) else [require_file(path)]
+    if os.path.isdir(path):
+        return [*_folder_files(path, split)]
+    if split is not None and split not in (_split_of(path), _split_kind(path)):
+        raise _without_splits(require_file(path), split)
+    return [require_file(path)]
 
 
 def _folder_files(folder: Path, split: str | None) -> list[Path]:
@@ -87,11 +93,15 @@ def _folder_files(folder: Path, split: str | None) -> list[Path]:
     if not files:
         raise UsageError(f"{folder}: no .jsonl, .jsonl.gz, .csv or .parquet file in it")
     # The names of splits, and what they begin with: "train" of train_sft and train_prefs.
-    splits = {name: kind for name in map(_split_of, files) if (kind := name.split("_")[0]) in _SPLITS}
+    splits = {_split_of(file): kind for file in files if (kind := _split_kind(file)) is not None}
+    if split is None and splits:
+        require_splits(folder)
     if own := split_files(folder, wanted):
         return own
+    if not splits and split is not None:
+        raise _without_splits(folder, split)
     if not splits:
-        return files  # parts of one split
+        return files
     found = {name for name, kind in splits.items() if kind == wanted}
     if not found and split is None:
         found = set(splits)
@@ -110,8 +120,32 @@ def _folder_files(folder: Path, split: str | None) -> list[Path]:
     )
 
 
+def _without_splits(source: Path, split: str) -> UsageError:
+    return UsageError(
+        f"{source}: has no split {split!r}; give a folder with files whose names begin with their splits, such as "
+        "train.jsonl and test.jsonl"
+    )
+
+
 def _split_of(file: Path) -> str:
-    return file.name.split(".")[0].split("-")[0]
+    return file.name.split(".")[0].split("-")[0].lower()
+
+
+def _split_kind(file: Path) -> str | None:
+    """The split that a file's name begins with, "train" of train_sft; None without one."""
+    kind = _split_of(file).split("_")[0]
+    return kind if kind in _SPLITS else None
+
+
+def require_splits(folder: Path) -> None:
+    """Raise UsageError for a data file in a folder tree whose name begins with no split: it would not be read."""
+    for file in _data_files_in(folder):
+        if _split_kind(file) is None:
+            raise UsageError(
+                f"{folder}: the name of {file.relative_to(folder)} begins with no split, the names of other files do; "
+                "rename it (train_0, train_1 and so on), move it, give one of the files itself or, where there is "
+                "--split, the split to read"
+            )
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -123,8 +157,7 @@ def split_files(folder: Path, split: str) -> list[Path]:
 
 
 def _data_files_in(folder: Path) -> list[Path]:
-    found = (file for file in folder.rglob("*") if _kind(file) in ("jsonl", "csv", "parquet"))
-    files = sorted(file for file in found if not _is_hidden(file.relative_to(folder)))
+    files = [file for file in sorted(_visible_files(folder)) if _is_data(folder, file)]
     for one, other in pairwise(files):
         if one.parent == other.parent and one.name.split(".")[0] == other.name.split(".")[0]:
             raise UsageError(
@@ -133,14 +166,38 @@ def _data_files_in(folder: Path) -> list[Path]:
     return files
 
 
-def _is_hidden(file: Path) -> bool:
+def _is_data(folder: Path, file: Path) -> bool:
+    kind = file_kind(file)
+    if kind in ("json", "txt") and not _NO_DATA.fullmatch(file.name):
+        raise UsageError(
+            f"{folder}: {file.relative_to(folder)} may be data or a description; give it by itself, or move it out of "
+            "the folder"
+        )
+    return kind in ("jsonl", "csv", "parquet")
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> NoReturn:
+        raise UsageError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        for path in (Path(parent, name) for name in folders):
+            # A link may lead to a folder that has the link.
+            if path.is_symlink():
+                raise UsageError(f"{path}: is a link to a folder; give that folder itself, or copy it")
+        yield from (Path(parent, name) for name in names if not _is_hidden(name))
+
+
+def _is_hidden(name: str) -> bool:
     """True for names that datasets ignores too: .ipynb_checkpoints (Jupyter) and __MACOSX have copies of the data."""
-    return any(part.startswith((".", "__")) for part in file.parts)
+    return name.startswith((".", "__"))
 
 
-def _kind(file: Path) -> str:
+def file_kind(file: Path) -> str:
+    """The ending of a file's name in lower case, without .gz: jsonl, json, csv, txt or parquet; empty for others."""
     found = _KIND.search(file.name)
-    return found[1] if found else ""
+    return found[1].lower() if found else ""
 
 
 def is_parquet(path: Path) -> bool:
@@ -154,12 +211,12 @@ def is_csv(path: Path) -> bool:
     return _kind(path) == "csv" and not is_parquet(path)
 
 
-def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int, Row]]:
+def read_rows(file: DataFile, *, strict: bool = False) -> Iterator[tuple[int, Row]]:
     """Yield (1-based number, row) of one of `data_files`; the number is the line if a row is a line, else the row.
 
     Args:
         file: the file or data set.
-        allow_blank: False makes a blank line among JSON lines an error, as for NeMo's readers.
+        strict: refuse blank lines and repeated keys of JSON, see `read_jsonl`.
 
     Raises:
         UsageError: it cannot be opened, or the package that reads it is missing.
@@ -169,17 +226,17 @@ def read_rows(file: DataFile, *, allow_blank: bool = True) -> Iterator[tuple[int
         return _hub_rows(file)
     if is_parquet(file):
         return _parquet_rows(file)
-    match _kind(file):
+    match file_kind(file):
         case "txt":
             return _text_rows(file)
         case "csv":
             return _csv_rows(file)
         case "json":
-            return _json_rows(file)
+            return _json_rows(file, strict=strict)
         case "parquet":
             raise FormatError(f"{file}: is named as parquet but is not parquet; download the file again")
         case _:
-            return read_jsonl(file, allow_blank=allow_blank)
+            return read_jsonl(file, strict=strict)
 
 
 def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -191,11 +248,11 @@ def _text_rows(path: Path) -> Iterator[tuple[int, Row]]:
             yield number, {"prompt": text}
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+def _json_rows(path: Path, *, strict: bool) -> Iterator[tuple[int, Row]]:
     if not is_json_list(path):
-        yield from read_jsonl(path)
+        yield from read_jsonl(path, strict=strict)
         return
-    for number, item in read_items(path):
+    for number, item in read_items(path, strict=strict):
         if isinstance(item, str):
             yield number, {"prompt": item}
         elif isinstance(item, dict):
@@ -212,6 +269,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
         with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(_bounded_lines(path, text), strict=True)
             names = next(reader, list[str]())
+            _require_names(path, names)
             if len(set(names)) < len(names):
                 raise FormatError.at(path, 1, "the first line names a column twice")
             for cells in reader:
@@ -228,9 +286,26 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     except csv.Error as error:
         raise FormatError.at(path, number, f"not CSV, here or on the next line: {error}") from error
     except UnicodeDecodeError as error:
-        raise FormatError.at(path, number, "is not UTF-8 text, here or on the next line; save it as UTF-8") from error
+        raise NotUtf8Error.at(path, number, "is not UTF-8 text, here or on the next line; save it as UTF-8") from error
     except GZIP_ERRORS as error:
         raise damaged_gzip(path, number, error) from error
+
+
+_SENTENCE = re.compile(r".*[.?!]|(\S+\s+){5,}.*", re.DOTALL)
+
+
+def _require_names(path: Path, names: list[str]) -> None:
+    """Raise FormatError for a table with one column whose name is that of several, or is a text."""
+    name, *others = names or [""]
+    if others:
+        return
+    for separator in (";", "\t"):
+        if separator in name:
+            raise FormatError.at(path, 1, f"is separated by {separator!r}; save it with commas")
+    if _SENTENCE.fullmatch(name.strip()):
+        raise FormatError.at(
+            path, 1, f"has no line with the columns' names, but {name[:40]!r}; add one, such as 'prompt', before it"
+        )
 
 
 def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:

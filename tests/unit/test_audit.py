@@ -301,3 +301,11 @@ def test_preferences_are_exported_for_inverse_cai(tmp_path: Path, capsys: pytest
     assert {line["preferred_text"] for line in written} == {"text_a", "text_b"}
     with pytest.raises(UsageError, match="csv"):
         call(path, "--icai", tmp_path / "pairs.txt")
+
+
+def test_a_file_without_a_row_is_an_error(tmp_path: Path):
+    (tmp_path / "empty.jsonl").touch()
+    parser = Parser()
+    command.add_arguments(parser)
+    with pytest.raises(FormatError, match=r"empty\.jsonl: has no rows"):
+        command.run(parser.parse_args([str(tmp_path / "empty.jsonl")]))

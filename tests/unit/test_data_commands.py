@@ -84,6 +84,11 @@ SFT = json.dumps(sft_row(Conversation.of_user("Q").with_turn(Role.ASSISTANT, "A"
         ("a.json", f"[{SFT}]", ["a.json:1: ", "one JSON list", "rows are sft-chat", "a.jsonl --to sft-chat"]),
         ("a.jsonl", f"{SFT}\n{{oops\n{SFT}\n", ["a.jsonl:2: not JSON", "without line 2: sed 2d ", "a_valid.jsonl"]),
         ("a.jsonl", "[1, 2]", ["first row cannot be read"]),
+        ("a.jsonl", SFT.replace('"mask"', '"mask": "x", "mask"'), ["a.jsonl:1: ", "'mask'", "twice", "sed 1d"]),
+        ("a.json", '[{"prompt": "a", "prompt": "b"}]', ["a.json:1: ", "'prompt'", "twice"]),
+        ("a.csv", "id;prompt\n1;How?\n", ["a.csv:1: ", "';'", "with commas"]),
+        ("a.csv", "id\tprompt\n1\tHow?\n", ["a.csv:1: ", "with commas"]),
+        ("a.csv", "How do I pick a lock?\nWhy?\n", ["a.csv:1: ", "names", "'prompt'"]),
     ],
 )
 def test_validate_names_what_a_file_is_and_the_command_that_helps(
@@ -94,6 +99,22 @@ def test_validate_names_what_a_file_is_and_the_command_that_helps(
     assert call("validate", path) == 1
     shown = capsys.readouterr().err
     assert [one for one in said if one not in shown] == []
+
+
+@pytest.mark.parametrize("line", [1, 2])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_validate_names_the_encoding_and_its_conversion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, line: int
+):
+    path = tmp_path / name
+    rows = {"jsonl": '{"prompt": "%s?"}\n', "csv": "%s,n\n", "txt": "%s?\n"}[path.suffix[1:]]
+    texts = ["prompt", "Où"] if line == 2 else ["Où", "prompt"]
+    path.write_text("".join(rows % text for text in texts), encoding="latin1")
+    assert call("validate", path) == 1
+    shown = capsys.readouterr().err
+    assert "is not UTF-8 text" in shown and "sed" not in shown and "--drop-refused" not in shown
+    assert f"iconv -f latin1 -t utf-8 {path} > {path.with_name(f'a_valid{path.suffix}')}" in shown
+    assert name == "a.csv" or f"{path}:{line}: " in shown
 
 
 def test_the_command_that_validate_names_makes_a_valid_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -264,7 +264,7 @@ def test_a_column_with_a_meaning_is_refused_and_another_is_counted(columns: Row,
         {"prompt": None, "context": "[]"},
         {"history": [{"role": "user", "content": "Q"}, {"from": "gpt", "value": "A"}]},
         {"Dialogue": "\n\nHuman: Q\n\nAssistant: A"},
-        {"documents": {"text": "Q", "title": "not a text of the conversation"}},
+        {"documents": {"text": "Q", "title": "A"}},
         {"conversation": [{"instruction": ["Q"]}]},
         {"conversation": [{"instruction": "Q"}, "A"]},
     ],
@@ -284,6 +284,9 @@ def test_a_column_that_repeats_the_texts_is_no_loss_and_no_news(columns: Row, tm
         {"dialog": "\n\nHuman: Q\n\nAssistant: R"},
         {"dialog": "\n\nHuman: Q\n\nHuman: A\n\nAssistant: B"},
         {"documents": {"title": "Q", "text": ["R"]}},
+        {"documents": {"text": "Q", "title": "not a text of the conversation"}},
+        {"documents": {"text": "Q", "id": 1}},
+        {"contexts": [False]},
         *({"documents": ["R", {key: "Q"}]} for key in ("content", "value", "text", "instruction")),
         *({"documents": [{key: "R"}, "Q"]} for key in ("content", "value", "text", "instruction")),
     ],
@@ -292,7 +295,7 @@ def test_a_column_with_more_text_is_refused_with_the_way_out(columns: Row, tmp_p
     (key,) = columns
     path = write(tmp_path / "rows.jsonl", {**CHAT, **columns})
     with pytest.raises(
-        FormatError, match=f":1: key '{key}': has text that .*; move it into .* --ignore-columns {key}"
+        FormatError, match=f":1: key '{key}': has content that .*; move it into .* --ignore-columns {key}"
     ):
         list(read_records(path, "messages", counts=RowCounts()))
 

@@ -11,6 +11,7 @@ import pytest
 from nemo_aligner_cai import cli
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.constitution import packaged
+from nemo_aligner_cai.errors import UsageError
 from nemo_aligner_cai.registry import components
 
 _PARSERS = {parser.prog: parser for parser in cli.complete_parser().walk()}
@@ -81,3 +82,24 @@ def _parse(words: list[str]) -> None:
         assert stopped.value.code == 0
     else:
         parse(words)
+
+
+@pytest.mark.parametrize("prog", _PARSERS)
+def test_an_empty_value_is_refused_by_the_flags_name_unless_it_is_a_text(prog: str) -> None:
+    parser = _PARSERS[prog]
+    for action in _flags(parser):
+        if action.nargs == 0 or not action.option_strings:
+            continue
+        words = [action.option_strings[0], *[""] * (action.nargs if isinstance(action.nargs, int) else 1)]
+        with pytest.raises(UsageError) as raised:
+            # A text is accepted; then the flag or argument that is missing is named, or the one that is unknown.
+            parser.parse_args([*words, "--no-such-flag"])
+        refused = f"argument {'/'.join(action.option_strings)}: must not be empty" in str(raised.value)
+        text = action.metavar == "TEXT" or action.dest in ("output_filename_prefix", "output_file_name_prefix")
+        assert refused != text, f"{words[0]}: {raised.value}"
+
+
+def test_an_empty_path_in_place_of_an_argument_is_refused_too() -> None:
+    for words in (["validate", "a.jsonl", ""], ["run", ""], ["data", "rl-cai", "--blend-with", ""]):
+        with pytest.raises(UsageError, match="must not be empty"):
+            _parse(words)

@@ -5,6 +5,7 @@
 import asyncio
 import errno
 import fcntl
+import gzip
 import json
 import logging
 import os
@@ -227,6 +228,18 @@ def test_the_command_shows_counts_and_exports(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "other").write_text('{"a": 1}\n')
     with pytest.raises(UsageError, match="other: not a journal"):
         cai_journal("stats", str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n1,2\n", b"some text\n", gzip.compress(b"x" * 100) + b"\n", b'{"kind": "call"']
+)
+@pytest.mark.parametrize("words", [["show"], ["stats"], ["export"]])
+def test_a_file_without_an_entry_is_an_error(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path, out = tmp_path / "j", tmp_path / "out.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=f"{path}: "):
+        cai_journal(*words, str(path), *([str(out)] if words == ["export"] else []))
+    assert not out.exists()
 
 
 def test_a_key_is_compared_as_a_whole(tmp_path: Path) -> None:

@@ -182,6 +182,8 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
         (["data.helpful_preferences=HERE/empty"], r"empty: has no train\.jsonl\.gz"),
         (["data.helpful_preferences=HERE/pairs.jsonl"], r"pairs\.jsonl: no file of the split 'test'"),
         (["data.helpful_preferences={path: HERE/empty, format: dpo}"], "empty: no "),
+        (["data.helpful_preferences={path: HERE/pairs.jsonl, format: dpo}"], r"pairs\.jsonl: .*'train'.*test\.jsonl"),
+        (["data.helpful_preferences={path: HERE/pairs, format: dpo}"], r"pairs: .*'train'.*test\.jsonl"),
         (["rl_cai.judge=best"], "'best'.* best-worst"),
         (["rl_cai.judge=chain-of-thought"], "no pair has the margin"),
         (["sft.overrides=[++model.data.chat_prompt_tokens.turn_start='<turn>']"], "sft: .*chat_prompt_tokens"),
@@ -206,6 +208,8 @@ def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path, overr
     archive(tmp_path / "own.nemo", b"data: {chat: true, chat_prompt_tokens: {turn_start: <turn>}}")
     (tmp_path / "empty").mkdir()
     (tmp_path / "pairs.jsonl").touch()
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "pairs.jsonl").touch()
     (tmp_path / "tokenizer.model").write_bytes(packaged_files.TOKENIZER.read_bytes())
     config = load_run_config(packaged_files.QUICKSTART, [text.replace("HERE", str(tmp_path)) for text in overrides])
     with pytest.raises(UsageError, match=message):

@@ -111,12 +111,15 @@ def test_a_folder_gives_the_files_of_a_split(tmp_path: Path):
     for name in ("a/train.jsonl.gz", "a/test.jsonl.gz", "b/train.csv", "red/red_team_attempts.jsonl.gz"):
         write(tmp_path / name, CSV if "csv" in name else LINES)
     parquet(tmp_path / "c" / "train-00000-of-00001.parquet", ROWS)
-    names = [str(Path(str(file)).relative_to(tmp_path)) for file in data_files(tmp_path)]
+    names = [str(Path(str(file)).relative_to(tmp_path)) for file in data_files(tmp_path, "train")]
     assert names == ["a/train.jsonl.gz", "b/train.csv", "c/train-00000-of-00001.parquet"]
-    assert rows_of(tmp_path) == 3 * ROWS
     assert len(data_files(tmp_path, "test")) == 1
+    with pytest.raises(UsageError, match=r"red/red_team_attempts\.jsonl\.gz"):
+        data_files(tmp_path)
     # Without splits in the names, all of them.
-    assert len(data_files(tmp_path / "red", "test")) == 1
+    assert rows_of(tmp_path / "red") == ROWS
+    (tmp_path / "red" / "red_team_attempts.jsonl.gz").unlink()
+    assert rows_of(tmp_path) == 3 * ROWS
     with pytest.raises(UsageError, match="'validation' in it, but of test, train;"):
         data_files(tmp_path, "validation")
     write(tmp_path / "a" / "train.jsonl", LINES)
@@ -153,7 +156,52 @@ def test_the_only_split_is_read_whatever_its_kind(tmp_path: Path, names: list[st
         write(tmp_path / f"{name}.jsonl", LINES)
     assert rows_of(tmp_path) == len(names) * ROWS
     write(tmp_path / "notes.csv", CSV)
-    assert [Path(str(file)).stem for file in data_files(tmp_path)] == names, "no part of a split"
+    with pytest.raises(UsageError, match=r"notes\.csv"):
+        data_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "folder/pairs.jsonl", "train.jsonl", "folder/training2.csv"])
+def test_a_split_that_a_source_does_not_have_is_refused(tmp_path: Path, name: str):
+    write(tmp_path / name, LINES)
+    source = tmp_path / name.split("/")[0]
+    with pytest.raises(UsageError, match="'test'"):
+        data_files(source, "test")
+    assert len(data_files(source)) == 1
+
+
+def test_a_single_file_may_be_of_the_split(tmp_path: Path):
+    for name, split in (("test.jsonl.gz", "test"), ("train_0.csv", "train"), ("train_sft-0-of-1.jsonl", "train_sft")):
+        path = write(tmp_path / name, LINES)
+        assert data_files(path, split) == [path]
+
+
+@pytest.mark.parametrize("name", ["b.json", "c.txt", "b.JSON.gz", "sub/c.TXT"])
+def test_a_file_of_a_folder_that_may_be_data_is_named(tmp_path: Path, name: str):
+    write(tmp_path / "a.jsonl", LINES)
+    write(tmp_path / name, LINES)
+    with pytest.raises(UsageError, match=name):
+        data_files(tmp_path)
+
+
+def test_names_in_capitals_and_descriptions_of_a_data_set(tmp_path: Path):
+    write(tmp_path / "A.JSONL", LINES)
+    write(tmp_path / "B.CSV", CSV)
+    for name in ("README.md", "LICENSE", "LICENSE.txt", "dataset_infos.json", "state.json", ".gitattributes", "x.npy"):
+        write(tmp_path / name, b"no rows")
+    assert rows_of(tmp_path) == 2 * ROWS
+    for name in ("TRAIN.jsonl", "Test.jsonl"):
+        write(tmp_path / "splits" / name, LINES)
+    assert [len(data_files(tmp_path / "splits", split)) for split in (None, "train", "test")] == [1, 1, 1]
+
+
+def test_links_to_folders_are_refused(tmp_path: Path):
+    write(tmp_path / "real" / "a.jsonl", LINES)
+    write(tmp_path / "folder" / "b.jsonl", LINES)
+    (tmp_path / "folder" / "more").symlink_to(tmp_path / "real")
+    with pytest.raises(UsageError, match="more: is a link"):
+        data_files(tmp_path / "folder")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert rows_of(tmp_path / "link") == ROWS
 
 
 def test_files_whose_names_differ_in_words_are_not_mixed(tmp_path: Path):

@@ -95,13 +95,6 @@ def omitted_key(text: str) -> tuple[str, str | None]:
     return key, name or None
 
 
-def not_empty(text: str) -> str:
-    """Parse a text with at least one character."""
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text
-
-
 def host(text: str) -> str:
     """Parse a server's name or address and return it in the form of a URL: IPv6 addresses get brackets."""
     if "@" in text:

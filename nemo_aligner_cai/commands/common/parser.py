@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
+from nemo_aligner_cai.commands.common.flag_types import file_prefix, system_message
 from nemo_aligner_cai.console.secrets import first_secret
 from nemo_aligner_cai.errors import UsageError
 
@@ -41,6 +42,10 @@ def recorded_flags(args: argparse.Namespace) -> dict[str, Any]:
 def never(args: argparse.Namespace) -> bool:
     """The condition of a flag that is accepted for compatibility only."""
     return False
+
+
+MAY_BE_EMPTY = (str, file_prefix, system_message)
+"""The types of arguments whose value may be empty: texts, not paths, addresses or names."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -96,7 +101,10 @@ class _Condition:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that raises UsageError, and that refuses flags without an effect.
+    """An ArgumentParser that raises UsageError, and that refuses empty values and flags without an effect.
+
+    An empty value is that of an unset variable of the shell, and as a path it would mean the current folder. Only
+    arguments of a type in `MAY_BE_EMPTY` accept it.
 
     A flag without an effect would change the run that the user asked for. If its value is the default, as in
     upstream's command lines, it is accepted and logged.
@@ -162,6 +170,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         raise UsageError(message)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # Before the conversion to a Path, which makes "." of an empty text. Defaults do not come here.
+        rest = action.nargs in (argparse.PARSER, argparse.REMAINDER)
+        if "" in (arg_strings[:1] if rest else arg_strings) and action.type not in MAY_BE_EMPTY:
+            raise argparse.ArgumentError(action, "must not be empty; is a variable of the shell unset?")
+        return cast(Any, super())._get_values(action, arg_strings)
 
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - argparse has overloads
         self, args: Any = None, namespace: Any = None

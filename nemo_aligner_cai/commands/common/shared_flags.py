@@ -37,7 +37,7 @@ _TEMPLATE_TEXTS = {
 def add_template_format_flags(group: FlagGroup, defaults: Mapping[str, str | None]) -> None:
     """Add upstream's seven flags for the chat template."""
     for name, default in defaults.items():
-        group.add_argument(f"--{name}", metavar="TEXT", default=default, help=_TEMPLATE_TEXTS[name])
+        group.add_argument(f"--{name}", type=str, metavar="TEXT", default=default, help=_TEMPLATE_TEXTS[name])
 
 
 def add_chat_template_flag(group: Parser | FlagGroup, *, otherwise: str) -> None:

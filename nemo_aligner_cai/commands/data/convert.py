@@ -39,8 +39,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "source",
         metavar="IN",
-        help=".jsonl, .json, .csv, .txt (each also as .gz), .parquet; a folder of them; a data set on the hub as "
-        "hf://datasets/OWNER/NAME[/FOLDER]",
+        help=".jsonl, .json, .csv, .txt (each also as .gz), .parquet; a folder of .jsonl, .csv and .parquet files; a "
+        "data set on the hub as hf://datasets/OWNER/NAME[/FOLDER]",
     )
     parser.add_argument("target", metavar="OUT", help="the file to write; compressed if its name ends in .gz")
     parser.add_argument("--to", required=True, metavar="FORMAT", help="the format to write")

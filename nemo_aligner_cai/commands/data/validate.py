@@ -17,9 +17,9 @@ from nemo_aligner_cai.data.formats.nemo import Kto, PpoPrompts, RegressionRm, Rm
 from nemo_aligner_cai.data.formats.row_values import describe_keys
 from nemo_aligner_cai.data.length import LIMITS, predict_use
 from nemo_aligner_cai.data.tokenizer import Tokenizer
-from nemo_aligner_cai.errors import FormatError, NotJsonError, UsageError
+from nemo_aligner_cai.errors import FormatError, NotJsonError, NotUtf8Error, UsageError
 from nemo_aligner_cai.files.reading import is_json_list
-from nemo_aligner_cai.files.sources import data_files, is_parquet, read_rows
+from nemo_aligner_cai.files.sources import data_files, file_kind, is_parquet, read_rows
 
 _TRAINED = (SftChat, RmComparisons, PpoPrompts, Kto, RegressionRm)
 """The format of each kind of record that NeMo's trainers read."""
@@ -63,11 +63,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _advice(file: str, format_name: str | None, error: FormatError) -> str:
     """The type and format of a file, and the command that makes a valid one of it."""
+    stored = _stored_as(Path(file))
+    if isinstance(error, NotUtf8Error):
+        command = shlex.join(["iconv", "-f", "latin1", "-t", "utf-8", file])
+        return (
+            f"{file} is {stored}; if it is in Latin-1: {command} > {shlex.quote(_new_name(file, Path(file).suffix))}"
+        )
     try:
         name = format_name or detect_format(file)
     except FormatError:
         return _columns_advice(file)
-    stored = _stored_as(Path(file))
     read_as = f"{file} is {stored}, and its rows are {name}"
     if isinstance(error, NotJsonError) and stored == "JSON lines":
         without = shlex.join(["sed", f"{error.line}d", file])
@@ -122,8 +127,8 @@ def _stored_as(path: Path) -> str:
         return "a folder" if path.is_dir() else "a data set"
     if is_parquet(path):
         return "parquet"
-    packed = "packed by gzip, " if path.name.endswith(".gz") else ""
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    packed = "packed by gzip, " if path.name.lower().endswith(".gz") else ""
+    kind = file_kind(path)
     if kind in ("csv", "txt"):
         return packed + {"csv": "CSV", "txt": "lines of text"}[kind]
     return packed + ("one JSON list" if is_json_list(path) else "JSON lines")

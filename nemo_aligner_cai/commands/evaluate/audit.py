@@ -19,6 +19,7 @@ from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.common.terminal import open_console, rate_cell, table_of
 from nemo_aligner_cai.data.formats.files import convert_file
 from nemo_aligner_cai.data.judged_row import read_judged
+from nemo_aligner_cai.errors import FormatError
 from nemo_aligner_cai.evaluation.preferences.agreement import Agreement, Preferences
 from nemo_aligner_cai.evaluation.preferences.audit import Audit, VerdictStats
 from nemo_aligner_cai.files import require_file, write_json
@@ -77,6 +78,8 @@ def _audit(files: Sequence[Path]) -> tuple[list[Audit], Agreements, int]:
             audit.add(row)
             if len(files) > 1:
                 repeated += preferences.add(row)
+        if not audit.rows:
+            raise FormatError(f"{file}: has no rows")
         audits.append(audit)
     return audits, {pair: preferences.agreement(*pair) for pair in combinations(range(len(files)), 2)}, repeated
 

@@ -18,7 +18,6 @@ from nemo_aligner_cai.commands.common.flag_types import (
     Number,
     host,
     json_object,
-    not_empty,
     omitted_key,
     variable,
 )
@@ -63,9 +62,7 @@ def add_inference_flags(parser: Parser, defaults: Mapping[str, Any]) -> None:
         "--greedy", choices=_BOOLEAN, default=defaults["greedy"], help="True: the most probable tokens; False: sample"
     )
     group.add_argument("--tokens_to_generate", type=COUNT, default=1024, help="limit of a reply, in tokens")
-    group.add_argument(
-        "--end_strings", nargs="*", type=not_empty, default=defaults["end_strings"], help="texts that end a reply"
-    )
+    group.add_argument("--end_strings", nargs="*", default=defaults["end_strings"], help="texts that end a reply")
     group.add_argument("--port", type=PORT, default=5656, help="port of NeMo's server")
     group.add_argument("--host", type=host, default="localhost", help="host of NeMo's server")
     parser.effect("all_probs", when=never, otherwise="here: generation does not use the probabilities", accepted=True)

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nemo_aligner_cai.commands.common.flag_types import COUNT, not_empty
+from nemo_aligner_cai.commands.common.flag_types import COUNT
 from nemo_aligner_cai.commands.common.parser import Parser
 from nemo_aligner_cai.commands.generate import flags
 from nemo_aligner_cai.engine.run_settings import RunSettings
@@ -33,7 +33,6 @@ def add_shard_flags(parser: Parser) -> None:
     group.add_argument(
         "--journal-from",
         nargs="+",
-        type=not_empty,
         default=[],
         metavar="FILE",
         help="reuse the calls of other journals: files, folders or patterns",
@@ -45,7 +44,6 @@ def add_shard_flags(parser: Parser) -> None:
     )
     group.add_argument(
         "--ray",
-        type=not_empty,
         metavar="ADDRESS",
         help="make the calls in --shards tasks on this Ray cluster, then merge: auto, HOST:PORT or ray://HOST:PORT",
     )

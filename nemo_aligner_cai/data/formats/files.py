@@ -71,7 +71,7 @@ def read_groups(
         counts: Receives the rows read, those yielded as written (two for a pair of lines), and those skipped.
         template: The chat template of formats that hold rendered text.
         split: The split to read, if the source has splits, see `data_files`.
-        strict: Refuse blank lines, and rows that a lenient format would skip.
+        strict: Refuse blank lines, keys that a JSON object has twice, and rows that a lenient format would skip.
         columns: The columns to ignore, or the prompt column.
         drop_refused: Skip and count invalid rows in every format, not only in lenient ones.
 
@@ -109,7 +109,7 @@ def _groups(file: DataFile, reader: _Reader, *, counts: RowCounts) -> Iterator[G
     lines: list[int] = []
     rows: list[Row] = []
     line = 0
-    for line, row in read_rows(file, allow_blank=not reader.strict):
+    for line, row in read_rows(file, strict=reader.strict):
         lines.append(line)
         rows.append(row)
         counts.rows_in += 1

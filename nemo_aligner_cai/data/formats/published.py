@@ -20,7 +20,7 @@ from nemo_aligner_cai.chat import Conversation, Message, NemoChatTemplate, Role
 from nemo_aligner_cai.data.formats import row_values
 from nemo_aligner_cai.data.formats.base import Format, metadata_keys, read_metadata
 from nemo_aligner_cai.data.formats.row_values import RowError
-from nemo_aligner_cai.data.formats.unread_columns import one_of
+from nemo_aligner_cai.data.formats.unread_columns import PAIR_KEYS, one_of
 from nemo_aligner_cai.data.records import Chat, Comparison, Rated, Record
 from nemo_aligner_cai.files import Row
 from nemo_aligner_cai.prompts.transcript import alternating, is_transcript
@@ -186,12 +186,10 @@ def _is_reply(value: object) -> bool:
 
 
 _TURNS = ("conversations", "conversation", "data", "items")
-_PAIRS = (("input", "output"), ("human", "assistant"))
-"""The keys of a user's text and its reply, in lists of objects that hold both."""
 
 
 def _pair_keys(item: object) -> tuple[str, str] | None:
-    return next((keys for keys in _PAIRS if isinstance(item, dict) and item.keys() >= set(keys)), None)
+    return next((keys for keys in PAIR_KEYS if isinstance(item, dict) and item.keys() >= set(keys)), None)
 
 
 def _read_turns(row: Row, key: str) -> Conversation:

@@ -9,11 +9,12 @@ Names are compared without case, spaces and underscores, so that "System Prompt"
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
+from nemo_aligner_cai.chat import Conversation
 from nemo_aligner_cai.chat.messages import READ_KEYS
 from nemo_aligner_cai.data.formats.row_values import RowError, describe_keys
 from nemo_aligner_cai.data.records import Chat, Record, conversations_of, with_system
@@ -31,7 +32,9 @@ _CONTEXT = frozenset(
         *("conversation", "prefix", "demonstrations", "fewshots", "developer"),
     }
 )
-"""Columns with the context of a reply. They may repeat text of the record; other text would be lost."""
+"""Columns with the context of a reply. They may repeat text of the record; all else would be lost."""
+PAIR_KEYS = (("input", "output"), ("human", "assistant"))
+"""The keys of a user's text and its reply, in lists of objects that hold both."""
 _UNSUPPORTED = frozenset(
     {
         *("tools", "functions", "toolcalls", "functioncall", "images", "image", "audio", "audios", "video", "videos"),
@@ -117,8 +120,12 @@ def carry(
                 ignored.discard(key)
             elif name in _CONTEXT:
                 record_text = record_text if record_text is not None else _text_of(record)
-                _require_repeated(key, value, record_text)
-                ignored.discard(key)
+                context = _without_last_reply(value)
+                _require_repeated(key, context, record_text)
+                if context is value:
+                    ignored.discard(key)
+                if isinstance(value, list):
+                    ignored |= _unread_in_messages(key, cast(list[Any], value))
             elif name in _UNSUPPORTED:
                 _require_empty(key, value)
             elif name in _VERDICTS and isinstance(record, Chat) and _is_bad(value):
@@ -161,29 +168,46 @@ def _text_of(record: Record) -> str:
     return "\n\0".join(message.content for one in conversations_of(record) for message in one.messages)
 
 
+def _without_last_reply(value: Any) -> Any:
+    """A list of pairs without the reply of the last one (Capybara's DPO rows): a reply is no context of a reply."""
+    if not (isinstance(value, list) and value and isinstance(value[-1], dict)):
+        return cast(Any, value)
+    *pairs, last = cast(list[Any], value)
+    reply = next((reply for user, reply in PAIR_KEYS if last.keys() >= {user, reply}), None)
+    return [*pairs, {key: last[key] for key in last if key != reply}] if reply is not None else cast(Any, value)
+
+
 def _require_repeated(key: str, value: object, record_text: str) -> None:
-    for text in _texts(value):
-        if text.strip() not in record_text:
+    for part in _parts(value):
+        if not (isinstance(part, str) and part.strip() in record_text):
             raise RowError(
                 key,
-                "has text that this format cannot hold; move it into the prompt or the system message, or give "
+                "has content that this format cannot hold; move it into the prompt or the system message, or give "
                 f"--ignore-columns {key} to drop it",
             )
 
 
-def _texts(value: object) -> Iterator[str]:
-    """The texts in a value, without role names and transcript markers."""
+def _parts(value: object) -> Iterator[object]:
+    """The texts, numbers and other scalars in a value, without role names and transcript markers."""
     stack = [value]
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            stack += [
-                part for key, part in cast(Row, item).items() if key in ("content", "value", "text", "instruction")
-            ]
+            stack += _values(cast(Row, item))
         elif isinstance(item, list):
             stack += cast(list[object], item)
-        elif isinstance(item, str) and item not in _EMPTY:
-            yield from _turn_texts(item)
+        elif isinstance(item, str):
+            yield from _turn_texts(item) if item not in _EMPTY else ()
+        elif item is not None:
+            yield item
+
+
+def _values(item: Row) -> Iterable[object]:
+    """The text of a message; all values of another object."""
+    try:
+        return [Conversation.from_messages([item]).messages[0].content]
+    except UsageError:
+        return item.values()
 
 
 def _turn_texts(text: str) -> list[str]:
