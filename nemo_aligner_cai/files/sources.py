@@ -208,7 +208,7 @@ def is_parquet(path: Path) -> bool:
 
 def is_csv(path: Path) -> bool:
     """True if `read_rows` reads a file as CSV, which cannot distinguish an empty cell from null."""
-    return _kind(path) == "csv" and not is_parquet(path)
+    return file_kind(path) == "csv" and not is_parquet(path)
 
 
 def read_rows(file: DataFile, *, strict: bool = False) -> Iterator[tuple[int, Row]]:
