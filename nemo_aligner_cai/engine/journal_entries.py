@@ -90,7 +90,8 @@ def largest_room(call: Mapping[str, Any]) -> float:
     """Return the largest room of a request for which a call's reply counts."""
     request, usage = call["request"], call["usage"]
     room: int = request.get("room", ROOM)
-    # Without a room, the limit is in the key. A cut reply without reasoning has used none: it is for reasoning.
+    # Without a room, the limit is in the key. Clients give the room to reasoning: a reply within its own limit, cut
+    # after or without reasoning, would be the same with a larger one.
     used_none = usage is not None and usage[1] <= request["sampling"]["max_tokens"]
     if not room or call["finish_reason"] != "length" or (used_none and strip_reasoning(call["text"]) is not None):
         return math.inf

@@ -278,7 +278,7 @@ def _check_trainer(trainer: TrainerSettings) -> None:
             f"{name}: {chat_tokens.KEY}: the other steps of a run render the tutorial's tokens; remove the overrides. "
             "For other tokens, run the stages one by one (cai train)"
         )
-    if trainer.config == "cai_ppo_actor":
+    if name == "ppo.actor":
         constraints.check(composed, [constraints.END_STRINGS])
     devices = select(composed, "trainer.devices")
     if gpus and devices != len(gpus):

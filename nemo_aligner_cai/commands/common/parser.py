@@ -16,9 +16,10 @@ from nemo_aligner_cai.errors import UsageError
 _log = logging.getLogger(__name__)
 _NOT_RECORDED = ("ngc_api_key", "run")
 """The first is a secret, the second is the command's function."""
-
 _TEXTS = ("system_message", "system_default_message")
 """Texts for the models, which may speak of passwords."""
+MAY_BE_EMPTY = (str, file_prefix, system_message)
+"""The types of arguments whose value may be empty: texts, not paths, addresses or names."""
 
 
 def recorded_flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -42,10 +43,6 @@ def recorded_flags(args: argparse.Namespace) -> dict[str, Any]:
 def never(args: argparse.Namespace) -> bool:
     """The condition of a flag that is accepted for compatibility only."""
     return False
-
-
-MAY_BE_EMPTY = (str, file_prefix, system_message)
-"""The types of arguments whose value may be empty: texts, not paths, addresses or names."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
